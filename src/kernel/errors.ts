@@ -1,0 +1,90 @@
+/** The one error class and the one table of what each code means to a client, a retry and a log. */
+
+interface ErrorRule {
+  readonly status: number;
+  /** Whether the same request may succeed a moment later: such answers carry Retry-After. */
+  readonly retryable: boolean;
+  readonly level: "debug" | "info" | "warn" | "error";
+  /** What a client is told. `undefined`: the error's own message, which therefore never holds a secret. */
+  readonly publicText: string | undefined;
+}
+
+const rule = (
+  status: number,
+  level: ErrorRule["level"],
+  publicText?: string,
+  retryable = false,
+): ErrorRule => ({ status, level, publicText, retryable });
+
+export const errorTable = {
+  TENANT_UNKNOWN: rule(404, "debug", "No tenant matches this request."),
+  SCHEMA_NOT_FOUND: rule(404, "warn", "The tenant's schema does not exist."),
+  NOT_FOUND: rule(404, "debug", "There is nothing at this address."),
+  TOKEN_INVALID: rule(401, "info", "The token does not verify for this tenant."),
+  TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
+  UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
+  METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
+  BODY_TOO_LARGE: rule(413, "info"),
+  DEADLINE: rule(408, "info", "The request took longer than it may."),
+  MEDIA_TYPE: rule(415, "debug", "The Content-Type must be application/json or application/graphql."),
+  BAD_REQUEST: rule(400, "debug"),
+  SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
+  RESULT_TOO_LARGE: rule(500, "warn"),
+  BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),
+  BUILD_TIMEOUT: rule(503, "error", "The schema took too long to build.", true),
+  BUILD_HELD: rule(503, "warn", "The schema ended its worker repeatedly and is held back.", true),
+  NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
+  CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
+  DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),
+  SHUTTING_DOWN: rule(503, "info", "The server is shutting down.", true),
+  BUILD_FAILED: rule(500, "error", "The schema could not be built."),
+  /** Internal to the host: a pooled build turned out unsafe to share. The decision becomes dedicated. */
+  BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
+  INTERNAL: rule(500, "error", "An unexpected error occurred."),
+  CONFIG_INVALID: rule(500, "error"),
+  /** The client went away; nobody reads the answer. 499 is nginx's number for it. */
+  CANCELLED: rule(499, "debug", "The request was cancelled."),
+} as const satisfies Record<string, ErrorRule>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/**
+ * An error with a code of the table. `message` is for the log, and for the client where the table has no public
+ * text: it holds no token, URL credential or SQL value.
+ */
+export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = "HostError";
+  readonly code: Code;
+
+  constructor(code: Code, message?: string, options?: { cause?: unknown }) {
+    super(message ?? errorTable[code].publicText ?? code, options);
+    this.code = code;
+  }
+
+  get status(): number {
+    return errorTable[this.code].status;
+  }
+
+  get retryable(): boolean {
+    return errorTable[this.code].retryable;
+  }
+
+  get publicText(): string {
+    return errorTable[this.code].publicText ?? this.message;
+  }
+}
+
+/** `error` where it is a HostError, else an `INTERNAL` one that has it as its cause. */
+export function toHostError(error: unknown): HostError {
+  if (error instanceof HostError) return error;
+  return new HostError("INTERNAL", messageOf(error), { cause: error });
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** For the end of a switch over a union: does not compile while a case is missing. */
+export function unreachable(value: never): never {
+  throw new HostError("INTERNAL", `unexpected value ${JSON.stringify(value)}`);
+}

@@ -1,0 +1,90 @@
+/** Everything worth seeing, as one union. The logger and the metrics are its two interpreters. */
+import type { ErrorCode } from "./errors.ts";
+import type { CellId, InstanceKey, TenantId } from "./ids.ts";
+import type { HostPhase } from "./phase.ts";
+
+/** Why a cell's thread ended. */
+export type TerminationReason =
+  | "evicted"
+  | "idle"
+  | "over-budget"
+  | "stalled"
+  | "replaced"
+  | "build-timeout"
+  | "crashed"
+  | "flushed"
+  | "shutdown"
+  | "start-failed";
+
+/** Why an instance left. */
+export type EvictionReason =
+  | "capacity"
+  | "idle"
+  | "requested"
+  | "flushed"
+  | "stale"
+  | "cell-lost"
+  | "shutdown";
+
+export type Observation =
+  | { kind: "host.phase"; phase: HostPhase; version: string }
+  | { kind: "host.listening"; name: "public" | "admin"; url: string }
+  | {
+      kind: "host.plan";
+      memoryMb: number;
+      frontMb: number;
+      cells: number;
+      heapMb: number;
+      hardLimitMb: number;
+      instances: number;
+      spare: number;
+      planMb: number;
+    }
+  | { kind: "config.warning"; path: string; message: string }
+  | {
+      kind: "request.done";
+      status: number;
+      code?: ErrorCode;
+      tenant?: TenantId;
+      durationMs: number;
+      requestId: string;
+    }
+  | { kind: "request.failed"; requestId: string; code: ErrorCode; tenant?: TenantId; error: Error }
+  | { kind: "request.retried"; tenant: TenantId; reason: "cell-lost" | "schema-changed"; attempt: number }
+  | {
+      kind: "tenant.decided";
+      tenant: TenantId;
+      key: InstanceKey;
+      pooled: boolean;
+      reason?: string;
+      probeMs: number;
+    }
+  | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
+  | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
+  | { kind: "cell.started"; cell: CellId; startMs: number }
+  | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }
+  | {
+      kind: "cell.terminated";
+      cell: CellId;
+      reason: TerminationReason;
+      heapUsedMb: number;
+      inFlight: number;
+      instances: number;
+    }
+  | { kind: "cell.error"; cell: CellId; error: Error }
+  | { kind: "cell.log"; cell: CellId; level: "debug" | "info" | "warn" | "error"; message: string }
+  | { kind: "build.started"; key: InstanceKey; cell: CellId; queuedMs: number }
+  | { kind: "build.done"; key: InstanceKey; cell: CellId; buildMs: number; heapMb: number; types: number }
+  | { kind: "build.failed"; key: InstanceKey; code: ErrorCode; error: Error; buildMs: number }
+  | { kind: "instance.evicted"; key: InstanceKey; cell: CellId; reason: EvictionReason; heapMb: number }
+  | { kind: "database.lost"; database: string; error: Error }
+  | { kind: "database.listening"; database: string; gap: boolean }
+  | {
+      kind: "control.installed";
+      database: string;
+      version: number;
+      eventTriggers: boolean;
+      missing: readonly string[];
+    };
+
+export type Observe = (observation: Observation) => void;

@@ -1,0 +1,144 @@
+/** What the front and a cell's thread say to each other. Everything here survives a structured clone. */
+import type { MessagePort } from "node:worker_threads";
+import type { ErrorCode } from "../kernel/errors.ts";
+import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
+
+/** A served schema: the name that the API knows, and the tenant's schema in PostgreSQL. */
+export interface SchemaBinding {
+  readonly logical: string;
+  readonly physical: string;
+}
+
+/** All that a thread needs to build an instance. A pooled one is built on the schemas of the tenant that asked first. */
+export interface BlueprintSpec {
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  readonly tenant: TenantId;
+  readonly database: string;
+  readonly schemas: readonly SchemaBinding[];
+  readonly sharedSchemas: readonly string[];
+  /** Named sets of settings that choose between variants of a build. */
+  readonly api: string | null;
+  readonly mode: string | null;
+  readonly settings: Readonly<Record<string, string | boolean>>;
+  /** How many tables' rows the shape covers (`@enum`); a pooled build that reads more is refused. */
+  readonly enumTables: number;
+}
+
+/** Everything of a tenant that a request needs inside a thread; never closed over at build. */
+export interface TenantBinding {
+  readonly tenant: TenantId;
+  /** Physical schemas in order, then the shared ones; `pg_temp` is added by the adaptor. */
+  readonly searchPath: readonly string[];
+  /** Short text that differs whenever path or revisions do; it goes into statement names. */
+  readonly statementTag: string;
+  /** The roles that a request of this tenant may take. */
+  readonly roles: readonly string[];
+}
+
+/** What is fixed for the life of a thread; passed as `workerData`. */
+export interface CellSetup {
+  readonly cell: CellId;
+  /** Goes into `application_name`, so that a terminated cell's backends can be found and cancelled. */
+  readonly applicationName: string;
+  readonly databases: Readonly<Record<string, { readonly url: string; readonly poolSize: number }>>;
+  /** URL of the user's preset module, loaded only in threads. */
+  readonly preset: string | null;
+  readonly graphiql: boolean;
+  readonly production: boolean;
+  readonly resultBytes: number;
+  /** One byte per request slot: set to 1, before it is sent, by whatever may commit. Read after a thread's death. */
+  readonly ledger: SharedArrayBuffer;
+}
+
+export interface OpenTask {
+  readonly kind: "open";
+  readonly port: MessagePort;
+}
+
+export interface BuildTask {
+  readonly kind: "build";
+  readonly spec: BlueprintSpec;
+}
+
+export interface ReleaseTask {
+  readonly kind: "release";
+  readonly key: InstanceKey;
+}
+
+export interface RequestTask {
+  readonly kind: "request";
+  /** Unique in the cell while the request runs; also its place in the ledger. */
+  readonly slot: number;
+  readonly key: InstanceKey;
+  readonly binding: TenantBinding;
+  /** Settings of the transaction, `role` first among them; values are text. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly method: string;
+  /** Without the routing prefix. */
+  readonly path: string;
+  /** The routing prefix that was taken off, such as `/t/acme`; GraphiQL's addresses begin with it. */
+  readonly basePath: string;
+  readonly query: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array | null;
+}
+
+export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask;
+
+/** An error as plain data: a structured clone of an Error drops its code. */
+export interface WireError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** For the log only. */
+  readonly detail?: string;
+}
+
+export interface BuildReport {
+  readonly buildMs: number;
+  /** What the thread's heap grew by, after a collection. */
+  readonly heapBytes: number;
+  readonly types: number;
+}
+
+export type Answer =
+  | {
+      readonly kind: "text";
+      readonly status: number;
+      readonly headers: Record<string, string>;
+      readonly body: string;
+    }
+  | {
+      readonly kind: "bytes";
+      readonly status: number;
+      readonly headers: Record<string, string>;
+      readonly body: Uint8Array;
+    }
+  | {
+      readonly kind: "stream";
+      readonly status: number;
+      readonly headers: Record<string, string>;
+      readonly port: MessagePort;
+    };
+
+/** Every task is answered with one of these; a thrown error is a crash. */
+export type Reply<Value> =
+  | { readonly ok: true; readonly value: Value }
+  | { readonly ok: false; readonly error: WireError };
+
+/** Over the control port, front → thread. */
+export type ControlMessage =
+  | { readonly kind: "cancel"; readonly slot: number }
+  | { readonly kind: "ping"; readonly sequence: number }
+  | { readonly kind: "collect"; readonly sequence: number };
+
+/** Over the control port, thread → front. */
+export type CellMessage =
+  | {
+      readonly kind: "pong";
+      readonly sequence: number;
+      /** Connections of this thread, over all databases. */
+      readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+    }
+  | { readonly kind: "collected"; readonly sequence: number; readonly heapUsedBytes: number }
+  | { readonly kind: "log"; readonly level: "debug" | "info" | "warn" | "error"; readonly message: string };
