@@ -42,6 +42,8 @@ export const errorTable = {
   BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
   INTERNAL: rule(500, "error", "An unexpected error occurred."),
   CONFIG_INVALID: rule(500, "error"),
+  /** The embedded PostgreSQL cannot run here; the message says what to do. */
+  EMBEDDED_UNAVAILABLE: rule(500, "error"),
   /** The client went away; nobody reads the answer. 499 is nginx's number for it. */
   CANCELLED: rule(499, "debug", "The request was cancelled."),
 } as const satisfies Record<string, ErrorRule>;

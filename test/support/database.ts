@@ -1,0 +1,58 @@
+/** Throwaway databases on the test run's server: one per test file, so that files never see each other's rows. */
+import { randomBytes } from "node:crypto";
+import { Client, escapeIdentifier, type QueryResultRow } from "pg";
+import { inject } from "vitest";
+
+export interface TestDatabase {
+  readonly name: string;
+  /** As superuser. */
+  readonly url: string;
+  query<Row extends QueryResultRow = QueryResultRow>(sql: string, values?: unknown[]): Promise<Row[]>;
+  /** Several statements, as psql would run a file: without parameters, in one implicit transaction. */
+  execute(sqlText: string): Promise<void>;
+  /** A URL of another role for the same database. */
+  urlAs(user: string, password: string): string;
+  drop(): Promise<void>;
+}
+
+/** Creates an empty database; `name` only helps to recognise it, uniqueness is added. */
+export async function createDatabase(name = "test"): Promise<TestDatabase> {
+  const clusterUrl = inject("clusterUrl");
+  const unique = `${name}_${randomBytes(5).toString("hex")}`;
+  await onCluster(clusterUrl, `create database ${escapeIdentifier(unique)}`);
+  const url = new URL(clusterUrl);
+  url.pathname = `/${unique}`;
+  const client = new Client({ connectionString: url.href, application_name: "rowhouse:test" });
+  // `drop` cuts this connection too, and tests may cut it by terminating every backend.
+  client.on("error", () => {});
+  await client.connect();
+  return {
+    name: unique,
+    url: url.href,
+    query: async <Row extends QueryResultRow>(sql: string, values: unknown[] = []) =>
+      (await client.query<Row>(sql, values)).rows,
+    execute: async (sqlText) => {
+      await client.query(sqlText);
+    },
+    urlAs: (user, password) => {
+      const other = new URL(url);
+      other.username = user;
+      other.password = password;
+      return other.href;
+    },
+    drop: async () => {
+      await client.end().catch(() => {});
+      await onCluster(clusterUrl, `drop database if exists ${escapeIdentifier(unique)} with (force)`);
+    },
+  };
+}
+
+async function onCluster(clusterUrl: string, sql: string): Promise<void> {
+  const client = new Client({ connectionString: clusterUrl });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
+}
