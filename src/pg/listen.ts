@@ -1,0 +1,138 @@
+/** One connection that listens, for as long as it is open, whatever happens to the server in between. */
+
+import { QuoteUtils } from "@pgsql/quotes";
+import pg from "pg";
+import { pause } from "../kernel/duration.ts";
+import { HostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { checkUrl, databaseError } from "./pool.ts";
+
+/** How long a parting server may take to answer. */
+const closeMs = 2_000;
+
+export interface ListenerOptions {
+  readonly name: string;
+  /** A direct connection: a transaction pooler in between would swallow LISTEN. */
+  readonly url: string;
+  readonly applicationName: string;
+  readonly observe: Observe;
+  readonly connectTimeoutMs?: number;
+  /** The longest pause between two attempts to connect again. */
+  readonly retryMs?: number;
+  /** How often a silent connection is asked whether it still lives. */
+  readonly heartbeatMs?: number;
+}
+
+export class Listener {
+  readonly #options: ListenerOptions;
+  readonly #handlers = new Map<string, ((payload: string) => void)[]>();
+  readonly #gapHandlers: (() => void)[] = [];
+  readonly #stop = new AbortController();
+  #client: pg.Client | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(options: ListenerOptions) {
+    checkUrl(options.name, options.url);
+    this.#options = options;
+  }
+
+  /** Calls `handler` for every notification on `channel`. To be called before `open`. */
+  on(channel: string, handler: (payload: string) => void): void {
+    const handlers = this.#handlers.get(channel);
+    if (handlers === undefined) this.#handlers.set(channel, [handler]);
+    else handlers.push(handler);
+  }
+
+  /** Calls `handler` after every reconnection: notifications may have been missed before it. */
+  onGap(handler: () => void): void {
+    this.#gapHandlers.push(handler);
+  }
+
+  /** Resolves once it listens; throws `DATABASE_UNREACHABLE` where it cannot, and then nothing goes on. */
+  async open(): Promise<void> {
+    const { ended } = await this.#connect();
+    this.#options.observe({ kind: "database.listening", database: this.#options.name, gap: false });
+    this.#running = this.#keep(ended);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    const client = this.#client;
+    if (client !== undefined) {
+      const timer = setTimeout(() => cut(client), closeMs);
+      await client.end().catch(() => {});
+      clearTimeout(timer);
+    }
+    await this.#running;
+  }
+
+  async #keep(firstEnd: Promise<void>): Promise<void> {
+    const { observe, name, retryMs = 10_000 } = this.#options;
+    const signal = this.#stop.signal;
+    let ended = firstEnd;
+    while (true) {
+      await ended;
+      // The first attempt is soon; jitter keeps a fleet of hosts from coming back as one.
+      for (let limitMs = 100; !signal.aborted; limitMs = Math.min(limitMs * 2, retryMs)) {
+        await pause(limitMs * (0.5 + Math.random() / 2), signal);
+        if (signal.aborted) return;
+        try {
+          ({ ended } = await this.#connect());
+          break;
+        } catch (error) {
+          if (error instanceof Error) observe({ kind: "database.lost", database: name, error });
+        }
+      }
+      if (signal.aborted) return;
+      observe({ kind: "database.listening", database: name, gap: true });
+      for (const handler of this.#gapHandlers) handler();
+    }
+  }
+
+  /** Connects and listens; `ended` resolves when that connection has ended. */
+  async #connect(): Promise<{ ended: Promise<void> }> {
+    const { url, applicationName, name, observe, connectTimeoutMs = 5_000 } = this.#options;
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: applicationName,
+      connectionTimeoutMillis: connectTimeoutMs,
+      query_timeout: 10_000,
+      keepAlive: true,
+    });
+    let established = false;
+    const ended = new Promise<void>((resolve) => client.once("end", () => resolve()));
+    client.on("error", (error) => {
+      if (established && !this.#stop.signal.aborted)
+        observe({ kind: "database.lost", database: name, error });
+    });
+    client.on("notification", ({ channel, payload = "" }) => {
+      for (const handler of this.#handlers.get(channel) ?? []) handler(payload);
+    });
+    this.#client = client;
+    try {
+      await client.connect();
+      for (const channel of this.#handlers.keys()) {
+        await client.query(`listen ${QuoteUtils.quoteIdentifier(channel)}`);
+      }
+      if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
+    } catch (error) {
+      await client.end().catch(() => {});
+      throw databaseError(name, error);
+    }
+    established = true;
+    this.#watch(client);
+    return { ended };
+  }
+
+  /** A peer that vanished without a word leaves a listener that waits for ever: ask, and cut where no answer comes. */
+  #watch(client: pg.Client): void {
+    const timer = setInterval(() => {
+      client.query("select 1").catch(() => cut(client));
+    }, this.#options.heartbeatMs ?? 30_000);
+    client.once("end", () => clearInterval(timer));
+  }
+}
+
+function cut(client: pg.Client): void {
+  client.connection.stream.destroy();
+}

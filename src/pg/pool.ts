@@ -1,0 +1,163 @@
+/** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
+import pg, { type PoolClient } from "pg";
+import { HostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+
+export interface Queryable {
+  /** One statement with parameters. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
+  query(text: string, values?: readonly unknown[]): Promise<{ rows: unknown[] }>;
+}
+
+export interface DatabaseOptions {
+  /** The name in the configuration: it stands for the database in messages, its URL never does. */
+  readonly name: string;
+  readonly url: string;
+  /** PostgreSQL keeps its first 63 bytes. */
+  readonly applicationName: string;
+  readonly observe: Observe;
+  readonly maxConnections?: number;
+  readonly connectTimeoutMs?: number;
+}
+
+/** What node reports where there is no connection, or no longer one. */
+const lostCodes = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "ECONNABORTED",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  // A Unix socket that is not there.
+  "ENOENT",
+  // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout; too_many_connections
+  "57P01",
+  "57P02",
+  "57P03",
+  "57P05",
+  "53300",
+]);
+
+/** pg 8.23 gives its own connection errors no code. */
+const lostMessages =
+  /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Query read timeout|Client has encountered a connection error|Client was closed|The server does not support SSL)/;
+
+/** Whether `error` says that there is no usable connection, rather than that a statement failed on one. */
+export function isConnectionError(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
+}
+
+/** `error` as `DATABASE_UNREACHABLE` where it is about the connection; anything else unchanged. */
+export function databaseError(database: string, error: unknown): unknown {
+  if (!isConnectionError(error) || !(error instanceof Error)) return error;
+  // An AggregateError (one name, several addresses) has no message of its own.
+  const reason = error.message || ("code" in error ? String(error.code) : error.name);
+  return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${reason}`, {
+    cause: error,
+  });
+}
+
+/** Throws `CONFIG_INVALID` for a URL that pg cannot read; node's own error would carry the URL, password included. */
+export function checkUrl(database: string, url: string): void {
+  try {
+    new pg.Client({ connectionString: url });
+  } catch {
+    throw new HostError("CONFIG_INVALID", `database ${database}: the connection string cannot be read`);
+  }
+}
+
+export class Database implements Queryable {
+  readonly name: string;
+  readonly #pool: pg.Pool;
+  #closed: Promise<void> | undefined;
+
+  constructor(options: DatabaseOptions) {
+    this.name = options.name;
+    checkUrl(options.name, options.url);
+    this.#pool = new pg.Pool({
+      connectionString: options.url,
+      application_name: options.applicationName,
+      max: options.maxConnections ?? 2,
+      connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+      // Everything that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
+      query_timeout: 60_000,
+      idleTimeoutMillis: 30_000,
+      keepAlive: true,
+    });
+    // An idle connection that the server cut: without a listener it would end the process.
+    this.#pool.on("error", (error) => {
+      options.observe({ kind: "database.lost", database: options.name, error });
+    });
+  }
+
+  query(text: string, values: readonly unknown[] = []): Promise<{ rows: unknown[] }> {
+    return this.#withClient((client) => send(client, text, values));
+  }
+
+  /** What `work` returns, once its statements are committed; where it throws they are rolled back. */
+  transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> {
+    return this.#withClient(async (client) => {
+      await client.query("begin");
+      try {
+        const value = await work({ query: (text, values = []) => send(client, text, values) });
+        await client.query("commit");
+        return value;
+      } catch (error) {
+        if (!isConnectionError(error)) await client.query("rollback");
+        throw error;
+      }
+    });
+  }
+
+  /** Waits for what is under way, then ends the connections. */
+  close(): Promise<void> {
+    this.#closed ??= this.#pool.end();
+    return this.#closed;
+  }
+
+  async #withClient<Value>(work: (client: PoolClient) => Promise<Value>): Promise<Value> {
+    if (this.#closed !== undefined) throw new HostError("SHUTTING_DOWN");
+    let client: PoolClient | undefined;
+    let doubtful = false;
+    // Between checkout and release a cut connection is an event of the client, and its query's rejection besides.
+    const ignore = (): void => {};
+    try {
+      client = await this.#pool.connect();
+      client.on("error", ignore);
+      return await work(client);
+    } catch (error) {
+      doubtful = isConnectionError(error);
+      throw databaseError(this.name, error);
+    } finally {
+      client?.off("error", ignore);
+      client?.release(doubtful);
+    }
+  }
+}
+
+async function send(
+  client: PoolClient,
+  text: string,
+  values: readonly unknown[],
+): Promise<{ rows: unknown[] }> {
+  const { rows } = await client.query<Record<string, unknown>>(text, [...values]);
+  return { rows };
+}
+
+/**
+ * Ends every backend of `applicationName` that belongs to our role, and returns how many there were. For a cell whose
+ * thread was terminated: its backends would run their statements to the end, and hold their locks until then.
+ */
+export async function cancelBackends(database: Queryable, applicationName: string): Promise<number> {
+  const { rows } = await database.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = left($1, 63) and usename = current_user and pid <> pg_backend_pid()
+        and datname = current_database()`,
+    [applicationName],
+  );
+  return rows.length;
+}

@@ -1,0 +1,132 @@
+import { createServer, type Socket } from "node:net";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Observation } from "../../src/kernel/observation.ts";
+import { cancelBackends, Database } from "../../src/pg/pool.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let database: TestDatabase;
+const open: Database[] = [];
+const seen: Observation[] = [];
+
+function connect(url: string, applicationName = "rowhouse:h1:front"): Database {
+  const observe = (observation: Observation): void => void seen.push(observation);
+  const made = new Database({ name: "main", url, applicationName, observe, connectTimeoutMs: 500 });
+  open.push(made);
+  return made;
+}
+
+beforeAll(async () => {
+  database = await createDatabase("pool");
+});
+
+afterAll(async () => {
+  await Promise.all(open.map((each) => each.close()));
+  await database.drop();
+});
+
+test("values travel as parameters and rows come back", async () => {
+  const { rows } = await connect(database.url).query(
+    "select $1::text as a, current_setting('application_name') as b",
+    ["it's; drop"],
+  );
+  expect(rows).toEqual([{ a: "it's; drop", b: "rowhouse:h1:front" }]);
+});
+
+test("nothing of a transaction that throws stands, and its connection is used again", async () => {
+  const front = connect(database.url);
+  await front.query("create table kept (id int)");
+  await expect(
+    front.transaction(async (transaction) => {
+      await transaction.query("insert into kept values (1)");
+      await transaction.query("select 1/0");
+    }),
+  ).rejects.toMatchObject({ code: "22012" });
+  await front.transaction((transaction) => transaction.query("insert into kept values (2)"));
+  expect(
+    (await front.query("select id, pg_current_xact_id_if_assigned() is null as idle from kept")).rows,
+  ).toEqual([{ id: 2, idle: true }]);
+});
+
+test.each([
+  ["nobody listens", "postgres://someone:s3cret-word@127.0.0.1:1/x"],
+  ["the name does not resolve", "postgres://someone:s3cret-word@nowhere.invalid/x"],
+])("DATABASE_UNREACHABLE, without the password, where %s", async (_case, url) => {
+  const error: unknown = await connect(url)
+    .query("select 1")
+    .catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+  expect(String(error)).not.toContain("s3cret-word");
+});
+
+test("DATABASE_UNREACHABLE where a server accepts and never answers", async () => {
+  const sockets: Socket[] = [];
+  const mute = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
+  await new Promise((resolve) => mute.once("listening", resolve));
+  const address = mute.address();
+  const port = typeof address === "object" ? address?.port : 0;
+  await expect(connect(`postgres://a:b@127.0.0.1:${port}/x`).query("select 1")).rejects.toMatchObject({
+    code: "DATABASE_UNREACHABLE",
+  });
+  for (const socket of sockets) socket.destroy();
+  mute.close();
+});
+
+test("a URL that cannot be read is a fault of the configuration that does not repeat it", () => {
+  expect(() => connect("postgres://a:s3cret-word@[bad/x")).toThrow(
+    expect.objectContaining({ code: "CONFIG_INVALID", message: expect.not.stringContaining("s3cret-word") }),
+  );
+});
+
+test("a connection cut in mid-statement is DATABASE_UNREACHABLE, and the next statement has a new one", async () => {
+  const front = connect(database.url, "rowhouse:cut:front");
+  const sleeping = front.query("select pg_sleep(60)").catch((reason: unknown) => reason);
+  await until(async () => (await backends("rowhouse:cut:front", "active")) === 1);
+  await database.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", [
+    "rowhouse:cut:front",
+  ]);
+  expect(await sleeping).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+  expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+});
+
+test("an idle connection that the server cuts is observed, not thrown", async () => {
+  const front = connect(database.url, "rowhouse:idle:front");
+  await front.query("select 1");
+  seen.length = 0;
+  await database.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1", [
+    "rowhouse:idle:front",
+  ]);
+  await until(async () => seen.some(({ kind }) => kind === "database.lost"));
+  expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+});
+
+test("a terminated cell's backends are ended in mid-statement, and no others", async () => {
+  const front = connect(database.url);
+  const cell = connect(database.url, "rowhouse:h1:c7");
+  const other = connect(database.url, "rowhouse:h1:c70");
+  const lost = cell.query("select pg_sleep(60)").catch((reason: unknown) => reason);
+  const spared = other.query("select pg_sleep(0.5), 'spared' as answer");
+  await until(async () => (await backends("rowhouse:h1:c7", "active")) === 1);
+  expect(await cancelBackends(front, "rowhouse:h1:c7")).toBe(1);
+  expect(await lost).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+  expect((await spared).rows).toMatchObject([{ answer: "spared" }]);
+});
+
+test("after close nothing is asked any more", async () => {
+  const front = connect(database.url);
+  await front.query("select 1");
+  await front.close();
+  await front.close();
+  await expect(front.query("select 1")).rejects.toMatchObject({ code: "SHUTTING_DOWN" });
+});
+
+async function backends(applicationName: string, state: string): Promise<number> {
+  const rows = await database.query(
+    "select from pg_stat_activity where application_name = $1 and state = $2",
+    [applicationName, state],
+  );
+  return rows.length;
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  await expect.poll(condition, { timeout: 10_000, interval: 20 }).toBe(true);
+}
