@@ -1,0 +1,220 @@
+/** What belongs to a tenant in PostgreSQL's catalogue: the one definition that introspection and shape hash share. */
+
+/**
+ * SQL, for use after `with recursive`: the common table expressions that say which objects are in scope.
+ *
+ * Parameters: `$1::text[]` the served physical schemas in order, `$2::text[]` their logical names, `$3::text[]` the
+ * shared schemas in order. A schema that does not exist is left out.
+ *
+ * - `served(oid, logical, ord)`, `shared(oid, name, ord)`: the namespaces; `scope_namespace(oid)`: those, and that of every object in scope
+ * - `scope_class(oid)`: tables, views, composite types, sequences and indexes; `scope_type(oid)`; `scope_proc(oid)`
+ * - `scope_extension(oid)`: extensions that own something in scope
+ *
+ * In scope is what lies in a served schema, and whatever that references, in turn: column, argument and result types
+ * (elements, domains' bases, ranges' subtypes, composites' columns), the targets of foreign keys, real or by
+ * `@foreignKey` and `@type references:`, inheritance parents, the tables behind enum domains. A shared schema only serves
+ * name resolution: PostGraphile makes nothing of an object outside `pgServices.schemas` that no served object
+ * references, not even of a function that takes a shared table's row. Children (partitions) are not followed either:
+ * nothing is read of a child that is not served itself, and a shared table may have thousands.
+ *
+ * pg_class, pg_type and pg_proc have no index that begins with the namespace; pg_depend has one on the referenced
+ * object, and every object depends on its schema. `offset 0` keeps each lookup a parameterised index scan whatever
+ * the statistics say: flattened, they become hash joins over the whole catalogue.
+ */
+export const scopeCtes = `\
+served as materialized (
+  select n.oid, binding.logical, binding.ord
+  from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) with ordinality as binding(physical, logical, ord)
+  cross join lateral (select oid from pg_catalog.pg_namespace where nspname = binding.physical offset 0) n
+),
+shared as materialized (
+  select n.oid, binding.name, binding.ord
+  from pg_catalog.unnest($3::text[]) with ordinality as binding(name, ord)
+  cross join lateral (select oid from pg_catalog.pg_namespace where nspname = binding.name offset 0) n
+),
+-- What pg-introspection never reads, wherever it is referenced from; of pg_catalog it reads the types.
+hidden_namespace as materialized (
+  select oid from pg_catalog.pg_namespace where nspname like 'pg\\_%' or nspname = 'information_schema'
+),
+own_object as materialized (
+  select d.classid, d.objid, served.oid as namespace
+  from served
+  cross join lateral (
+    select distinct classid, objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = served.oid
+    offset 0
+  ) d
+  where served.oid not in (select oid from hidden_namespace)
+),
+own_proc as materialized (
+  select p.oid, p.prorettype, p.argument_types
+  from own_object
+  cross join lateral (
+    select oid, prorettype, coalesce(proallargtypes, proargtypes::oid[]) as argument_types
+    from pg_catalog.pg_proc
+    where oid = own_object.objid and pronamespace = own_object.namespace
+    -- Functions of triggers are no part of an API.
+    and prorettype operator(pg_catalog.<>) 'pg_catalog.trigger'::regtype
+    offset 0
+  ) p
+  where own_object.classid = 'pg_catalog.pg_proc'::regclass
+),
+-- kind: 'relation' has columns; 'index' and 'sequence' are rows of pg_class too; 'type' is one of pg_type.
+reached(kind, oid, namespace) as (
+  select node.kind, node.oid, node.namespace
+  from own_object
+  cross join lateral (
+    select case relkind when 'i' then 'index' when 'I' then 'index' when 'S' then 'sequence' else 'relation' end,
+      oid, relnamespace
+    from pg_catalog.pg_class
+    where own_object.classid = 'pg_catalog.pg_class'::regclass and oid = own_object.objid
+    and relnamespace = own_object.namespace
+    union all
+    select 'type', oid, typnamespace
+    from pg_catalog.pg_type
+    where own_object.classid = 'pg_catalog.pg_type'::regclass and oid = own_object.objid
+    and typnamespace = own_object.namespace
+    offset 0
+  ) as node(kind, oid, namespace)
+  union
+  select 'type', t.oid, t.typnamespace
+  from (
+    select prorettype as oid from own_proc
+    union
+    select pg_catalog.unnest(argument_types) from own_proc
+  ) mentioned
+  cross join lateral (select oid, typnamespace from pg_catalog.pg_type where oid = mentioned.oid offset 0) t
+  where t.typnamespace = 'pg_catalog'::regnamespace or t.typnamespace not in (select oid from hidden_namespace)
+  union
+  select node.kind, node.oid, node.namespace
+  from reached
+  cross join lateral (
+    select 'type' as kind, atttypid as oid
+    from pg_catalog.pg_attribute
+    where reached.kind = 'relation' and attrelid = reached.oid and attnum > 0 and not attisdropped
+    union all
+    select 'type', pg_catalog.unnest(array[reltype, reloftype])
+    from pg_catalog.pg_class
+    where reached.kind = 'relation' and oid = reached.oid
+    union all
+    select 'class', indexrelid
+    from pg_catalog.pg_index
+    where reached.kind = 'relation' and indrelid = reached.oid
+    union all
+    select 'class', confrelid
+    from pg_catalog.pg_constraint
+    where reached.kind = 'relation' and conrelid = reached.oid and contype = 'f'
+    union all
+    select 'class', inhparent
+    from pg_catalog.pg_inherits
+    where reached.kind = 'relation' and inhrelid = reached.oid
+    union all
+    -- "@foreignKey (a) references other.b (c)" and "@type x references:other.b": without its target a build fails.
+    -- A name with spaces and no quotes is not recognised here, and fails it so.
+    select 'class', target.oid
+    from pg_catalog.pg_class
+    cross join lateral (
+      select description from pg_catalog.pg_description
+      where objsubid = 0 and description ~* '@.*references' and (
+        (objoid = pg_class.oid and classoid = 'pg_catalog.pg_class'::regclass)
+        or (objoid = pg_class.reltype and classoid = 'pg_catalog.pg_type'::regclass)
+      )
+      offset 0
+    ) d
+    cross join lateral pg_catalog.regexp_matches(
+      d.description,
+      'references[:[:space:]]\\s*("[^"\\n]+"|[^\\s"().|]+)(?:\\s*\\.\\s*("[^"\\n]+"|[^\\s"().|]+))?', 'gi'
+    ) as written(parts)
+    cross join lateral (
+      select pg_catalog.array_agg(case when part like '"%' then pg_catalog.btrim(part, '"') else pg_catalog.lower(part) end) as parts
+      from pg_catalog.unnest(written.parts) as part
+      where part is not null
+    ) name
+    cross join lateral (
+      select c.oid from pg_catalog.pg_class c
+      where c.relname = name.parts[pg_catalog.cardinality(name.parts)] and c.relnamespace = case
+        when pg_catalog.cardinality(name.parts) = 1 then reached.namespace
+        else (select oid from pg_catalog.pg_namespace where nspname = name.parts[1])
+      end
+      offset 0
+    ) target
+    where reached.kind = 'relation' and pg_class.oid = reached.oid
+    union all
+    select 'type', pg_catalog.unnest(array[
+      typelem, typbasetype,
+      -- PostGraphile goes from an array to its element, never the other way: only what is served is listed whole.
+      case when reached.namespace in (select oid from served) then typarray end
+    ])
+    from pg_catalog.pg_type
+    where reached.kind = 'type' and oid = reached.oid
+    union all
+    select 'class', typrelid
+    from pg_catalog.pg_type
+    where reached.kind = 'type' and oid = reached.oid
+    union all
+    select 'type', pg_catalog.unnest(array[
+      rngsubtype,
+      case when reached.namespace in (select oid from served) then rngmultitypid end
+    ])
+    from pg_catalog.pg_range
+    where reached.kind = 'type' and rngtypid = reached.oid
+    union all
+    select 'type', rngtypid
+    from pg_catalog.pg_range
+    where reached.kind = 'type' and rngmultitypid = reached.oid
+    union all
+    -- A domain is tied by name to the table whose rows it lists, or to table and constraint, in its own schema.
+    select 'class', c.oid
+    from pg_catalog.pg_type t
+    cross join lateral (
+      select coalesce(
+        pg_catalog.substring(
+          pg_catalog.obj_description(t.oid, 'pg_type'), '(?n)^@enum[[:space:]]+([^[:space:]]+)'
+        ),
+        pg_catalog.substring(t.typname::text, '^(.+)_enum_domain$')
+      ) as identifier
+    ) tied
+    cross join lateral pg_catalog.string_to_array(tied.identifier, '_') as parts
+    cross join lateral pg_catalog.generate_subscripts(parts, 1) as length
+    cross join lateral (
+      select oid from pg_catalog.pg_class
+      where relname = pg_catalog.array_to_string(parts[1:length], '_') and relnamespace = reached.namespace
+      offset 0
+    ) c
+    where reached.kind = 'type' and t.oid = reached.oid and t.typtype = 'd'
+    offset 0
+  ) step
+  cross join lateral (
+    select case relkind when 'i' then 'index' when 'I' then 'index' when 'S' then 'sequence' else 'relation' end,
+      oid, relnamespace
+    from pg_catalog.pg_class
+    where step.kind = 'class' and oid = step.oid and relnamespace not in (select oid from hidden_namespace)
+    union all
+    select 'type', oid, typnamespace
+    from pg_catalog.pg_type
+    where step.kind = 'type' and oid = step.oid and (
+      typnamespace = 'pg_catalog'::regnamespace or typnamespace not in (select oid from hidden_namespace)
+    )
+    offset 0
+  ) as node(kind, oid, namespace)
+),
+scope_class as materialized (select oid from reached where kind <> 'type'),
+scope_type as materialized (select oid from reached where kind = 'type'),
+scope_proc as materialized (select oid from own_proc),
+scope_namespace as materialized (
+  select oid from served union select oid from shared union select namespace from reached
+),
+scope_extension as materialized (
+  select distinct d.refobjid as oid
+  from (
+    select 'pg_catalog.pg_class'::regclass as classid, oid from scope_class
+    union all select 'pg_catalog.pg_type'::regclass, oid from scope_type
+    union all select 'pg_catalog.pg_proc'::regclass, oid from scope_proc
+  ) member
+  cross join lateral (
+    select refobjid from pg_catalog.pg_depend
+    where classid = member.classid and objid = member.oid and deptype = 'e'
+    and refclassid = 'pg_catalog.pg_extension'::regclass
+    offset 0
+  ) d
+)`;
