@@ -1,0 +1,63 @@
+/** What is wrong with something that people wrote (config, tenant records), all of it at once. */
+import { HostError } from "./errors.ts";
+
+export interface Fault {
+  /** `cells.heapMb`, `tenants[3].hosts[0]`, or the name of an environment variable or option. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** Config that cannot be used. Its message lists every fault, a line each, without URLs' credentials. */
+export class ConfigError extends HostError<"CONFIG_INVALID"> {
+  readonly faults: readonly Fault[];
+
+  constructor(faults: readonly Fault[], options?: { cause?: unknown }) {
+    const shown = faults.map(({ path, message }) => ({ path: redact(path), message: redact(message) }));
+    super("CONFIG_INVALID", shown.map(({ path, message }) => `${path}: ${message}`).join("\n"), options);
+    this.faults = shown;
+  }
+}
+
+/** `text` without what may be a URL's user, password or `password` parameter. */
+export function redact(text: string): string {
+  // Up to the last @ before a blank: a password that was not percent-encoded may itself hold an @ or a slash.
+  return text.replace(/:\/\/\S*@/g, "://***@").replace(/(password=)[^&\s]*/gi, "$1***");
+}
+
+/** `a.b[2]["odd key"]`, as one would write it in JavaScript. */
+export function pathText(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === "number") return `${text}[${key}]`;
+    const name = String(key);
+    if (!/^[A-Za-z_$][\w$-]*$/.test(name)) return `${text}[${JSON.stringify(name)}]`;
+    return text === "" ? name : `${text}.${name}`;
+  }, "");
+}
+
+/** The part of a zod 4 issue that is read here; the kernel itself needs no zod. */
+interface Issue {
+  readonly code?: string | undefined;
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly keys?: readonly string[];
+  readonly issues?: readonly Issue[];
+}
+
+/** One path and message per issue: an unknown key is named by its own path, and so is a key that may not be one. */
+export function flatIssues(
+  issues: readonly Issue[],
+  under: readonly PropertyKey[] = [],
+): { path: PropertyKey[]; message: string }[] {
+  return issues.flatMap((issue) => {
+    const path = [...under, ...issue.path];
+    if (issue.code === "unrecognized_keys" && issue.keys !== undefined) {
+      return issue.keys.map((key) => ({ path: [...path, key], message: "unknown key" }));
+    }
+    if (issue.code === "invalid_key" && issue.issues !== undefined) return flatIssues(issue.issues, path);
+    return [{ path, message: issue.message }];
+  });
+}
+
+export function faultsOf(issues: readonly Issue[], under: readonly PropertyKey[] = []): Fault[] {
+  return flatIssues(issues, under).map(({ path, message }) => ({ path: pathText(path), message }));
+}
