@@ -1,0 +1,76 @@
+/** The tenants that a source has given lately, so that an unchanged record stays one object. */
+import { isDeepStrictEqual } from "node:util";
+import { LRUCache } from "lru-cache";
+import type { TenantId } from "../kernel/ids.ts";
+import type { TenantListener } from "./sources.ts";
+import type { Tenant } from "./tenant.ts";
+
+/** The clock of every cache here, in milliseconds; tests bring their own. */
+export interface Clock {
+  now(): number;
+}
+
+export interface KnownTenantsOptions {
+  readonly max: number;
+  /** How long a record stands without being read again; 0: for as long as there is room. */
+  readonly maxAgeMs: number;
+  readonly clock: Clock;
+}
+
+export class KnownTenants {
+  readonly #records: LRUCache<TenantId, Tenant>;
+  readonly #listeners: TenantListener[] = [];
+
+  constructor({ max, maxAgeMs, clock }: KnownTenantsOptions) {
+    this.#records = new LRUCache({
+      max,
+      ttl: maxAgeMs,
+      perf: clock,
+      // Asks the clock every time: a read of a counter, and exact for tests.
+      ttlResolution: 0,
+      // An aged record stays, so that reading it again shows whether it has changed.
+      noDeleteOnStaleGet: true,
+      // Nothing is left to compare the next reading with, so it has to count as a change.
+      dispose: (_, id, reason) => {
+        if (reason === "evict") this.announce(id);
+      },
+    });
+  }
+
+  get size(): number {
+    return this.#records.size;
+  }
+
+  get(id: TenantId): Tenant | undefined {
+    return this.#records.get(id);
+  }
+
+  /** Keeps `tenant`, and returns the object that stands for it: the earlier one where nothing is different. */
+  keep(tenant: Tenant): Tenant {
+    const before = this.#records.peek(tenant.id, { allowStale: true });
+    const same = before !== undefined && isDeepStrictEqual(before, tenant);
+    if (before !== undefined && !same) this.announce(tenant.id);
+    const kept = same ? before : tenant;
+    this.#records.set(tenant.id, kept);
+    return kept;
+  }
+
+  /** Drops the record of an id that turned out to be nobody's, and tells of it where there was one. */
+  lose(id: TenantId): void {
+    if (this.#records.delete(id)) this.announce(id);
+  }
+
+  /** Drops the record of `id`, or all of them. */
+  forget(id: TenantId | null): void {
+    if (id === null) this.#records.clear();
+    else this.#records.delete(id);
+  }
+
+  onChange(listener: TenantListener): void {
+    this.#listeners.push(listener);
+  }
+
+  announce(id: TenantId | null): void {
+    for (const listener of this.#listeners) listener(id);
+  }
+}

@@ -1,0 +1,21 @@
+/** Tenants from a list that never changes. */
+import { ConfigError } from "../kernel/fault.ts";
+import { type TenantSource, tenantClashes } from "./sources.ts";
+import type { Tenant } from "./tenant.ts";
+
+/** Throws `ConfigError` where two of `tenants` claim one id or one host. */
+export function listSource(tenants: readonly Tenant[]): TenantSource {
+  const faults = tenantClashes(tenants, (index) => `tenants[${index}]`);
+  if (faults.length > 0) throw new ConfigError(faults);
+  const ids = new Map<string, Tenant>(tenants.map((tenant) => [tenant.id, tenant]));
+  const hosts = new Map(tenants.flatMap((tenant) => tenant.hosts.map((host) => [host, tenant])));
+  return {
+    byId: async (id) => ids.get(id) ?? null,
+    byHost: async (host) => hosts.get(host) ?? null,
+    resolve: null,
+    list: async () => tenants,
+    known: tenants.length,
+    onChange: () => {},
+    close: async () => {},
+  };
+}

@@ -1,0 +1,169 @@
+/** Tenants from the control table `rowhouse.tenant`, read when they are asked for. */
+import { LRUCache } from "lru-cache";
+import { z } from "zod";
+import { ConfigError } from "../kernel/fault.ts";
+import { parseTenantId, type TenantId } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { SingleFlight } from "../kernel/single-flight.ts";
+import { type Clock, KnownTenants } from "./known-tenants.ts";
+import type { TenantSource } from "./sources.ts";
+import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
+
+/** The channel on which the table's trigger names each tenant whose row changed. */
+export const tenantChannel = "rowhouse_tenant";
+
+export interface TableSourceOptions {
+  readonly database: { query(text: string, values: readonly unknown[]): Promise<{ rows: unknown[] }> };
+  /** Opened by its owner, after the source has been made. */
+  readonly listener: {
+    on(channel: string, handler: (payload: string) => void): void;
+    onGap(handler: () => void): void;
+  };
+  /** `database` of the defaults is the one that the table stands in. */
+  readonly defaults: TenantDefaults;
+  readonly observe: Observe;
+  readonly clock?: Clock;
+  /** Most tenants that are remembered, and most names of which it is remembered that there is no tenant. */
+  readonly max?: number;
+  /** A backstop for notifications that never arrive (a pooler in between, a lost connection nobody noticed). */
+  readonly maxAgeMs?: number;
+  readonly unknownMaxAgeMs?: number;
+}
+
+const columns = "id, hosts, database, api, mode, schemas, shared_schemas, roles, settings";
+const statements = {
+  id: `select ${columns} from rowhouse.tenant where enabled and id = $1`,
+  host: `select ${columns} from rowhouse.tenant where enabled and hosts @> array[$1::text] limit 2`,
+  all: `select ${columns} from rowhouse.tenant where enabled order by id`,
+};
+
+const tableRow = z
+  .looseObject({ id: z.string(), shared_schemas: z.unknown() })
+  .transform(({ shared_schemas, ...record }) => ({ ...record, sharedSchemas: shared_schemas }));
+
+type Kind = "id" | "host";
+
+class TableSource implements TenantSource {
+  readonly resolve = null;
+  readonly #options: TableSourceOptions;
+  readonly #known: KnownTenants;
+  readonly #hosts: LRUCache<string, TenantId>;
+  /** Apart from the tenants, so that a flood of made-up hosts cannot push them out. */
+  readonly #unknown: LRUCache<string, true>;
+  /** By epoch and name: whoever asks after a change never waits for a read from before it. */
+  readonly #reading = new SingleFlight<string, Tenant | null>();
+  /** Moves with every change that was told of: what was read before must not be kept after. */
+  #epoch = 0;
+  #closed = false;
+
+  constructor(options: TableSourceOptions) {
+    const {
+      listener,
+      clock = performance,
+      max = 10_000,
+      maxAgeMs = 300_000,
+      unknownMaxAgeMs = 5_000,
+    } = options;
+    this.#options = options;
+    this.#known = new KnownTenants({ max, maxAgeMs, clock });
+    this.#hosts = new LRUCache({ max });
+    this.#unknown = new LRUCache({ max, ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
+    listener.on(tenantChannel, (payload) => this.#changed(parseTenantId(payload) ?? null, "notification"));
+    listener.onGap(() => this.#changed(null, "reload"));
+  }
+
+  get known(): number {
+    return this.#known.size;
+  }
+
+  async byId(text: string): Promise<Tenant | null> {
+    const id = parseTenantId(text);
+    if (id === undefined) return null;
+    return this.#known.get(id) ?? this.#read("id", id);
+  }
+
+  async byHost(host: string): Promise<Tenant | null> {
+    const id = this.#hosts.get(host);
+    const tenant = id === undefined ? undefined : this.#known.get(id);
+    // A record read again since may have given the host up.
+    return tenant?.hosts.includes(host) ? tenant : this.#read("host", host);
+  }
+
+  async list(): Promise<readonly Tenant[]> {
+    const { rows } = await this.#options.database.query(statements.all, []);
+    return rows.map((row) => this.#parse(row)).filter((tenant) => tenant !== null);
+  }
+
+  onChange(listener: (tenant: TenantId | null) => void): void {
+    this.#known.onChange(listener);
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+  }
+
+  #read(kind: Kind, name: string): Promise<Tenant | null> {
+    const key = `${kind}:${name}`;
+    if (this.#unknown.get(key) !== undefined) return Promise.resolve(null);
+    const epoch = this.#epoch;
+    return this.#reading.run(`${epoch} ${key}`, async () => {
+      const { rows } = await this.#options.database.query(statements[kind], [name]);
+      const tenant = rows.length > 1 ? this.#ambiguous(name, rows) : this.#parse(rows[0]);
+      // Told of a change meanwhile: the answer is right for those who asked before it, and for nobody after.
+      if (epoch !== this.#epoch) return tenant;
+      if (tenant === null) {
+        this.#unknown.set(key, true);
+        const id = kind === "id" ? parseTenantId(name) : undefined;
+        if (id !== undefined) this.#known.lose(id);
+        return null;
+      }
+      const kept = this.#known.keep(tenant);
+      for (const host of kept.hosts) this.#hosts.set(host, kept.id);
+      return kept;
+    });
+  }
+
+  /** The tenant in a row; null for no row, and with a warning for a row that is no tenant. */
+  #parse(row: unknown): Tenant | null {
+    if (row === undefined) return null;
+    const record = tableRow.parse(row);
+    try {
+      return parseTenant(record, this.#options.defaults);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const { path, message } of error.faults) {
+        this.#warn(`rowhouse.tenant[${String(record.id)}].${path}`, message);
+      }
+      return null;
+    }
+  }
+
+  /** The table refuses this itself; a table that was made otherwise must not make one tenant of two. */
+  #ambiguous(host: string, rows: readonly unknown[]): null {
+    const ids = rows.map((row) => String(tableRow.parse(row).id)).join(" and ");
+    this.#warn(
+      "rowhouse.tenant.hosts",
+      `tenants ${ids} both claim the host ${host}: it is served for neither`,
+    );
+    return null;
+  }
+
+  #changed(id: TenantId | null, cause: "notification" | "reload"): void {
+    if (this.#closed) return;
+    this.#epoch += 1;
+    this.#known.forget(id);
+    // The row may have taken any name that was nobody's.
+    this.#unknown.clear();
+    this.#options.observe({ kind: "tenant.changed", tenant: id, cause });
+    this.#known.announce(id);
+  }
+
+  #warn(path: string, message: string): void {
+    this.#options.observe({ kind: "config.warning", path, message });
+  }
+}
+
+/** A source on the control table of `database`; the caller opens the listener, and closes both. */
+export function tableSource(options: TableSourceOptions): TenantSource {
+  return new TableSource(options);
+}

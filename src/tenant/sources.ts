@@ -1,0 +1,53 @@
+/** Where tenants come from: one contract, three kinds (a list, a control table, a module). */
+import type { Fault } from "../kernel/fault.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import type { RequestFacts, TenantLookup } from "./route.ts";
+import type { Tenant } from "./tenant.ts";
+
+/** Tells which tenant may have changed; null: any of them. */
+export type TenantListener = (tenant: TenantId | null) => void;
+
+/**
+ * For requests (`byId`, `byHost`, `resolve`) a source gives the same object for a tenant for as long as its record
+ * stays the same, and tells its listeners before it gives another one. Lookups reject with `DATABASE_UNREACHABLE` or `INTERNAL` where the source itself
+ * fails; a single bad record is an unknown tenant and a `config.warning`.
+ */
+export interface TenantSource extends TenantLookup {
+  byId(id: string): Promise<Tenant | null>;
+  /** `host` as `normaliseHost` writes it. */
+  byHost(host: string): Promise<Tenant | null>;
+  /** Set where the source chooses tenants itself. */
+  readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
+  /** Every tenant that the source can name. */
+  list(): Promise<readonly Tenant[]>;
+  /** How many tenants it knows of at the moment, without asking anyone. */
+  readonly known: number;
+  onChange(listener: TenantListener): void;
+  /** Stops listening; what it was opened on stays open. */
+  close(): Promise<void>;
+}
+
+/** Ids and hosts that more than one tenant claims; `pathOf` says where in the config a tenant stands. */
+export function tenantClashes(tenants: readonly Tenant[], pathOf: (index: number) => string): Fault[] {
+  const ids = new Map<string, number>();
+  const hosts = new Map<string, Tenant>();
+  const faults: Fault[] = [];
+  for (const [index, tenant] of tenants.entries()) {
+    const first = ids.get(tenant.id);
+    if (first === undefined) ids.set(tenant.id, index);
+    else
+      faults.push({
+        path: `${pathOf(index)}.id`,
+        message: `${tenant.id} is also the id of ${pathOf(first)}`,
+      });
+    for (const host of tenant.hosts) {
+      const owner = hosts.get(host);
+      if (owner === undefined) hosts.set(host, tenant);
+      else {
+        const message = `tenants ${owner.id} and ${tenant.id} both claim the host ${host}`;
+        faults.push({ path: `${pathOf(index)}.hosts`, message });
+      }
+    }
+  }
+  return faults;
+}

@@ -1,0 +1,171 @@
+/** A tenant: its routes, its database, its schemas in order, its roles and build settings. */
+import { z } from "zod";
+import { ConfigError, type Fault, faultsOf } from "../kernel/fault.ts";
+import { parseTenantId, type TenantId } from "../kernel/ids.ts";
+import type { SchemaBinding } from "../protocol/messages.ts";
+import { duplicates, oneForm } from "./form.ts";
+import { normaliseHost } from "./host.ts";
+
+export interface Tenant {
+  readonly id: TenantId;
+  /** As `normaliseHost` writes them. */
+  readonly hosts: readonly string[];
+  readonly database: string;
+  readonly api: string | null;
+  readonly mode: string | null;
+  /** At least one, in search path order. */
+  readonly schemas: readonly SchemaBinding[];
+  /** After the served ones in the search path; none of them is served. */
+  readonly sharedSchemas: readonly string[];
+  readonly roles: { readonly anonymous: string | null; readonly authenticated: string | null };
+  /** Flags that choose between variants of a build. */
+  readonly settings: Readonly<Record<string, string | boolean>>;
+}
+
+/** What a record may leave to its surroundings. */
+export interface TenantDefaults {
+  /** For records that name no database; null where there is no obvious one. */
+  readonly database: string | null;
+  /** The names of the configured databases. */
+  readonly databases: readonly string[];
+}
+
+/** What a person writes: see `Tenant` in the configuration's documentation. */
+export type TenantInput = z.input<typeof tenantRecord>;
+export type TenantRecord = z.output<typeof tenantRecord>;
+
+const defaultShared = ["public"];
+const reserved = /^(?:pg_.*|information_schema|rowhouse)$/s;
+
+/** Anything else could not be written as UTF-8 for PostgreSQL without becoming another text. */
+const text = z
+  .string()
+  .refine((value) => !value.includes("\0") && value.isWellFormed(), "holds a NUL or half a character");
+
+/** PostgreSQL cuts longer names off silently (NAMEDATALEN 64), so that two of them could become one. */
+const identifier = text.refine(
+  (value) => value !== "" && Buffer.byteLength(value) <= 63,
+  "must be a PostgreSQL identifier of 1 to 63 bytes",
+);
+
+const schemaName = identifier.refine(
+  (value) => !reserved.test(value),
+  "is reserved: pg_*, information_schema and rowhouse cannot be a tenant's schemas",
+);
+
+/** `set role none` would mean the connecting role, and PostgreSQL lets no role have either name. */
+const roleName = identifier.refine(
+  (value) => value !== "none" && value !== "public",
+  "names no role: none and public have a meaning of their own in PostgreSQL",
+);
+
+const host = text.transform((value, context): string => {
+  const normalised = normaliseHost(value);
+  if (normalised !== undefined) return normalised;
+  context.addIssue("must be a host name or address, without a scheme or path");
+  return z.NEVER;
+});
+
+const id = z.string().transform((value, context): TenantId => {
+  const parsed = parseTenantId(value);
+  if (parsed !== undefined) return parsed;
+  context.addIssue(
+    "must be 1 to 63 letters, digits, dots, hyphens or underscores, the first a letter or digit",
+  );
+  return z.NEVER;
+});
+
+const namedAlike = schemaName.transform((name): SchemaBinding => ({ logical: name, physical: name }));
+const bound = z.strictObject({ logical: identifier, physical: schemaName });
+const binding = oneForm<SchemaBinding, string | SchemaBinding>((value) =>
+  typeof value === "string" ? namedAlike : bound,
+);
+
+/** Logical to physical, in key order. */
+const schemaMap = z.record(identifier, schemaName).transform((map, context): SchemaBinding[] => {
+  for (const logical of Object.keys(map).filter((key) => /^\d+$/.test(key))) {
+    // JavaScript moves integer keys to the front, whatever the order they were written in.
+    const message = "a name of digits loses its place in an object: use the array form";
+    context.addIssue({ code: "custom", path: [logical], message });
+  }
+  return Object.entries(map).map(([logical, physical]) => ({ logical, physical }));
+});
+
+type SchemasInput = Readonly<Record<string, string>> | readonly (string | SchemaBinding)[];
+
+const schemas = oneForm<SchemaBinding[], SchemasInput>((value) =>
+  Array.isArray(value) ? z.array(binding) : schemaMap,
+).superRefine((bindings, context) => {
+  if (bindings.length === 0) context.addIssue("must name at least one schema");
+  for (const side of ["logical", "physical"] as const) {
+    for (const name of duplicates(bindings.map((each) => each[side]))) {
+      context.addIssue(`names the ${side} schema ${JSON.stringify(name)} more than once`);
+    }
+  }
+});
+
+const later = (what: string) => z.undefined(`${what} is not supported yet`).optional();
+
+export const tenantRecord = z.strictObject({
+  id,
+  hosts: z.array(host).nullish(),
+  database: z.string().nullish(),
+  api: identifier.nullish(),
+  mode: identifier.nullish(),
+  schemas,
+  sharedSchemas: z.array(schemaName).nullish(),
+  roles: z.strictObject({ anonymous: roleName.nullish(), authenticated: roleName.nullish() }).nullish(),
+  settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
+  jwt: later("jwt"),
+  realtime: later("realtime"),
+});
+
+/** The tenant that a record describes; throws `ConfigError` with every fault, its path beginning in the record. */
+export function parseTenant(value: unknown, defaults: TenantDefaults): Tenant {
+  const result = tenantRecord.safeParse(value);
+  if (!result.success) throw new ConfigError(faultsOf(result.error.issues));
+  return completeTenant(result.data, defaults);
+}
+
+/** A record with its defaults filled in; throws `ConfigError` like `parseTenant`. */
+export function completeTenant(record: TenantRecord, defaults: TenantDefaults): Tenant {
+  const served = new Set(record.schemas.map(({ physical }) => physical));
+  const shared = record.sharedSchemas ?? defaultShared.filter((name) => !served.has(name));
+  const database = record.database ?? defaults.database;
+  const faults = sharedFaults(shared, served);
+  if (database === null || !defaults.databases.includes(database)) {
+    faults.push({ path: "database", message: databaseFault(database, defaults.databases) });
+    throw new ConfigError(faults);
+  }
+  if (faults.length > 0) throw new ConfigError(faults);
+  return {
+    id: record.id,
+    hosts: [...new Set(record.hosts ?? [])],
+    database,
+    api: record.api ?? null,
+    mode: record.mode ?? null,
+    schemas: record.schemas,
+    sharedSchemas: shared,
+    roles: {
+      anonymous: record.roles?.anonymous ?? null,
+      authenticated: record.roles?.authenticated ?? null,
+    },
+    settings: record.settings ?? {},
+  };
+}
+
+function sharedFaults(shared: readonly string[], served: ReadonlySet<string>): Fault[] {
+  return [
+    ...duplicates(shared).map((name) => `names ${JSON.stringify(name)} more than once`),
+    ...shared.filter((name) => served.has(name)).map((name) => `${JSON.stringify(name)} is already served`),
+  ].map((message) => ({ path: "sharedSchemas", message }));
+}
+
+/** Why `database` is not one of `known`; also for the control table's own. */
+export function databaseFault(database: string | null, known: readonly string[]): string {
+  const names = `configured: ${known.join(", ") || "none"}`;
+  if (database !== null) return `${JSON.stringify(database)} is not a configured database (${names})`;
+  return known.length === 0
+    ? "no database is configured"
+    : `must be given, as none is called main (${names})`;
+}
