@@ -57,10 +57,13 @@ export type ErrorCode = keyof typeof errorTable;
 export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = "HostError";
   readonly code: Code;
+  /** When to try again, where the thrower knows better than the code alone tells. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: Code, message?: string, options?: { cause?: unknown }) {
+  constructor(code: Code, message?: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
     super(message ?? errorTable[code].publicText ?? code, options);
     this.code = code;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 
   get status(): number {

@@ -1,0 +1,12 @@
+/** Sends without end, until its thread is terminated. */
+import { MessagePort, workerData } from "node:worker_threads";
+import { sendBody } from "../../src/protocol/body.ts";
+
+async function* endless(): AsyncGenerator<Uint8Array> {
+  for (;;) {
+    yield Buffer.alloc(1024, "x");
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+if (workerData instanceof MessagePort) await sendBody(workerData, endless());
