@@ -175,7 +175,7 @@ reached(kind, oid, namespace) as (
       ) as identifier
     ) tied
     cross join lateral pg_catalog.string_to_array(tied.identifier, '_') as parts
-    cross join lateral pg_catalog.generate_subscripts(parts, 1) as length
+    cross join lateral pg_catalog.unnest(array(select pg_catalog.generate_subscripts(parts, 1))) as length
     cross join lateral (
       select oid from pg_catalog.pg_class
       where relname = pg_catalog.array_to_string(parts[1:length], '_') and relnamespace = reached.namespace
@@ -197,6 +197,8 @@ reached(kind, oid, namespace) as (
     )
     offset 0
   ) as node(kind, oid, namespace)
+  -- True of every row. Without it the planner expects millions, and their hash tables cost more than the query.
+  where step.kind in ('class', 'type') and node.kind in ('relation', 'index', 'sequence', 'type')
 ),
 scope_class as materialized (select oid from reached where kind <> 'type'),
 scope_type as materialized (select oid from reached where kind = 'type'),
