@@ -1,0 +1,51 @@
+/** The keys of instances: everything that changes a built schema, as one hash. */
+import { createHash } from "node:crypto";
+import { dedicatedKey, type InstanceKey, pooledKey, type ShapeHash, type TenantId } from "../kernel/ids.ts";
+import type { SchemaBinding } from "../protocol/messages.ts";
+import { searchPathText } from "./visibility.ts";
+
+export interface BlueprintInput {
+  readonly shape: ShapeHash;
+  /** In order; of a pooled instance only the logical names count. */
+  readonly schemas: readonly SchemaBinding[];
+  readonly sharedSchemas: readonly string[];
+  readonly settings: Readonly<Record<string, string | boolean>>;
+  readonly api: string | null;
+  readonly mode: string | null;
+  readonly database: string;
+  /** Moves whenever the preset would build something else. */
+  readonly presetVersion: string;
+  readonly hostVersion: string;
+}
+
+type Json = string | boolean | null | readonly Json[];
+
+/** Arrays keep their order, so that equal input is equal text; records go in as sorted entries. */
+function parts(input: BlueprintInput): readonly Json[] {
+  const settings = Object.entries(input.settings).sort(([a], [b]) => (a < b ? -1 : 1));
+  return [
+    input.shape,
+    input.schemas.map((schema) => schema.logical),
+    input.sharedSchemas,
+    settings,
+    input.api,
+    input.mode,
+    input.database,
+    input.presetVersion,
+    input.hostVersion,
+  ];
+}
+
+const sha256 = (value: Json): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
+
+/** The key `bp:<sha256>` of the instance that every tenant of equal input may share. */
+export function blueprintKey(input: BlueprintInput): InstanceKey {
+  return pooledKey(sha256(["pooled", parts(input)]));
+}
+
+/** The key `tn:<tenant>:<sha256>` of a tenant's own instance; its SQL names the physical schemas, so they count too. */
+export function tenantKey(tenant: TenantId, input: BlueprintInput): InstanceKey {
+  const physical = input.schemas.map((schema) => schema.physical);
+  const searchPath = searchPathText([...physical, ...input.sharedSchemas]);
+  return dedicatedKey(tenant, sha256(["dedicated", parts(input), physical, searchPath]));
+}
