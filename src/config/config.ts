@@ -1,0 +1,59 @@
+/** The config that everything else is made from: checked, complete, in its units. It holds secrets: never print it whole. */
+import type { RoutingRule } from "../tenant/route.ts";
+import type { Tenant } from "../tenant/tenant.ts";
+
+export interface DatabaseConfig {
+  readonly url: string;
+  /** A direct connection for LISTEN. */
+  readonly listenUrl: string;
+  /** Connections per cell. */
+  readonly poolSize: number;
+  readonly install: boolean;
+}
+
+export type TenantsConfig =
+  | { readonly kind: "list"; readonly list: readonly Tenant[] }
+  | { readonly kind: "table"; readonly database: string }
+  /** A file URL. */
+  | { readonly kind: "module"; readonly url: string }
+  /** Nothing is configured: embedded PostgreSQL with demo tenants. There is no database then. */
+  | { readonly kind: "demo" };
+
+export interface Config {
+  /** The file that it came from. */
+  readonly file: string | null;
+  readonly production: boolean;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly admin: { readonly host: string; readonly port: number; readonly token: string | null };
+  readonly databases: Readonly<Record<string, DatabaseConfig>>;
+  readonly tenants: TenantsConfig;
+  readonly routing: readonly RoutingRule[];
+  /** A file URL. */
+  readonly preset: string | null;
+  readonly pooling: boolean;
+  readonly guard: "writes" | "all" | "off";
+  readonly cells: {
+    readonly heapMb: number;
+    readonly hardLimitFactor: number;
+    readonly youngMb: number;
+    /** null: as many as fit. */
+    readonly max: number | null;
+    /** What the whole process may use. */
+    readonly memoryMb: number;
+    /** null: as many as fit. */
+    readonly instances: number | null;
+    readonly instanceHeapMb: number;
+    readonly spare: number;
+    readonly replicas: number;
+    readonly idleTtlMs: number;
+    readonly drainTimeoutMs: number;
+    readonly stallTimeoutMs: number;
+  };
+  readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
+  readonly limits: {
+    readonly bodyBytes: number;
+    readonly requestTimeoutMs: number;
+    readonly resultBytes: number;
+  };
+  readonly graphiql: boolean;
+}

@@ -1,0 +1,67 @@
+/** From what was written to what is used: defaults that depend on more than their own key. */
+import { completeTenant } from "../tenant/tenant.ts";
+import { tenantDefaults } from "./checks.ts";
+import type { Config, DatabaseConfig, TenantsConfig } from "./config.ts";
+import { moduleUrl } from "./module-file.ts";
+import type { ConfigRecord } from "./schema.ts";
+
+export interface Surroundings {
+  readonly file: string | null;
+  /** Where relative paths begin: the file's directory. */
+  readonly directory: string;
+  readonly production: boolean;
+  readonly availableMemoryMb: number;
+}
+
+const hourMs = 3_600_000;
+
+/** The config in a record that `crossFaults` has nothing against. */
+export function resolveConfig(record: ConfigRecord, around: Surroundings): Config {
+  const { listen, admin, cells, builds, limits } = record;
+  const { idleTtl, drainTimeout, stallTimeout, ...figures } = cells;
+  return {
+    file: around.file,
+    production: around.production,
+    listen,
+    admin: { ...admin, token: admin.token ?? null },
+    databases: Object.fromEntries(
+      Object.entries(record.databases).map(([name, database]): [string, DatabaseConfig] => [
+        name,
+        { ...database, listenUrl: database.listenUrl ?? database.url },
+      ]),
+    ),
+    tenants: resolveTenants(record, around),
+    routing: record.routing,
+    preset: record.preset === undefined ? null : moduleUrl(record.preset, around.directory),
+    pooling: record.pooling,
+    guard: record.guard,
+    cells: {
+      ...figures,
+      max: figures.max ?? null,
+      instances: figures.instances ?? null,
+      memoryMb: figures.memoryMb ?? around.availableMemoryMb,
+      idleTtlMs: idleTtl ?? (around.production ? 6 * hourMs : hourMs / 12),
+      drainTimeoutMs: drainTimeout,
+      stallTimeoutMs: stallTimeout,
+    },
+    builds: { concurrency: builds.concurrency, queue: builds.queue, timeoutMs: builds.timeout },
+    limits: {
+      bodyBytes: limits.bodyBytes,
+      requestTimeoutMs: limits.requestTimeout,
+      resultBytes: limits.resultBytes,
+    },
+    graphiql: record.graphiql ?? !around.production,
+  };
+}
+
+function resolveTenants({ databases, tenants }: ConfigRecord, { directory }: Surroundings): TenantsConfig {
+  const defaults = tenantDefaults(Object.keys(databases));
+  if (Array.isArray(tenants)) {
+    return { kind: "list", list: tenants.map((tenant) => completeTenant(tenant, defaults)) };
+  }
+  if (tenants !== undefined && "module" in tenants) {
+    return { kind: "module", url: moduleUrl(tenants.module, directory) };
+  }
+  const database = tenants?.table.database ?? defaults.database;
+  return database === null ? { kind: "demo" } : { kind: "table", database };
+}

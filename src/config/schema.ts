@@ -1,0 +1,127 @@
+/** What may stand in a config file. Values come out in their units, defaults that depend on more come later. */
+import { isIP } from "node:net";
+import { z } from "zod";
+import { oneForm } from "../tenant/form.ts";
+import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
+import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
+import { byteCount, durationMs, wholeNumber } from "./units.ts";
+
+const loopback = "127.0.0.1";
+
+const port = wholeNumber(0, 65_535);
+
+/** An IPv6 address may be written with the brackets that it has in URLs. */
+const host = z.string().transform((value, context): string => {
+  const bare = /^\[(.*)\]$/.exec(value)?.[1] ?? value;
+  if (isIP(bare) !== 0 || /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(bare)) return bare;
+  context.addIssue("must be a host name or an IP address");
+  return z.NEVER;
+});
+
+/** The value is a secret: no message repeats it. */
+const databaseUrl = z
+  .string()
+  .refine(
+    (value) => /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value) && !value.includes("\0"),
+    "must be a postgres:// or postgresql:// URL (a user or password with special characters percent-encoded)",
+  );
+
+const databaseName = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, "must be 1 to 63 letters, digits, hyphens or underscores");
+
+/** It travels in a header: blanks and other scripts would not arrive as they were meant. */
+const token = z.string().regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without blanks");
+
+/** A path, or a file URL that stands for one. */
+export const modulePath = z
+  .string()
+  .regex(
+    /^(?!file:)[^\0]+$|^file:\/\/\/(?!.*%(?:2f|00))[^\0]+$/i,
+    "must be the path or file URL of a module",
+  );
+
+const routingRule = z.string().transform((value, context): RoutingRule => {
+  const rule = parseRoutingRule(value);
+  if (rule !== undefined) return rule;
+  context.addIssue('must be "host", "header:NAME" or a path prefix such as "path:/t/:tenant"');
+  return z.NEVER;
+});
+
+const tenantTable = z.strictObject({ table: z.strictObject({ database: z.string().optional() }) });
+const tenantModule = z.strictObject({ module: modulePath });
+const tenantList = z.array(tenantRecord);
+
+type TenantsOutput = TenantRecord[] | z.output<typeof tenantTable> | z.output<typeof tenantModule>;
+type TenantsInput = readonly TenantInput[] | z.input<typeof tenantTable> | z.input<typeof tenantModule>;
+
+const tenants = oneForm<TenantsOutput, TenantsInput>((value) => {
+  if (typeof value !== "object" || value === null) {
+    return z.never('must be a list of tenants, { table: { database } } or { module: "./tenants.ts" }');
+  }
+  if (Array.isArray(value)) return tenantList;
+  return "module" in value ? tenantModule : tenantTable;
+});
+
+export const configSchema = z.strictObject({
+  listen: z.strictObject({ host: host.default(loopback), port: port.default(5678) }).prefault({}),
+  admin: z
+    .strictObject({ host: host.default(loopback), port: port.default(5679), token: token.optional() })
+    .prefault({}),
+  databases: z
+    .record(
+      databaseName,
+      z.strictObject({
+        url: databaseUrl,
+        listenUrl: databaseUrl.optional(),
+        poolSize: wholeNumber(1, 1_000).default(4),
+        install: z.boolean().default(true),
+      }),
+    )
+    .default({}),
+  tenants: tenants.optional(),
+  routing: z
+    .array(routingRule)
+    .min(1, "must hold at least one rule")
+    .default([{ kind: "host" }, { kind: "header", name: "x-tenant" }]),
+  preset: modulePath.optional(),
+  pooling: z.boolean().default(false),
+  guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
+  cells: z
+    .strictObject({
+      // Below 32 not even the modules fit.
+      heapMb: wholeNumber(32, 65_536).default(256),
+      hardLimitFactor: z.number().min(1).max(16).default(2),
+      youngMb: wholeNumber(1, 1_024).default(16),
+      max: wholeNumber(1, 1_000).optional(),
+      memoryMb: wholeNumber(1).optional(),
+      instances: wholeNumber(1).optional(),
+      instanceHeapMb: wholeNumber(1, 65_536).default(64),
+      spare: wholeNumber(0, 100).default(1),
+      replicas: wholeNumber(1, 100).default(1),
+      idleTtl: durationMs(1).optional(),
+      drainTimeout: durationMs(0).default(30_000),
+      stallTimeout: durationMs(100).default(15_000),
+    })
+    .prefault({}),
+  builds: z
+    .strictObject({
+      concurrency: wholeNumber(1, 100).default(1),
+      queue: wholeNumber(0).default(100),
+      timeout: durationMs(1).default(60_000),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      bodyBytes: byteCount().default(2 ** 20),
+      requestTimeout: durationMs(1).default(30_000),
+      resultBytes: byteCount().default(32 * 2 ** 20),
+    })
+    .prefault({}),
+  graphiql: z.boolean().optional(),
+});
+
+/** What a person writes, in a file or for `defineConfig`. */
+export type ConfigInput = z.input<typeof configSchema>;
+/** The same, checked and in its units. */
+export type ConfigRecord = z.output<typeof configSchema>;

@@ -1,0 +1,113 @@
+import { describe, expect, it } from "vitest";
+import { ConfigError } from "../../src/kernel/fault.ts";
+import { configFiles, faultsOf } from "../support/config-files.ts";
+
+const { loadJson } = configFiles();
+const url = "postgres://rowhouse:hunter2@db.example/app";
+const databases = { main: { url } };
+
+describe("values", () => {
+  it("are read in their units", async () => {
+    const config = await loadJson({
+      cells: { idleTtl: "1.5h", drainTimeout: 250, stallTimeout: "20s", memoryMb: 512 },
+      builds: { timeout: "2m" },
+      limits: { bodyBytes: "512 KB", resultBytes: "1.5MB", requestTimeout: "500ms" },
+      routing: ["path:/t/:tenant"],
+    });
+    expect(config.cells).toMatchObject({
+      idleTtlMs: 5_400_000,
+      drainTimeoutMs: 250,
+      stallTimeoutMs: 20_000,
+      memoryMb: 512,
+    });
+    expect(config.builds.timeoutMs).toBe(120_000);
+    expect(config.limits).toEqual({ bodyBytes: 524_288, resultBytes: 1_572_864, requestTimeoutMs: 500 });
+    expect(config.routing).toEqual([{ kind: "path", segments: ["t", null] }]);
+  });
+
+  it.each([
+    [{ listen: { port: 65_536 } }, "listen.port"],
+    [{ listen: { port: "80" } }, "listen.port"],
+    [{ listen: { host: "http://x" } }, "listen.host"],
+    [{ admin: { host: "0.0.0.0" } }, "admin.token"],
+    [{ admin: { host: "::", token: "x".repeat(15) } }, "admin.token"],
+    [{ admin: { token: "with blank" } }, "admin.token"],
+    [{ admin: { port: 5678 } }, "admin.port"],
+    [{ listen: { host: "0.0.0.0", port: 5679 } }, "admin.port"],
+    [{ routing: [] }, "routing"],
+    [{ routing: ["host", "cookie:x"] }, "routing[1]"],
+    [{ pooling: "yes" }, "pooling"],
+    [{ guard: "on" }, "guard"],
+    [{ cells: { heapMb: 1.5 } }, "cells.heapMb"],
+    [{ cells: { spare: -1 } }, "cells.spare"],
+    [{ cells: { hardLimitFactor: 0.5 } }, "cells.hardLimitFactor"],
+    [{ cells: { idleTtl: "30d" } }, "cells.idleTtl"],
+    [{ cells: { drainTimeout: "-1s" } }, "cells.drainTimeout"],
+    [{ limits: { bodyBytes: "1 XB" } }, "limits.bodyBytes"],
+    [{ limits: { bodyBytes: 0 } }, "limits.bodyBytes"],
+    [{ cells: { heapMB: 256 } }, "cells.heapMB"],
+    [{ port: 80 }, "port"],
+    [{ graphiql: 1 }, "graphiql"],
+  ])("%j is a fault at its path", async (config, path) => {
+    expect(Object.keys(await faultsOf(loadJson(config)))).toEqual([path]);
+  });
+
+  it("a listener beyond loopback may be had with a long token, a loopback one without", async () => {
+    const open = await loadJson({ admin: { host: "0.0.0.0", token: "x".repeat(16) } });
+    expect(open.admin).toEqual({ host: "0.0.0.0", port: 5679, token: "x".repeat(16) });
+    for (const host of ["localhost", "::1", "[::1]", "127.1.2.3"]) {
+      expect((await loadJson({ admin: { host } })).admin.token).toBeNull();
+    }
+  });
+});
+
+describe("faults", () => {
+  it("come all at once, those across keys beside those of single values", async () => {
+    const config = {
+      listen: { port: -1 },
+      admin: { host: "0.0.0.0" },
+      preset: "nope.ts",
+      colour: "red",
+      databases: { main: { url: "x" } },
+      tenants: [
+        { id: "a", schemas: ["a"], hosts: ["h.example"] },
+        { id: "b", schemas: [], hosts: ["h.example"], database: "nope" },
+      ],
+    };
+    const env = { GRAPHILE_CACHE_MAX: "many", NODE_OPTIONS: "--max-old-space-size=512" };
+    const faults = await faultsOf(loadJson(config, { env }));
+    expect(Object.keys(faults).sort()).toEqual([
+      "GRAPHILE_CACHE_MAX",
+      "NODE_OPTIONS",
+      "admin.token",
+      "colour",
+      "databases.main.url",
+      "listen.port",
+      "preset",
+      "tenants[1].database",
+      "tenants[1].hosts",
+      "tenants[1].schemas",
+    ]);
+  });
+
+  it("never hold a URL's credentials, wherever the URL was put", async () => {
+    const secret = "postgres://rowhouse:hunter2/x@y@db.example/app";
+    const configs = [
+      { databases: { [secret]: { url } } },
+      { [secret]: 1 },
+      { databases, tenants: [{ id: secret, schemas: [secret.repeat(2)], database: secret }] },
+      {
+        databases,
+        routing: [secret],
+        preset: secret,
+        guard: secret,
+        tenants: { table: { database: secret } },
+      },
+    ];
+    for (const config of configs) {
+      const error: unknown = await loadJson(config).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(ConfigError);
+      expect(`${error}${JSON.stringify(error)}`).not.toMatch(/hunter2/);
+    }
+  });
+});
