@@ -5,7 +5,7 @@ import type { Tenant } from "./tenant.ts";
 
 /** Throws `ConfigError` where two of `tenants` claim one id or one host. */
 export function listSource(tenants: readonly Tenant[]): TenantSource {
-  const faults = tenantClashes(tenants, (index) => `tenants[${index}]`);
+  const faults = tenantClashes(tenants);
   if (faults.length > 0) throw new ConfigError(faults);
   const ids = new Map<string, Tenant>(tenants.map((tenant) => [tenant.id, tenant]));
   const hosts = new Map(tenants.flatMap((tenant) => tenant.hosts.map((host) => [host, tenant])));

@@ -27,25 +27,23 @@ export interface TenantSource extends TenantLookup {
   close(): Promise<void>;
 }
 
-/** Ids and hosts that more than one tenant claims; `pathOf` says where in the config a tenant stands. */
-export function tenantClashes(tenants: readonly Tenant[], pathOf: (index: number) => string): Fault[] {
+/** Ids and hosts that more than one of a config's tenants claims; a tenant without an id is at fault already. */
+export function tenantClashes(
+  tenants: readonly { readonly id: string | undefined; readonly hosts: readonly string[] }[],
+): Fault[] {
   const ids = new Map<string, number>();
-  const hosts = new Map<string, Tenant>();
+  const owners = new Map<string, string>();
   const faults: Fault[] = [];
-  for (const [index, tenant] of tenants.entries()) {
-    const first = ids.get(tenant.id);
-    if (first === undefined) ids.set(tenant.id, index);
-    else
-      faults.push({
-        path: `${pathOf(index)}.id`,
-        message: `${tenant.id} is also the id of ${pathOf(first)}`,
-      });
-    for (const host of tenant.hosts) {
-      const owner = hosts.get(host);
-      if (owner === undefined) hosts.set(host, tenant);
+  for (const [index, { id = `tenants[${index}]`, hosts }] of tenants.entries()) {
+    const first = ids.get(id);
+    if (first === undefined) ids.set(id, index);
+    else faults.push({ path: `tenants[${index}].id`, message: `${id} is also the id of tenants[${first}]` });
+    for (const host of new Set(hosts)) {
+      const owner = owners.get(host);
+      if (owner === undefined) owners.set(host, id);
       else {
-        const message = `tenants ${owner.id} and ${tenant.id} both claim the host ${host}`;
-        faults.push({ path: `${pathOf(index)}.hosts`, message });
+        const message = `tenants ${owner} and ${id} both claim the host ${host}`;
+        faults.push({ path: `tenants[${index}].hosts`, message });
       }
     }
   }

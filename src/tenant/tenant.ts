@@ -1,6 +1,6 @@
 /** A tenant: its routes, its database, its schemas in order, its roles and build settings. */
 import { z } from "zod";
-import { ConfigError, type Fault, faultsOf } from "../kernel/fault.ts";
+import { ConfigError, faultsOf } from "../kernel/fault.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
 import { duplicates, oneForm } from "./form.ts";
@@ -81,15 +81,16 @@ const binding = oneForm<SchemaBinding, string | SchemaBinding>((value) =>
   typeof value === "string" ? namedAlike : bound,
 );
 
+/** JavaScript moves such keys to the front, whatever the order they were written in. */
+const logicalKey = identifier.refine(
+  (value) => !/^\d+$/.test(value),
+  "a name of digits loses its place in an object: use the array form",
+);
+
 /** Logical to physical, in key order. */
-const schemaMap = z.record(identifier, schemaName).transform((map, context): SchemaBinding[] => {
-  for (const logical of Object.keys(map).filter((key) => /^\d+$/.test(key))) {
-    // JavaScript moves integer keys to the front, whatever the order they were written in.
-    const message = "a name of digits loses its place in an object: use the array form";
-    context.addIssue({ code: "custom", path: [logical], message });
-  }
-  return Object.entries(map).map(([logical, physical]) => ({ logical, physical }));
-});
+const schemaMap = z
+  .record(logicalKey, schemaName)
+  .transform((map) => Object.entries(map).map(([logical, physical]) => ({ logical, physical })));
 
 type SchemasInput = Readonly<Record<string, string>> | readonly (string | SchemaBinding)[];
 
@@ -106,19 +107,28 @@ const schemas = oneForm<SchemaBinding[], SchemasInput>((value) =>
 
 const later = (what: string) => z.undefined(`${what} is not supported yet`).optional();
 
-export const tenantRecord = z.strictObject({
-  id,
-  hosts: z.array(host).nullish(),
-  database: z.string().nullish(),
-  api: identifier.nullish(),
-  mode: identifier.nullish(),
-  schemas,
-  sharedSchemas: z.array(schemaName).nullish(),
-  roles: z.strictObject({ anonymous: roleName.nullish(), authenticated: roleName.nullish() }).nullish(),
-  settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
-  jwt: later("jwt"),
-  realtime: later("realtime"),
-});
+export const tenantRecord = z
+  .strictObject({
+    id,
+    hosts: z.array(host).nullish(),
+    database: z.string().nullish(),
+    api: identifier.nullish(),
+    mode: identifier.nullish(),
+    schemas,
+    sharedSchemas: z.array(schemaName).nullish(),
+    roles: z.strictObject({ anonymous: roleName.nullish(), authenticated: roleName.nullish() }).nullish(),
+    settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
+    jwt: later("jwt"),
+    realtime: later("realtime"),
+  })
+  .superRefine(({ schemas: bindings, sharedSchemas: shared }, context) => {
+    const complain = (message: string): void =>
+      context.addIssue({ code: "custom", path: ["sharedSchemas"], message });
+    for (const name of duplicates(shared ?? [])) complain(`names ${JSON.stringify(name)} more than once`);
+    for (const { physical } of bindings) {
+      if (shared?.includes(physical)) complain(`${JSON.stringify(physical)} is served already`);
+    }
+  });
 
 /** The tenant that a record describes; throws `ConfigError` with every fault, its path beginning in the record. */
 export function parseTenant(value: unknown, defaults: TenantDefaults): Tenant {
@@ -127,17 +137,13 @@ export function parseTenant(value: unknown, defaults: TenantDefaults): Tenant {
   return completeTenant(result.data, defaults);
 }
 
-/** A record with its defaults filled in; throws `ConfigError` like `parseTenant`. */
+/** A record with its defaults filled in; throws `ConfigError` where its database is not a configured one. */
 export function completeTenant(record: TenantRecord, defaults: TenantDefaults): Tenant {
-  const served = new Set(record.schemas.map(({ physical }) => physical));
-  const shared = record.sharedSchemas ?? defaultShared.filter((name) => !served.has(name));
   const database = record.database ?? defaults.database;
-  const faults = sharedFaults(shared, served);
   if (database === null || !defaults.databases.includes(database)) {
-    faults.push({ path: "database", message: databaseFault(database, defaults.databases) });
-    throw new ConfigError(faults);
+    throw new ConfigError([{ path: "database", message: databaseFault(database, defaults.databases) }]);
   }
-  if (faults.length > 0) throw new ConfigError(faults);
+  const served = new Set(record.schemas.map(({ physical }) => physical));
   return {
     id: record.id,
     hosts: [...new Set(record.hosts ?? [])],
@@ -145,7 +151,7 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
     api: record.api ?? null,
     mode: record.mode ?? null,
     schemas: record.schemas,
-    sharedSchemas: shared,
+    sharedSchemas: record.sharedSchemas ?? defaultShared.filter((name) => !served.has(name)),
     roles: {
       anonymous: record.roles?.anonymous ?? null,
       authenticated: record.roles?.authenticated ?? null,
@@ -154,18 +160,10 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
   };
 }
 
-function sharedFaults(shared: readonly string[], served: ReadonlySet<string>): Fault[] {
-  return [
-    ...duplicates(shared).map((name) => `names ${JSON.stringify(name)} more than once`),
-    ...shared.filter((name) => served.has(name)).map((name) => `${JSON.stringify(name)} is already served`),
-  ].map((message) => ({ path: "sharedSchemas", message }));
-}
-
-/** Why `database` is not one of `known`; also for the control table's own. */
+/** Why `database` is none of `known`; null stands for a default that there is not. */
 export function databaseFault(database: string | null, known: readonly string[]): string {
   const names = `configured: ${known.join(", ") || "none"}`;
-  if (database !== null) return `${JSON.stringify(database)} is not a configured database (${names})`;
-  return known.length === 0
-    ? "no database is configured"
-    : `must be given, as none is called main (${names})`;
+  return database === null
+    ? `must be named, as none is called main (${names})`
+    : `${JSON.stringify(database)} is not a configured database (${names})`;
 }

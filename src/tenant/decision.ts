@@ -1,0 +1,208 @@
+/** What is known of each tenant: its revisions, its shape, and which instance serves it. */
+import { createHash } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import { HostError } from "../kernel/errors.ts";
+import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { SingleFlight } from "../kernel/single-flight.ts";
+import type { Queryable } from "../pg/pool.ts";
+import type { BlueprintSpec, TenantBinding } from "../protocol/messages.ts";
+import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
+import { parseShape, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
+import type { Tenant } from "./tenant.ts";
+
+export interface Decision {
+  readonly tenant: Tenant;
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  /** Why it is not pooled. */
+  readonly reason: string | null;
+  /** What unqualified SQL would not find. */
+  readonly hidden: readonly string[];
+  readonly shape: ShapeHash;
+  readonly revisions: Readonly<Record<string, string>>;
+  readonly spec: BlueprintSpec;
+  readonly binding: TenantBinding;
+}
+
+export interface DecisionsOptions {
+  readonly database: (name: string) => {
+    readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
+    /** Whether revisions are kept there. */
+    readonly control: boolean;
+  };
+  readonly pooling: boolean;
+  readonly presetVersion: string;
+  readonly hostVersion: string;
+  readonly observe: Observe;
+  /** Most decisions kept; the least recently used is asked for again. */
+  readonly most?: number;
+}
+
+/** A probe that is asked for again while DDL goes on is given up after this many. */
+const mostProbes = 4;
+
+export class Decisions {
+  readonly #options: DecisionsOptions;
+  readonly #known: LRUCache<TenantId, Decision>;
+  readonly #asking = new SingleFlight<TenantId, Decision>();
+  /** Tenants being asked for whose answer is out of date before it has come. */
+  readonly #overtaken = new Set<TenantId>();
+  /** Blueprints that a build found unsafe to share, and why. */
+  readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
+
+  constructor(options: DecisionsOptions) {
+    this.#options = options;
+    this.#known = new LRUCache({ max: options.most ?? 10_000 });
+  }
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** The decision in memory, however old; for showing. */
+  peek(tenant: TenantId): Decision | undefined {
+    return this.#known.peek(tenant);
+  }
+
+  /**
+   * The decision for `tenant`, asking the database where none is known: once, however many wait. A failure is no
+   * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND` and `DATABASE_UNREACHABLE`.
+   */
+  async decide(tenant: Tenant): Promise<Decision> {
+    const known = this.#known.get(tenant.id);
+    // The source gives the same object for as long as the record stays the same.
+    if (known !== undefined && known.tenant === tenant) return known;
+    const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
+    if (decision.tenant === tenant) return decision;
+    // Another record of the same tenant was being decided; this one has its own turn.
+    return this.#asking.run(tenant.id, () => this.#ask(tenant));
+  }
+
+  /** Whether the tenant, asked afresh, is still served by the instance that `decision` names. */
+  async verify(decision: Decision): Promise<boolean> {
+    const fresh = await this.#probe(decision.tenant);
+    const current = this.#decisionOf(decision.tenant, fresh).key === decision.key;
+    if (!current) this.forget(decision.tenant.id);
+    return current;
+  }
+
+  /** Serves the tenants of a pooled key by instances of their own from now on. */
+  refuse(key: InstanceKey, reason: string): void {
+    this.#unshareable.set(key, reason);
+    for (const [id, decision] of this.#known.entries()) if (decision.key === key) this.#known.delete(id);
+  }
+
+  forget(tenant: TenantId): void {
+    this.#known.delete(tenant);
+    if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
+  }
+
+  /** Forgets every tenant that serves or shares the schema; returns them. */
+  forgetSchema(database: string, schema: string): readonly TenantId[] {
+    const affected: TenantId[] = [];
+    for (const [id, { tenant }] of this.#known.entries()) {
+      if (tenant.database !== database) continue;
+      const uses =
+        tenant.schemas.some((each) => each.physical === schema) || tenant.sharedSchemas.includes(schema);
+      if (uses) affected.push(id);
+    }
+    for (const id of affected) this.forget(id);
+    // Who is being asked for is not known yet: all of them are asked again.
+    this.#asking.keys().forEach((id) => this.#overtaken.add(id));
+    return affected;
+  }
+
+  forgetAll(): void {
+    this.#known.clear();
+    this.#unshareable.clear();
+    this.#asking.keys().forEach((id) => this.#overtaken.add(id));
+  }
+
+  async #ask(tenant: Tenant): Promise<Decision> {
+    const { observe } = this.#options;
+    const startedMs = performance.now();
+    for (let attempt = 1; ; attempt += 1) {
+      this.#overtaken.delete(tenant.id);
+      const decision = this.#decisionOf(tenant, await this.#probe(tenant));
+      if (this.#overtaken.has(tenant.id) && attempt < mostProbes) continue;
+      this.#known.set(tenant.id, decision);
+      const { key, kind, reason } = decision;
+      const probeMs = performance.now() - startedMs;
+      const why = reason === null ? {} : { reason };
+      observe({ kind: "tenant.decided", tenant: tenant.id, key, pooled: kind === "pooled", probeMs, ...why });
+      return decision;
+    }
+  }
+
+  async #probe(tenant: Tenant): Promise<ShapeProbe> {
+    const database = this.#options.database(tenant.database);
+    this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
+    const { text, values } = shapeQuery(tenant, { revisions: database.control });
+    const probe = await database.transaction(async (transaction) => {
+      // With JIT the probe takes 30 times as long.
+      await transaction.query("set local jit = off");
+      const { rows } = await transaction.query(text, values);
+      return parseShape(rows[0]);
+    });
+    const [missing] = probe.missing;
+    if (missing !== undefined) {
+      throw new HostError(
+        "SCHEMA_NOT_FOUND",
+        `tenant ${tenant.id}: schema ${JSON.stringify(missing)} does not exist`,
+      );
+    }
+    return probe;
+  }
+
+  #decisionOf(tenant: Tenant, probe: ShapeProbe): Decision {
+    const { pooling, presetVersion, hostVersion } = this.#options;
+    const { shape, hidden, revisions, enumTables } = probe;
+    const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
+    const pooledKey = blueprintKey(input);
+    const reason = reasonAgainst(pooling, hidden, this.#unshareable.get(pooledKey));
+    const kind = reason === null ? "pooled" : "dedicated";
+    const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
+    const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+    const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+    return {
+      tenant,
+      key,
+      kind,
+      reason,
+      hidden,
+      shape,
+      revisions,
+      spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
+      binding: {
+        tenant: id,
+        searchPath,
+        statementTag: statementTag(searchPath, shape, revisions),
+        roles: [roles.anonymous, roles.authenticated].filter((role) => role !== null),
+      },
+    };
+  }
+}
+
+function reasonAgainst(
+  pooling: boolean,
+  hidden: readonly string[],
+  unshareable: string | undefined,
+): string | null {
+  if (!pooling) return "pooling is off";
+  const [first, ...more] = hidden;
+  if (first !== undefined) {
+    return `${first} is not visible by its bare name${more.length === 0 ? "" : `, nor are ${more.length} more`}`;
+  }
+  return unshareable ?? null;
+}
+
+/** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */
+function statementTag(
+  path: readonly string[],
+  shape: ShapeHash,
+  revisions: Readonly<Record<string, string>>,
+): string {
+  const text = JSON.stringify([path, shape, Object.entries(revisions).sort()]);
+  return createHash("sha256").update(text).digest("base64url").slice(0, 16);
+}

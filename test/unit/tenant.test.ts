@@ -1,0 +1,160 @@
+import { describe, expect, it } from "vitest";
+import { ConfigError } from "../../src/kernel/fault.ts";
+import { normaliseHost } from "../../src/tenant/host.ts";
+import { listSource } from "../../src/tenant/source-list.ts";
+import { parseTenant } from "../../src/tenant/tenant.ts";
+
+const defaults = { database: "main", databases: ["main", "other"] };
+const parse = (record: object) => parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
+
+function faultsOf(work: () => unknown): Record<string, string> {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
+    }
+    throw error;
+  }
+  return {};
+}
+
+describe("a tenant's record", () => {
+  it("is complete with an id and a schema", () => {
+    expect(parse({})).toEqual({
+      id: "acme",
+      hosts: [],
+      database: "main",
+      api: null,
+      mode: null,
+      schemas: [{ logical: "app", physical: "app" }],
+      sharedSchemas: ["public"],
+      roles: { anonymous: null, authenticated: null },
+      settings: {},
+    });
+  });
+
+  it("keeps schemas in the order they are written in, in all three forms", () => {
+    const bindings = [
+      { logical: "z", physical: "acme_z" },
+      { logical: "a", physical: "acme_a" },
+    ];
+    expect(parse({ schemas: { z: "acme_z", a: "acme_a" } }).schemas).toEqual(bindings);
+    expect(parse({ schemas: bindings }).schemas).toEqual(bindings);
+    expect(parse({ schemas: ["z", "a"] }).schemas.map(({ logical }) => logical)).toEqual(["z", "a"]);
+  });
+
+  it.each([
+    ["no schema", { schemas: [] }, "schemas", /at least one/],
+    ["no schema in an object", { schemas: {} }, "schemas", /at least one/],
+    ["schemas as text", { schemas: "app" }, "schemas", /record/],
+    ["a logical name twice", { schemas: [{ logical: "a", physical: "b" }, "a"] }, "schemas", /logical/],
+    ["a physical schema twice", { schemas: { a: "x", b: "x" } }, "schemas", /physical/],
+    ["an integer-like key", { schemas: { b: "x", 5: "y" } }, 'schemas["5"]', /array form/],
+    ["a catalogue schema", { schemas: ["pg_catalog"] }, "schemas[0]", /reserved/],
+    ["the information schema", { schemas: { app: "information_schema" } }, "schemas.app", /reserved/],
+    ["the control schema", { schemas: ["rowhouse"] }, "schemas[0]", /reserved/],
+    ["a name of 64 bytes", { schemas: ["ä".repeat(32)] }, "schemas[0]", /63 bytes/],
+    ["an empty name", { schemas: [""] }, "schemas[0]", /63 bytes/],
+    ["a NUL", { schemas: ["a\0b"] }, "schemas[0]", /NUL/],
+    ["half a character", { schemas: ["a\ud800"] }, "schemas[0]", /NUL/],
+    [
+      "an unknown key in a binding",
+      { schemas: [{ logical: "a", physical: "b", x: 1 }] },
+      "schemas[0].x",
+      /unknown/,
+    ],
+    ["an unknown key", { colour: "red" }, "colour", /unknown/],
+    ["a bad id", { id: "a b" }, "id", /letters/],
+    ["a host with a path", { hosts: ["acme.example/x"] }, "hosts[0]", /host/],
+    ["a shared schema twice", { sharedSchemas: ["x", "x"] }, "sharedSchemas", /more than once/],
+    ["a shared schema that is served", { sharedSchemas: ["app"] }, "sharedSchemas", /served/],
+    ["the role none", { roles: { anonymous: "none" } }, "roles.anonymous", /no role/],
+    ["an unknown database", { database: "nope" }, "database", /main, other/],
+    ["a setting that is a number", { settings: { a: 1 } }, "settings.a", /text or a boolean/],
+    ["tokens", { jwt: {} }, "jwt", /not supported yet/],
+    ["live queries", { realtime: true }, "realtime", /not supported yet/],
+  ])("with %s is refused at its path", (_, record, path, message) => {
+    expect(faultsOf(() => parse(record))).toEqual({ [path]: expect.stringMatching(message) });
+  });
+
+  it("may serve the schema that is shared by default", () => {
+    expect(parse({ schemas: ["public"] }).sharedSchemas).toEqual([]);
+  });
+
+  it("needs a database where none is the obvious one", () => {
+    const work = () => parseTenant({ id: "a", schemas: ["a"] }, { database: null, databases: ["x", "y"] });
+    expect(faultsOf(work)).toEqual({ database: expect.stringMatching(/x, y/) });
+  });
+
+  it("names every fault at once", () => {
+    const faults = faultsOf(() => parse({ id: "", hosts: ["a b"], schemas: [""], x: 1 }));
+    expect(Object.keys(faults).sort()).toEqual(["hosts[0]", "id", "schemas[0]", "x"]);
+  });
+});
+
+describe("a host", () => {
+  it.each([
+    ["ACME.Example", "acme.example"],
+    ["acme.example:5678", "acme.example"],
+    ["acme.example.", "acme.example"],
+    ["acme.example.:80", "acme.example"],
+    ["bücher.example", "xn--bcher-kva.example"],
+    ["XN--BCHER-KVA.example", "xn--bcher-kva.example"],
+    ["[::1]:5678", "[::1]"],
+    ["[0:0::1]", "[::1]"],
+    ["127.0.0.1:80", "127.0.0.1"],
+    ["my_tenant.example", "my_tenant.example"],
+  ])("%s is written %s", (text, expected) => {
+    expect(normaliseHost(text)).toBe(expected);
+  });
+
+  it.each([
+    "",
+    "a b",
+    "a/b",
+    "user@acme.example",
+    "acme.example#",
+    "acme.example?x",
+    "%61cme.example",
+    "a\\b",
+    "acme..example",
+    "acme.example..",
+    ".",
+    "::1",
+    "acme.example:99999",
+    "a,b",
+    "*.example",
+    `${"a".repeat(300)}.example`,
+    "x".repeat(10_000),
+  ])("%s is none", (text) => {
+    expect(normaliseHost(text)).toBeUndefined();
+  });
+});
+
+describe("a list of tenants", () => {
+  const acme = parse({ hosts: ["acme.example"] });
+  const globex = parse({ id: "globex", hosts: ["globex.example"] });
+
+  it("finds each by id and by host, and nobody else", async () => {
+    const source = listSource([acme, globex]);
+    expect(await source.byId("globex")).toBe(globex);
+    expect(await source.byHost("acme.example")).toBe(acme);
+    expect(await source.byId("constructor")).toBeNull();
+    expect(await source.byHost("initech.example")).toBeNull();
+    expect(source.known).toBe(2);
+  });
+
+  it("with one host claimed twice is refused, both named", () => {
+    const rival = parse({ id: "rival", hosts: ["ACME.example."] });
+    expect(faultsOf(() => listSource([acme, globex, rival]))).toEqual({
+      "tenants[2].hosts": expect.stringMatching(/acme and rival .*acme\.example/),
+    });
+  });
+
+  it("with one id twice is refused", () => {
+    expect(faultsOf(() => listSource([globex, parse({}), parse({})]))).toEqual({
+      "tenants[2].id": expect.stringMatching(/tenants\[1\]/),
+    });
+  });
+});
