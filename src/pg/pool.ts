@@ -8,6 +8,11 @@ export interface Queryable {
   query(text: string, values?: readonly unknown[]): Promise<{ rows: unknown[] }>;
 }
 
+export interface Transaction extends Queryable {
+  /** Several statements without parameters, as psql would run a file. */
+  execute(sqlText: string): Promise<void>;
+}
+
 export interface DatabaseOptions {
   /** The name in the configuration: it stands for the database in messages, its URL never does. */
   readonly name: string;
@@ -99,11 +104,16 @@ export class Database implements Queryable {
   }
 
   /** What `work` returns, once its statements are committed; where it throws they are rolled back. */
-  transaction<Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> {
+  transaction<Value>(work: (transaction: Transaction) => Promise<Value>): Promise<Value> {
     return this.#withClient(async (client) => {
       await client.query("begin");
       try {
-        const value = await work({ query: (text, values = []) => send(client, text, values) });
+        const value = await work({
+          query: (text, values = []) => send(client, text, values),
+          execute: async (sqlText) => {
+            await client.query(sqlText);
+          },
+        });
         await client.query("commit");
         return value;
       } catch (error) {

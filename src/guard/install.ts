@@ -1,0 +1,209 @@
+/** Installs and upgrades the control schema of a database: numbered migrations, and the event triggers where it may. */
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { z } from "zod";
+import { HostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+import type { Database, Queryable, Transaction } from "../pg/pool.ts";
+
+export interface ControlState {
+  /** The last migration that is installed; 0: none. */
+  readonly version: number;
+  /** The last migration that this version of the host knows. */
+  readonly expected: number;
+  /** Whether DDL issued by hand moves revisions. */
+  readonly eventTriggers: boolean;
+  /** What is not there, with what to do and what still holds, a sentence each. */
+  readonly missing: readonly string[];
+}
+
+interface Migration {
+  readonly version: number;
+  readonly name: string;
+  readonly text: string;
+  readonly checksum: string;
+}
+
+const directory = new URL("./migrations/", import.meta.url);
+const filePattern = /^(\d{3})-[a-z-]+\.sql$/;
+
+const insufficientPrivilege = "42501";
+
+/**
+ * Brings the control schema of `database` up to date; does nothing where it is, also when several hosts do it at once.
+ * Where the role lacks a right, what it lacks is in `missing`. Throws `CONFIG_INVALID` where the database has another
+ * text of a migration than this host, and `DATABASE_UNREACHABLE`.
+ */
+export async function installControl(database: Database, observe: Observe): Promise<ControlState> {
+  const migrations = await readMigrations();
+  const before = await stateOf(database, migrations);
+  if (before.missing.length > 0) {
+    try {
+      await database.transaction((transaction) => apply(transaction, migrations));
+    } catch (error) {
+      // The role may not: what is missing afterwards says so.
+      if (sqlState(error) !== insufficientPrivilege) throw error;
+    }
+    // Separately: without the right to it, the rest still stands.
+    await createEventTriggers(database);
+  }
+  const state = await stateOf(database, migrations);
+  const { version, eventTriggers, missing } = state;
+  observe({ kind: "control.installed", database: database.name, version, eventTriggers, missing });
+  return state;
+}
+
+/** What `installControl` would find, read only. */
+export async function controlState(database: Queryable): Promise<ControlState> {
+  return stateOf(database, await readMigrations());
+}
+
+async function apply(transaction: Transaction, migrations: readonly Migration[]): Promise<void> {
+  await lockInstall(transaction);
+  if (!(await hasTable(transaction, "migration"))) {
+    await transaction.execute(`
+      create schema if not exists rowhouse;
+      create table rowhouse.migration (
+        version integer primary key,
+        name text not null,
+        checksum text not null,
+        installed_at timestamptz not null default now()
+      )`);
+  }
+  const installed = await readInstalled(transaction);
+  for (const { version, name, text, checksum } of migrations) {
+    if (installed.has(version)) continue;
+    await transaction.execute(text);
+    await transaction.query("insert into rowhouse.migration (version, name, checksum) values ($1, $2, $3)", [
+      version,
+      name,
+      checksum,
+    ]);
+  }
+  await enrol(transaction);
+}
+
+/** Gives a revision to the schemas that were there first, or came while there were no event triggers. */
+async function enrol(transaction: Queryable): Promise<void> {
+  await transaction.query(`
+    insert into rowhouse.schema_revision (schema_name)
+    select nspname from pg_catalog.pg_namespace where rowhouse.has_revision(nspname)
+    on conflict do nothing`);
+}
+
+async function createEventTriggers(database: Database): Promise<void> {
+  const text = await readFile(new URL("event-triggers.sql", directory), "utf8");
+  try {
+    await database.transaction(async (transaction) => {
+      await lockInstall(transaction);
+      const { present, enabled } = await readTriggers(transaction);
+      if (!(await hasTable(transaction, "schema_touch"))) return;
+      if (present === 0) {
+        await transaction.execute(text);
+        await enrol(transaction);
+      } else if (!enabled) {
+        await transaction.execute(`
+          alter event trigger rowhouse_ddl_command_end enable always;
+          alter event trigger rowhouse_sql_drop enable always`);
+      }
+    });
+  } catch (error) {
+    if (sqlState(error) !== insufficientPrivilege) throw error;
+  }
+}
+
+async function stateOf(database: Queryable, migrations: readonly Migration[]): Promise<ControlState> {
+  const expected = migrations.at(-1)?.version ?? 0;
+  const { rows } = await database.query(`
+    select current_user as role, current_database() as database,
+      has_database_privilege(current_database(), 'create') as creates,
+      pg_get_userbyid(n.nspowner) as owner,
+      coalesce(has_schema_privilege(n.oid, 'usage'), false) as uses,
+      coalesce(has_table_privilege(c.oid, 'select'), false) as reads
+    from (values (1)) one
+    left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
+    left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'`);
+  const { role, database: name, creates, owner, uses, reads } = placeSchema.parse(rows[0]);
+  const as = (who: string): string => `run "rowhouse install" as ${who}`;
+  if (owner !== null && !(uses && reads)) {
+    const missing = [
+      `role ${role} may not read schema rowhouse of database ${name}: ${as(owner)}, or grant it usage and select`,
+    ];
+    return { version: 0, expected, eventTriggers: false, missing };
+  }
+  const installed = owner === null ? new Map<number, string>() : await readInstalled(database);
+  for (const { version, checksum, name: file } of migrations) {
+    if (installed.has(version) && installed.get(version) !== checksum) {
+      throw new HostError(
+        "CONFIG_INVALID",
+        `database ${name}: migration ${file} of schema rowhouse was installed with another text than this version's`,
+      );
+    }
+  }
+  const version = Math.max(0, ...installed.keys());
+  const missing: string[] = [];
+  if (version < expected) {
+    const who =
+      owner ?? (creates ? role : `a role that may create schemas (grant create on database ${name})`);
+    missing.push(`the control schema is at version ${version} of ${expected}: ${as(who)}`);
+  }
+  const { present, enabled } = await readTriggers(database);
+  if (present < 2 || !enabled) {
+    missing.push(
+      `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations, not DDL issued by hand`,
+    );
+  }
+  return { version, expected, eventTriggers: present === 2 && enabled, missing };
+}
+
+const placeSchema = z.object({
+  role: z.string(),
+  database: z.string(),
+  creates: z.boolean(),
+  owner: z.string().nullable(),
+  uses: z.boolean(),
+  reads: z.boolean(),
+});
+
+async function readInstalled(database: Queryable): Promise<Map<number, string>> {
+  const { rows } = await database.query("select version, checksum from rowhouse.migration");
+  const parsed = z.array(z.object({ version: z.number(), checksum: z.string() })).parse(rows);
+  return new Map(parsed.map(({ version, checksum }) => [version, checksum]));
+}
+
+/** Asked of the catalogue: `to_regclass` answers from a cache which the advisory lock does not refresh. */
+async function hasTable(database: Queryable, name: string): Promise<boolean> {
+  const { rows } = await database.query(
+    `select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = 'rowhouse' and c.relname = $1`,
+    [name],
+  );
+  return rows.length === 1;
+}
+
+async function readTriggers(database: Queryable): Promise<{ present: number; enabled: boolean }> {
+  const { rows } = await database.query(`
+    select count(*)::int as present, coalesce(bool_and(evtenabled <> 'D'), false) as enabled
+    from pg_catalog.pg_event_trigger where evtname in ('rowhouse_ddl_command_end', 'rowhouse_sql_drop')`);
+  return z.object({ present: z.number(), enabled: z.boolean() }).parse(rows[0]);
+}
+
+/** Held to the end of the transaction: of several hosts that start at once, one installs. */
+async function lockInstall(transaction: Queryable): Promise<void> {
+  await transaction.query("select pg_advisory_xact_lock(hashtextextended('rowhouse.install', 0))");
+}
+
+async function readMigrations(): Promise<Migration[]> {
+  const names = (await readdir(directory)).filter((name) => filePattern.test(name)).sort();
+  return Promise.all(
+    names.map(async (name) => {
+      const text = await readFile(new URL(name, directory), "utf8");
+      const checksum = createHash("sha256").update(text).digest("hex");
+      return { version: Number(name.slice(0, 3)), name, text, checksum };
+    }),
+  );
+}
+
+function sqlState(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
