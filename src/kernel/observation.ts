@@ -41,6 +41,8 @@ export type Observation =
       planMb: number;
     }
   | { kind: "config.warning"; path: string; message: string }
+  /** A listening socket that could not take a connection, for want of file descriptors for one. */
+  | { kind: "http.error"; error: Error }
   | {
       kind: "request.done";
       status: number;

@@ -1,0 +1,107 @@
+/** What of a request's head is let in. Whatever two readers could read differently is refused, not repaired. */
+import type { IncomingMessage } from "node:http";
+import { HostError } from "../kernel/errors.ts";
+import type { RequestFacts } from "../tenant/route.ts";
+
+/** A registered name, IPv4 address or bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
+const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
+
+/**
+ * In a path: empty and dot segments (encoded ones too), encoded NUL, slash and backslash, broken percent signs.
+ * Proxies in front normalise each of these in their own way, so that a rule there could be walked around here.
+ */
+const confusingPath = /\/\/|\/(?:\.|%2e){1,2}(?:\/|$)|%(?:00|2f|5c)|%(?![0-9a-f]{2})/i;
+/** Anywhere in a target: what is not visible ASCII, a backslash, a fragment. */
+const foreignCharacter = /[^\x21-\x7e]|[\\#]/;
+
+const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", message);
+
+/**
+ * The facts of `incoming`; throws `BAD_REQUEST` for a target that is not a plain path (absolute form, `*`,
+ * confusing paths) and for a Host header that is missing, repeated or no host.
+ */
+export function readFacts(incoming: IncomingMessage): RequestFacts {
+  const { url: target = "", method = "" } = incoming;
+  if (!target.startsWith("/")) throw badRequest("The request target must be a path.");
+  if (foreignCharacter.test(target))
+    throw badRequest("The request target has a character that it may not have.");
+  const mark = target.indexOf("?");
+  const path = mark === -1 ? target : target.slice(0, mark);
+  if (confusingPath.test(path)) throw badRequest("The path is ambiguous.");
+  return {
+    method,
+    path,
+    query: mark === -1 ? "" : target.slice(mark + 1),
+    host: readHost(incoming),
+    header: (name) => readHeader(incoming, name),
+    remoteAddress: incoming.socket.remoteAddress ?? null,
+  };
+}
+
+function readHost({ rawHeaders, headers }: IncomingMessage): string {
+  let seen = 0;
+  // `headers` keeps the first of several Host headers and says nothing of the others.
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i];
+    if (name?.length === 4 && name.toLowerCase() === "host") seen += 1;
+  }
+  const { host } = headers;
+  if (seen !== 1 || host === undefined) throw badRequest("Exactly one Host header is required.");
+  if (!hostPattern.test(host)) throw badRequest("The Host header names no host.");
+  return host;
+}
+
+function readHeader({ headers }: IncomingMessage, name: string): string | null {
+  const lowerName = name.toLowerCase();
+  const value = Object.hasOwn(headers, lowerName) ? headers[lowerName] : undefined;
+  return typeof value === "string" ? value : null;
+}
+
+/** What a cell reads of a request: content negotiation, GraphiQL's assets, and no credential. */
+const forwarded = [
+  "accept",
+  "accept-encoding",
+  "accept-language",
+  "content-type",
+  "if-none-match",
+  "origin",
+  "user-agent",
+  "x-apollo-operation-name",
+] as const;
+
+export function forwardedHeaders({ headers }: IncomingMessage): Record<string, string> {
+  const picked: Record<string, string> = {};
+  for (const name of forwarded) {
+    const value = headers[name];
+    if (typeof value === "string") picked[name] = value;
+  }
+  return picked;
+}
+
+const mediaTypes = new Set(["application/json", "application/graphql"]);
+
+/** Throws `MEDIA_TYPE` unless the body is JSON or GraphQL, and `BAD_REQUEST` where it is compressed. */
+export function requireMediaType(
+  { headers }: IncomingMessage,
+  accepted: ReadonlySet<string> = mediaTypes,
+): void {
+  const type = headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  if (!accepted.has(type)) throw new HostError("MEDIA_TYPE");
+  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity") throw badRequest("A compressed request body is not supported.");
+}
+
+/** Whether the head announces a body. */
+export function announcesBody({ headers }: IncomingMessage): boolean {
+  const length = headers["content-length"];
+  return headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) !== 0);
+}
+
+/** 128 characters that need no quoting anywhere a request id ends up: headers, JSON, log lines, shell commands. */
+const requestIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+/** The id that a proxy has given the request, where it is a harmless one; else a random one. */
+export function readRequestId({ headers }: IncomingMessage): string {
+  const given = headers["x-request-id"];
+  return typeof given === "string" && requestIdPattern.test(given) ? given : crypto.randomUUID();
+}

@@ -1,0 +1,132 @@
+/** The public app: GraphQL at whatever address routing gives it. It decides nothing of tenants, and parses no GraphQL. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import { Hono } from "hono";
+import { HostError, toHostError } from "../kernel/errors.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import type { HostPhase } from "../kernel/phase.ts";
+import { discardBody } from "../protocol/body.ts";
+import type { Answer } from "../protocol/messages.ts";
+import type { RequestFacts } from "../tenant/route.ts";
+import { Exchange, type ExchangeEnd } from "./exchange.ts";
+import { announcesBody, forwardedHeaders, readFacts, requireMediaType } from "./intake.ts";
+import { readBody } from "./read-body.ts";
+import { sendAnswer, sendFailure } from "./respond.ts";
+
+export interface PublicRequest {
+  readonly requestId: string;
+  readonly facts: RequestFacts;
+  /** What a cell needs of the request's headers, names in lower case. */
+  readonly headers: Record<string, string>;
+  /** In a buffer of its own, which may be moved to a thread; null but for POST. */
+  readonly body: Uint8Array<ArrayBuffer> | null;
+  /** Aborts with a HostError: `CANCELLED` when the client goes away, `DEADLINE` when the time is up. */
+  readonly signal: AbortSignal;
+  /** To be called once the tenant is known, so that log lines of the request name it. */
+  routed(tenant: TenantId): void;
+}
+
+export interface PublicDeps {
+  /** Rejects with a HostError, which is what the client gets. The answer's headers become the app's. */
+  handle(request: PublicRequest): Promise<Answer>;
+  readonly limits: { readonly bodyBytes: number; readonly requestTimeoutMs: number };
+  readonly observe: Observe;
+  phase(): HostPhase;
+}
+
+export type PublicApp = Hono<{ Bindings: HttpBindings }>;
+
+/** The app for `listen`. Every failure is JSON; one `request.done` is observed for each request. */
+export function createPublicApp(deps: PublicDeps): PublicApp {
+  const app: PublicApp = new Hono();
+  app.all("*", async ({ env }) => {
+    await exchange(deps, env.incoming, env.outgoing);
+    // Written straight to Node's response: one write for head and body, and a stream that fails can be cut off.
+    return RESPONSE_ALREADY_SENT;
+  });
+  return app;
+}
+
+async function exchange(
+  deps: PublicDeps,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): Promise<void> {
+  const observeEnd = ({ status, code, durationMs }: ExchangeEnd, { tenant, requestId }: Exchange): void =>
+    deps.observe({
+      kind: "request.done",
+      status,
+      durationMs,
+      requestId,
+      ...(code === undefined ? {} : { code }),
+      ...(tenant === undefined ? {} : { tenant }),
+    });
+  const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, observeEnd);
+  try {
+    const request = await readRequest(deps, current);
+    const answer = await current.unlessAborted(deps.handle(request), drop);
+    await sendAnswer(outgoing, answer, current.requestId, current.signal);
+  } catch (thrown) {
+    // The deadline or the client's leaving comes first: what it breaks on its way is not the cause.
+    current.error ??= toHostError(thrown);
+    observeFailure(deps.observe, current.error, current);
+    sendFailure(incoming, outgoing, current.error, current.requestId);
+  }
+}
+
+async function readRequest(deps: PublicDeps, current: Exchange): Promise<PublicRequest> {
+  const { incoming, outgoing, requestId, signal } = current;
+  const phase = deps.phase();
+  if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
+  const facts = readFacts(incoming);
+  return {
+    requestId,
+    facts,
+    headers: forwardedHeaders(incoming),
+    body: await bodyOf(facts.method, incoming, outgoing, deps.limits.bodyBytes, signal),
+    signal,
+    routed: (tenant) => {
+      current.tenant = tenant;
+    },
+  };
+}
+
+async function bodyOf(
+  method: string,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  limitBytes: number,
+  signal: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  switch (method) {
+    case "POST": {
+      requireMediaType(incoming);
+      const body = await readBody(incoming, outgoing, limitBytes, signal);
+      if (body.byteLength === 0) throw new HostError("BAD_REQUEST", "The request has no body.");
+      return body;
+    }
+    case "GET":
+    case "OPTIONS":
+      if (announcesBody(incoming)) throw new HostError("BAD_REQUEST", `A ${method} request has no body.`);
+      return null;
+    default:
+      throw new HostError("METHOD_NOT_ALLOWED");
+  }
+}
+
+function drop(answer: Answer): void {
+  if (answer.kind === "stream") discardBody(answer.port);
+}
+
+function observeFailure(observe: Observe, error: HostError, { requestId, tenant }: Exchange): void {
+  if (error.code === "CANCELLED") return;
+  observe({
+    kind: "request.failed",
+    requestId,
+    code: error.code,
+    error,
+    ...(tenant === undefined ? {} : { tenant }),
+  });
+}

@@ -1,0 +1,62 @@
+/** A public app on a socket of its own, with whatever stands in for the host behind it. */
+
+import { type Listening, listen } from "../../src/http/listener.ts";
+import { createPublicApp, type PublicRequest } from "../../src/http/public.ts";
+import type { Observation } from "../../src/kernel/observation.ts";
+import type { HostPhase } from "../../src/kernel/phase.ts";
+import type { Answer } from "../../src/protocol/messages.ts";
+
+export interface TestApp extends Listening {
+  readonly requests: PublicRequest[];
+  readonly observations: Observation[];
+  /** Resolves with the `request.done` of the nth request, from 1. */
+  done(nth: number): Promise<Extract<Observation, { kind: "request.done" }>>;
+  phase: HostPhase;
+}
+
+export const textAnswer = (body: string): Answer => ({
+  kind: "text",
+  status: 200,
+  headers: { "content-type": "application/json" },
+  body,
+});
+
+export async function startPublicApp(
+  handle: (request: PublicRequest) => Promise<Answer>,
+  limits: { bodyBytes?: number; requestTimeoutMs?: number } = {},
+): Promise<TestApp> {
+  const requests: PublicRequest[] = [];
+  const observations: Observation[] = [];
+  const watchers = new Set<() => void>();
+  const state = { phase: "ready" as HostPhase };
+  const observe = (observation: Observation): void => {
+    observations.push(observation);
+    for (const watch of watchers) watch();
+  };
+  const app = createPublicApp({
+    handle: (request) => {
+      requests.push(request);
+      return handle(request);
+    },
+    limits: { bodyBytes: 1000, requestTimeoutMs: 10_000, ...limits },
+    observe,
+    phase: () => state.phase,
+  });
+  const listening = await listen(app, { host: "127.0.0.1", port: 0 }, observe);
+  const ended = () => observations.filter((observation) => observation.kind === "request.done");
+  return Object.assign(state, listening, {
+    requests,
+    observations,
+    done: (nth: number) =>
+      new Promise<Extract<Observation, { kind: "request.done" }>>((resolve) => {
+        const watch = (): void => {
+          const found = ended()[nth - 1];
+          if (found === undefined) return;
+          watchers.delete(watch);
+          resolve(found);
+        };
+        watchers.add(watch);
+        watch();
+      }),
+  });
+}
