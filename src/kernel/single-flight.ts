@@ -6,10 +6,7 @@ export class SingleFlight<Key, Value> {
   run(key: Key, work: () => Promise<Value>): Promise<Value> {
     const running = this.#running.get(key);
     if (running !== undefined) return running;
-    const promise = work().finally(() => {
-      // A `forget` in between may have let another run take the place.
-      if (this.#running.get(key) === promise) this.#running.delete(key);
-    });
+    const promise = work().finally(() => this.#running.delete(key));
     this.#running.set(key, promise);
     return promise;
   }
@@ -18,8 +15,7 @@ export class SingleFlight<Key, Value> {
     return this.#running.has(key);
   }
 
-  /** Lets the next caller start a run of its own; the run in flight goes on for those who wait for it. */
-  forget(key: Key): void {
-    this.#running.delete(key);
+  keys(): readonly Key[] {
+    return [...this.#running.keys()];
   }
 }

@@ -58,19 +58,21 @@ export interface OpenTask {
 
 export interface BuildTask {
   readonly kind: "build";
+  /** The instance's identity: the same key may be built anew while its predecessor is still draining. */
+  readonly instance: number;
   readonly spec: BlueprintSpec;
 }
 
 export interface ReleaseTask {
   readonly kind: "release";
-  readonly key: InstanceKey;
+  readonly instance: number;
 }
 
 export interface RequestTask {
   readonly kind: "request";
   /** Unique in the cell while the request runs; also its place in the ledger. */
   readonly slot: number;
-  readonly key: InstanceKey;
+  readonly instance: number;
   readonly binding: TenantBinding;
   /** Settings of the transaction, `role` first among them; values are text. */
   readonly settings: Readonly<Record<string, string>>;

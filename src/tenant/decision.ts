@@ -109,14 +109,14 @@ export class Decisions {
     }
     for (const id of affected) this.forget(id);
     // Who is being asked for is not known yet: all of them are asked again.
-    this.#asking.keys().forEach((id) => this.#overtaken.add(id));
+    for (const id of this.#asking.keys()) this.#overtaken.add(id);
     return affected;
   }
 
   forgetAll(): void {
     this.#known.clear();
     this.#unshareable.clear();
-    this.#asking.keys().forEach((id) => this.#overtaken.add(id));
+    for (const id of this.#asking.keys()) this.#overtaken.add(id);
   }
 
   async #ask(tenant: Tenant): Promise<Decision> {

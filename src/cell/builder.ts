@@ -1,0 +1,185 @@
+/** Builds instances: finds them room, keeps the time, and publishes only what is still current. */
+import { availableParallelism } from "node:os";
+import { LRUCache } from "lru-cache";
+import { HostError, toHostError, unreachable } from "../kernel/errors.ts";
+import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import type { Signal } from "../kernel/signal.ts";
+import type { BlueprintSpec, BuildReport } from "../protocol/messages.ts";
+import type { CapacityPlan } from "./capacity.ts";
+import { Instance } from "./instance.ts";
+import { decidePlacement, type Placement } from "./placement.ts";
+import type { Retirement } from "./retirement.ts";
+import type { Roster } from "./roster.ts";
+import type { Strikes } from "./strikes.ts";
+import type { Supply } from "./supply.ts";
+
+export interface BuildRequest {
+  readonly spec: BlueprintSpec;
+  /** Whether what the build began with is still current; asked after the build, before it is published. */
+  readonly verify: () => Promise<boolean>;
+}
+
+export interface BuilderOptions {
+  readonly plan: CapacityPlan;
+  readonly instanceHeapMb: number;
+  readonly timeoutMs: number;
+  readonly observe: Observe;
+}
+
+const mb = 1024 * 1024;
+
+export class Builder {
+  readonly #options: BuilderOptions;
+  readonly #roster: Roster;
+  readonly #supply: Supply;
+  readonly #retirement: Retirement;
+  readonly #strikes: Strikes;
+  readonly #changed: Signal;
+  /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
+  readonly #measuredMb = new LRUCache<InstanceKey, number>({ max: 10_000 });
+  #ordinal = 0;
+  #closed = false;
+
+  constructor(
+    options: BuilderOptions,
+    parts: { roster: Roster; supply: Supply; retirement: Retirement; strikes: Strikes; changed: Signal },
+  ) {
+    this.#options = options;
+    this.#roster = parts.roster;
+    this.#supply = parts.supply;
+    this.#retirement = parts.retirement;
+    this.#strikes = parts.strikes;
+    this.#changed = parts.changed;
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /**
+   * Builds an instance and puts it in service in place of what served its key before, which is drained. `avoid` is a
+   * cell that it must not be built in; `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
+   * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, and `SCHEMA_CHANGED` where it
+   * was overtaken by a change.
+   */
+  async build(
+    request: BuildRequest,
+    avoid: CellId | null,
+    patienceMs: number,
+    queuedMs: number,
+  ): Promise<void> {
+    const { observe } = this.#options;
+    const { key } = request.spec;
+    const instance = await this.#place(request, avoid, performance.now() + patienceMs);
+    const { cell } = instance;
+    const startedMs = performance.now();
+    observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
+    try {
+      const { buildMs, heapBytes, types } = await this.#buildInTime(instance);
+      if (!(await request.verify()))
+        throw new HostError("SCHEMA_CHANGED", `${key} was overtaken while it was built`);
+      if (cell.phase !== "serving") throw new HostError("CELL_LOST", "the cell ended while it built");
+      instance.heapMb = heapBytes / mb;
+      this.#measuredMb.set(key, instance.heapMb);
+      instance.phase = "live";
+      instance.lastUsedMs = performance.now();
+      const previous = this.#roster.publish(instance);
+      if (previous !== undefined) void this.#retirement.retire(previous, "stale");
+      observe({ kind: "build.done", key, cell: cell.id, buildMs, heapMb: instance.heapMb, types });
+    } catch (thrown) {
+      const error = toHostError(thrown);
+      observe({ kind: "build.failed", key, code: error.code, error, buildMs: performance.now() - startedMs });
+      this.#discard(instance);
+      throw error;
+    } finally {
+      this.#changed.notify();
+    }
+  }
+
+  async #buildInTime(instance: Instance): Promise<BuildReport> {
+    const { timeoutMs } = this.#options;
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      void instance.cell.terminate("build-timeout");
+    }, timeoutMs);
+    try {
+      return await instance.cell.build(instance.id, instance.spec);
+    } catch (error) {
+      throw late ? new HostError("BUILD_TIMEOUT", `the build took longer than ${timeoutMs} ms`) : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A build that failed may have left anything behind: a cell that held nothing else ends with it. */
+  #discard(instance: Instance): void {
+    const { cell } = instance;
+    this.#retirement.forget(instance, "stale");
+    if (cell.phase !== "serving") return;
+    if (this.#roster.instancesOf(cell).length === 0) void cell.terminate("evicted");
+    else void cell.release(instance.id).catch(() => undefined);
+  }
+
+  /** Reserves room: makes some where there is none, and waits for what it set in motion. */
+  async #place(request: BuildRequest, avoid: CellId | null, deadlineMs: number): Promise<Instance> {
+    const { plan, instanceHeapMb } = this.#options;
+    const { key } = request.spec;
+    const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
+    const exclusive = plan.cells > 1 && this.#strikes.isSuspect(key);
+    for (;;) {
+      if (this.#closed) throw new HostError("SHUTTING_DOWN");
+      const step = decidePlacement({
+        cells: this.#roster.placed(),
+        maxCells: plan.cells,
+        maxInstances: plan.instances,
+        spread: availableParallelism(),
+        needMb: heapMb,
+        exclusive,
+        avoid,
+      });
+      if (step.kind === "place") return this.#reserve(request, step.cell, heapMb, exclusive);
+      const nowMs = performance.now();
+      if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
+      await this.#makeRoom(step, deadlineMs - nowMs);
+    }
+  }
+
+  #reserve(request: BuildRequest, id: CellId, heapMb: number, exclusive: boolean): Instance {
+    const cell = this.#roster.cell(id);
+    if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that is not there");
+    cell.phase = "serving";
+    this.#ordinal += 1;
+    const nowMs = performance.now();
+    const instance = new Instance({ id: this.#ordinal, ...request, cell, exclusive, heapMb, nowMs });
+    this.#roster.add(instance);
+    this.#supply.refill();
+    return instance;
+  }
+
+  async #makeRoom(step: Exclude<Placement, { kind: "place" }>, timeoutMs: number): Promise<void> {
+    switch (step.kind) {
+      case "start": {
+        const pauseMs = this.#supply.pauseMs(performance.now());
+        if (pauseMs === 0) this.#supply.start();
+        else await this.#changed.wait(Math.min(timeoutMs, pauseMs));
+        return;
+      }
+      case "evict-cell": {
+        const cell = this.#roster.cell(step.cell);
+        if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");
+        return;
+      }
+      case "evict-instance": {
+        const instance = this.#roster.find(step.instance);
+        if (instance !== undefined) void this.#retirement.retire(instance, "capacity");
+        return;
+      }
+      case "wait":
+        return this.#changed.wait(timeoutMs);
+      default:
+        return unreachable(step);
+    }
+  }
+}

@@ -1,0 +1,241 @@
+/** One worker thread: a Piscina pool of exactly one thread, its heap, its requests and its end. */
+import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
+import type { Piscina } from "piscina";
+import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
+import type { CellId } from "../kernel/ids.ts";
+import type { Observe, TerminationReason } from "../kernel/observation.ts";
+import { type CellPhase, cellStep } from "../kernel/phase.ts";
+import type {
+  Answer,
+  BlueprintSpec,
+  BuildReport,
+  CellMessage,
+  CellSetup,
+  CellTask,
+  ControlMessage,
+  Reply,
+  RequestTask,
+} from "../protocol/messages.ts";
+import { fromWireError } from "../protocol/wire-error.ts";
+import { CellHeap } from "./heap.ts";
+import { Slots } from "./slots.ts";
+import { startThread } from "./start-thread.ts";
+
+export interface CellOptions {
+  readonly id: CellId;
+  readonly setup: Omit<CellSetup, "cell" | "ledger">;
+  readonly heapMb: number;
+  readonly hardLimitMb: number;
+  readonly youngMb: number;
+  readonly observe: Observe;
+  /** Called once, when the thread has loaded its modules. */
+  readonly onReady: () => void;
+  /** Called once, when the thread is gone, for whatever reason. */
+  readonly onGone: (cell: Cell, reason: TerminationReason) => void;
+  /** The thread's entry; another one in tests of threads. */
+  readonly entry?: URL;
+}
+
+/** Requests at a time in one cell; each has a byte in the ledger. */
+const slotCount = 4096;
+
+export class Cell {
+  readonly id: CellId;
+  readonly heapMb: number;
+  readonly hardLimitMb: number;
+  readonly heap = new CellHeap();
+  readonly applicationName: string;
+  readonly #options: CellOptions;
+  readonly #pool: Piscina<CellTask, unknown>;
+  readonly #worker: Worker;
+  readonly #control: MessagePort;
+  readonly #slots = new Slots(slotCount);
+  readonly #gone = Promise.withResolvers<void>();
+  #phase: CellPhase = "starting";
+  #ending: TerminationReason | null = null;
+  lastPongMs: number;
+  connections = { total: 0, idle: 0, waiting: 0 };
+
+  constructor(options: CellOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.heapMb = options.heapMb;
+    this.hardLimitMb = options.hardLimitMb;
+    this.lastPongMs = performance.now();
+    this.applicationName = `${options.setup.applicationName}:${options.id}`;
+    const { port1, port2 } = new MessageChannel();
+    this.#control = port1;
+    const workerData: CellSetup = {
+      ...options.setup,
+      cell: options.id,
+      applicationName: this.applicationName,
+      ledger: this.#slots.ledger,
+    };
+    [this.#pool, this.#worker] = startThread({
+      ...options,
+      workerData,
+      // Tasks of the host's own besides the requests.
+      concurrency: slotCount + 64,
+    });
+    // Piscina replaces a thread that dies; a cell that lost its thread is over, and so is its replacement.
+    this.#pool.on("error", (error: Error) => this.#lost(error));
+    this.#worker.on("error", (error: Error) => this.#lost(error));
+    this.#worker.once("exit", () => this.#exited());
+    port1.on("message", (message: CellMessage) => this.#hear(message));
+    port1.unref();
+    void this.#open(port2);
+  }
+
+  get phase(): CellPhase {
+    return this.#phase;
+  }
+
+  set phase(to: CellPhase) {
+    this.#phase = cellStep(this.#phase, to);
+  }
+
+  /** Resolves when the thread has exited. */
+  get gone(): Promise<void> {
+    return this.#gone.promise;
+  }
+
+  get inFlight(): number {
+    return this.#slots.taken;
+  }
+
+  /** Builds an instance; throws the thread's error, or `CELL_LOST` where the thread ended first. */
+  build(instance: number, spec: BlueprintSpec): Promise<BuildReport> {
+    return this.#run<BuildReport>({ kind: "build", instance, spec });
+  }
+
+  async release(instance: number): Promise<void> {
+    this.heap.liveMb = null;
+    await this.#run<null>({ kind: "release", instance });
+  }
+
+  /** A place for one request; throws `NO_CAPACITY` where all are taken. The caller frees it when the request is over. */
+  takeSlot(): number {
+    return this.#slots.take();
+  }
+
+  freeSlot(slot: number): void {
+    this.#slots.free(slot);
+  }
+
+  /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
+  mayHaveCommitted(slot: number): boolean {
+    return this.#slots.marked(slot);
+  }
+
+  request(task: RequestTask): Promise<Answer> {
+    // The body is cloned, not moved: the request may have to be sent again.
+    return this.#run<Answer>(task);
+  }
+
+  cancel(slot: number): void {
+    this.#tell({ kind: "cancel", slot });
+  }
+
+  ping(): void {
+    this.#tell({ kind: "ping", sequence: 0 });
+  }
+
+  /** Asks the thread for a full collection, unless one is under way. */
+  collect(nowMs: number): void {
+    const sequence = this.heap.askForCollection(nowMs);
+    if (sequence !== undefined) this.#tell({ kind: "collect", sequence });
+  }
+
+  /** The heap's size in MB, garbage included. */
+  measure(): Promise<number> {
+    return this.heap.measure(this.#worker);
+  }
+
+  /** Ends the thread; resolves when it has exited. Requests in flight fail with `CELL_LOST`. */
+  async terminate(reason: TerminationReason): Promise<void> {
+    if (this.#ending === null) {
+      this.#ending = reason;
+      if (this.#phase !== "gone") this.phase = "terminating";
+      // Rejects every task in flight and terminates; the exit event is what counts.
+      await this.#pool.destroy().catch((error: Error) => this.#report(error));
+    }
+    await this.#gone.promise;
+  }
+
+  async #open(port: MessagePort): Promise<void> {
+    const startedMs = performance.now();
+    try {
+      await this.#run<null>({ kind: "open", port }, [port]);
+      if (this.#phase !== "starting") return;
+      this.phase = "spare";
+      this.#options.observe({ kind: "cell.started", cell: this.id, startMs: performance.now() - startedMs });
+      this.#options.onReady();
+    } catch (error) {
+      this.#report(error);
+      await this.terminate("start-failed");
+    }
+  }
+
+  async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
+    let reply: Reply<Value>;
+    try {
+      reply = replyOf<Value>(await this.#pool.run(task, { transferList }));
+    } catch (error) {
+      throw new HostError("CELL_LOST", `cell ${this.id}: ${messageOf(error)}`, { cause: error });
+    }
+    if (!reply.ok) throw fromWireError(reply.error);
+    return reply.value;
+  }
+
+  #tell(message: ControlMessage): void {
+    this.#control.postMessage(message);
+  }
+
+  #hear(message: CellMessage): void {
+    switch (message.kind) {
+      case "pong":
+        this.lastPongMs = performance.now();
+        this.connections = message.connections;
+        return;
+      case "collected":
+        this.heap.collected(message.sequence, message.heapUsedBytes);
+        return;
+      case "log":
+        this.#options.observe({ ...message, kind: "cell.log", cell: this.id });
+        return;
+      default:
+        unreachable(message);
+    }
+  }
+
+  #lost(error: Error): void {
+    this.#report(error);
+    void this.terminate("crashed");
+  }
+
+  #exited(): void {
+    this.#control.close();
+    if (this.#ending === null) {
+      this.#ending = "crashed";
+      // Nobody asked for it: Piscina is starting another thread, which nothing here would know of.
+      void this.#pool.destroy().catch((error: Error) => this.#report(error));
+    }
+    this.phase = "gone";
+    this.#gone.resolve();
+    this.#options.onGone(this, this.#ending);
+  }
+
+  #report(error: unknown): void {
+    this.#options.observe({
+      kind: "cell.error",
+      cell: this.id,
+      error: error instanceof Error ? error : new Error(messageOf(error)),
+    });
+  }
+}
+
+/** The thread's reply: made by our own code on the other side, and only there to be given its type. */
+function replyOf<Value>(reply: unknown): Reply<Value>;
+function replyOf(reply: unknown): unknown {
+  return reply;
+}

@@ -1,0 +1,149 @@
+/** Watches cells: their heaps against the budget, and whether their event loops turn. */
+import { memoryUsage } from "node:process";
+import { unreachable } from "../kernel/errors.ts";
+import type { CellPhase } from "../kernel/phase.ts";
+import type { Cell } from "./cell.ts";
+import type { Fleet } from "./fleet.ts";
+
+export interface Watched {
+  readonly phase: CellPhase;
+  readonly heapMb: number;
+  /** Heap and external memory, garbage included. */
+  readonly usedMb: number;
+  /** After the last collection; null where none was asked for since something left. */
+  readonly liveMb: number | null;
+  readonly collecting: boolean;
+  readonly lastCollectionMs: number;
+  /** When the event loop last answered. */
+  readonly lastPongMs: number;
+  /** A build keeps the loop busy for as long as it takes; it has a limit of its own. */
+  readonly building: boolean;
+  readonly nowMs: number;
+  readonly stallTimeoutMs: number;
+}
+
+export type Verdict = "none" | "collect" | "condemn" | "over-budget" | "stalled";
+
+/** From here on the heap is asked what of it is garbage. */
+export const collectShare = 0.7;
+/** What is in use for good at this share cannot go on for long. */
+export const condemnShare = 0.85;
+/** A collection of 200 MB takes about 150 ms of the thread: not more often than this. */
+const collectEveryMs = 2_000;
+
+/** What to do about a cell. Pure. */
+export function decideVerdict(cell: Watched): Verdict {
+  if (cell.phase === "terminating" || cell.phase === "gone" || cell.phase === "starting") return "none";
+  if (cell.usedMb >= cell.heapMb) return "over-budget";
+  if (!cell.building && cell.nowMs - cell.lastPongMs > cell.stallTimeoutMs) return "stalled";
+  if (cell.phase === "serving" && cell.liveMb !== null && cell.liveMb >= cell.heapMb * condemnShare) {
+    return "condemn";
+  }
+  if (cell.usedMb < cell.heapMb * collectShare || cell.collecting) return "none";
+  return cell.nowMs - cell.lastCollectionMs >= collectEveryMs ? "collect" : "none";
+}
+
+/** Milliseconds to the next look: a growing Map fills 100 MB in under 200 ms. Pure. */
+export function nextLookMs(fullestShare: number): number {
+  if (fullestShare > collectShare) return 10;
+  return fullestShare > 0.5 ? 25 : 100;
+}
+
+export interface GovernorOptions {
+  readonly fleet: Fleet;
+  readonly stallTimeoutMs: number;
+  readonly memoryMb: number;
+}
+
+const pingEveryMs = 1_000;
+/** A thread's memory is back 8 s after its end: giving up more before that would not help. */
+const relieveEveryMs = 10_000;
+
+export class Governor {
+  readonly #options: GovernorOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+  #lastPingMs = 0;
+  #lastRelievedMs = 0;
+  #lastLookMs = performance.now();
+
+  constructor(options: GovernorOptions) {
+    this.#options = options;
+  }
+
+  open(): void {
+    this.#schedule(0);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #schedule(ms: number): void {
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => void this.#look(), ms);
+  }
+
+  async #look(): Promise<void> {
+    const { fleet } = this.#options;
+    const nowMs = performance.now();
+    const { cells } = fleet.roster;
+    // Where this thread itself stood still, silence says nothing about the others.
+    if (nowMs - this.#lastLookMs > pingEveryMs * 2) {
+      for (const cell of cells) cell.lastPongMs = Math.max(cell.lastPongMs, nowMs - pingEveryMs);
+    }
+    this.#lastLookMs = nowMs;
+    const readings = await Promise.all(cells.map((cell) => cell.measure()));
+    for (const cell of cells) this.#judge(cell, nowMs);
+    if (nowMs - this.#lastPingMs >= pingEveryMs) {
+      this.#lastPingMs = nowMs;
+      for (const cell of cells) cell.ping();
+      fleet.sweep(nowMs);
+      this.#relieve(nowMs);
+    }
+    const shares = cells.map((cell, index) => (readings[index] ?? 0) / cell.heapMb);
+    this.#schedule(nextLookMs(Math.max(0, ...shares)));
+  }
+
+  #judge(cell: Cell, nowMs: number): void {
+    const { fleet, stallTimeoutMs } = this.#options;
+    const verdict = decideVerdict({
+      phase: cell.phase,
+      heapMb: cell.heapMb,
+      usedMb: cell.heap.usedMb,
+      liveMb: cell.heap.liveMb,
+      collecting: cell.heap.collecting,
+      lastCollectionMs: cell.heap.lastCollectionMs,
+      lastPongMs: cell.lastPongMs,
+      building: fleet.roster.instancesOf(cell).some((instance) => instance.phase === "building"),
+      nowMs,
+      stallTimeoutMs,
+    });
+    switch (verdict) {
+      case "none":
+        return;
+      case "collect":
+        cell.collect(nowMs);
+        return;
+      case "condemn":
+        void fleet.replace(cell);
+        return;
+      case "over-budget":
+      case "stalled":
+        void cell.terminate(verdict);
+        return;
+      default:
+        unreachable(verdict);
+    }
+  }
+
+  /** The budgets are what keeps the process small; this is for what they do not see. */
+  #relieve(nowMs: number): void {
+    const { fleet, memoryMb } = this.#options;
+    if (nowMs - this.#lastRelievedMs < relieveEveryMs) return;
+    if (memoryUsage.rss() / (1024 * 1024) < memoryMb) return;
+    this.#lastRelievedMs = nowMs;
+    fleet.relieve();
+  }
+}

@@ -1,0 +1,112 @@
+/** In which cell an instance is built, and what has to go first. Pure. */
+import type { CellId } from "../kernel/ids.ts";
+import type { CellPhase } from "../kernel/phase.ts";
+import { fillShare, moduleHeapMb } from "./capacity.ts";
+
+export interface PlacedInstance {
+  /** Identity, not key: a rebuilt instance is another one. */
+  readonly id: number;
+  readonly heapMb: number;
+  readonly inFlight: number;
+  readonly lastUsedMs: number;
+  /** False while it is being built or on its way out. */
+  readonly live: boolean;
+}
+
+export interface PlacedCell {
+  readonly id: CellId;
+  readonly phase: CellPhase;
+  readonly heapMb: number;
+  /** After the last collection; null where something was released since. */
+  readonly heapLiveMb: number | null;
+  /** Holds an instance that is to be alone: it may have ended a thread before. */
+  readonly exclusive: boolean;
+  readonly instances: readonly PlacedInstance[];
+}
+
+export interface PlacementInput {
+  readonly cells: readonly PlacedCell[];
+  readonly maxCells: number;
+  readonly maxInstances: number;
+  /** Threads worth running before instances share them. */
+  readonly spread: number;
+  readonly needMb: number;
+  readonly exclusive: boolean;
+  /** Not in this cell: the one that is being replaced. */
+  readonly avoid: CellId | null;
+}
+
+export type Placement =
+  | { readonly kind: "place"; readonly cell: CellId }
+  | { readonly kind: "start" }
+  /** Ends the cell's thread; all its instances are idle. */
+  | { readonly kind: "evict-cell"; readonly cell: CellId }
+  /** Releases one idle instance of a cell that holds others. */
+  | { readonly kind: "evict-instance"; readonly cell: CellId; readonly instance: number }
+  /** Until something changes: a cell that exits, a request that ends. */
+  | { readonly kind: "wait" };
+
+/** Heap that a cell has given away: what its instances are known or estimated to take, or what was measured if that is more. */
+export function committedMb(cell: PlacedCell): number {
+  const promised = moduleHeapMb + cell.instances.reduce((sum, instance) => sum + instance.heapMb, 0);
+  return Math.max(promised, cell.heapLiveMb ?? 0);
+}
+
+function isOpen(cell: PlacedCell, input: PlacementInput): boolean {
+  return cell.phase === "serving" && cell.id !== input.avoid && !cell.exclusive && !input.exclusive;
+}
+
+function hasRoom(cell: PlacedCell, needMb: number): boolean {
+  return cell.instances.length === 0 || committedMb(cell) + needMb <= cell.heapMb * fillShare;
+}
+
+/** What to do next for an instance that needs `needMb`; the caller carries it out and asks again. */
+export function decidePlacement(input: PlacementInput): Placement {
+  const { cells } = input;
+  const instances = cells.reduce((sum, cell) => sum + cell.instances.length, 0);
+  const spare = cells.find((cell) => cell.phase === "spare" && cell.id !== input.avoid);
+  const serving = cells.filter((cell) => cell.phase === "serving");
+
+  if (instances < input.maxInstances) {
+    const fitting = cells
+      .filter((cell) => isOpen(cell, input) && hasRoom(cell, input.needMb))
+      .toSorted((a, b) => committedMb(b) - committedMb(a));
+    const [fullest] = fitting;
+    const mayGrow = spare !== undefined || cells.length < input.maxCells;
+    if (fullest !== undefined && (serving.length >= input.spread || !mayGrow)) {
+      return { kind: "place", cell: fullest.id };
+    }
+    if (spare !== undefined) return { kind: "place", cell: spare.id };
+    // A cell that is coming up will be a spare in a moment.
+    if (cells.some((cell) => cell.phase === "starting")) return { kind: "wait" };
+    if (cells.length < input.maxCells) return { kind: "start" };
+  }
+  return decideEviction(input);
+}
+
+/** The least recently used idle instance makes room: with its thread where it is alone there, else by itself. */
+function decideEviction(input: PlacementInput): Placement {
+  // Whatever is leaving already makes room by itself.
+  const leaving = input.cells.some((cell) => cell.phase === "draining" || cell.phase === "terminating");
+  const starting = input.cells.some((cell) => cell.phase === "starting");
+  if (leaving || starting) return { kind: "wait" };
+
+  const candidates = input.cells
+    .filter((cell) => cell.phase === "serving" && cell.id !== input.avoid)
+    .flatMap((cell) => cell.instances.map((instance) => ({ cell, instance })))
+    .filter(({ instance }) => instance.live && instance.inFlight === 0)
+    .toSorted((a, b) => a.instance.lastUsedMs - b.instance.lastUsedMs);
+
+  // A cell of which every instance is idle can go as a whole, where nothing may be built beside what it holds.
+  const alone = (cell: PlacedCell): boolean =>
+    cell.instances.length === 1 || cell.instances.every((each) => each.live && each.inFlight === 0);
+  for (const { cell, instance } of candidates) {
+    if (cell.instances.length === 1) return { kind: "evict-cell", cell: cell.id };
+    if (input.exclusive || cell.exclusive) {
+      if (alone(cell)) return { kind: "evict-cell", cell: cell.id };
+      continue;
+    }
+    return { kind: "evict-instance", cell: cell.id, instance: instance.id };
+  }
+  return { kind: "wait" };
+}

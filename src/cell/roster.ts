@@ -1,0 +1,98 @@
+/** Which cells there are, what is in them, and which instance serves a key. State only; the fleet owns it. */
+import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { Cell } from "./cell.ts";
+import type { Instance } from "./instance.ts";
+import type { PlacedCell } from "./placement.ts";
+
+export class Roster {
+  readonly #cells = new Map<CellId, Cell>();
+  readonly #members = new Map<CellId, Set<Instance>>();
+  readonly #current = new Map<InstanceKey, Instance>();
+
+  get cells(): readonly Cell[] {
+    return [...this.#cells.values()];
+  }
+
+  get cellCount(): number {
+    return this.#cells.size;
+  }
+
+  cell(id: CellId): Cell | undefined {
+    return this.#cells.get(id);
+  }
+
+  addCell(cell: Cell): void {
+    this.#cells.set(cell.id, cell);
+    this.#members.set(cell.id, new Set());
+  }
+
+  /** Takes the cell out with all that was in it, which it returns. */
+  removeCell(cell: Cell): readonly Instance[] {
+    const members = this.instancesOf(cell);
+    this.#cells.delete(cell.id);
+    this.#members.delete(cell.id);
+    for (const instance of members) this.unpublish(instance);
+    return members;
+  }
+
+  add(instance: Instance): void {
+    this.#members.get(instance.cell.id)?.add(instance);
+  }
+
+  remove(instance: Instance): void {
+    this.unpublish(instance);
+    this.#members.get(instance.cell.id)?.delete(instance);
+  }
+
+  /** Makes `instance` the one that serves its key; returns the one that did. */
+  publish(instance: Instance): Instance | undefined {
+    const previous = this.#current.get(instance.spec.key);
+    this.#current.set(instance.spec.key, instance);
+    return previous === instance ? undefined : previous;
+  }
+
+  /** By identity: a successor under the same key stays. */
+  unpublish(instance: Instance): void {
+    if (this.#current.get(instance.spec.key) === instance) this.#current.delete(instance.spec.key);
+  }
+
+  current(key: InstanceKey): Instance | undefined {
+    return this.#current.get(key);
+  }
+
+  get published(): readonly Instance[] {
+    return [...this.#current.values()];
+  }
+
+  instancesOf(cell: Cell): readonly Instance[] {
+    return [...(this.#members.get(cell.id) ?? [])];
+  }
+
+  find(id: number): Instance | undefined {
+    for (const members of this.#members.values()) {
+      for (const instance of members) if (instance.id === id) return instance;
+    }
+    return undefined;
+  }
+
+  /** What placement decides on. */
+  placed(): readonly PlacedCell[] {
+    return this.cells.map((cell) => {
+      const members = this.instancesOf(cell);
+      return {
+        id: cell.id,
+        phase: cell.phase,
+        heapMb: cell.heapMb,
+        heapLiveMb: cell.heap.liveMb,
+        exclusive: members.some((instance) => instance.exclusive),
+        instances: members.map((instance) => ({
+          id: instance.id,
+          heapMb: instance.heapMb,
+          inFlight: instance.inFlight,
+          lastUsedMs: instance.lastUsedMs,
+          live: instance.phase === "live",
+        })),
+      };
+    });
+  }
+}

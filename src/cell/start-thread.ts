@@ -1,0 +1,44 @@
+/** Starts a cell's thread: a Piscina pool of exactly one. */
+import { fileURLToPath } from "node:url";
+import type { Worker } from "node:worker_threads";
+import { Piscina } from "piscina";
+import { HostError } from "../kernel/errors.ts";
+import type { CellSetup, CellTask } from "../protocol/messages.ts";
+
+export interface ThreadOptions {
+  readonly workerData: CellSetup;
+  readonly hardLimitMb: number;
+  readonly youngMb: number;
+  readonly concurrency: number;
+  /** Another entry than `workers/cell`, in tests of threads. */
+  readonly entry?: URL;
+}
+
+/** The pool and its thread, which is starting up. */
+export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>, Worker] {
+  const pool = new Piscina<CellTask, unknown>({
+    filename: fileURLToPath(options.entry ?? workerEntry()),
+    // One thread, from the start: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
+    minThreads: 1,
+    maxThreads: 1,
+    concurrentTasksPerWorker: options.concurrency,
+    // 'sync' parks an idle thread in Atomics.wait: no timers, no sockets.
+    atomics: "disabled",
+    recordTiming: false,
+    workerData: options.workerData,
+    resourceLimits: {
+      // The last resort: the governor keeps the budget, which is half of this.
+      maxOldGenerationSizeMb: options.hardLimitMb,
+      maxYoungGenerationSizeMb: options.youngMb,
+    },
+  });
+  const [worker] = pool.threads;
+  if (worker === undefined) throw new HostError("INTERNAL", "Piscina started no thread");
+  return [pool, worker];
+}
+
+/** Beside the sources it is TypeScript, in a published package JavaScript. */
+function workerEntry(): URL {
+  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+  return new URL(`../../workers/cell.${extension}`, import.meta.url);
+}

@@ -1,0 +1,88 @@
+/** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
+import { cellId } from "../kernel/ids.ts";
+import type { Observe, TerminationReason } from "../kernel/observation.ts";
+import type { Signal } from "../kernel/signal.ts";
+import type { CapacityPlan } from "./capacity.ts";
+import { Cell, type CellOptions } from "./cell.ts";
+import type { Roster } from "./roster.ts";
+
+export interface SupplyOptions {
+  readonly plan: CapacityPlan;
+  readonly setup: CellOptions["setup"];
+  readonly youngMb: number;
+  readonly observe: Observe;
+  readonly entry?: URL;
+  readonly onGone: (cell: Cell, reason: TerminationReason) => void;
+}
+
+const firstPauseMs = 500;
+const longestPauseMs = 30_000;
+
+export class Supply {
+  readonly #options: SupplyOptions;
+  readonly #roster: Roster;
+  readonly #changed: Signal;
+  #ordinal = 0;
+  #failed = 0;
+  #afterMs = 0;
+  #closed = false;
+
+  constructor(options: SupplyOptions, roster: Roster, changed: Signal) {
+    this.#options = options;
+    this.#roster = roster;
+    this.#changed = changed;
+  }
+
+  /** False while one start after the other fails. */
+  get healthy(): boolean {
+    return this.#failed < 2;
+  }
+
+  /** How long until another start is worth trying; 0: now. */
+  pauseMs(nowMs: number): number {
+    return Math.max(0, this.#afterMs - nowMs);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  start(): void {
+    this.#ordinal += 1;
+    const { plan, setup, entry, youngMb, observe, onGone } = this.#options;
+    const cell = new Cell({
+      id: cellId(this.#ordinal),
+      setup,
+      heapMb: plan.heapMb,
+      hardLimitMb: plan.hardLimitMb,
+      youngMb,
+      observe,
+      onReady: () => {
+        this.#failed = 0;
+        this.#changed.notify();
+      },
+      onGone: (gone, reason) => {
+        if (
+          reason === "start-failed" ||
+          (reason === "crashed" && this.#roster.instancesOf(gone).length === 0)
+        ) {
+          this.#failed += 1;
+          this.#afterMs = performance.now() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failed);
+        }
+        onGone(gone, reason);
+      },
+      ...(entry === undefined ? {} : { entry }),
+    });
+    this.#roster.addCell(cell);
+  }
+
+  /** Starts cells until `most` are warm, the plan's number unless told otherwise, as far as the plan has room. */
+  refill(most = this.#options.plan.spare): void {
+    if (this.#closed || this.pauseMs(performance.now()) > 0) return;
+    const { cells } = this.#roster;
+    const warm = cells.filter((cell) => cell.phase === "spare" || cell.phase === "starting").length;
+    for (let count = warm; count < most && this.#roster.cellCount < this.#options.plan.cells; count += 1) {
+      this.start();
+    }
+  }
+}

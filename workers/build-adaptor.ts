@@ -1,0 +1,58 @@
+/** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
+import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
+import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import { isIntrospectionQuery, scopedIntrospection } from "./introspection.ts";
+import type { Sessions } from "./sessions.ts";
+import { rowsOf } from "./transaction.ts";
+
+export interface BuildingAdaptor {
+  readonly withPgClient: WithPgClient<NodePostgresPgClient>;
+  /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
+  readonly otherQueries: () => number;
+}
+
+export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
+  let otherQueries = 0;
+  const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas };
+
+  const withPgClient = async <T>(
+    _settings: Record<string, string | undefined> | null,
+    callback: (client: NodePostgresPgClient) => T | Promise<T>,
+  ): Promise<T> => {
+    const connection = await sessions.connect();
+    const { client } = connection;
+    const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
+      if (isIntrospectionQuery(query.text)) {
+        const scoped = scopedIntrospection(query.text, scope);
+        return rowsOf(client.query(scoped.text, scoped.values));
+      }
+      otherQueries += 1;
+      return rowsOf(client.query(query.text, query.values));
+    };
+    const building: NodePostgresPgClient = {
+      get rawClient() {
+        otherQueries += 1;
+        return client;
+      },
+      query: run,
+      withTransaction: (inner) => inner(building),
+    };
+    try {
+      // One snapshot of the catalogue and of the rows read beside it; a build never writes.
+      await client.query("begin isolation level repeatable read read only");
+      const value = await callback(building);
+      await client.query("commit");
+      return value;
+    } catch (error) {
+      if (connection.doubt === null) {
+        await client.query("rollback").catch((fault: Error) => connection.condemn(fault));
+      }
+      throw error;
+    } finally {
+      connection.release();
+    }
+  };
+
+  return { withPgClient, otherQueries: () => otherQueries };
+}

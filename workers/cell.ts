@@ -1,0 +1,11 @@
+/** The entry of a cell's thread. */
+import { enableCompileCache } from "node:module";
+import { workerData } from "node:worker_threads";
+import type { CellTask } from "../src/protocol/messages.ts";
+
+// The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
+enableCompileCache();
+
+const thread = import("./thread.ts").then(({ CellThread }) => new CellThread(workerData));
+
+export default async (task: CellTask): Promise<unknown> => (await thread).handle(task);

@@ -1,0 +1,96 @@
+/** The instances of a thread. */
+import { makeSchema } from "postgraphile/graphile-build";
+import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
+import { servingAdaptor } from "./adaptor.ts";
+import { buildingAdaptor } from "./build-adaptor.ts";
+import { collectGarbage } from "./garbage.ts";
+import { instancePreset, type Log } from "./preset.ts";
+import { CellServ } from "./serve.ts";
+import { Sessions } from "./sessions.ts";
+
+export class Instances {
+  readonly #setup: CellSetup;
+  readonly #log: Log;
+  readonly #live = new Map<number, CellServ>();
+  readonly #databases = new Map<string, Sessions>();
+
+  constructor(setup: CellSetup, log: Log) {
+    this.#setup = setup;
+    this.#log = log;
+  }
+
+  /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
+  async build(id: number, spec: BlueprintSpec): Promise<BuildReport> {
+    const before = collectGarbage();
+    const startedAt = performance.now();
+    const sessions = this.#sessions(spec.database);
+    const building = buildingAdaptor(sessions, spec);
+    const serving = servingAdaptor(sessions);
+    let live = false;
+    const preset = await instancePreset(
+      this.#setup,
+      spec,
+      building,
+      () => serving,
+      () => live,
+      this.#log,
+    );
+    const { schema, resolvedPreset } = await makeSchema(preset);
+    if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
+      throw new HostError(
+        "BUILD_NOT_SHAREABLE",
+        `the build read ${building.otherQueries()} results beside the catalogue, of which the shape covers ${spec.enumTables}`,
+      );
+    }
+    live = true;
+    const serv = new CellServ({ schema, preset: resolvedPreset });
+    await serv.ready();
+    this.#live.set(id, serv);
+    const buildMs = performance.now() - startedAt;
+    const heapBytes = Math.max(0, collectGarbage() - before);
+    return { buildMs, heapBytes, types: Object.keys(schema.getTypeMap()).length };
+  }
+
+  get(id: number): CellServ | undefined {
+    return this.#live.get(id);
+  }
+
+  async release(id: number): Promise<void> {
+    const serv = this.#live.get(id);
+    this.#live.delete(id);
+    await serv?.release();
+  }
+
+  get connections(): { total: number; idle: number; waiting: number } {
+    const sum = { total: 0, idle: 0, waiting: 0 };
+    for (const { stats } of this.#databases.values()) {
+      sum.total += stats.total;
+      sum.idle += stats.idle;
+      sum.waiting += stats.waiting;
+    }
+    return sum;
+  }
+
+  #sessions(name: string): Sessions {
+    const existing = this.#databases.get(name);
+    if (existing !== undefined) return existing;
+    const database = this.#setup.databases[name];
+    if (database === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    const sessions = new Sessions({
+      url: database.url,
+      poolSize: database.poolSize,
+      applicationName: this.#setup.applicationName,
+      resultBytes: this.#setup.resultBytes,
+      log: this.#log,
+    });
+    this.#databases.set(name, sessions);
+    return sessions;
+  }
+}
+
+/** What PostGraphile throws while it builds, as an error of the host. */
+export function buildError(error: unknown): HostError {
+  if (error instanceof HostError) return error;
+  return new HostError("BUILD_FAILED", messageOf(error), { cause: error });
+}

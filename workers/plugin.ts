@@ -1,0 +1,118 @@
+/** What makes PostGraphile serve tenants: names of logical schemas, one burst per read, the request's way to PostgreSQL. */
+
+import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
+import type {} from "postgraphile/grafserv";
+import type {} from "postgraphile/graphile-build";
+import type {} from "postgraphile/graphile-build-pg";
+import { HostError } from "../src/kernel/errors.ts";
+import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
+import type { RequestSettings } from "./scope.ts";
+
+interface ExecutorContext {
+  readonly pgSettings: RequestSettings;
+  readonly withPgClient: object;
+}
+
+type ExecuteOne = (
+  context: ExecutorContext,
+  text: string,
+  values: unknown[],
+  name: string | undefined,
+  publish: unknown,
+) => Promise<PgClientResult<unknown>>;
+
+function isExecuteOne(value: unknown): value is ExecuteOne {
+  return typeof value === "function" && value.length === 5;
+}
+
+function singleOf(withPgClient: object): SingleQuery | undefined {
+  return "single" in withPgClient && isSingle(withPgClient.single) ? withPgClient.single : undefined;
+}
+
+function isSingle(value: unknown): value is SingleQuery {
+  return typeof value === "function";
+}
+
+/**
+ * Replaces the method by which a PgExecutor sends one read (`_execute` of @dataplan/pg 1.1): that is the only place
+ * that knows that no second statement follows, so that begin, settings, query and commit can be one write.
+ */
+function sendReadsAsOneBurst(executor: object): void {
+  const original: unknown = Reflect.get(executor, "_execute");
+  if (!isExecuteOne(original)) {
+    throw new HostError(
+      "BUILD_FAILED",
+      "this version of @dataplan/pg has no PgExecutor._execute that Rowhouse knows",
+    );
+  }
+  const execute: ExecuteOne = (context, text, values, name, publish) => {
+    const single = singleOf(context.withPgClient);
+    // With `publish`, PostGraphile explains the operation with a second statement.
+    if (single === undefined || publish !== undefined) {
+      return original.call(executor, context, text, values, name, publish);
+    }
+    const query: PgClientQuery = { text, values, arrayMode: true, ...(name === undefined ? {} : { name }) };
+    return single(context.pgSettings, query);
+  };
+  Object.defineProperty(executor, "_execute", { value: execute });
+}
+
+/** The plugin of one instance. `serving` is only known once the build is done, hence a function. */
+export function rowhousePlugin(
+  spec: BlueprintSpec,
+  serving: () => ServingWithPgClient,
+): GraphileConfig.Plugin {
+  const logicalNames = new Map(spec.schemas.map(({ logical, physical }) => [physical, logical]));
+  const [first] = spec.schemas;
+
+  return {
+    name: "RowhousePlugin",
+    version: "1.0.0",
+    inflection: {
+      replace: {
+        // Names made from a schema's name are made from its logical name: the same for every tenant of the blueprint.
+        _schemaPrefix(_previous, _options, { pgNamespace }) {
+          if (pgNamespace.nspname === first?.physical) return "";
+          return `${logicalNames.get(pgNamespace.nspname) ?? pgNamespace.nspname}_`;
+        },
+      },
+    },
+    gather: {
+      hooks: {
+        pgRegistry_PgRegistryBuilder_init(info) {
+          sendReadsAsOneBurst(info.helpers.pgIntrospection.getExecutorForService("main"));
+        },
+      },
+    },
+    grafast: {
+      middleware: {
+        prepareArgs: {
+          after: ["PgContextPlugin"],
+          callback(next, event) {
+            // PostGraphile's own entry goes through a cache that arms a five-second timer per call.
+            const { contextValue } = event.args;
+            if (typeof contextValue === "object" && contextValue !== null) {
+              Object.assign(contextValue, { withPgClient: serving() });
+            }
+            return next();
+          },
+        },
+      },
+    },
+    grafserv: {
+      middleware: {
+        async ruruHTML(next, event) {
+          const basePath = event.request.requestContext.rowhouse?.basePath ?? "";
+          if (basePath !== "") {
+            const { makeHTMLParts } = await import("postgraphile/grafserv/ruru/server");
+            event.config.endpoint = `${basePath}${event.config.endpoint}`;
+            event.config.staticPath = `${basePath}${event.config.staticPath}`;
+            event.htmlParts = makeHTMLParts(event.config);
+          }
+          return next();
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,132 @@
+/** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
+import { randomUUID } from "node:crypto";
+import { isSafeError } from "postgraphile/grafast";
+import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
+import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
+import type { ServingWithPgClient } from "./adaptor.ts";
+import type { BuildingAdaptor } from "./build-adaptor.ts";
+import { rowhousePlugin } from "./plugin.ts";
+
+declare global {
+  namespace GraphileConfig {
+    interface PgAdaptors {
+      rowhouse: { adaptorSettings: undefined; makePgServiceOptions: never; client: NodePostgresPgClient };
+    }
+  }
+}
+
+import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+
+/** What a preset module that exports a function is called with: what tells variants of a blueprint apart, never a tenant. */
+export interface PresetFacts {
+  readonly api: string | null;
+  readonly mode: string | null;
+  readonly settings: Readonly<Record<string, string | boolean>>;
+  readonly schemas: readonly string[];
+}
+
+export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
+
+function isPreset(value: unknown): value is GraphileConfig.Preset {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The user's preset for `spec`; throws `BUILD_FAILED` where the module cannot be loaded or gives no preset. */
+async function userPreset(url: string | null, spec: BlueprintSpec): Promise<GraphileConfig.Preset> {
+  if (url === null) return PostGraphileAmberPreset;
+  let exported: unknown;
+  try {
+    const loaded: { default?: unknown } = await import(url);
+    exported = loaded.default;
+    if (typeof exported === "function") {
+      const facts: PresetFacts = {
+        api: spec.api,
+        mode: spec.mode,
+        settings: spec.settings,
+        schemas: spec.schemas.map((schema) => schema.logical),
+      };
+      exported = await exported(facts);
+    }
+  } catch (error) {
+    throw new HostError("BUILD_FAILED", `the preset ${url} failed: ${messageOf(error)}`, { cause: error });
+  }
+  if (!isPreset(exported))
+    throw new HostError("BUILD_FAILED", `the preset ${url} has no preset as its default export`);
+  return exported;
+}
+
+/** Errors as a client may see them: all of a database's words while developing, an id to find them by in production. */
+function errorMask(
+  production: boolean,
+  log: Log,
+): (error: GraphQLError) => GraphQLError | GraphQLFormattedError {
+  return (error) => {
+    const original = error.originalError;
+    if (original === undefined || original === null || original instanceof GraphQLError) return error;
+    const { locations, path } = error;
+    const as = (message: string, extensions: Record<string, unknown>): GraphQLFormattedError => ({
+      message,
+      ...(locations === undefined ? {} : { locations }),
+      ...(path === undefined ? {} : { path }),
+      extensions,
+    });
+    if (isSafeError(original)) return as(original.message, { ...original.extensions });
+    if (!production) return as(original.message, codeOf(original));
+    const errorId = randomUUID();
+    log("warn", `masked GraphQL error ${errorId}: ${original.message}`);
+    return as(`An error occurred (logged with id ${errorId})`, { errorId });
+  };
+}
+
+/** PostgreSQL's code, where the error has one. */
+function codeOf(error: Error): { code?: string } {
+  return "code" in error && typeof error.code === "string" ? { code: error.code } : {};
+}
+
+/** Composes the preset of an instance; its own service replaces whatever services the user's preset names. */
+export async function instancePreset(
+  setup: CellSetup,
+  spec: BlueprintSpec,
+  building: BuildingAdaptor,
+  serving: () => ServingWithPgClient,
+  isServing: () => boolean,
+  log: Log,
+): Promise<GraphileConfig.Preset> {
+  const user = await userPreset(setup.preset, spec);
+  const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
+    name: "main",
+    schemas: spec.schemas.map((schema) => schema.physical),
+    pgSettingsKey: "pgSettings",
+    withPgClientKey: "withPgClient",
+    pgSettings: (request) => request.rowhouse.settings,
+    adaptor: {
+      createWithPgClient: () => (settings, callback) =>
+        isServing() ? serving()(settings, callback) : building.withPgClient(settings, callback),
+      makePgService: () => {
+        throw new HostError("INTERNAL", "services are made by the host");
+      },
+    },
+  };
+  return {
+    extends: [user],
+    plugins: [rowhousePlugin(spec, serving)],
+    pgServices: [service],
+    gather: {
+      pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
+      installWatchFixtures: false,
+    },
+    grafserv: {
+      watch: false,
+      graphqlPath: "/graphql",
+      graphiql: setup.graphiql,
+      graphiqlOnGraphQLGET: setup.graphiql,
+      graphiqlPath: "/",
+      graphiqlStaticPath: "/ruru-static/",
+      // The front has bounded the body already.
+      maxRequestLength: Number.MAX_SAFE_INTEGER,
+      ...(user.grafserv?.maskError === undefined ? { maskError: errorMask(setup.production, log) } : {}),
+    },
+  };
+}

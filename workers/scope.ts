@@ -1,0 +1,69 @@
+/** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
+import type { TenantBinding } from "../src/protocol/messages.ts";
+
+/** Enumerable on the settings object: `{ ...pgSettings, more }`, which plugins write, keeps it. */
+export const requestScope: unique symbol = Symbol("rowhouse.request");
+
+/** Settings of one request's transactions. */
+export interface RequestSettings {
+  [name: string]: string | undefined;
+  [requestScope]?: RequestScope;
+}
+
+export class RequestScope {
+  readonly slot: number;
+  readonly binding: TenantBinding;
+  readonly basePath: string;
+  readonly settings: RequestSettings;
+  readonly signal: AbortSignal;
+  /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
+  fatal: Error | null = null;
+  #open = true;
+  readonly #abort = new AbortController();
+  readonly #ledger: Int8Array;
+
+  constructor(input: {
+    slot: number;
+    binding: TenantBinding;
+    basePath: string;
+    settings: Readonly<Record<string, string>>;
+    ledger: Int8Array;
+  }) {
+    this.slot = input.slot;
+    this.binding = input.binding;
+    this.basePath = input.basePath;
+    this.signal = this.#abort.signal;
+    this.#ledger = input.ledger;
+    this.settings = { ...input.settings, [requestScope]: this };
+  }
+
+  /** False once the request was answered: settings that a plugin kept are refused from then on. */
+  get open(): boolean {
+    return this.#open;
+  }
+
+  close(): void {
+    this.#open = false;
+  }
+
+  cancel(): void {
+    this.#abort.abort();
+  }
+
+  /** To be called before the bytes that may commit are written: if the thread dies after, the host must not repeat the request. */
+  markCommitting(): void {
+    Atomics.store(this.#ledger, this.slot, 1);
+  }
+
+  get mayHaveCommitted(): boolean {
+    return Atomics.load(this.#ledger, this.slot) === 1;
+  }
+}
+
+declare global {
+  namespace Grafast {
+    interface RequestContext {
+      rowhouse: RequestScope;
+    }
+  }
+}

@@ -1,0 +1,124 @@
+/** Answers a request by one instance: grafserv, with a message for its socket. */
+
+import { parse as parseQuery } from "node:querystring";
+import { MessageChannel, type MessagePort } from "node:worker_threads";
+import { GrafservBase, type Result } from "postgraphile/grafserv";
+import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
+import { sendBody } from "../src/protocol/body.ts";
+import type { Answer, RequestTask } from "../src/protocol/messages.ts";
+import type { RequestScope } from "./scope.ts";
+
+/** From this length on, a text is encoded here and its bytes are handed over, instead of being copied twice. */
+const transferFrom = 64 * 1024;
+
+export interface Served {
+  readonly answer: Answer;
+  /** What of the answer is moved to the other thread. */
+  readonly transfer: readonly (ArrayBuffer | MessagePort)[];
+  /** Resolves when the body, if it is a stream, has been sent or given up. */
+  readonly sent: Promise<void>;
+}
+
+const nothingMore = Promise.resolve();
+
+export class CellServ extends GrafservBase {
+  /** The answer to `task`; throws a HostError where the host is to answer instead. */
+  async serve(task: RequestTask, scope: RequestScope): Promise<Served> {
+    const { body, headers } = task;
+    const result = await this.processRequest({
+      httpVersionMajor: 1,
+      httpVersionMinor: 1,
+      isSecure: false,
+      method: task.method,
+      path: task.path,
+      headers: { ...headers },
+      getQueryParams: () => queryOf(task.query),
+      getBody: () => ({
+        type: "buffer",
+        buffer: body === null ? Buffer.alloc(0) : Buffer.from(body.buffer, body.byteOffset, body.byteLength),
+      }),
+      requestContext: { rowhouse: scope },
+      preferJSON: true,
+    });
+    if (scope.fatal !== null) throw scope.fatal;
+    if (result === null) throw new HostError("NOT_FOUND");
+    return served(result, scope);
+  }
+}
+
+function queryOf(query: string): Record<string, string | string[]> {
+  const params: Record<string, string | string[]> = {};
+  for (const [name, value] of Object.entries(parseQuery(query))) {
+    if (value !== undefined) params[name] = value;
+  }
+  return params;
+}
+
+function served(result: Result, scope: RequestScope): Served {
+  switch (result.type) {
+    case "json": {
+      const json = result.statusCode < 400 ? result.json : withCodes(result.json, result.statusCode);
+      return text(result.statusCode, result.headers, JSON.stringify(json));
+    }
+    case "buffer":
+      // A copy: the buffer may be a view of Node's pool or a file that is kept, and moving either would empty it.
+      return bytes(result.statusCode, result.headers, Uint8Array.from(result.buffer));
+    case "noContent":
+      return text(result.statusCode, result.headers, "");
+    case "error":
+      throw protocolError(result.statusCode, messageOf(result.error));
+    case "bufferStream": {
+      const { port1, port2 } = new MessageChannel();
+      return {
+        answer: { kind: "stream", status: result.statusCode, headers: plain(result.headers), port: port2 },
+        transfer: [port2],
+        sent: sendBody(port1, result.bufferIterator, scope.signal).then(() => undefined),
+      };
+    }
+    default:
+      return unreachable(result);
+  }
+}
+
+/** Headers without a prototype do not survive the way to the front as an object that `Object.entries` likes. */
+function plain(headers: Record<string, string>): Record<string, string> {
+  const copy = { ...headers };
+  // The front knows how it sends the bytes.
+  delete copy["content-length"];
+  delete copy["transfer-encoding"];
+  return copy;
+}
+
+function text(status: number, headers: Record<string, string>, body: string): Served {
+  if (body.length >= transferFrom) return bytes(status, headers, new TextEncoder().encode(body));
+  return { answer: { kind: "text", status, headers: plain(headers), body }, transfer: [], sent: nothingMore };
+}
+
+function bytes(status: number, headers: Record<string, string>, own: Uint8Array<ArrayBuffer>): Served {
+  return {
+    answer: { kind: "bytes", status, headers: plain(headers), body: own },
+    transfer: [own.buffer],
+    sent: nothingMore,
+  };
+}
+
+function protocolError(status: number, message: string): HostError {
+  if (status === 415) return new HostError("MEDIA_TYPE");
+  if (status === 413) return new HostError("BODY_TOO_LARGE", message);
+  if (status === 405) return new HostError("METHOD_NOT_ALLOWED");
+  return status < 500 ? new HostError("BAD_REQUEST", message) : new HostError("INTERNAL", message);
+}
+
+/** Refusals of the protocol get a code like the host's own; errors with a place in the document are GraphQL's and stay. */
+function withCodes(json: unknown, status: number): unknown {
+  if (typeof json !== "object" || json === null || !("errors" in json) || !Array.isArray(json.errors))
+    return json;
+  const errors: readonly unknown[] = json.errors;
+  return { ...json, errors: errors.map((error) => withCode(error, status)) };
+}
+
+function withCode(error: unknown, status: number): unknown {
+  if (typeof error !== "object" || error === null || "locations" in error || "path" in error) return error;
+  const message = "message" in error ? String(error.message) : "";
+  return { message, extensions: { code: protocolError(status, message).code } };
+}

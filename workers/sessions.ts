@@ -1,0 +1,80 @@
+/** A cell's connections to one database. */
+import pg, { type PoolClient } from "pg";
+import { HostError, messageOf } from "../src/kernel/errors.ts";
+import { Connection } from "./connection.ts";
+
+/** How long a request waits for a free connection, and a new one for the server. */
+const connectTimeoutMs = 10_000;
+
+export interface SessionsOptions {
+  readonly url: string;
+  readonly poolSize: number;
+  readonly applicationName: string;
+  readonly resultBytes: number;
+  readonly log: (level: "warn" | "debug", message: string) => void;
+}
+
+export class Sessions {
+  readonly #pool: pg.Pool;
+  readonly #connections = new WeakMap<PoolClient, Connection>();
+
+  constructor(options: SessionsOptions) {
+    this.#pool = new pg.Pool({
+      connectionString: options.url,
+      application_name: options.applicationName,
+      max: options.poolSize,
+      pipeline: true,
+      keepAlive: true,
+      connectionTimeoutMillis: connectTimeoutMs,
+      idleTimeoutMillis: 30_000,
+      // JIT pays for long analytical queries only; the interval makes a backend notice that its cell was terminated.
+      onConnect: async (client) => {
+        await client.query("set jit = off");
+        await client.query("set client_connection_check_interval = '2s'").catch(() => {
+          // Not every platform has it; the host cancels a terminated cell's backends as well.
+        });
+      },
+    });
+    this.#pool.on("connect", (client) =>
+      this.#connections.set(client, new Connection(client, options.resultBytes)),
+    );
+    // An idle connection that the server closed: the pool has dropped it already.
+    this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));
+  }
+
+  /** A connection that is idle, outside any transaction; throws `DATABASE_UNREACHABLE` where there is none to be had. */
+  async connect(): Promise<Connection> {
+    let client: PoolClient;
+    try {
+      client = await this.#pool.connect();
+    } catch (error) {
+      throw new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+    }
+    const connection = this.#connections.get(client);
+    if (connection === undefined)
+      throw new HostError("INTERNAL", "a connection that the pool never announced");
+    if (connection.doubt === null && client.getTransactionStatus() === "I") return connection;
+    connection.condemn(new Error("the connection was not idle"));
+    connection.release();
+    return this.connect();
+  }
+
+  get stats(): { total: number; idle: number; waiting: number } {
+    const { totalCount, idleCount, waitingCount } = this.#pool;
+    return { total: totalCount, idle: idleCount, waiting: waitingCount };
+  }
+
+  close(): Promise<void> {
+    return this.#pool.end();
+  }
+}
+
+/** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
+export function isConnectionLoss(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
+  if (/^(08...|57P0[1-3]|ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT)$/.test(code)) return true;
+  return /^(Connection terminated|Client has encountered a connection error|Client was closed)/.test(
+    error.message,
+  );
+}

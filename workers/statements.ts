@@ -1,0 +1,45 @@
+/** Which statements are prepared on one connection. */
+import { createHash } from "node:crypto";
+import { LRUCache } from "lru-cache";
+
+/** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
+const mostNames = 200;
+
+/**
+ * Names for statements of one connection. A statement is sent unnamed at first and named from its second use on: with
+ * many tenants on one connection most statements are used once before their turn to be forgotten comes, and a named
+ * one costs a name on the wire, a cached plan and its deallocation.
+ */
+export class Statements {
+  readonly #uses: LRUCache<string, 1 | 2>;
+  #forgotten: string[] = [];
+
+  constructor(most: number = mostNames) {
+    this.#uses = new LRUCache({
+      max: most,
+      dispose: (uses, name, reason) => {
+        if (uses === 2 && reason === "evict") this.#forgotten.push(name);
+      },
+    });
+  }
+
+  /**
+   * The name to send for the statement that PostGraphile calls `name`, or undefined: unnamed. `tag` tells the tenant's
+   * path and revisions: unqualified SQL means other tables on another path, and a changed table another result type.
+   */
+  nameFor(tag: string, name: string): string | undefined {
+    // 63 bytes are significant in PostgreSQL; a longer name would be cut, silently, to one that others share.
+    const full = `${tag}:${createHash("sha1").update(name).digest("base64url")}`;
+    const uses = this.#uses.get(full);
+    this.#uses.set(full, uses === undefined ? 1 : 2);
+    return uses === undefined ? undefined : full;
+  }
+
+  /** Names that fell out since the last call; they are to be deallocated outside a transaction. */
+  takeForgotten(): readonly string[] {
+    if (this.#forgotten.length === 0) return this.#forgotten;
+    const names = this.#forgotten;
+    this.#forgotten = [];
+    return names;
+  }
+}

@@ -1,0 +1,110 @@
+/** One cell's thread: its instances, its requests in flight, and its answers to the front. */
+import type { MessagePort } from "node:worker_threads";
+import { move, transferableSymbol, valueSymbol } from "piscina";
+import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
+import type {
+  Answer,
+  BuildReport,
+  CellMessage,
+  CellSetup,
+  CellTask,
+  ControlMessage,
+  Reply,
+  RequestTask,
+} from "../src/protocol/messages.ts";
+import { toWireError } from "../src/protocol/wire-error.ts";
+import { collectGarbage } from "./garbage.ts";
+import { buildError, Instances } from "./instances.ts";
+import { RequestScope } from "./scope.ts";
+
+export class CellThread {
+  readonly #ledger: Int8Array;
+  readonly #running = new Map<number, RequestScope>();
+  readonly #instances: Instances;
+  #control: MessagePort | null = null;
+
+  constructor(setup: CellSetup) {
+    this.#ledger = new Int8Array(setup.ledger);
+    this.#instances = new Instances(setup, (level, message) => this.#tell({ kind: "log", level, message }));
+  }
+
+  /** Never rejects: a rejection would be taken for a crash. */
+  async handle(task: CellTask): Promise<unknown> {
+    switch (task.kind) {
+      case "open":
+        this.#control = task.port;
+        task.port.on("message", (message: ControlMessage) => this.#obey(message));
+        return { ok: true, value: null };
+      case "build":
+        return settle<BuildReport>(
+          this.#instances.build(task.instance, task.spec).catch((error) => Promise.reject(buildError(error))),
+        );
+      case "release":
+        return settle<null>(this.#instances.release(task.instance).then(() => null));
+      case "request":
+        return this.#request(task);
+      default:
+        return unreachable(task);
+    }
+  }
+
+  async #request(task: RequestTask): Promise<unknown> {
+    const scope = new RequestScope({ ...task, ledger: this.#ledger });
+    this.#running.set(task.slot, scope);
+    const finish = (): void => {
+      scope.close();
+      this.#running.delete(task.slot);
+    };
+    try {
+      const serv = this.#instances.get(task.instance);
+      if (serv === undefined) throw new HostError("CELL_LOST", "the instance is not in this cell");
+      const { answer, transfer, sent } = await serv.serve(task, scope);
+      // A stream goes on reading as its request; the front frees the slot when the body has ended.
+      if (answer.kind === "stream") void sent.then(finish);
+      else finish();
+      const reply: Reply<Answer> = { ok: true, value: answer };
+      if (transfer.length === 0) return reply;
+      return move({ [transferableSymbol]: transfer, [valueSymbol]: reply });
+    } catch (error) {
+      finish();
+      return failed(error);
+    }
+  }
+
+  #obey(message: ControlMessage): void {
+    switch (message.kind) {
+      case "cancel":
+        this.#running.get(message.slot)?.cancel();
+        return;
+      case "ping":
+        this.#tell({ kind: "pong", sequence: message.sequence, connections: this.#instances.connections });
+        return;
+      case "collect":
+        this.#tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
+        return;
+      default:
+        unreachable(message);
+    }
+  }
+
+  #tell(message: CellMessage): void {
+    this.#control?.postMessage(message);
+  }
+}
+
+async function settle<Value>(work: Promise<Value>): Promise<Reply<Value>> {
+  try {
+    return { ok: true, value: await work };
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function failed(error: unknown): { readonly ok: false; readonly error: ReturnType<typeof toWireError> } {
+  return {
+    ok: false,
+    error: toWireError(
+      error instanceof HostError ? error : new HostError("INTERNAL", messageOf(error), { cause: error }),
+    ),
+  };
+}
