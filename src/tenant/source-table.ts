@@ -1,6 +1,8 @@
 /** Tenants from the control table `rowhouse.tenant`, read when they are asked for. */
+import { domainToUnicode } from "node:url";
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
+import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError } from "../kernel/fault.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -33,7 +35,8 @@ export interface TableSourceOptions {
 const columns = "id, hosts, database, api, mode, schemas, shared_schemas, roles, settings";
 const statements = {
   id: `select ${columns} from rowhouse.tenant where enabled and id = $1`,
-  host: `select ${columns} from rowhouse.tenant where enabled and hosts @> array[$1::text] limit 2`,
+  host: `select ${columns} from rowhouse.tenant where enabled
+    and id in (select tenant from rowhouse.tenant_host where host = any ($1::text[])) limit 2`,
   all: `select ${columns} from rowhouse.tenant where enabled order by id`,
 };
 
@@ -90,7 +93,7 @@ class TableSource implements TenantSource {
   }
 
   async list(): Promise<readonly Tenant[]> {
-    const { rows } = await this.#options.database.query(statements.all, []);
+    const rows = await this.#rows(statements.all, []);
     return rows.map((row) => this.#parse(row)).filter((tenant) => tenant !== null);
   }
 
@@ -107,7 +110,8 @@ class TableSource implements TenantSource {
     if (this.#unknown.get(key) !== undefined) return Promise.resolve(null);
     const epoch = this.#epoch;
     return this.#reading.run(`${epoch} ${key}`, async () => {
-      const { rows } = await this.#options.database.query(statements[kind], [name]);
+      // The table keeps hosts in the script that they were written in.
+      const rows = await this.#rows(statements[kind], [kind === "id" ? name : [name, domainToUnicode(name)]]);
       const tenant = rows.length > 1 ? this.#ambiguous(name, rows) : this.#parse(rows[0]);
       // Told of a change meanwhile: the answer is right for those who asked before it, and for nobody after.
       if (epoch !== this.#epoch) return tenant;
@@ -121,6 +125,16 @@ class TableSource implements TenantSource {
       for (const host of kept.hosts) this.#hosts.set(host, kept.id);
       return kept;
     });
+  }
+
+  async #rows(text: string, values: readonly unknown[]): Promise<readonly unknown[]> {
+    try {
+      return (await this.#options.database.query(text, values)).rows;
+    } catch (error) {
+      if (error instanceof HostError) throw error;
+      const message = `the control table cannot be read (${messageOf(error)}): is it installed, and may this role?`;
+      throw new HostError("INTERNAL", message, { cause: error });
+    }
   }
 
   /** The tenant in a row; null for no row, and with a warning for a row that is no tenant. */

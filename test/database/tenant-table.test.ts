@@ -1,0 +1,133 @@
+import { once } from "node:events";
+import { describe, expect, it } from "vitest";
+import { tenantTable } from "../support/tenant-table.ts";
+
+const table = tenantTable();
+
+describe("a tenant in the control table", () => {
+  it("is found by its id and by each of its hosts, complete", async () => {
+    const acme = await table.source.byId("acme");
+    expect(acme).toEqual({
+      id: "acme",
+      hosts: ["acme.example", "xn--bcher-kva.example"],
+      database: "main",
+      api: null,
+      mode: null,
+      schemas: [
+        { logical: "z", physical: "acme_z" },
+        { logical: "acme_a", physical: "acme_a" },
+      ],
+      sharedSchemas: ["public"],
+      roles: { anonymous: "acme_anonymous", authenticated: null },
+      settings: { beta: true },
+    });
+    expect(await table.make().byHost("xn--bcher-kva.example")).toEqual(acme);
+    expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });
+  });
+
+  it("is read once, however often and by whatever name it is asked for", async () => {
+    const first = await table.source.byHost("acme.example");
+    expect(await table.source.byId("acme")).toBe(first);
+    expect(await table.source.byHost("xn--bcher-kva.example")).toBe(first);
+    expect(table.asked).toHaveLength(1);
+    expect(table.source.known).toBe(1);
+  });
+
+  it("is read once by requests that come together", async () => {
+    const release = table.hold();
+    const both = Promise.all([table.source.byId("acme"), table.source.byId("acme")]);
+    await once(table.events, "answered");
+    release();
+    const [one, other] = await both;
+    expect(one).toBe(other);
+    expect(table.asked).toEqual(["acme"]);
+  });
+
+  it("is read again after it changed, and told of first", async () => {
+    const before = await table.source.byHost("globex.example");
+    await table.change("update rowhouse.tenant set api = 'v2' where id = 'globex'");
+    expect(table.changes).toEqual(["globex"]);
+    const after = await table.source.byHost("globex.example");
+    expect([before?.api, after?.api]).toEqual([null, "v2"]);
+    expect(table.seen).toContainEqual({ kind: "tenant.changed", tenant: "globex", cause: "notification" });
+  });
+
+  it("stays the same object where only its neighbour changed", async () => {
+    const globex = await table.source.byId("globex");
+    await table.change("update rowhouse.tenant set api = 'v2' where id = 'acme'");
+    expect(await table.source.byId("globex")).toBe(globex);
+    expect(table.asked).toEqual(["globex"]);
+  });
+
+  it("is gone once its row is deleted, disabled or truncated", async () => {
+    for (const sql of [
+      "delete from rowhouse.tenant where id = 'acme'",
+      "update rowhouse.tenant set enabled = false where id = 'globex'",
+    ]) {
+      await Promise.all([table.source.byId("acme"), table.source.byHost("globex.example")]);
+      await table.change(sql);
+    }
+    expect([await table.source.byHost("acme.example"), await table.source.byId("globex")]).toEqual([
+      null,
+      null,
+    ]);
+    await table.change("update rowhouse.tenant set enabled = true");
+    expect(await table.source.byId("globex")).not.toBeNull();
+    await table.change("truncate rowhouse.tenant cascade");
+    expect(await table.source.byId("globex")).toBeNull();
+    expect(table.changes.at(-1)).toBeNull();
+  });
+
+  it("takes a host over from another at once", async () => {
+    expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });
+    await table.change(`update rowhouse.tenant set hosts = '{}' where id = 'globex'`);
+    await table.change(`update rowhouse.tenant set hosts = hosts || '{globex.example}' where id = 'acme'`);
+    expect(await table.source.byHost("globex.example")).toMatchObject({ id: "acme" });
+  });
+
+  it("that was read before a change and answered after it is not kept", async () => {
+    const release = table.hold();
+    const early = table.source.byId("globex");
+    await once(table.events, "answered");
+    await table.change("update rowhouse.tenant set api = 'v2' where id = 'globex'");
+    const late = table.source.byId("globex");
+    release();
+    expect([(await early)?.api, (await late)?.api]).toEqual([null, "v2"]);
+    expect((await table.source.byId("globex"))?.api).toBe("v2");
+  });
+
+  it("is read again when it has aged, in case a notification was lost", async () => {
+    const before = await table.source.byId("globex");
+    await table.source.byId("acme");
+    await table.source.close();
+    await table.test.execute("update rowhouse.tenant set api = 'v2' where id = 'globex'");
+    table.nowMs += 300_000 + 1;
+    const [globex, acme] = [await table.source.byId("globex"), await table.source.byId("acme")];
+    expect([before?.api, globex?.api]).toEqual([null, "v2"]);
+    expect(table.asked).toEqual(["globex", "acme", "globex", "acme"]);
+    expect(acme).not.toBeNull();
+    expect(table.changes).toEqual(["globex"]);
+  });
+});
+
+describe("a name that is nobody's", () => {
+  it("is asked for once in 5 seconds, and at once after any change", async () => {
+    expect(await table.source.byHost("initech.example")).toBeNull();
+    table.nowMs += 4_999;
+    expect(await table.source.byHost("initech.example")).toBeNull();
+    expect(table.asked).toHaveLength(1);
+    table.nowMs += 2;
+    expect(await table.source.byHost("initech.example")).toBeNull();
+    expect(table.asked).toHaveLength(2);
+    await table.change(
+      `insert into rowhouse.tenant (id, hosts, schemas) values ('initech', '{initech.example}', '["i"]')`,
+    );
+    expect(await table.source.byHost("initech.example")).toMatchObject({ id: "initech" });
+  });
+
+  it("is not asked for where it cannot be an id, and never becomes SQL", async () => {
+    expect(await table.source.byId("x' or true --")).toBeNull();
+    expect(table.asked).toEqual([]);
+    expect(await table.source.byHost("x' or true --")).toBeNull();
+  });
+});
