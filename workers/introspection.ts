@@ -137,10 +137,7 @@ const scopedCtes = `\
     where inhrelid = any (array(select oid from scope_class))
   ),
 
-  languages as (
-    select pg_language.oid as _id, *
-    from pg_catalog.pg_language
-  ),
+  languages as (select pg_language.oid as _id, * from pg_catalog.pg_language),
 
   policies as (
     select *
@@ -191,7 +188,9 @@ const scopedCtes = `\
     select pg_catalog.unnest(array(
       select oid from mentioned_role
       union
-      select oid from pg_catalog.pg_roles where rolsuper and oid in (select oid from role_above)
+      select r.oid from role_above cross join lateral (
+        select oid from pg_catalog.pg_roles where oid = role_above.oid and rolsuper offset 0
+      ) r
     ))
     union
     select m.member
@@ -245,8 +244,4 @@ const scopedCtes = `\
     ) d
   ),
 
-  am as (
-    select pg_am.oid as _id, *
-    from pg_catalog.pg_am
-    where true
-  )`;
+  am as (select pg_am.oid as _id, * from pg_catalog.pg_am)`;
