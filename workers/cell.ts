@@ -6,6 +6,9 @@ import type { CellTask } from "../src/protocol/messages.ts";
 // The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
 enableCompileCache();
 
+// Grafast's development mode checks every step of every plan; who wants it sets the variable.
+process.env["GRAPHILE_ENV"] ??= "production";
+
 const thread = import("./thread.ts").then(({ CellThread }) => new CellThread(workerData));
 
 export default async (task: CellTask): Promise<unknown> => (await thread).handle(task);
