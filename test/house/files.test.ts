@@ -1,0 +1,50 @@
+import { describe, expect, it } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
+import { filesIn } from "../support/source-files.ts";
+
+const folders = ["src", "workers", "bench", "test"];
+const all = filesIn();
+const code = all.filter(
+  ({ path }) => path.endsWith(".ts") && folders.some((folder) => path.startsWith(`${folder}/`)),
+);
+
+describe("a file", () => {
+  it("has at most 250 lines", () => {
+    const long = code
+      .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))
+      .filter(({ lines }) => lines > 250);
+    expect(long).toEqual([]);
+  });
+
+  it("has a name in kebab-case", () => {
+    const odd = code.filter(({ path }) => !/^(?:[a-z0-9-]+\/)*[a-z0-9-]+(?:\.test)?\.ts$/.test(path));
+    expect(odd.map(({ path }) => path)).toEqual([]);
+  });
+
+  it("is called after a noun of the field, not utils, helpers, common or manager", () => {
+    const vague = code.filter(({ path }) => /(?:^|[/-])(?:utils?|helpers?|common|managers?)[./-]/.test(path));
+    expect(vague.map(({ path }) => path)).toEqual([]);
+  });
+
+  it("names no place outside the project", () => {
+    // Put together here, or this file would be the first to be found.
+    const places = [
+      ["..", "shared"],
+      ["", "work", "main"],
+      ["", "tmp", "rw"],
+    ].map((parts) => parts.join("/"));
+    const found = all.filter(
+      ({ path, text }) => !path.endsWith("package-lock.json") && places.some((place) => text.includes(place)),
+    );
+    expect(found.map(({ path }) => path)).toEqual([]);
+  });
+});
+
+describe("a dependency", () => {
+  it("is pinned to one version", () => {
+    const loose = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }).filter(
+      ([, version]) => !/^\d+\.\d+\.\d+(?:-[\w.]+)?$/.test(version),
+    );
+    expect(loose).toEqual([]);
+  });
+});
