@@ -1,0 +1,103 @@
+/** An observation as a log line: a level, a sentence, and its figures. */
+import { errorTable, unreachable } from "../kernel/errors.ts";
+import type { Observation } from "../kernel/observation.ts";
+import { withoutSecrets } from "./secrets.ts";
+
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+export interface LogLine {
+  readonly level: LogLevel;
+  readonly text: string;
+}
+
+/** How loud `observation` is, and what it says to a reader; its figures are `figuresOf`'s. */
+export function describe(observation: Observation): LogLine {
+  switch (observation.kind) {
+    case "host.phase":
+      return line("info", `host ${observation.phase}`);
+    case "host.listening":
+      return line("info", `${observation.name} listener ready`);
+    case "host.plan":
+      return line("info", "memory plan");
+    case "config.warning":
+      return line("warn", "config");
+    case "http.error":
+      return line("error", "a connection could not be accepted");
+    case "request.done":
+      return line("debug", "request");
+    case "request.failed":
+      return line(errorTable[observation.code].level, "request failed");
+    case "request.retried":
+      return line("info", "request retried");
+    case "tenant.decided":
+      return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
+    case "tenant.changed":
+      return line("info", "tenant forgotten");
+    case "schema.read":
+      return line("debug", "schema read");
+    case "cell.started":
+      return line("info", "cell started");
+    case "cell.condemned":
+      return line("warn", "cell condemned");
+    case "cell.terminated":
+      return line(expected.has(observation.reason) ? "info" : "warn", "cell terminated");
+    case "cell.error":
+      return line("error", "cell error");
+    case "cell.log":
+      return line(observation.level, "cell says");
+    case "build.started":
+      return line("info", "build started");
+    case "build.done":
+      return line("info", "build done");
+    case "build.failed":
+      return line(errorTable[observation.code].level, "build failed");
+    case "instance.evicted":
+      return line("info", "instance evicted");
+    case "database.lost":
+      return line("error", "database lost");
+    case "database.listening":
+      return line(observation.gap ? "warn" : "info", "listening for changes");
+    case "control.installed":
+      return line(observation.missing.length === 0 ? "info" : "warn", "control schema ready");
+    default:
+      return unreachable(observation);
+  }
+}
+
+const line = (level: LogLevel, text: string): LogLine => ({ level, text });
+
+/** Ends that someone or something has planned. */
+const expected: ReadonlySet<string> = new Set(["evicted", "idle", "replaced", "flushed", "shutdown"]);
+
+/** All of `observation` as plain, clean values: errors with their stack and causes, milliseconds and MB rounded. */
+export function figuresOf(observation: Observation): Record<string, unknown> {
+  const figures: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(observation)) {
+    // "message" and "level" are the log's own words.
+    figures[own[name] ?? name] = clean(value);
+  }
+  return figures;
+}
+
+const own: Partial<Record<string, string>> = { message: "detail", level: "severity" };
+
+function clean(value: unknown): unknown {
+  if (typeof value === "number") return Math.round(value * 100) / 100;
+  if (typeof value === "string") return withoutSecrets(value);
+  if (value instanceof Error) return cleanError(value, 0);
+  if (Array.isArray(value)) return value.map(clean);
+  return value;
+}
+
+/** Deeper causes than this say nothing new, and a chain may be circular. */
+const mostCauses = 4;
+
+function cleanError(error: Error, depth: number): Record<string, unknown> {
+  const { name, message, stack, cause } = error;
+  const code = "code" in error && typeof error.code === "string" ? { code: error.code } : {};
+  const deeper = cause === undefined || depth === mostCauses ? {} : { cause: cleanCause(cause, depth + 1) };
+  return { name, message: withoutSecrets(message), ...code, stack: withoutSecrets(stack ?? ""), ...deeper };
+}
+
+const cleanCause = (cause: unknown, depth: number): unknown =>
+  cause instanceof Error ? cleanError(cause, depth) : withoutSecrets(String(cause));

@@ -1,0 +1,166 @@
+/** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { unreachable } from "../kernel/errors.ts";
+import type { EvictionReason, Observation, Observe, TerminationReason } from "../kernel/observation.ts";
+import type { CellPhase } from "../kernel/phase.ts";
+import type { FleetSnapshot } from "./status.ts";
+
+export interface Metrics {
+  readonly observe: Observe;
+  readonly contentType: string;
+  /** The exposition; takes one snapshot of the fleet. */
+  text(): Promise<string>;
+}
+
+/** Every label value is there from the start, at 0: a rate over a series that appears with its first event misses it. */
+const terminationReasons = {
+  evicted: 0,
+  idle: 0,
+  "over-budget": 0,
+  stalled: 0,
+  replaced: 0,
+  "build-timeout": 0,
+  crashed: 0,
+  flushed: 0,
+  shutdown: 0,
+  "start-failed": 0,
+} satisfies Record<TerminationReason, 0>;
+const evictionReasons = {
+  capacity: 0,
+  idle: 0,
+  requested: 0,
+  flushed: 0,
+  stale: 0,
+  "cell-lost": 0,
+  shutdown: 0,
+} satisfies Record<EvictionReason, 0>;
+const cellPhases = {
+  starting: 0,
+  spare: 0,
+  serving: 0,
+  condemned: 0,
+  draining: 0,
+  terminating: 0,
+  gone: 0,
+} satisfies Record<CellPhase, 0>;
+
+const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const bytesPerMb = 1024 * 1024;
+
+/** Metrics whose gauges are read from `snapshot` when they are scraped; null while there is no fleet. */
+export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+
+  const counter = <Label extends string>(
+    name: string,
+    help: string,
+    ...labelNames: Label[]
+  ): Counter<Label> => new Counter({ name: `rowhouse_${name}`, help, labelNames, registers });
+  const gauge = <Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label> =>
+    new Gauge({ name: `rowhouse_${name}`, help, labelNames, registers });
+  const histogram = (name: string, help: string, buckets: number[]): Histogram =>
+    new Histogram({ name: `rowhouse_${name}`, help, buckets, registers });
+
+  const requests = counter("requests_total", "Requests answered, by status.", "status");
+  const requestTime = histogram("request_seconds", "From a request's head to its last byte.", requestSeconds);
+  const terminations = counter("cell_terminations_total", "Cells whose thread ended.", "reason");
+  const builds = counter("builds_total", "Instances built, or not.", "result");
+  const buildTime = histogram("build_seconds", "Duration of builds that succeeded.", buildSeconds);
+  const evictions = counter("evictions_total", "Instances evicted.", "reason");
+  const decisions = counter("decisions_total", "Tenants decided.", "kind");
+  const schemaReads = counter(
+    "schema_reads_total",
+    "Reads of revisions or shapes outside a tenant's own transaction.",
+  );
+  counter("guard_checks_total", "Transactions that asserted their revisions.");
+  counter("guard_failures_total", "Transactions rolled back because their schema had changed.");
+  counter("guard_retries_total", "Requests run again after a failed guard.");
+  counter("guard_exhausted_total", "Requests given up after the last attempt.");
+
+  const cells = gauge("cells", "Cells, by phase.", "phase");
+  const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
+  const instances = gauge("instances", "Instances held.", "kind");
+  const buildQueue = gauge("build_queue", "Builds waiting.");
+  const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
+
+  for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
+  for (const reason of Object.keys(evictionReasons)) evictions.inc({ reason }, 0);
+  for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
+  for (const kind of ["pooled", "dedicated"]) decisions.inc({ kind }, 0);
+
+  const observe = (observation: Observation): void => {
+    switch (observation.kind) {
+      case "request.done":
+        requests.inc({ status: observation.status });
+        requestTime.observe(observation.durationMs / 1000);
+        break;
+      case "cell.terminated":
+        terminations.inc({ reason: observation.reason });
+        break;
+      case "build.done":
+        builds.inc({ result: "ok" });
+        buildTime.observe(observation.buildMs / 1000);
+        break;
+      case "build.failed":
+        builds.inc({ result: observation.code === "BUILD_TIMEOUT" ? "timeout" : "failed" });
+        break;
+      case "instance.evicted":
+        evictions.inc({ reason: observation.reason });
+        break;
+      case "tenant.decided":
+        decisions.inc({ kind: observation.pooled ? "pooled" : "dedicated" });
+        break;
+      case "schema.read":
+        schemaReads.inc();
+        break;
+      case "host.phase":
+      case "host.listening":
+      case "host.plan":
+      case "config.warning":
+      case "http.error":
+      case "request.failed":
+      case "request.retried":
+      case "tenant.changed":
+      case "cell.started":
+      case "cell.condemned":
+      case "cell.error":
+      case "cell.log":
+      case "build.started":
+      case "database.lost":
+      case "database.listening":
+      case "control.installed":
+        break;
+      default:
+        unreachable(observation);
+    }
+  };
+
+  const readFleet = (fleet: FleetSnapshot | null): void => {
+    for (const phase of Object.keys(cellPhases)) cells.set({ phase }, 0);
+    for (const kind of ["pooled", "dedicated"]) instances.set({ kind }, 0);
+    // Cells come and go, and their ids never return.
+    cellHeap.reset();
+    for (const cell of fleet?.cells ?? []) {
+      cells.inc({ phase: cell.phase });
+      cellHeap.set({ cell: cell.id }, cell.heapUsedMb * bytesPerMb);
+      for (const { kind } of cell.instances) instances.inc({ kind });
+    }
+    buildQueue.set(fleet?.builds.queued ?? 0);
+    const { total, idle, waiting } = fleet?.connections ?? { total: 0, idle: 0, waiting: 0 };
+    connections.set({ state: "active" }, total - idle);
+    connections.set({ state: "idle" }, idle);
+    connections.set({ state: "waiting" }, waiting);
+  };
+
+  return {
+    observe,
+    contentType: registry.contentType,
+    text: () => {
+      readFleet(snapshot());
+      return registry.metrics();
+    },
+  };
+}

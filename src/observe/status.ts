@@ -1,0 +1,78 @@
+/** What `GET /status` answers, and the parts that the fleet contributes. */
+import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { CellPhase } from "../kernel/phase.ts";
+
+export interface InstanceStatus {
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  /** How many tenants it has served. */
+  readonly tenants: number;
+  readonly requests: number;
+  /** Milliseconds since its last request. */
+  readonly lastUsedMs: number;
+  readonly heapMb: number;
+}
+
+export interface CellStatus {
+  readonly id: CellId;
+  readonly phase: CellPhase;
+  readonly heapUsedMb: number;
+  readonly heapBudgetMb: number;
+  readonly hardLimitMb: number;
+  readonly inFlight: number;
+  readonly instances: readonly InstanceStatus[];
+}
+
+/** The fleet at one moment. Cells that are gone are not in it, draining ones are. */
+export interface FleetSnapshot {
+  readonly cells: readonly CellStatus[];
+  readonly builds: { readonly queued: number; readonly running: number };
+  /** Instances evicted since the start. */
+  readonly evictions: number;
+  /** Connections to PostgreSQL of all cells together. */
+  readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+}
+
+export interface StatusSnapshot {
+  readonly version: string;
+  readonly uptimeMs: number;
+  readonly memory: { readonly rssMb: number; readonly limitMb: number; readonly planMb: number };
+  readonly cells: readonly CellStatus[];
+  readonly builds: { readonly queued: number; readonly running: number };
+  readonly evictions: number;
+  readonly tenants: { readonly known: number; readonly decided: number };
+}
+
+/** The status made of its parts; figures in MB are rounded to a tenth, milliseconds to whole ones. */
+export function composeStatus(parts: {
+  readonly version: string;
+  readonly uptimeMs: number;
+  readonly memory: StatusSnapshot["memory"];
+  readonly fleet: FleetSnapshot;
+  readonly tenants: StatusSnapshot["tenants"];
+}): StatusSnapshot {
+  const { version, uptimeMs, memory, fleet, tenants } = parts;
+  return {
+    version,
+    uptimeMs: Math.round(uptimeMs),
+    memory: {
+      rssMb: tenth(memory.rssMb),
+      limitMb: tenth(memory.limitMb),
+      planMb: tenth(memory.planMb),
+    },
+    cells: fleet.cells.map((cell) => ({
+      ...cell,
+      heapUsedMb: tenth(cell.heapUsedMb),
+      instances: cell.instances.map((instance) => ({
+        ...instance,
+        lastUsedMs: Math.round(instance.lastUsedMs),
+        heapMb: tenth(instance.heapMb),
+      })),
+    })),
+    builds: fleet.builds,
+    evictions: fleet.evictions,
+    tenants,
+  };
+}
+
+const tenth = (value: number): number => Math.round(value * 10) / 10;
