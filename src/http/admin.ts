@@ -1,0 +1,144 @@
+/** The admin app: probes, metrics, status, and what an operator may do to tenants, instances and cells. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { HttpBindings } from "@hono/node-server";
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import { HostError, toHostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { renderFailure } from "./failure.ts";
+import { readFacts, readRequestId, requireMediaType } from "./intake.ts";
+import { readBody } from "./read-body.ts";
+
+export interface EvictTarget {
+  readonly key?: string;
+  readonly cell?: string;
+  readonly tenant?: string;
+}
+
+/** What the admin app asks of the host. Each may reject with a HostError; the results are rendered as JSON. */
+export interface AdminOperations {
+  health(): boolean;
+  ready(): boolean;
+  status(): unknown;
+  /** Rejects with `TENANT_UNKNOWN` where there is none. */
+  tenant(id: string): Promise<unknown>;
+  evict(target: EvictTarget): Promise<unknown>;
+  flush(): Promise<unknown>;
+}
+
+export interface AdminDeps {
+  readonly operations: AdminOperations;
+  readonly token: string | null;
+  metricsText(): Promise<{ readonly contentType: string; readonly text: string }>;
+  readonly observe: Observe;
+}
+
+type Env = { Bindings: HttpBindings; Variables: { requestId: string } };
+export type AdminApp = Hono<Env>;
+
+const bodyLimitBytes = 64 * 1024;
+const jsonOnly: ReadonlySet<string> = new Set(["application/json"]);
+
+/**
+ * The app for `listen`. The two probes are open, since they tell nothing and those who probe hold no secrets; all
+ * else needs the bearer token where there is one, and without one a client and a Host header of this machine.
+ */
+export function createAdminApp({ operations, token, metricsText, observe }: AdminDeps): AdminApp {
+  const app: AdminApp = new Hono();
+
+  app.onError((thrown, context) => {
+    const error = toHostError(thrown);
+    const requestId = context.var.requestId;
+    if (error.status >= 500) observe({ kind: "request.failed", requestId, code: error.code, error });
+    const { status, headers, body } = renderFailure(error, requestId);
+    return new Response(body, { status, headers });
+  });
+  app.notFound(() => {
+    throw new HostError("NOT_FOUND");
+  });
+
+  app.use(async (context, next) => {
+    context.set("requestId", readRequestId(context.env.incoming));
+    await next();
+  });
+  const probe = (answer: () => boolean) => (context: Context<Env>) =>
+    answer() ? context.text("ok") : context.text("not ready", 503);
+  app.get("/healthz", probe(operations.health));
+  app.get("/readyz", probe(operations.ready));
+
+  const isAllowed = token === null ? isLocal : bearerCheck(token);
+  app.use(async ({ env }, next) => {
+    if (!isAllowed(env)) throw new HostError("UNAUTHORIZED");
+    await next();
+  });
+  app.get("/metrics", async () => {
+    const { contentType, text } = await metricsText();
+    return new Response(text, { headers: { "content-type": contentType, ...always } });
+  });
+  app.get("/status", () => json(operations.status()));
+  app.get("/tenants/:id", async ({ req }) => json(await operations.tenant(req.param("id"))));
+  app.post("/evict", async ({ env }) => json(await operations.evict(await readJson(env, evictTarget))));
+  app.post("/flush", async ({ env }) => {
+    await readJson(env, nothing);
+    return json(await operations.flush());
+  });
+  for (const path of ["/healthz", "/readyz", "/metrics", "/status", "/tenants/:id", "/evict", "/flush"]) {
+    app.all(path, () => {
+      throw new HostError("METHOD_NOT_ALLOWED");
+    });
+  }
+  return app;
+}
+
+const always = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
+
+function json(value: unknown): Response {
+  return Response.json(value, { headers: always });
+}
+
+const text = z.string().min(1).max(200);
+const evictTarget = z
+  .strictObject({ key: text.exactOptional(), cell: text.exactOptional(), tenant: text.exactOptional() })
+  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is needed");
+const nothing = z.strictObject({});
+
+/** A body that must be JSON: a form on some web page, sent by a visitor's browser, can not be that. */
+async function readJson<Value>(
+  { incoming, outgoing }: HttpBindings,
+  schema: z.ZodType<Value>,
+): Promise<Value> {
+  requireMediaType(incoming, jsonOnly);
+  const bytes = await readBody(incoming, outgoing, bodyLimitBytes);
+  const parsed = schema.safeParse(bytes.byteLength === 0 ? {} : parseJson(bytes));
+  if (parsed.success) return parsed.data;
+  const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));
+  throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString("utf8"));
+  } catch {
+    throw new HostError("BAD_REQUEST", "The body is not JSON.");
+  }
+}
+
+const sha256 = (value: string): Buffer => createHash("sha256").update(value).digest();
+
+/** Compares hashes: equally long whatever is sent, and in a time that does not tell how much of it was right. */
+function bearerCheck(token: string): (env: HttpBindings) => boolean {
+  const expected = sha256(token);
+  return ({ incoming }) => {
+    const [, given] = /^bearer +(\S+) *$/i.exec(incoming.headers.authorization ?? "") ?? [];
+    return given !== undefined && timingSafeEqual(sha256(given), expected);
+  };
+}
+
+const loopbackAddress = /^(?:::ffff:)?127\.|^::1$/;
+/** Against DNS rebinding: a web page may make its own name resolve to 127.0.0.1, but not change the Host header. */
+const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
+
+function isLocal({ incoming }: HttpBindings): boolean {
+  const { remoteAddress, host } = readFacts(incoming);
+  return loopbackAddress.test(remoteAddress ?? "") && loopbackHost.test(host ?? "");
+}
