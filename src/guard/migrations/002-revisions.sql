@@ -33,6 +33,8 @@ $$;
 create function rowhouse.on_ddl_command_end() returns event_trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
+  command record;
+  touched oid[];
   stack text;
   statements text;
   gap constant text := '(\s|/\*.*?\*/|--[^\n]*\n)';
@@ -42,44 +44,47 @@ begin
     return;
   end if;
 
+  -- One by one, through indexes: as one join the planner, which takes the commands for a thousand, reads all of
+  -- pg_class (2 ms a command in place of 0.2, with 22,000 relations).
+  for command in
+    select classid, objid, min(schema_name) as schema_name from pg_event_trigger_ddl_commands() group by 1, 2
+  loop
+    touched := touched || case command.classid
+      when 'pg_namespace'::regclass then command.objid
+      -- These have no schema of their own, and are reported without one.
+      when 'pg_trigger'::regclass then
+        (select relnamespace from pg_class where oid = (select tgrelid from pg_trigger where oid = command.objid))
+      when 'pg_policy'::regclass then
+        (select relnamespace from pg_class where oid = (select polrelid from pg_policy where oid = command.objid))
+      when 'pg_rewrite'::regclass then
+        (select relnamespace from pg_class where oid = (select ev_class from pg_rewrite where oid = command.objid))
+      when 'pg_extension'::regclass then (select extnamespace from pg_extension where oid = command.objid)
+      else (select oid from pg_namespace where nspname = command.schema_name)
+    end;
+    if command.classid = 'pg_class'::regclass then
+      -- ALTER TABLE goes on to the children, ALTER TYPE … CASCADE to the tables of the type. They may be in other
+      -- schemas, and are not reported.
+      if exists (select from pg_inherits where inhparent = command.objid) then
+        touched := touched || array(
+          with recursive children (oid) as (
+            select command.objid
+            union
+            select i.inhrelid from children join pg_inherits i on i.inhparent = children.oid
+          )
+          select c.relnamespace from children join pg_class c using (oid)
+        );
+      end if;
+      touched := touched || array(
+        select c.relnamespace from pg_class type
+          join pg_depend d on d.refclassid = 'pg_type'::regclass and d.refobjid = type.reltype
+          join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid and c.reloftype = type.reltype
+        where type.oid = command.objid and type.relkind = 'c'
+      );
+    end if;
+  end loop;
+
   insert into rowhouse.schema_touch (kind, name)
-  with recursive commands as materialized (
-    select classid, objid, schema_name from pg_event_trigger_ddl_commands()
-  ), relations (oid) as (
-    select objid from commands where classid = 'pg_class'::regclass
-    union
-    -- ALTER TABLE goes on to the children, which may be in other schemas and are not reported.
-    select i.inhrelid from relations join pg_inherits i on i.inhparent = relations.oid
-  ), touched (oid) as (
-    select n.oid from commands join pg_namespace n on n.nspname = commands.schema_name
-    union
-    select objid from commands where classid = 'pg_namespace'::regclass
-    union
-    select c.relnamespace from relations join pg_class c using (oid)
-    union
-    -- Tables of a composite type follow it (ALTER TYPE … CASCADE).
-    select c.relnamespace from relations
-      join pg_class type on type.oid = relations.oid and type.relkind = 'c'
-      join pg_depend d on d.refclassid = 'pg_type'::regclass and d.refobjid = type.reltype
-      join pg_class c on d.classid = 'pg_class'::regclass and c.oid = d.objid and c.reloftype = type.reltype
-    union
-    -- These have no schema of their own, and are reported without one.
-    select c.relnamespace from commands
-      join pg_trigger t on commands.classid = 'pg_trigger'::regclass and t.oid = commands.objid
-      join pg_class c on c.oid = t.tgrelid
-    union
-    select c.relnamespace from commands
-      join pg_policy p on commands.classid = 'pg_policy'::regclass and p.oid = commands.objid
-      join pg_class c on c.oid = p.polrelid
-    union
-    select c.relnamespace from commands
-      join pg_rewrite r on commands.classid = 'pg_rewrite'::regclass and r.oid = commands.objid
-      join pg_class c on c.oid = r.ev_class
-    union
-    select e.extnamespace from commands
-      join pg_extension e on commands.classid = 'pg_extension'::regclass and e.oid = commands.objid
-  )
-  select 'schema', nspname from touched join pg_namespace using (oid) where rowhouse.has_revision(nspname)
+  select 'schema', nspname from pg_namespace where oid = any (touched) and rowhouse.has_revision(nspname)
   on conflict do nothing;
 
   if tg_tag = 'ALTER SCHEMA' then

@@ -1,0 +1,109 @@
+/** The configured databases, opened: the front's connections, the notifications, and what is known of the control schema. */
+import type { DatabaseConfig } from "../config/config.ts";
+import { HostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { Listener } from "../pg/listen.ts";
+import { cancelBackends, Database } from "../pg/pool.ts";
+import { controlState, installControl } from "./install.ts";
+
+export interface OpenDatabase {
+  readonly database: Database;
+  /** Made but not yet listening: handlers come first. */
+  readonly listener: Listener;
+  /** Whether revisions are kept here. */
+  readonly control: boolean;
+}
+
+export interface DatabasesOptions {
+  readonly databases: Readonly<Record<string, DatabaseConfig>>;
+  readonly guard: "writes" | "all" | "off";
+  readonly applicationName: string;
+  readonly observe: Observe;
+}
+
+export class Databases {
+  readonly #open: ReadonlyMap<string, OpenDatabase>;
+  readonly #observe: Observe;
+
+  private constructor(open: ReadonlyMap<string, OpenDatabase>, observe: Observe) {
+    this.#open = open;
+    this.#observe = observe;
+  }
+
+  /**
+   * Connects to each database, and installs or upgrades its control schema where that is allowed. Throws
+   * `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` where the schema is needed and cannot be installed.
+   */
+  static async open(options: DatabasesOptions): Promise<Databases> {
+    const { observe } = options;
+    const opened = new Map<string, OpenDatabase>();
+    const databases = new Databases(opened, observe);
+    try {
+      for (const [name, config] of Object.entries(options.databases)) {
+        const applicationName = `${options.applicationName}:front`;
+        const database = new Database({ name, url: config.url, applicationName, observe });
+        const listener = new Listener({ name, url: config.listenUrl, applicationName, observe });
+        opened.set(name, { database, listener, control: false });
+        opened.set(name, { database, listener, control: await control(database, config, options) });
+      }
+    } catch (error) {
+      await databases.close();
+      throw error;
+    }
+    return databases;
+  }
+
+  get(name: string): OpenDatabase {
+    const database = this.#open.get(name);
+    if (database === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    return database;
+  }
+
+  get names(): readonly string[] {
+    return [...this.#open.keys()];
+  }
+
+  /** Starts listening; to be called when every handler is in place. */
+  async listen(): Promise<void> {
+    for (const { listener } of this.#open.values()) await listener.open();
+  }
+
+  /** Ends what a terminated cell left running. Never rejects: the server's own check of its clients comes to the same. */
+  async cancel(applicationName: string): Promise<void> {
+    for (const [name, { database }] of this.#open) {
+      try {
+        await cancelBackends(database, applicationName);
+      } catch (error) {
+        if (error instanceof HostError && error.code === "SHUTTING_DOWN") return;
+        if (error instanceof Error) this.#observe({ kind: "database.lost", database: name, error });
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(
+      [...this.#open.values()].flatMap(({ database, listener }) => [listener.close(), database.close()]),
+    );
+  }
+}
+
+/** Whether the control schema is there, after installing what may be installed. */
+async function control(
+  database: Database,
+  config: DatabaseConfig,
+  { guard, observe }: DatabasesOptions,
+): Promise<boolean> {
+  const { version, expected, missing } = config.install
+    ? await installControl(database, observe)
+    : await controlState(database);
+  if (version >= expected) return true;
+  if (guard === "off") return false;
+  throw new HostError(
+    "CONFIG_INVALID",
+    [
+      `database ${database.name} has no current control schema (version ${version}, needed ${expected}), which guard "${guard}" relies on.`,
+      ...missing,
+      'Run "rowhouse serve" once with a connection that may create schemas, or set guard to "off".',
+    ].join("\n"),
+  );
+}
