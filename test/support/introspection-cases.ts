@@ -22,6 +22,7 @@ export const sharedSql = `
   alter table shared.country add foreign key (region_id) references shared.region;
   create function shared.country_shout(c shared.country) returns text stable language sql as 'select upper(c.label)';
   create type shared.size as enum ('s', 'm', 'l');
+  create type shared.flavour as enum ('sweet', 'sour');
   create domain shared.positive as int check (value > 0);
   create type shared.money2 as (amount shared.positive, currency text);
   create table shared."Odd Name" (id int primary key, next_id int);
@@ -80,9 +81,10 @@ export const typeCases: readonly IntrospectionCase[] = [
   },
   {
     name: "types of a shared schema, and what those are made of",
-    sql: `create table $s.a (id int primary key, s shared.size, p shared.positive, m shared.money2, c shared.country);
+    sql: `create table $s.a (id int primary key, s shared.size, p shared.positive, m shared.money2, c shared.country,
+        only_in_array shared.flavour[]);
       create function $s.sizes() returns shared.size[] stable language sql as 'select array[''s'']::shared.size[]';`,
-    shows: /SharedMoney2|enum SharedSize/,
+    shows: /enum SharedFlavour [\s\S]*type SharedMoney2 |type SharedMoney2 [\s\S]*enum SharedFlavour /,
   },
   {
     name: "types of information_schema and rows of pg_catalog",
