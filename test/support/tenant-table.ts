@@ -41,9 +41,11 @@ export class TenantTable {
       database: {
         query: async (text, values) => {
           this.asked.push(values.flat().join(" "));
+          const gate = this.#gate;
+          this.#gate = undefined;
           const answer = await database.query(text, values);
           this.events.emit("answered");
-          await this.#gate;
+          await gate;
           return answer;
         },
       },
@@ -63,7 +65,7 @@ export class TenantTable {
     await told;
   }
 
-  /** Holds the database's answers back until what it returns is called. */
+  /** Holds the answer to the next question back until what it returns is called. */
   hold(): () => void {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gate = promise;
