@@ -19,7 +19,7 @@ export class ConfigError extends HostError<"CONFIG_INVALID"> {
 }
 
 /** `text` without what may be a URL's user, password or `password` parameter. */
-export function redact(text: string): string {
+function redact(text: string): string {
   // Up to the last @ before a blank: a password that was not percent-encoded may itself hold an @ or a slash. One
   // slash is enough: where a URL was taken for a path, that is what is left of two.
   return text.replace(/:\/+\S*@/g, "://***@").replace(/(password=)[^&\s]*/gi, "$1***");

@@ -44,7 +44,7 @@ export function parseRoutingRule(text: string): RoutingRule | undefined {
   return literal && named ? { kind: "path", segments } : undefined;
 }
 
-export interface Routed {
+interface Routed {
   readonly tenant: Tenant;
   /** The request's path without the prefix that named the tenant; begins with a slash. */
   readonly path: string;

@@ -12,7 +12,7 @@ import type { TenantSource } from "./sources.ts";
 import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
 
 /** The channel on which the table's trigger names each tenant whose row changed. */
-export const tenantChannel = "rowhouse_tenant";
+const tenantChannel = "rowhouse_tenant";
 
 export interface TableSourceOptions {
   readonly database: { query(text: string, values: readonly unknown[]): Promise<{ rows: unknown[] }> };
