@@ -2,6 +2,7 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
+import { defineConfig } from "../../src/config/define.ts";
 import { availableMemoryMb } from "../../src/config/memory.ts";
 import { configFiles, faultsOf } from "../support/config-files.ts";
 
@@ -182,5 +183,32 @@ describe("databases and tenants", () => {
     const faults = await faultsOf(loadJson(config));
     expect(Object.keys(faults)).toContain(path);
     expect(JSON.stringify(faults)).not.toMatch(/hunter2/);
+  });
+});
+
+describe("defineConfig", () => {
+  it("takes every form that the file may have, and gives it back", async () => {
+    const config = defineConfig({
+      databases: { main: { url, poolSize: 2 } },
+      routing: ["host", "path:/t/:tenant"],
+      cells: { idleTtl: "1h" },
+      limits: { bodyBytes: "2 MB" },
+      tenants: [
+        {
+          id: "acme",
+          hosts: ["acme.example"],
+          schemas: { app: "acme_app" },
+          roles: { anonymous: "acme_anon" },
+        },
+        { id: "globex", schemas: ["globex", { logical: "shop", physical: "globex_shop" }] },
+      ],
+    });
+    expect((await loadJson(config)).tenants).toMatchObject({
+      kind: "list",
+      list: [{ id: "acme" }, { id: "globex" }],
+    });
+    expect(defineConfig({ tenants: { table: {} } })).toEqual({ tenants: { table: {} } });
+    // @ts-expect-error: an unknown key is a fault as it is written, too.
+    expect(defineConfig({ colour: "red" })).toEqual({ colour: "red" });
   });
 });

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { ConfigError } from "../../src/kernel/fault.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
 import type { RequestFacts } from "../../src/tenant/route.ts";
@@ -54,6 +54,19 @@ describe("a tenant module", () => {
     });
     expect(await resolved(byHost)).toBeNull();
     expect(await resolved("export const resolve = () => undefined")).toBeNull();
+  });
+
+  it("leaves no timer behind once it has answered", async () => {
+    const { resolve } = await open("export const resolve = () => null");
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const answer = resolve?.(facts(null));
+      expect(vi.getTimerCount()).toBe(1);
+      await answer;
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it("may be an object with methods, as its default export", async () => {
