@@ -7,7 +7,7 @@ import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
 import { spellingCtes } from "./spelling.ts";
-import { hiddenCtes, searchPathText } from "./visibility.ts";
+import { hiddenCtes } from "./visibility.ts";
 
 export interface ShapeInput {
   readonly schemas: readonly SchemaBinding[];
@@ -70,8 +70,7 @@ from canonical`;
  * if a build cannot tell them apart but by their schemas' physical names: all else that it can see is in the hash, the
  * rows of enum tables and the connecting role's rights included.
  *
- * To be run as the role that builds connect as, under no tenant's search path. It sets `search_path` for the rest of its
- * transaction, so that transaction should be its own. With `jit` on it takes 30 times as long.
+ * To be run as the role that builds connect as. With `jit` on it takes 30 times as long.
  */
 export function shapeQuery(
   input: ShapeInput,
@@ -86,7 +85,6 @@ export function shapeQuery(
       input.sharedSchemas,
       input.roles.anonymous,
       input.roles.authenticated,
-      searchPathText([...physical, ...input.sharedSchemas]),
     ],
   };
 }

@@ -20,11 +20,11 @@ export function searchPathText(schemas: readonly string[]): string {
 }
 
 /**
- * SQL, after `scopeCtes`: `hidden(name)`, every object that would not resolve to itself by its bare name. `$6::text` is
- * the tenant's search path.
+ * SQL, after `scopeCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
  *
- * The path is set by the statement itself, when it is executed: its own names were resolved before, under the caller's
- * path, so that nothing in a tenant's schema can stand in for a function or operator used here.
+ * The path is compared name by name instead of asking `pg_table_is_visible` and its like: those answer for the role that
+ * asks, and leave out every schema on which it has no USAGE. The host's own role rightly has none on tenants' schemas;
+ * the roles that requests run as do.
  *
  * Asked of relations in served schemas, and of every type that one of their columns or functions mentions, wherever it
  * lies. Not of a table that is only the target of a foreign key: outside the served schemas it has no resource, and no
@@ -34,12 +34,18 @@ export function searchPathText(schemas: readonly string[]): string {
  * pg_catalog or an earlier schema of the path has one of its name, or a later one has one of its name with other arguments;
  * an operator in a served schema if pg_catalog has one of its name: the call that means the one might find the other. Those
  * of extensions are left out: PostGraphile does not expose them, and every tenant of the database resolves them alike.
- * Triggers' functions are called by oid. (`pg_function_is_visible` would agree with the first half, but it loads every
- * function of the name: 300 tenants' copies, 0.3 ms a function.)
+ * Triggers' functions are called by oid.
  * Collations, casts and operator classes are never written by name in generated SQL.
  */
 export const hiddenCtes = `\
-path_set as materialized (select pg_catalog.set_config('search_path', $6::text, true) as text),
+-- pg_catalog is searched first wherever the path does not name it, pg_temp last where it does.
+path_schema(oid, ord) as materialized (
+  select 'pg_catalog'::regnamespace::oid, 0::bigint
+  union all
+  select oid, ord from served
+  union all
+  select oid, 1000000 + ord from shared
+),
 spoken_type(oid) as (
   select own.oid from (
     select t.oid from scope_type
@@ -82,8 +88,7 @@ hidden_relation(oid, kind, name) as materialized (
       when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table'
     end,
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
-  from path_set
-  cross join scope_class
+  from scope_class
   cross join lateral (
     select oid, relkind, relname, relnamespace from pg_catalog.pg_class
     where oid = scope_class.oid and relkind in ('r', 'v', 'm', 'f', 'p')
@@ -91,14 +96,20 @@ hidden_relation(oid, kind, name) as materialized (
     offset 0
   ) c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  where case when path_set.text is not null then not pg_catalog.pg_table_is_visible(c.oid) end
+  join path_schema own on own.oid = c.relnamespace
+  where exists (
+    select from path_schema earlier
+    cross join lateral (
+      select from pg_catalog.pg_class where relname = c.relname and relnamespace = earlier.oid offset 0
+    ) other
+    where earlier.ord < own.ord
+  )
 ),
 hidden(kind, name) as materialized (
   select kind, name from hidden_relation
   union all
   select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
-  from path_set
-  cross join spoken_type
+  from spoken_type
   cross join lateral (
     select oid, typname, typnamespace, typrelid from pg_catalog.pg_type
     -- An array is written as its element and brackets.
@@ -107,7 +118,17 @@ hidden(kind, name) as materialized (
     offset 0
   ) t
   join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  where case when path_set.text is not null then not pg_catalog.pg_type_is_visible(t.oid) end
+  left join path_schema own on own.oid = t.typnamespace
+  where (
+    own.oid is null
+    or exists (
+      select from path_schema earlier
+      cross join lateral (
+        select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
+      ) other
+      where earlier.ord < own.ord
+    )
+  )
   and t.typrelid not in (select oid from hidden_relation)
   union all
   select 'function', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)
