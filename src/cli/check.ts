@@ -1,0 +1,88 @@
+/** `rowhouse check`: the config and the databases, without serving. */
+import { planCapacity } from "../cell/capacity.ts";
+import type { Config } from "../config/config.ts";
+import { controlState } from "../guard/install.ts";
+import { HostError, messageOf } from "../kernel/errors.ts";
+import { ConfigError, type Fault } from "../kernel/fault.ts";
+import { Database } from "../pg/pool.ts";
+import type { Command } from "./command.ts";
+import { commandConfig, configOption } from "./options.ts";
+
+export const checkCommand: Command = {
+  name: "check",
+  description: "Validate the config and the databases without serving: every fault at once",
+  args: configOption,
+  async run(args) {
+    const config = await commandConfig(args);
+    const faults: Fault[] = [];
+    const notes: string[] = [];
+    try {
+      const plan = planCapacity(config.cells);
+      notes.push(
+        `memory: ${plan.cells} cells of ${plan.heapMb} MB, ${plan.planMb} MB of ${Math.round(config.cells.memoryMb)} MB`,
+      );
+    } catch (error) {
+      faults.push({ path: "cells", message: messageOf(error) });
+    }
+    for (const name of Object.keys(config.databases)) await checkDatabase(name, config, faults, notes);
+    if (faults.length > 0) throw new ConfigError(faults);
+    for (const note of notes) console.log(note);
+    console.log(`config: ${config.file ?? "none; defaults and environment"}: no faults`);
+    return 0;
+  },
+};
+
+async function checkDatabase(name: string, config: Config, faults: Fault[], notes: string[]): Promise<void> {
+  const { url, install } = config.databases[name] ?? { url: "", install: true };
+  const path = `databases.${name}`;
+  let database: Database;
+  try {
+    database = new Database({ name, url, applicationName: "rowhouse:check", observe: () => undefined });
+  } catch (error) {
+    faults.push({ path: `${path}.url`, message: messageOf(error) });
+    return;
+  }
+  try {
+    const { version, expected, missing } = await controlState(database);
+    notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
+    if (version < expected && !install && config.guard !== "off") {
+      faults.push({
+        path,
+        message: `the control schema is version ${version} of ${expected}. ${missing.join(" ")}`,
+      });
+    } else {
+      notes.push(...missing.map((each) => `database ${name}: ${each}`));
+    }
+    faults.push(...(await missingSchemas(name, config, database)));
+  } catch (error) {
+    const message = error instanceof HostError ? error.message : messageOf(error);
+    faults.push({ path, message });
+  } finally {
+    await database.close();
+  }
+}
+
+/** Served schemas of listed tenants that do not exist. */
+async function missingSchemas(name: string, { tenants }: Config, database: Database): Promise<Fault[]> {
+  if (tenants.kind !== "list") return [];
+  const served = tenants.list
+    .filter((tenant) => tenant.database === name)
+    .flatMap((tenant) => tenant.schemas.map(({ physical }) => ({ tenant: tenant.id, physical })));
+  const { rows } = await database.query(
+    "select array(select name from unnest($1::text[]) name where to_regnamespace(quote_ident(name)) is null) as missing",
+    [served.map((each) => each.physical)],
+  );
+  const missing = new Set(missingIn(rows[0]));
+  return served
+    .filter((each) => missing.has(each.physical))
+    .map(({ tenant, physical }) => ({
+      path: `tenant ${tenant}`,
+      message: `schema ${physical} does not exist`,
+    }));
+}
+
+function missingIn(row: unknown): readonly string[] {
+  if (typeof row !== "object" || row === null || !("missing" in row) || !Array.isArray(row.missing))
+    return [];
+  return row.missing.filter((each: unknown) => typeof each === "string");
+}

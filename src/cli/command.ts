@@ -1,0 +1,13 @@
+/** What a command of the command line is. */
+import type { ArgsDef } from "citty";
+
+/** A command; it returns its exit code. */
+export interface Command {
+  readonly name: string;
+  readonly description: string;
+  readonly args: ArgsDef;
+  run(args: Readonly<Record<string, unknown>>): Promise<number>;
+}
+
+/** Wrong usage: reported with the command's usage, exit code 2. */
+export class UsageError extends Error {}

@@ -1,0 +1,116 @@
+/** `rowhouse serve`: the server, on the configured databases or on a demo of its own. */
+import { join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { demoPassword, seedDemo } from "../demo/seed.ts";
+import { type Host, startHost } from "../host.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { createLogger } from "../observe/logger.ts";
+import { startEmbedded } from "../pg/embedded.ts";
+import { parseTenant } from "../tenant/tenant.ts";
+import { type Command, UsageError } from "./command.ts";
+import { commandConfig, configOption, numberOption } from "./options.ts";
+import { hostVersion } from "./version.ts";
+
+export const serveCommand: Command = {
+  name: "serve",
+  description:
+    "Serve GraphQL for every tenant; without a config and DATABASE_URL, for a demo on embedded PostgreSQL",
+  args: {
+    ...configOption,
+    port: { type: "string", description: "public port (default 5678)", valueHint: "N" },
+    "admin-port": { type: "string", description: "admin port (default 5679)", valueHint: "N" },
+    tenants: { type: "string", description: "demo only: N more tenants of the first shape", valueHint: "N" },
+  },
+  async run(args) {
+    const more = numberOption(args, "tenants", 0, 9_999);
+    const config = await commandConfig(args);
+    if (more !== undefined && config.tenants.kind !== "demo") {
+      throw new UsageError("--tenants is for the demo, and a database or tenants are configured");
+    }
+    return serve(config, more ?? 0);
+  },
+};
+
+async function serve(config: Config, moreTenants: number): Promise<number> {
+  const stop = stopSignal();
+  const terminal = process.stdout.isTTY === true && !config.production;
+  const log = createLogger({ level: "info", format: terminal ? "terminal" : "json" });
+  // A rejection nobody waits for is a fault to be seen, not a reason for every tenant to lose its host.
+  process.on("unhandledRejection", (reason) => {
+    const error = reason instanceof Error ? reason : new Error(String(reason));
+    log({ kind: "request.failed", requestId: "-", code: "INTERNAL", error });
+  });
+  const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log) : null;
+  try {
+    const host = await startHost({ config: demo?.config ?? config, version: await hostVersion(), log });
+    console.log(banner(host, demo));
+    await stop;
+    await host.close();
+    return 0;
+  } finally {
+    await demo?.close();
+  }
+}
+
+/** Resolves at the first SIGTERM or SIGINT; the second one ends the process at once. */
+function stopSignal(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let asked = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (asked) process.exit(1);
+      asked = true;
+      resolve();
+    });
+  }
+  return promise;
+}
+
+interface RunningDemo {
+  readonly config: Config;
+  readonly tenants: readonly { readonly id: string; readonly hosts: readonly string[] }[];
+  close(): Promise<void>;
+}
+
+async function startDemo(config: Config, moreTenants: number, observe: Observe): Promise<RunningDemo> {
+  const directory = join(process.cwd(), ".rowhouse");
+  const server = await startEmbedded({ directory, persistent: true, observe });
+  try {
+    const { url, tenants } = await seedDemo(server.url, { tenants: moreTenants, observe });
+    const defaults = { database: "main", databases: ["main"] };
+    const list = tenants.map((tenant) => parseTenant(tenant, defaults));
+    return {
+      config: {
+        ...config,
+        // What the demo is there to show; its tenants are made for it.
+        pooling: true,
+        databases: { main: { url, listenUrl: url, poolSize: 4, install: false } },
+        tenants: { kind: "list", list },
+      },
+      tenants,
+      close: () => server.close(),
+    };
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+}
+
+function banner(host: Host, demo: RunningDemo | null): string {
+  const lines = [`\nGraphQL  ${host.publicUrl}/graphql`, `Admin    ${host.adminUrl}/status`];
+  if (demo !== null) {
+    const { port } = new URL(host.publicUrl);
+    const [first] = demo.tenants;
+    const shown = demo.tenants.slice(0, 6).map((tenant) => tenant.id);
+    const more = demo.tenants.length - shown.length;
+    lines.push(
+      `Tenants  ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""} (passwords in the demo: "${demoPassword}")`,
+      `GraphiQL http://${first?.hosts[0] ?? "acme.localhost"}:${port}/`,
+      "",
+      `  curl ${host.publicUrl}/graphql -H 'x-tenant: ${first?.id ?? "acme"}' -H 'content-type: application/json' \\`,
+      `    -d '{"query":"{ allProducts { nodes { name unitPrice } } }"}'`,
+    );
+  }
+  lines.push("", "Stop with Ctrl-C; a second one does not wait for requests in flight.");
+  return lines.join("\n");
+}

@@ -1,0 +1,66 @@
+/** `rowhouse shape TENANT`: its shape hash, its key, and whether it can share an instance. */
+import { viewOf } from "../cell/operations.ts";
+import { Databases } from "../guard/databases.ts";
+import { HostError } from "../kernel/errors.ts";
+import { presetVersion } from "../preset-version.ts";
+import { Decisions } from "../tenant/decision.ts";
+import { openSource } from "../tenants.ts";
+import type { Command } from "./command.ts";
+import { commandConfig, configOption, textOption } from "./options.ts";
+import { hostVersion } from "./version.ts";
+
+export const shapeCommand: Command = {
+  name: "shape",
+  description: "Print a tenant's shape hash and blueprint key, and whether it is pooled or why not",
+  args: {
+    tenant: { type: "positional", description: "the tenant's id", required: true },
+    ...configOption,
+    json: { type: "boolean", description: "print JSON" },
+  },
+  async run(args) {
+    const config = await commandConfig(args);
+    if (config.tenants.kind === "demo") {
+      throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no tenant to look at");
+    }
+    const observe = (): void => undefined;
+    const databases = await Databases.open({
+      databases: Object.fromEntries(
+        Object.entries(config.databases).map(([name, database]) => [name, { ...database, install: false }]),
+      ),
+      guard: "off",
+      applicationName: "rowhouse:shape",
+      observe,
+    });
+    try {
+      const source = await openSource(config, databases, observe);
+      const id = textOption(args, "tenant") ?? "";
+      const tenant = await source.byId(id);
+      if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
+      const decisions = new Decisions({
+        database: (name) => {
+          const { database, control } = databases.get(name);
+          return { transaction: (work) => database.transaction(work), control };
+        },
+        pooling: config.pooling,
+        presetVersion: await presetVersion(config.preset),
+        hostVersion: await hostVersion(),
+        observe,
+      });
+      const view = viewOf(await decisions.decide(tenant));
+      if (args["json"] === true) {
+        console.log(JSON.stringify(view, null, 2));
+        return 0;
+      }
+      console.log(`tenant    ${view.id}`);
+      console.log(`shape     ${view.shape}`);
+      console.log(`key       ${view.key}`);
+      console.log(
+        `served by ${view.kind === "pooled" ? "a pooled instance" : `a dedicated instance: ${view.reason}`}`,
+      );
+      for (const object of view.hidden ?? []) console.log(`hidden    ${object}`);
+      return 0;
+    } finally {
+      await databases.close();
+    }
+  },
+};

@@ -1,0 +1,15 @@
+import { readFile } from "node:fs/promises";
+import { z } from "zod";
+
+/** The package's version; package.json lies two folders up from the sources, three from what is published. */
+export async function hostVersion(): Promise<string> {
+  for (const place of ["../../package.json", "../../../package.json"]) {
+    try {
+      const text = await readFile(new URL(place, import.meta.url), "utf8");
+      return z.object({ version: z.string() }).parse(JSON.parse(text)).version;
+    } catch {
+      // The other place, then.
+    }
+  }
+  return "unknown";
+}

@@ -1,0 +1,193 @@
+/** The composition root: starts everything in order, closes it in reverse. */
+import { randomBytes } from "node:crypto";
+import { requestSettings } from "./auth/settings.ts";
+import { planCapacity } from "./cell/capacity.ts";
+import { Dispatcher } from "./cell/dispatch.ts";
+import { Fleet } from "./cell/fleet.ts";
+import { Governor } from "./cell/governor.ts";
+import { createOperations } from "./cell/operations.ts";
+import { fleetSnapshot } from "./cell/snapshot.ts";
+import type { Config } from "./config/config.ts";
+import { Databases } from "./guard/databases.ts";
+import { createAdminApp } from "./http/admin.ts";
+import { type Listening, listen } from "./http/listener.ts";
+import { createPublicApp, type PublicRequest } from "./http/public.ts";
+import { HostError } from "./kernel/errors.ts";
+import type { Observe } from "./kernel/observation.ts";
+import { type HostPhase, hostStep } from "./kernel/phase.ts";
+import { createMetrics } from "./observe/metrics.ts";
+import { composeStatus } from "./observe/status.ts";
+import { presetVersion } from "./preset-version.ts";
+import type { Answer } from "./protocol/messages.ts";
+import { Decisions } from "./tenant/decision.ts";
+import { createRouter } from "./tenant/route.ts";
+import { openSource, watchSchemas } from "./tenants.ts";
+
+export interface HostOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly log: Observe;
+}
+
+export interface Host {
+  readonly publicUrl: string;
+  readonly adminUrl: string;
+  /** Stops accepting, drains for at most `cells.drainTimeout`, and ends everything that was started. */
+  close(): Promise<void>;
+}
+
+/** Closes what was started, in reverse; every part gets its turn whatever the others do. */
+class Started {
+  readonly #closers: (() => unknown)[] = [];
+
+  add(close: () => unknown): void {
+    this.#closers.push(close);
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) {
+      // A part that cannot be closed must not keep the others open.
+      await Promise.resolve()
+        .then(close)
+        .catch(() => undefined);
+    }
+  }
+}
+
+/** Starts the host; throws the HostError that says why it cannot, after closing what had been started. */
+export async function startHost(options: HostOptions): Promise<Host> {
+  const started = new Started();
+  try {
+    return await start(options, started);
+  } catch (error) {
+    await started.close();
+    throw error;
+  }
+}
+
+async function start({ config, version, log }: HostOptions, started: Started): Promise<Host> {
+  const startedMs = performance.now();
+  let phase: HostPhase = "starting";
+  let fleet: Fleet | null = null;
+  const metrics = createMetrics(() => (fleet === null ? null : fleetSnapshot(fleet)));
+  const observe: Observe = (observation) => {
+    log(observation);
+    metrics.observe(observation);
+  };
+  const enter = (next: HostPhase): void => {
+    phase = hostStep(phase, next);
+    observe({ kind: "host.phase", phase, version });
+  };
+  enter("starting");
+
+  const plan = planCapacity(config.cells);
+  observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });
+
+  // Names the host among others on the same database; its cells add theirs.
+  const applicationName = `rowhouse:${randomBytes(4).toString("hex")}`;
+  const { guard } = config;
+  const databases = await Databases.open({ databases: config.databases, guard, applicationName, observe });
+  started.add(() => databases.close());
+
+  const source = await openSource(config, databases, observe);
+  started.add(() => source.close());
+
+  const decisions = new Decisions({
+    database: (name) => {
+      const { database, control } = databases.get(name);
+      return { transaction: (work) => database.transaction(work), control };
+    },
+    pooling: config.pooling,
+    presetVersion: await presetVersion(config.preset),
+    hostVersion: version,
+    observe,
+  });
+  watchSchemas(databases, source, decisions, observe);
+  await databases.listen();
+
+  const { cells, builds, limits } = config;
+  fleet = new Fleet({
+    ...cells,
+    plan,
+    builds,
+    observe,
+    setup: {
+      applicationName,
+      databases: config.databases,
+      preset: config.preset,
+      graphiql: config.graphiql,
+      production: config.production,
+      resultBytes: limits.resultBytes,
+    },
+    onCellGone: (name) => void databases.cancel(name),
+  });
+  const running = fleet;
+  started.add(() => running.close());
+  running.open();
+
+  const governor = new Governor({ fleet, ...cells });
+  started.add(() => governor.close());
+  governor.open();
+
+  const router = createRouter(config.routing, source);
+  const dispatcher = new Dispatcher({
+    fleet,
+    decide: (tenant) => decisions.decide(tenant),
+    verify: (decision) => decisions.verify(decision),
+    refuse: (decision, reason) => decisions.refuse(decision.key, reason),
+    observe,
+  });
+  const handle = async (request: PublicRequest): Promise<Answer> => {
+    const { facts, headers, body, signal } = request;
+    const routed = await router.route(facts);
+    if (routed === null) throw new HostError("TENANT_UNKNOWN");
+    const { tenant, path, basePath } = routed;
+    request.routed(tenant.id);
+    const settings = await requestSettings(tenant, facts);
+    const { method, query } = facts;
+    return dispatcher.dispatch(tenant, settings, { method, path, basePath, query, headers, body, signal });
+  };
+
+  const operations = createOperations(source, decisions, fleet);
+  const adminApp = createAdminApp({
+    operations: {
+      ...operations,
+      health: () => true,
+      ready: () => phase === "ready" && running.healthy,
+      status: () =>
+        composeStatus({
+          version,
+          uptimeMs: performance.now() - startedMs,
+          memory: {
+            rssMb: process.memoryUsage.rss() / (1024 * 1024),
+            limitMb: cells.memoryMb,
+            planMb: plan.planMb,
+          },
+          fleet: fleetSnapshot(running),
+          tenants: { known: source.known, decided: decisions.size },
+        }),
+    },
+    token: config.admin.token,
+    metricsText: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
+    observe,
+  });
+  const admin = await listen(adminApp, config.admin, observe);
+  started.add(() => admin.close(1_000));
+  observe({ kind: "host.listening", name: "admin", url: admin.url });
+
+  const publicApp = createPublicApp({ handle, limits, observe, phase: () => phase });
+  const open: Listening = await listen(publicApp, config.listen, observe);
+  started.add(() => open.close(cells.drainTimeoutMs));
+  observe({ kind: "host.listening", name: "public", url: open.url });
+  enter("ready");
+
+  return {
+    publicUrl: open.url,
+    adminUrl: admin.url,
+    close: async () => {
+      enter("draining");
+      await started.close();
+      enter("closed");
+    },
+  };
+}

@@ -1,0 +1,85 @@
+/** Opens the configured source of tenants, and forgets what is known of a tenant when it or its schemas change. */
+import { z } from "zod";
+import { tenantDefaults } from "./config/checks.ts";
+import type { Config } from "./config/config.ts";
+import type { Databases } from "./guard/databases.ts";
+import { HostError, unreachable } from "./kernel/errors.ts";
+import type { Observe } from "./kernel/observation.ts";
+import type { Decisions } from "./tenant/decision.ts";
+import { listSource } from "./tenant/source-list.ts";
+import { openModuleSource } from "./tenant/source-module.ts";
+import { tableSource } from "./tenant/source-table.ts";
+import type { TenantSource } from "./tenant/sources.ts";
+
+export async function openSource(
+  config: Config,
+  databases: Databases,
+  observe: Observe,
+): Promise<TenantSource> {
+  const { tenants } = config;
+  const defaults = tenantDefaults(databases.names);
+  switch (tenants.kind) {
+    case "list":
+      return listSource(tenants.list);
+    case "table": {
+      const { database, listener } = databases.get(tenants.database);
+      return tableSource({
+        database,
+        listener,
+        defaults: { ...defaults, database: tenants.database },
+        observe,
+      });
+    }
+    case "module":
+      return openModuleSource({ url: tenants.url, defaults, observe });
+    case "demo":
+      throw new HostError("INTERNAL", "the demo's tenants are seeded before the host starts");
+    default:
+      return unreachable(tenants);
+  }
+}
+
+/** The channel on which the control schema's triggers name each schema whose revision moved. */
+const schemaChannel = "rowhouse_schema";
+
+const schemaNotice = z
+  .string()
+  .transform((text): unknown => JSON.parse(text))
+  .pipe(z.object({ schema: z.string() }));
+
+/** Puts the handlers in place; the listeners are opened afterwards. */
+export function watchSchemas(
+  databases: Databases,
+  source: TenantSource,
+  decisions: Decisions,
+  observe: Observe,
+): void {
+  source.onChange((tenant) => {
+    if (tenant === null) decisions.forgetAll();
+    else decisions.forget(tenant);
+    observe({ kind: "tenant.changed", tenant, cause: tenant === null ? "reload" : "notification" });
+  });
+  for (const name of databases.names) {
+    const { listener } = databases.get(name);
+    listener.on(schemaChannel, (payload) => {
+      const notice = parseNotice(payload);
+      if (notice === null) return;
+      for (const tenant of decisions.forgetSchema(name, notice.schema)) {
+        observe({ kind: "tenant.changed", tenant, cause: "notification" });
+      }
+    });
+    listener.onGap(() => {
+      decisions.forgetAll();
+      observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
+    });
+  }
+}
+
+/** Anyone in the database may notify; what is not ours is not obeyed. */
+function parseNotice(payload: string): { schema: string } | null {
+  try {
+    return schemaNotice.parse(payload);
+  } catch {
+    return null;
+  }
+}
