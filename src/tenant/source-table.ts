@@ -71,8 +71,8 @@ class TableSource implements TenantSource {
     this.#known = new KnownTenants({ max, maxAgeMs, clock });
     this.#hosts = new LRUCache({ max });
     this.#unknown = new LRUCache({ max, ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
-    listener.on(tenantChannel, (payload) => this.#changed(parseTenantId(payload) ?? null, "notification"));
-    listener.onGap(() => this.#changed(null, "reload"));
+    listener.on(tenantChannel, (payload) => this.#changed(parseTenantId(payload) ?? null));
+    listener.onGap(() => this.#changed(null));
   }
 
   get known(): number {
@@ -162,13 +162,12 @@ class TableSource implements TenantSource {
     return null;
   }
 
-  #changed(id: TenantId | null, cause: "notification" | "reload"): void {
+  #changed(id: TenantId | null): void {
     if (this.#closed) return;
     this.#epoch += 1;
     this.#known.forget(id);
     // The row may have taken any name that was nobody's.
     this.#unknown.clear();
-    this.#options.observe({ kind: "tenant.changed", tenant: id, cause });
     this.#known.announce(id);
   }
 

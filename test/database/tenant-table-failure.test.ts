@@ -40,7 +40,7 @@ describe("a bad row", () => {
 describe("the connection", () => {
   it("that listens is lost and comes back: everything is read again", async () => {
     await Promise.all([table.source.byId("acme"), table.source.byId("globex")]);
-    const told = once(table.events, "tenant.changed");
+    const told = once(table.events, "changed");
     await table.test.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
       [table.listenerName],

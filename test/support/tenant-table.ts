@@ -54,13 +54,16 @@ export class TenantTable {
       observe: (observation) => this.#observe(observation),
       clock: { now: () => this.nowMs },
     });
-    source.onChange((id) => this.changes.push(id));
+    source.onChange((id) => {
+      this.changes.push(id);
+      this.events.emit("changed");
+    });
     return source;
   }
 
   /** Runs SQL, and waits until the source has been told of what it changed. */
   async change(sql: string): Promise<void> {
-    const told = once(this.events, "tenant.changed");
+    const told = once(this.events, "changed");
     await this.test.execute(sql);
     await told;
   }
@@ -108,7 +111,6 @@ export class TenantTable {
 
   #observe(observation: Observation): void {
     this.seen.push(observation);
-    this.events.emit(observation.kind, observation);
   }
 }
 
