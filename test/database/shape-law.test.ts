@@ -1,0 +1,89 @@
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { ShapeProbe } from "../../src/shape/shape.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { ddlCases, type Effect } from "../support/ddl-cases.ts";
+import {
+  type Api,
+  buildApi,
+  inTenant,
+  probe,
+  sharedSql,
+  tenantSql,
+  uniqueTenant,
+} from "../support/shape-tenant.ts";
+
+const acme = uniqueTenant("acme");
+const globex = uniqueTenant("globex");
+
+let database: TestDatabase;
+let client: Client;
+let shape: ShapeProbe;
+let api: Api;
+
+/** Each statement runs in the one transaction and is undone: a fresh copy of the tenants costs nothing. */
+async function undone<T>(work: () => Promise<T>): Promise<T> {
+  await client.query("savepoint fresh");
+  try {
+    return await work();
+  } finally {
+    await client.query("rollback to savepoint fresh; release savepoint fresh");
+  }
+}
+
+beforeAll(async () => {
+  database = await createDatabase("shape_law");
+  client = new Client({ connectionString: database.url });
+  await client.connect();
+  // Roles are the cluster's; uncommitted, they are nobody else's.
+  await client.query("begin");
+  await client.query(sharedSql);
+  for (const tenant of [acme, globex]) await client.query(inTenant(tenant, tenantSql));
+  shape = await probe(client, acme);
+  api = await buildApi(client, acme);
+});
+
+afterAll(async () => {
+  await client.end();
+  await database.drop();
+});
+
+describe("where the SDL or generated SQL differs, the shape hash differs", () => {
+  it("over at least 60 statements, of which a good part changes the API", () => {
+    expect(ddlCases.length).toBeGreaterThan(60);
+    expect(ddlCases.filter(([, effect]) => effect === "api").length).toBeGreaterThan(60);
+    expect(new Set(ddlCases.map(([statement]) => statement)).size).toBe(ddlCases.length);
+  });
+
+  it("and the document set behind it sends SQL that is worth comparing", () => {
+    expect(api.sql.length).toBeGreaterThan(40);
+    for (const verb of ["select", "insert into", "update", "delete from"]) {
+      expect(api.sql.some((text) => text.includes(verb))).toBe(true);
+    }
+    expect(api.sql.filter((text) => text.includes("_app"))).toEqual([]);
+  });
+
+  it.each(ddlCases)("%s: %s", async (statement, expected) => {
+    const changed = await undone(async () => {
+      await client.query(inTenant(acme, statement));
+      const after = await probe(client, acme);
+      const built = await buildApi(client, acme, api);
+      return {
+        shape: after.shape,
+        hash: after.shape !== shape.shape,
+        api: built.sdl !== api.sdl || built.sql.join() !== api.sql.join(),
+      };
+    });
+    // The law, whatever the table says.
+    if (changed.api) expect(changed.hash).toBe(true);
+    expect(changed.api ? "api" : changed.hash ? "hash" : "none").toBe(expected satisfies Effect);
+
+    // And its other half: the same statement in another tenant leads to the same shape.
+    const elsewhere = await undone(async () => {
+      await client.query(inTenant(globex, statement));
+      return await probe(client, globex);
+    });
+    if (/@foreignKey .* references :app/.test(statement)) expect(elsewhere.shape).not.toBe(changed.shape);
+    else expect(elsewhere.shape).toBe(changed.shape);
+  });
+});
