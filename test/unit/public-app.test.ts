@@ -83,6 +83,17 @@ describe("the public app", () => {
     expect(await done(1)).toMatchObject({ status: 408, code: "DEADLINE" });
   });
 
+  it("cuts off a client that does not read its answer by the deadline", async () => {
+    const { port, done } = await start(async () => textAnswer("x".repeat(32_000_000)), {
+      requestTimeoutMs: 200,
+    });
+    const { send, socket } = await rawConnect(port);
+    socket.pause();
+    send(get("/graphql", "Host: a"));
+    expect(await done(1)).toMatchObject({ status: 200, code: "DEADLINE" });
+    socket.destroy();
+  });
+
   it("aborts a request with CANCELLED when its client goes away", async () => {
     const started = Promise.withResolvers<PublicRequest>();
     const { port, done } = await start((incoming) => {

@@ -11,6 +11,10 @@ const start = async (): Promise<TestApp> => {
   return app;
 };
 
+const chunk = `190\r\n${"x".repeat(400)}\r\n`;
+const chunkedHead =
+  "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 describe("the public app's door", () => {
   it.each([
     ["no Host header", get("/graphql")],
@@ -101,18 +105,27 @@ describe("the public app's door", () => {
     expect(requests).toHaveLength(0);
   });
 
-  it("refuses a chunked body as soon as it is over the limit, and the client can read that while it still sends", async () => {
+  it("refuses a chunked body as soon as it is over the limit, and closes", async () => {
     const { port, requests } = await start();
     const { send, received, until } = await rawConnect(port);
-    const chunk = `190\r\n${"x".repeat(400)}\r\n`;
-    send(
-      "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-    );
-    send(chunk + chunk + chunk);
+    send(chunkedHead + chunk + chunk + chunk);
     await until(/BODY_TOO_LARGE/);
-    send(chunk.repeat(500));
     expect(await received).toMatch(/^HTTP\/1\.1 413 [\s\S]*connection: close/i);
     expect(requests).toHaveLength(0);
+  });
+
+  it("lets a client that reads only after it has sent too much read why it was refused", async () => {
+    const { port } = await start();
+    const { send, received, socket } = await rawConnect(port);
+    socket.pause();
+    send(chunkedHead);
+    // Not to wait for anything: a client that is still sending after the refusal is what this is about.
+    for (let sent = 0; sent < 20; sent += 1) {
+      send(chunk);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    socket.resume();
+    expect(await received).toMatch(/^HTTP\/1\.1 413 /);
   });
 
   it("invites a body that waits to be asked for, and refuses one that is too large without inviting it", async () => {
