@@ -63,8 +63,8 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   });
   const probe = (answer: () => boolean) => (context: Context<Env>) =>
     answer() ? context.text("ok") : context.text("not ready", 503);
-  app.get("/healthz", probe(operations.health));
-  app.get("/readyz", probe(operations.ready));
+  app.get("/healthz", probe(() => operations.health()));
+  app.get("/readyz", probe(() => operations.ready()));
 
   const isAllowed = token === null ? isLocal : bearerCheck(token);
   app.use(async ({ env }, next) => {
