@@ -128,11 +128,11 @@ async function isPostgres(pid: number): Promise<boolean> {
   const command =
     process.platform === "linux"
       ? await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")
-      : await run("ps", ["-p", String(pid), "-o", "command="]).then(
+      : await run("ps", ["-p", String(pid), "-o", "comm="]).then(
           ({ stdout }) => stdout,
           () => "",
         );
-  return command.includes("postgres");
+  return /^[^\0]*\b(?:postgres|postmaster)(?![^\0:\s])/.test(command);
 }
 
 async function start(
