@@ -159,10 +159,6 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_range
     where reached.kind = 'type' and rngtypid = reached.oid
     union all
-    select 'type', rngtypid
-    from pg_catalog.pg_range
-    where reached.kind = 'type' and rngmultitypid = reached.oid
-    union all
     -- A domain is tied by name to the table whose rows it lists, or to table and constraint, in its own schema.
     select 'class', c.oid
     from pg_catalog.pg_type t

@@ -176,6 +176,12 @@ async function introspect(schemas: string[] | null): Promise<Rows> {
   return JSON.parse(row?.introspection ?? "{}");
 }
 
+/** By which a row belongs to a schema, or to something that does. Attributes are left to the SDL: not all are kept. */
+const ownerKeys = [
+  ...["relnamespace", "connamespace", "pronamespace", "typnamespace", "enumtypid", "indrelid", "inhrelid"],
+  ...["polrelid", "rngtypid", "objid", "objoid"],
+];
+
 describe("a scoped introspection's answer", () => {
   it("has of stock's rows some, the same and in the same order, and all that lie in a served schema", async () => {
     const schemas: string[] = [];
@@ -185,7 +191,7 @@ describe("a scoped introspection's answer", () => {
     const everything = await introspect(null);
     const some = await introspect(schemas);
     expect(Object.keys(some)).toEqual(Object.keys(everything));
-    const served = new Set(
+    const served = new Set<unknown>(
       everything["namespaces"]?.flatMap((row) =>
         schemas.includes(String(row["nspname"])) ? row["_id"] : [],
       ),
@@ -197,15 +203,19 @@ describe("a scoped introspection's answer", () => {
       }
       const kept = new Set(some[list]?.map((row) => JSON.stringify(row)));
       expect(rows.filter((row) => kept.has(JSON.stringify(row)))).toEqual(some[list]);
-      const own = rows.filter((row) =>
-        served.has(row["relnamespace"] ?? row["typnamespace"] ?? row["pronamespace"] ?? row["connamespace"]),
-      );
-      expect(own.filter((row) => !kept.has(JSON.stringify(row)))).toEqual([]);
+      for (const row of rows) {
+        if (!ownerKeys.some((key) => served.has(row[key]))) continue;
+        served.add(row["_id"] ?? row);
+        if (!kept.has(JSON.stringify(row))) expect.fail(`${list} lack ${JSON.stringify(row)}`);
+      }
     }
     expect(some["classes"]?.length).toBeGreaterThan(100);
   });
 
   it("has nothing of the other tenants, nor of what a shared schema has besides", async () => {
+    // In the dependencies this looks like a function of that schema.
+    await database.execute(`create function neighbour4.elsewhere() returns text stable language sql
+      begin atomic select 'neighbour3'::regnamespace::text; end`);
     const { namespaces, classes, types, procs } = await introspect(["neighbour3"]);
     expect(namespaces?.map((row) => row["nspname"])).toEqual([
       "neighbour3",

@@ -143,9 +143,19 @@ export const relationCases: readonly IntrospectionCase[] = [
 
 export const enumTableCases: readonly IntrospectionCase[] = [
   {
-    name: "types of a shared schema that enum tables stand behind",
-    sql: `create table $s.a (id int primary key, l shared.level_enum_domain, t shared.tagged, r shared.ranked);`,
+    name: "a column of a shared table's row type, one of whose columns refers to an enum table",
+    sql: `create table $s.a (id int primary key, r shared.ranked);`,
     shows: /enum SharedLevel/,
+  },
+  {
+    name: "a domain that its name ties to an enum table of a shared schema",
+    sql: `create table $s.a (id int primary key, l shared.level_enum_domain);`,
+    shows: /l: SharedLevel/,
+  },
+  {
+    name: "a domain that its smart comment ties to an enum table of a shared schema",
+    sql: `create table $s.a (id int primary key, t shared.tagged);`,
+    shows: /t: SharedLevel/,
   },
   {
     name: "foreign keys to an enum table of a shared schema",

@@ -9,6 +9,7 @@ import {
   getNamedType,
   isLeafType,
   isObjectType,
+  lexicographicSortSchema,
   printSchema,
 } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
@@ -68,7 +69,8 @@ export async function buildSdl(
       schema: { dontSwallowErrors: true },
     });
     sent.length = 0;
-    const source = queryOfEverything(schema);
+    // Sorted, so that schemas that differ only in the order of their fields are asked the same.
+    const source = queryOfEverything(lexicographicSortSchema(schema));
     const result = await grafast({ schema, source, resolvedPreset, requestContext: {} });
     return {
       sdl: printSchema(schema),
