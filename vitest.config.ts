@@ -1,3 +1,4 @@
+import { env } from "node:process";
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
@@ -10,5 +11,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     teardownTimeout: 20_000,
+    reporters: env["VITEST_REPORT"] === undefined ? ["default"] : ["default", "json"],
+    ...(env["VITEST_REPORT"] === undefined ? {} : { outputFile: { json: env["VITEST_REPORT"] } }),
   },
 });

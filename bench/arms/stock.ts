@@ -1,0 +1,50 @@
+/** Stock PostGraphile on its own node server: an instance per tenant, built when first asked for and kept. */
+import { createServer } from "node:http";
+import pg from "pg";
+import { postgraphile } from "postgraphile";
+import { makePgService } from "postgraphile/adaptors/pg";
+import { grafserv } from "postgraphile/grafserv/node";
+import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { armInput, reply } from "./input.ts";
+
+const { url, tenants } = await armInput();
+const known = new Map(tenants.map((tenant) => [tenant.id, tenant]));
+// One pool for all, as large as what the other arms have in all their cells.
+const pool = new pg.Pool({ connectionString: url, max: 8 });
+pool.on("error", () => undefined);
+
+type Handler = ReturnType<ReturnType<typeof grafserv>["createHandler"]>;
+const handlers = new Map<string, Handler>();
+
+function handlerOf(id: string): Handler | undefined {
+  const existing = handlers.get(id);
+  if (existing !== undefined) return existing;
+  const tenant = known.get(id);
+  if (tenant === undefined) return undefined;
+  const instance = postgraphile({
+    extends: [PostGraphileAmberPreset],
+    grafserv: { graphiql: false, watch: false },
+    pgServices: [
+      makePgService({
+        pool,
+        schemas: [tenant.schemas.app],
+        pgSettings: () => ({ role: tenant.roles.anonymous }),
+      }),
+    ],
+  });
+  const handler = instance.createServ(grafserv).createHandler();
+  handlers.set(id, handler);
+  return handler;
+}
+
+const server = createServer((request, response) => {
+  const handler = handlerOf(String(request.headers["x-tenant"]));
+  if (handler === undefined) response.writeHead(404).end();
+  else void handler(request, response);
+});
+server.keepAliveTimeout = 60_000;
+server.listen(0, "127.0.0.1", () => {
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : 0;
+  void reply({ url: `http://127.0.0.1:${port}/graphql` });
+});

@@ -1,0 +1,61 @@
+/** What a bench is, and how its arms run: a fresh process each, in alternating order. */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import type { Chart, Figures, Result } from "./report.ts";
+
+export interface BenchOptions {
+  readonly quick: boolean;
+  readonly tenants: number | undefined;
+  readonly tables: number | undefined;
+}
+
+export interface Bench {
+  run(
+    options: BenchOptions,
+  ): Promise<Pick<Result, "arms" | "ratios" | "rounds" | "notes"> & { charts: readonly Chart[] }>;
+}
+
+const running = new Set<ChildProcess>();
+
+/** Ends every arm that is still running; for the end of a bench that failed. */
+export function endArms(): void {
+  for (const child of running) child.kill("SIGKILL");
+}
+
+/** The first message of an arm's process, which is then waited for; throws where it ends without one. */
+export async function runArm<Answer>(
+  name: string,
+  input: unknown,
+  parse: (message: unknown) => Answer,
+  execArgv: readonly string[] = [],
+): Promise<Answer> {
+  const child = startArm(name, execArgv);
+  child.send({ input });
+  const answer = Promise.race([
+    once(child, "message").then(([message]) => ({ message })),
+    once(child, "exit").then(([code, signal]) => ({ ended: `${code ?? signal}` })),
+  ]);
+  const result = await answer;
+  if (!("message" in result)) throw new Error(`arm ${name} ended with ${result.ended} before it answered`);
+  if (child.exitCode === null) {
+    child.disconnect();
+    await once(child, "exit");
+  }
+  return parse(result.message);
+}
+
+export function startArm(name: string, execArgv: readonly string[] = []): ChildProcess {
+  const child = fork(new URL(`./arms/${name}.ts`, import.meta.url), {
+    execArgv: ["--expose-gc", ...execArgv],
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
+  });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  return child;
+}
+
+export function figuresOf(message: unknown): Figures {
+  if (typeof message !== "object" || message === null) throw new Error("an arm answered with no figures");
+  return Object.fromEntries(Object.entries(message).filter(([, value]) => typeof value === "number"));
+}

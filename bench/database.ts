@@ -1,0 +1,81 @@
+/** The database of a bench: tenants of one shape, each with schemas, a role and rows of its own. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { QuoteUtils } from "@pgsql/quotes";
+import pg from "pg";
+import { startEmbedded } from "../src/pg/embedded.ts";
+
+export interface BenchDatabase {
+  /** Of the role that hosts connect as: no superuser, a member of every tenant's role. */
+  readonly url: string;
+  readonly tenants: readonly BenchTenant[];
+  close(): Promise<void>;
+}
+
+export interface BenchTenant {
+  readonly id: string;
+  readonly schemas: { readonly app: string };
+  readonly roles: { readonly anonymous: string };
+}
+
+const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
+
+/** One tenant's tables, made alike for all: a chain of foreign keys, an enum, an index, rows that name the tenant. */
+function tenantSql({ id, schemas, roles }: BenchTenant, tables: number): string {
+  const schema = quoted(schemas.app);
+  const role = quoted(roles.anonymous);
+  const statements = [
+    `create role ${role} nologin`,
+    `grant ${role} to bench_host with inherit false, set true`,
+    `create schema ${schema}`,
+    `create type ${schema}.mood as enum ('calm', 'busy', 'closed')`,
+  ];
+  for (let ordinal = 1; ordinal <= tables; ordinal += 1) {
+    const parent = ordinal === 1 ? "" : `, parent_id integer references ${schema}.item_${ordinal - 1}`;
+    statements.push(
+      `create table ${schema}.item_${ordinal} (
+        id integer generated always as identity primary key,
+        name text not null,
+        note text,
+        mood ${schema}.mood not null default 'calm',
+        amount numeric(12, 2) not null default 0,
+        created_at timestamptz not null default now()${parent})`,
+      `insert into ${schema}.item_${ordinal} (name, note${ordinal === 1 ? "" : ", parent_id"})
+        select '${id} item ' || n, 'note ' || n${ordinal === 1 ? "" : ", 1 + n % 10"} from generate_series(1, 20) n`,
+    );
+    if (ordinal > 1) statements.push(`create index on ${schema}.item_${ordinal} (parent_id)`);
+  }
+  statements.push(
+    `grant usage on schema ${schema} to ${role}`,
+    `grant select, insert, update, delete on all tables in schema ${schema} to ${role}`,
+  );
+  return statements.join(";\n");
+}
+
+/** Starts a server with `tenants` tenants of `tables` tables each; it is gone with `close`. */
+export async function benchDatabase(tenants: number, tables: number): Promise<BenchDatabase> {
+  const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
+  const server = await startEmbedded({ directory, persistent: false });
+  const list = Array.from({ length: tenants }, (_, index): BenchTenant => {
+    const id = `t${String(index + 1).padStart(4, "0")}`;
+    return { id, schemas: { app: `${id}_app` }, roles: { anonymous: `${id}_anonymous` } };
+  });
+  const admin = new pg.Client({ connectionString: server.url });
+  await admin.connect();
+  await admin.query("create role bench_host login password 'bench'");
+  for (const tenant of list) await admin.query(tenantSql(tenant, tables));
+  await admin.query("vacuum analyze");
+  await admin.end();
+  const url = new URL(server.url);
+  url.username = "bench_host";
+  url.password = "bench";
+  return {
+    url: url.href,
+    tenants: list,
+    close: async () => {
+      await server.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,47 @@
+/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]` */
+import { writeFile } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { type Bench, endArms } from "./bench.ts";
+import { machine, printTable, type Result, writeCharts } from "./report.ts";
+
+const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
+  density: () => import("./density.ts"),
+  memory: () => import("./memory.ts"),
+  throughput: () => import("./throughput.ts"),
+};
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "string" },
+    quick: { type: "boolean", default: false },
+    tenants: { type: "string" },
+    tables: { type: "string" },
+  },
+});
+
+const [name = ""] = positionals;
+const load = benches[name];
+if (load === undefined) {
+  console.error(
+    `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nbenches: ${Object.keys(benches).join(", ")}`,
+  );
+  process.exit(2);
+}
+
+const whole = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Number.parseInt(text, 10);
+try {
+  const { default: bench } = await load();
+  const { charts, ...found } = await bench.run({
+    quick: values.quick,
+    tenants: whole(values.tenants),
+    tables: whole(values.tables),
+  });
+  const result: Result = { bench: name, when: new Date().toISOString(), machine: machine(), ...found };
+  printTable(result);
+  await writeCharts(name, charts);
+  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`);
+} finally {
+  endArms();
+}
