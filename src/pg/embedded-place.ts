@@ -120,8 +120,11 @@ async function permits(runAs: RunAs, right: "-x" | "-w", path: string): Promise<
 
 async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<void> {
   const existing = await lstat(directory).catch(() => undefined);
-  if (existing === undefined) await mkdir(directory, { recursive: true, mode: 0o700 });
-  else if (existing.isSymbolicLink() || !existing.isDirectory()) {
+  if (existing === undefined) {
+    // Its parents are not closed to others: the server's user has to pass through them.
+    await mkdir(dirname(directory), { recursive: true });
+    await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
+  } else if (existing.isSymbolicLink() || !existing.isDirectory()) {
     throw unavailable(`${directory} is not a directory`);
   } else if (uid !== undefined && existing.uid !== 0 && existing.uid !== uid) {
     // Under a directory that all may write to, the name may have been taken by somebody else.
@@ -168,6 +171,10 @@ async function checkRuns(postgres: string, runAs: RunAs): Promise<void> {
       error,
     );
   }
+}
+
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
 }
 
 function digest(text: string): string {

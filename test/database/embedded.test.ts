@@ -178,6 +178,14 @@ test("a server that ends by itself is observed", async () => {
   await server.close();
 });
 
+test("a directory is made with its parents, where it was asked for", async () => {
+  const nested = join(parent, ".rowhouse", "nested", "pg");
+  const server = await start({ directory: nested });
+  expect(server.directory).toBe(nested);
+  expect((await stat(nested)).mode & 0o077).toBe(0);
+  expect(seen).toEqual([]);
+});
+
 test("a directory that is not one is refused", async () => {
   await writeFile(directory, "");
   await expect(start()).rejects.toMatchObject({ code: "EMBEDDED_UNAVAILABLE" });
