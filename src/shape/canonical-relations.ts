@@ -16,7 +16,7 @@ const classes: Lines = {
     "case when c.relkind in ('v', 'f') then pg_catalog.pg_relation_is_updatable(c.oid, true) else 28 end",
     typeLabel("c.reloftype"),
     extension("pg_class", "c.oid"),
-    grants("r", "c.relacl", "c.relowner"),
+    grants("r", "c.relacl", "c.relowner", "s.own"),
     comment("pg_class", "c.oid"),
     comment("pg_type", "c.reltype"),
   ],
@@ -39,7 +39,7 @@ const columns: Lines = {
     "a.attidentity",
     "a.attgenerated",
     "a.attislocal",
-    `case when a.attacl is not null then ${grants("c", "a.attacl", "c.relowner")} end`,
+    `case when a.attacl is not null then ${grants("c", "a.attacl", "c.relowner", "s.own")} end`,
     comment("pg_class", "a.attrelid", "a.attnum"),
   ],
   from: `from spelled_class s cross join actor
@@ -153,7 +153,7 @@ const policies: Lines = {
   ],
   from: `from spelled_class s cross join actor
     cross join lateral (select relowner from pg_catalog.pg_class where oid = s.oid offset 0) c
-    cross join lateral (select * from pg_catalog.pg_policy where polrelid = s.oid offset 0) p`,
+    cross join lateral (select * from pg_catalog.pg_policy where polrelid = s.oid and s.own offset 0) p`,
 };
 
 export const relationLines: readonly Lines[] = [

@@ -9,7 +9,12 @@ const notBuiltIn = (namespace: string): string => `${namespace} <> 'pg_catalog':
 const namespaces: Lines = {
   place: "''",
   position: "pg_catalog.row_number() over (order by n.oid)",
-  line: ["'schema'", "s.label", grants("n", "n.nspacl", "n.nspowner"), comment("pg_namespace", "n.oid")],
+  line: [
+    "'schema'",
+    "s.label",
+    grants("n", "n.nspacl", "n.nspowner", "s.own"),
+    comment("pg_namespace", "n.oid"),
+  ],
   from: `from spelled_namespace s join pg_catalog.pg_namespace n on n.oid = s.oid cross join actor
     where ${notBuiltIn("n.oid")}`,
 };
@@ -33,7 +38,7 @@ const types: Lines = {
     `(select pg_catalog.json_agg(e.enumlabel order by e.enumsortorder)
       from pg_catalog.pg_enum e where e.enumtypid = t.oid and t.typtype = 'e')`,
     extension("pg_type", "t.oid"),
-    `case when t.typacl is not null then ${grants("T", "t.typacl", "t.typowner")} end`,
+    `case when t.typacl is not null then ${grants("T", "t.typacl", "t.typowner", "s.own")} end`,
     comment("pg_type", "t.oid"),
   ],
   from: `from spelled_type s cross join actor
@@ -61,7 +66,7 @@ const procs: Lines = {
     "p.prosecdef",
     "l.lanname",
     extension("pg_proc", "p.oid"),
-    `case when p.proacl is not null then ${grants("f", "p.proacl", "p.proowner")} end`,
+    `case when p.proacl is not null then ${grants("f", "p.proacl", "p.proowner", "s.own")} end`,
     comment("pg_proc", "p.oid"),
   ],
   from: `from scope_proc cross join actor

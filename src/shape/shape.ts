@@ -70,7 +70,8 @@ from canonical`;
  * if a build cannot tell them apart but by their schemas' physical names: all else that it can see is in the hash, the
  * rows of enum tables and the connecting role's rights included.
  *
- * To be run as the role that builds connect as. With `jit` on it takes 30 times as long.
+ * To be run as the role that builds connect as, and not under a tenant's search path: a tenant's operator might stand in for
+ * one of the statement's. With `jit` on it takes 30 times as long.
  */
 export function shapeQuery(
   input: ShapeInput,

@@ -18,25 +18,25 @@ actor as materialized (
       select from pg_catalog.pg_roles where rolsuper and pg_catalog.pg_has_role(oid, 'MEMBER')
     ) as superuser
 ),
-spelled_namespace(oid, label) as materialized (
+spelled_namespace(oid, label, own) as materialized (
   select n.oid, case
     when served.oid is not null then pg_catalog.quote_ident(served.logical)
     when shared.oid is not null then '=' || pg_catalog.quote_ident(n.nspname)
     else '!' || pg_catalog.quote_ident(n.nspname)
-  end
+  end, served.oid is not null
   from pg_catalog.pg_namespace n
   left join served on served.oid = n.oid
   left join shared on shared.oid = n.oid
   where n.oid = any (array(select oid from scope_namespace))
 ),
-spelled_type(oid, label) as materialized (
-  select t.oid, n.label || '.' || pg_catalog.quote_ident(t.typname)
+spelled_type(oid, label, own) as materialized (
+  select t.oid, n.label || '.' || pg_catalog.quote_ident(t.typname), n.own
   from pg_catalog.pg_type t
   left join spelled_namespace n on n.oid = t.typnamespace
   where t.oid = any (array(select oid from scope_type))
 ),
-spelled_class(oid, label) as materialized (
-  select c.oid, n.label || '.' || pg_catalog.quote_ident(c.relname)
+spelled_class(oid, label, own) as materialized (
+  select c.oid, n.label || '.' || pg_catalog.quote_ident(c.relname), n.own
   from pg_catalog.pg_class c
   left join spelled_namespace n on n.oid = c.relnamespace
   where c.oid = any (array(select oid from scope_class)) and c.relkind in ('r', 'v', 'm', 'f', 'p', 'c')
@@ -113,12 +113,15 @@ end`;
 
 /**
  * An object's grants, and what they come to for the connecting role: as pg-introspection's `entityPermissions` resolves
- * it for PgRBACPlugin, through every membership, with an owner's rights only where its entry was not taken away.
+ * it for PgRBACPlugin, through every membership, with an owner's rights only where its entry was not taken away. Of what
+ * is shared (`own` is false) only the tenant's roles are listed: the others are mostly other tenants'.
  * Needs `actor` in the FROM clause.
  */
-export const grants = (kind: string, acl: string, owner: string): string => `(
+export const grants = (kind: string, acl: string, owner: string, own: string): string => `(
   select pg_catalog.json_build_array(
-    pg_catalog.string_agg(g.entry, ' ' order by g.entry collate "C"),
+    pg_catalog.string_agg(g.entry, ' ' order by g.entry collate "C") filter (
+      where ${own} or g.grantee in (0, actor.anonymous, actor.authenticated, actor.self)
+    ),
     case when actor.superuser or (${owner} = actor.self and not coalesce(pg_catalog.bool_or(g.grantee = ${owner}), false))
       then 'ALL'
       else pg_catalog.string_agg(distinct g.privilege, ' ' order by g.privilege) filter (

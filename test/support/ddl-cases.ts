@@ -53,6 +53,7 @@ api  alter table :app.open_orders rename column total to sum
 api  alter table :crm.contacts drop constraint contacts_pkey
 api  alter table :app.orders add foreign key (id) references :app.animals
 api  alter table :crm.contacts drop constraint contacts_customer_fkey
+api  alter table :crm.contacts drop constraint contacts_customer_fkey, add constraint contacts_customer_fkey foreign key (id) references :app.customers
 hash alter table :app.orders drop constraint orders_customer_fkey, add foreign key (customer) references :app.customers on delete cascade
 hash alter table :app.orders alter constraint orders_customer_fkey deferrable
 api  alter table :app.orders add constraint later foreign key (id) references :app.customers not valid
@@ -69,7 +70,9 @@ hash create index on :app.orders (code) where code <> ''
 api  create index on :app.orders using brin (total)
 api  create unique index on :app.orders (code)
 api  drop index :app.orders_customer
+api  drop index :app.orders_customer; create index orders_customer on :app.orders (code)
 hash drop index :app.orders_total
+api  drop index :app.orders_total; create index orders_total on :app.orders (total)
 hash alter index :app.orders_customer rename to by_customer
 api  create index on :app.orders (note) include (code)
 none create statistics :app.related on customer, status from :app.orders
@@ -87,6 +90,7 @@ hash alter domain :app.email set default 'a@b'
 api  alter domain :app.email set not null
 hash alter domain :app.email add check (value <> '')
 api  create type :app.period as range (subtype = int); alter table :crm.contacts add during :app.period
+api  alter table :app.orders drop column period; drop type :app.span; create type :app.span as range (subtype = int); alter table :app.orders add period :app.span
 api  alter type public.colour add value 'green'
 none create type public.unused as enum ('a')
 hash alter table public.regions add column code text
@@ -114,6 +118,9 @@ none create or replace function :app.stats(out n int, out total numeric) stable 
 hash create or replace function :app.find_customers(term text = '', most int = 10) returns setof :app.customers stable language sql as 'select * from :app.customers'
 api  drop function :app.find_customers; create function :app.find_customers(word text, most int default 10) returns setof :app.customers stable language sql as 'select * from :app.customers'
 api  create function :app.pay(order_id text) returns int language sql as 'select 1'
+api  drop function :app.pay; create function :app.pay(order_id text) returns :app.orders language sql as 'select cast(null as :app.orders)'
+api  drop function :app.find_customers; create function :app.find_customers(term text, most int default 10) returns setof :app.orders stable language sql as 'select * from :app.orders'
+api  drop function :app.stats; create function :app.stats(out n int, out total text) stable language sql as 'select 1, null::text'
 api  drop function :app.stats; create function :app.stats(out n int, out total numeric) returns setof record stable language sql as 'select 1, 2.0'
 none create trigger touch before update on :app.orders for each row execute function :app.touch()
 none alter table :app.orders disable trigger all

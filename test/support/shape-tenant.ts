@@ -133,6 +133,8 @@ export interface Api {
   readonly sdl: string;
   /** The SQL of a query or mutation for each field at the root, each text once, sorted. */
   readonly sql: readonly string[];
+  /** How often the build asked for rows. */
+  readonly reads: number;
 }
 
 /**
@@ -172,16 +174,17 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
       gather: { pgIdentifiers: "unqualified", muteWarnings: true },
       schema: { dontSwallowErrors: true },
     });
+    const reads = sql.filter((text) => !isIntrospectionQuery(text)).length;
     sql.length = 0;
     const sdl = printSchema(schema);
-    if (base !== null && sdl !== base.sdl) return { sdl, sql };
+    if (base !== null && sdl !== base.sdl) return { sdl, sql, reads };
     await client.query(`set local search_path = ${schemas.join(", ")}, public, pg_temp`);
     for (const source of documents(schema)) {
       await client.query("savepoint document");
       await grafast({ schema, source, resolvedPreset, requestContext: {} });
       await client.query("rollback to savepoint document");
     }
-    return { sdl, sql: [...new Set(sql)].toSorted() };
+    return { sdl, sql: [...new Set(sql)].toSorted(), reads };
   });
 }
 

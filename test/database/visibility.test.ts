@@ -1,0 +1,238 @@
+import { Client } from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
+import { searchPathText } from "../../src/shape/visibility.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let database: TestDatabase;
+let client: Client;
+
+beforeAll(async () => {
+  database = await createDatabase("visibility");
+  client = new Client({ connectionString: database.url });
+  await client.connect();
+  await client.query("begin; create schema one; create schema two; create schema private; savepoint fresh");
+});
+
+beforeEach(async () => {
+  await client.query("rollback to savepoint fresh");
+});
+
+afterAll(async () => {
+  await client.end();
+  await database.drop();
+});
+
+/** Served are `one` and `two`, in this order; `public` is shared. */
+const input = {
+  schemas: [
+    { logical: "app", physical: "one" },
+    { logical: "crm", physical: "two" },
+  ],
+  sharedSchemas: ["public"],
+  roles: { anonymous: null, authenticated: null },
+};
+
+async function hiddenAfter(sql: string): Promise<readonly string[]> {
+  await client.query(sql);
+  return parseShape((await client.query(shapeQuery(input))).rows[0]).hidden;
+}
+
+const returningInt = "returns int language sql as 'select 1'";
+
+const hiddenCases: readonly (readonly [law: string, sql: string, hidden: readonly string[]])[] = [
+  ["a table called like a catalogue table", "create table one.pg_class (id int)", ["table one.pg_class"]],
+  ["a view called like one", "create view two.pg_roles as select 1 as id", ["view two.pg_roles"]],
+  [
+    "a materialized view called like one",
+    "create materialized view one.pg_stats as select 1 as id",
+    ["materialized view one.pg_stats"],
+  ],
+  [
+    "a partitioned table called like one",
+    "create table one.pg_am (id int) partition by list (id)",
+    ["table one.pg_am"],
+  ],
+  [
+    "a table whose row type is called like a built-in type",
+    "create table one.name (id int)",
+    ["type one.name"],
+  ],
+  ["an enum called like a built-in type", "create type one.date as enum ('a')", ["type one.date"]],
+  ["a domain called like one", "create domain two.text as varchar", ["type two.text"]],
+  [
+    "a relation name in two served schemas, the later of them",
+    "create table one.users (id int); create table two.users (id int)",
+    ["table two.users"],
+  ],
+  [
+    "a table that a sequence of an earlier schema hides",
+    "create sequence one.users; create table two.users (id int)",
+    ["table two.users"],
+  ],
+  [
+    "a type name in two served schemas",
+    "create type one.mood as enum ('a'); create domain two.mood as int",
+    ["type two.mood"],
+  ],
+  [
+    "a function name and arguments in two served schemas",
+    `create function one.f(int) ${returningInt}; create function two.f(int) ${returningInt}`,
+    ["function two.f(integer)"],
+  ],
+  [
+    "a function of another's name with other arguments, in either order of the path",
+    `create function one.f(int) ${returningInt}; create function two.f(text) ${returningInt}`,
+    ["function one.f(integer)", "function two.f(text)"],
+  ],
+  [
+    "a function that a shared one might be taken for",
+    `create function one.f(anyelement) ${returningInt}; create function public.f(text) ${returningInt}`,
+    ["function one.f(anyelement)"],
+  ],
+  [
+    "a function called like a built-in one, of whatever arguments",
+    `create domain one.email as text; create function one.lower(one.email) ${returningInt}`,
+    ["function one.lower(one.email)"],
+  ],
+  [
+    "an operator called like a built-in one",
+    `create type one.mood as enum ('a'); create function one.same(one.mood, one.mood) returns boolean language sql as 'select true';
+     create operator one.= (function = one.same, leftarg = one.mood, rightarg = one.mood)`,
+    ["operator one.=(one.mood, one.mood)"],
+  ],
+  [
+    "a type outside the path that a column has",
+    "create type private.mood as enum ('a'); create table one.t (mood private.mood)",
+    ["type private.mood"],
+  ],
+  [
+    "such a type in an array",
+    "create type private.mood as enum ('a'); create table one.t (moods private.mood[])",
+    ["type private.mood"],
+  ],
+  [
+    "such a type under a domain",
+    "create type private.mood as enum ('a'); create domain one.good as private.mood",
+    ["type private.mood"],
+  ],
+  [
+    "such a type within a range",
+    "create type private.part as enum ('a', 'b'); create type one.parts as range (subtype = private.part)",
+    ["type private.part"],
+  ],
+  [
+    "such a type within a shared composite",
+    "create type private.mood as enum ('a'); create type public.pair as (mood private.mood); create table one.t (pair public.pair)",
+    ["type private.mood"],
+  ],
+  [
+    "a table outside the path whose rows a function returns",
+    "create table private.t (id int); create function one.f() returns setof private.t language sql as 'select 1'",
+    ["type private.t"],
+  ],
+];
+
+const visibleCases: readonly (readonly [law: string, sql: string])[] = [
+  ["names of its own", `create table one.users (id int); create function one.f(one.users) ${returningInt}`],
+  [
+    "a name that another schema has too, but later",
+    "create table two.a (id int); create table public.a (id int)",
+  ],
+  [
+    "overloads within one schema",
+    `create function one.f(int) ${returningInt}; create function one.f(text) ${returningInt}`,
+  ],
+  [
+    "a function that a later schema repeats",
+    `create function one.f(int) ${returningInt}; create function public.f(int) ${returningInt}`,
+  ],
+  [
+    "types of pg_catalog and of a shared schema",
+    "create domain public.d as text; create table one.t (d public.d, n int[])",
+  ],
+  [
+    "a table that only a foreign key reaches",
+    "create table private.t (id int primary key); create table one.t (id int references private.t)",
+  ],
+  ["an index or a sequence that an earlier one hides", "create sequence one.s; create sequence two.s"],
+  ["a temporary table of the same name", "create table one.t (id int); create temp table t (id int)"],
+  [
+    "a trigger's function, which is called by oid",
+    "create function one.lower() returns trigger language plpgsql as 'begin end'",
+  ],
+  ["an extension's functions and operators", "create extension citext schema two"],
+  [
+    "an operator with a name of its own",
+    "create operator one.=== (function = int4eq, leftarg = int, rightarg = int)",
+  ],
+  [
+    "an array type that an earlier one hides",
+    "create type one._t as enum ('a'); create type two.t as enum ('a')",
+  ],
+];
+
+describe("hidden is what its bare name does not find", () => {
+  it.each(hiddenCases)("hidden: %s", async (_law, sql, hidden) => {
+    expect(await hiddenAfter(sql)).toEqual(hidden);
+  });
+
+  it.each(visibleCases)("not hidden: %s", async (_law, sql) => {
+    expect(await hiddenAfter(sql)).toEqual([]);
+  });
+
+  it("names are given as one would write them", async () => {
+    await client.query('create schema "My App"; create table "My App"."pg_class" (id int)');
+    const schemas = [{ logical: "app", physical: "My App" }];
+    const probe = parseShape((await client.query(shapeQuery({ ...input, schemas }))).rows[0]);
+    expect(probe.hidden).toEqual(['table "My App".pg_class']);
+  });
+
+  it.each([...hiddenCases, ...visibleCases].map(([law, sql]) => [law, sql] as const))(
+    "PostgreSQL finds the rest: %s",
+    async (_law, sql) => {
+      const hidden = await hiddenAfter(sql);
+      await client.query("select set_config('search_path', $1, true)", [
+        searchPathText(["one", "two", "public"]),
+      ]);
+      const { rows } = await client.query<{ name: string }>(
+        `with own(oid, nspname) as (select oid, nspname from pg_namespace where nspname in ('one', 'two'))
+       select nspname || '.' || relname as name from pg_class join own on own.oid = relnamespace
+       where relkind in ('r', 'v', 'm', 'f', 'p') and not pg_table_is_visible(pg_class.oid)
+       union select nspname || '.' || typname from pg_type join own on own.oid = typnamespace
+       where typcategory <> 'A' and not pg_type_is_visible(pg_type.oid)
+       union select nspname || '.' || proname from pg_proc join own on own.oid = pronamespace
+       where prorettype <> 'trigger'::regtype and not pg_function_is_visible(pg_proc.oid)`,
+      );
+      const known = hidden.map((name) => name.replace(/^.* /, "").replace(/\(.*/, ""));
+      for (const { name } of rows) expect(known).toContain(name);
+    },
+  );
+
+  it("it is the same for a host that has no rights on the tenant's schemas", async () => {
+    const role = `nobody_${database.name}`;
+    await client.query(`create role ${role}`);
+    expect(await hiddenAfter("create table one.a (id int); create table one.pg_class (id int)")).toEqual(
+      await hiddenAfter(`set local role ${role}`),
+    );
+  });
+});
+
+describe("the search path", () => {
+  it("of the session is left alone, and has no say", async () => {
+    await client.query("set local search_path = two, one");
+    expect(await hiddenAfter("create table one.users (id int); create table two.users (id int)")).toEqual([
+      "table two.users",
+    ]);
+    expect((await client.query("show search_path")).rows).toEqual([{ search_path: "two, one" }]);
+  });
+
+  it("finds a schema that PostgreSQL would fold, split or take for a keyword", async () => {
+    const odd = ["Fold", "a,b", "select", 'quo"te', "sp ace", "ünïcode"];
+    await client.query("select set_config('search_path', $1, true)", [searchPathText(odd)]);
+    for (const schema of odd)
+      await client.query(`create schema ${JSON.stringify(schema).replace('\\"', '""')}`);
+    const { rows } = await client.query("select current_schemas(false)::text[] as found");
+    expect(rows).toEqual([{ found: odd }]);
+  });
+});
