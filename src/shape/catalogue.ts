@@ -152,10 +152,8 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_type
     where reached.kind = 'type' and oid = reached.oid
     union all
-    select 'type', pg_catalog.unnest(array[
-      rngsubtype,
-      case when reached.namespace in (select oid from served) then rngmultitypid end
-    ])
+    -- A multirange comes with the functions that make it.
+    select 'type', rngsubtype
     from pg_catalog.pg_range
     where reached.kind = 'type' and rngtypid = reached.oid
     union all

@@ -127,7 +127,7 @@ describe("scoped introspection leads to the permissions that stock introspection
       create function grants.callable() returns int stable language sql as 'select 1';
       create function grants.forbidden() returns int stable language sql as 'select 1';
       revoke execute on function grants.forbidden() from public;
-      ${["reader", "group", "group_of_groups", "heir", "stranger", "owner", "boss"]
+      ${["reader", "caller", "group", "group_of_groups", "heir", "stranger", "owner", "boss"]
         .map((name) => `create role ${role(name)} login password 'x';`)
         .join("\n")}
       create role ${role("proxy")} login password 'x' noinherit;
@@ -136,11 +136,12 @@ describe("scoped introspection leads to the permissions that stock introspection
       grant ${role("boss")} to ${role("stranger")};
       grant usage on schema grants to public;
       grant select (id, open), update (open) on grants.a to ${role("reader")}, ${role("group_of_groups")};
-      grant insert (given) on grants.a to ${role("group")}; grant execute on function grants.forbidden() to ${role("group")};
+      grant insert (given) on grants.a to ${role("group_of_groups")};
+      grant execute on function grants.forbidden() to ${role("caller")}, ${role("group_of_groups")};
       alter table grants.owned owner to ${role("owner")};`);
   });
 
-  it.for(["reader", "heir", "proxy", "owner", "stranger"])("%s", async (name) => {
+  it.for(["reader", "caller", "heir", "proxy", "owner", "stranger"])("%s", async (name) => {
     const url = database.urlAs(role(name), "x");
     const { stock, scoped } = await buildBoth(url, ["grants"]);
     expect(scoped.sdl).toBe(stock.sdl);

@@ -138,6 +138,12 @@ export const relationCases: readonly IntrospectionCase[] = [
       create foreign table $s.f (x int, s shared.size) server $s options (filename '/dev/null', format 'csv');`,
     shows: /type F /,
   },
+  {
+    name: "types that nothing uses",
+    sql: `create type $s.e as enum ('a'); create domain $s.d as text; create type $s.c as (x int, e $s.e[]);
+      create type $s.r as range (subtype = float8);`,
+    shows: /type Query/,
+  },
   { name: "an empty schema", sql: "", shows: /type Query/ },
 ];
 
