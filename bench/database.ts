@@ -32,19 +32,19 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number): string 
     `create type ${schema}.mood as enum ('calm', 'busy', 'closed')`,
   ];
   for (let ordinal = 1; ordinal <= tables; ordinal += 1) {
-    const parent = ordinal === 1 ? "" : `, parent_id integer references ${schema}.item_${ordinal - 1}`;
+    const parent = ordinal === 1 ? "" : `, parent_id integer references ${schema}.t${ordinal - 1}_item`;
     statements.push(
-      `create table ${schema}.item_${ordinal} (
+      `create table ${schema}.t${ordinal}_item (
         id integer generated always as identity primary key,
         name text not null,
         note text,
         mood ${schema}.mood not null default 'calm',
         amount numeric(12, 2) not null default 0,
         created_at timestamptz not null default now()${parent})`,
-      `insert into ${schema}.item_${ordinal} (name, note${ordinal === 1 ? "" : ", parent_id"})
+      `insert into ${schema}.t${ordinal}_item (name, note${ordinal === 1 ? "" : ", parent_id"})
         select '${id} item ' || n, 'note ' || n${ordinal === 1 ? "" : ", 1 + n % 10"} from generate_series(1, 20) n`,
     );
-    if (ordinal > 1) statements.push(`create index on ${schema}.item_${ordinal} (parent_id)`);
+    if (ordinal > 1) statements.push(`create index on ${schema}.t${ordinal}_item (parent_id)`);
   }
   statements.push(
     `grant usage on schema ${schema} to ${role}`,

@@ -5,7 +5,7 @@ import { benchDatabase } from "./database.ts";
 import { type Figures, medians } from "./report.ts";
 
 const arms = ["stock", "scoped", "pooled"] as const;
-const query = "{ allItem1s(first: 3) { nodes { id name mood } } }";
+const query = "{ allT1Items(first: 3) { nodes { rowId name mood } } }";
 const armAnswer = z.object({ heapMb: z.number(), buildMs: z.number(), answer: z.string() });
 
 const bench: Bench = {

@@ -5,7 +5,7 @@ import type { Figures } from "./report.ts";
 import { rssMb, startServer } from "./server.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
-const query = "{ allItem1s(first: 1) { nodes { name } } }";
+const query = "{ allT1Items(first: 1) { nodes { name } } }";
 
 /** Serves tenants one after the other and notes the memory at each mark; an arm that dies keeps what it had. */
 async function measure(arm: string, database: BenchDatabase, marks: readonly number[]): Promise<Figures> {

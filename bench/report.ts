@@ -67,8 +67,8 @@ export function printTable(result: Result): void {
   const arms = Object.keys(result.arms);
   const figures = [...new Set(Object.values(result.arms).flatMap((each) => Object.keys(each)))];
   const rows = [
-    ["", ...arms],
-    ...figures.map((figure) => [figure, ...arms.map((arm) => shown(result.arms[arm]?.[figure]))]),
+    ["", ...figures],
+    ...arms.map((arm) => [arm, ...figures.map((figure) => shown(result.arms[arm]?.[figure]))]),
   ];
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   console.log(

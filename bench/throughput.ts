@@ -9,11 +9,11 @@ import { cpuSeconds, postgresCpuSeconds, type ServerArm, startServer } from "./s
 const arms = ["stock", "dedicated", "pooled"] as const;
 const operations = {
   typename: "{ __typename }",
-  "one row": "{ itemById(id: 3) { id name mood amount } }",
-  "one query": "{ allItem1s(first: 10, orderBy: NAME_ASC) { nodes { id name mood amount } } }",
-  nested: "{ allItem3s(first: 5) { nodes { name item2ByParentId { name item1ByParentId { name } } } } }",
+  "one row": "{ t1ItemByRowId(rowId: 3) { rowId name mood amount } }",
+  "one query": "{ allT1Items(first: 10, orderBy: PRIMARY_KEY_ASC) { nodes { rowId name mood amount } } }",
+  nested: "{ allT3Items(first: 5) { nodes { name t2ItemByParentId { name t1ItemByParentId { name } } } } }",
   mutation:
-    'mutation { createItem1(input: { item1: { name: "made", amount: "1.5" } }) { item1 { name amount } } }',
+    'mutation { createT1Item(input: { t1Item: { name: "made", amount: "1.5" } }) { t1Item { name amount } } }',
 } as const;
 
 const measured = z.object({
@@ -52,8 +52,11 @@ async function load(
 
 async function answersOf(server: ServerArm, tenant: string): Promise<string> {
   const texts: string[] = [];
-  for (const [name, query] of Object.entries(operations))
-    texts.push(`${name}: ${await server.ask(tenant, query)}`);
+  for (const [name, query] of Object.entries(operations)) {
+    const text = await server.ask(tenant, query);
+    if (text.includes('"errors"')) throw new Error(`${name}: ${text}`);
+    texts.push(`${name}: ${text}`);
+  }
   return texts.join("\n");
 }
 

@@ -5,7 +5,7 @@ import { makePgService } from "postgraphile/adaptors/pg";
 import { execute, hookArgs } from "postgraphile/grafast";
 import { GrafservBase } from "postgraphile/grafserv";
 import { makeSchema } from "postgraphile/graphile-build";
-import { parse } from "postgraphile/graphql";
+import { parse, validate } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { cellId, pooledKey, tenantId } from "../../src/kernel/ids.ts";
 import { Instances } from "../../workers/instances.ts";
@@ -37,7 +37,10 @@ async function buildStock(tenant: BenchTenant): Promise<string> {
     ],
   });
   kept.push(schema, resolvedPreset, new GrafservBase({ schema, preset: resolvedPreset }));
-  const args = { schema, document: parse(query), contextValue: {}, resolvedPreset, requestContext: {} };
+  const document = parse(query);
+  const [fault] = validate(schema, document);
+  if (fault !== undefined) throw fault;
+  const args = { schema, document, contextValue: {}, resolvedPreset, requestContext: {} };
   const result = await execute(await hookArgs(args));
   await pool.end();
   return JSON.stringify(result);
