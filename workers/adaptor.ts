@@ -1,13 +1,17 @@
 /** PostGraphile's way to PostgreSQL while it serves: every statement inside a transaction with the request's settings. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
+import { type Connection, isStale } from "./connection.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
+import { servingClient } from "./serving-client.ts";
 import { isConnectionLoss, type Sessions } from "./sessions.ts";
-import { rowsOf, type Setting, Transaction } from "./transaction.ts";
+import { isWrite, read, type Setting, Transaction } from "./transaction.ts";
 
-/** One statement of a request, sent as one burst; for reads only: it is repeated when its connection turns out dead. */
+/** One statement of a request, sent as one burst. It is meant for reads, which are repeated when their connection turns out dead. */
 export type SingleQuery = (
   settings: RequestSettings,
   query: PgClientQuery,
@@ -18,7 +22,7 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
 }
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
-const reserved = new Set(["search_path", "session_authorization", "transaction_isolation_level"]);
+const reserved = new Set(["search_path", "session_authorization", "transaction_read_only"]);
 
 /** The scope in `settings`; throws where there is none, or the request that they belong to is over. */
 function scopeOf(settings: RequestSettings | null): RequestScope {
@@ -38,67 +42,66 @@ function scopeOf(settings: RequestSettings | null): RequestScope {
 
 /** What a transaction of `scope` sets: the role first, the caller's settings, and the tenant's path last. */
 function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
+  const { binding } = scope;
   const list: Setting[] = [];
+  let role = scope.settings["role"];
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined || value === null) continue;
     const text = String(value);
     const key = name.toLowerCase();
     if (reserved.has(key)) throw new HostError("INTERNAL", `the setting ${key} is the host's`);
-    if (key === "role" && !scope.binding.roles.includes(text)) {
-      throw new HostError("INTERNAL", "the role is not one of this tenant's");
-    }
     if (name.includes("\0") || text.includes("\0")) {
       throw new HostError("BAD_REQUEST", "a setting holds a NUL character");
     }
-    if (key === "role") list.unshift(["role", text]);
+    if (key === "role") role = text;
     else list.push([name, text]);
   }
-  list.push(["search_path", searchPathText(scope.binding.searchPath)]);
+  if (role === undefined ? binding.roles.length > 0 : !binding.roles.includes(role)) {
+    throw new HostError("INTERNAL", "the role is not one of this tenant's");
+  }
+  if (role !== undefined) list.unshift(["role", role]);
+  list.push(["search_path", searchPathText(binding.searchPath)]);
   return list;
+}
+
+/** `error`, or what it means where the database is gone: the host then answers the request, unless something of it may stand. */
+function unreachable(scope: RequestScope, error: unknown): unknown {
+  const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
+  if (!isHosts && !isConnectionLoss(error)) return error;
+  if (scope.mayHaveCommitted) {
+    return new SafeError("The connection to the database was lost; a change may or may not have been made.", {
+      code: "DATABASE_UNREACHABLE",
+    });
+  }
+  scope.fatal ??= isHosts
+    ? error
+    : new HostError("DATABASE_UNREACHABLE", "connection lost", { cause: error });
+  return scope.fatal;
 }
 
 /** The `withPgClient` of one instance over the cell's connections to its database. */
 export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
-  const open = async (settings: RequestSettings | null): Promise<[Transaction, RequestScope, () => void]> => {
-    const scope = scopeOf(settings);
-    const list = settingsOf(settings ?? {}, scope);
+  /**
+   * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
+   * be waiting for something that never comes, and is not waited for. `uncancel` ends that.
+   */
+  const withConnection = async <T>(
+    scope: RequestScope,
+    work: (connection: Connection, uncancel: () => void) => Promise<T>,
+  ): Promise<T> => {
+    const connection = await sessions.connect(scope.signal);
+    const { promise: cancelled, reject } = Promise.withResolvers<never>();
+    const cancel = (): void => {
+      connection.cancel();
+      reject(new HostError("CANCELLED"));
+    };
+    const uncancel = (): void => scope.signal.removeEventListener("abort", cancel);
+    scope.signal.addEventListener("abort", cancel, { once: true });
     try {
-      const connection = await sessions.connect();
-      if (scope.signal.aborted) {
-        connection.release();
-        throw new HostError("CANCELLED");
-      }
-      const cancel = (): void => connection.cancel();
-      scope.signal.addEventListener("abort", cancel, { once: true });
-      return [
-        new Transaction(connection, list, scope.binding.statementTag),
-        scope,
-        () => scope.signal.removeEventListener("abort", cancel),
-      ];
-    } catch (error) {
-      if (error instanceof HostError && error.code === "DATABASE_UNREACHABLE") scope.fatal = error;
-      throw error;
-    }
-  };
-
-  const once: SingleQuery = async (settings, query) => {
-    const [transaction, , uncancel] = await open(settings);
-    const { result, done } = transaction.single(query);
-    // The answer goes on while the commit is still on its way; the connection is handed on only after it.
-    void done.finally(() => {
+      return await Promise.race([work(connection, uncancel), cancelled]);
+    } finally {
       uncancel();
-      transaction.connection.release();
-    });
-    return await result;
-  };
-
-  const single: SingleQuery = async (settings, query) => {
-    try {
-      return await once(settings, query);
-    } catch (error) {
-      // A server restart leaves idle connections that are dead; a read may simply be sent again, once.
-      if (!isConnectionLoss(error) || settings[requestScope]?.signal.aborted === true) throw error;
-      return await once(settings, query);
+      connection.release();
     }
   };
 
@@ -106,70 +109,50 @@ export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
     settings: RequestSettings | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const [transaction, scope, uncancel] = await open(settings);
+    const scope = scopeOf(settings);
+    const list = settingsOf(settings ?? {}, scope);
     try {
-      const value = await callback(servingClient(transaction));
-      if (transaction.opened) {
-        // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
-        uncancel();
-        scope.markCommitting();
-        await transaction.commit();
-      }
-      return value;
+      return await withConnection(scope, async (connection, uncancel) => {
+        const transaction = new Transaction(connection, list);
+        try {
+          const value = await callback(servingClient(connection.client, transaction));
+          if (transaction.opened) {
+            if (connection.doubt !== null) throw connection.doubt;
+            // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
+            uncancel();
+            scope.markCommitting();
+            await transaction.commit();
+          }
+          return value;
+        } catch (error) {
+          if (transaction.opened) await transaction.rollback();
+          throw error;
+        } finally {
+          transaction.close();
+        }
+      });
     } catch (error) {
-      if (transaction.opened) await transaction.rollback();
-      if (isConnectionLoss(error))
-        scope.fatal ??= new HostError("DATABASE_UNREACHABLE", "connection lost", { cause: error });
-      throw error;
-    } finally {
-      uncancel();
-      transaction.connection.release();
+      throw unreachable(scope, error);
+    }
+  };
+
+  const single: SingleQuery = async (settings, query) => {
+    const scope = scopeOf(settings);
+    const list = settingsOf(settings, scope);
+    const once = (): Promise<PgClientResult<unknown>> =>
+      withConnection(scope, (connection) => read(connection, list, scope.binding.statementTag, query));
+    try {
+      return await once().catch(async (error: unknown) => {
+        if (scope.signal.aborted || !(isConnectionLoss(error) || isStale(error))) throw error;
+        // A server restart leaves idle connections that are dead; a turn of the loop, and the pool knows them all.
+        await nextTurn();
+        return once();
+      });
+    } catch (error) {
+      if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
+      throw unreachable(scope, error);
     }
   };
 
   return Object.assign(withPgClient, { single, release: () => undefined });
-}
-
-/** The client that a callback sees; savepoints of one level, and queries beside them, take turns. */
-function servingClient(transaction: Transaction, level = 0): NodePostgresPgClient {
-  let tail: Promise<unknown> | null = null;
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const result = tail === null ? work() : tail.then(work);
-    const settled = result.then(
-      () => undefined,
-      () => undefined,
-    );
-    tail = settled;
-    void settled.then(() => {
-      if (tail === settled) tail = null;
-    });
-    return result;
-  };
-
-  return {
-    get rawClient() {
-      // Whatever is sent through it comes behind `begin` and the settings on the wire.
-      void transaction.open();
-      return transaction.connection.client;
-    },
-    query<TData>(query: PgClientQuery): Promise<PgClientResult<TData>> {
-      const run = (): Promise<PgClientResult<TData>> => rowsOf<TData>(transaction.query(query));
-      return tail === null ? run() : inTurn(run);
-    },
-    withTransaction<T>(callback: (client: NodePostgresPgClient) => Promise<T>): Promise<T> {
-      return inTurn(async () => {
-        await transaction.open();
-        const name = `rowhouse_${level}`;
-        await transaction.command(`savepoint ${name}`);
-        try {
-          const value = await callback(servingClient(transaction, level + 1));
-          await transaction.command(`release savepoint ${name}`);
-          return value;
-        } catch (error) {
-          await transaction.command(`rollback to savepoint ${name}`);
-          throw error;
-        }
-      });
-    },
-  };
 }

@@ -2,6 +2,8 @@
 import { connect as connectSocket } from "node:net";
 import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
+import { Burst, type BurstResult, type Statement } from "./burst.ts";
+import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
 declare module "pg" {
@@ -9,9 +11,10 @@ declare module "pg" {
     readonly processID: number | null;
     readonly secretKey: number | null;
   }
-  interface Connection {
-    readonly parsedStatements: Record<string, string>;
-  }
+}
+
+export interface Result extends BurstResult {
+  readonly notices: readonly PgNotice[];
 }
 
 export class Connection {
@@ -20,6 +23,8 @@ export class Connection {
   /** Why this connection cannot be used again; a connection in doubt is destroyed, not returned. */
   #doubt: Error | null = null;
   #resultBytes = 0;
+  #notices: PgNotice[] = [];
+  #pending = 0;
   readonly #mostResultBytes: number;
 
   constructor(client: PoolClient, mostResultBytes: number) {
@@ -27,7 +32,13 @@ export class Connection {
     this.#mostResultBytes = mostResultBytes;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.condemn(error));
-    client.connection.stream.on("data", (chunk: Uint8Array) => this.#count(chunk.length));
+    client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
+    const { connection } = client;
+    connection.stream.on("data", (chunk: Uint8Array) => this.#count(chunk.length));
+    // The end of each group of statements: the limit is per result.
+    connection.on("readyForQuery", () => {
+      this.#resultBytes = 0;
+    });
   }
 
   get doubt(): Error | null {
@@ -38,9 +49,29 @@ export class Connection {
     this.#doubt ??= error;
   }
 
-  /** To be called where a query is sent: the limit is per result. */
-  beginResult(): void {
-    this.#resultBytes = 0;
+  /** What the last of `statements` gives; the others run before it, and it does not run where one of them fails. */
+  async send(statements: readonly Statement[], arrayMode = false): Promise<Result> {
+    if (this.#doubt !== null) throw this.#doubt;
+    const known = statements.map((statement) => {
+      const { name } = statement;
+      return name === undefined ? statement : { ...statement, prepared: this.statements.isPrepared(name) };
+    });
+    const burst = new Burst(known, arrayMode, this.statements.takeForgotten());
+    this.#pending += 1;
+    try {
+      this.client.query(burst);
+      const { command, rows, rowCount } = await burst.result;
+      for (const { name } of known) if (name !== undefined) this.statements.prepared(name);
+      const notices = this.#notices;
+      this.#notices = [];
+      return { command, rows, rowCount, notices };
+    } catch (error) {
+      if (isStale(error)) this.statements.forgetAll();
+      // A result that was cut off ends the connection: the reason for that is the reason to report.
+      throw this.#doubt ?? error;
+    } finally {
+      this.#pending -= 1;
+    }
   }
 
   /** Bytes are counted on the socket, not in rows: one value of a gigabyte must not be assembled first. */
@@ -77,11 +108,21 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
+  /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */
   release(): void {
     // "I" is idle; anything else would hand a transaction of one tenant to the next.
-    if (this.#doubt === null && this.client.getTransactionStatus() !== "I") {
-      this.#doubt = new Error("the connection was left inside a transaction");
+    if (this.#pending > 0 || this.client.getTransactionStatus() !== "I") {
+      this.condemn(new Error("the connection was left with something unfinished"));
     }
+    this.#notices = [];
     this.client.release(this.#doubt ?? undefined);
   }
+}
+
+/**
+ * Whether a prepared statement was not there, or not to be used again: a function may have said `discard all`, and a
+ * changed table may have changed a statement's result ("cached plan must not change result type").
+ */
+export function isStale(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "0A000");
 }

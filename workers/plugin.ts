@@ -7,7 +7,7 @@ import type {} from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
-import type { RequestSettings } from "./scope.ts";
+import { type RequestSettings, requestScope } from "./scope.ts";
 
 interface ExecutorContext {
   readonly pgSettings: RequestSettings;
@@ -58,6 +58,19 @@ function sendReadsAsOneBurst(executor: object): void {
   Object.defineProperty(executor, "_execute", { value: execute });
 }
 
+/** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
+function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
+  const { contextValue, requestContext } = args;
+  if (typeof contextValue !== "object" || contextValue === null) return;
+  const scope = requestContext?.rowhouse;
+  const given = "pgSettings" in contextValue ? contextValue.pgSettings : undefined;
+  const pgSettings: RequestSettings = { ...(typeof given === "object" ? given : scope?.settings) };
+  if (scope === undefined) delete pgSettings[requestScope];
+  else pgSettings[requestScope] = scope;
+  // PostGraphile's own `withPgClient` goes through a cache that arms a five-second timer per call.
+  Object.assign(contextValue, { pgSettings, withPgClient });
+}
+
 /** The plugin of one instance. `serving` is only known once the build is done, hence a function. */
 export function rowhousePlugin(
   spec: BlueprintSpec,
@@ -89,13 +102,11 @@ export function rowhousePlugin(
       middleware: {
         prepareArgs: {
           after: ["PgContextPlugin"],
-          callback(next, event) {
-            // PostGraphile's own entry goes through a cache that arms a five-second timer per call.
-            const { contextValue } = event.args;
-            if (typeof contextValue === "object" && contextValue !== null) {
-              Object.assign(contextValue, { withPgClient: serving() });
-            }
-            return next();
+          async callback(next, event) {
+            await next();
+            // Only now has the preset's own `grafast.context` been merged in, whatever it may have put there.
+            sealContext(event.args, serving());
+            return event.args;
           },
         },
       },

@@ -42,21 +42,46 @@ export class Sessions {
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));
   }
 
-  /** A connection that is idle, outside any transaction; throws `DATABASE_UNREACHABLE` where there is none to be had. */
-  async connect(): Promise<Connection> {
-    let client: PoolClient;
+  /**
+   * A connection that is idle, outside any transaction; throws `DATABASE_UNREACHABLE` where there is none to be had,
+   * and `CANCELLED` as soon as `signal` aborts.
+   */
+  async connect(signal?: AbortSignal): Promise<Connection> {
+    const connecting = this.#idle();
+    if (signal === undefined) return connecting;
+    const { promise: cancelled, reject } = Promise.withResolvers<never>();
+    const abort = (): void => reject(new HostError("CANCELLED"));
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
     try {
-      client = await this.#pool.connect();
+      return await Promise.race([connecting, cancelled]);
     } catch (error) {
-      throw new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+      // The pool takes no waiter back: a connection that comes too late returns at once.
+      connecting.then(
+        (connection) => connection.release(),
+        () => undefined,
+      );
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", abort);
     }
-    const connection = this.#connections.get(client);
-    if (connection === undefined)
-      throw new HostError("INTERNAL", "a connection that the pool never announced");
-    if (connection.doubt === null && client.getTransactionStatus() === "I") return connection;
-    connection.condemn(new Error("the connection was not idle"));
-    connection.release();
-    return this.connect();
+  }
+
+  async #idle(): Promise<Connection> {
+    for (;;) {
+      let client: PoolClient;
+      try {
+        client = await this.#pool.connect();
+      } catch (error) {
+        throw new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+      }
+      const connection = this.#connections.get(client);
+      if (connection === undefined)
+        throw new HostError("INTERNAL", "a connection that the pool never announced");
+      if (connection.doubt === null && client.getTransactionStatus() === "I") return connection;
+      connection.condemn(new Error("the connection was not idle"));
+      connection.release();
+    }
   }
 
   get stats(): { total: number; idle: number; waiting: number } {
@@ -69,11 +94,15 @@ export class Sessions {
   }
 }
 
+/** Of class 08 connection exceptions; server shut down, crashed, starting, session or transaction ended by a timeout; sockets. */
+const lossCodes =
+  /^(08...|57P0[1235]|25P0[34]|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT|EHOSTUNREACH|ENETUNREACH)$/;
+
 /** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
 export function isConnectionLoss(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  if (/^(08...|57P0[1-3]|ECONN(REFUSED|RESET)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT)$/.test(code)) return true;
+  if (lossCodes.test(code)) return true;
   return /^(Connection terminated|Client has encountered a connection error|Client was closed)/.test(
     error.message,
   );

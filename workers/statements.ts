@@ -12,13 +12,17 @@ const mostNames = 200;
  */
 export class Statements {
   readonly #uses: LRUCache<string, 1 | 2>;
+  /** What the server is known to have. */
+  readonly #prepared = new Set<string>();
   #forgotten: string[] = [];
 
   constructor(most: number = mostNames) {
     this.#uses = new LRUCache({
       max: most,
       dispose: (uses, name, reason) => {
-        if (uses === 2 && reason === "evict") this.#forgotten.push(name);
+        if (uses === 1 || reason !== "evict") return;
+        this.#prepared.delete(name);
+        this.#forgotten.push(name);
       },
     });
   }
@@ -35,7 +39,22 @@ export class Statements {
     return uses === undefined ? undefined : full;
   }
 
-  /** Names that fell out since the last call; they are to be deallocated outside a transaction. */
+  isPrepared(name: string): boolean {
+    return this.#prepared.has(name);
+  }
+
+  /** To be called once a statement was prepared under `name`, and run, without an error. */
+  prepared(name: string): void {
+    this.#prepared.add(name);
+  }
+
+  /** To be called when the server turned out not to have what it should, or a plan that it cannot use any more. */
+  forgetAll(): void {
+    this.#uses.clear();
+    this.#prepared.clear();
+  }
+
+  /** Names that fell out since the last call; the server still has them. */
   takeForgotten(): readonly string[] {
     if (this.#forgotten.length === 0) return this.#forgotten;
     const names = this.#forgotten;

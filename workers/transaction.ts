@@ -1,15 +1,17 @@
-/** A transaction on one connection, with a request's settings; nothing runs outside it. */
-import type { QueryArrayResult, QueryResult } from "pg";
+/** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError } from "../src/kernel/errors.ts";
-import type { Connection } from "./connection.ts";
+import type { Statement } from "./burst.ts";
+import { type Connection, isStale, type Result } from "./connection.ts";
+import { assertHarmless } from "./statement-text.ts";
 
 /** Name and value; the values are parameters of a prepared statement, never quoted into text. */
 export type Setting = readonly [name: string, value: string];
 
 const settingsText = new Map<number, string>();
 
-function textFor(count: number): string {
+function settingsStatement(settings: readonly Setting[]): Statement {
+  const count = settings.length;
   let text = settingsText.get(count);
   if (text === undefined) {
     const calls = Array.from(
@@ -19,136 +21,128 @@ function textFor(count: number): string {
     text = `select ${calls.join(", ")}`;
     settingsText.set(count, text);
   }
-  return text;
+  return { name: `rowhouse_settings_${count}`, text, values: settings.flat() };
 }
 
-const ignore = (): void => undefined;
+const readOnly: Setting = ["transaction_read_only", "on"];
 
-/** Statements that would end the transaction and let what follows run without role and search path. */
-const transactionControl =
-  /^\s*(?:begin|start\s+transaction|commit|end|abort|rollback(?!\s+to\b)|prepare\s+transaction)\b/i;
+/**
+ * One read: settings and query in one burst, which is one implicit transaction, over at its end whatever happens.
+ * PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard of writes. The
+ * error of a query that writes is told by `isWrite`. A query with a name is prepared under it and `tag`.
+ */
+export function read(
+  connection: Connection,
+  settings: readonly Setting[],
+  tag: string,
+  query: PgClientQuery,
+): Promise<Result> {
+  assertHarmless(query.text);
+  const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
+  return connection.send(
+    [settingsStatement([...settings, readOnly]), { text: query.text, values: query.values, name }],
+    query.arrayMode,
+  );
+}
 
+/** Whether a read failed because it was none: nothing of it stands. */
+export function isWrite(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "25006";
+}
+
+const begin: Statement = { text: "begin" };
+
+/** A transaction of several statements. They are sent unnamed: most are a mutation's, and those have no names. */
 export class Transaction {
-  readonly connection: Connection;
-  readonly #settings: readonly Setting[];
-  readonly #tag: string;
-  #opening: Promise<void> | null = null;
+  readonly #connection: Connection;
+  readonly #settings: Statement;
+  #opening: Promise<unknown> | null = null;
+  #closed = false;
 
-  constructor(connection: Connection, settings: readonly Setting[], tag: string) {
-    this.connection = connection;
-    this.#settings = settings;
-    this.#tag = tag;
+  constructor(connection: Connection, settings: readonly Setting[]) {
+    this.#connection = connection;
+    this.#settings = settingsStatement(settings);
   }
 
   get opened(): boolean {
     return this.#opening !== null;
   }
 
-  /** Puts `begin` and the settings on the wire. `begin` is a message of its own: whatever fails after it aborts the transaction. */
-  open(): Promise<void> {
-    if (this.#opening !== null) return this.#opening;
-    const { client } = this.connection;
-    const begun = client.query("begin");
-    const set = client.query({
-      name: `rowhouse_settings_${this.#settings.length}`,
-      text: textFor(this.#settings.length),
-      values: this.#settings.flat(),
-    });
-    set.catch(ignore);
-    this.#opening = begun.then(() => set).then(ignore);
-    this.#opening.catch(ignore);
-    return this.#opening;
+  /** Runs `query`, in one burst with `begin` and the settings if it is the first. */
+  async query(query: PgClientQuery): Promise<Result> {
+    assertHarmless(query.text);
+    return this.#run({ text: query.text, values: query.values }, query.arrayMode);
   }
 
-  /** One read in one write to the socket: begin, settings, query, commit. Resolves before the commit is answered; `done` after it. */
-  single(query: PgClientQuery): { result: Promise<PgClientResult<unknown>>; done: Promise<void> } {
-    const { client } = this.connection;
-    const { stream } = client.connection;
-    stream.cork();
+  /** Runs `text`, which the caller made up of nothing but fixed words: it may be one that plugins may not send. */
+  async command(text: string): Promise<void> {
+    await this.#run({ text });
+  }
+
+  async #run(statement: Statement, arrayMode = false): Promise<Result> {
+    this.#assertOpen();
+    if (this.#opening === null) {
+      const first = this.#open(statement, arrayMode);
+      this.#opening = first;
+      return await this.#inside(first);
+    }
+    // Until `begin` is known to have succeeded, nothing may be on its way behind it; what followed its failure would run bare.
+    await this.#opening.catch(() => undefined);
+    this.#assertOpen();
+    return await this.#inside(this.#connection.send([statement], arrayMode));
+  }
+
+  async #open(statement: Statement, arrayMode: boolean): Promise<Result> {
+    const burst = [begin, this.#settings, statement];
     try {
-      const opening = this.open();
-      const answer = this.#send(query);
-      const commit = client.query("commit");
-      const tidied = this.#deallocate();
-      answer.catch(ignore);
-      return {
-        result: opening.then(() => answer),
-        done: commit.then(ignore, (error: Error) => this.connection.condemn(error)).then(() => tidied),
-      };
-    } finally {
-      stream.uncork();
+      return await this.#connection.send(burst, arrayMode);
+    } catch (error) {
+      if (!isStale(error)) throw error;
+      // Nothing stands yet: once more, with the settings' statement prepared anew.
+      await this.#connection.send([{ text: "rollback" }]);
+      return await this.#connection.send(burst, arrayMode);
     }
   }
 
-  /** Runs `query` inside the transaction, opening it first; the first error of the two is the one thrown. */
-  async query(query: PgClientQuery): Promise<PgClientResult<unknown>> {
-    if (transactionControl.test(query.text)) {
-      throw new HostError("INTERNAL", "transaction control is not allowed inside withPgClient");
-    }
-    const { stream } = this.connection.client.connection;
-    stream.cork();
-    let opening: Promise<void>;
-    let answer: Promise<PgClientResult<unknown>>;
+  /** What a statement gave, if it was still inside the transaction. */
+  async #inside(work: Promise<Result>): Promise<Result> {
     try {
-      opening = this.open();
-      answer = this.#send(query);
+      return await work;
     } finally {
-      stream.uncork();
+      if (!this.#closed && this.#connection.client.getTransactionStatus() === "I") {
+        this.#closed = true;
+        this.#connection.condemn(new Error("the transaction was ended from inside"));
+      }
     }
-    answer.catch(ignore);
-    await opening;
-    const result = await answer;
-    if (this.connection.client.getTransactionStatus() === "I") {
-      this.connection.condemn(new Error("the transaction was ended from inside"));
-      throw new HostError("INTERNAL", "the transaction was ended from inside withPgClient");
-    }
-    return result;
   }
 
-  /** Sends `text`, which the caller made up of nothing but fixed words. */
-  async command(text: string): Promise<string> {
-    const result = await this.connection.client.query(text);
-    return result.command;
+  #assertOpen(): void {
+    if (this.#closed) {
+      throw new HostError("INTERNAL", "the client of withPgClient was used after its transaction had ended");
+    }
+  }
+
+  /** Whatever is asked of the transaction from here on is refused. */
+  close(): void {
+    this.#closed = true;
   }
 
   /** Commits; throws where PostgreSQL rolled back instead, as it does after a failed statement. */
   async commit(): Promise<void> {
-    if ((await this.command("commit")) === "ROLLBACK") {
+    this.#assertOpen();
+    this.#closed = true;
+    const { command } = await this.#connection.send([{ text: "commit" }]);
+    if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }
-    await this.#deallocate();
   }
 
   async rollback(): Promise<void> {
-    if (this.connection.doubt !== null) return;
-    await this.command("rollback").catch((error: Error) => this.connection.condemn(error));
-  }
-
-  #send(query: PgClientQuery): Promise<PgClientResult<unknown>> {
-    const { client, statements } = this.connection;
-    this.connection.beginResult();
-    const name = query.name === undefined ? undefined : statements.nameFor(this.#tag, query.name);
-    const config = {
-      text: query.text,
-      ...(query.values === undefined ? {} : { values: query.values }),
-      ...(name === undefined ? {} : { name }),
-    };
-    const answer: Promise<QueryResult | QueryArrayResult> =
-      query.arrayMode === true ? client.query({ ...config, rowMode: "array" }) : client.query(config);
-    return answer.catch((error: Error) => {
-      // A result that was cut off ends the connection: the reason for that is the reason to report.
-      throw this.connection.doubt ?? error;
-    });
-  }
-
-  /** Deallocates statements that fell out of the cache; outside a transaction, so that a failed one cannot stop it. */
-  async #deallocate(): Promise<void> {
-    const { client, statements } = this.connection;
-    const names = statements.takeForgotten().filter((name) => name in client.connection.parsedStatements);
-    if (names.length === 0) return;
-    for (const name of names) delete client.connection.parsedStatements[name];
-    const text = names.map((name) => `deallocate ${client.escapeIdentifier(name)}`).join("; ");
-    await client.query(text).catch((error: Error) => this.connection.condemn(error));
+    this.#closed = true;
+    if (this.#connection.doubt !== null) return;
+    await this.#connection
+      .send([{ text: "rollback" }])
+      .catch((error: Error) => this.#connection.condemn(error));
   }
 }
 

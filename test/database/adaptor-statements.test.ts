@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+
+let database: TestDatabase;
+let bench: AdaptorBench;
+beforeAll(async () => {
+  database = await adaptorDatabase("statements", ["ada", "bob"]);
+  for (const tenant of ["ada", "bob"]) {
+    await database.execute(`
+      create type ${tenant}.mood as enum ('${tenant}');
+      create domain ${tenant}.code as text check (value <> '');
+      create table ${tenant}.thing (id int, mood ${tenant}.mood, code ${tenant}.code, moods ${tenant}.mood[]);
+      insert into ${tenant}.thing values (1, '${tenant}', '${tenant}', '{${tenant}}');
+      grant select on ${tenant}.thing to ${tenant};
+      alter table ${tenant}.thing owner to ${tenant}`);
+  }
+});
+beforeEach(() => {
+  bench = adaptorOn(database);
+  return () => bench.close();
+});
+afterAll(() => database.drop());
+
+const text = "select * from thing where id = $1";
+const read = (tenant: string, name = "q", tag = tenant) =>
+  bench.read(bench.request(tenant, { statementTag: tag }), text, name, [1]);
+const prepared = async (tenant = "ada"): Promise<unknown[]> => {
+  const rows = await bench.read(
+    bench.request(tenant),
+    "select name from pg_prepared_statements where name not like 'rowhouse%' order by 1",
+  );
+  return rows.map((row) => (row as { name: string }).name);
+};
+
+describe("prepared statements of one connection", () => {
+  it("mean their own tenant's types when tenants take turns", async () => {
+    for (let n = 0; n < 10; n += 1) {
+      for (const tenant of ["ada", "bob"]) {
+        expect(await read(tenant)).toMatchObject([{ mood: tenant, code: tenant, moods: `{${tenant}}` }]);
+      }
+    }
+    expect(await prepared()).toHaveLength(2);
+  });
+
+  it("are prepared from the second use on, under names of at most 63 bytes", async () => {
+    await read("ada", "x".repeat(500));
+    expect(await prepared()).toEqual([]);
+    await read("ada", "x".repeat(500));
+    const [name] = await prepared();
+    expect(Buffer.byteLength(String(name))).toBeLessThanOrEqual(63);
+  });
+
+  it("are deallocated when they fall out of the cache, after a failed transaction too", async () => {
+    for (let n = 0; n < 230; n += 1) {
+      await read("ada", `q${n}`);
+      await read("ada", `q${n}`);
+      if (n % 50 === 49) {
+        await expect(bench.read(bench.request("bob"), "select 1/0")).rejects.toThrow();
+        const failing = bench.withPgClient(bench.request("bob").settings, async (client) => {
+          await client.query({ text: "select 1/0" }).catch(() => undefined);
+        });
+        await expect(failing).rejects.toThrow(/rolled back/);
+      }
+    }
+    const names = await prepared();
+    expect(names.length).toBeLessThanOrEqual(200);
+    expect(names.length).toBeGreaterThan(190);
+  });
+
+  it("are not taken for prepared after a failure, nor prepared twice", async () => {
+    const divide = (by: number) =>
+      bench.read(bench.request("ada"), "select 1 / $1::int as n", "divide", [by]);
+    for (const by of [0, 0, 1, 0, 1, 1]) {
+      if (by === 0) await expect(divide(by)).rejects.toMatchObject({ code: "22012" });
+      else expect(await divide(by)).toEqual([{ n: 1 }]);
+    }
+    const wrong = () => bench.read(bench.request("ada"), "select nonsense", "wrong");
+    for (let n = 0; n < 3; n += 1) await expect(wrong()).rejects.toMatchObject({ code: "42703" });
+  });
+
+  it("are of the changed table under the tag of its new revision", async () => {
+    for (let n = 0; n < 3; n += 1) await read("ada", "q", "ada1");
+    await database.execute("alter table ada.thing add column more int");
+    for (let n = 0; n < 3; n += 1) expect(await read("ada", "q", "ada2")).toMatchObject([{ more: null }]);
+    await database.execute("alter table ada.thing drop column more");
+  });
+
+  it("are prepared anew where the table changed under the same tag", async () => {
+    for (let n = 0; n < 3; n += 1) await read("ada");
+    await database.execute("alter table ada.thing add column more int");
+    for (let n = 0; n < 3; n += 1) expect(await read("ada")).toMatchObject([{ more: null }]);
+    await database.execute("alter table ada.thing drop column more");
+  });
+
+  it.each(["discard all", "deallocate all"])(
+    "are prepared anew after %j behind our back",
+    async (command) => {
+      for (let n = 0; n < 3; n += 1) await read("ada");
+      const connection = await bench.sessions.connect();
+      await connection.send([{ text: command }]);
+      connection.release();
+      expect(await read("ada")).toHaveLength(1);
+      const again = await bench.sessions.connect();
+      expect(again).toBe(connection);
+      await again.send([{ text: command }]);
+      again.release();
+      const write = await bench.withPgClient(bench.request("bob").settings, (client) =>
+        client.query({ text: "update item set name = name returning name" }),
+      );
+      expect(write.rows).toEqual([{ name: "bob" }]);
+    },
+  );
+
+  it("of 20 tenants, interleaved on two connections, with writes, errors and cancels, are never each other's", async () => {
+    const wide = adaptorOn(database, 2);
+    const errors: unknown[] = [];
+    const one = async (n: number): Promise<void> => {
+      const tenant = n % 2 === 0 ? "ada" : "bob";
+      const request = wide.request(tenant, { statementTag: `${tenant}${n % 20}` });
+      if (n % 13 === 0) setImmediate(() => request.scope.cancel());
+      try {
+        if (n % 7 === 0) await wide.read(request, "select 1/0");
+        const rows =
+          n % 5 === 0
+            ? (await wide.withPgClient(request.settings, (client) => client.query({ text, values: [1] })))
+                .rows
+            : await wide.read(request, text, `q${n % 3}`, [1]);
+        expect(rows).toMatchObject([{ mood: tenant, code: tenant }]);
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    await Promise.all(Array.from({ length: 400 }, (_, n) => one(n)));
+    const codes = errors.map((error) => (error as { code?: string }).code);
+    expect(new Set(codes)).toEqual(new Set(["22012", "CANCELLED"]));
+    await wide.close();
+  });
+});

@@ -1,0 +1,72 @@
+/** The serving adaptor on a small pool, without PostGraphile. Tenant `t` has schema and role `t` and a table `item`. */
+
+import { tenantId } from "../../src/kernel/ids.ts";
+import type { TenantBinding } from "../../src/protocol/messages.ts";
+import { type ServingWithPgClient, servingAdaptor } from "../../workers/adaptor.ts";
+import { RequestScope, type RequestSettings } from "../../workers/scope.ts";
+import { Sessions } from "../../workers/sessions.ts";
+import { createDatabase, type TestDatabase } from "./database.ts";
+
+export interface Request {
+  readonly scope: RequestScope;
+  readonly settings: RequestSettings;
+  /** Whether the ledger says that something may have been committed. */
+  readonly marked: () => boolean;
+}
+
+export interface AdaptorBench {
+  readonly database: TestDatabase;
+  readonly sessions: Sessions;
+  readonly withPgClient: ServingWithPgClient;
+  request(tenant: string, more?: Partial<TenantBinding>): Request;
+  /** The rows of one read. */
+  read(request: Request, text: string, name?: string, values?: unknown[]): Promise<readonly unknown[]>;
+  close(): Promise<void>;
+}
+
+export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_000_000): AdaptorBench {
+  const sessions = new Sessions({
+    url: database.url,
+    poolSize,
+    applicationName: "rowhouse:adaptor-test",
+    resultBytes,
+    log: () => undefined,
+  });
+  const withPgClient = servingAdaptor(sessions);
+  return {
+    database,
+    sessions,
+    withPgClient,
+    request(tenant, more) {
+      const ledger = new Int8Array(new SharedArrayBuffer(1));
+      const binding = {
+        tenant: tenantId(tenant),
+        searchPath: [tenant],
+        statementTag: tenant,
+        roles: [tenant],
+        ...more,
+      };
+      const scope = new RequestScope({ slot: 0, binding, basePath: "", settings: { role: tenant }, ledger });
+      return { scope, settings: scope.settings, marked: () => ledger[0] === 1 };
+    },
+    async read(request, text, name, values = []) {
+      const query = name === undefined ? { text, values } : { text, values, name };
+      return (await withPgClient.single(request.settings, query)).rows;
+    },
+    close: () => sessions.close(),
+  };
+}
+
+export async function adaptorDatabase(name: string, tenants: readonly string[]): Promise<TestDatabase> {
+  const database = await createDatabase(name);
+  for (const tenant of tenants) {
+    await database.execute(`
+      create schema ${tenant};
+      do $$ begin create role ${tenant}; exception when duplicate_object then null; end $$;
+      grant usage on schema ${tenant} to ${tenant};
+      create table ${tenant}.item (id int primary key, name text);
+      insert into ${tenant}.item values (1, '${tenant}');
+      grant select, insert, update on ${tenant}.item to ${tenant};`);
+  }
+  return database;
+}

@@ -1,0 +1,162 @@
+/** Instances as a cell's thread has them, in the test's own process: built on, and serving, tenants of a test database. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
+import { receiveBody } from "../../src/protocol/body.ts";
+import type { BlueprintSpec, CellSetup, TenantBinding } from "../../src/protocol/messages.ts";
+import { Instances } from "../../workers/instances.ts";
+import { RequestScope } from "../../workers/scope.ts";
+import type { CellServ } from "../../workers/serve.ts";
+import type { TestDatabase } from "./database.ts";
+
+export interface Ask {
+  /** Which tenant; its physical schema and role are called after it. */
+  readonly tenant: string;
+  readonly query?: string;
+  readonly variables?: Record<string, unknown>;
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly roles?: readonly string[];
+  readonly tag?: string;
+  readonly headers?: Record<string, string>;
+  readonly method?: string;
+  readonly path?: string;
+  readonly basePath?: string;
+  readonly search?: string;
+  readonly body?: string | null;
+}
+
+export interface Answered {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: answers are read by tests alone
+  readonly json: any;
+  readonly ledger: number;
+}
+
+export interface WorkerOptions {
+  readonly poolSize?: number;
+  readonly preset?: string | null;
+  readonly graphiql?: boolean;
+  readonly production?: boolean;
+  readonly resultBytes?: number;
+}
+
+export class Worker {
+  readonly instances: Instances;
+  readonly log: string[] = [];
+  readonly #ledger = new Int8Array(new SharedArrayBuffer(8));
+  #next = 1;
+
+  constructor(database: TestDatabase, options: WorkerOptions = {}) {
+    const setup: CellSetup = {
+      cell: cellId(1),
+      applicationName: "rowhouse:worker-test",
+      databases: { main: { url: database.url, poolSize: options.poolSize ?? 2 } },
+      preset: options.preset ?? null,
+      graphiql: options.graphiql ?? false,
+      production: options.production ?? false,
+      resultBytes: options.resultBytes ?? 32_000_000,
+      ledger: new SharedArrayBuffer(8),
+    };
+    this.instances = new Instances(setup, (level, message) => this.log.push(`${level} ${message}`));
+  }
+
+  /** An instance on `schemas`, logical → physical; returns what answers its requests. */
+  async build(
+    kind: "pooled" | "dedicated",
+    schemas: Readonly<Record<string, string>>,
+    more: Partial<BlueprintSpec> = {},
+  ): Promise<CellServ> {
+    const id = this.#next++;
+    const tenant = tenantId(Object.values(schemas)[0] ?? "none");
+    const hash = String(id).padStart(64, "0");
+    await this.instances.build(id, {
+      key: kind === "pooled" ? pooledKey(hash) : dedicatedKey(tenant, hash),
+      kind,
+      tenant,
+      database: "main",
+      schemas: Object.entries(schemas).map(([logical, physical]) => ({ logical, physical })),
+      sharedSchemas: ["public"],
+      api: null,
+      mode: null,
+      settings: {},
+      enumTables: 0,
+      ...more,
+    });
+    const serv = this.instances.get(id);
+    if (serv === undefined) throw new Error("built, but not there");
+    return serv;
+  }
+
+  scope(ask: Ask): RequestScope {
+    const binding: TenantBinding = {
+      tenant: tenantId(ask.tenant),
+      searchPath: [ask.tenant, "public"],
+      statementTag: ask.tag ?? ask.tenant,
+      roles: ask.roles ?? [ask.tenant],
+    };
+    this.#ledger[0] = 0;
+    return new RequestScope({
+      slot: 0,
+      binding,
+      basePath: ask.basePath ?? "",
+      settings: ask.settings ?? { role: ask.tenant },
+      ledger: this.#ledger,
+    });
+  }
+
+  async ask(serv: CellServ, ask: Ask, scope = this.scope(ask)): Promise<Answered> {
+    const body =
+      ask.body === undefined ? JSON.stringify({ query: ask.query, variables: ask.variables }) : ask.body;
+    const { answer, sent } = await serv.serve(
+      {
+        kind: "request",
+        slot: 0,
+        instance: 0,
+        binding: scope.binding,
+        settings: {},
+        method: ask.method ?? "POST",
+        path: ask.path ?? "/graphql",
+        basePath: ask.basePath ?? "",
+        query: ask.search ?? "",
+        headers: { "content-type": "application/json", accept: "application/json", ...ask.headers },
+        body: body === null ? null : new TextEncoder().encode(body),
+      },
+      scope,
+    );
+    const text =
+      answer.kind === "text"
+        ? answer.body
+        : answer.kind === "bytes"
+          ? new TextDecoder().decode(answer.body)
+          : await new Response(receiveBody(answer.port)).text();
+    await sent;
+    scope.close();
+    const { status, headers } = answer;
+    const isJson = headers["content-type"]?.includes("json") === true;
+    return {
+      status,
+      headers,
+      text,
+      json: isJson ? JSON.parse(text) : undefined,
+      ledger: this.#ledger[0] ?? 0,
+    };
+  }
+}
+
+/** Until `seen` gives something else than undefined or false; for what PostgreSQL does in its own time. */
+export async function until<T>(
+  seen: () => Promise<T | undefined | false> | T | undefined | false,
+): Promise<T> {
+  for (const deadline = Date.now() + 20_000; ; ) {
+    const value = await seen();
+    if (value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error("never seen");
+    await sleep(10);
+  }
+}
+
+/** A preset as a module's URL; `source` is the module's text. */
+export function presetUrl(source: string): string {
+  return `data:text/javascript,${encodeURIComponent(source)}`;
+}
