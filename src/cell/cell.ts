@@ -71,16 +71,14 @@ export class Cell {
       applicationName: this.applicationName,
       ledger: this.#slots.ledger,
     };
-    [this.#pool, this.#worker] = startThread({
-      ...options,
-      workerData,
-      // Tasks of the host's own besides the requests.
-      concurrency: slotCount + 64,
-    });
-    // Piscina replaces a thread that dies; a cell that lost its thread is over, and so is its replacement.
-    this.#pool.on("error", (error: Error) => this.#lost(error));
-    this.#worker.on("error", (error: Error) => this.#lost(error));
-    this.#worker.once("exit", () => this.#exited());
+    // Tasks of the host's own besides the requests.
+    const concurrency = slotCount + 64;
+    [this.#pool, this.#worker] = startThread({ ...options, workerData, concurrency });
+    // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
+    this.#worker.prependListener("error", (error: Error) => this.#lost(error));
+    this.#worker.prependOnceListener("exit", () => this.#exited());
+    // Piscina repeats what the thread said; unheard it would be thrown.
+    this.#pool.on("error", () => undefined);
     port1.on("message", (message: CellMessage) => this.#hear(message));
     port1.unref();
     void this.#open(port2);
@@ -109,7 +107,7 @@ export class Cell {
   }
 
   async release(instance: number): Promise<void> {
-    this.heap.liveMb = null;
+    this.heap.outdate();
     await this.#run<null>({ kind: "release", instance });
   }
 
@@ -119,7 +117,8 @@ export class Cell {
   }
 
   freeSlot(slot: number): void {
-    this.#slots.free(slot);
+    const sequence = this.#slots.free(slot);
+    if (sequence !== null) this.#tell({ kind: "ping", sequence });
   }
 
   /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
@@ -133,6 +132,7 @@ export class Cell {
   }
 
   cancel(slot: number): void {
+    this.#slots.cancelled(slot);
     this.#tell({ kind: "cancel", slot });
   }
 
@@ -177,12 +177,19 @@ export class Cell {
   }
 
   async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
+    // Piscina 5.3 starts a new thread for a task that comes after its end.
+    if (this.#ending !== null) throw new HostError("CELL_LOST", `cell ${this.id} ended: ${this.#ending}`);
     let reply: Reply<Value>;
     try {
       reply = replyOf<Value>(await this.#pool.run(task, { transferList }));
     } catch (error) {
-      throw new HostError("CELL_LOST", `cell ${this.id}: ${messageOf(error)}`, { cause: error });
+      // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and commit.
+      if (this.#ending !== null) await this.#gone.promise;
+      const why = this.#ending === null ? messageOf(error) : `ended: ${this.#ending}`;
+      throw new HostError("CELL_LOST", `cell ${this.id} ${why}`, { cause: error });
     }
+    // A loop that answers tasks is turning, whether or not it has come to its pings.
+    this.lastPongMs = performance.now();
     if (!reply.ok) throw fromWireError(reply.error);
     return reply.value;
   }
@@ -195,6 +202,7 @@ export class Cell {
     switch (message.kind) {
       case "pong":
         this.lastPongMs = performance.now();
+        this.#slots.heard(message.sequence);
         this.connections = message.connections;
         return;
       case "collected":
@@ -210,14 +218,18 @@ export class Cell {
 
   #lost(error: Error): void {
     this.#report(error);
-    void this.terminate("crashed");
+    void this.terminate(this.#deathReason());
+  }
+
+  /** For an end that nobody asked for. */
+  #deathReason(): TerminationReason {
+    return this.#phase === "starting" ? "start-failed" : "crashed";
   }
 
   #exited(): void {
     this.#control.close();
     if (this.#ending === null) {
-      this.#ending = "crashed";
-      // Nobody asked for it: Piscina is starting another thread, which nothing here would know of.
+      this.#ending = this.#deathReason();
       void this.#pool.destroy().catch((error: Error) => this.#report(error));
     }
     this.phase = "gone";
@@ -225,12 +237,9 @@ export class Cell {
     this.#options.onGone(this, this.#ending);
   }
 
-  #report(error: unknown): void {
-    this.#options.observe({
-      kind: "cell.error",
-      cell: this.id,
-      error: error instanceof Error ? error : new Error(messageOf(error)),
-    });
+  #report(thrown: unknown): void {
+    const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+    this.#options.observe({ kind: "cell.error", cell: this.id, error });
   }
 }
 

@@ -1,0 +1,168 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { Cell, type CellOptions } from "../../src/cell/cell.ts";
+import { cellId } from "../../src/kernel/ids.ts";
+import type { Observation, TerminationReason } from "../../src/kernel/observation.ts";
+import type { RequestTask } from "../../src/protocol/messages.ts";
+import { codeOf, countThreads, entry, FakeFleet, Gate, setup } from "./fake-fleet.ts";
+
+const threads = countThreads();
+const fakes: FakeFleet[] = [];
+const spec = (() => {
+  const fake = new FakeFleet({ cells: 1 });
+  fakes.push(fake);
+  return fake.spec("acme");
+})();
+
+let ordinal = 0;
+const cells: Cell[] = [];
+
+interface Watched {
+  readonly cell: Cell;
+  readonly seen: Observation[];
+  readonly ready: Promise<void>;
+  readonly gone: Promise<TerminationReason>;
+}
+
+function start(options: Partial<CellOptions> = {}): Watched {
+  const seen: Observation[] = [];
+  const ready = Promise.withResolvers<void>();
+  const gone = Promise.withResolvers<TerminationReason>();
+  ordinal += 1;
+  const cell = new Cell({
+    id: cellId(ordinal),
+    setup,
+    entry,
+    heapMb: 128,
+    hardLimitMb: 256,
+    youngMb: 16,
+    observe: (observation) => seen.push(observation),
+    onReady: ready.resolve,
+    onGone: (_, reason) => gone.resolve(reason),
+    ...options,
+  });
+  cells.push(cell);
+  return { cell, seen, ready: ready.promise, gone: gone.promise };
+}
+
+const request = (slot: number, path: string, query = ""): RequestTask => ({
+  kind: "request",
+  slot,
+  instance: 1,
+  binding: { tenant: spec.tenant, searchPath: [], statementTag: "", roles: [] },
+  settings: {},
+  method: "POST",
+  path,
+  basePath: "",
+  query,
+  headers: {},
+  body: null,
+});
+
+async function built(): Promise<Watched> {
+  const watched = start();
+  await watched.ready;
+  watched.cell.phase = "serving";
+  await watched.cell.build(1, spec);
+  return watched;
+}
+
+afterEach(async () => {
+  await Promise.all(cells.splice(0).map((cell) => cell.terminate("shutdown")));
+  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
+});
+
+describe("a cell", () => {
+  it("is one thread, which is gone when `terminate` resolves", async () => {
+    const before = threads.running;
+    const { cell, gone } = await built();
+    expect(threads.running).toBe(before + 1);
+    expect((await cell.request(request(cell.takeSlot(), "/echo"))).kind).toBe("text");
+    await cell.terminate("evicted");
+    expect(threads.running).toBe(before);
+    expect([cell.phase, await gone]).toEqual(["gone", "evicted"]);
+  });
+
+  it("fails a lost request only when its thread has stopped: until then it may still commit", async () => {
+    const { cell, seen } = await built();
+    using gate = new Gate();
+    const waiting = codeOf(cell.request(request(cell.takeSlot(), "/gate", `name=${gate.name}`)));
+    await gate.arrived;
+    // A native call cannot be interrupted: the thread outlives its termination by as long as this takes.
+    const native = cell.request(request(cell.takeSlot(), "/native", "n=400"));
+    const failed = native.then(
+      () => "answered",
+      () => cell.phase,
+    );
+    await cell.measure();
+    void cell.terminate("over-budget");
+    expect(await failed).toBe("gone");
+    expect(await waiting).toBe("CELL_LOST");
+    expect(seen.filter(({ kind }) => kind === "cell.error")).toEqual([]);
+  });
+
+  it.each(["/die", "/mark-and-die"])(
+    "that loses its thread to %s is over, and starts no other",
+    async (path) => {
+      const { cell, gone } = await built();
+      const before = threads.started;
+      const slot = cell.takeSlot();
+      expect(await codeOf(cell.request(request(slot, path)))).toBe("CELL_LOST");
+      expect(cell.mayHaveCommitted(slot)).toBe(path === "/mark-and-die");
+      expect([await gone, cell.phase]).toEqual(["crashed", "gone"]);
+      expect(threads.started).toBe(before);
+    },
+  );
+
+  it("that an idle thread's uncaught error ends says so once, and starts no other", async () => {
+    const { cell, gone, seen } = await built();
+    const before = threads.started;
+    await cell.request(request(cell.takeSlot(), "/throw-later"));
+    expect(await gone).toBe("crashed");
+    const errors = seen.filter((each) => each.kind === "cell.error");
+    expect(errors.map(({ error }) => error.message)).toEqual(["in the dead of night"]);
+    expect(threads.started).toBe(before);
+  });
+
+  it("starts no thread for a task that comes after its end", async () => {
+    const { cell } = await built();
+    await cell.terminate("evicted");
+    const before = threads.started;
+    expect(await codeOf(cell.request(request(cell.takeSlot(), "/echo")))).toBe("CELL_LOST");
+    expect(await codeOf(cell.release(1))).toBe("CELL_LOST");
+    expect(threads.started).toBe(before);
+  });
+
+  it("whose modules do not load says why, and ends as a start that failed", async () => {
+    const { gone, seen } = start({ setup: { ...setup, preset: "fails" } });
+    expect(await gone).toBe("start-failed");
+    const errors = seen.filter((each) => each.kind === "cell.error");
+    expect(errors.map(({ error }) => error.message)).toEqual([expect.stringContaining("no such preset")]);
+  });
+
+  it("gives a cancelled place away again only when its thread has heard of the cancel", async () => {
+    const { cell } = await built();
+    const slot = cell.takeSlot();
+    cell.cancel(slot);
+    cell.freeSlot(slot);
+    expect(cell.inFlight).toBe(0);
+    expect(cell.takeSlot()).not.toBe(slot);
+    // The thread's answers come in order, but on another port than the pong.
+    for (;;) {
+      await cell.request(request(4095, "/echo"));
+      const next = cell.takeSlot();
+      if (next === slot) break;
+      cell.freeSlot(next);
+    }
+  });
+
+  it("takes a collection for nothing that was asked for before something was released", async () => {
+    const { cell } = await built();
+    cell.collect(0);
+    await cell.release(1);
+    while (cell.heap.collecting) await cell.request(request(4095, "/echo")).catch(() => undefined);
+    expect(cell.heap.liveMb).toBeNull();
+    cell.collect(0);
+    while (cell.heap.collecting) await cell.request(request(4095, "/echo")).catch(() => undefined);
+    expect(cell.heap.liveMb).toBeGreaterThan(1);
+  });
+});

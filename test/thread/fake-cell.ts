@@ -1,0 +1,163 @@
+/** An entry for cells that speaks their protocol and does what it is told: by a blueprint's settings, or a request's path. */
+import { execSync } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
+import type {
+  Answer,
+  BlueprintSpec,
+  BuildReport,
+  CellMessage,
+  CellSetup,
+  CellTask,
+  ControlMessage,
+  Reply,
+  RequestTask,
+} from "../../src/protocol/messages.ts";
+import { collectGarbage } from "../../workers/garbage.ts";
+
+const setup: CellSetup = workerData;
+const ledger = new Int8Array(setup.ledger);
+/** What each instance keeps on the heap. */
+const instances = new Map<number, unknown[]>();
+const leaked: unknown[] = [];
+let control: MessagePort | null = null;
+
+const tell = (message: CellMessage): void => control?.postMessage(message);
+const log = (message: string): void => tell({ kind: "log", level: "info", message });
+/** 1 MB of heap, all of it live. */
+const megabyte = (): unknown => new Array(131_072).fill(0);
+
+export default async (task: CellTask): Promise<unknown> => {
+  switch (task.kind) {
+    case "open":
+      if (setup.preset === "fails") throw new Error("no such preset");
+      if (setup.preset === "grows") grow("/grow-array");
+      control = task.port;
+      task.port.on("message", obey);
+      return { ok: true, value: null };
+    case "build":
+      return build(task.instance, task.spec);
+    case "release":
+      if (!instances.delete(task.instance)) throw new Error("released twice");
+      log(`released ${task.instance}`);
+      return { ok: true, value: null };
+    case "request":
+      return request(task);
+  }
+};
+
+function obey(message: ControlMessage): void {
+  if (message.kind === "cancel") log(`cancel ${message.slot}`);
+  else if (message.kind === "ping") {
+    tell({ kind: "pong", sequence: message.sequence, connections: { total: 0, idle: 0, waiting: 0 } });
+  } else {
+    tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
+  }
+}
+
+/** Settings: `gate`, `die`, `fail`, `heapMb` (held), `saysMb` (reported). */
+async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<BuildReport>> {
+  log(`building ${id}`);
+  if (settings["gate"] !== undefined) await gate(String(settings["gate"]));
+  if (settings["die"] === true) process.exit(3);
+  if (settings["fail"] === true) return { ok: false, error: { code: "BUILD_FAILED", message: "as told" } };
+  const heapMb = Number(settings["heapMb"] ?? 0);
+  instances.set(id, Array.from({ length: heapMb }, megabyte));
+  const saysMb = Number(settings["saysMb"] ?? Math.max(1, heapMb));
+  return { ok: true, value: { buildMs: 1, heapBytes: saysMb * 1024 * 1024, types: 1 } };
+}
+
+/** Says on the channel that it is there, and waits to be let through; others that are let through pass as well. */
+async function gate(name: string): Promise<void> {
+  const channel = new BroadcastChannel(name);
+  const open = Promise.withResolvers<void>();
+  channel.onmessage = (event) => {
+    const { data } = event as unknown as { data: unknown };
+    if (data === "open") open.resolve();
+  };
+  channel.postMessage("here");
+  await open.promise;
+  channel.close();
+}
+
+async function request(task: RequestTask): Promise<Reply<Answer>> {
+  if (!instances.has(task.instance)) {
+    return { ok: false, error: { code: "CELL_LOST", message: "the instance is not in this cell" } };
+  }
+  const parameters = new URLSearchParams(task.query);
+  await act(task, parameters);
+  const { cell } = setup;
+  const { instance, slot } = task;
+  const body = JSON.stringify({ cell, instance, slot, tenant: task.binding.tenant });
+  return { ok: true, value: { kind: "text", status: 200, headers: {}, body } };
+}
+
+async function act(task: RequestTask, parameters: URLSearchParams): Promise<void> {
+  const amount = Number(parameters.get("n") ?? 0);
+  const held = instances.get(task.instance);
+  switch (task.path) {
+    case "/echo":
+      return;
+    case "/sleep":
+      await sleep(amount);
+      return;
+    case "/gate":
+      return gate(parameters.get("name") ?? "");
+    case "/mark":
+      ledger[task.slot] = 1;
+      return gate(parameters.get("name") ?? "");
+    case "/mark-and-die":
+      ledger[task.slot] = 1;
+      return process.exit(3);
+    case "/die":
+      return process.exit(3);
+    case "/throw-later":
+      setTimeout(() => {
+        throw new Error("in the dead of night");
+      }, 1);
+      return;
+    case "/spin":
+      for (;;) Math.random();
+    case "/native":
+      execSync(`sleep ${amount / 1000}`);
+      return;
+    case "/hold":
+      for (let count = 0; count < amount; count += 1) held?.push(megabyte());
+      return;
+    case "/leak":
+      for (let count = 0; count < amount; count += 1) leaked.push(megabyte());
+      return;
+    case "/garbage":
+      for (let count = 0; count < amount; count += 1) {
+        megabyte();
+        if (count % 10 === 0) await sleep(1);
+      }
+      return;
+    default:
+      return grow(task.path);
+  }
+}
+
+/** Shapes of allocation that end a thread, or a process, in different ways. All of them never stop. */
+function grow(shape: string): void {
+  switch (shape) {
+    case "/grow-map": {
+      const map = new Map<number, object>();
+      for (let key = 0; ; key += 1) map.set(key, { key });
+    }
+    case "/grow-array": {
+      const array: object[] = [];
+      for (let key = 0; ; key += 1) array.push({ key, text: `number ${key}` });
+    }
+    case "/grow-buffers": {
+      const buffers: Buffer[] = [];
+      for (;;) buffers.push(Buffer.alloc(1024 * 1024, 1));
+    }
+    case "/grow-strings": {
+      const strings: string[] = [];
+      for (let key = 0; ; key += 1) strings.push(JSON.stringify("x".repeat(8 * 1024 * 1024)) + key);
+    }
+    default:
+      throw new Error(`no such thing to do: ${shape}`);
+  }
+}

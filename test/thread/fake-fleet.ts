@@ -1,0 +1,277 @@
+/** A fleet of fake cells with all that is around it: what tests of cells begin with. */
+import { createHash } from "node:crypto";
+import { BroadcastChannel } from "node:worker_threads";
+import type { CapacityPlan } from "../../src/cell/capacity.ts";
+import type { Cell } from "../../src/cell/cell.ts";
+import { Dispatcher } from "../../src/cell/dispatch.ts";
+import { Fleet, type FleetOptions, type Lease } from "../../src/cell/fleet.ts";
+import { Governor } from "../../src/cell/governor.ts";
+import { type InstanceKey, pooledKey, shapeHash, tenantId } from "../../src/kernel/ids.ts";
+import type { Observation } from "../../src/kernel/observation.ts";
+import type { BlueprintSpec, CellSetup } from "../../src/protocol/messages.ts";
+import type { Decision } from "../../src/tenant/decision.ts";
+import type { Tenant } from "../../src/tenant/tenant.ts";
+
+export const entry = new URL("./fake-cell.ts", import.meta.url);
+
+export const setup: Omit<CellSetup, "cell" | "ledger"> = {
+  applicationName: "rowhouse:test",
+  databases: {},
+  preset: null,
+  graphiql: false,
+  production: true,
+  resultBytes: 1_000_000,
+};
+
+export const sha = (name: string): string => createHash("sha256").update(name).digest("hex");
+export const keyOf = (name: string): InstanceKey => pooledKey(sha(name));
+
+export interface FakeOptions {
+  readonly cells?: number;
+  readonly instances?: number;
+  readonly spare?: number;
+  readonly heapMb?: number;
+  readonly hardLimitMb?: number;
+  readonly instanceHeapMb?: number;
+  readonly preset?: string;
+  readonly queue?: number;
+  readonly concurrency?: number;
+  readonly buildTimeoutMs?: number;
+  readonly drainTimeoutMs?: number;
+  readonly idleTtlMs?: number;
+  readonly stallTimeoutMs?: number;
+}
+
+/** What the blueprint of one name is: its settings, and whether a build of it is still current. */
+export interface FakeBlueprint {
+  readonly settings?: Record<string, string | boolean>;
+  readonly verify?: () => Promise<boolean>;
+  readonly tenant?: string;
+}
+
+export interface Served {
+  readonly cell: string;
+  readonly instance: number;
+  readonly slot: number;
+  readonly tenant: string;
+}
+
+type Kind = Observation["kind"];
+type Seen<Name extends Kind> = Extract<Observation, { kind: Name }>;
+
+export class FakeFleet {
+  readonly fleet: Fleet;
+  readonly governor: Governor;
+  readonly dispatcher: Dispatcher;
+  readonly seen: Observation[] = [];
+  readonly cellsGone: string[] = [];
+  readonly blueprints = new Map<string, FakeBlueprint>();
+  decide = async (tenant: Tenant): Promise<Decision> => this.decision(tenant.id);
+  /** The most cells that there were when anything was observed. */
+  mostCells = 0;
+  readonly #waiting = new Set<() => void>();
+
+  constructor(options: FakeOptions = {}) {
+    const { cells = 2, heapMb = 128 } = options;
+    const plan: CapacityPlan = {
+      cells,
+      instances: options.instances ?? 100,
+      spare: options.spare ?? 0,
+      heapMb,
+      hardLimitMb: options.hardLimitMb ?? heapMb * 2,
+      frontMb: 100,
+      cellMb: heapMb + 36,
+      planMb: 100 + cells * (heapMb + 36),
+    };
+    const fleetOptions: FleetOptions = {
+      plan,
+      setup: { ...setup, preset: options.preset ?? null },
+      entry,
+      youngMb: 16,
+      instanceHeapMb: options.instanceHeapMb ?? 1,
+      drainTimeoutMs: options.drainTimeoutMs ?? 30_000,
+      idleTtlMs: options.idleTtlMs ?? 3_600_000,
+      builds: {
+        concurrency: options.concurrency ?? 1,
+        queue: options.queue ?? 100,
+        timeoutMs: options.buildTimeoutMs ?? 30_000,
+      },
+      observe: (observation) => this.#observe(observation),
+      onCellGone: (name) => this.cellsGone.push(name),
+    };
+    this.fleet = new Fleet(fleetOptions);
+    this.governor = new Governor({
+      fleet: this.fleet,
+      stallTimeoutMs: options.stallTimeoutMs ?? 15_000,
+      memoryMb: 100_000,
+    });
+    this.dispatcher = new Dispatcher({
+      fleet: this.fleet,
+      decide: (tenant) => this.decide(tenant),
+      verify: async ({ tenant }) => this.blueprints.get(tenant.id)?.verify?.() ?? true,
+      refuse: () => undefined,
+      observe: (observation) => this.#observe(observation),
+    });
+    this.fleet.open();
+    this.governor.open();
+  }
+
+  async close(): Promise<void> {
+    await this.fleet.close();
+    this.governor.close();
+  }
+
+  #observe(observation: Observation): void {
+    this.seen.push(observation);
+    this.mostCells = Math.max(this.mostCells, this.fleet.roster.cellCount);
+    for (const look of [...this.#waiting]) look();
+  }
+
+  all<Name extends Kind>(kind: Name): Seen<Name>[] {
+    return this.seen.filter((each): each is Seen<Name> => each.kind === kind);
+  }
+
+  /** The first observation of that kind that `is` wanted, from the past or the future. */
+  until<Name extends Kind>(
+    kind: Name,
+    is: (observation: Seen<Name>) => boolean = () => true,
+  ): Promise<Seen<Name>> {
+    return this.once(() => this.all(kind).find(is));
+  }
+
+  /** What `found` finds, as soon as an observation makes it find something. */
+  once<Value>(found: () => Value | undefined): Promise<Value> {
+    return new Promise((resolve) => {
+      const look = (): void => {
+        const value = found();
+        if (value === undefined) return;
+        this.#waiting.delete(look);
+        resolve(value);
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** By default a tenant has a blueprint of its own, named like it; `a@b` is tenant a of blueprint b. */
+  spec(name: string): BlueprintSpec {
+    const [tenant = "", blueprint = tenant] = name.split("@");
+    const settings = this.blueprints.get(blueprint)?.settings ?? {};
+    return {
+      key: keyOf(blueprint),
+      kind: "pooled",
+      tenant: tenantId(tenant),
+      database: "main",
+      schemas: [{ logical: "app", physical: tenant }],
+      sharedSchemas: [],
+      api: null,
+      mode: null,
+      settings,
+      enumTables: 0,
+    };
+  }
+
+  lease(name: string, verify: () => Promise<boolean> = async () => true): Promise<Lease> {
+    const spec = this.spec(name);
+    return this.fleet.lease({ spec, tenant: spec.tenant, verify });
+  }
+
+  decision(name: string): Decision {
+    const spec = this.spec(this.blueprints.get(name)?.tenant ?? name);
+    const tenant = tenantOf(name);
+    return {
+      tenant,
+      key: spec.key,
+      kind: "pooled",
+      reason: null,
+      hidden: [],
+      shape: shapeHash(sha(name)),
+      revisions: {},
+      spec,
+      binding: { tenant: tenant.id, searchPath: [name], statementTag: name, roles: [] },
+    };
+  }
+
+  /** A request of `tenant`; `path` is what the fake cell is to do. */
+  async ask(tenant: string, path = "/echo", query = "", signal?: AbortSignal): Promise<Served> {
+    const answer = await this.dispatcher.dispatch(
+      tenantOf(tenant),
+      {},
+      {
+        method: "POST",
+        path,
+        basePath: "",
+        query,
+        headers: {},
+        body: null,
+        signal: signal ?? new AbortController().signal,
+      },
+    );
+    if (answer.kind !== "text") throw new Error(`answered ${answer.kind}`);
+    return JSON.parse(answer.body) as Served;
+  }
+
+  cellOf(served: Served): Cell {
+    const cell = this.fleet.roster.cells.find(({ id }) => id === served.cell);
+    if (cell === undefined) throw new Error(`${served.cell} is gone`);
+    return cell;
+  }
+}
+
+function tenantOf(name: string): Tenant {
+  return {
+    id: tenantId(name),
+    hosts: [],
+    database: "main",
+    api: null,
+    mode: null,
+    schemas: [{ logical: "app", physical: name }],
+    sharedSchemas: [],
+    roles: { anonymous: null, authenticated: null },
+    settings: {},
+  };
+}
+
+/** Where builds and requests that are told so wait: `arrived` resolves when the first is there, `open` lets all through. */
+export class Gate {
+  readonly name = `gate-${Math.random()}`;
+  readonly arrived: Promise<void>;
+  readonly #channel = new BroadcastChannel(this.name);
+
+  constructor() {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.arrived = promise;
+    this.#channel.onmessage = () => resolve();
+  }
+
+  open(): void {
+    this.#channel.postMessage("open");
+  }
+
+  [Symbol.dispose](): void {
+    this.#channel.close();
+  }
+}
+
+/** The code of the HostError that `work` fails with; "none" where it does not fail. */
+export async function codeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+    return "none";
+  } catch (error) {
+    return error instanceof Error && "code" in error ? String(error.code) : String(error);
+  }
+}
+
+/** Counts the threads of this process from now on. */
+export function countThreads(): { started: number; running: number } {
+  const count = { started: 0, running: 0 };
+  process.on("worker", (worker) => {
+    count.started += 1;
+    count.running += 1;
+    worker.once("exit", () => {
+      count.running -= 1;
+    });
+  });
+  return count;
+}
