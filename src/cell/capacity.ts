@@ -35,6 +35,8 @@ const threadMb = 20;
 export const moduleHeapMb = 42;
 /** Above this share of the budget nothing more is placed in a cell: plans and requests need the rest. */
 export const fillShare = 0.75;
+/** The smallest cell in which anything fits beside the modules. */
+export const leastHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
 
 /** The plan for `input`; throws `CONFIG_INVALID` where not even one cell fits. */
 export function planCapacity(input: CapacityInput): CapacityPlan {
@@ -44,17 +46,17 @@ export function planCapacity(input: CapacityInput): CapacityPlan {
     const most = Math.floor(input.memoryMb - frontMb - input.youngMb - threadMb);
     throw new HostError(
       "CONFIG_INVALID",
-      most < moduleHeapMb + 16
-        ? `cells.memoryMb ${input.memoryMb} is too little: the front needs ${frontMb} MB and a cell at least ${moduleHeapMb + 16 + input.youngMb + threadMb} MB`
+      most < leastHeapMb
+        ? `cells.memoryMb ${input.memoryMb} is too little: the front needs ${frontMb} MB and a cell at least ${leastHeapMb + input.youngMb + threadMb} MB`
         : `a cell of cells.heapMb ${input.heapMb} does not fit in cells.memoryMb ${input.memoryMb}: set cells.heapMb to at most ${most}`,
     );
   }
   const cells = Math.min(fitting, input.max ?? fitting);
   const fillMb = input.heapMb * fillShare - moduleHeapMb;
-  if (fillMb <= 0) {
+  if (input.heapMb < leastHeapMb) {
     throw new HostError(
       "CONFIG_INVALID",
-      `cells.heapMb ${input.heapMb} leaves no room for an instance beside PostGraphile's modules: set it to at least ${Math.ceil((moduleHeapMb + 16) / fillShare)}`,
+      `cells.heapMb ${input.heapMb} leaves no room for an instance beside PostGraphile's modules: set it to at least ${leastHeapMb}`,
     );
   }
   const perCell = Math.max(1, Math.floor(fillMb / input.instanceHeapMb));

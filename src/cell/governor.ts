@@ -1,7 +1,9 @@
 /** Watches cells: their heaps against the budget, and whether their event loops turn. */
 import { memoryUsage } from "node:process";
+import { pause } from "../kernel/duration.ts";
 import { unreachable } from "../kernel/errors.ts";
 import type { CellPhase } from "../kernel/phase.ts";
+import { moduleHeapMb } from "./capacity.ts";
 import type { Cell } from "./cell.ts";
 import type { Fleet } from "./fleet.ts";
 
@@ -12,6 +14,10 @@ export interface Watched {
   readonly usedMb: number;
   /** After the last collection; null where none was asked for since something left. */
   readonly liveMb: number | null;
+  /** In use right after that collection. */
+  readonly settledMb: number;
+  /** What a replacement of it would hold before it served anything. */
+  readonly rebuiltMb: number;
   readonly collecting: boolean;
   readonly lastCollectionMs: number;
   /** When the event loop last answered. */
@@ -28,19 +34,31 @@ export type Verdict = "none" | "collect" | "condemn" | "over-budget" | "stalled"
 export const collectShare = 0.7;
 /** What is in use for good at this share cannot go on for long. */
 export const condemnShare = 0.85;
-/** A collection of 200 MB takes about 150 ms of the thread: not more often than this. */
+/** A collection of 200 MB takes about 150 ms of the thread: not more often than this, */
 const collectEveryMs = 2_000;
+/** and not before this share of the budget has come since the last: a cell may be full for good reasons. */
+const collectGrowthShare = 0.1;
+/** Compiling and loading modules leaves garbage beyond a small budget; what goes on growing does not stop here. */
+const startingShare = 1.5;
+/** Modules load in 0.4 s; on a machine that is busy or starts cold it takes longer, but not this long. */
+const startLimitMs = 60_000;
 
 /** What to do about a cell. Pure. */
 export function decideVerdict(cell: Watched): Verdict {
-  if (cell.phase === "terminating" || cell.phase === "gone" || cell.phase === "starting") return "none";
-  if (cell.usedMb >= cell.heapMb) return "over-budget";
-  if (!cell.building && cell.nowMs - cell.lastPongMs > cell.stallTimeoutMs) return "stalled";
-  if (cell.phase === "serving" && cell.liveMb !== null && cell.liveMb >= cell.heapMb * condemnShare) {
-    return "condemn";
+  const { phase, heapMb, usedMb, liveMb, nowMs } = cell;
+  if (phase === "terminating" || phase === "gone") return "none";
+  if (phase === "starting") {
+    if (usedMb >= heapMb * startingShare) return "over-budget";
+    return nowMs - cell.lastPongMs > startLimitMs ? "stalled" : "none";
   }
-  if (cell.usedMb < cell.heapMb * collectShare || cell.collecting) return "none";
-  return cell.nowMs - cell.lastCollectionMs >= collectEveryMs ? "collect" : "none";
+  if (usedMb >= heapMb) return "over-budget";
+  if (!cell.building && nowMs - cell.lastPongMs > cell.stallTimeoutMs) return "stalled";
+  const full = heapMb * condemnShare;
+  // One that would be as full again has to serve as it is.
+  if (phase === "serving" && liveMb !== null && liveMb >= full && cell.rebuiltMb < full) return "condemn";
+  if (usedMb < heapMb * collectShare || cell.collecting) return "none";
+  if (liveMb !== null && usedMb - cell.settledMb < heapMb * collectGrowthShare) return "none";
+  return nowMs - cell.lastCollectionMs >= collectEveryMs ? "collect" : "none";
 }
 
 /** Milliseconds to the next look: a growing Map fills 100 MB in under 200 ms. Pure. */
@@ -56,6 +74,8 @@ export interface GovernorOptions {
 }
 
 const pingEveryMs = 1_000;
+/** A thread in a native call answers when that has ended; the others are not left alone meanwhile. */
+const readingLimitMs = 20;
 /** A thread's memory is back 8 s after its end: giving up more before that would not help. */
 const relieveEveryMs = 10_000;
 
@@ -94,7 +114,9 @@ export class Governor {
       for (const cell of cells) cell.lastPongMs = Math.max(cell.lastPongMs, nowMs - pingEveryMs);
     }
     this.#lastLookMs = nowMs;
-    const readings = await Promise.all(cells.map((cell) => cell.measure()));
+    const read = new AbortController();
+    void Promise.all(cells.map((cell) => cell.measure())).then(() => read.abort());
+    await pause(readingLimitMs, read.signal);
     for (const cell of cells) this.#judge(cell, nowMs);
     if (nowMs - this.#lastPingMs >= pingEveryMs) {
       this.#lastPingMs = nowMs;
@@ -102,21 +124,25 @@ export class Governor {
       fleet.sweep(nowMs);
       this.#relieve(nowMs);
     }
-    const shares = cells.map((cell, index) => (readings[index] ?? 0) / cell.heapMb);
+    const shares = cells.map((cell) => cell.heap.usedMb / cell.heapMb);
     this.#schedule(nextLookMs(Math.max(0, ...shares)));
   }
 
   #judge(cell: Cell, nowMs: number): void {
     const { fleet, stallTimeoutMs } = this.#options;
+    const members = fleet.roster.instancesOf(cell);
+    const [only] = members;
     const verdict = decideVerdict({
       phase: cell.phase,
       heapMb: cell.heapMb,
       usedMb: cell.heap.usedMb,
       liveMb: cell.heap.liveMb,
+      settledMb: cell.heap.settledMb,
+      rebuiltMb: only !== undefined && members.length === 1 ? moduleHeapMb + only.heapMb : 0,
       collecting: cell.heap.collecting,
       lastCollectionMs: cell.heap.lastCollectionMs,
       lastPongMs: cell.lastPongMs,
-      building: fleet.roster.instancesOf(cell).some((instance) => instance.phase === "building"),
+      building: members.some((instance) => instance.phase === "building"),
       nowMs,
       stallTimeoutMs,
     });

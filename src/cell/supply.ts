@@ -25,6 +25,7 @@ export class Supply {
   #ordinal = 0;
   #failed = 0;
   #afterMs = 0;
+  #warmAfterMs = 0;
   #closed = false;
 
   constructor(options: SupplyOptions, roster: Roster, changed: Signal) {
@@ -36,6 +37,11 @@ export class Supply {
   /** False while one start after the other fails. */
   get healthy(): boolean {
     return this.#failed < 2;
+  }
+
+  /** Whether the last start failed. */
+  get failing(): boolean {
+    return this.#failed > 0;
   }
 
   /** How long until another start is worth trying; 0: now. */
@@ -50,6 +56,7 @@ export class Supply {
   start(): void {
     this.#ordinal += 1;
     const { plan, setup, entry, youngMb, observe, onGone } = this.#options;
+    let ready = false;
     const cell = new Cell({
       id: cellId(this.#ordinal),
       setup,
@@ -58,17 +65,14 @@ export class Supply {
       youngMb,
       observe,
       onReady: () => {
+        ready = true;
         this.#failed = 0;
         this.#changed.notify();
       },
       onGone: (gone, reason) => {
-        if (
-          reason === "start-failed" ||
-          (reason === "crashed" && this.#roster.instancesOf(gone).length === 0)
-        ) {
-          this.#failed += 1;
-          this.#afterMs = performance.now() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failed);
-        }
+        const wanted = reason === "evicted" || reason === "shutdown";
+        if (!ready && !wanted) this.#startFailed();
+        else if (reason === "crashed" && this.#roster.instancesOf(gone).length === 0) this.#startFailed();
         onGone(gone, reason);
       },
       ...(entry === undefined ? {} : { entry }),
@@ -76,9 +80,20 @@ export class Supply {
     this.#roster.addCell(cell);
   }
 
+  #startFailed(): void {
+    this.#failed += 1;
+    this.#afterMs = performance.now() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failed);
+  }
+
+  /** Keeps no cell warm for so long: memory is short. One that is needed starts all the same. */
+  rest(ms: number): void {
+    this.#warmAfterMs = performance.now() + ms;
+  }
+
   /** Starts cells until `most` are warm, the plan's number unless told otherwise, as far as the plan has room. */
   refill(most = this.#options.plan.spare): void {
-    if (this.#closed || this.pauseMs(performance.now()) > 0) return;
+    const nowMs = performance.now();
+    if (this.#closed || this.pauseMs(nowMs) > 0 || nowMs < this.#warmAfterMs) return;
     const { cells } = this.#roster;
     const warm = cells.filter((cell) => cell.phase === "spare" || cell.phase === "starting").length;
     for (let count = warm; count < most && this.#roster.cellCount < this.#options.plan.cells; count += 1) {

@@ -1,0 +1,108 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { codeOf, FakeFleet, type FakeOptions, Gate, keyOf } from "./fake-fleet.ts";
+
+const fakes: FakeFleet[] = [];
+
+function start(options: FakeOptions = {}): FakeFleet {
+  const fake = new FakeFleet(options);
+  fakes.push(fake);
+  return fake;
+}
+
+afterEach(async () => {
+  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
+});
+
+describe("the governor", () => {
+  it("ends a cell whose loop does not turn, and no other", async () => {
+    const fake = start({ cells: 2, stallTimeoutMs: 1_500, instanceHeapMb: 60 });
+    using gate = new Gate();
+    fake.blueprints.set("other", { settings: { saysMb: "60" } });
+    const other = fake.ask("other", "/gate", `name=${gate.name}`);
+    await gate.arrived;
+    const { cell } = await fake.ask("acme");
+    const spinning = codeOf(fake.ask("acme", "/spin"));
+    expect(await fake.until("cell.terminated")).toMatchObject({ cell, reason: "stalled", inFlight: 1 });
+    gate.open();
+    expect((await other).tenant).toBe("other");
+    // Sent once more, it stalls the next one too.
+    await fake.once(() => (fake.all("cell.terminated").length === 2 ? true : undefined));
+    expect(await spinning).toBe("CELL_LOST");
+  });
+
+  it("takes no build for a stall", async () => {
+    const fake = start({ cells: 1, stallTimeoutMs: 1_200, buildTimeoutMs: 20_000 });
+    await fake.ask("other");
+    using gate = new Gate();
+    fake.blueprints.set("acme", { settings: { gate: gate.name } });
+    const asking = fake.ask("acme");
+    await gate.arrived;
+    // Keeps the loop from turning for longer than a stall may take, while the build goes on.
+    await fake.ask("other", "/native", "n=2500");
+    gate.open();
+    expect((await asking).tenant).toBe("acme");
+    expect(fake.all("cell.terminated")).toEqual([]);
+  });
+
+  it("watches the others while one is in a native call, which answers nothing", async () => {
+    const fake = start({ cells: 2, heapMb: 96, instanceHeapMb: 25 });
+    for (const name of ["busy", "greedy"]) fake.blueprints.set(name, { settings: { saysMb: "30" } });
+    const { cell: busy } = await fake.ask("busy");
+    const { cell: greedy } = await fake.ask("greedy");
+    expect(busy).not.toBe(greedy);
+    let over = false;
+    const native = fake.ask("busy", "/native", "n=4000").then(() => over);
+    await fake.cellOf(await fake.ask("greedy")).measure();
+    const growing = codeOf(fake.ask("greedy", "/hold", "n=120"));
+    expect(await fake.until("cell.terminated")).toMatchObject({ cell: greedy, reason: "over-budget" });
+    over = true;
+    expect(await native).toBe(true);
+    await growing;
+  });
+
+  it("has a cell replaced that is full for good, and its requests all succeed", async () => {
+    const fake = start({ cells: 2, heapMb: 256 });
+    const { cell } = await fake.ask("acme");
+    // 85 % of the budget is 218 MB; the thread itself has 6, and some 15 that are not on the heap.
+    await fake.ask("acme", "/leak", "n=216");
+    const served = new Set<string>();
+    const run = (async () => {
+      while (served.size < 2) served.add((await fake.ask("acme")).cell);
+    })();
+    expect(await fake.until("cell.condemned")).toMatchObject({ cell, heapBudgetMb: 256 });
+    expect(await fake.until("cell.terminated")).toMatchObject({ cell, reason: "replaced", inFlight: 0 });
+    await run;
+    expect(fake.fleet.roster.current(keyOf("acme"))?.cell.id).not.toBe(cell);
+  });
+
+  it("replaces no cell in vain: one whose only instance is as large from the start", async () => {
+    const fake = start({ cells: 2, heapMb: 256 });
+    fake.blueprints.set("huge", { settings: { saysMb: "180" } });
+    const cell = fake.cellOf(await fake.ask("huge"));
+    await fake.ask("huge", "/hold", "n=216");
+    await expect.poll(() => cell.heap.liveMb, { timeout: 20_000 }).toBeGreaterThan(218);
+    expect((await fake.ask("huge")).cell).toBe(cell.id);
+    expect(fake.all("cell.condemned")).toEqual([]);
+  });
+
+  it("lets a cell live that makes garbage far beyond its budget", async () => {
+    const fake = start({ cells: 1, heapMb: 96 });
+    const { cell } = await fake.ask("acme");
+    expect((await fake.ask("acme", "/garbage", "n=1500")).cell).toBe(cell);
+    expect(fake.all("cell.terminated")).toEqual([]);
+  });
+
+  it("ends a cell that is over its budget while it starts", async () => {
+    const fake = start({ cells: 1, heapMb: 96, preset: "grows" });
+    expect(await fake.until("cell.terminated")).toMatchObject({ reason: "over-budget", instances: 0 });
+  });
+
+  it("starts cells again after starts that failed, without being asked", async () => {
+    const fake = start({ cells: 1, preset: "fails" });
+    await fake.once(() => (fake.all("cell.terminated").length >= 2 ? true : undefined));
+    expect(fake.fleet.healthy).toBe(false);
+    expect(new Set(fake.all("cell.terminated").map(({ reason }) => reason))).toEqual(
+      new Set(["start-failed"]),
+    );
+  });
+});
