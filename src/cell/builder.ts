@@ -5,20 +5,14 @@ import { HostError, toHostError, unreachable } from "../kernel/errors.ts";
 import type { CellId, InstanceKey } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Signal } from "../kernel/signal.ts";
-import type { BlueprintSpec, BuildReport } from "../protocol/messages.ts";
+import type { BuildReport } from "../protocol/messages.ts";
 import type { CapacityPlan } from "./capacity.ts";
-import { Instance } from "./instance.ts";
+import { type BuildRequest, Instance } from "./instance.ts";
 import { decidePlacement, type Placement } from "./placement.ts";
 import type { Retirement } from "./retirement.ts";
-import type { Roster } from "./roster.ts";
+import { isServing, type Roster } from "./roster.ts";
 import type { Strikes } from "./strikes.ts";
 import type { Supply } from "./supply.ts";
-
-export interface BuildRequest {
-  readonly spec: BlueprintSpec;
-  /** Whether what the build began with is still current; asked after the build, before it is published. */
-  readonly verify: () => Promise<boolean>;
-}
 
 export interface BuilderOptions {
   readonly plan: CapacityPlan;
@@ -28,6 +22,8 @@ export interface BuilderOptions {
 }
 
 const mb = 1024 * 1024;
+/** Not all that makes room says so: a collection that finds a heap smaller than it seemed does not. */
+const lookAgainMs = 1_000;
 
 export class Builder {
   readonly #options: BuilderOptions;
@@ -60,8 +56,8 @@ export class Builder {
   /**
    * Builds an instance and puts it in service in place of what served its key before, which is drained. `avoid` is a
    * cell that it must not be built in; `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
-   * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, and `SCHEMA_CHANGED` where it
-   * was overtaken by a change.
+   * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, `SCHEMA_CHANGED` where it
+   * was overtaken by a change, and whatever asking for that throws.
    */
   async build(
     request: BuildRequest,
@@ -77,24 +73,49 @@ export class Builder {
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
     try {
       const { buildMs, heapBytes, types } = await this.#buildInTime(instance);
-      if (!(await request.verify()))
-        throw new HostError("SCHEMA_CHANGED", `${key} was overtaken while it was built`);
-      if (cell.phase !== "serving") throw new HostError("CELL_LOST", "the cell ended while it built");
-      instance.heapMb = heapBytes / mb;
+      await this.verify(request, startedMs + this.#options.timeoutMs);
+      // A condemned cell serves on, and whoever replaces it sees to this one too.
+      if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
+      // What requests freed meanwhile is not the instance's doing: none is smaller than this.
+      instance.heapMb = Math.max(1, heapBytes / mb);
       this.#measuredMb.set(key, instance.heapMb);
       instance.phase = "live";
-      instance.lastUsedMs = performance.now();
+      // Until those who waited for it have entered it is idle, and another build could take it for room.
+      instance.hold(performance.now());
+      setImmediate(() => {
+        instance.leave(instance.lastUsedMs);
+        this.#changed.notify();
+      });
       const previous = this.#roster.publish(instance);
       if (previous !== undefined) void this.#retirement.retire(previous, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, heapMb: instance.heapMb, types });
     } catch (thrown) {
-      const error = toHostError(thrown);
+      const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);
       observe({ kind: "build.failed", key, code: error.code, error, buildMs: performance.now() - startedMs });
       this.#discard(instance);
       throw error;
     } finally {
       this.#changed.notify();
     }
+  }
+
+  /** Throws `SCHEMA_CHANGED` where `request` is out of date, `BUILD_TIMEOUT` where nobody says so by `deadlineMs`. */
+  async verify(request: BuildRequest, deadlineMs: number): Promise<void> {
+    const { key } = request.spec;
+    const late = Promise.withResolvers<never>();
+    const timer = setTimeout(
+      () =>
+        late.reject(
+          new HostError("BUILD_TIMEOUT", `whether ${key} is current could not be found out in time`),
+        ),
+      Math.max(1, deadlineMs - performance.now()),
+    );
+    try {
+      if (await Promise.race([request.verify(), late.promise])) return;
+    } finally {
+      clearTimeout(timer);
+    }
+    throw new HostError("SCHEMA_CHANGED", `${key} was overtaken while it was built`);
   }
 
   async #buildInTime(instance: Instance): Promise<BuildReport> {
@@ -132,6 +153,7 @@ export class Builder {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const step = decidePlacement({
         cells: this.#roster.placed(),
+        mayStart: this.#supply.pauseMs(performance.now()) === 0,
         maxCells: plan.cells,
         maxInstances: plan.instances,
         spread: availableParallelism(),
@@ -152,7 +174,7 @@ export class Builder {
     cell.phase = "serving";
     this.#ordinal += 1;
     const nowMs = performance.now();
-    const instance = new Instance({ id: this.#ordinal, ...request, cell, exclusive, heapMb, nowMs });
+    const instance = new Instance({ id: this.#ordinal, request, cell, exclusive, heapMb, nowMs });
     this.#roster.add(instance);
     this.#supply.refill();
     return instance;
@@ -163,7 +185,7 @@ export class Builder {
       case "start": {
         const pauseMs = this.#supply.pauseMs(performance.now());
         if (pauseMs === 0) this.#supply.start();
-        else await this.#changed.wait(Math.min(timeoutMs, pauseMs));
+        else await this.#changed.wait(Math.min(timeoutMs, pauseMs, lookAgainMs));
         return;
       }
       case "evict-cell": {
@@ -177,7 +199,7 @@ export class Builder {
         return;
       }
       case "wait":
-        return this.#changed.wait(timeoutMs);
+        return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));
       default:
         return unreachable(step);
     }

@@ -59,7 +59,7 @@ export class Dispatcher {
           this.#retried(tenant, "schema-changed", attempt);
           // Whoever is changing the schema may not be done.
           await sleep(Math.random() * 20 * attempt);
-        } else if (error instanceof LostRequest && !error.mayHaveCommitted && lost === 0) {
+        } else if (error.code === "CELL_LOST" && lost === 0 && !mayHaveCommitted(error)) {
           lost += 1;
           this.#retried(tenant, "cell-lost", attempt);
         } else {
@@ -102,6 +102,7 @@ export class Dispatcher {
     const { cell, instance } = lease;
     let slot: number;
     try {
+      request.signal.throwIfAborted();
       slot = cell.takeSlot();
     } catch (error) {
       lease.release();
@@ -170,9 +171,18 @@ class LostRequest extends HostError<"CELL_LOST"> {
   }
 }
 
+/** What was lost while it waited for a build has not begun. */
+function mayHaveCommitted(error: HostError): boolean {
+  return error instanceof LostRequest && error.mayHaveCommitted;
+}
+
 /** `work`, or the reason of `signal` if it aborts first. */
 function before<Value>(signal: AbortSignal, work: Promise<Value>): Promise<Value> {
-  if (signal.aborted) return Promise.reject(toHostError(signal.reason));
+  if (signal.aborted) {
+    // Nobody hears of its failure, which unheard would end the process.
+    work.catch(() => undefined);
+    return Promise.reject(toHostError(signal.reason));
+  }
   const { promise, reject } = Promise.withResolvers<never>();
   const abort = (): void => reject(toHostError(signal.reason));
   signal.addEventListener("abort", abort, { once: true });

@@ -1,14 +1,15 @@
 /** All the cells of the process, and the only owner of what changes about them. */
-import { HostError } from "../kernel/errors.ts";
+import { HostError, toHostError } from "../kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { EvictionReason, Observe, TerminationReason } from "../kernel/observation.ts";
 import { Signal } from "../kernel/signal.ts";
-import { SingleFlight } from "../kernel/single-flight.ts";
 import { Admission, type AdmissionState } from "./admission.ts";
-import { Builder, type BuildRequest } from "./builder.ts";
+import { Builder } from "./builder.ts";
 import type { CapacityPlan } from "./capacity.ts";
 import type { Cell, CellOptions } from "./cell.ts";
-import type { Instance } from "./instance.ts";
+import { Flights, isLeadersOwn } from "./flights.ts";
+import type { BuildRequest, Instance } from "./instance.ts";
+import { Replacement } from "./replacement.ts";
 import { Retirement } from "./retirement.ts";
 import { Roster } from "./roster.ts";
 import { Strikes } from "./strikes.ts";
@@ -39,19 +40,20 @@ export interface Lease {
   release(): void;
 }
 
-/** How long a replacement waits for room before its predecessor is drained without one. */
-const replacementPatienceMs = 5_000;
+/** No spare is kept for so long after one was given up for want of memory. */
+const restMs = 60_000;
 
 export class Fleet {
   readonly roster = new Roster();
   readonly #options: FleetOptions;
   readonly #admission: Admission;
-  readonly #building = new SingleFlight<InstanceKey, void>();
+  readonly #flights = new Flights();
   readonly #changed = new Signal();
   readonly #strikes = new Strikes();
   readonly #supply: Supply;
   readonly #retirement: Retirement;
   readonly #builder: Builder;
+  readonly #replacement: Replacement;
   #closed = false;
 
   constructor(options: FleetOptions) {
@@ -69,6 +71,14 @@ export class Fleet {
       { ...options, timeoutMs: options.builds.timeoutMs },
       { roster, supply: this.#supply, retirement: this.#retirement, strikes: this.#strikes, changed },
     );
+    this.#replacement = new Replacement(options, {
+      roster,
+      retirement: this.#retirement,
+      builder: this.#builder,
+      admission: this.#admission,
+      flights: this.#flights,
+      changed,
+    });
   }
 
   /** Starts the warm spares; at least one cell is up before the first request. */
@@ -95,16 +105,24 @@ export class Fleet {
    */
   async lease(request: LeaseRequest): Promise<Lease> {
     const { key } = request.spec;
+    let doubtful = false;
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const instance = this.roster.current(key);
-      if (instance !== undefined) return this.#enter(instance, request.tenant);
-      await this.#building.run(key, () => this.#admit(request));
+      if (instance !== undefined) return this.#enter(instance, request);
+      const leader = this.#flights.leader(key);
+      try {
+        await this.#flights.run(key, request.tenant, () => this.#admit(request, doubtful));
+      } catch (thrown) {
+        const error = toHostError(thrown);
+        if (leader === undefined || !isLeadersOwn(error, leader, request.tenant, doubtful)) throw error;
+        doubtful = true;
+      }
     }
   }
 
-  #enter(instance: Instance, tenant: TenantId): Lease {
-    instance.enter(tenant, performance.now());
+  #enter(instance: Instance, request: LeaseRequest): Lease {
+    instance.enter(request.tenant, request, performance.now());
     return {
       instance,
       cell: instance.cell,
@@ -115,42 +133,25 @@ export class Fleet {
     };
   }
 
-  async #admit(request: BuildRequest): Promise<void> {
+  async #admit(request: BuildRequest, doubtful: boolean): Promise<void> {
     const { key } = request.spec;
     const heldMs = this.#strikes.heldForMs(key);
-    if (heldMs > 0) throw new HostError("BUILD_HELD", `${key} is held back for ${Math.ceil(heldMs)} ms`);
+    if (heldMs > 0) {
+      const retryAfterSeconds = Math.ceil(heldMs / 1000);
+      throw new HostError("BUILD_HELD", `${key} is held back for ${retryAfterSeconds} s`, {
+        retryAfterSeconds,
+      });
+    }
+    const { timeoutMs } = this.#options.builds;
     const queuedMs = performance.now();
-    await this.#admission.run(async () => {
-      await this.#builder.build(request, null, this.#options.builds.timeoutMs, queuedMs);
-    });
+    // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
+    if (doubtful) await this.#builder.verify(request, queuedMs + timeoutMs);
+    await this.#admission.run(() => this.#builder.build(request, null, timeoutMs, queuedMs));
   }
 
   /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */
-  async replace(cell: Cell): Promise<void> {
-    if (cell.phase !== "serving") return;
-    cell.phase = "condemned";
-    const { observe } = this.#options;
-    observe({
-      kind: "cell.condemned",
-      cell: cell.id,
-      heapUsedMb: cell.heap.usedMb,
-      heapBudgetMb: cell.heapMb,
-    });
-    const recent = this.roster.instancesOf(cell).toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
-    for (const instance of recent) {
-      if (instance.phase !== "live" || cell.phase !== "condemned") continue;
-      const rebuild = (): Promise<void> =>
-        this.#admission.run(() =>
-          this.#builder.build(instance, cell.id, replacementPatienceMs, performance.now()),
-        );
-      try {
-        await this.#building.run(instance.spec.key, rebuild);
-      } catch {
-        // Observed where it failed. What is left is drained with its cell and comes back on demand.
-        break;
-      }
-    }
-    await this.#retirement.end(cell, "replaced", "stale");
+  replace(cell: Cell): Promise<void> {
+    return this.#replacement.replace(cell);
   }
 
   /** Takes what `chosen` picks out of service; returns the keys at once, they drain meanwhile. */
@@ -160,19 +161,23 @@ export class Fleet {
     return picked.map((instance) => instance.spec.key);
   }
 
-  /** Evicts instances that were not used for `idleTtl`. */
+  /** Evicts instances that were not used for `idleTtl`, and brings up what should be there but failed to start. */
   sweep(nowMs: number): void {
-    const { idleTtlMs } = this.#options;
+    const { idleTtlMs, plan } = this.#options;
     this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
+    // A host that is not ready is asked for nothing: it has to try by itself.
+    this.#supply.refill(this.#supply.failing ? Math.max(1, plan.spare) : plan.spare);
   }
 
-  /** Gives up the warm spares, or else the idle cell that was used least recently: memory beyond the budgets is short. */
+  /** Gives up a warm spare, or else the idle cell that was used least recently: memory beyond the budgets is short. */
   relieve(): void {
-    const spare = this.roster.cells.find((cell) => cell.phase === "spare");
+    this.#supply.rest(restMs);
+    const isIdle = (instance: Instance): boolean => instance.phase === "live" && instance.inFlight === 0;
     const lastUse = (cell: Cell): number =>
       Math.max(...this.roster.instancesOf(cell).map((instance) => instance.lastUsedMs));
+    const spare = this.roster.cells.find((cell) => cell.phase === "spare");
     const [idle] = this.roster.cells
-      .filter((cell) => cell.phase === "serving" && cell.inFlight === 0)
+      .filter((cell) => cell.phase === "serving" && this.roster.instancesOf(cell).every(isIdle))
       .toSorted((a, b) => lastUse(a) - lastUse(b));
     const cell = spare ?? idle;
     if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");

@@ -4,37 +4,45 @@ import { type InstancePhase, instanceStep } from "../kernel/phase.ts";
 import type { BlueprintSpec } from "../protocol/messages.ts";
 import type { Cell } from "./cell.ts";
 
+export interface BuildRequest {
+  readonly spec: BlueprintSpec;
+  /** Whether what the build began with is still current; asked after the build, before it is published. */
+  readonly verify: () => Promise<boolean>;
+}
+
 export class Instance {
   readonly id: number;
   readonly spec: BlueprintSpec;
   readonly cell: Cell;
   /** Alone in its cell: it was there when a thread ended, and the next end is to say whose doing it was. */
   readonly exclusive: boolean;
-  /** Whether what it was built on is still current. */
-  readonly verify: () => Promise<boolean>;
   /** Tenants that it has served. */
   readonly tenants = new Set<TenantId>();
   heapMb: number;
   requests = 0;
   lastUsedMs: number;
+  /**
+   * What the last to be served would have had it built with: it is rebuilt on that. The tenant that it was first
+   * built for may have moved to another shape long ago.
+   */
+  latest: BuildRequest;
   #phase: InstancePhase = "building";
   #inFlight = 0;
   #idle: (() => void)[] = [];
 
   constructor(input: {
     id: number;
-    spec: BlueprintSpec;
+    request: BuildRequest;
     cell: Cell;
     exclusive: boolean;
-    verify: () => Promise<boolean>;
     heapMb: number;
     nowMs: number;
   }) {
     this.id = input.id;
-    this.spec = input.spec;
+    this.latest = input.request;
+    this.spec = input.request.spec;
     this.cell = input.cell;
     this.exclusive = input.exclusive;
-    this.verify = input.verify;
     this.heapMb = input.heapMb;
     this.lastUsedMs = input.nowMs;
   }
@@ -51,9 +59,15 @@ export class Instance {
     return this.#inFlight;
   }
 
-  enter(tenant: TenantId, nowMs: number): void {
+  enter(tenant: TenantId, request: BuildRequest, nowMs: number): void {
     this.tenants.add(tenant);
     this.requests += 1;
+    this.latest = request;
+    this.hold(nowMs);
+  }
+
+  /** Counts as a request in flight, so that nobody takes it for idle; `leave` ends it. */
+  hold(nowMs: number): void {
     this.#inFlight += 1;
     this.lastUsedMs = nowMs;
   }

@@ -11,6 +11,8 @@ export interface PlacedInstance {
   readonly lastUsedMs: number;
   /** False while it is being built or on its way out. */
   readonly live: boolean;
+  /** On its way out. */
+  readonly leaving: boolean;
 }
 
 export interface PlacedCell {
@@ -27,6 +29,8 @@ export interface PlacedCell {
 export interface PlacementInput {
   readonly cells: readonly PlacedCell[];
   readonly maxCells: number;
+  /** False while threads fail to start: what fits beside others is not kept waiting for one. */
+  readonly mayStart: boolean;
   readonly maxInstances: number;
   /** Threads worth running before instances share them. */
   readonly spread: number;
@@ -72,7 +76,7 @@ export function decidePlacement(input: PlacementInput): Placement {
       .filter((cell) => isOpen(cell, input) && hasRoom(cell, input.needMb))
       .toSorted((a, b) => committedMb(b) - committedMb(a));
     const [fullest] = fitting;
-    const mayGrow = spare !== undefined || cells.length < input.maxCells;
+    const mayGrow = spare !== undefined || (input.mayStart && cells.length < input.maxCells);
     if (fullest !== undefined && (serving.length >= input.spread || !mayGrow)) {
       return { kind: "place", cell: fullest.id };
     }
@@ -84,29 +88,62 @@ export function decidePlacement(input: PlacementInput): Placement {
   return decideEviction(input);
 }
 
-/** The least recently used idle instance makes room: with its thread where it is alone there, else by itself. */
+/** Idle instances make room, the least recently used first: with their thread where nothing else is in there. */
 function decideEviction(input: PlacementInput): Placement {
-  // Whatever is leaving already makes room by itself.
-  const leaving = input.cells.some((cell) => cell.phase === "draining" || cell.phase === "terminating");
+  // What is about to leave makes room by itself; what still has requests in flight may take its time.
+  const leaving = input.cells.some(isLeaving);
   const starting = input.cells.some((cell) => cell.phase === "starting");
   if (leaving || starting) return { kind: "wait" };
 
-  const candidates = input.cells
+  const [first] = input.cells
     .filter((cell) => cell.phase === "serving" && cell.id !== input.avoid)
-    .flatMap((cell) => cell.instances.map((instance) => ({ cell, instance })))
-    .filter(({ instance }) => instance.live && instance.inFlight === 0)
-    .toSorted((a, b) => a.instance.lastUsedMs - b.instance.lastUsedMs);
+    .flatMap((cell) => concession(cell, input) ?? [])
+    .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
+  return first?.step ?? { kind: "wait" };
+}
 
-  // A cell of which every instance is idle can go as a whole, where nothing may be built beside what it holds.
-  const alone = (cell: PlacedCell): boolean =>
-    cell.instances.length === 1 || cell.instances.every((each) => each.live && each.inFlight === 0);
-  for (const { cell, instance } of candidates) {
-    if (cell.instances.length === 1) return { kind: "evict-cell", cell: cell.id };
-    if (input.exclusive || cell.exclusive) {
-      if (alone(cell)) return { kind: "evict-cell", cell: cell.id };
-      continue;
-    }
-    return { kind: "evict-instance", cell: cell.id, instance: instance.id };
+function isLeaving(cell: PlacedCell): boolean {
+  const idle = cell.instances.every((instance) => instance.inFlight === 0);
+  if (cell.phase === "terminating" || (cell.phase === "draining" && idle)) return true;
+  return cell.phase === "serving" && cell.instances.some((each) => each.leaving && each.inFlight === 0);
+}
+
+interface Concession {
+  readonly step: Placement;
+  /** When the last one to go for it was last used. */
+  readonly lastUsedMs: number;
+}
+
+/** How a cell would make room, or undefined where what is idle in it is not enough. */
+function concession(cell: PlacedCell, input: PlacementInput): Concession | undefined {
+  const idle = cell.instances
+    .filter((instance) => instance.live && instance.inFlight === 0)
+    .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
+  const [oldest] = idle;
+  const newest = idle.at(-1);
+  if (oldest === undefined || newest === undefined) return undefined;
+  // Where nothing may be built beside what it holds, a cell can only go as a whole.
+  const shared = !input.exclusive && !cell.exclusive && cell.instances.length > 1;
+  const last = shared ? lastToGo(cell, idle, input) : undefined;
+  if (last !== undefined) {
+    return {
+      step: { kind: "evict-instance", cell: cell.id, instance: oldest.id },
+      lastUsedMs: last.lastUsedMs,
+    };
   }
-  return { kind: "wait" };
+  if (idle.length < cell.instances.length) return undefined;
+  return { step: { kind: "evict-cell", cell: cell.id }, lastUsedMs: newest.lastUsedMs };
+}
+
+/** Of `idle` in that order, the one with which there is room: evicting one here and one there makes none. */
+function lastToGo(
+  cell: PlacedCell,
+  idle: readonly PlacedInstance[],
+  { needMb }: PlacementInput,
+): PlacedInstance | undefined {
+  let freedMb = 0;
+  return idle.find((instance) => {
+    freedMb += instance.heapMb;
+    return committedMb(cell) - freedMb + needMb <= cell.heapMb * fillShare;
+  });
 }

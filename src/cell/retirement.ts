@@ -34,7 +34,7 @@ export class Retirement {
     if (instance.phase !== "live") return;
     const { cell } = instance;
     if (this.#roster.instancesOf(cell).length === 1 && cell.phase === "serving") {
-      return this.end(cell, reason === "idle" ? "idle" : "evicted", reason);
+      return this.end(cell, threadReason(reason), reason);
     }
     instance.phase = "draining";
     this.#roster.unpublish(instance);
@@ -45,7 +45,7 @@ export class Retirement {
     this.#changed.notify();
     if (cell.phase !== "serving") return;
     // The last one of several that left together.
-    if (this.#roster.instancesOf(cell).length === 0) return this.end(cell, "evicted", reason);
+    if (this.#roster.instancesOf(cell).length === 0) return this.end(cell, threadReason(reason), reason);
     // Whether the heap really came back is for the governor to see.
     cell.collect(performance.now());
   }
@@ -75,4 +75,9 @@ export class Retirement {
     const { cell, heapMb, spec } = instance;
     this.#options.observe({ kind: "instance.evicted", key: spec.key, cell: cell.id, reason, heapMb });
   }
+}
+
+/** Why a thread ends with the last of its instances. */
+function threadReason(reason: EvictionReason): TerminationReason {
+  return reason === "idle" || reason === "flushed" ? reason : "evicted";
 }

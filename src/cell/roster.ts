@@ -4,6 +4,11 @@ import type { Cell } from "./cell.ts";
 import type { Instance } from "./instance.ts";
 import type { PlacedCell } from "./placement.ts";
 
+/** Whether requests may go to a cell: a condemned one serves on until it is drained. */
+export function isServing(cell: Cell): boolean {
+  return cell.phase === "serving" || cell.phase === "condemned";
+}
+
 export class Roster {
   readonly #cells = new Map<CellId, Cell>();
   readonly #members = new Map<CellId, Set<Instance>>();
@@ -56,8 +61,10 @@ export class Roster {
     if (this.#current.get(instance.spec.key) === instance) this.#current.delete(instance.spec.key);
   }
 
+  /** What serves `key`; a cell whose thread is on its way out, for whatever reason, serves nothing any more. */
   current(key: InstanceKey): Instance | undefined {
-    return this.#current.get(key);
+    const instance = this.#current.get(key);
+    return instance !== undefined && isServing(instance.cell) ? instance : undefined;
   }
 
   get published(): readonly Instance[] {
@@ -91,6 +98,7 @@ export class Roster {
           inFlight: instance.inFlight,
           lastUsedMs: instance.lastUsedMs,
           live: instance.phase === "live",
+          leaving: instance.phase === "draining",
         })),
       };
     });

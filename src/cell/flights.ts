@@ -1,0 +1,52 @@
+/** Builds in flight: one per key, and whose request each was started for. */
+import type { HostError } from "../kernel/errors.ts";
+import type { InstanceKey, TenantId } from "../kernel/ids.ts";
+
+interface Flight {
+  /** Null: a replacement's. */
+  readonly leader: TenantId | null;
+  readonly done: Promise<void>;
+}
+
+export class Flights {
+  readonly #running = new Map<InstanceKey, Flight>();
+
+  /** Whose build of `key` is in flight; undefined: there is none. */
+  leader(key: InstanceKey): TenantId | null | undefined {
+    return this.#running.get(key)?.leader;
+  }
+
+  /** The build in flight for `key`, or else `work`, which then is that. A failure is shared by all who wait, never kept. */
+  run(key: InstanceKey, leader: TenantId | null, work: () => Promise<void>): Promise<void> {
+    const running = this.#running.get(key);
+    if (running !== undefined) return running.done;
+    const done = work().finally(() => this.#running.delete(key));
+    this.#running.set(key, { leader, done });
+    return done;
+  }
+}
+
+/**
+ * Whether the build that `tenant` waited for failed for a reason of its leader's: of a tenant whose schema moved or is
+ * gone, or of a replacement, which has less patience. `again`: it is not the first that failed `tenant` like that.
+ */
+export function isLeadersOwn(
+  error: HostError,
+  leader: TenantId | null,
+  tenant: TenantId,
+  again: boolean,
+): boolean {
+  if (leader === tenant) return false;
+  switch (error.code) {
+    case "SCHEMA_CHANGED":
+    case "SCHEMA_NOT_FOUND":
+      return true;
+    case "NO_CAPACITY":
+      return leader === null;
+    // A schema that goes away in mid-build looks like this; a second failure is the blueprint's own.
+    case "BUILD_FAILED":
+      return !again;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,134 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { HostError } from "../../src/kernel/errors.ts";
+import { codeOf, FakeFleet, type FakeOptions, Gate } from "./fake-fleet.ts";
+
+const fakes: FakeFleet[] = [];
+
+function start(options: FakeOptions = {}): FakeFleet {
+  const fake = new FakeFleet(options);
+  fakes.push(fake);
+  return fake;
+}
+
+afterEach(async () => {
+  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
+});
+
+describe("a request whose thread ends", () => {
+  it("is sent once more where nothing of it can have been committed", async () => {
+    const fake = start();
+    using gate = new Gate();
+    const asking = fake.ask("acme", "/gate", `name=${gate.name}`);
+    await gate.arrived;
+    const [cell] = fake.fleet.roster.cells;
+    void cell?.terminate("over-budget");
+    await fake.until("build.done", (done) => done.cell !== cell?.id);
+    const opening = setInterval(() => gate.open(), 10);
+    expect((await asking).cell).not.toBe(cell?.id);
+    clearInterval(opening);
+    expect(fake.all("request.retried")).toMatchObject([{ reason: "cell-lost", attempt: 1 }]);
+  });
+
+  it("is lost where it may have committed", async () => {
+    const fake = start();
+    using gate = new Gate();
+    const asking = codeOf(fake.ask("acme", "/mark", `name=${gate.name}`));
+    await gate.arrived;
+    const [cell] = fake.fleet.roster.cells;
+    void cell?.terminate("over-budget");
+    expect(await asking).toBe("CELL_LOST");
+    expect(fake.all("request.retried")).toEqual([]);
+    expect((await fake.ask("acme")).cell).not.toBe(cell?.id);
+  });
+
+  it("is not sent a third time: two threads in a row are lost to one request, and no more", async () => {
+    const fake = start();
+    expect(await codeOf(fake.ask("acme", "/die"))).toBe("CELL_LOST");
+    expect(fake.all("cell.terminated").map(({ reason }) => reason)).toEqual(["crashed", "crashed"]);
+  });
+
+  it("takes only those along that are in that thread", async () => {
+    const fake = start({ cells: 2, instanceHeapMb: 60 });
+    using gate = new Gate();
+    fake.blueprints.set("other", { settings: { saysMb: "60" } });
+    const other = fake.ask("other", "/gate", `name=${gate.name}`);
+    await gate.arrived;
+    expect(await codeOf(fake.ask("acme", "/mark-and-die"))).toBe("CELL_LOST");
+    gate.open();
+    expect((await other).tenant).toBe("other");
+  });
+
+  it("is no reason to send others there: a thread on its way out serves nothing", async () => {
+    const fake = start();
+    const { cell: id } = await fake.ask("acme");
+    const cell = fake.cellOf(await fake.ask("acme"));
+    // The thread is in a native call, so that its end takes a while.
+    const native = fake.ask("acme", "/native", "n=500");
+    await cell.measure();
+    void cell.terminate("over-budget");
+    const others = await Promise.all(["acme", "acme"].map((name) => fake.ask(name)));
+    expect(others.map((served) => served.cell)).not.toContain(id);
+    // The one that was in there is sent again; the others never went there.
+    expect((await native).cell).not.toBe(id);
+    expect(fake.all("request.retried")).toHaveLength(1);
+  });
+
+  it("is followed by no other cell before it is gone", async () => {
+    const fake = start({ cells: 1 });
+    const cell = fake.cellOf(await fake.ask("acme"));
+    void codeOf(fake.ask("acme", "/native", "n=300"));
+    await cell.measure();
+    void cell.terminate("over-budget");
+    expect((await fake.ask("acme")).cell).not.toBe(cell.id);
+    expect(fake.mostCells).toBe(1);
+  });
+});
+
+describe("a request that nobody waits for any more", () => {
+  it("is cancelled in its thread, and its answer ends its lease", async () => {
+    const fake = start();
+    using gate = new Gate();
+    const leaving = new AbortController();
+    const asking = codeOf(fake.ask("acme", "/gate", `name=${gate.name}`, leaving.signal));
+    await gate.arrived;
+    leaving.abort(new HostError("CANCELLED"));
+    expect(await asking).toBe("CANCELLED");
+    await fake.until("cell.log", ({ message }) => message.startsWith("cancel"));
+    const [cell] = fake.fleet.roster.cells;
+    expect(cell?.inFlight).toBe(1);
+    gate.open();
+    // It is the last thing that the instance does: then it can be evicted.
+    fake.fleet.evict(() => true, "requested");
+    expect(await fake.until("cell.terminated")).toMatchObject({ inFlight: 0 });
+  });
+
+  it("gives its lease back if it left while the instance was built", async () => {
+    const fake = start();
+    using gate = new Gate();
+    fake.blueprints.set("acme", { settings: { gate: gate.name } });
+    const leaving = new AbortController();
+    const asking = codeOf(fake.ask("acme", "/echo", "", leaving.signal));
+    await gate.arrived;
+    leaving.abort(new HostError("DEADLINE"));
+    expect(await asking).toBe("DEADLINE");
+    gate.open();
+    await fake.until("build.done");
+    fake.fleet.evict(() => true, "requested");
+    await fake.until("cell.terminated");
+  });
+
+  it("ends nothing but itself where the tenant's decision then fails", async () => {
+    const fake = start();
+    const left = AbortSignal.abort(new HostError("CANCELLED"));
+    const failing = Promise.withResolvers<never>();
+    fake.decide = () => failing.promise;
+    expect(await codeOf(fake.ask("acme", "/echo", "", left))).toBe("CANCELLED");
+    const unheard: unknown[] = [];
+    const hear = (reason: unknown): number => unheard.push(reason);
+    process.on("unhandledRejection", hear);
+    failing.reject(new HostError("DATABASE_UNREACHABLE"));
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off("unhandledRejection", hear);
+    expect(unheard).toEqual([]);
+  });
+});

@@ -1,0 +1,181 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { HostError } from "../../src/kernel/errors.ts";
+import { codeOf, FakeFleet, type FakeOptions, Gate } from "./fake-fleet.ts";
+
+const isGone = async (): Promise<boolean> => {
+  throw new HostError("SCHEMA_NOT_FOUND");
+};
+const fakes: FakeFleet[] = [];
+
+function start(options: FakeOptions = {}): FakeFleet {
+  const fake = new FakeFleet(options);
+  fakes.push(fake);
+  return fake;
+}
+
+afterEach(async () => {
+  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
+});
+
+describe("a build", () => {
+  it("is one for all who ask for its key at once, and for all who ask later", async () => {
+    const fake = start();
+    const served = await Promise.all(Array.from({ length: 50 }, () => fake.ask("acme")));
+    expect(new Set(served.map(({ instance }) => instance)).size).toBe(1);
+    await fake.ask("acme");
+    expect(fake.all("build.started")).toHaveLength(1);
+  });
+
+  it("of another key waits for its turn, and is turned away where too many wait", async () => {
+    const fake = start({ queue: 2 });
+    using gate = new Gate();
+    fake.blueprints.set("slow", { settings: { gate: gate.name } });
+    const slow = fake.ask("slow");
+    await gate.arrived;
+    const waiting = [fake.ask("one"), fake.ask("two")];
+    expect(fake.fleet.builds).toEqual({ running: 1, queued: 0 });
+    await Promise.resolve();
+    // Deciding takes a moment; the third is asked for directly.
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(fake.fleet.builds).toEqual({ running: 1, queued: 2 });
+    expect(await codeOf(fake.lease("three"))).toBe("BUILD_QUEUE_FULL");
+    // Who waits for a build that is queued already takes no place of its own.
+    const same = fake.ask("two");
+    gate.open();
+    await Promise.all([slow, same, ...waiting]);
+    expect(fake.all("build.done")).toHaveLength(3);
+    expect(fake.fleet.builds).toEqual({ running: 0, queued: 0 });
+  });
+
+  it("that takes too long ends with its cell, and the next is fine", async () => {
+    const fake = start({ buildTimeoutMs: 1500 });
+    using gate = new Gate();
+    fake.blueprints.set("stuck", { settings: { gate: gate.name } });
+    expect(await codeOf(fake.ask("stuck"))).toBe("BUILD_TIMEOUT");
+    expect((await fake.until("cell.terminated")).reason).toBe("build-timeout");
+    expect((await fake.ask("acme")).tenant).toBe("acme");
+  });
+
+  it("of which nobody says in time whether it is current does not keep the others waiting", async () => {
+    const fake = start({ buildTimeoutMs: 1500 });
+    expect(await codeOf(fake.lease("acme", () => new Promise(() => undefined)))).toBe("BUILD_TIMEOUT");
+    expect((await fake.ask("globex")).tenant).toBe("globex");
+  });
+
+  it("that was overtaken is not published, and its instance is let go of", async () => {
+    const fake = start({ cells: 1 });
+    await fake.ask("other");
+    expect(await codeOf(fake.lease("acme", async () => false))).toBe("SCHEMA_CHANGED");
+    expect(fake.fleet.roster.published.map(({ spec }) => spec.tenant)).toEqual(["other"]);
+    const released = await fake.until("cell.log", ({ message }) => message.startsWith("released"));
+    expect(released.message).toBe("released 2");
+    expect((await fake.ask("acme")).instance).toBe(3);
+  });
+
+  it("that fails is not kept: the next request tries again", async () => {
+    const fake = start();
+    fake.blueprints.set("acme", { settings: { fail: true } });
+    expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
+    fake.blueprints.delete("acme");
+    expect((await fake.ask("acme")).tenant).toBe("acme");
+  });
+
+  it("is still there for those who waited for it when another build needs its place", async () => {
+    const fake = start({ cells: 1, instances: 1 });
+    // Each build is the only idle instance at the moment when the next one looks for room.
+    const served = await Promise.all(["a", "b", "c", "d", "e"].map((name) => fake.ask(name)));
+    expect(served.map(({ tenant }) => tenant)).toEqual(["a", "b", "c", "d", "e"]);
+    expect(fake.all("build.done")).toHaveLength(5);
+  });
+});
+
+describe("tenants of one blueprint that wait for one build", () => {
+  const cases: [string, () => Promise<boolean>, string][] = [
+    ["moved", async () => false, "SCHEMA_CHANGED"],
+    ["is gone", isGone, "SCHEMA_NOT_FOUND"],
+  ];
+
+  it.each(cases)(
+    "are served where the schema of the one that it is built for %s",
+    async (_, verify, code) => {
+      const fake = start();
+      using gate = new Gate();
+      fake.blueprints.set("shared", { settings: { gate: gate.name } });
+      const first = codeOf(fake.lease("a@shared", verify));
+      await gate.arrived;
+      fake.blueprints.delete("shared");
+      const others = ["b", "c", "d"].map((name) => fake.lease(`${name}@shared`));
+      const same = codeOf(fake.lease("a@shared", verify));
+      gate.open();
+      expect([await first, await same]).toEqual([code, code]);
+      const leases = await Promise.all(others);
+      expect(new Set(leases.map(({ instance }) => instance.id))).toEqual(new Set([2]));
+      expect(fake.all("build.started")).toHaveLength(2);
+      for (const lease of leases) lease.release();
+    },
+  );
+
+  it("do not each build what has moved for all of them", async () => {
+    const fake = start();
+    using gate = new Gate();
+    fake.blueprints.set("shared", { settings: { gate: gate.name } });
+    const asking = ["a", "b", "c", "d", "e"].map((name) =>
+      codeOf(fake.lease(`${name}@shared`, async () => false)),
+    );
+    await gate.arrived;
+    gate.open();
+    expect(await Promise.all(asking)).toEqual(asking.map(() => "SCHEMA_CHANGED"));
+    expect(fake.all("build.started")).toHaveLength(1);
+  });
+
+  it("all hear of a build that cannot succeed, after one more try", async () => {
+    const fake = start();
+    fake.blueprints.set("shared", { settings: { fail: true } });
+    const asking = ["a", "b", "c", "d", "e"].map((name) => codeOf(fake.lease(`${name}@shared`)));
+    expect(await Promise.all(asking)).toEqual(asking.map(() => "BUILD_FAILED"));
+    expect(fake.all("build.started")).toHaveLength(2);
+  });
+});
+
+describe("a blueprint that ends threads", () => {
+  it("is held back with a pause, in which others are served", async () => {
+    const fake = start({ cells: 2 });
+    await fake.ask("acme");
+    fake.blueprints.set("killer", { settings: { die: true } });
+    const codes: string[] = [];
+    while (!codes.includes("BUILD_HELD")) codes.push(await codeOf(fake.ask("killer")));
+    // A request whose build was lost tries once more. The first time it may have shared its cell: that proves nothing.
+    expect(codes.slice(0, -1).every((code) => code === "CELL_LOST")).toBe(true);
+    const { length } = fake.all("cell.terminated");
+    expect(length).toBeGreaterThanOrEqual(2);
+    expect(length).toBeLessThanOrEqual(3);
+    const held: unknown = await fake.lease("killer").catch((error: unknown) => error);
+    const { retryAfterSeconds } = held as HostError;
+    expect(retryAfterSeconds).toBeGreaterThanOrEqual(1);
+    expect(retryAfterSeconds).toBeLessThanOrEqual(5);
+    expect((await fake.ask("acme")).tenant).toBe("acme");
+    expect((await fake.ask("globex")).tenant).toBe("globex");
+  });
+});
+
+describe("closing", () => {
+  it("answers who waits for a build, lets requests end, and leaves no thread", async () => {
+    const fake = start({ cells: 2, queue: 10 });
+    using gate = new Gate();
+    const served = fake.ask("acme", "/gate", `name=${gate.name}`);
+    await gate.arrived;
+    using never = new Gate();
+    fake.blueprints.set("slow", { settings: { gate: never.name } });
+    const building = codeOf(fake.ask("slow"));
+    await never.arrived;
+    const queued = codeOf(fake.lease("queued"));
+    const closing = fake.fleet.close();
+    expect(await codeOf(fake.lease("late"))).toBe("SHUTTING_DOWN");
+    gate.open();
+    expect((await served).tenant).toBe("acme");
+    await closing;
+    expect(await building).toBe("SHUTTING_DOWN");
+    expect(await queued).toBe("SHUTTING_DOWN");
+    expect(fake.fleet.roster.cells).toEqual([]);
+  });
+});
