@@ -45,7 +45,15 @@ const schemaChannel = "rowhouse_schema";
 const schemaNotice = z
   .string()
   .transform((text): unknown => JSON.parse(text))
-  .pipe(z.object({ schema: z.string() }));
+  .pipe(
+    z.object({
+      schema: z.string(),
+      revision: z
+        .string()
+        .regex(/^\d{1,19}$/)
+        .transform(BigInt),
+    }),
+  );
 
 /** Puts the handlers in place; the listeners are opened afterwards. */
 export function watchSchemas(
@@ -64,7 +72,7 @@ export function watchSchemas(
     listener.on(schemaChannel, (payload) => {
       const notice = parseNotice(payload);
       if (notice === null) return;
-      for (const tenant of decisions.forgetSchema(name, notice.schema)) {
+      for (const tenant of decisions.hear(name, notice.schema, notice.revision)) {
         observe({ kind: "tenant.changed", tenant, cause: "notification" });
       }
     });
@@ -76,7 +84,7 @@ export function watchSchemas(
 }
 
 /** Anyone in the database may notify; what is not ours is not obeyed. */
-function parseNotice(payload: string): { schema: string } | null {
+function parseNotice(payload: string): z.output<typeof schemaNotice> | null {
   try {
     return schemaNotice.parse(payload);
   } catch {

@@ -9,6 +9,7 @@ import type { Queryable } from "../pg/pool.ts";
 import type { BlueprintSpec, TenantBinding } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { parseShape, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
+import { KnownDecisions } from "./known-decisions.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface Decision {
@@ -39,12 +40,12 @@ export interface DecisionsOptions {
   readonly most?: number;
 }
 
-/** A probe that is asked for again while DDL goes on is given up after this many. */
+/** A probe that was out of date when it came is asked for again, so many times. */
 const mostProbes = 4;
 
 export class Decisions {
   readonly #options: DecisionsOptions;
-  readonly #known: LRUCache<TenantId, Decision>;
+  readonly #known: KnownDecisions;
   readonly #asking = new SingleFlight<TenantId, Decision>();
   /** Tenants being asked for whose answer is out of date before it has come. */
   readonly #overtaken = new Set<TenantId>();
@@ -53,7 +54,7 @@ export class Decisions {
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
-    this.#known = new LRUCache({ max: options.most ?? 10_000 });
+    this.#known = new KnownDecisions(options.most ?? 10_000);
   }
 
   get size(): number {
@@ -72,11 +73,12 @@ export class Decisions {
   async decide(tenant: Tenant): Promise<Decision> {
     const known = this.#known.get(tenant.id);
     // The source gives the same object for as long as the record stays the same.
-    if (known !== undefined && known.tenant === tenant) return known;
-    const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
-    if (decision.tenant === tenant) return decision;
-    // Another record of the same tenant was being decided; this one has its own turn.
-    return this.#asking.run(tenant.id, () => this.#ask(tenant));
+    if (known?.tenant === tenant) return known;
+    for (;;) {
+      const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
+      // Otherwise another record of the same tenant was being decided, and this one has its own turn.
+      if (decision.tenant === tenant) return decision;
+    }
   }
 
   /** Whether the tenant, asked afresh, is still served by the instance that `decision` names. */
@@ -90,27 +92,20 @@ export class Decisions {
   /** Serves the tenants of a pooled key by instances of their own from now on. */
   refuse(key: InstanceKey, reason: string): void {
     this.#unshareable.set(key, reason);
-    for (const [id, decision] of this.#known.entries()) if (decision.key === key) this.#known.delete(id);
+    this.#known.forgetWhere((decision) => decision.key === key);
   }
 
   forget(tenant: TenantId): void {
-    this.#known.delete(tenant);
+    this.#known.forget(tenant);
     if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
   }
 
-  /** Forgets every tenant that serves or shares the schema; returns them. */
-  forgetSchema(database: string, schema: string): readonly TenantId[] {
-    const affected: TenantId[] = [];
-    for (const [id, { tenant }] of this.#known.entries()) {
-      if (tenant.database !== database) continue;
-      const uses =
-        tenant.schemas.some((each) => each.physical === schema) || tenant.sharedSchemas.includes(schema);
-      if (uses) affected.push(id);
-    }
-    for (const id of affected) this.forget(id);
-    // Who is being asked for is not known yet: all of them are asked again.
-    for (const id of this.#asking.keys()) this.#overtaken.add(id);
-    return affected;
+  /**
+   * Takes note that a schema has reached a revision, and forgets the tenants decided on an older one; returns them.
+   * Revisions only move forward: one that comes late, or a second time, changes nothing.
+   */
+  hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
+    return this.#known.hear(database, schema, revision);
   }
 
   forgetAll(): void {
@@ -120,19 +115,29 @@ export class Decisions {
   }
 
   async #ask(tenant: Tenant): Promise<Decision> {
-    const { observe } = this.#options;
     const startedMs = performance.now();
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
       const decision = this.#decisionOf(tenant, await this.#probe(tenant));
-      if (this.#overtaken.has(tenant.id) && attempt < mostProbes) continue;
-      this.#known.set(tenant.id, decision);
-      const { key, kind, reason } = decision;
-      const probeMs = performance.now() - startedMs;
-      const why = reason === null ? {} : { reason };
-      observe({ kind: "tenant.decided", tenant: tenant.id, key, pooled: kind === "pooled", probeMs, ...why });
+      const outdated = this.#known.isOutdated(decision);
+      if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
+      // The database itself says otherwise than what was once heard, again and again.
+      if (outdated) this.#known.unhear(decision);
+      this.#known.keep(decision);
+      this.#tell(decision, performance.now() - startedMs);
       return decision;
     }
+  }
+
+  #tell({ tenant, key, kind, reason }: Decision, probeMs: number): void {
+    this.#options.observe({
+      kind: "tenant.decided",
+      tenant: tenant.id,
+      key,
+      pooled: kind === "pooled",
+      probeMs,
+      ...(reason === null ? {} : { reason }),
+    });
   }
 
   async #probe(tenant: Tenant): Promise<ShapeProbe> {

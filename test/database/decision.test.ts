@@ -1,0 +1,155 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { installControl } from "../../src/guard/install.ts";
+import type { Observation } from "../../src/kernel/observation.ts";
+import { Database, type Queryable } from "../../src/pg/pool.ts";
+import { Decisions } from "../../src/tenant/decision.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+const defaults = { database: "main", databases: ["main"] };
+
+function tenantOf(id: string, schema = id): Tenant {
+  return parseTenant({ id, schemas: { app: schema } }, defaults);
+}
+
+describe("decisions", () => {
+  let server: TestDatabase;
+  let database: Database;
+  let seen: Observation[];
+  let probes: number;
+  /** Awaited by every probe after it has read, before its answer is used. */
+  let gate: Promise<void>;
+  let decisions: Decisions;
+
+  beforeAll(async () => {
+    server = await createDatabase("decision");
+    database = new Database({
+      name: "main",
+      url: server.url,
+      applicationName: "test",
+      observe: () => undefined,
+    });
+    await installControl(database, () => undefined);
+    for (const name of ["one", "two", "three"]) {
+      await server.execute(
+        `create schema ${name}; create table ${name}.thing (id int primary key, name text)`,
+      );
+    }
+  });
+  afterAll(async () => {
+    await database.close();
+    await server.drop();
+  });
+
+  beforeEach(() => {
+    seen = [];
+    probes = 0;
+    gate = Promise.resolve();
+    decisions = new Decisions({
+      database: () => ({
+        transaction: async <Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> => {
+          const value = await database.transaction(work);
+          probes += 1;
+          await gate;
+          return value;
+        },
+        control: true,
+      }),
+      pooling: true,
+      presetVersion: "1",
+      hostVersion: "1",
+      observe: (observation) => seen.push(observation),
+    });
+  });
+
+  const revisionOf = async (schema: string): Promise<bigint> => {
+    const [row] = await server.query<{ revision: string }>(
+      "select revision from rowhouse.schema_revision where schema_name = $1",
+      [schema],
+    );
+    return BigInt(row?.revision ?? "0");
+  };
+
+  test("fifty that ask at once are answered by one probe, and later ones by none", async () => {
+    const tenant = tenantOf("one");
+    const answers = await Promise.all(Array.from({ length: 50 }, () => decisions.decide(tenant)));
+    expect(new Set(answers).size).toBe(1);
+    await decisions.decide(tenant);
+    expect(probes).toBe(1);
+    expect(seen.filter((each) => each.kind === "schema.read")).toHaveLength(1);
+  });
+
+  test("tenants of one shape get one pooled key, whatever their schemas are called", async () => {
+    const [one, two] = await Promise.all([
+      decisions.decide(tenantOf("one")),
+      decisions.decide(tenantOf("two")),
+    ]);
+    expect(one.kind).toBe("pooled");
+    expect(one.key).toBe(two.key);
+    expect(one.binding.statementTag).not.toBe(two.binding.statementTag);
+  });
+
+  test("a failed probe is no decision: it is thrown, and asked again", async () => {
+    const tenant = tenantOf("late", "late_schema");
+    await expect(decisions.decide(tenant)).rejects.toMatchObject({ code: "SCHEMA_NOT_FOUND" });
+    expect(decisions.size).toBe(0);
+    await server.execute(
+      "create schema late_schema; create table late_schema.thing (id int primary key, name text)",
+    );
+    await expect(decisions.decide(tenant)).resolves.toMatchObject({ kind: "pooled" });
+  });
+
+  test("a revision heard of while the probe was on its way makes it ask again, and the old answer is never kept", async () => {
+    const tenant = tenantOf("three");
+    const { promise, resolve } = Promise.withResolvers<void>();
+    gate = promise;
+    const deciding = decisions.decide(tenant);
+    await expect.poll(() => probes).toBe(1);
+    await server.execute("alter table three.thing add column more text");
+    expect(decisions.hear("main", "three", await revisionOf("three"))).toEqual([]);
+    gate = Promise.resolve();
+    resolve();
+    const decision = await deciding;
+    expect(probes).toBe(2);
+    expect(BigInt(decision.revisions["three"] ?? "0")).toBe(await revisionOf("three"));
+    expect(decisions.peek(tenant.id)).toBe(decision);
+  });
+
+  test("a change that is heard of makes the next request decide anew; one heard of before does not", async () => {
+    const tenant = tenantOf("one");
+    const before = await decisions.decide(tenant);
+    await server.execute("alter table one.thing add column extra int");
+    const revision = await revisionOf("one");
+    expect(decisions.hear("main", "one", revision)).toEqual(["one"]);
+    const after = await decisions.decide(tenant);
+    expect(after.key).not.toBe(before.key);
+    expect(decisions.hear("main", "one", revision)).toEqual([]);
+    expect(await decisions.decide(tenant)).toBe(after);
+  });
+
+  test("verify tells a decision that a change has overtaken, and forgets it", async () => {
+    const decision = await decisions.decide(tenantOf("two"));
+    await expect(decisions.verify(decision)).resolves.toBe(true);
+    await server.execute("create type two.mood as enum ('calm')");
+    await expect(decisions.verify(decision)).resolves.toBe(false);
+    expect(decisions.peek(decision.tenant.id)).toBeUndefined();
+  });
+
+  test("a key found unsafe to share makes its tenants dedicated, with the reason", async () => {
+    const tenant = tenantOf("two");
+    const { key } = await decisions.decide(tenant);
+    decisions.refuse(key, "the build read rows");
+    const again = await decisions.decide(tenant);
+    expect(again).toMatchObject({ kind: "dedicated", reason: "the build read rows" });
+    expect(again.key).not.toBe(key);
+  });
+
+  test("another record of the same tenant is decided on its own", async () => {
+    const first = await decisions.decide(tenantOf("two"));
+    const moved = tenantOf("two", "one");
+    const second = await decisions.decide(moved);
+    expect(second.tenant).toBe(moved);
+    expect(second.binding.searchPath).toEqual(["one", "public"]);
+    expect(first.binding.searchPath).toEqual(["two", "public"]);
+  });
+});

@@ -1,0 +1,92 @@
+import { beforeEach, describe, expect, test } from "vitest";
+import { pooledKey, shapeHash, tenantId } from "../../src/kernel/ids.ts";
+import type { Decision } from "../../src/tenant/decision.ts";
+import { KnownDecisions } from "../../src/tenant/known-decisions.ts";
+import { parseTenant } from "../../src/tenant/tenant.ts";
+
+const zero = "0".repeat(64);
+
+function decision(id: string, revisions: Record<string, string>): Decision {
+  const tenant = parseTenant({ id, schemas: [`${id}_app`] }, { database: "main", databases: ["main"] });
+  const key = pooledKey(zero);
+  return {
+    tenant,
+    key,
+    kind: "pooled",
+    reason: null,
+    hidden: [],
+    shape: shapeHash(zero),
+    revisions,
+    spec: {
+      key,
+      kind: "pooled",
+      tenant: tenant.id,
+      database: "main",
+      schemas: tenant.schemas,
+      sharedSchemas: tenant.sharedSchemas,
+      api: null,
+      mode: null,
+      settings: {},
+      enumTables: 0,
+    },
+    binding: { tenant: tenant.id, searchPath: [], statementTag: "", roles: [] },
+  };
+}
+
+describe("known decisions", () => {
+  let known: KnownDecisions;
+  beforeEach(() => {
+    known = new KnownDecisions(3);
+  });
+
+  test("a newer revision forgets the tenants of that schema, and nobody else", () => {
+    known.keep(decision("a", { a_app: "5", public: "1" }));
+    known.keep(decision("b", { b_app: "5", public: "1" }));
+    expect(known.hear("main", "a_app", 6n)).toEqual(["a"]);
+    expect(known.get(tenantId("a"))).toBeUndefined();
+    expect(known.get(tenantId("b"))).toBeDefined();
+  });
+
+  test("a newer revision of a shared schema forgets everyone who shares it", () => {
+    known.keep(decision("a", { a_app: "5", public: "1" }));
+    known.keep(decision("b", { b_app: "5", public: "1" }));
+    expect(known.hear("main", "public", 2n)).toEqual(["a", "b"]);
+    expect(known.size).toBe(0);
+  });
+
+  test("a revision that comes late or twice changes nothing", () => {
+    known.hear("main", "a_app", 7n);
+    known.keep(decision("a", { a_app: "7" }));
+    for (const late of [6n, 7n, 1n]) expect(known.hear("main", "a_app", late)).toEqual([]);
+    expect(known.get(tenantId("a"))).toBeDefined();
+    expect(known.isOutdated(decision("a", { a_app: "6" }))).toBe(true);
+    expect(known.isOutdated(decision("a", { a_app: "7" }))).toBe(false);
+  });
+
+  test("revisions are compared as numbers of any size, not as text", () => {
+    known.keep(decision("a", { a_app: "9" }));
+    expect(known.hear("main", "a_app", 10n)).toEqual(["a"]);
+    expect(known.isOutdated(decision("a", { a_app: "9007199254740993" }))).toBe(false);
+    known.hear("main", "a_app", 9007199254740994n);
+    expect(known.isOutdated(decision("a", { a_app: "9007199254740993" }))).toBe(true);
+  });
+
+  test("the same schema name in another database is another schema", () => {
+    known.keep(decision("a", { a_app: "5" }));
+    expect(known.hear("other", "a_app", 6n)).toEqual([]);
+  });
+
+  test("what falls out for want of room is no longer listed under its schemas", () => {
+    for (const id of ["a", "b", "c", "d"]) known.keep(decision(id, { [`${id}_app`]: "1", public: "1" }));
+    expect(known.size).toBe(3);
+    expect(known.hear("main", "public", 2n)).toEqual(["b", "c", "d"]);
+  });
+
+  test("a database that went back in time is believed again after unhear", () => {
+    known.hear("main", "a_app", 100n);
+    const restored = decision("a", { a_app: "3" });
+    expect(known.isOutdated(restored)).toBe(true);
+    known.unhear(restored);
+    expect(known.isOutdated(restored)).toBe(false);
+  });
+});
