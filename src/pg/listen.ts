@@ -29,6 +29,8 @@ export class Listener {
   readonly #gapHandlers: (() => void)[] = [];
   readonly #stop = new AbortController();
   #client: pg.Client | undefined;
+  /** Whether that client has connected and listens, or did. */
+  #established = false;
   #running: Promise<void> | undefined;
 
   constructor(options: ListenerOptions) {
@@ -58,7 +60,10 @@ export class Listener {
   async close(): Promise<void> {
     this.#stop.abort();
     const client = this.#client;
-    if (client !== undefined) {
+    if (client !== undefined && !this.#established) {
+      // `end` now would leave `connect` pending for ever (pg 8.23): cutting makes it fail.
+      cut(client);
+    } else if (client !== undefined) {
       const timer = setTimeout(() => cut(client), closeMs);
       await client.end().catch(() => {});
       clearTimeout(timer);
@@ -80,7 +85,8 @@ export class Listener {
           ({ ended } = await this.#connect());
           break;
         } catch (error) {
-          if (error instanceof Error) observe({ kind: "database.lost", database: name, error });
+          if (error instanceof Error && !signal.aborted)
+            observe({ kind: "database.lost", database: name, error });
         }
       }
       if (signal.aborted) return;
@@ -99,16 +105,16 @@ export class Listener {
       query_timeout: 10_000,
       keepAlive: true,
     });
-    let established = false;
     const ended = new Promise<void>((resolve) => client.once("end", () => resolve()));
     client.on("error", (error) => {
-      if (established && !this.#stop.signal.aborted)
+      if (this.#client === client && this.#established && !this.#stop.signal.aborted)
         observe({ kind: "database.lost", database: name, error });
     });
     client.on("notification", ({ channel, payload = "" }) => {
       for (const handler of this.#handlers.get(channel) ?? []) handler(payload);
     });
     this.#client = client;
+    this.#established = false;
     try {
       await client.connect();
       for (const channel of this.#handlers.keys()) {
@@ -119,7 +125,7 @@ export class Listener {
       await client.end().catch(() => {});
       throw databaseError(name, error);
     }
-    established = true;
+    this.#established = true;
     this.#watch(client);
     return { ended };
   }

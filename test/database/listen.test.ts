@@ -1,7 +1,10 @@
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { Observation } from "../../src/kernel/observation.ts";
 import { Listener } from "../../src/pg/listen.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { openProxy } from "../support/host-proxy.ts";
 
 let database: TestDatabase;
 /** A database does not close itself to connections: this is where from. */
@@ -114,3 +117,15 @@ async function cut(): Promise<void> {
     "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'rowhouse:h1:listen'",
   );
 }
+
+test("a listener that is closed while it connects again is closed, though nobody answers", async () => {
+  const proxy = await openProxy(database.url);
+  const one = listener(proxy.through(database.url));
+  await one.open();
+  await proxy.cut();
+  const silent = createServer((socket) => socket.resume()).listen(proxy.port, "127.0.0.1");
+  await once(silent, "connection");
+  await one.close();
+  expect(seen.filter((each) => each.kind === "database.listening")).toHaveLength(1);
+  silent.close();
+});
