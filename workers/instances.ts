@@ -5,7 +5,8 @@ import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/mess
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
 import { collectGarbage } from "./garbage.ts";
-import { instancePreset, type Log } from "./preset.ts";
+import type { Log } from "./mask.ts";
+import { instancePreset } from "./preset.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
 

@@ -71,10 +71,14 @@ function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgCli
   Object.assign(contextValue, { pgSettings, withPgClient });
 }
 
-/** The plugin of one instance. `serving` is only known once the build is done, hence a function. */
+/**
+ * The plugin of one instance. `serving` is only known once the build is done, hence a function. `masked` gives what a
+ * client may see of an error that is thrown before execution: grafserv passes its message on as it is.
+ */
 export function rowhousePlugin(
   spec: BlueprintSpec,
   serving: () => ServingWithPgClient,
+  masked: (error: unknown) => unknown,
 ): GraphileConfig.Plugin {
   const logicalNames = new Map(spec.schemas.map(({ logical, physical }) => [physical, logical]));
   const [first] = spec.schemas;
@@ -103,7 +107,11 @@ export function rowhousePlugin(
         prepareArgs: {
           after: ["PgContextPlugin"],
           async callback(next, event) {
-            await next();
+            try {
+              await next();
+            } catch (error) {
+              throw masked(error);
+            }
             // Only now has the preset's own `grafast.context` been merged in, whatever it may have put there.
             sealContext(event.args, serving());
             return event.args;

@@ -1,12 +1,11 @@
 /** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
-import { randomUUID } from "node:crypto";
-import { isSafeError } from "postgraphile/grafast";
-import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
+import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient } from "./adaptor.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
+import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin } from "./plugin.ts";
 
 declare global {
@@ -17,8 +16,6 @@ declare global {
   }
 }
 
-import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
-
 /** What a preset module that exports a function is called with: what tells variants of a blueprint apart, never a tenant. */
 export interface PresetFacts {
   readonly api: string | null;
@@ -26,8 +23,6 @@ export interface PresetFacts {
   readonly settings: Readonly<Record<string, string | boolean>>;
   readonly schemas: readonly string[];
 }
-
-export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
 
 function isPreset(value: unknown): value is GraphileConfig.Preset {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -57,34 +52,6 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   return exported;
 }
 
-/** Errors as a client may see them: all of a database's words while developing, an id to find them by in production. */
-function errorMask(
-  production: boolean,
-  log: Log,
-): (error: GraphQLError) => GraphQLError | GraphQLFormattedError {
-  return (error) => {
-    const original = error.originalError;
-    if (original === undefined || original === null || original instanceof GraphQLError) return error;
-    const { locations, path } = error;
-    const as = (message: string, extensions: Record<string, unknown>): GraphQLFormattedError => ({
-      message,
-      ...(locations === undefined ? {} : { locations }),
-      ...(path === undefined ? {} : { path }),
-      extensions,
-    });
-    if (isSafeError(original)) return as(original.message, { ...original.extensions });
-    if (!production) return as(original.message, codeOf(original));
-    const errorId = randomUUID();
-    log("warn", `masked GraphQL error ${errorId}: ${original.message}`);
-    return as(`An error occurred (logged with id ${errorId})`, { errorId });
-  };
-}
-
-/** PostgreSQL's code, where the error has one. */
-function codeOf(error: Error): { code?: string } {
-  return "code" in error && typeof error.code === "string" ? { code: error.code } : {};
-}
-
 /** Composes the preset of an instance; its own service replaces whatever services the user's preset names. */
 export async function instancePreset(
   setup: CellSetup,
@@ -95,6 +62,7 @@ export async function instancePreset(
   log: Log,
 ): Promise<GraphileConfig.Preset> {
   const user = await userPreset(setup.preset, spec);
+  const mask = errorMask(setup.production, log);
   const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
     name: "main",
     schemas: spec.schemas.map((schema) => schema.physical),
@@ -111,7 +79,7 @@ export async function instancePreset(
   };
   return {
     extends: [user],
-    plugins: [rowhousePlugin(spec, serving)],
+    plugins: [rowhousePlugin(spec, serving, mask.early)],
     pgServices: [service],
     gather: {
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
@@ -126,7 +94,7 @@ export async function instancePreset(
       graphiqlStaticPath: "/ruru-static/",
       // The front has bounded the body already.
       maxRequestLength: Number.MAX_SAFE_INTEGER,
-      ...(user.grafserv?.maskError === undefined ? { maskError: errorMask(setup.production, log) } : {}),
+      ...(user.grafserv?.maskError === undefined ? { maskError: mask.late } : {}),
     },
   };
 }

@@ -40,7 +40,8 @@ export class CellServ extends GrafservBase {
       requestContext: { rowhouse: scope },
       preferJSON: true,
     });
-    if (scope.fatal !== null) throw scope.fatal;
+    // A status that invites the client to try again is for requests of which nothing can stand.
+    if (scope.fatal !== null && !scope.mayHaveCommitted) throw scope.fatal;
     if (result === null) throw new HostError("NOT_FOUND");
     return served(result, scope);
   }

@@ -62,7 +62,7 @@ export async function adaptorDatabase(name: string, tenants: readonly string[]):
   for (const tenant of tenants) {
     await database.execute(`
       create schema ${tenant};
-      do $$ begin create role ${tenant}; exception when duplicate_object then null; end $$;
+      do $$ begin create role ${tenant}; exception when duplicate_object or unique_violation then null; end $$;
       grant usage on schema ${tenant} to ${tenant};
       create table ${tenant}.item (id int primary key, name text);
       insert into ${tenant}.item values (1, '${tenant}');

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
 import { receiveBody } from "../../src/protocol/body.ts";
-import type { BlueprintSpec, CellSetup, TenantBinding } from "../../src/protocol/messages.ts";
+import type { BlueprintSpec, CellSetup, RequestTask, TenantBinding } from "../../src/protocol/messages.ts";
 import { Instances } from "../../workers/instances.ts";
 import { RequestScope } from "../../workers/scope.ts";
 import type { CellServ } from "../../workers/serve.ts";
@@ -105,25 +105,26 @@ export class Worker {
     });
   }
 
-  async ask(serv: CellServ, ask: Ask, scope = this.scope(ask)): Promise<Answered> {
+  task(ask: Ask, scope: RequestScope): RequestTask {
     const body =
       ask.body === undefined ? JSON.stringify({ query: ask.query, variables: ask.variables }) : ask.body;
-    const { answer, sent } = await serv.serve(
-      {
-        kind: "request",
-        slot: 0,
-        instance: 0,
-        binding: scope.binding,
-        settings: {},
-        method: ask.method ?? "POST",
-        path: ask.path ?? "/graphql",
-        basePath: ask.basePath ?? "",
-        query: ask.search ?? "",
-        headers: { "content-type": "application/json", accept: "application/json", ...ask.headers },
-        body: body === null ? null : new TextEncoder().encode(body),
-      },
-      scope,
-    );
+    return {
+      kind: "request",
+      slot: 0,
+      instance: 0,
+      binding: scope.binding,
+      settings: {},
+      method: ask.method ?? "POST",
+      path: ask.path ?? "/graphql",
+      basePath: ask.basePath ?? "",
+      query: ask.search ?? "",
+      headers: { "content-type": "application/json", accept: "application/json", ...ask.headers },
+      body: body === null ? null : new TextEncoder().encode(body),
+    };
+  }
+
+  async ask(serv: CellServ, ask: Ask, scope = this.scope(ask)): Promise<Answered> {
+    const { answer, sent } = await serv.serve(this.task(ask, scope), scope);
     const text =
       answer.kind === "text"
         ? answer.body

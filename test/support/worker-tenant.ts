@@ -15,6 +15,8 @@ export function workerTenantSql(name: string): string {
     owner_id int not null references ${name}.person on delete cascade
   );
   create index on ${name}.pet (owner_id);
+  create index on ${name}.person (name);
+  create index on ${name}.person (mood);
   create function ${name}.person_shout(p ${name}.person) returns text stable language sql
     as 'select upper(p.name)';
   create function ${name}.people_in(feeling ${name}.mood) returns setof ${name}.person stable language sql
@@ -23,6 +25,7 @@ export function workerTenantSql(name: string): string {
     as 'select current_user || '' '' || current_setting(''search_path'')';
   create function ${name}.rename_all(suffix text) returns setof ${name}.person volatile language sql
     as 'update person set name = name || suffix returning *';
+  create function ${name}.divide(by int) returns int stable language sql as 'select 1 / by';
   create function ${name}.sleep(seconds float) returns int stable language sql
     as 'select 1 from pg_sleep(seconds)';
   create function ${name}.big(bytes int) returns text stable language sql as 'select repeat(''x'', bytes)';
@@ -30,7 +33,7 @@ export function workerTenantSql(name: string): string {
     select '${name} ' || n, n || '@${name}', row('street ' || n, 'town')::${name}.place, array['a', 'b'], int4range(n, 2 * n + 1), '{"n": 1}'
     from generate_series(1, 5) n;
   insert into ${name}.pet (name, owner_id) select '${name} pet ' || n, n from generate_series(1, 5) n;
-  create role ${name};
+  do $$ begin create role ${name}; exception when duplicate_object or unique_violation then null; end $$;
   grant usage on schema ${name} to ${name};
   grant select, insert, update, delete on all tables in schema ${name} to ${name};
 `;

@@ -1,0 +1,218 @@
+import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { BlueprintSpec } from "../../src/protocol/messages.ts";
+import { buildError } from "../../workers/instances.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { type Ask, presetUrl, Worker, type WorkerOptions } from "../support/worker-instance.ts";
+import { workerTenantSql } from "../support/worker-tenant.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase("preset");
+  for (const tenant of ["ada", "bob"]) await database.execute(workerTenantSql(tenant));
+  for (const tenant of ["ada", "bob"]) {
+    await database.execute(`
+      create schema ${tenant}_extra; create table ${tenant}_extra.person (id int primary key);
+      grant usage on schema ${tenant}_extra to ${tenant}; grant select on ${tenant}_extra.person to ${tenant};
+      create table ${tenant}.kind (id text primary key, description text);
+      comment on table ${tenant}.kind is '@enum'; insert into ${tenant}.kind values ('one'), ('two');
+      create table ${tenant}.kinded (id int primary key, kind text references ${tenant}.kind);
+      grant select on all tables in schema ${tenant} to ${tenant}`);
+  }
+});
+afterAll(() => database.drop());
+
+const amber = JSON.stringify(import.meta.resolve("postgraphile/presets/amber"));
+const graphileBuild = JSON.stringify(import.meta.resolve("postgraphile/grafast"));
+/** A preset module that exports `text`. */
+const preset = (text: string): string =>
+  presetUrl(`import { PostGraphileAmberPreset } from ${amber}; import * as grafast from ${graphileBuild};
+    void grafast; export default ${text};`);
+/** A field `probe` that answers with what `body` makes of its context. */
+const probing = (body: string): string => `{
+  name: "Probe", version: "1.0.0",
+  schema: { hooks: { GraphQLObjectType_fields(fields, build, { Self, scope, fieldWithHooks }) {
+    if (!scope.isRootQuery) return fields;
+    return { ...fields, probe: { type: build.graphql.GraphQLString, plan() {
+      return grafast.lambda(grafast.context(), async (context) => { ${body} });
+    } } };
+  } } } }`;
+
+const sdl = async (
+  options: WorkerOptions,
+  more: Partial<BlueprintSpec> = {},
+  tenant = "ada",
+): Promise<string> => {
+  const worker = new Worker(database, options);
+  const serv = await worker.build("pooled", { app: tenant }, { enumTables: 1, ...more });
+  const schema = await serv.getSchema();
+  return schema === null ? "" : printSchema(lexicographicSortSchema(schema));
+};
+const ask = async (options: WorkerOptions, request: Partial<Ask>) => {
+  const worker = new Worker(database, options);
+  const serv = await worker.build("pooled", { app: "ada" }, { enumTables: 1 });
+  return { worker, serv, ...(await worker.ask(serv, { tenant: "ada", query: "{ probe }", ...request })) };
+};
+
+describe("a preset module", () => {
+  it("may export a preset or a function, which is told what tells variants apart and nothing of a tenant", async () => {
+    expect(
+      await sdl({ preset: preset(`{ extends: [PostGraphileAmberPreset], disablePlugins: ["NodePlugin"] }`) }),
+    ).not.toMatch(/interface Node/);
+    const told = preset(`(facts) => { globalThis.facts = facts;
+      return { extends: [PostGraphileAmberPreset], disablePlugins: facts.settings.slim ? ["NodePlugin"] : [] }; }`);
+    const facts = { api: "v2", mode: "admin", settings: { slim: true } };
+    expect(await sdl({ preset: told }, facts)).not.toMatch(/interface Node/);
+    expect(Reflect.get(globalThis, "facts")).toEqual({ ...facts, schemas: ["app"] });
+    expect(await sdl({ preset: told }, {})).toMatch(/interface Node/);
+  });
+
+  it.each([
+    ["throws", presetUrl(`throw new Error("broken preset")`), /broken preset/],
+    ["is not there", "file:///nowhere/preset.ts", /nowhere/],
+    ["exports nothing", presetUrl("export const x = 1"), /no preset as its default export/],
+    ["exports a list", presetUrl("export default []"), /no preset as its default export/],
+    [
+      "exports a function that throws",
+      presetUrl(`export default () => { throw new Error("broken preset"); }`),
+      /broken preset/,
+    ],
+  ])("that %s fails the build", async (_, url, message) => {
+    const worker = new Worker(database, { preset: url });
+    const error = buildError(
+      await worker.build("pooled", { app: "ada" }, { enumTables: 1 }).catch((thrown) => thrown),
+    );
+    expect(error).toMatchObject({ code: "BUILD_FAILED", message: expect.stringMatching(message) });
+  });
+
+  it("keeps its own services out, its maskError and its options of grafserv in", async () => {
+    const own =
+      preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`throw new Error("secret")`)}],
+      pgServices: [{ name: "main", schemas: ["bob"], withPgClientKey: "withPgClient", pgSettingsKey: "pgSettings",
+        pgSettings: { role: "bob" }, adaptor: { createWithPgClient() { throw new Error("never"); } }, adaptorSettings: {} }],
+      grafserv: { maskError: (error) => ({ message: "masked by the preset" }), graphqlPath: "/elsewhere", graphiql: true,
+        watch: true, graphqlOverGET: true } }`);
+    const { json, serv, worker } = await ask({ preset: own }, {});
+    expect(json.errors).toEqual([{ message: "masked by the preset" }]);
+    const search = new URLSearchParams({ query: "{ whoami }" }).toString();
+    const got = await worker.ask(serv, { tenant: "ada", method: "GET", body: null, search });
+    expect(got.json.data.whoami).toBe("ada ada, public, pg_temp");
+    await expect(worker.ask(serv, { tenant: "ada", method: "GET", path: "/", body: null })).rejects.toThrow();
+  });
+});
+
+describe("what a preset does to a request's context", () => {
+  const withContext = (context: string, body: string): string =>
+    preset(
+      `{ extends: [PostGraphileAmberPreset], plugins: [${probing(body)}], grafast: { context: ${context} } }`,
+    );
+  const role = `const { rows } = await context.withPgClient(context.pgSettings, (client) =>
+    client.query({ text: "select concat_ws(' ', current_user, current_setting('search_path'), current_setting('app.x', true)) as v" })); return rows[0].v;`;
+
+  it.each([
+    [
+      "settings of its own without a role",
+      `() => ({ pgSettings: { "app.x": "1" } })`,
+      "ada ada, public, pg_temp 1",
+    ],
+    [
+      "settings made from the request's",
+      `(_, { contextValue }) => ({ pgSettings: { ...contextValue.pgSettings, "app.x": "2" } })`,
+      "ada ada, public, pg_temp 2",
+    ],
+    [
+      "a withPgClient of its own",
+      `{ withPgClient: () => { throw new Error("mine"); } }`,
+      "ada ada, public, pg_temp",
+    ],
+    ["nothing", `() => undefined`, "ada ada, public, pg_temp"],
+    ["something later", `async () => ({ pgSettings: { "app.x": "3" } })`, "ada ada, public, pg_temp 3"],
+  ])("gives the tenant's role and path, were it %s", async (_, context, expected) => {
+    const { json } = await ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
+    expect(json).toEqual({ data: { probe: expected, whoami: "ada ada, public, pg_temp" } });
+  });
+
+  it.each([
+    ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /not one of this tenant's/],
+    ["a path", `() => ({ pgSettings: { search_path: "bob" } })`, /search_path is the host's/],
+  ])("is no way to %s", async (_, context, message) => {
+    const { json } = await ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
+    expect(json.data).toEqual({ probe: null, whoami: null });
+    for (const error of json.errors) expect(error.message).toMatch(message);
+  });
+
+  it("that fails says no more in production than any error", async () => {
+    const failing = withContext(`() => { throw new Error("secret"); }`, "return 1");
+    expect((await ask({ preset: failing }, {})).json.errors[0].message).toBe("secret");
+    const { json, worker } = await ask({ preset: failing, production: true }, {});
+    expect(JSON.stringify(json)).not.toMatch(/secret/);
+    expect(worker.log.join()).toMatch(/secret/);
+  });
+
+  it.each([
+    ["null", "context.withPgClient(null, (client) => client.query({ text: 'select 1' }))"],
+    [
+      "settings of its own",
+      "context.withPgClient({ role: 'ada' }, (client) => client.query({ text: 'select 1' }))",
+    ],
+    [
+      "null by the service",
+      "(globalThis.service.adaptor.createWithPgClient())(null, (client) => client.query({ text: 'select 1' }))",
+    ],
+  ])("gives no client for %s", async (_, call) => {
+    const grabbing =
+      preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`await ${call}; return "got one";`)},
+      { name: "Grab", gather: { hooks: { pgIntrospection_introspection(info) { globalThis.service = info.resolvedPreset.pgServices[0]; } } } }] }`);
+    const { json } = await ask({ preset: grabbing }, {});
+    expect(json.data).toEqual({ probe: null });
+    expect(json.errors[0].message).toMatch(/without the request's settings/);
+  });
+
+  it("is gone when the request is: kept settings get no client", async () => {
+    const keeping = preset(
+      `{ extends: [PostGraphileAmberPreset], plugins: [${probing(`globalThis.kept = { ...context }; return "";`)}] }`,
+    );
+    await ask({ preset: keeping }, {});
+    const kept = Reflect.get(globalThis, "kept");
+    await expect(kept.withPgClient(kept.pgSettings, () => 1)).rejects.toThrow(/request that is over/);
+  });
+});
+
+describe("an instance", () => {
+  it("names what is in its second schema by the logical name, pooled and dedicated alike", async () => {
+    const worker = new Worker(database);
+    const schemas = { app: "ada", extra: "ada_extra" };
+    const texts: string[] = [];
+    for (const kind of ["pooled", "dedicated"] as const) {
+      const other = kind === "pooled" ? schemas : { app: "bob", extra: "bob_extra" };
+      const built = await worker.build(kind, other, { enumTables: 1 }).catch((error) => error);
+      texts.push(printSchema(lexicographicSortSchema(await built.getSchema())));
+    }
+    expect(texts[0]).toMatch(/type ExtraPerson /);
+    expect(texts[0]).not.toMatch(/ada|bob/i);
+    expect(texts[1]).toBe(texts[0]);
+  });
+
+  it("has its enum tables, if the shape covers them; else it is refused", async () => {
+    expect(await sdl({})).toMatch(/enum Kind/);
+    const worker = new Worker(database);
+    await expect(worker.build("pooled", { app: "ada" }, { enumTables: 0 })).rejects.toMatchObject({
+      code: "BUILD_NOT_SHAREABLE",
+    });
+    await worker.build("dedicated", { app: "ada" }, { enumTables: 0 });
+  });
+
+  it("is refused where a plugin reads rows while it is built", async () => {
+    const reading =
+      preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "Reads", gather: { hooks: {
+      async pgIntrospection_introspection(info) {
+        const [service] = info.resolvedPreset.pgServices;
+        const withPgClient = await service.adaptor.createWithPgClient();
+        await withPgClient(null, (client) => client.query({ text: "select count(*) from ada.person" }));
+      } } } }] }`);
+    const worker = new Worker(database, { preset: reading });
+    await expect(worker.build("pooled", { app: "ada" }, { enumTables: 1 })).rejects.toMatchObject({
+      code: "BUILD_NOT_SHAREABLE",
+    });
+  });
+});
