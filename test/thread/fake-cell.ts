@@ -157,6 +157,10 @@ function grow(shape: string): void {
       const strings: string[] = [];
       for (let key = 0; ; key += 1) strings.push(JSON.stringify("x".repeat(8 * 1024 * 1024)) + key);
     }
+    case "/grow-string": {
+      // What a doubled string consists of is put together when a character of it is asked for.
+      for (let text = "x".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
+    }
     default:
       throw new Error(`no such thing to do: ${shape}`);
   }

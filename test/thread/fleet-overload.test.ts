@@ -1,0 +1,37 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { describe, expect, it } from "vitest";
+import type { Overload } from "./overload-run.ts";
+
+const run = promisify(execFile);
+const script = fileURLToPath(new URL("./overload-run.ts", import.meta.url));
+
+/** In a process of its own, so that one that aborts is a failed test. */
+async function overload(shape: string, times: number): Promise<Overload> {
+  const { stdout } = await run(process.execPath, [script, shape, String(times)], {
+    // Vitest's own settings are not for this one.
+    env: { PATH: process.env["PATH"] },
+    timeout: 50_000,
+  });
+  return JSON.parse(stdout) as Overload;
+}
+
+describe("a heap that grows without end", () => {
+  it.each([
+    ["a Map", "/grow-map"],
+    ["an array", "/grow-array"],
+    ["Buffers, which V8's own limits do not see", "/grow-buffers"],
+    ["strings", "/grow-strings"],
+    ["one huge string", "/grow-string"],
+  ])("by %s costs its own cell, and no other a request", async (_, shape) => {
+    const { reasons, greedy, failed, answered, mostCells, left } = await overload(shape, 2);
+    // Each of them is sent a second time, and ends a second cell.
+    expect(reasons).toEqual(Array.from({ length: 4 }, () => "over-budget"));
+    expect(greedy).toEqual(["CELL_LOST", "CELL_LOST"]);
+    expect(failed).toEqual([]);
+    expect(answered).toBeGreaterThan(0);
+    expect(mostCells).toBe(3);
+    expect(left).toEqual([]);
+  });
+});

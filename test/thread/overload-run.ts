@@ -1,0 +1,57 @@
+/**
+ * A process of its own with a fleet under load, in which one cell's heap grows without end, so many times in a row:
+ * `node overload-run.ts /grow-map 3`. Prints what came of it as JSON; that it can is half of the result.
+ */
+import { FakeFleet } from "./fake-fleet.ts";
+
+export interface Overload {
+  /** Why cells ended. */
+  readonly reasons: readonly string[];
+  /** Requests of other cells: answered, and failed with a code. */
+  readonly answered: number;
+  readonly failed: readonly string[];
+  /** What became of the request that did it. */
+  readonly greedy: readonly string[];
+  readonly mostCells: number;
+  /** What would keep the process from ending, once the fleet is closed. */
+  readonly left: readonly string[];
+}
+
+async function run(shape: string, times: number): Promise<Overload> {
+  // Of this size only one instance fits in a cell.
+  const fake = new FakeFleet({ cells: 3, heapMb: 96, instanceHeapMb: 25 });
+  for (const name of ["one", "two"]) fake.blueprints.set(name, { settings: { saysMb: "25" } });
+  const state = { answered: 0, going: true };
+  const failed: string[] = [];
+  const load = ["one", "two"].map(async (name) => {
+    while (state.going) {
+      await fake.ask(name).then(
+        () => {
+          state.answered += 1;
+        },
+        (error: { code?: string }) => failed.push(error.code ?? String(error)),
+      );
+    }
+  });
+  await Promise.all([fake.until("build.done"), fake.once(() => fake.all("build.done")[1])]);
+  const greedy: string[] = [];
+  for (let count = 0; count < times; count += 1) {
+    // Another key each time: one that ended threads is held back.
+    fake.blueprints.set(`greedy${count}`, { settings: { saysMb: "25" } });
+    const outcome = await fake.ask(`greedy${count}`, shape).then(
+      () => "answered",
+      (error: { code?: string }) => error.code ?? String(error),
+    );
+    greedy.push(outcome);
+    await fake.ask(`greedy${count}`).catch(() => undefined);
+  }
+  state.going = false;
+  await Promise.all(load);
+  const reasons = fake.all("cell.terminated").map(({ reason }) => reason);
+  await fake.close();
+  const left = process.getActiveResourcesInfo().filter((kind) => /Timeout|Worker|MessagePort/.test(kind));
+  return { reasons, answered: state.answered, failed, greedy, mostCells: fake.mostCells, left };
+}
+
+const [shape = "", times = "1"] = process.argv.slice(2);
+process.stdout.write(JSON.stringify(await run(shape, Number(times))));
