@@ -19,7 +19,7 @@ import type {
 import { fromWireError } from "../protocol/wire-error.ts";
 import { CellHeap } from "./heap.ts";
 import { Slots } from "./slots.ts";
-import { startThread } from "./start-thread.ts";
+import { replyTo, startThread } from "./start-thread.ts";
 
 export interface CellOptions {
   readonly id: CellId;
@@ -181,7 +181,7 @@ export class Cell {
     if (this.#ending !== null) throw new HostError("CELL_LOST", `cell ${this.id} ended: ${this.#ending}`);
     let reply: Reply<Value>;
     try {
-      reply = replyOf<Value>(await this.#pool.run(task, { transferList }));
+      reply = await replyTo<Value>(this.#pool, task, transferList);
     } catch (error) {
       // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and commit.
       if (this.#ending !== null) await this.#gone.promise;
@@ -218,7 +218,9 @@ export class Cell {
 
   #lost(error: Error): void {
     this.#report(error);
-    void this.terminate(this.#deathReason());
+    // V8's own limit, which is twice the budget, came before the governor.
+    const outOfMemory = "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY";
+    void this.terminate(outOfMemory ? "over-budget" : this.#deathReason());
   }
 
   /** For an end that nobody asked for. */
@@ -241,10 +243,4 @@ export class Cell {
     const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
     this.#options.observe({ kind: "cell.error", cell: this.id, error });
   }
-}
-
-/** The thread's reply: made by our own code on the other side, and only there to be given its type. */
-function replyOf<Value>(reply: unknown): Reply<Value>;
-function replyOf(reply: unknown): unknown {
-  return reply;
 }

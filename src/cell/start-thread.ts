@@ -1,9 +1,9 @@
 /** Starts a cell's thread: a Piscina pool of exactly one. */
 import { fileURLToPath } from "node:url";
-import type { Worker } from "node:worker_threads";
+import type { MessagePort, Worker } from "node:worker_threads";
 import { Piscina } from "piscina";
 import { HostError } from "../kernel/errors.ts";
-import type { CellSetup, CellTask } from "../protocol/messages.ts";
+import type { CellSetup, CellTask, Reply } from "../protocol/messages.ts";
 
 export interface ThreadOptions {
   readonly workerData: CellSetup;
@@ -35,6 +35,20 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
   const [worker] = pool.threads;
   if (worker === undefined) throw new HostError("INTERNAL", "Piscina started no thread");
   return [pool, worker];
+}
+
+/** The thread's reply to `task`: made by our own code on the other side, and only here given its type. */
+export async function replyTo<Value>(
+  pool: Piscina<CellTask, unknown>,
+  task: CellTask,
+  transferList: (ArrayBuffer | MessagePort)[],
+): Promise<Reply<Value>>;
+export async function replyTo(
+  pool: Piscina<CellTask, unknown>,
+  task: CellTask,
+  transferList: (ArrayBuffer | MessagePort)[],
+): Promise<unknown> {
+  return pool.run(task, { transferList });
 }
 
 /** Beside the sources it is TypeScript, in a published package JavaScript. */

@@ -89,7 +89,7 @@ export class FakeFleet {
       entry,
       youngMb: 16,
       instanceHeapMb: options.instanceHeapMb ?? 1,
-      drainTimeoutMs: options.drainTimeoutMs ?? 30_000,
+      drainTimeoutMs: options.drainTimeoutMs ?? 5_000,
       idleTtlMs: options.idleTtlMs ?? 3_600_000,
       builds: {
         concurrency: options.concurrency ?? 1,

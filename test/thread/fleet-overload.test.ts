@@ -8,8 +8,8 @@ const run = promisify(execFile);
 const script = fileURLToPath(new URL("./overload-run.ts", import.meta.url));
 
 /** In a process of its own, so that one that aborts is a failed test. */
-async function overload(shape: string, times: number): Promise<Overload> {
-  const { stdout } = await run(process.execPath, [script, shape, String(times)], {
+async function overload(shape: string, ...figures: number[]): Promise<Overload> {
+  const { stdout } = await run(process.execPath, [script, shape, ...figures.map(String)], {
     // Vitest's own settings are not for this one.
     env: { PATH: process.env["PATH"] },
     timeout: 50_000,
@@ -19,13 +19,15 @@ async function overload(shape: string, times: number): Promise<Overload> {
 
 describe("a heap that grows without end", () => {
   it.each([
-    ["a Map", "/grow-map"],
-    ["an array", "/grow-array"],
-    ["Buffers, which V8's own limits do not see", "/grow-buffers"],
-    ["strings", "/grow-strings"],
-    ["one huge string", "/grow-string"],
-  ])("by %s costs its own cell, and no other a request", async (_, shape) => {
-    const { reasons, greedy, failed, answered, mostCells, left } = await overload(shape, 2);
+    ["a Map", "/grow-map", 96, 192],
+    ["an array", "/grow-array", 96, 192],
+    ["Buffers, which V8's own limits do not see", "/grow-buffers", 96, 192],
+    ["strings", "/grow-strings", 96, 192],
+    ["one huge string", "/grow-string", 96, 192],
+    ["what V8's own limit stops before the governor does", "/hold", 1000, 64],
+  ])("by %s costs its own cell, and no other a request", async (_, shape, heapMb, hardLimitMb) => {
+    const result = await overload(shape, 2, heapMb, hardLimitMb);
+    const { reasons, greedy, failed, answered, mostCells, left } = result;
     // Each of them is sent a second time, and ends a second cell.
     expect(reasons).toEqual(Array.from({ length: 4 }, () => "over-budget"));
     expect(greedy).toEqual(["CELL_LOST", "CELL_LOST"]);

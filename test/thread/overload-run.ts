@@ -1,7 +1,8 @@
 /**
  * A process of its own with a fleet under load, in which one cell's heap grows without end, so many times in a row:
- * `node overload-run.ts /grow-map 3`. Prints what came of it as JSON; that it can is half of the result.
+ * `node overload-run.ts /grow-map 3`, and then the cells' budget and V8's limit in MB. Prints what came of it as JSON; that it can is half of the result.
  */
+import { fillShare, moduleHeapMb } from "../../src/cell/capacity.ts";
 import { FakeFleet } from "./fake-fleet.ts";
 
 export interface Overload {
@@ -17,10 +18,12 @@ export interface Overload {
   readonly left: readonly string[];
 }
 
-async function run(shape: string, times: number): Promise<Overload> {
+async function run(shape: string, times: number, heapMb: number, hardLimitMb: number): Promise<Overload> {
   // Of this size only one instance fits in a cell.
-  const fake = new FakeFleet({ cells: 3, heapMb: 96, instanceHeapMb: 25 });
-  for (const name of ["one", "two"]) fake.blueprints.set(name, { settings: { saysMb: "25" } });
+  const instanceHeapMb = Math.floor((heapMb * fillShare - moduleHeapMb) * 0.8);
+  const saysMb = String(instanceHeapMb);
+  const fake = new FakeFleet({ cells: 3, heapMb, hardLimitMb, instanceHeapMb });
+  for (const name of ["one", "two"]) fake.blueprints.set(name, { settings: { saysMb } });
   const state = { answered: 0, going: true };
   const failed: string[] = [];
   const load = ["one", "two"].map(async (name) => {
@@ -37,8 +40,8 @@ async function run(shape: string, times: number): Promise<Overload> {
   const greedy: string[] = [];
   for (let count = 0; count < times; count += 1) {
     // Another key each time: one that ended threads is held back.
-    fake.blueprints.set(`greedy${count}`, { settings: { saysMb: "25" } });
-    const outcome = await fake.ask(`greedy${count}`, shape).then(
+    fake.blueprints.set(`greedy${count}`, { settings: { saysMb } });
+    const outcome = await fake.ask(`greedy${count}`, shape, "n=1000").then(
       () => "answered",
       (error: { code?: string }) => error.code ?? String(error),
     );
@@ -53,5 +56,6 @@ async function run(shape: string, times: number): Promise<Overload> {
   return { reasons, answered: state.answered, failed, greedy, mostCells: fake.mostCells, left };
 }
 
-const [shape = "", times = "1"] = process.argv.slice(2);
-process.stdout.write(JSON.stringify(await run(shape, Number(times))));
+const [shape = "", ...figures] = process.argv.slice(2);
+const [times = 1, heapMb = 96, hardLimitMb = 192] = figures.map(Number);
+process.stdout.write(JSON.stringify(await run(shape, times, heapMb, hardLimitMb)));
