@@ -22,7 +22,7 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
 }
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
-const reserved = new Set(["search_path", "session_authorization", "transaction_read_only"]);
+const reserved = new Set(["search_path", "session_authorization"]);
 
 /** The scope in `settings`; throws where there is none, or the request that they belong to is over. */
 function scopeOf(settings: RequestSettings | null): RequestScope {

@@ -53,15 +53,17 @@ export class Connection {
   async send(statements: readonly Statement[], arrayMode = false): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
     const known = statements.map((statement) => {
-      const { name } = statement;
-      return name === undefined ? statement : { ...statement, prepared: this.statements.isPrepared(name) };
+      const { name, text } = statement;
+      return name === undefined
+        ? statement
+        : { ...statement, prepared: this.statements.isPrepared(name, text) };
     });
     const burst = new Burst(known, arrayMode, this.statements.takeForgotten());
     this.#pending += 1;
     try {
       this.client.query(burst);
       const { command, rows, rowCount } = await burst.result;
-      for (const { name } of known) if (name !== undefined) this.statements.prepared(name);
+      for (const { name, text } of known) if (name !== undefined) this.statements.prepared(name, text);
       const notices = this.#notices;
       this.#notices = [];
       return { command, rows, rowCount, notices };

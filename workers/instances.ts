@@ -46,7 +46,7 @@ export class Instances {
     }
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset });
-    await serv.ready();
+    await serv.opened();
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
     const heapBytes = Math.max(0, collectGarbage() - before);

@@ -22,6 +22,18 @@ export interface Served {
 const nothingMore = Promise.resolve();
 
 export class CellServ extends GrafservBase {
+  /** Resolves when requests can be answered; throws what a preset's middleware threw: grafserv would answer 503 for ever. */
+  async opened(): Promise<void> {
+    let fault: unknown;
+    const onFault = (error: unknown): void => {
+      fault = error ?? new Error("the preset was refused");
+    };
+    this.eventEmitter.on("dynamicOptions:error", onFault);
+    await this.ready();
+    this.eventEmitter.off("dynamicOptions:error", onFault);
+    if (fault !== undefined) throw fault;
+  }
+
   /** The answer to `task`; throws a HostError where the host is to answer instead. */
   async serve(task: RequestTask, scope: RequestScope): Promise<Served> {
     const { body, headers } = task;

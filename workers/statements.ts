@@ -12,8 +12,8 @@ const mostNames = 200;
  */
 export class Statements {
   readonly #uses: LRUCache<string, 1 | 2>;
-  /** What the server is known to have. */
-  readonly #prepared = new Set<string>();
+  /** What the server is known to have: name → text. */
+  readonly #prepared = new Map<string, string>();
   #forgotten: string[] = [];
 
   constructor(most: number = mostNames) {
@@ -39,13 +39,14 @@ export class Statements {
     return uses === undefined ? undefined : full;
   }
 
-  isPrepared(name: string): boolean {
-    return this.#prepared.has(name);
+  /** False also where the name is another text's: it is then prepared anew, never taken for it. */
+  isPrepared(name: string, text: string): boolean {
+    return this.#prepared.get(name) === text;
   }
 
   /** To be called once a statement was prepared under `name`, and run, without an error. */
-  prepared(name: string): void {
-    this.#prepared.add(name);
+  prepared(name: string, text: string): void {
+    this.#prepared.set(name, text);
   }
 
   /** To be called when the server turned out not to have what it should, or a plan that it cannot use any more. */

@@ -15,6 +15,7 @@ import type {
 import { toWireError } from "../src/protocol/wire-error.ts";
 import { collectGarbage } from "./garbage.ts";
 import { buildError, Instances } from "./instances.ts";
+import type { Log } from "./mask.ts";
 import { RequestScope } from "./scope.ts";
 
 export class CellThread {
@@ -25,7 +26,10 @@ export class CellThread {
 
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
-    this.#instances = new Instances(setup, (level, message) => this.#tell({ kind: "log", level, message }));
+    const log: Log = (level, message) => this.#tell({ kind: "log", level, message });
+    this.#instances = new Instances(setup, log);
+    // A promise that a plugin dropped is that plugin's fault alone, and no reason to end every tenant's requests here.
+    process.on("unhandledRejection", (reason) => log("error", `unhandled rejection: ${messageOf(reason)}`));
   }
 
   /** Never rejects: a rejection would be taken for a crash. */

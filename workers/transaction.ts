@@ -50,6 +50,9 @@ export function isWrite(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "25006";
 }
 
+/** Deferred constraints are checked, and their triggers run, at commit. */
+const commitTimeoutMs = 60_000;
+
 const begin: Statement = { text: "begin" };
 
 /** A transaction of several statements. They are sent unnamed: most are a mutation's, and those have no names. */
@@ -131,7 +134,9 @@ export class Transaction {
   async commit(): Promise<void> {
     this.#assertOpen();
     this.#closed = true;
-    const { command } = await this.#connection.send([{ text: "commit" }]);
+    // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
+    const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
+    const { command } = await this.#connection.send([{ text: "commit" }]).finally(() => clearTimeout(timer));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }

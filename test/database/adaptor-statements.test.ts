@@ -79,6 +79,13 @@ describe("prepared statements of one connection", () => {
     for (let n = 0; n < 3; n += 1) await expect(wrong()).rejects.toMatchObject({ code: "42703" });
   });
 
+  it("of one name and two texts are two statements", async () => {
+    for (let n = 0; n < 4; n += 1) {
+      const rows = await bench.read(bench.request("ada"), `select ${n % 2} as n`, "same");
+      expect(rows).toEqual([{ n: n % 2 }]);
+    }
+  });
+
   it("are of the changed table under the tag of its new revision", async () => {
     for (let n = 0; n < 3; n += 1) await read("ada", "q", "ada1");
     await database.execute("alter table ada.thing add column more int");

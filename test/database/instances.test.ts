@@ -80,7 +80,9 @@ describe("a pooled instance", () => {
     for (const serv of [pooled, dedicated]) {
       let after: string | null = null;
       for (let n = 0; n < 3; n += 1) {
-        const { allPeople } = (await worker.ask(serv, page(after))).json.data;
+        const { json, text } = await worker.ask(serv, page(after));
+        expect(json.errors, text).toBeUndefined();
+        const allPeople: Page = json.data.allPeople;
         names.push(...allPeople.nodes.map((node) => node.name));
         after = allPeople.pageInfo.endCursor;
       }

@@ -70,6 +70,12 @@ describe("a preset module", () => {
   it.each([
     ["throws", presetUrl(`throw new Error("broken preset")`), /broken preset/],
     ["is not there", "file:///nowhere/preset.ts", /nowhere/],
+    [
+      "has a middleware that throws",
+      preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "Broken", grafserv: { middleware: {
+        setPreset() { throw new Error("broken preset"); } } } }] }`),
+      /broken preset/,
+    ],
     ["exports nothing", presetUrl("export const x = 1"), /no preset as its default export/],
     ["exports a list", presetUrl("export default []"), /no preset as its default export/],
     [

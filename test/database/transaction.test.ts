@@ -64,6 +64,18 @@ describe("withPgClient", () => {
     expect(await ids()).toEqual([1]);
   });
 
+  it("may be held to reading by the request's settings", async () => {
+    const settings = { ...request.settings, transaction_read_only: "on" };
+    const insertion = { text: "insert into item values (2, 'x')" };
+    for (const attempt of [
+      () => bench.withPgClient(settings, (client) => client.query(insertion)),
+      () => bench.withPgClient.single(settings, insertion),
+    ]) {
+      await expect(attempt()).rejects.toMatchObject({ code: "25006" });
+    }
+    expect(await ids()).toEqual([1]);
+  });
+
   it("sends nothing where its callback sends nothing", async () => {
     expect(await inside(() => 7)).toBe(7);
     expect(request.marked()).toBe(false);

@@ -1,0 +1,45 @@
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { collectGarbage } from "../../workers/garbage.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { Worker } from "../support/worker-instance.ts";
+import { workerTenantSql } from "../support/worker-tenant.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase("instances_heap");
+  await database.execute(workerTenantSql("ada"));
+  for (let n = 0; n < 20; n += 1) {
+    await database.execute(`create table ada.wide${n} (id int primary key, a text, b int references ada.person);
+      create index on ada.wide${n} (b); grant select on ada.wide${n} to ada`);
+  }
+});
+afterAll(() => database.drop());
+
+it("an instance that is released gives its heap back, however often", async () => {
+  const worker = new Worker(database);
+  let id = 0;
+  const round = async (): Promise<number> => {
+    id += 1;
+    const serv = await worker.build("pooled", { app: "ada" });
+    for (let n = 0; n < 5; n += 1) {
+      const { json } = await worker.ask(serv, {
+        tenant: "ada",
+        query: `{ allWide${n}S { nodes { rowId a } } whoami }`,
+      });
+      expect(json.errors).toBeUndefined();
+    }
+    return collectGarbage();
+  };
+  const live: number[] = [];
+  const released: number[] = [];
+  for (let n = 0; n < 8; n += 1) {
+    live.push(await round());
+    await worker.instances.release(id);
+    released.push(collectGarbage());
+  }
+  const [, , third = 0] = released;
+  const held = (live[2] ?? 0) - third;
+  expect(held).toBeGreaterThan(2_000_000);
+  // Five more of them; what stays is compiled code and the like.
+  expect((released.at(-1) ?? 0) - third).toBeLessThan(held);
+});
