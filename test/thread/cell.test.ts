@@ -116,7 +116,8 @@ describe("a cell", () => {
   it("that an idle thread's uncaught error ends says so once, and starts no other", async () => {
     const { cell, gone, seen } = await built();
     const before = threads.started;
-    await cell.request(request(cell.takeSlot(), "/throw-later"));
+    await cell.request(request(cell.takeSlot(), "/throw-on-ping"));
+    cell.ping();
     expect(await gone).toBe("crashed");
     const errors = seen.filter((each) => each.kind === "cell.error");
     expect(errors.map(({ error }) => error.message)).toEqual(["in the dead of night"]);

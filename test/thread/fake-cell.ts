@@ -21,6 +21,7 @@ const ledger = new Int8Array(setup.ledger);
 const instances = new Map<number, unknown[]>();
 const leaked: unknown[] = [];
 let control: MessagePort | null = null;
+let throwsOnPing = false;
 
 const tell = (message: CellMessage): void => control?.postMessage(message);
 const log = (message: string): void => tell({ kind: "log", level: "info", message });
@@ -49,6 +50,7 @@ export default async (task: CellTask): Promise<unknown> => {
 function obey(message: ControlMessage): void {
   if (message.kind === "cancel") log(`cancel ${message.slot}`);
   else if (message.kind === "ping") {
+    if (throwsOnPing) throw new Error("in the dead of night");
     tell({ kind: "pong", sequence: message.sequence, connections: { total: 0, idle: 0, waiting: 0 } });
   } else {
     tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
@@ -111,10 +113,8 @@ async function act(task: RequestTask, parameters: URLSearchParams): Promise<void
       return process.exit(3);
     case "/die":
       return process.exit(3);
-    case "/throw-later":
-      setTimeout(() => {
-        throw new Error("in the dead of night");
-      }, 1);
+    case "/throw-on-ping":
+      throwsOnPing = true;
       return;
     case "/spin":
       for (;;) Math.random();
