@@ -54,8 +54,8 @@ export class Builder {
   }
 
   /**
-   * Builds an instance and puts it in service in place of what served its key before, which is drained. `avoid` is a
-   * cell that it must not be built in; `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
+   * Builds an instance and puts it in service in place of what served its key before, which is drained. Returns it held:
+   * the caller lets go of it with `leave`. `avoid` is a cell that it must not be built in; `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
    * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, `SCHEMA_CHANGED` where it
    * was overtaken by a change, and whatever asking for that throws.
    */
@@ -64,7 +64,7 @@ export class Builder {
     avoid: CellId | null,
     patienceMs: number,
     queuedMs: number,
-  ): Promise<void> {
+  ): Promise<Instance> {
     const { observe } = this.#options;
     const { key } = request.spec;
     const instance = await this.#place(request, avoid, performance.now() + patienceMs);
@@ -80,15 +80,11 @@ export class Builder {
       instance.heapMb = Math.max(1, heapBytes / mb);
       this.#measuredMb.set(key, instance.heapMb);
       instance.phase = "live";
-      // Until those who waited for it have entered it is idle, and another build could take it for room.
       instance.hold(performance.now());
-      setImmediate(() => {
-        instance.leave(instance.lastUsedMs);
-        this.#changed.notify();
-      });
       const previous = this.#roster.publish(instance);
       if (previous !== undefined) void this.#retirement.retire(previous, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, heapMb: instance.heapMb, types });
+      return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);
       observe({ kind: "build.failed", key, code: error.code, error, buildMs: performance.now() - startedMs });

@@ -47,7 +47,7 @@ export class Fleet {
   readonly roster = new Roster();
   readonly #options: FleetOptions;
   readonly #admission: Admission;
-  readonly #flights = new Flights();
+  readonly #flights: Flights;
   readonly #changed = new Signal();
   readonly #strikes = new Strikes();
   readonly #supply: Supply;
@@ -61,6 +61,7 @@ export class Fleet {
     const { roster } = this;
     const changed = this.#changed;
     this.#admission = new Admission(options.builds);
+    this.#flights = new Flights(changed);
     this.#supply = new Supply(
       { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },
       roster,
@@ -133,7 +134,7 @@ export class Fleet {
     };
   }
 
-  async #admit(request: BuildRequest, doubtful: boolean): Promise<void> {
+  async #admit(request: BuildRequest, doubtful: boolean): Promise<Instance> {
     const { key } = request.spec;
     const heldMs = this.#strikes.heldForMs(key);
     if (heldMs > 0) {
@@ -146,7 +147,7 @@ export class Fleet {
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
     if (doubtful) await this.#builder.verify(request, queuedMs + timeoutMs);
-    await this.#admission.run(() => this.#builder.build(request, null, timeoutMs, queuedMs));
+    return this.#admission.run(() => this.#builder.build(request, null, timeoutMs, queuedMs));
   }
 
   /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */

@@ -1,6 +1,8 @@
 /** Builds in flight: one per key, and whose request each was started for. */
 import type { HostError } from "../kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../kernel/ids.ts";
+import type { Signal } from "../kernel/signal.ts";
+import type { Instance } from "./instance.ts";
 
 interface Flight {
   /** Null: a replacement's. */
@@ -10,18 +12,43 @@ interface Flight {
 
 export class Flights {
   readonly #running = new Map<InstanceKey, Flight>();
+  readonly #changed: Signal;
+
+  constructor(changed: Signal) {
+    this.#changed = changed;
+  }
 
   /** Whose build of `key` is in flight; undefined: there is none. */
   leader(key: InstanceKey): TenantId | null | undefined {
     return this.#running.get(key)?.leader;
   }
 
-  /** The build in flight for `key`, or else `work`, which then is that. A failure is shared by all who wait, never kept. */
-  run(key: InstanceKey, leader: TenantId | null, work: () => Promise<void>): Promise<void> {
+  /**
+   * The build in flight for `key`, or else `work`, which then is that. A failure is shared by all who wait, never kept.
+   * What `work` returns it holds, and it is held until all who waited have had their turn: it is idle before that, and
+   * another build could take it for room.
+   */
+  run(key: InstanceKey, leader: TenantId | null, work: () => Promise<Instance | null>): Promise<void> {
     const running = this.#running.get(key);
     if (running !== undefined) return running.done;
-    const done = work().finally(() => this.#running.delete(key));
+    let held: Instance | null = null;
+    const done = (async () => {
+      try {
+        held = await work();
+      } finally {
+        this.#running.delete(key);
+      }
+    })();
     this.#running.set(key, { leader, done });
+    const letGo = (): void => {
+      held?.leave(held.lastUsedMs);
+      this.#changed.notify();
+    };
+    // The reactions of those who wait are queued by then: this comes behind them.
+    done.then(
+      () => queueMicrotask(letGo),
+      () => undefined,
+    );
     return done;
   }
 }

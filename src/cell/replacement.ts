@@ -84,12 +84,12 @@ export class Replacement {
     }
   }
 
-  #rebuild(instance: Instance): Promise<void> {
+  #rebuild(instance: Instance): Promise<Instance | null> {
     const queuedMs = performance.now();
     return this.#admission.run(async () => {
       // It may have been evicted, or lost with its thread, while this waited for its turn.
-      if (instance.phase !== "live") return;
-      await this.#builder.build(instance.latest, instance.cell.id, patienceMs, queuedMs);
+      if (instance.phase !== "live") return null;
+      return this.#builder.build(instance.latest, instance.cell.id, patienceMs, queuedMs);
     });
   }
 }

@@ -3,7 +3,8 @@ import { Cell, type CellOptions } from "../../src/cell/cell.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { Observation, TerminationReason } from "../../src/kernel/observation.ts";
 import type { RequestTask } from "../../src/protocol/messages.ts";
-import { codeOf, countThreads, entry, FakeFleet, Gate, setup } from "./fake-fleet.ts";
+import { entry, FakeFleet, setup } from "./fake-fleet.ts";
+import { codeOf, countThreads, Gate } from "./witness.ts";
 
 const threads = countThreads();
 const fakes: FakeFleet[] = [];

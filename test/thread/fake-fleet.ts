@@ -1,6 +1,5 @@
 /** A fleet of fake cells with all that is around it: what tests of cells begin with. */
 import { createHash } from "node:crypto";
-import { BroadcastChannel } from "node:worker_threads";
 import type { CapacityPlan } from "../../src/cell/capacity.ts";
 import type { Cell } from "../../src/cell/cell.ts";
 import { Dispatcher } from "../../src/cell/dispatch.ts";
@@ -230,48 +229,4 @@ function tenantOf(name: string): Tenant {
     roles: { anonymous: null, authenticated: null },
     settings: {},
   };
-}
-
-/** Where builds and requests that are told so wait: `arrived` resolves when the first is there, `open` lets all through. */
-export class Gate {
-  readonly name = `gate-${Math.random()}`;
-  readonly arrived: Promise<void>;
-  readonly #channel = new BroadcastChannel(this.name);
-
-  constructor() {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.arrived = promise;
-    this.#channel.onmessage = () => resolve();
-  }
-
-  open(): void {
-    this.#channel.postMessage("open");
-  }
-
-  [Symbol.dispose](): void {
-    this.#channel.close();
-  }
-}
-
-/** The code of the HostError that `work` fails with; "none" where it does not fail. */
-export async function codeOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-    return "none";
-  } catch (error) {
-    return error instanceof Error && "code" in error ? String(error.code) : String(error);
-  }
-}
-
-/** Counts the threads of this process from now on. */
-export function countThreads(): { started: number; running: number } {
-  const count = { started: 0, running: 0 };
-  process.on("worker", (worker) => {
-    count.started += 1;
-    count.running += 1;
-    worker.once("exit", () => {
-      count.running -= 1;
-    });
-  });
-  return count;
 }

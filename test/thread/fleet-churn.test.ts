@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { countThreads, FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { countThreads } from "./witness.ts";
 
 const threads = countThreads();
 const fakes: FakeFleet[] = [];

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions, Gate, keyOf, type Served } from "./fake-fleet.ts";
+import { FakeFleet, type FakeOptions, keyOf, type Served } from "./fake-fleet.ts";
+import { Gate } from "./witness.ts";
 
 const fakes: FakeFleet[] = [];
 

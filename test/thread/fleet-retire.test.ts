@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { codeOf, countThreads, FakeFleet, type FakeOptions, Gate, keyOf } from "./fake-fleet.ts";
+import { FakeFleet, type FakeOptions, keyOf } from "./fake-fleet.ts";
+import { codeOf, countThreads, Gate } from "./witness.ts";
 
 const threads = countThreads();
 const fakes: FakeFleet[] = [];

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { HostError } from "../../src/kernel/errors.ts";
-import { codeOf, FakeFleet, type FakeOptions, Gate } from "./fake-fleet.ts";
+import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { codeOf, Gate } from "./witness.ts";
 
 const isGone = async (): Promise<boolean> => {
   throw new HostError("SCHEMA_NOT_FOUND");
