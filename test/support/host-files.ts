@@ -1,0 +1,5 @@
+/** Where files are that hosts under test are configured with. */
+import { fileURLToPath } from "node:url";
+
+/** A preset module; see host-preset.ts. */
+export const presetFile = fileURLToPath(new URL("host-preset.ts", import.meta.url));

@@ -1,0 +1,241 @@
+/** A host under test: the real command line on a config file, and its two listeners as a client sees them. */
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Agent, request } from "undici";
+import { afterAll, expect } from "vitest";
+import { CliProcess } from "./host-process.ts";
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly text: string;
+}
+
+export interface GraphqlError {
+  readonly message: string;
+  readonly extensions?: { readonly code?: string; readonly requestId?: string };
+  readonly path?: readonly string[];
+}
+
+export interface GraphqlAnswer extends HttpAnswer {
+  // biome-ignore lint/suspicious/noExplicitAny: an answer is what the query made it.
+  readonly data: any;
+  readonly errors: readonly GraphqlError[] | undefined;
+  /** Of the first error. */
+  readonly code: string | undefined;
+}
+
+export interface SendOptions {
+  readonly method?: "GET" | "POST" | "PUT";
+  readonly headers?: Record<string, string>;
+  readonly body?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface HostOptions {
+  /** Merged over the defaults, section by section; null: none, only options and environment. */
+  readonly config: Record<string, unknown> | null;
+  readonly env?: Record<string, string>;
+  readonly args?: readonly string[];
+  /** More files beside the config, by name. */
+  readonly files?: Record<string, string>;
+  /** Where it runs, instead of a directory that goes with it. */
+  readonly directory?: string;
+  /** Asks the database who is connected, by application name. */
+  readonly connected?: () => Promise<string[]>;
+}
+
+const defaults: Record<string, object> = {
+  listen: { port: 0 },
+  admin: { port: 0 },
+  // Two small cells: a test's host shares its machine with other tests' hosts.
+  cells: { memoryMb: 700, heapMb: 192, max: 2, instanceHeapMb: 16 },
+};
+
+function merged(config: Record<string, unknown>): Record<string, unknown> {
+  const result: Record<string, unknown> = { ...defaults, ...config };
+  for (const [section, value] of Object.entries(defaults)) {
+    const given = config[section];
+    if (typeof given === "object") result[section] = { ...value, ...given };
+  }
+  return result;
+}
+
+const directories = new Set<string>();
+afterAll(async () => {
+  for (const each of directories) await rm(each, { recursive: true, force: true });
+});
+
+/** A directory with these files, gone after `remove`, or at the end of the test file. */
+export async function directoryWith(
+  files: Record<string, string>,
+): Promise<{ path: string; remove: () => Promise<void> }> {
+  const path = await mkdtemp(join(tmpdir(), "rowhouse-host-"));
+  directories.add(path);
+  // As a project's directory is: a server that root starts as another user has to pass through.
+  await chmod(path, 0o755);
+  for (const [name, text] of Object.entries(files)) await writeFile(join(path, name), text);
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Marks of tenants other than `tenant` in a text: each tenant's schemas, roles and rows are marked with `canary_<id>`. */
+export function foreignCanaries(tenant: string, text: string): string[] {
+  const seen = [...text.matchAll(/canary_([a-z0-9]+)/gi)].map(([, id]) => (id ?? "").toLowerCase());
+  return [...new Set(seen)].filter((id) => id !== tenant);
+}
+
+export class TestHost {
+  readonly process: CliProcess;
+  readonly url: string;
+  readonly adminUrl: string;
+  /** What tenants were given of others'; `stop` holds it to be empty. */
+  readonly leaks: string[] = [];
+  readonly #agent = new Agent({ connections: 64, bodyTimeout: 120_000, headersTimeout: 120_000 });
+  readonly #names: readonly string[];
+  readonly #options: HostOptions;
+  readonly #remove: (() => Promise<void>) | undefined;
+
+  private constructor(
+    process: CliProcess,
+    urls: { public: string; admin: string },
+    names: readonly string[],
+    options: HostOptions,
+    remove: (() => Promise<void>) | undefined,
+  ) {
+    this.process = process;
+    this.url = urls.public;
+    this.adminUrl = urls.admin;
+    this.#names = names;
+    this.#options = options;
+    this.#remove = remove;
+  }
+
+  /** Starts a host and waits until it is ready. */
+  static async start(options: HostOptions): Promise<TestHost> {
+    const { config, directory, files } = options;
+    const written = config === null ? {} : { "host.json": JSON.stringify(merged(config)) };
+    const own = directory === undefined ? await directoryWith({ ...written, ...files }) : null;
+    const before = new Set(await options.connected?.());
+    const ports = ["--port", "0", "--admin-port", "0"];
+    const args = ["serve", ...(config === null ? ports : ["--config", "host.json"]), ...(options.args ?? [])];
+    const cwd = directory ?? own?.path ?? tmpdir();
+    const process = new CliProcess({ args, cwd, ...(options.env ? { env: options.env } : {}) });
+    await process.line("host.phase", { phase: "ready" });
+    const urlOf = async (name: string): Promise<string> =>
+      String((await process.line("host.listening", { name }))["url"]);
+    const urls = { public: await urlOf("public"), admin: await urlOf("admin") };
+    const names = ((await options.connected?.()) ?? []).filter((name) => !before.has(name));
+    return new TestHost(process, urls, [...new Set(names.map(hostPart))], options, own?.remove);
+  }
+
+  async send(path: string, options: SendOptions = {}, base = this.url): Promise<HttpAnswer> {
+    const { method = "GET", headers = {}, body, signal } = options;
+    const answer = await request(`${base}${path}`, {
+      method,
+      headers,
+      dispatcher: this.#agent,
+      ...(body === undefined ? {} : { body }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() };
+  }
+
+  /** A GraphQL request of a tenant, named by the header; throws where the answer holds anything of another tenant's. */
+  async graphql(
+    tenant: string,
+    query: string,
+    options: {
+      variables?: object;
+      signal?: AbortSignal;
+      headers?: Record<string, string>;
+      path?: string;
+    } = {},
+  ): Promise<GraphqlAnswer> {
+    const { variables = {}, signal, headers = { "x-tenant": tenant }, path = "/graphql" } = options;
+    const answer = await this.send(path, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...headers },
+      body: JSON.stringify({ query, variables }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const foreign = foreignCanaries(tenant, answer.text);
+    if (foreign.length > 0) {
+      this.leaks.push(...foreign.map((other) => `${tenant} saw ${other}: ${answer.text.slice(0, 400)}`));
+      throw new Error(`an answer to ${tenant} held what belongs to ${foreign.join(", ")}: ${answer.text}`);
+    }
+    const { data, errors } = JSON.parse(answer.text);
+    return { ...answer, data, errors, code: errors?.[0]?.extensions?.code };
+  }
+
+  /** The data of an answer without errors. */
+  // biome-ignore lint/suspicious/noExplicitAny: an answer is what the query made it.
+  async data(tenant: string, query: string, variables: object = {}): Promise<any> {
+    const answer = await this.graphql(tenant, query, { variables });
+    expect({ status: answer.status, errors: answer.errors }, this.process.output.slice(-4_000)).toEqual({
+      status: 200,
+      errors: undefined,
+    });
+    return answer.data;
+  }
+
+  admin(path: string, options: SendOptions = {}): Promise<HttpAnswer> {
+    return this.send(path, options, this.adminUrl);
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: whatever the admin API says.
+  async adminJson(path: string, body?: object): Promise<any> {
+    const answer = await this.admin(
+      path,
+      body === undefined
+        ? {}
+        : {
+            method: "POST",
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify(body),
+          },
+    );
+    expect(answer.status, answer.text).toBe(200);
+    return JSON.parse(answer.text);
+  }
+
+  /** Every sample of `/metrics`, by its name with labels as Prometheus writes them. */
+  async metrics(): Promise<Map<string, number>> {
+    const { text } = await this.admin("/metrics");
+    const samples = text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+    return new Map(
+      samples.map((line) => {
+        const space = line.lastIndexOf(" ");
+        return [line.slice(0, space), Number(line.slice(space + 1))];
+      }),
+    );
+  }
+
+  async metric(name: string): Promise<number> {
+    return (await this.metrics()).get(`rowhouse_${name}`) ?? Number.NaN;
+  }
+
+  /** SIGTERM; the host ends by itself, with nothing left of it here or in PostgreSQL. */
+  async stop(): Promise<void> {
+    await this.#agent.close();
+    this.process.signal("SIGTERM");
+    await this.ended();
+  }
+
+  /** Waits for the orderly end that something else has asked for. */
+  async ended(): Promise<void> {
+    const timer = setTimeout(() => this.process.kill(), 45_000);
+    const end = await this.process.ended;
+    clearTimeout(timer);
+    await this.#remove?.();
+    expect(end, this.process.output.slice(-4_000)).toEqual({ code: 0, signal: null });
+    expect(this.process.groupAlive).toBe(false);
+    expect(this.process.linesOf("host.phase").map((line) => line["phase"])).toContain("closed");
+    const connected = (await this.#options.connected?.()) ?? [];
+    expect(connected.filter((name) => this.#names.includes(hostPart(name)))).toEqual([]);
+    expect(this.leaks).toEqual([]);
+  }
+}
+
+/** `rowhouse:1a2b3c4d` of `rowhouse:1a2b3c4d:front`. */
+const hostPart = (applicationName: string): string => applicationName.split(":").slice(0, 2).join(":");
