@@ -1,0 +1,102 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { directoryWith, TestHost } from "../support/host.ts";
+
+const products = "{ allProducts(first: 2) { nodes { rowId name unitPrice } } }";
+
+let directory: string;
+let remove: () => Promise<void>;
+let host: TestHost;
+
+beforeAll(async () => {
+  ({ path: directory, remove } = await directoryWith({}));
+  host = await TestHost.start({ config: null, directory });
+});
+
+afterAll(async () => {
+  await remove();
+});
+
+/** PostgreSQL's own sign that it runs in a data directory. */
+function serverRuns(folder = join(directory, ".rowhouse")): boolean {
+  return readdirSync(folder, { recursive: true }).some((name) => String(name).endsWith("postmaster.pid"));
+}
+
+const ids = ["acme", "globex", "initech", "umbrella", "hooli", "stark"];
+
+describe("rowhouse serve, with nothing configured", () => {
+  it("serves six shops from its own server, each with its own rows, and says how to ask", async () => {
+    for (const id of ids) {
+      const label = id.charAt(0).toUpperCase() + id.slice(1);
+      const { allProducts } = await host.data(id, products);
+      expect(allProducts.nodes).toHaveLength(2);
+      for (const { name } of allProducts.nodes) expect(name).toMatch(new RegExp(`^${label} `));
+      const byHost = await host.graphql(id, products, { headers: { host: `${id}.localhost` } });
+      expect(byHost.data).toEqual({ allProducts });
+    }
+    const { stdout } = host.process;
+    expect(stdout).toContain(`GraphQL  ${host.url}/graphql`);
+    expect(stdout).toContain(`${host.adminUrl}/status`);
+    expect(stdout).toMatch(/curl .*x-tenant: acme/);
+    expect(stdout).toMatch(/Ctrl-C/);
+    expect(existsSync(join(directory, ".rowhouse"))).toBe(true);
+    expect(serverRuns()).toBe(true);
+  });
+
+  it("pools those of one shape, and not the one with a column more or a name of the catalogue", async () => {
+    const views = await Promise.all(ids.map((id) => host.adminJson(`/tenants/${id}`)));
+    const [acme, globex, initech, umbrella, hooli, stark] = views;
+    for (const each of [globex, initech, umbrella]) expect(each.key).toBe(acme.key);
+    expect(acme.kind).toBe("pooled");
+    expect(hooli).toMatchObject({ kind: "pooled" });
+    expect(hooli.key).not.toBe(acme.key);
+    expect(stark).toMatchObject({ kind: "dedicated", hidden: [expect.stringContaining("pg_group")] });
+    expect(stark.reason).toContain("pg_group");
+    expect(await host.metric('builds_total{result="ok"}')).toBe(3);
+
+    const weight = "{ productByRowId(rowId: 1) { weightGrams } }";
+    expect(await host.data("hooli", weight)).toEqual({ productByRowId: { weightGrams: 100 } });
+    expect(await host.graphql("acme", weight)).toMatchObject({ status: 400 });
+    expect(await host.data("stark", "{ allPgGroups { nodes { label } } }")).toEqual({
+      allPgGroups: { nodes: [{ label: "Stark wholesale" }, { label: "Stark retail" }] },
+    });
+  });
+
+  it("takes an order, keeps private customers to themselves, and logs a customer in", async () => {
+    const order = `mutation { placeOrder(input: { customerName: "Linus", customerEmail: "linus@acme.example", productId: 1, quantity: 3 }) {
+      result { rowId status total customerByCustomerId { name } } } }`;
+    const { placeOrder } = await host.data("acme", order);
+    expect(placeOrder.result).toMatchObject({ status: "placed", customerByCustomerId: { name: "Linus" } });
+    expect(Number(placeOrder.result.total)).toBeGreaterThan(0);
+
+    const customers = await host.data("acme", "{ allCustomers { nodes { name } } }");
+    const names = customers.allCustomers.nodes.map(({ name }: { name: string }) => name);
+    expect(names).toContain("Ada of Acme");
+    expect(names).not.toContain("Grace of Acme");
+    const others = await host.data("globex", "{ allCustomers { nodes { name } } }");
+    expect(JSON.stringify(others)).not.toMatch(/Acme|Linus/);
+
+    const login =
+      'mutation { login(input: { email: "ada@acme.example", password: "rowhouse" }) { result { role customerId } } }';
+    expect((await host.data("acme", login)).login.result).toEqual({ role: "acme_user", customerId: 1 });
+    expect((await host.data("globex", login)).login.result).toBeNull();
+  });
+
+  it("stops its server with itself, and finds its data again the next time", async () => {
+    await host.stop();
+    expect(serverRuns()).toBe(false);
+
+    host = await TestHost.start({ config: null, directory, args: ["--tenants", "20"] });
+    const customers = await host.data("acme", "{ allCustomers { nodes { name } } }");
+    expect(JSON.stringify(customers)).toMatch(/Linus/);
+    expect(await host.data("t0020", products)).toMatchObject({
+      allProducts: { nodes: [{ name: expect.stringMatching(/^T0020 /) }, {}] },
+    });
+    const [acme, more] = [await host.adminJson("/tenants/acme"), await host.adminJson("/tenants/t0007")];
+    expect(more.key).toBe(acme.key);
+    expect(await host.adminJson("/status")).toMatchObject({ tenants: { known: 26 } });
+    await host.stop();
+    expect(serverRuns()).toBe(false);
+  });
+});
