@@ -43,6 +43,25 @@ describe("a connection in doubt", () => {
     again.release();
   });
 
+  it("is none after an error: that is reported when PostgreSQL is done, and the transaction's state known", async () => {
+    const connection = await bench.sessions.connect();
+    const wire = connection.client.connection;
+    await connection.send([{ text: "begin" }]);
+    const { emit } = wire;
+    // As when the end of the group arrives later than the error.
+    wire.emit = (event, ...rest) => {
+      if (event !== "readyForQuery") return emit.call(wire, event, ...rest);
+      setImmediate(() => emit.call(wire, event, ...rest));
+      return true;
+    };
+    await expect(connection.send([{ text: "select 1/0" }])).rejects.toMatchObject({ code: "22012" });
+    expect(connection.client.getTransactionStatus()).toBe("E");
+    await connection.send([{ text: "rollback" }]);
+    wire.emit = emit;
+    connection.release();
+    expect(connection.doubt).toBeNull();
+  });
+
   it("is given up when a function asks for a copy from the client", async () => {
     const connection = await bench.sessions.connect();
     await expect(connection.send([{ text: "copy ada.item from stdin" }])).rejects.toThrow(/COPY/);

@@ -56,6 +56,16 @@ describe("a request that is cancelled", () => {
     expect(await database.query("select * from ada.item where id = 77")).toEqual([]);
   });
 
+  it("is stopped also where PostgreSQL does not look whether the client is still there", async () => {
+    await database.execute(`create or replace function ada.deaf() returns int language plpgsql
+      set client_connection_check_interval = 0 as $$ begin perform pg_catalog.pg_sleep(600); return 1; end $$`);
+    const failing = expect(ways.read("select deaf()")).rejects.toMatchObject({ code: "CANCELLED" });
+    await until(async () => (await running("deaf()")) > 0);
+    request.scope.cancel();
+    await failing;
+    await until(async () => (await running("deaf()")) === 0);
+  });
+
   it("is let go while it waits for a connection that others have", async () => {
     const other = bench.request("bob");
     const holding = expect(bench.read(other, "select pg_sleep(600)")).rejects.toThrow();

@@ -68,21 +68,7 @@ export class Worker {
     more: Partial<BlueprintSpec> = {},
   ): Promise<CellServ> {
     const id = this.#next++;
-    const tenant = tenantId(Object.values(schemas)[0] ?? "none");
-    const hash = String(id).padStart(64, "0");
-    await this.instances.build(id, {
-      key: kind === "pooled" ? pooledKey(hash) : dedicatedKey(tenant, hash),
-      kind,
-      tenant,
-      database: "main",
-      schemas: Object.entries(schemas).map(([logical, physical]) => ({ logical, physical })),
-      sharedSchemas: ["public"],
-      api: null,
-      mode: null,
-      settings: {},
-      enumTables: 0,
-      ...more,
-    });
+    await this.instances.build(id, { ...specOf(kind, schemas, id), ...more });
     const serv = this.instances.get(id);
     if (serv === undefined) throw new Error("built, but not there");
     return serv;
@@ -143,6 +129,28 @@ export class Worker {
       ledger: this.#ledger[0] ?? 0,
     };
   }
+}
+
+/** What an instance on `schemas`, logical → physical, is built from. */
+export function specOf(
+  kind: "pooled" | "dedicated",
+  schemas: Readonly<Record<string, string>>,
+  id: number,
+): BlueprintSpec {
+  const tenant = tenantId(Object.values(schemas)[0] ?? "none");
+  const hash = String(id).padStart(64, "0");
+  return {
+    key: kind === "pooled" ? pooledKey(hash) : dedicatedKey(tenant, hash),
+    kind,
+    tenant,
+    database: "main",
+    schemas: Object.entries(schemas).map(([logical, physical]) => ({ logical, physical })),
+    sharedSchemas: ["public"],
+    api: null,
+    mode: null,
+    settings: {},
+    enumTables: 0,
+  };
 }
 
 /** Until `seen` gives something else than undefined or false; for what PostgreSQL does in its own time. */
