@@ -9,6 +9,7 @@ import { createOperations } from "./cell/operations.ts";
 import { fleetSnapshot } from "./cell/snapshot.ts";
 import type { Config } from "./config/config.ts";
 import { Databases } from "./guard/databases.ts";
+import { migrateTenant } from "./guard/migrate.ts";
 import { createAdminApp } from "./http/admin.ts";
 import { type Listening, listen } from "./http/listener.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
@@ -19,7 +20,7 @@ import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
 import { presetVersion } from "./preset-version.ts";
 import type { Answer } from "./protocol/messages.ts";
-import { Decisions } from "./tenant/decision.ts";
+import { Decisions } from "./tenant/decisions.ts";
 import { createRouter } from "./tenant/route.ts";
 import { openSource, watchSchemas } from "./tenants.ts";
 
@@ -122,11 +123,11 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     onCellGone: (name) => void databases.cancel(name),
   });
   const running = fleet;
+  const governor = new Governor({ fleet, ...cells });
+  // Closed after the fleet: cells that drain are watched to their end.
+  started.add(() => governor.close());
   started.add(() => running.close());
   running.open();
-
-  const governor = new Governor({ fleet, ...cells });
-  started.add(() => governor.close());
   governor.open();
 
   const router = createRouter(config.routing, source);
@@ -148,7 +149,13 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     return dispatcher.dispatch(tenant, settings, { method, path, basePath, query, headers, body, signal });
   };
 
-  const operations = createOperations(source, decisions, fleet);
+  const operations = createOperations({
+    source,
+    decisions,
+    fleet,
+    observe,
+    migrate: (tenant, request) => migrateTenant(databases.get(tenant.database).migrations, tenant, request),
+  });
   const adminApp = createAdminApp({
     operations: {
       ...operations,

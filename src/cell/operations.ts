@@ -1,8 +1,14 @@
-/** What an operator may ask of the host: to see a tenant, to evict, to forget. */
+/** What an operator may ask of the host: to see a tenant, to evict, to forget, to migrate. */
+
+import type { Migrated, MigrationRequest } from "../guard/migrate.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { InstanceKey } from "../kernel/ids.ts";
-import type { Decision, Decisions } from "../tenant/decision.ts";
+import { parseShapeHash } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import type { Decision } from "../tenant/decision.ts";
+import type { Decisions } from "../tenant/decisions.ts";
 import type { TenantSource } from "../tenant/sources.ts";
+import type { Tenant } from "../tenant/tenant.ts";
 import type { Fleet } from "./fleet.ts";
 
 export interface TenantView {
@@ -23,6 +29,18 @@ export interface EvictionTarget {
   readonly tenant?: string;
 }
 
+/** What came of a migration: shapes before and after, revisions after. */
+export type MigrationView = Omit<Migrated, "applied">;
+
+export interface OperationsDeps {
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly fleet: Fleet;
+  /** Resolves once it is committed. */
+  readonly migrate: (tenant: Tenant, request: MigrationRequest) => Promise<Migrated>;
+  readonly observe: Observe;
+}
+
 export interface Operations {
   /** What is decided of a tenant, deciding it if need be. Throws `TENANT_UNKNOWN`, `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`. */
   tenant(id: string): Promise<TenantView>;
@@ -30,14 +48,18 @@ export interface Operations {
   evict(target: EvictionTarget): Promise<{ readonly evicted: readonly InstanceKey[] }>;
   /** Evicts everything and forgets every decision. */
   flush(): Promise<{ readonly evicted: readonly InstanceKey[]; readonly decisions: number }>;
+  /** Applies SQL to a tenant, and then forgets what was decided of it. Throws `TENANT_UNKNOWN`, `BAD_REQUEST`, and what `migrateTenant` does. */
+  migrate(id: string, request: { readonly sql: string; readonly expect?: string }): Promise<MigrationView>;
 }
 
-export function createOperations(source: TenantSource, decisions: Decisions, fleet: Fleet): Operations {
-  const decide = async (id: string): Promise<Decision> => {
+export function createOperations(deps: OperationsDeps): Operations {
+  const { source, decisions, fleet, observe } = deps;
+  const find = async (id: string): Promise<Tenant> => {
     const tenant = await source.byId(id);
     if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
-    return decisions.decide(tenant);
+    return tenant;
   };
+  const decide = async (id: string): Promise<Decision> => decisions.decide(await find(id));
 
   return {
     tenant: async (id) => viewOf(await decide(id)),
@@ -63,6 +85,22 @@ export function createOperations(source: TenantSource, decisions: Decisions, fle
       const count = decisions.size;
       decisions.forgetAll();
       return { evicted: fleet.evict(() => true, "flushed"), decisions: count };
+    },
+
+    async migrate(id, { sql, expect }) {
+      const shape = expect === undefined ? undefined : parseShapeHash(expect);
+      if (expect !== undefined && shape === undefined) {
+        throw new HostError("BAD_REQUEST", "expect is not a shape hash: 64 hexadecimal digits");
+      }
+      const tenant = await find(id);
+      const { applied: _, ...migrated } = await deps.migrate(tenant, {
+        sql,
+        ...(shape === undefined ? {} : { expect: shape }),
+      });
+      decisions.forget(tenant.id);
+      const { from, to, ms: migrateMs } = migrated;
+      observe({ kind: "tenant.migrated", tenant: tenant.id, from, to, migrateMs });
+      return migrated;
     },
   };
 }

@@ -10,6 +10,8 @@ export interface OpenDatabase {
   readonly database: Database;
   /** Made but not yet listening: handlers come first. */
   readonly listener: Listener;
+  /** For migrations: each has a connection of its own. */
+  readonly migrations: Database;
   /** Whether revisions are kept here. */
   readonly control: boolean;
 }
@@ -19,6 +21,8 @@ export interface DatabasesOptions {
   readonly guard: "writes" | "all" | "off";
   readonly applicationName: string;
   readonly observe: Observe;
+  /** Most that run at once in each database; more wait. */
+  readonly parallelMigrations?: number;
 }
 
 export class Databases {
@@ -43,8 +47,17 @@ export class Databases {
         const applicationName = `${options.applicationName}:front`;
         const database = new Database({ name, url: config.url, applicationName, observe });
         const listener = new Listener({ name, url: config.listenUrl, applicationName, observe });
-        opened.set(name, { database, listener, control: false });
-        opened.set(name, { database, listener, control: await control(database, config, options) });
+        const migrations = new Database({
+          name,
+          url: config.url,
+          applicationName: `${options.applicationName}:migrate`,
+          observe,
+          maxConnections: options.parallelMigrations ?? 1,
+          freshConnections: true,
+        });
+        const parts = { database, listener, migrations };
+        opened.set(name, { ...parts, control: false });
+        opened.set(name, { ...parts, control: await control(database, config, options) });
       }
     } catch (error) {
       await databases.close();
@@ -82,7 +95,11 @@ export class Databases {
 
   async close(): Promise<void> {
     await Promise.all(
-      [...this.#open.values()].flatMap(({ database, listener }) => [listener.close(), database.close()]),
+      [...this.#open.values()].flatMap(({ database, listener, migrations }) => [
+        listener.close(),
+        database.close(),
+        migrations.close(),
+      ]),
     );
   }
 }

@@ -181,7 +181,8 @@ async function hasTable(database: Queryable, name: string): Promise<boolean> {
   return rows.length === 1;
 }
 
-async function readTriggers(database: Queryable): Promise<{ present: number; enabled: boolean }> {
+/** How many of the two event triggers there are, and whether all of those are enabled. */
+export async function readTriggers(database: Queryable): Promise<{ present: number; enabled: boolean }> {
   const { rows } = await database.query(`
     select count(*)::int as present, coalesce(bool_and(evtenabled <> 'D'), false) as enabled
     from pg_catalog.pg_event_trigger where evtname in ('rowhouse_ddl_command_end', 'rowhouse_sql_drop')`);

@@ -15,6 +15,11 @@ export interface EvictTarget {
   readonly tenant?: string;
 }
 
+export interface MigrateRequest {
+  readonly sql: string;
+  readonly expect?: string;
+}
+
 /** What the admin app asks of the host. Each may reject with a HostError; the results are rendered as JSON. */
 export interface AdminOperations {
   health(): boolean;
@@ -24,6 +29,8 @@ export interface AdminOperations {
   tenant(id: string): Promise<unknown>;
   evict(target: EvictTarget): Promise<unknown>;
   flush(): Promise<unknown>;
+  /** Rejects with `SCHEMA_CHANGED` and the current shape where `expect` is another. */
+  migrate(id: string, request: MigrateRequest): Promise<unknown>;
 }
 
 export interface AdminDeps {
@@ -36,7 +43,14 @@ export interface AdminDeps {
 type Env = { Bindings: HttpBindings; Variables: { requestId: string } };
 export type AdminApp = Hono<Env>;
 
+const paths = [
+  ...["/healthz", "/readyz", "/metrics", "/status", "/evict", "/flush"],
+  ...["/tenants/:id", "/tenants/:id/migrate"],
+];
+
 const bodyLimitBytes = 64 * 1024;
+/** SQL may be long, where it brings rows. */
+const migrateLimitBytes = 4 * 1024 * 1024;
 const jsonOnly: ReadonlySet<string> = new Set(["application/json"]);
 
 /**
@@ -63,8 +77,14 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   });
   const probe = (answer: () => boolean) => (context: Context<Env>) =>
     answer() ? context.text("ok") : context.text("not ready", 503);
-  app.get("/healthz", probe(() => operations.health()));
-  app.get("/readyz", probe(() => operations.ready()));
+  app.get(
+    "/healthz",
+    probe(() => operations.health()),
+  );
+  app.get(
+    "/readyz",
+    probe(() => operations.ready()),
+  );
 
   const isAllowed = token === null ? isLocal : bearerCheck(token);
   app.use(async ({ env }, next) => {
@@ -82,7 +102,11 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     await readJson(env, nothing);
     return json(await operations.flush());
   });
-  for (const path of ["/healthz", "/readyz", "/metrics", "/status", "/tenants/:id", "/evict", "/flush"]) {
+  app.post("/tenants/:id/migrate", async ({ env, req }) => {
+    const request = await readJson(env, migrateRequest, migrateLimitBytes);
+    return json(await operations.migrate(req.param("id"), request));
+  });
+  for (const path of paths) {
     app.all(path, () => {
       throw new HostError("METHOD_NOT_ALLOWED");
     });
@@ -100,15 +124,24 @@ const text = z.string().min(1).max(200);
 const evictTarget = z
   .strictObject({ key: text.exactOptional(), cell: text.exactOptional(), tenant: text.exactOptional() })
   .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is needed");
+const migrateRequest = z.strictObject({
+  // PostgreSQL's text cannot hold it.
+  sql: z
+    .string()
+    .min(1)
+    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "holds a NUL or half a character"),
+  expect: text.exactOptional(),
+});
 const nothing = z.strictObject({});
 
 /** A body that must be JSON: a form on some web page, sent by a visitor's browser, can not be that. */
 async function readJson<Value>(
   { incoming, outgoing }: HttpBindings,
   schema: z.ZodType<Value>,
+  limitBytes = bodyLimitBytes,
 ): Promise<Value> {
   requireMediaType(incoming, jsonOnly);
-  const bytes = await readBody(incoming, outgoing, bodyLimitBytes);
+  const bytes = await readBody(incoming, outgoing, limitBytes);
   const parsed = schema.safeParse(bytes.byteLength === 0 ? {} : parseJson(bytes));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));

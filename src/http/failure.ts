@@ -26,7 +26,8 @@ const challenges: Partial<Record<ErrorCode, string>> = {
 /** The answer for `error`. Server-side failures name the request, so that an operator finds it in the log. */
 export function renderFailure(error: HostError, requestId: string | null): Failure {
   const { code, status, publicText } = error;
-  const extensions = { code, ...(status >= 500 && requestId !== null ? { requestId } : {}) };
+  const named = status >= 500 && requestId !== null ? { requestId } : {};
+  const extensions = { ...error.details, code, ...named };
   const body = JSON.stringify({ errors: [{ message: publicText, extensions }] });
   const headers: Record<string, string> = {
     "content-type": "application/json; charset=utf-8",

@@ -28,8 +28,12 @@ export const errorTable = {
   DEADLINE: rule(408, "info", "The request took longer than it may."),
   MEDIA_TYPE: rule(415, "debug", "The Content-Type must be application/json or application/graphql."),
   BAD_REQUEST: rule(400, "debug"),
+  /** PostgreSQL refused a migration's SQL, and nothing of it stands; the message is PostgreSQL's. */
+  MIGRATION_FAILED: rule(400, "warn"),
   SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
   RESULT_TOO_LARGE: rule(500, "warn"),
+  /** A migration gave up waiting for a lock; nothing of it stands. */
+  LOCK_TIMEOUT: rule(503, "warn", undefined, true),
   BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),
   BUILD_TIMEOUT: rule(503, "error", "The schema took too long to build.", true),
   BUILD_HELD: rule(503, "warn", "The schema ended its worker repeatedly and is held back.", true),
@@ -50,6 +54,12 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
+export interface HostErrorOptions {
+  readonly cause?: unknown;
+  readonly retryAfterSeconds?: number;
+  readonly details?: Readonly<Record<string, string | number>>;
+}
+
 /**
  * An error with a code of the table. `message` is for the log, and for the client where the table has no public
  * text: it holds no token, URL credential or SQL value.
@@ -59,11 +69,14 @@ export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: Code;
   /** When to try again, where the thrower knows better than the code alone tells. */
   readonly retryAfterSeconds: number | undefined;
+  /** Facts that a client is told beside the text. */
+  readonly details: Readonly<Record<string, string | number>>;
 
-  constructor(code: Code, message?: string, options?: { cause?: unknown; retryAfterSeconds?: number }) {
+  constructor(code: Code, message?: string, options: HostErrorOptions = {}) {
     super(message ?? errorTable[code].publicText ?? code, options);
     this.code = code;
-    this.retryAfterSeconds = options?.retryAfterSeconds;
+    this.retryAfterSeconds = options.retryAfterSeconds;
+    this.details = options.details ?? {};
   }
 
   get status(): number {

@@ -29,10 +29,16 @@ export function tenantId(text: string): TenantId {
 
 const sha256Pattern = /^[0-9a-f]{64}$/;
 
-/** The shape hash in `text`; throws `INTERNAL` where it is not 64 hexadecimal digits. */
+/** The shape hash in `text`, or undefined where it is not 64 hexadecimal digits. */
+export function parseShapeHash(text: string): ShapeHash | undefined {
+  return sha256Pattern.test(text) ? (text as ShapeHash) : undefined;
+}
+
+/** The shape hash in `text`; throws `INTERNAL` where it is not one. */
 export function shapeHash(text: string): ShapeHash {
-  if (!sha256Pattern.test(text)) throw new HostError("INTERNAL", "not a shape hash");
-  return text as ShapeHash;
+  const hash = parseShapeHash(text);
+  if (hash === undefined) throw new HostError("INTERNAL", "not a shape hash");
+  return hash;
 }
 
 export function pooledKey(sha256: string): InstanceKey {

@@ -1,6 +1,6 @@
 /** Everything worth seeing, as one union. The logger and the metrics are its two interpreters. */
 import type { ErrorCode } from "./errors.ts";
-import type { CellId, InstanceKey, TenantId } from "./ids.ts";
+import type { CellId, InstanceKey, ShapeHash, TenantId } from "./ids.ts";
 import type { HostPhase } from "./phase.ts";
 
 /** Why a cell's thread ended. */
@@ -62,6 +62,7 @@ export type Observation =
       probeMs: number;
     }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
+  | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
   | { kind: "cell.started"; cell: CellId; startMs: number }
   | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }

@@ -33,6 +33,8 @@ export function describe(observation: Observation): LogLine {
       return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
     case "tenant.changed":
       return line("info", "tenant forgotten");
+    case "tenant.migrated":
+      return line("info", "tenant migrated");
     case "schema.read":
       return line("debug", "schema read");
     case "cell.started":

@@ -124,6 +124,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "request.failed":
       case "request.retried":
       case "tenant.changed":
+      case "tenant.migrated":
       case "cell.started":
       case "cell.condemned":
       case "cell.error":

@@ -22,6 +22,8 @@ export interface DatabaseOptions {
   readonly observe: Observe;
   readonly maxConnections?: number;
   readonly connectTimeoutMs?: number;
+  /** For work that may take as long as it takes and may leave settings behind: a connection for each piece of it, without a time limit. */
+  readonly freshConnections?: boolean;
 }
 
 /** What node reports where there is no connection, or no longer one. */
@@ -88,8 +90,8 @@ export class Database implements Queryable {
       application_name: options.applicationName,
       max: options.maxConnections ?? 2,
       connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
-      // Everything that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
-      query_timeout: 60_000,
+      // Everything else that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
+      ...(options.freshConnections === true ? { maxUses: 1 } : { query_timeout: 60_000 }),
       idleTimeoutMillis: 30_000,
       keepAlive: true,
     });

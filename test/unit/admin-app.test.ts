@@ -1,6 +1,6 @@
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import { createAdminApp, type EvictTarget } from "../../src/http/admin.ts";
+import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin.ts";
 import { type Listening, listen } from "../../src/http/listener.ts";
 import { HostError } from "../../src/kernel/errors.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
@@ -11,6 +11,7 @@ afterEach(() => running?.close(0));
 
 async function start(options: { token?: string | null; ready?: boolean; status?: () => unknown } = {}) {
   const evicted: EvictTarget[] = [];
+  const migrated: (MigrateRequest & { id: string })[] = [];
   const observations: Observation[] = [];
   const app = createAdminApp({
     token: options.token ?? null,
@@ -29,6 +30,13 @@ async function start(options: { token?: string | null; ready?: boolean; status?:
         return { evicted: [target] };
       },
       flush: async () => ({ evicted: [] }),
+      migrate: async (id, request) => {
+        if (request.expect !== undefined) {
+          throw new HostError("SCHEMA_CHANGED", "inner", { details: { shape: "f00" } });
+        }
+        migrated.push({ id, ...request });
+        return { tenant: id };
+      },
     },
   });
   running = await listen(app, { host: "127.0.0.1", port: 0 }, () => {});
@@ -48,7 +56,7 @@ async function start(options: { token?: string | null; ready?: boolean; status?:
       headers: { "content-type": "application/json", ...headers },
       body: typeof body === "string" ? body : JSON.stringify(body),
     });
-  return { ask, post, evicted, observations };
+  return { ask, post, evicted, migrated, observations };
 }
 
 describe("the admin app", () => {
@@ -74,7 +82,7 @@ describe("the admin app", () => {
     expect(await ask("/status", { method: "PUT" })).toMatchObject({ status: 405 });
   });
 
-  it.each(["/status", "/metrics", "/tenants/acme", "/evict", "/flush", "/nothing"])(
+  it.each(["/status", "/metrics", "/tenants/acme", "/tenants/acme/migrate", "/evict", "/flush", "/nothing"])(
     "with a token, keeps %s from whoever does not have it, and the probes open",
     async (path) => {
       const { ask } = await start({ token });
@@ -136,6 +144,27 @@ describe("the admin app", () => {
     }
     expect(await post("/evict", { key: "x".repeat(70_000) })).toMatchObject({ status: 413 });
     expect(evicted).toHaveLength(2);
+  });
+
+  it("migrates a tenant by SQL that may be long, and tells the facts of a refusal", async () => {
+    const { post, ask, migrated } = await start();
+    const sql = `select '${"x".repeat(100_000)}'`;
+    expect(await post("/tenants/acme/migrate", { sql })).toMatchObject({
+      status: 200,
+      text: '{"tenant":"acme"}',
+    });
+    const refused = await post("/tenants/acme/migrate", { sql, expect: "bad" });
+    expect(refused).toMatchObject({ status: 409, code: "SCHEMA_CHANGED" });
+    expect(JSON.parse(refused.text).errors[0].extensions).toEqual({ code: "SCHEMA_CHANGED", shape: "f00" });
+    expect(migrated).toEqual([{ id: "acme", sql }]);
+    for (const body of [{}, { sql: "" }, { sql: 1 }, { sql: "select '\0'" }, { sql, force: true }]) {
+      expect(await post("/tenants/acme/migrate", body)).toMatchObject({ status: 400, code: "BAD_REQUEST" });
+    }
+    expect(await ask("/tenants/acme/migrate")).toMatchObject({ status: 405 });
+    expect(await post("/tenants/acme/migrate", { sql }, { "content-type": "text/plain" })).toMatchObject({
+      status: 415,
+    });
+    expect(migrated).toHaveLength(1);
   });
 
   it("hides what went wrong inside, and logs it under the request's id", async () => {

@@ -1,0 +1,173 @@
+/** A managed migration: SQL for one tenant, in one transaction, while nothing of that tenant is written. */
+import { createHash } from "node:crypto";
+import { z } from "zod";
+import { HostError } from "../kernel/errors.ts";
+import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
+import type { Database, Queryable } from "../pg/pool.ts";
+import { parseShape, shapeQuery } from "../shape/shape.ts";
+import { searchPathText } from "../shape/visibility.ts";
+import type { Tenant } from "../tenant/tenant.ts";
+import { readTriggers } from "./install.ts";
+import { migrationError, ShapeDiffers } from "./migration-error.ts";
+import { revisionsOf } from "./revisions.ts";
+import { watchUntriggered } from "./untriggered.ts";
+
+export interface MigrationRequest {
+  readonly sql: string;
+  /** The shape that the SQL is meant for. */
+  readonly expect?: ShapeHash;
+  /** Leaves a tenant alone that the same SQL has been applied to. */
+  readonly once?: boolean;
+  /** For each lock that it waits for: the tenant's, and those of its tables. */
+  readonly lockTimeoutMs?: number;
+}
+
+export interface Migrated {
+  readonly tenant: TenantId;
+  /** The shape before, as the migrating role sees it. */
+  readonly from: ShapeHash;
+  readonly to: ShapeHash;
+  /** By physical name, of served and shared schemas, after the commit; "0" where there is none. */
+  readonly revisions: Readonly<Record<string, string>>;
+  readonly ms: number;
+  /** False where `once` found it applied before. */
+  readonly applied: boolean;
+}
+
+const defaultLockTimeoutMs = 10_000;
+
+/**
+ * Applies SQL to a tenant, as the connecting role and under the tenant's search path: all of it or nothing. `database` is one of
+ * fresh connections, since the SQL may leave settings behind. Throws `SCHEMA_NOT_FOUND`; `SCHEMA_CHANGED` with the current
+ * shape where `expect` is another; `LOCK_TIMEOUT`; `MIGRATION_FAILED` with what PostgreSQL has against the SQL;
+ * `CONFIG_INVALID` without a control schema; and `DATABASE_UNREACHABLE`, after which it may have been applied where the
+ * connection was lost at the commit.
+ */
+export async function migrateTenant(
+  database: Pick<Database, "transaction">,
+  tenant: Tenant,
+  request: MigrationRequest,
+): Promise<Migrated> {
+  const startedMs = performance.now();
+  const { sql, lockTimeoutMs = defaultLockTimeoutMs } = request;
+  try {
+    const done = await database.transaction((transaction) =>
+      migrate(transaction, tenant, { ...request, lockTimeoutMs }),
+    );
+    return { tenant: tenant.id, ...done, ms: Math.round(performance.now() - startedMs) };
+  } catch (error) {
+    throw migrationError(error, { tenant: tenant.id, sql, lockTimeoutMs });
+  }
+}
+
+type Outcome = Omit<Migrated, "tenant" | "ms">;
+
+async function migrate(
+  transaction: Queryable,
+  tenant: Tenant,
+  { sql, expect, once = false, lockTimeoutMs }: MigrationRequest & { readonly lockTimeoutMs: number },
+): Promise<Outcome> {
+  await begin(transaction, tenant, lockTimeoutMs);
+  const checksum = sqlChecksum(sql);
+  const from = await shapeOf(transaction, tenant);
+  const before = once ? await readApplied(transaction, tenant, checksum) : null;
+  if (before !== null) {
+    return { from, to: from, revisions: await revisionsOf(transaction, tenant), applied: false };
+  }
+  if (expect !== undefined && from !== expect) throw new ShapeDiffers(tenant.id, from);
+  const { present, enabled } = await readTriggers(transaction);
+  const move = present === 2 && enabled ? null : await watchUntriggered(transaction, tenant);
+
+  const path = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+  await transaction.query("select set_config('search_path', $1, true)", [searchPathText(path)]);
+  await transaction.query("select rowhouse.run_migration($1)", [sql]);
+  await restore(transaction, lockTimeoutMs);
+
+  const to = await shapeAfter(transaction, tenant);
+  await transaction.query(recordStatement, [tenant.id, checksum, firstSchema(tenant), from, to]);
+  await move?.();
+  // What commit would do first: the tenant's own deferred constraints, and the revisions. Last, as it locks rows that
+  // migrations of other tenants wait for: nothing may be waited for from here on.
+  await transaction.query("set constraints all immediate");
+  return { from, to, revisions: await revisionsOf(transaction, tenant), applied: true };
+}
+
+async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: number): Promise<void> {
+  // Whatever is the role's or the database's default: what was committed before the lock was had must be seen.
+  await transaction.query("set transaction isolation level read committed, read write");
+  const { rows } = await transaction.query(
+    "select pg_catalog.to_regprocedure('rowhouse.run_migration(text)') is not null as installed",
+  );
+  if (!z.object({ installed: z.boolean() }).parse(rows[0]).installed) {
+    throw new HostError(
+      "CONFIG_INVALID",
+      'the control schema is not there or not up to date: run "rowhouse install"',
+    );
+  }
+  await setLockTimeout(transaction, lockTimeoutMs);
+  await transaction.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant.id]);
+}
+
+async function setLockTimeout(transaction: Queryable, lockTimeoutMs: number): Promise<void> {
+  await transaction.query("select set_config('lock_timeout', $1, true)", [String(lockTimeoutMs)]);
+}
+
+/** Takes back what the SQL may have set: who it runs as, and how; the shape is the connecting role's. */
+async function restore(transaction: Queryable, lockTimeoutMs: number): Promise<void> {
+  for (const statement of ["reset session authorization", "reset role", "reset all"]) {
+    await transaction.query(statement);
+  }
+  await setLockTimeout(transaction, lockTimeoutMs);
+}
+
+async function shapeOf(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
+  const { text, values } = shapeQuery(tenant);
+  // With JIT the probe takes 30 times as long.
+  await transaction.query("set local jit = off");
+  const { rows } = await transaction.query(text, values);
+  const { shape, missing } = parseShape(rows[0]);
+  const [first] = missing;
+  if (first !== undefined) {
+    throw new HostError(
+      "SCHEMA_NOT_FOUND",
+      `tenant ${tenant.id}: schema ${JSON.stringify(first)} does not exist`,
+    );
+  }
+  return shape;
+}
+
+async function shapeAfter(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
+  try {
+    return await shapeOf(transaction, tenant);
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code !== "SCHEMA_NOT_FOUND") throw error;
+    throw new HostError("MIGRATION_FAILED", `${error.message} after the SQL; nothing was changed`);
+  }
+}
+
+const firstSchema = (tenant: Tenant): string => tenant.schemas[0]?.physical ?? "";
+
+/** What names the SQL among what has been applied to a tenant. */
+export const sqlChecksum = (sql: string): string => createHash("sha256").update(sql).digest("hex");
+
+const recordStatement = `
+  insert into rowhouse.applied (tenant, checksum, namespace, from_shape, to_shape)
+  select $1, $2, oid, $4, $5 from pg_catalog.pg_namespace where nspname = $3
+  on conflict (tenant, checksum) do update
+    set namespace = excluded.namespace, from_shape = excluded.from_shape, to_shape = excluded.to_shape, applied_at = now()`;
+
+const appliedRow = z.object({ from_shape: z.string().transform(shapeHash) });
+
+/** The shape that the tenant had when this SQL was applied to it; null where it has not been. */
+export async function readApplied(
+  database: Queryable,
+  tenant: Tenant,
+  checksum: string,
+): Promise<ShapeHash | null> {
+  const { rows } = await database.query(
+    `select from_shape from rowhouse.applied a join pg_catalog.pg_namespace n on n.oid = a.namespace
+      where a.tenant = $1 and a.checksum = $2 and n.nspname = $3`,
+    [tenant.id, checksum, firstSchema(tenant)],
+  );
+  return rows.length === 0 ? null : appliedRow.parse(rows[0]).from_shape;
+}

@@ -1,0 +1,179 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { installControl } from "../../src/guard/install.ts";
+import { migrateTenant } from "../../src/guard/migrate.ts";
+import type { Database } from "../../src/pg/pool.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import {
+  acme,
+  migrationDatabase,
+  openForMigrations,
+  seenOf,
+  withoutJit,
+} from "../support/migration-database.ts";
+
+const main = migrationDatabase();
+
+const role = `migrating_${randomBytes(4).toString("hex")}`;
+beforeAll(() => main.test.execute(`create role ${role} login password 'word'`));
+afterAll(() => main.test.execute(`drop owned by ${role} cascade; drop role ${role}`));
+
+describe("among writes, a migration", () => {
+  async function waiting(): Promise<void> {
+    await vi.waitFor(
+      async () => {
+        const rows = await main.test.query(
+          `select from pg_locks l join pg_stat_activity a using (pid)
+            where a.application_name = 'rowhouse:test:migrate' and not l.granted and a.datname = current_database()`,
+        );
+        expect(rows.length).toBeGreaterThan(0);
+      },
+      { timeout: 10_000, interval: 10 },
+    );
+  }
+
+  test("waits for one that has begun, and the write stands", async () => {
+    const writer = await main.connect();
+    const { revisions } = await main.seen();
+    await writer.query("begin");
+    await writer.query("select rowhouse.begin_write('acme', $1, $2)", [
+      ["acme_app"],
+      [revisions["acme_app"]],
+    ]);
+    const migrating = main.migrate("alter table item add column extra int");
+    await waiting();
+    await writer.query("insert into acme_app.item values (1, 'written')");
+    await writer.query("select rowhouse.assert_revisions($1, $2)", [["acme_app"], [revisions["acme_app"]]]);
+    await writer.query("commit");
+    expect(await migrating).toMatchObject({ applied: true });
+    expect(await main.test.query("select label, extra from acme_app.item")).toEqual([
+      { label: "written", extra: null },
+    ]);
+  });
+
+  test("gives up after its lock timeout, whether the tenant's lock or a table is held, and nothing has changed", async () => {
+    const before = await main.seen();
+    const writer = await main.connect();
+    for (const holding of [
+      "select pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key('acme'))",
+      "select from acme_app.item",
+    ]) {
+      await writer.query("begin");
+      await writer.query(holding);
+      const error = await main
+        .migrate("create table never (id int); alter table item add column extra int", {
+          lockTimeoutMs: 100,
+        })
+        .catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: "LOCK_TIMEOUT", retryable: true });
+      await writer.query("commit");
+    }
+    expect(await main.seen()).toEqual(before);
+  });
+
+  test("of two of one tenant the second one sees what the first has made", async () => {
+    const writer = await main.connect();
+    await writer.query("begin");
+    await writer.query("select pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key('acme'))");
+    const both = Promise.allSettled([
+      main.migrate("create table one (id int)"),
+      main.migrate("create table two (id int)"),
+    ]);
+    await waiting();
+    await writer.query("commit");
+    const results = (await both).map((each) => (each.status === "fulfilled" ? each.value : null));
+    const [first, second] = results.sort((a, b) =>
+      Number(BigInt(a?.revisions["acme_app"] ?? 0) - BigInt(b?.revisions["acme_app"] ?? 0)),
+    );
+    expect(second?.from).toBe(first?.to);
+  });
+
+  test("whose backend is ended leaves nothing, and says that the database was lost", async () => {
+    const before = await main.seen();
+    const migrating = main
+      .migrate("create table never (id int); select pg_sleep(60)")
+      .catch((thrown: unknown) => thrown);
+    await vi.waitFor(async () => {
+      const rows = await main.test.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse:test:migrate' and wait_event = 'PgSleep'",
+      );
+      expect(rows).toHaveLength(1);
+    });
+    expect(await migrating).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    expect(await main.seen()).toEqual(before);
+  });
+});
+
+describe("where there are no event triggers", () => {
+  let plain: TestDatabase;
+  let own: Database;
+  beforeAll(async () => {
+    plain = await createDatabase("migrate_plain");
+    await withoutJit(plain);
+    await plain.execute(`grant create on database ${plain.name} to ${role}`);
+    own = openForMigrations(plain.urlAs(role, "word"));
+    await own.query("create schema shared");
+    await own.query("create schema acme_app");
+    await own.query("create table acme_app.item (id int)");
+    await own.query("create table shared.common (id int)");
+    expect(await installControl(own, () => {})).toMatchObject({ eventTriggers: false });
+  });
+  afterAll(async () => {
+    await own.close();
+    await plain.drop();
+  });
+
+  test("a migration moves the tenant's revisions itself, once, and a shared schema's where it changed it", async () => {
+    const at = async (sql: string): Promise<Record<string, boolean>> => {
+      const before = (await seenOf(own, acme)).revisions;
+      const { revisions } = await migrateTenant(own, acme, { sql });
+      expect((await seenOf(own, acme)).revisions).toEqual(revisions);
+      return Object.fromEntries(Object.entries(revisions).map(([name, now]) => [name, now !== before[name]]));
+    };
+    expect(await at("alter table item add column extra int")).toEqual({ acme_app: true, shared: false });
+    for (const sql of [
+      "create function shared.f() returns int language sql as 'select 1'",
+      "comment on function shared.f() is 'x'",
+      "alter table shared.common add column extra int",
+      "create index on shared.common (extra)",
+      "create type shared.mood as enum ('calm')",
+      "alter type shared.mood add value 'keen'",
+      "drop function shared.f()",
+      `grant select on shared.common to ${role}`,
+    ]) {
+      expect([sql, await at(sql)]).toEqual([sql, { acme_app: true, shared: true }]);
+    }
+    expect(await plain.query("select from rowhouse.schema_touch")).toEqual([]);
+  });
+
+  test("one that is rolled back moves none", async () => {
+    const before = await seenOf(own, acme);
+    await expect(
+      migrateTenant(own, acme, { sql: "create table a (id int); select 1 / 0" }),
+    ).rejects.toMatchObject({
+      code: "MIGRATION_FAILED",
+    });
+    expect(await seenOf(own, acme)).toEqual(before);
+  });
+
+  test("the role that has installed may migrate on after a superuser has completed the installation", async () => {
+    const complete = openForMigrations(plain.url);
+    expect(await installControl(complete, () => {})).toMatchObject({ eventTriggers: true });
+    await complete.close();
+    const before = (await seenOf(own, acme)).revisions;
+    const { revisions } = await migrateTenant(own, acme, { sql: "create table completed (id int)" });
+    expect(revisions["acme_app"]).not.toBe(before["acme_app"]);
+    expect(revisions["shared"]).toBe(before["shared"]);
+  });
+});
+
+test("without a control schema a migration says what to run", async () => {
+  const bare = await createDatabase("migrate_bare");
+  const through = openForMigrations(bare.url);
+  await expect(migrateTenant(through, acme, { sql: "select 1" })).rejects.toMatchObject({
+    code: "CONFIG_INVALID",
+    message: expect.stringMatching(/rowhouse install/),
+  });
+  await through.close();
+  await bare.drop();
+});
