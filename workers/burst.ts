@@ -1,6 +1,7 @@
 /** Statements that go to PostgreSQL as one group of messages, in one write: where one fails, it skips all that follow. */
+import { createRequire } from "node:module";
 import pg from "pg";
-import utils from "pg/lib/utils.js";
+import { HostError } from "../src/kernel/errors.ts";
 
 declare module "pg" {
   interface Query<R, I> {
@@ -10,6 +11,24 @@ declare module "pg" {
     handleError(error: Error, connection: pg.Connection): void;
   }
 }
+
+type PrepareValue = (value: unknown) => string | Buffer | null;
+
+function isPrepareValue(value: unknown): value is PrepareValue {
+  return typeof value === "function";
+}
+
+/** pg's own way of writing a parameter, which its types do not mention; it throws for an object with a cycle. */
+function loadPrepareValue(): PrepareValue {
+  const utils: unknown = createRequire(import.meta.url)("pg/lib/utils.js");
+  if (typeof utils === "object" && utils !== null && "prepareValue" in utils) {
+    const { prepareValue } = utils;
+    if (isPrepareValue(prepareValue)) return prepareValue;
+  }
+  throw new HostError("INTERNAL", "this version of pg has no prepareValue that Rowhouse knows");
+}
+
+const prepareValue = loadPrepareValue();
 
 export interface Statement {
   readonly text: string;
@@ -51,7 +70,7 @@ export class Burst extends pg.Query {
     this.#closed = closed;
     this.#statements = statements.map((statement) => ({
       statement,
-      values: (statement.values ?? []).map(utils.prepareValue),
+      values: (statement.values ?? []).map((value) => prepareValue(value)),
     }));
   }
 
