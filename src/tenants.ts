@@ -5,7 +5,7 @@ import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { Observe } from "./kernel/observation.ts";
-import type { Decisions } from "./tenant/decision.ts";
+import type { Decisions } from "./tenant/decisions.ts";
 import { listSource } from "./tenant/source-list.ts";
 import { openModuleSource } from "./tenant/source-module.ts";
 import { tableSource } from "./tenant/source-table.ts";

@@ -3,7 +3,7 @@ import { viewOf } from "../cell/operations.ts";
 import { Databases } from "../guard/databases.ts";
 import { HostError } from "../kernel/errors.ts";
 import { presetVersion } from "../preset-version.ts";
-import { Decisions } from "../tenant/decision.ts";
+import { Decisions } from "../tenant/decisions.ts";
 import { openSource } from "../tenants.ts";
 import type { Command } from "./command.ts";
 import { commandConfig, configOption, textOption } from "./options.ts";

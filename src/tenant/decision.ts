@@ -1,15 +1,9 @@
-/** What is known of each tenant: its revisions, its shape, and which instance serves it. */
+/** What is decided of one tenant: which instance serves it, pooled or why not. */
 import { createHash } from "node:crypto";
-import { LRUCache } from "lru-cache";
-import { HostError } from "../kernel/errors.ts";
-import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
-import type { Observe } from "../kernel/observation.ts";
-import { SingleFlight } from "../kernel/single-flight.ts";
-import type { Queryable } from "../pg/pool.ts";
+import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
-import { parseShape, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
-import { KnownDecisions } from "./known-decisions.ts";
+import type { ShapeProbe } from "../shape/shape.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface Decision {
@@ -26,167 +20,45 @@ export interface Decision {
   readonly binding: TenantBinding;
 }
 
-export interface DecisionsOptions {
-  readonly database: (name: string) => {
-    readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
-    /** Whether revisions are kept there. */
-    readonly control: boolean;
-  };
+/** What decisions of all tenants have in common. */
+export interface DecisionRules {
   readonly pooling: boolean;
   readonly presetVersion: string;
   readonly hostVersion: string;
-  readonly observe: Observe;
-  /** Most decisions kept; the least recently used is asked for again. */
-  readonly most?: number;
 }
 
-/** A probe that was out of date when it came is asked for again, so many times. */
-const mostProbes = 4;
-
-export class Decisions {
-  readonly #options: DecisionsOptions;
-  readonly #known: KnownDecisions;
-  readonly #asking = new SingleFlight<TenantId, Decision>();
-  /** Tenants being asked for whose answer is out of date before it has come. */
-  readonly #overtaken = new Set<TenantId>();
-  /** Blueprints that a build found unsafe to share, and why. */
-  readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
-
-  constructor(options: DecisionsOptions) {
-    this.#options = options;
-    this.#known = new KnownDecisions(options.most ?? 10_000);
-  }
-
-  get size(): number {
-    return this.#known.size;
-  }
-
-  /** The decision in memory, however old; for showing. */
-  peek(tenant: TenantId): Decision | undefined {
-    return this.#known.peek(tenant);
-  }
-
-  /**
-   * The decision for `tenant`, asking the database where none is known: once, however many wait. A failure is no
-   * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND` and `DATABASE_UNREACHABLE`.
-   */
-  async decide(tenant: Tenant): Promise<Decision> {
-    const known = this.#known.get(tenant.id);
-    // The source gives the same object for as long as the record stays the same.
-    if (known?.tenant === tenant) return known;
-    for (;;) {
-      const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
-      // Otherwise another record of the same tenant was being decided, and this one has its own turn.
-      if (decision.tenant === tenant) return decision;
-    }
-  }
-
-  /** Whether the tenant, asked afresh, is still served by the instance that `decision` names. */
-  async verify(decision: Decision): Promise<boolean> {
-    const fresh = await this.#probe(decision.tenant);
-    const current = this.#decisionOf(decision.tenant, fresh).key === decision.key;
-    if (!current) this.forget(decision.tenant.id);
-    return current;
-  }
-
-  /** Serves the tenants of a pooled key by instances of their own from now on. */
-  refuse(key: InstanceKey, reason: string): void {
-    this.#unshareable.set(key, reason);
-    this.#known.forgetWhere((decision) => decision.key === key);
-  }
-
-  forget(tenant: TenantId): void {
-    this.#known.forget(tenant);
-    if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
-  }
-
-  /**
-   * Takes note that a schema has reached a revision, and forgets the tenants decided on an older one; returns them.
-   * Revisions only move forward: one that comes late, or a second time, changes nothing.
-   */
-  hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
-    return this.#known.hear(database, schema, revision);
-  }
-
-  forgetAll(): void {
-    this.#known.clear();
-    this.#unshareable.clear();
-    for (const id of this.#asking.keys()) this.#overtaken.add(id);
-  }
-
-  async #ask(tenant: Tenant): Promise<Decision> {
-    const startedMs = performance.now();
-    for (let attempt = 1; ; attempt += 1) {
-      this.#overtaken.delete(tenant.id);
-      const decision = this.#decisionOf(tenant, await this.#probe(tenant));
-      const outdated = this.#known.isOutdated(decision);
-      if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
-      // The database itself says otherwise than what was once heard, again and again.
-      if (outdated) this.#known.unhear(decision);
-      this.#known.keep(decision);
-      this.#tell(decision, performance.now() - startedMs);
-      return decision;
-    }
-  }
-
-  #tell({ tenant, key, kind, reason }: Decision, probeMs: number): void {
-    this.#options.observe({
-      kind: "tenant.decided",
-      tenant: tenant.id,
-      key,
-      pooled: kind === "pooled",
-      probeMs,
-      ...(reason === null ? {} : { reason }),
-    });
-  }
-
-  async #probe(tenant: Tenant): Promise<ShapeProbe> {
-    const database = this.#options.database(tenant.database);
-    this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
-    const { text, values } = shapeQuery(tenant, { revisions: database.control });
-    const probe = await database.transaction(async (transaction) => {
-      // With JIT the probe takes 30 times as long.
-      await transaction.query("set local jit = off");
-      const { rows } = await transaction.query(text, values);
-      return parseShape(rows[0]);
-    });
-    const [missing] = probe.missing;
-    if (missing !== undefined) {
-      throw new HostError(
-        "SCHEMA_NOT_FOUND",
-        `tenant ${tenant.id}: schema ${JSON.stringify(missing)} does not exist`,
-      );
-    }
-    return probe;
-  }
-
-  #decisionOf(tenant: Tenant, probe: ShapeProbe): Decision {
-    const { pooling, presetVersion, hostVersion } = this.#options;
-    const { shape, hidden, revisions, enumTables } = probe;
-    const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
-    const pooledKey = blueprintKey(input);
-    const reason = reasonAgainst(pooling, hidden, this.#unshareable.get(pooledKey));
-    const kind = reason === null ? "pooled" : "dedicated";
-    const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
-    const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
-    const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
-    return {
-      tenant,
-      key,
-      kind,
-      reason,
-      hidden,
-      shape,
-      revisions,
-      spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
-      binding: {
-        tenant: id,
-        searchPath,
-        statementTag: statementTag(searchPath, shape, revisions),
-        roles: [roles.anonymous, roles.authenticated].filter((role) => role !== null),
-      },
-    };
-  }
+/** The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not. */
+export function decisionOf(
+  tenant: Tenant,
+  probe: ShapeProbe,
+  rules: DecisionRules,
+  unshareable: (key: InstanceKey) => string | undefined,
+): Decision {
+  const { pooling, presetVersion, hostVersion } = rules;
+  const { shape, hidden, revisions, enumTables } = probe;
+  const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
+  const pooledKey = blueprintKey(input);
+  const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
+  const kind = reason === null ? "pooled" : "dedicated";
+  const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
+  const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+  const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+  return {
+    tenant,
+    key,
+    kind,
+    reason,
+    hidden,
+    shape,
+    revisions,
+    spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
+    binding: {
+      tenant: id,
+      searchPath,
+      statementTag: statementTag(searchPath, shape, revisions),
+      roles: [roles.anonymous, roles.authenticated].filter((role) => role !== null),
+    },
+  };
 }
 
 function reasonAgainst(

@@ -17,7 +17,7 @@ describe("a file", () => {
   });
 
   it("has a name in kebab-case", () => {
-    const odd = code.filter(({ path }) => !/^(?:[a-z0-9-]+\/)*[a-z0-9-]+(?:\.test)?\.ts$/.test(path));
+    const odd = code.filter(({ path }) => !/^(?:[a-z0-9-]+\/)*[a-z0-9-]+(?:\.test|\.d)?\.ts$/.test(path));
     expect(odd.map(({ path }) => path)).toEqual([]);
   });
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { installControl } from "../../src/guard/install.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
 import { Database, type Queryable } from "../../src/pg/pool.ts";
-import { Decisions } from "../../src/tenant/decision.ts";
+import { Decisions } from "../../src/tenant/decisions.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
