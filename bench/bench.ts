@@ -1,7 +1,7 @@
 /** What a bench is, and how its arms run: a fresh process each, in alternating order. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Chart, Figures, Result } from "./report.ts";
+import type { Chart, Result } from "./report.ts";
 
 export interface BenchOptions {
   readonly quick: boolean;
@@ -53,9 +53,4 @@ export function startArm(name: string, execArgv: readonly string[] = []): ChildP
   running.add(child);
   child.once("exit", () => running.delete(child));
   return child;
-}
-
-export function figuresOf(message: unknown): Figures {
-  if (typeof message !== "object" || message === null) throw new Error("an arm answered with no figures");
-  return Object.fromEntries(Object.entries(message).filter(([, value]) => typeof value === "number"));
 }
