@@ -99,6 +99,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       return { transaction: (work) => database.transaction(work), control };
     },
     pooling: config.pooling,
+    guard,
     presetVersion: await presetVersion(config.preset),
     hostVersion: version,
     observe,
@@ -135,6 +136,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     fleet,
     decide: (tenant) => decisions.decide(tenant),
     verify: (decision) => decisions.verify(decision),
+    disprove: (decision) => decisions.disprove(decision),
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),
     observe,
   });

@@ -6,10 +6,12 @@ import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
+import { isGuardFailure, readGuard, writeGuard } from "./guard.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import { isConnectionLoss, type Sessions } from "./sessions.ts";
-import { isWrite, read, type Setting, Transaction } from "./transaction.ts";
+import type { Setting } from "./settings.ts";
+import { isWrite, read, Transaction } from "./transaction.ts";
 
 /** One statement of a request, sent as one burst. It is meant for reads, which are repeated when their connection turns out dead. */
 export type SingleQuery = (
@@ -37,6 +39,8 @@ function scopeOf(settings: RequestSettings | null): RequestScope {
     throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that is over");
   }
   if (scope.signal.aborted) throw new HostError("CANCELLED");
+  // The host answers, or runs the request again: nothing more of it may be done here.
+  if (scope.fatal !== null) throw scope.fatal;
   return scope;
 }
 
@@ -64,8 +68,19 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   return list;
 }
 
-/** `error`, or what it means where the database is gone: the host then answers the request, unless something of it may stand. */
-function unreachable(scope: RequestScope, error: unknown): unknown {
+function roleIn(settings: readonly Setting[]): string | undefined {
+  return settings.find(([name]) => name === "role")?.[1];
+}
+
+/** `error`, or what it means where the host is to answer the request or run it again, unless something of it may stand. */
+function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
+  if (isGuardFailure(error)) {
+    if (scope.mayHaveCommitted) {
+      return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
+    }
+    scope.fatal ??= new HostError("SCHEMA_CHANGED", undefined, { cause: error });
+    return scope.fatal;
+  }
   const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
   if (!isHosts && !isConnectionLoss(error)) return error;
   if (scope.mayHaveCommitted) {
@@ -80,7 +95,10 @@ function unreachable(scope: RequestScope, error: unknown): unknown {
 }
 
 /** The `withPgClient` of one instance over the cell's connections to its database. */
-export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
+export function servingAdaptor(
+  sessions: Sessions,
+  onGuardCheck = (): void => undefined,
+): ServingWithPgClient {
   /**
    * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
    * be waiting for something that never comes, and is not waited for. `uncancel` ends that.
@@ -113,15 +131,20 @@ export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
-        const transaction = new Transaction(connection, list);
+        const guard = writeGuard(scope.binding, roleIn(list));
+        const transaction = new Transaction(connection, list, guard);
         try {
           const value = await callback(servingClient(connection.client, transaction));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
             // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
             uncancel();
-            scope.markCommitting();
-            await transaction.commit();
+            if (guard !== null) onGuardCheck();
+            // Where PostgreSQL answers with an error, nothing stands; where it does not answer, nobody knows.
+            await scope.committing(
+              () => transaction.commit(),
+              (error) => isConnectionLoss(error),
+            );
           }
           return value;
         } catch (error) {
@@ -132,15 +155,21 @@ export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
         }
       });
     } catch (error) {
-      throw unreachable(scope, error);
+      throw hostsToAnswer(scope, error);
     }
   };
 
   const single: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings);
     const list = settingsOf(settings, scope);
-    const once = (): Promise<PgClientResult<unknown>> =>
-      withConnection(scope, (connection) => read(connection, list, scope.binding.statementTag, query));
+    const { binding } = scope;
+    const guard = readGuard(binding);
+    const once = (): Promise<PgClientResult<unknown>> => {
+      if (guard !== null) onGuardCheck();
+      return withConnection(scope, (connection) =>
+        read(connection, list, binding.statementTag, query, guard),
+      );
+    };
     try {
       return await once().catch(async (error: unknown) => {
         if (scope.signal.aborted || !(isConnectionLoss(error) || isStale(error))) throw error;
@@ -150,7 +179,7 @@ export function servingAdaptor(sessions: Sessions): ServingWithPgClient {
       });
     } catch (error) {
       if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
-      throw unreachable(scope, error);
+      throw hostsToAnswer(scope, error);
     }
   };
 

@@ -15,6 +15,8 @@ export class Instances {
   readonly #log: Log;
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, Sessions>();
+  /** Transactions that proved their revisions. */
+  #guardChecks = 0;
 
   constructor(setup: CellSetup, log: Log) {
     this.#setup = setup;
@@ -27,7 +29,9 @@ export class Instances {
     const startedAt = performance.now();
     const sessions = this.#sessions(spec.database);
     const building = buildingAdaptor(sessions, spec);
-    const serving = servingAdaptor(sessions);
+    const serving = servingAdaptor(sessions, () => {
+      this.#guardChecks += 1;
+    });
     let live = false;
     const preset = await instancePreset(
       this.#setup,
@@ -63,14 +67,20 @@ export class Instances {
     await serv?.release();
   }
 
-  get connections(): { total: number; idle: number; waiting: number } {
+  /** For the front's figures; the checks since the last time. */
+  takeFigures(): {
+    readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+    readonly guardChecks: number;
+  } {
     const sum = { total: 0, idle: 0, waiting: 0 };
     for (const { stats } of this.#databases.values()) {
       sum.total += stats.total;
       sum.idle += stats.idle;
       sum.waiting += stats.waiting;
     }
-    return sum;
+    const guardChecks = this.#guardChecks;
+    this.#guardChecks = 0;
+    return { connections: sum, guardChecks };
   }
 
   #sessions(name: string): Sessions {

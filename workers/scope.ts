@@ -19,6 +19,8 @@ export class RequestScope {
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
   fatal: Error | null = null;
   #open = true;
+  #committing = 0;
+  #committed = false;
   readonly #abort = new AbortController();
   readonly #ledger: Int8Array;
 
@@ -50,9 +52,24 @@ export class RequestScope {
     this.#abort.abort();
   }
 
-  /** To be called before the bytes that may commit are written: if the thread dies after, the host must not repeat the request. */
-  markCommitting(): void {
+  /**
+   * Runs `commit`, which may make something of the request stand: from before its first byte is written, and for good
+   * unless it turns out that nothing does, the ledger tells the host not to repeat the request if this thread dies.
+   * `stands` judges a failure: whether what was to be committed may stand all the same.
+   */
+  async committing(commit: () => Promise<void>, stands: (error: unknown) => boolean): Promise<void> {
     Atomics.store(this.#ledger, this.slot, 1);
+    this.#committing += 1;
+    try {
+      await commit();
+      this.#committed = true;
+    } catch (error) {
+      this.#committed ||= stands(error);
+      throw error;
+    } finally {
+      this.#committing -= 1;
+      if (this.#committing === 0 && !this.#committed) Atomics.store(this.#ledger, this.slot, 0);
+    }
   }
 
   get mayHaveCommitted(): boolean {

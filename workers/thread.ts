@@ -81,7 +81,7 @@ export class CellThread {
         this.#running.get(message.slot)?.cancel();
         return;
       case "ping":
-        this.#tell({ kind: "pong", sequence: message.sequence, connections: this.#instances.connections });
+        this.#tell({ ...this.#instances.takeFigures(), kind: "pong", sequence: message.sequence });
         return;
       case "collect":
         this.#tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });

@@ -3,26 +3,9 @@ import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
+import type { TransactionGuard } from "./guard.ts";
+import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
-
-/** Name and value; the values are parameters of a prepared statement, never quoted into text. */
-export type Setting = readonly [name: string, value: string];
-
-const settingsText = new Map<number, string>();
-
-function settingsStatement(settings: readonly Setting[]): Statement {
-  const count = settings.length;
-  let text = settingsText.get(count);
-  if (text === undefined) {
-    const calls = Array.from(
-      { length: count },
-      (_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, true)`,
-    );
-    text = `select ${calls.join(", ")}`;
-    settingsText.set(count, text);
-  }
-  return { name: `rowhouse_settings_${count}`, text, values: settings.flat() };
-}
 
 const readOnly: Setting = ["transaction_read_only", "on"];
 
@@ -36,11 +19,16 @@ export function read(
   settings: readonly Setting[],
   tag: string,
   query: PgClientQuery,
+  guard: Statement | null,
 ): Promise<Result> {
   assertHarmless(query.text);
   const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
   return connection.send(
-    [settingsStatement([...settings, readOnly]), { text: query.text, values: query.values, name }],
+    [
+      ...(guard === null ? [] : [guard]),
+      settingsStatement([...settings, readOnly]),
+      { text: query.text, values: query.values, name },
+    ],
     query.arrayMode,
   );
 }
@@ -58,13 +46,16 @@ const begin: Statement = { text: "begin" };
 /** A transaction of several statements. They are sent unnamed: most are a mutation's, and those have no names. */
 export class Transaction {
   readonly #connection: Connection;
-  readonly #settings: Statement;
+  readonly #head: readonly Statement[];
+  readonly #tail: readonly Statement[];
   #opening: Promise<unknown> | null = null;
   #closed = false;
 
-  constructor(connection: Connection, settings: readonly Setting[]) {
+  /** With `guard`, it fails by `isGuardFailure` where the tenant's schema has changed, at its beginning or its end. */
+  constructor(connection: Connection, settings: readonly Setting[], guard: TransactionGuard | null) {
     this.#connection = connection;
-    this.#settings = settingsStatement(settings);
+    this.#head = [begin, ...(guard === null ? [] : [guard.first]), settingsStatement(settings)];
+    this.#tail = guard?.last ?? [];
   }
 
   get opened(): boolean {
@@ -96,7 +87,7 @@ export class Transaction {
   }
 
   async #open(statement: Statement, arrayMode: boolean): Promise<Result> {
-    const burst = [begin, this.#settings, statement];
+    const burst = [...this.#head, statement];
     try {
       return await this.#connection.send(burst, arrayMode);
     } catch (error) {
@@ -136,7 +127,9 @@ export class Transaction {
     this.#closed = true;
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
-    const { command } = await this.#connection.send([{ text: "commit" }]).finally(() => clearTimeout(timer));
+    const { command } = await this.#connection
+      .send([...this.#tail, { text: "commit" }])
+      .finally(() => clearTimeout(timer));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }

@@ -84,6 +84,7 @@ async function buildOurs(
     searchPath: [tenant.schemas.app, "public"],
     statementTag: tenant.id,
     roles: [tenant.roles.anonymous],
+    guard: null,
   };
   const task = {
     kind: "request",

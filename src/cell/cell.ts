@@ -204,6 +204,7 @@ export class Cell {
         this.lastPongMs = performance.now();
         this.#slots.heard(message.sequence);
         this.connections = message.connections;
+        this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
         return;
       case "collected":
         this.heap.collected(message.sequence, message.heapUsedBytes);

@@ -24,6 +24,8 @@ export interface DispatchOptions {
   readonly fleet: Fleet;
   readonly decide: (tenant: Tenant) => Promise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
+  /** Told when a decision turned out to be of an older schema. */
+  readonly disprove: (decision: Decision) => void;
   /** Told when a pooled build was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
@@ -52,6 +54,7 @@ export class Dispatcher {
         return await this.#ask(lease, decision, settings, request);
       } catch (thrown) {
         const error = toHostError(thrown);
+        if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, attempt);
         if (request.signal.aborted || attempt >= mostAttempts) throw error;
         if (error.code === "BUILD_NOT_SHAREABLE") {
           this.#options.refuse(decision, error.message);
@@ -67,6 +70,14 @@ export class Dispatcher {
         }
       }
     }
+  }
+
+  #disproved(decision: Decision, attempt: number): void {
+    const { observe, disprove } = this.#options;
+    const tenant = decision.tenant.id;
+    disprove(decision);
+    observe({ kind: "guard.failed", tenant, attempt });
+    if (attempt >= mostAttempts) observe({ kind: "guard.exhausted", tenant, attempts: attempt });
   }
 
   #retried(tenant: Tenant, reason: "cell-lost" | "schema-changed", attempt: number): void {

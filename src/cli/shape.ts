@@ -42,6 +42,7 @@ export const shapeCommand: Command = {
           return { transaction: (work) => database.transaction(work), control };
         },
         pooling: config.pooling,
+        guard: config.guard,
         presetVersion: await presetVersion(config.preset),
         hostVersion: await hostVersion(),
         observe,

@@ -63,6 +63,9 @@ export type Observation =
     }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
+  | { kind: "guard.checked"; count: number }
+  | { kind: "guard.failed"; tenant: TenantId; attempt: number }
+  | { kind: "guard.exhausted"; tenant: TenantId; attempts: number }
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
   | { kind: "cell.started"; cell: CellId; startMs: number }
   | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }

@@ -37,6 +37,13 @@ export function describe(observation: Observation): LogLine {
       return line("info", "tenant migrated");
     case "schema.read":
       return line("debug", "schema read");
+    case "guard.checked":
+      // One a second and cell: the metrics count them.
+      return line("debug", "guard checked");
+    case "guard.failed":
+      return line("info", "the schema had changed");
+    case "guard.exhausted":
+      return line("warn", "the schema kept changing");
     case "cell.started":
       return line("info", "cell started");
     case "cell.condemned":

@@ -75,10 +75,10 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     "schema_reads_total",
     "Reads of revisions or shapes outside a tenant's own transaction.",
   );
-  counter("guard_checks_total", "Transactions that asserted their revisions.");
-  counter("guard_failures_total", "Transactions rolled back because their schema had changed.");
-  counter("guard_retries_total", "Requests run again after a failed guard.");
-  counter("guard_exhausted_total", "Requests given up after the last attempt.");
+  const guardChecks = counter("guard_checks_total", "Transactions that asserted their revisions.");
+  const guardFailures = counter("guard_failures_total", "Requests whose schema had changed.");
+  const guardRetries = counter("guard_retries_total", "Requests run again after a failed guard.");
+  const guardExhausted = counter("guard_exhausted_total", "Requests given up after the last attempt.");
 
   const cells = gauge("cells", "Cells, by phase.", "phase");
   const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
@@ -116,13 +116,24 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "schema.read":
         schemaReads.inc();
         break;
+      case "guard.checked":
+        guardChecks.inc(observation.count);
+        break;
+      case "guard.failed":
+        guardFailures.inc();
+        break;
+      case "guard.exhausted":
+        guardExhausted.inc();
+        break;
+      case "request.retried":
+        if (observation.reason === "schema-changed") guardRetries.inc();
+        break;
       case "host.phase":
       case "host.listening":
       case "host.plan":
       case "config.warning":
       case "http.error":
       case "request.failed":
-      case "request.retried":
       case "tenant.changed":
       case "tenant.migrated":
       case "cell.started":

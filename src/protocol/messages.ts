@@ -25,6 +25,15 @@ export interface BlueprintSpec {
   readonly enumTables: number;
 }
 
+/** What a tenant's transactions prove: that each schema is still at the revision that the request was routed by. */
+export interface TenantGuard {
+  /** Whether reads prove it too. */
+  readonly reads: boolean;
+  readonly schemas: readonly string[];
+  /** In the order of `schemas`; as text, since a bigint does not fit a number. */
+  readonly revisions: readonly string[];
+}
+
 /** Everything of a tenant that a request needs inside a thread; never closed over at build. */
 export interface TenantBinding {
   readonly tenant: TenantId;
@@ -34,6 +43,8 @@ export interface TenantBinding {
   readonly statementTag: string;
   /** The roles that a request of this tenant may take. */
   readonly roles: readonly string[];
+  /** Null where the guard is off or the database keeps no revisions. */
+  readonly guard: TenantGuard | null;
 }
 
 /** What is fixed for the life of a thread; passed as `workerData`. */
@@ -141,6 +152,8 @@ export type CellMessage =
       readonly sequence: number;
       /** Connections of this thread, over all databases. */
       readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+      /** Transactions that proved their revisions, since the pong before. */
+      readonly guardChecks: number;
     }
   | { readonly kind: "collected"; readonly sequence: number; readonly heapUsedBytes: number }
   | { readonly kind: "log"; readonly level: "debug" | "info" | "warn" | "error"; readonly message: string };

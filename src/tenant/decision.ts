@@ -1,7 +1,7 @@
 /** What is decided of one tenant: which instance serves it, pooled or why not. */
 import { createHash } from "node:crypto";
 import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
-import type { BlueprintSpec, TenantBinding } from "../protocol/messages.ts";
+import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import type { ShapeProbe } from "../shape/shape.ts";
 import type { Tenant } from "./tenant.ts";
@@ -25,6 +25,7 @@ export interface DecisionRules {
   readonly pooling: boolean;
   readonly presetVersion: string;
   readonly hostVersion: string;
+  readonly guard: "writes" | "all" | "off";
 }
 
 /** The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not. */
@@ -32,6 +33,8 @@ export function decisionOf(
   tenant: Tenant,
   probe: ShapeProbe,
   rules: DecisionRules,
+  /** Whether the tenant's database keeps revisions. */
+  control: boolean,
   unshareable: (key: InstanceKey) => string | undefined,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
@@ -57,6 +60,7 @@ export function decisionOf(
       searchPath,
       statementTag: statementTag(searchPath, shape, revisions),
       roles: [roles.anonymous, roles.authenticated].filter((role) => role !== null),
+      guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
     },
   };
 }
@@ -82,4 +86,13 @@ function statementTag(
 ): string {
   const text = JSON.stringify([path, shape, Object.entries(revisions).sort()]);
   return createHash("sha256").update(text).digest("base64url").slice(0, 16);
+}
+
+function guardOf(revisions: Readonly<Record<string, string>>, reads: boolean): TenantGuard {
+  const entries = Object.entries(revisions);
+  return {
+    reads,
+    schemas: entries.map(([schema]) => schema),
+    revisions: entries.map(([, revision]) => revision),
+  };
 }

@@ -81,6 +81,13 @@ export class Decisions {
     if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
   }
 
+  /** Forgets `decision`, which turned out to be of an older schema, unless there is a newer one already. */
+  disprove(decision: Decision): void {
+    const { tenant } = decision;
+    const known = this.#known.peek(tenant.id);
+    if (known === undefined || known === decision) this.forget(tenant.id);
+  }
+
   /**
    * Takes note that a schema has reached a revision, and forgets the tenants decided on an older one; returns them.
    * Revisions only move forward: one that comes late, or a second time, changes nothing.
@@ -142,6 +149,7 @@ export class Decisions {
   }
 
   #decisionOf(tenant: Tenant, probe: ShapeProbe): Decision {
-    return decisionOf(tenant, probe, this.#options, (key) => this.#unshareable.get(key));
+    const { control } = this.#options.database(tenant.database);
+    return decisionOf(tenant, probe, this.#options, control, (key) => this.#unshareable.get(key));
   }
 }

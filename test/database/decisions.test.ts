@@ -56,6 +56,7 @@ describe("decisions", () => {
         control: true,
       }),
       pooling: true,
+      guard: "writes",
       presetVersion: "1",
       hostVersion: "1",
       observe: (observation) => seen.push(observation),

@@ -123,7 +123,7 @@ describe("a pooled instance", () => {
       }),
     );
     expect(await database.query("select count(*)::int as n from t3.person")).toEqual(before);
-    expect(worker.instances.connections).toMatchObject({ total: 2, waiting: 0 });
+    expect(worker.instances.takeFigures().connections).toMatchObject({ total: 2, waiting: 0 });
   });
 
   it("is no way into a schema that the request's role may not use", async () => {

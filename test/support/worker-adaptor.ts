@@ -44,6 +44,7 @@ export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_
         searchPath: [tenant],
         statementTag: tenant,
         roles: [tenant],
+        guard: null,
         ...more,
       };
       const scope = new RequestScope({ slot: 0, binding, basePath: "", settings: { role: tenant }, ledger });

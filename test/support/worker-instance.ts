@@ -80,6 +80,7 @@ export class Worker {
       searchPath: [ask.tenant, "public"],
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
+      guard: null,
     };
     this.#ledger[0] = 0;
     return new RequestScope({

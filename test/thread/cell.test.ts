@@ -49,7 +49,7 @@ const request = (slot: number, path: string, query = ""): RequestTask => ({
   kind: "request",
   slot,
   instance: 1,
-  binding: { tenant: spec.tenant, searchPath: [], statementTag: "", roles: [] },
+  binding: { tenant: spec.tenant, searchPath: [], statementTag: "", roles: [], guard: null },
   settings: {},
   method: "POST",
   path,

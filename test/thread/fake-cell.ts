@@ -51,7 +51,12 @@ function obey(message: ControlMessage): void {
   if (message.kind === "cancel") log(`cancel ${message.slot}`);
   else if (message.kind === "ping") {
     if (throwsOnPing) throw new Error("in the dead of night");
-    tell({ kind: "pong", sequence: message.sequence, connections: { total: 0, idle: 0, waiting: 0 } });
+    tell({
+      kind: "pong",
+      sequence: message.sequence,
+      connections: { total: 0, idle: 0, waiting: 0 },
+      guardChecks: 0,
+    });
   } else {
     tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
   }

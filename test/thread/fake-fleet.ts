@@ -109,6 +109,7 @@ export class FakeFleet {
       decide: (tenant) => this.decide(tenant),
       verify: async ({ tenant }) => this.blueprints.get(tenant.id)?.verify?.() ?? true,
       refuse: () => undefined,
+      disprove: () => undefined,
       observe: (observation) => this.#observe(observation),
     });
     this.fleet.open();
@@ -187,7 +188,7 @@ export class FakeFleet {
       shape: shapeHash(sha(name)),
       revisions: {},
       spec,
-      binding: { tenant: tenant.id, searchPath: [name], statementTag: name, roles: [] },
+      binding: { tenant: tenant.id, searchPath: [name], statementTag: name, roles: [], guard: null },
     };
   }
 

@@ -29,7 +29,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
       settings: {},
       enumTables: 0,
     },
-    binding: { tenant: tenant.id, searchPath: [], statementTag: "", roles: [] },
+    binding: { tenant: tenant.id, searchPath: [], statementTag: "", roles: [], guard: null },
   };
 }
 

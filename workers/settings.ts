@@ -1,0 +1,21 @@
+/** The settings of a transaction, as the statement that makes them. */
+import type { Statement } from "./burst.ts";
+
+/** Name and value; the values are parameters of a prepared statement, never quoted into text. */
+export type Setting = readonly [name: string, value: string];
+
+const settingsText = new Map<number, string>();
+
+export function settingsStatement(settings: readonly Setting[]): Statement {
+  const count = settings.length;
+  let text = settingsText.get(count);
+  if (text === undefined) {
+    const calls = Array.from(
+      { length: count },
+      (_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, true)`,
+    );
+    text = `select ${calls.join(", ")}`;
+    settingsText.set(count, text);
+  }
+  return { name: `rowhouse_settings_${count}`, text, values: settings.flat() };
+}
