@@ -86,14 +86,18 @@ describe("under evictions, flushes, schema changes and cells that die", () => {
         await sleep(done ? 2 : 100);
       }
     });
-    for (let round = 0; round < 2; round += 1) {
+    const ended = Promise.all(clients).finally(() => {
+      over = true;
+    });
+    ended.catch(() => undefined);
+    for (let round = 0; round < 2 && !over; round += 1) {
       for (const disturb of disturbances) {
         await disturb();
         await sleep(250);
       }
     }
     over = true;
-    await Promise.all(clients);
+    await ended;
 
     expect(read).toBeGreaterThan(50);
     for (const { status, headers, text } of refused) {
