@@ -144,7 +144,7 @@ export class Builder {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
     const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
-    const exclusive = plan.cells > 1 && this.#strikes.isSuspect(key);
+    const exclusive = plan.cells > 1 && this.#strikes.isSuspect(key, performance.now());
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const step = decidePlacement({

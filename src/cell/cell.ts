@@ -171,7 +171,8 @@ export class Cell {
       this.#options.observe({ kind: "cell.started", cell: this.id, startMs: performance.now() - startedMs });
       this.#options.onReady();
     } catch (error) {
-      this.#report(error);
+      // Ended while it started, as at shutdown: whoever did that knows.
+      if (this.#ending === null) this.#report(error);
       await this.terminate("start-failed");
     }
   }

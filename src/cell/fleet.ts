@@ -136,7 +136,7 @@ export class Fleet {
 
   async #admit(request: BuildRequest, doubtful: boolean): Promise<Instance> {
     const { key } = request.spec;
-    const heldMs = this.#strikes.heldForMs(key);
+    const heldMs = this.#strikes.heldForMs(key, performance.now());
     if (heldMs > 0) {
       const retryAfterSeconds = Math.ceil(heldMs / 1000);
       throw new HostError("BUILD_HELD", `${key} is held back for ${retryAfterSeconds} s`, {
@@ -201,7 +201,7 @@ export class Fleet {
       reason === "stalled" ||
       reason === "build-timeout"
     ) {
-      this.#strikes.note(members);
+      this.#strikes.note(members, performance.now());
     }
     for (const instance of members) this.#retirement.forget(instance, "cell-lost");
     const { observe, onCellGone } = this.#options;

@@ -69,7 +69,7 @@ create table :private.account (
 
 create function current_customer_id() returns integer language sql stable
   return nullif(current_setting('jwt.claims.customer_id', true), '')::integer;
-comment on function current_customer_id() is '@omit';
+comment on function current_customer_id() is '@behavior -*';
 
 create function current_customer() returns customers language sql stable
 begin atomic
