@@ -6,7 +6,7 @@ import { z } from "zod";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { renderFailure } from "./failure.ts";
-import { readFacts, readRequestId, requireMediaType } from "./intake.ts";
+import { announcesBody, readFacts, readRequestId, requireMediaType } from "./intake.ts";
 import { readBody } from "./read-body.ts";
 
 export interface EvictTarget {
@@ -99,7 +99,7 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   app.get("/tenants/:id", async ({ req }) => json(await operations.tenant(req.param("id"))));
   app.post("/evict", async ({ env }) => json(await operations.evict(await readJson(env, evictTarget))));
   app.post("/flush", async ({ env }) => {
-    await readJson(env, nothing);
+    if (!isBareCommand(env)) await readJson(env, nothing);
     return json(await operations.flush());
   });
   app.post("/tenants/:id/migrate", async ({ env, req }) => {
@@ -146,6 +146,13 @@ async function readJson<Value>(
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));
   throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
+}
+
+/** Nothing is said, so nothing need be JSON; what a web page sends says where the page came from. */
+function isBareCommand({ incoming }: HttpBindings): boolean {
+  const { headers } = incoming;
+  const marks = ["content-type", "origin", "referer", "sec-fetch-site"];
+  return !announcesBody(incoming) && marks.every((name) => headers[name] === undefined);
 }
 
 function parseJson(bytes: Uint8Array): unknown {

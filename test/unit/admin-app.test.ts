@@ -124,6 +124,19 @@ describe("the admin app", () => {
     expect(evicted).toEqual([]);
   });
 
+  it("flushes for a bare POST, but not for one that a web page sends", async () => {
+    const { ask } = await start();
+    expect((await ask("/flush", { method: "POST" })).status).toBe(200);
+    for (const headers of [
+      { origin: "https://evil.example" },
+      { referer: "https://evil.example/" },
+      { "sec-fetch-site": "cross-site" },
+    ]) {
+      expect(await ask("/flush", { method: "POST", headers })).toMatchObject({ status: 415 });
+    }
+    expect(await ask("/evict", { method: "POST" })).toMatchObject({ status: 415 });
+  });
+
   it("evicts by exactly one of key, cell and tenant", async () => {
     const { post, evicted } = await start();
     expect((await post("/evict", { cell: "c1" })).status).toBe(200);
