@@ -1,5 +1,6 @@
 /** A managed migration: SQL for one tenant, in one transaction, while nothing of that tenant is written. */
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
@@ -10,7 +11,7 @@ import type { Tenant } from "../tenant/tenant.ts";
 import { readTriggers } from "./install.ts";
 import { migrationError, ShapeDiffers } from "./migration-error.ts";
 import { revisionsOf } from "./revisions.ts";
-import { watchUntriggered } from "./untriggered.ts";
+import { touchServed, watchUntriggered } from "./untriggered.ts";
 
 export interface MigrationRequest {
   readonly sql: string;
@@ -70,9 +71,9 @@ async function migrate(
   await begin(transaction, tenant, lockTimeoutMs);
   const checksum = sqlChecksum(sql);
   const from = await shapeOf(transaction, tenant);
-  const before = once ? await readApplied(transaction, tenant, checksum) : null;
-  if (before !== null) {
-    return { from, to: from, revisions: await revisionsOf(transaction, tenant), applied: false };
+  const before = await revisionsOf(transaction, tenant);
+  if (once && (await readApplied(transaction, tenant, checksum)) !== null) {
+    return { from, to: from, revisions: before, applied: false };
   }
   if (expect !== undefined && from !== expect) throw new ShapeDiffers(tenant.id, from);
   const { present, enabled } = await readTriggers(transaction);
@@ -88,14 +89,30 @@ async function migrate(
   await move?.();
   // What commit would do first: the tenant's own deferred constraints, and the revisions. Last, as it locks rows that
   // migrations of other tenants wait for: nothing may be waited for from here on.
+  let revisions = await settle(transaction, tenant);
+  if (to !== from && isDeepStrictEqual(revisions, before)) {
+    // The rows of an enum table, which no event trigger sees.
+    await touchServed(transaction, tenant);
+    revisions = await settle(transaction, tenant);
+  }
+  return { from, to, revisions, applied: true };
+}
+
+async function settle(transaction: Queryable, tenant: Tenant): Promise<Readonly<Record<string, string>>> {
   await transaction.query("set constraints all immediate");
-  return { from, to, revisions: await revisionsOf(transaction, tenant), applied: true };
+  return revisionsOf(transaction, tenant);
 }
 
 async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: number): Promise<void> {
   // Whatever is the role's or the database's default: what was committed before the lock was had must be seen.
   await transaction.query("set transaction isolation level read committed, read write");
-  const { rows } = await transaction.query(
+  await requireControl(transaction);
+  await setLockTimeout(transaction, lockTimeoutMs);
+  await transaction.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant.id]);
+}
+
+async function requireControl(database: Queryable): Promise<void> {
+  const { rows } = await database.query(
     "select pg_catalog.to_regprocedure('rowhouse.run_migration(text)') is not null as installed",
   );
   if (!z.object({ installed: z.boolean() }).parse(rows[0]).installed) {
@@ -104,8 +121,6 @@ async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: numb
       'the control schema is not there or not up to date: run "rowhouse install"',
     );
   }
-  await setLockTimeout(transaction, lockTimeoutMs);
-  await transaction.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant.id]);
 }
 
 async function setLockTimeout(transaction: Queryable, lockTimeoutMs: number): Promise<void> {
@@ -118,6 +133,11 @@ async function restore(transaction: Queryable, lockTimeoutMs: number): Promise<v
     await transaction.query(statement);
   }
   await setLockTimeout(transaction, lockTimeoutMs);
+}
+
+/** The shape of a tenant, as the connecting role sees it. Throws `SCHEMA_NOT_FOUND`. */
+export function tenantShape(database: Pick<Database, "transaction">, tenant: Tenant): Promise<ShapeHash> {
+  return database.transaction((transaction) => shapeOf(transaction, tenant));
 }
 
 async function shapeOf(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
@@ -158,12 +178,13 @@ const recordStatement = `
 
 const appliedRow = z.object({ from_shape: z.string().transform(shapeHash) });
 
-/** The shape that the tenant had when this SQL was applied to it; null where it has not been. */
+/** The shape that the tenant had when this SQL was applied to it; null where it has not been. Throws `CONFIG_INVALID`. */
 export async function readApplied(
   database: Queryable,
   tenant: Tenant,
   checksum: string,
 ): Promise<ShapeHash | null> {
+  await requireControl(database);
   const { rows } = await database.query(
     `select from_shape from rowhouse.applied a join pg_catalog.pg_namespace n on n.oid = a.namespace
       where a.tenant = $1 and a.checksum = $2 and n.nspname = $3`,

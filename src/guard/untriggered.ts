@@ -1,4 +1,4 @@
-/** Databases without event triggers: a managed migration moves revisions itself. */
+/** What event triggers do not see, or would where there are none: a managed migration moves revisions itself. */
 import { z } from "zod";
 import type { Queryable } from "../pg/pool.ts";
 import type { Tenant } from "../tenant/tenant.ts";
@@ -18,9 +18,18 @@ export async function watchUntriggered(transaction: Queryable, tenant: Tenant): 
   return async () => {
     const after = await digests(transaction, tenant.sharedSchemas);
     const changed = tenant.sharedSchemas.filter((name) => before.get(name) !== after.get(name));
-    const served = tenant.schemas.map(({ physical }) => physical);
-    await transaction.query("select rowhouse.touch_schemas($1)", [[...served, ...changed]]);
+    await touchServed(transaction, tenant, changed);
   };
+}
+
+/** Moves the revisions of the tenant's own schemas, and of `more`, once the transaction's constraints are checked. */
+export async function touchServed(
+  transaction: Queryable,
+  tenant: Tenant,
+  more: readonly string[] = [],
+): Promise<void> {
+  const served = tenant.schemas.map(({ physical }) => physical);
+  await transaction.query("select rowhouse.touch_schemas($1)", [[...served, ...more]]);
 }
 
 const rowsSchema = z.array(z.object({ name: z.string(), digest: z.string() }));

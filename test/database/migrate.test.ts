@@ -56,6 +56,17 @@ describe("a migration", () => {
       .toEqual([{ schema: "acme_app", revision: done.revisions["acme_app"] }]);
   });
 
+  test("moves the revision where it changes the rows of an enum table, which are part of the shape", async () => {
+    await main.test.execute(
+      "create table acme_app.kind (name text primary key); comment on table acme_app.kind is '@enum'; insert into acme_app.kind values ('one')",
+    );
+    const before = await main.seen();
+    const done = await main.migrate("insert into kind values ('two')");
+    expect(done.to).not.toBe(before.shape);
+    expect(done.revisions["acme_app"]).not.toBe(before.revisions["acme_app"]);
+    expect(await main.seen()).toEqual({ shape: done.to, revisions: done.revisions });
+  });
+
   test("of a shape that was not expected is refused with the current one, and changes nothing", async () => {
     const before = await main.seen();
     const expected = shapeHash("0".repeat(64));
@@ -100,9 +111,14 @@ describe("a migration", () => {
     await main.test.execute(`grant create, usage on schema acme_app to ${role}`);
     const before = await main.seen();
     const done = await main.migrate(
-      `set role ${role}; set search_path = elsewhere; set lock_timeout = '1ms'; set jit = on; create table acme_app.by_role (id int)`,
+      `select pg_advisory_lock(4711); create temp table scratch (id int); set role ${role}; set search_path = elsewhere;
+       set lock_timeout = '1ms'; set jit = on; create table acme_app.by_role (id int)`,
     );
     expect(done).toMatchObject({ from: before.shape, to: (await main.seen()).shape });
+    expect(
+      await main.test.query("select from pg_locks where locktype = 'advisory' and objid = 4711"),
+    ).toEqual([]);
+    expect(await main.test.query("select from pg_class where relname = 'scratch'")).toEqual([]);
     const { rows } = await main.database.query(
       "select current_user <> $1 as reset, current_setting('search_path') as path, (select tableowner from pg_tables where tablename = 'by_role') as owner",
       [role],
