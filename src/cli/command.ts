@@ -6,6 +6,8 @@ export interface Command {
   readonly name: string;
   readonly description: string;
   readonly args: ArgsDef;
+  /** Options that may be given more than once: `run` gets all their values, in an array. */
+  readonly repeatable?: readonly string[];
   run(args: Readonly<Record<string, unknown>>): Promise<number>;
 }
 

@@ -9,6 +9,9 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import("./serve.ts")).serveCommand,
   check: async () => (await import("./check.ts")).checkCommand,
   shape: async () => (await import("./shape.ts")).shapeCommand,
+  install: async () => (await import("./install.ts")).installCommand,
+  migrate: async () => (await import("./migrate.ts")).migrateCommand,
+  doctor: async () => (await import("./doctor.ts")).doctorCommand,
 };
 
 const description = "A multi-tenant GraphQL host for PostgreSQL";
@@ -42,8 +45,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     return 0;
   }
   try {
-    requireKnownOptions(command, rest);
-    const { result } = await runCommand(definition, { rawArgs: [...rest] });
+    const repeated = repeatedValues(command, requireKnownOptions(command, rest));
+    const { result } = await runCommand(definitionOf(command, version, repeated), { rawArgs: [...rest] });
     return typeof result === "number" ? result : 0;
   } catch (error) {
     if (error instanceof UsageError || (error instanceof Error && error.name === "CLIError")) {
@@ -55,11 +58,24 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   }
 }
 
-function definitionOf(command: Command, version: string): CommandDef {
+/** citty keeps the last value of an option only. */
+function repeatedValues(command: Command, given: ReadonlyMap<string, readonly string[]>): RepeatedValues {
+  const repeatable = command.repeatable ?? [];
+  for (const [name, values] of given) {
+    if (values.length > 1 && !repeatable.includes(name)) {
+      throw new UsageError(`option --${name} is given more than once`);
+    }
+  }
+  return Object.fromEntries(repeatable.map((name) => [name, given.get(name) ?? []]));
+}
+
+type RepeatedValues = Readonly<Record<string, readonly string[]>>;
+
+function definitionOf(command: Command, version: string, repeated: RepeatedValues = {}): CommandDef {
   return defineCommand({
     meta: { name: `rowhouse ${command.name}`, description: command.description, version },
     args: command.args,
-    run: ({ args }) => command.run(args),
+    run: ({ args }) => command.run({ ...args, ...repeated }),
   });
 }
 
@@ -75,8 +91,12 @@ async function overview(version: string): Promise<CommandDef> {
   });
 }
 
-/** citty takes what it does not know without a word; a misspelt option must not be the same as none. */
-function requireKnownOptions(command: Command, rest: readonly string[]): void {
+/**
+ * The values of each option that has one, as they are given. citty takes what it does not know without a word; a
+ * misspelt option must not be the same as none.
+ */
+function requireKnownOptions(command: Command, rest: readonly string[]): Map<string, string[]> {
+  const given = new Map<string, string[]>();
   const known = new Map(Object.entries(command.args));
   let positionals = 0;
   for (let index = 0; index < rest.length; index += 1) {
@@ -85,7 +105,7 @@ function requireKnownOptions(command: Command, rest: readonly string[]): void {
       positionals += 1;
       continue;
     }
-    const [flag = "", value] = word.replace(/^--?/, "").split("=", 2);
+    const [, flag = "", value] = /^--?([^=]*)(?:=(.*))?$/s.exec(word) ?? [];
     const definition = known.get(flag);
     if (definition === undefined || definition.type === "positional")
       throw new UsageError(`unknown option ${word}`);
@@ -95,9 +115,11 @@ function requireKnownOptions(command: Command, rest: readonly string[]): void {
       throw new UsageError(`option --${flag} needs a value`);
     }
     if (value === undefined) index += 1;
+    given.set(flag, [...(given.get(flag) ?? []), value ?? next ?? ""]);
   }
   const expected = [...known.values()].filter((each) => each.type === "positional").length;
   if (positionals > expected) throw new UsageError("too many arguments");
+  return given;
 }
 
 function reportFault(error: unknown): void {

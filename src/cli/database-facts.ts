@@ -1,0 +1,94 @@
+/** What the doctor asks of a database. */
+import { z } from "zod";
+import type { DatabaseConfig } from "../config/config.ts";
+import { controlState } from "../guard/install.ts";
+import type { Database } from "../pg/pool.ts";
+import type { Tenant } from "../tenant/tenant.ts";
+import type { DatabaseFacts } from "./diagnosis.ts";
+
+/** `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` for a foreign control schema. */
+export async function readFacts(
+  database: Database,
+  { poolSize, install }: DatabaseConfig,
+  tenants: readonly Tenant[],
+): Promise<DatabaseFacts> {
+  const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
+  const rolesOf = ({ roles }: Tenant): string[] =>
+    [roles.anonymous, roles.authenticated].filter((role) => role !== null);
+  const roles = tenants.flatMap(rolesOf);
+  const { rows } = await database.query(factsQuery, [[...new Set(schemas)], [...new Set(roles)]]);
+  const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
+  return {
+    name: database.name,
+    server,
+    version,
+    versionNumber: version_number,
+    connections,
+    limits: { role: row.role_limit, database: row.database_limit },
+    control: await controlState(database),
+    role: {
+      name: row.name,
+      superuser: row.superuser,
+      bypassRls: row.bypass_rls,
+      owned: row.owned,
+      absent: row.absent,
+      untakable: row.untakable,
+      inherited: row.inherited,
+    },
+    missingSchemas: row.missing,
+    rolelessTenants: tenants.filter((tenant) => rolesOf(tenant).length === 0).length,
+    poolSize,
+    install,
+  };
+}
+
+const names = z.array(z.string());
+const factsRow = z.object({
+  name: z.string(),
+  superuser: z.boolean(),
+  bypass_rls: z.boolean(),
+  role_limit: z.int(),
+  database_limit: z.int(),
+  version: z.string(),
+  version_number: z.int(),
+  server: z.string(),
+  connections: z.int(),
+  owned: z.int(),
+  missing: names,
+  absent: names,
+  untakable: names,
+  inherited: names,
+});
+
+/** $1: tenants' schemas, $2: tenants' roles. Of a superuser everything is true; PostgreSQL 16 tells SET from membership. */
+const factsQuery = `
+  select r.rolname::text as name, r.rolsuper as superuser, r.rolbypassrls as bypass_rls, r.rolconnlimit as role_limit,
+    (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,
+    current_setting('server_version') as version, current_setting('server_version_num')::int as version_number,
+    -- To tell servers apart whatever they are called in URLs.
+    extract(epoch from pg_postmaster_start_time())::text || ' ' || current_setting('port') as server,
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+      - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
+    (
+      select count(*)::int from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = any ($1::text[]) and c.relkind in ('r', 'p', 'f', 'v', 'm') and c.relowner = r.oid
+    ) as owned,
+    array(
+      select name from unnest($1::text[]) name
+      where not exists (select from pg_catalog.pg_namespace where nspname = name) order by 1
+    ) as missing,
+    array(
+      select name from unnest($2::text[]) name
+      where not exists (select from pg_catalog.pg_roles where rolname = name) order by 1
+    ) as absent,
+    array(
+      select t.rolname::text from pg_catalog.pg_roles t
+      where t.rolname = any ($2::text[]) and not pg_has_role(
+        r.oid, t.oid, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end
+      ) order by 1
+    ) as untakable,
+    array(
+      select t.rolname::text from pg_catalog.pg_roles t
+      where t.rolname = any ($2::text[]) and t.oid <> r.oid and pg_has_role(r.oid, t.oid, 'USAGE') order by 1
+    ) as inherited
+  from pg_catalog.pg_roles r where r.rolname = current_user`;

@@ -1,0 +1,161 @@
+/** What the doctor makes of what it has seen. Pure. */
+import type { ControlState } from "../guard/install.ts";
+
+export interface Finding {
+  readonly level: "ok" | "warn" | "fail";
+  readonly about: string;
+  readonly text: string;
+}
+
+/** What the connecting role is, and what it may do with tenants. */
+export interface RoleFacts {
+  readonly name: string;
+  readonly superuser: boolean;
+  readonly bypassRls: boolean;
+  /** Tables and views in tenants' schemas that it owns. */
+  readonly owned: number;
+  /** Tenants' roles that do not exist, that it may not take, and whose rights it has without taking them. */
+  readonly absent: readonly string[];
+  readonly untakable: readonly string[];
+  readonly inherited: readonly string[];
+}
+
+export interface DatabaseFacts {
+  readonly name: string;
+  /** The same for databases of one server. */
+  readonly server: string;
+  readonly version: string;
+  readonly versionNumber: number;
+  /** Connections that the server gives to others than superusers. */
+  readonly connections: number;
+  /** Most of this role, and of this database; -1: no limit. */
+  readonly limits: { readonly role: number; readonly database: number };
+  readonly control: ControlState;
+  readonly role: RoleFacts;
+  readonly missingSchemas: readonly string[];
+  /** Tenants without any role: their requests run as the connecting one. */
+  readonly rolelessTenants: number;
+  readonly poolSize: number;
+  readonly install: boolean;
+}
+
+export interface PoolOptions {
+  readonly cells: number;
+  readonly guard: "writes" | "all" | "off";
+}
+
+/** Beside the cells': two for tenants and shapes, one that listens, one for a migration. */
+export const frontConnections = 4;
+
+/** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
+const testedMajor = 18;
+const oldestMajor = 14;
+
+const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
+const warn = (about: string, text: string): Finding => ({ level: "warn", about, text });
+const fail = (about: string, text: string): Finding => ({ level: "fail", about, text });
+
+export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Finding[] {
+  const about = `database ${facts.name}`;
+  return [
+    versionFinding(about, facts),
+    ...controlFindings(about, facts, options.guard),
+    ...roleFindings(about, facts),
+    ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
+  ];
+}
+
+function versionFinding(about: string, { version, versionNumber }: DatabaseFacts): Finding {
+  const major = Math.floor(versionNumber / 10_000);
+  if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
+  if (major !== testedMajor) return warn(about, `PostgreSQL ${version}: tested with ${testedMajor}`);
+  return ok(about, `reachable, PostgreSQL ${version}`);
+}
+
+function controlFindings(
+  about: string,
+  { control, install }: DatabaseFacts,
+  guard: PoolOptions["guard"],
+): Finding[] {
+  const { version, expected, eventTriggers, missing } = control;
+  const state = `control schema version ${version} of ${expected}`;
+  const words = [state, ...missing].join("; ");
+  if (version < expected) return [guard === "off" || install ? warn(about, words) : fail(about, words)];
+  return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
+}
+
+function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
+  const { name, superuser, bypassRls, owned, absent, untakable, inherited } = role;
+  const faults: Finding[] = [];
+  if (superuser) faults.push(fail(about, `role ${name} is a superuser: no right and no policy stops it`));
+  else if (bypassRls) faults.push(fail(about, `role ${name} has BYPASSRLS: no policy applies to it`));
+  faults.push(...listed(absent, (names) => fail(about, `roles of tenants do not exist: ${names}`)));
+  if (!superuser) {
+    const grants = (names: string): Finding =>
+      fail(about, `role ${name} may not take roles of tenants: ${names} (grant them with set true)`);
+    faults.push(...listed(untakable, grants));
+    const rights = (names: string): Finding =>
+      warn(
+        about,
+        `role ${name} has the rights of ${names} without taking them: grant them with inherit false`,
+      );
+    faults.push(...listed(inherited, rights));
+    if (owned > 0) {
+      const text = `role ${name} owns ${owned} tables or views of tenants: row-level security does not apply to it there`;
+      faults.push(rolelessTenants > 0 ? fail(about, text) : warn(about, text));
+    }
+  }
+  if (rolelessTenants > 0) {
+    faults.push(warn(about, `${rolelessTenants} tenants have no roles: their requests run as ${name}`));
+  }
+  return faults.length > 0 ? faults : [ok(about, `role ${name} has no more rights than it should`)];
+}
+
+/** Connections that every cell at its full pool would take, by server. */
+export function diagnosePools(databases: readonly DatabaseFacts[], { cells }: PoolOptions): Finding[] {
+  const findings: Finding[] = [];
+  for (const group of Map.groupBy(databases, ({ server }) => server).values()) {
+    const names = group.map(({ name }) => name).join(", ");
+    const about = `connections of ${names}`;
+    const [first] = group;
+    const needed = group.reduce((sum, each) => sum + connectionsOf(each, cells), 0);
+    const pools = [...new Set(group.map(({ poolSize }) => poolSize))].join(" or ");
+    const sum = `${cells} cells × poolSize ${pools}${group.length > 1 ? ` × ${group.length} databases` : ""} and the front's: ${needed}`;
+    const most = first?.connections ?? 0;
+    if (needed > most) {
+      findings.push(fail(about, `${sum}, but the server gives ${most}: lower cells.max or poolSize`));
+    } else if (needed > most * nearlyAll) {
+      findings.push(warn(about, `${sum} of ${most}: a second host would not fit`));
+    } else findings.push(ok(about, `${sum} of ${most}`));
+    findings.push(...group.flatMap((each) => limitFindings(each, cells)));
+  }
+  return findings;
+}
+
+const nearlyAll = 0.5;
+
+const connectionsOf = ({ poolSize }: DatabaseFacts, cells: number): number =>
+  cells * poolSize + frontConnections;
+
+function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
+  const needed = connectionsOf(facts, cells);
+  const { role, database } = facts.limits;
+  const least = Math.min(...[role, database].filter((limit) => limit >= 0));
+  if (needed <= least) return [];
+  const who = least === role ? `role ${facts.role.name}` : `database ${facts.name}`;
+  return [
+    fail(
+      `connections of ${facts.name}`,
+      `${needed} may be needed, but ${who} has a connection limit of ${least}`,
+    ),
+  ];
+}
+
+const mostNamed = 5;
+
+/** One finding over `names`, or none where there are none; the first few are named. */
+function listed(names: readonly string[], finding: (text: string) => Finding): Finding[] {
+  if (names.length === 0) return [];
+  const more = names.length > mostNamed ? ` and ${names.length - mostNamed} more` : "";
+  return [finding(names.slice(0, mostNamed).join(", ") + more)];
+}

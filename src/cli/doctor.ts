@@ -1,0 +1,112 @@
+/** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
+import { planCapacity } from "../cell/capacity.ts";
+import type { Config, DatabaseConfig } from "../config/config.ts";
+import { availableMemoryMb } from "../config/memory.ts";
+import { messageOf } from "../kernel/errors.ts";
+import { Database } from "../pg/pool.ts";
+import type { Tenant } from "../tenant/tenant.ts";
+import type { Command } from "./command.ts";
+import { readFacts } from "./database-facts.ts";
+import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./diagnosis.ts";
+import { openConfigured, requireDatabases } from "./opened.ts";
+import { commandConfig, configOption } from "./options.ts";
+
+export const doctorCommand: Command = {
+  name: "doctor",
+  description: "Look at connections, versions, roles, pools and memory: a line each with ok, warn or fail",
+  args: configOption,
+  async run(args) {
+    const config = await commandConfig(args);
+    requireDatabases(config);
+    const findings = await examine(config);
+    for (const { level, about, text } of findings) console.log(`${level.padEnd(4)}  ${about}: ${text}`);
+    return findings.some(({ level }) => level === "fail") ? 1 : 0;
+  },
+};
+
+async function examine(config: Config): Promise<readonly Finding[]> {
+  const memory = memoryFindings(config);
+  const { tenants, findings: ofTenants } = await tenantsOf(config);
+  const known: DatabaseFacts[] = [];
+  const findings: Finding[] = [];
+  const options = { cells: memory.cells, guard: config.guard };
+  for (const [name, database] of Object.entries(config.databases)) {
+    const own = tenants.filter((tenant) => tenant.database === name);
+    const facts = await lookAt(name, database, own);
+    if ("level" in facts) findings.push(facts);
+    else {
+      known.push(facts);
+      findings.push(...diagnoseDatabase(facts, options));
+    }
+  }
+  return [...findings, ...ofTenants, ...diagnosePools(known, options), ...memory.findings];
+}
+
+async function lookAt(
+  name: string,
+  config: DatabaseConfig,
+  tenants: readonly Tenant[],
+): Promise<DatabaseFacts | Finding> {
+  let database: Database | undefined;
+  try {
+    database = new Database({
+      name,
+      url: config.url,
+      applicationName: "rowhouse:doctor",
+      observe: () => undefined,
+    });
+    return await readFacts(database, config, tenants);
+  } catch (error) {
+    return { level: "fail", about: `database ${name}`, text: messageOf(error) };
+  } finally {
+    await database?.close();
+  }
+}
+
+/** Every tenant that the source names, as far as it can be asked. */
+async function tenantsOf(
+  config: Config,
+): Promise<{ readonly tenants: readonly Tenant[]; readonly findings: readonly Finding[] }> {
+  if (config.tenants.kind === "list") {
+    return { tenants: config.tenants.list, findings: [counted(config.tenants.list)] };
+  }
+  try {
+    const { source, close } = await openConfigured(config, "doctor");
+    try {
+      const tenants = await source.list();
+      return { tenants, findings: [counted(tenants)] };
+    } finally {
+      await close();
+    }
+  } catch (error) {
+    return { tenants: [], findings: [{ level: "fail", about: "tenants", text: messageOf(error) }] };
+  }
+}
+
+function counted(tenants: readonly Tenant[]): Finding {
+  return tenants.length === 0
+    ? {
+        level: "warn",
+        about: "tenants",
+        text: "the source names none: their roles and schemas were not looked at",
+      }
+    : { level: "ok", about: "tenants", text: `${tenants.length} in the source` };
+}
+
+function memoryFindings({ cells: figures }: Config): {
+  readonly cells: number;
+  readonly findings: readonly Finding[];
+} {
+  const about = "memory";
+  try {
+    const { cells, heapMb, planMb } = planCapacity(figures);
+    const text = `${cells} cells of ${heapMb} MB and the front: ${planMb} MB of ${figures.memoryMb} MB`;
+    const there = availableMemoryMb();
+    if (planMb > there) {
+      return { cells, findings: [{ level: "fail", about, text: `${text}, but there are only ${there} MB` }] };
+    }
+    return { cells, findings: [{ level: "ok", about, text }] };
+  } catch (error) {
+    return { cells: 0, findings: [{ level: "fail", about, text: messageOf(error) }] };
+  }
+}

@@ -1,0 +1,118 @@
+import { describe, expect, it } from "vitest";
+import {
+  type DatabaseFacts,
+  diagnoseDatabase,
+  diagnosePools,
+  frontConnections,
+} from "../../src/cli/diagnosis.ts";
+
+const healthy: DatabaseFacts = {
+  name: "main",
+  server: "s1",
+  version: "18.4",
+  versionNumber: 180_004,
+  connections: 97,
+  limits: { role: -1, database: -1 },
+  control: { version: 3, expected: 3, eventTriggers: true, missing: [] },
+  role: {
+    name: "host",
+    superuser: false,
+    bypassRls: false,
+    owned: 0,
+    absent: [],
+    untakable: [],
+    inherited: [],
+  },
+  missingSchemas: [],
+  rolelessTenants: 0,
+  poolSize: 4,
+  install: true,
+};
+const options = { cells: 5, guard: "writes" } as const;
+
+const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.role, ...facts } });
+const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });
+
+describe("a database", () => {
+  it("that is as it should be gets a line each for version, control schema and role", () => {
+    const findings = diagnoseDatabase(healthy, options);
+    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok"]);
+  });
+
+  it.each<[string, Partial<DatabaseFacts>, "warn" | "fail", RegExp]>([
+    ["an old server", { versionNumber: 130_011, version: "13.11" }, "fail", /14 or later/],
+    ["an untested server", { versionNumber: 160_002, version: "16.2" }, "warn", /tested with 18/],
+    [
+      "no control schema that serve will install",
+      control({ version: 0, missing: ["do this"] }),
+      "warn",
+      /0 of 3; do this/,
+    ],
+    [
+      "no control schema where serve may not",
+      { ...control({ version: 2, missing: ["do this"] }), install: false },
+      "fail",
+      /2 of 3; do this/,
+    ],
+    ["no event triggers", control({ eventTriggers: false, missing: ["no triggers"] }), "warn", /no triggers/],
+    ["a superuser", role({ superuser: true, bypassRls: true }), "fail", /host is a superuser/],
+    ["a role past all policies", role({ bypassRls: true }), "fail", /BYPASSRLS/],
+    [
+      "roles that do not exist",
+      role({ absent: ["a", "b", "c", "d", "e", "f", "g"] }),
+      "fail",
+      /do not exist: a, b, c, d, e and 2 more/,
+    ],
+    ["roles that cannot be taken", role({ untakable: ["a"] }), "fail", /may not take roles of tenants: a/],
+    ["rights that are inherited", role({ inherited: ["a"] }), "warn", /inherit false/],
+    ["tenants' tables that it owns", role({ owned: 2 }), "warn", /owns 2/],
+    ["tenants without roles", { rolelessTenants: 1 }, "warn", /their requests run as host/],
+    ["a schema that does not exist", { missingSchemas: ["acme_app"] }, "fail", /acme_app/],
+  ])("with %s is told so once", (_, facts, level, words) => {
+    const odd = diagnoseDatabase({ ...healthy, ...facts }, options).filter(
+      (finding) => finding.level !== "ok",
+    );
+    expect(odd).toEqual([{ level, about: "database main", text: expect.stringMatching(words) }]);
+  });
+
+  it("whose owner serves tenants without roles fails: no policy would apply to their requests", () => {
+    const findings = diagnoseDatabase({ ...healthy, ...role({ owned: 1 }), rolelessTenants: 1 }, options);
+    expect(findings).toContainEqual(
+      expect.objectContaining({ level: "fail", text: expect.stringMatching(/owns 1/) }),
+    );
+  });
+
+  it("needs no control schema where nothing is guarded", () => {
+    const facts = { ...healthy, ...control({ version: 0 }), install: false };
+    expect(diagnoseDatabase(facts, { ...options, guard: "off" }).map(({ level }) => level)).not.toContain(
+      "fail",
+    );
+  });
+});
+
+describe("the connections of a server", () => {
+  it("are counted over the databases that it has, and over no other server's", () => {
+    const needed = 5 * 4 + frontConnections;
+    const levels = (connections: number, ...others: DatabaseFacts[]): string[] =>
+      diagnosePools([{ ...healthy, connections }, ...others], options).map(({ level }) => level);
+    expect(levels(needed * 2)).toEqual(["ok"]);
+    expect(levels(needed)).toEqual(["warn"]);
+    expect(levels(needed - 1)).toEqual(["fail"]);
+    expect(levels(needed * 2 - 1, { ...healthy, name: "second" })).toEqual(["fail"]);
+    expect(levels(needed * 2, { ...healthy, name: "second", server: "s2" })).toEqual(["ok", "ok"]);
+  });
+
+  it("are also those that the role and the database may have", () => {
+    const limited = (role: number, database: number) =>
+      diagnosePools([{ ...healthy, limits: { role, database } }], options).filter(
+        ({ level }) => level === "fail",
+      );
+    expect(limited(5 * 4 + frontConnections, -1)).toEqual([]);
+    expect(limited(3, 10)).toMatchObject([
+      { text: expect.stringMatching(/role host has a connection limit of 3/) },
+    ]);
+    expect(limited(-1, 10)).toMatchObject([
+      { text: expect.stringMatching(/database main has a connection limit of 10/) },
+    ]);
+  });
+});
