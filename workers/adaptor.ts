@@ -1,5 +1,6 @@
 /** PostGraphile's way to PostgreSQL while it serves: every statement inside a transaction with the request's settings. */
 import { setImmediate as nextTurn } from "node:timers/promises";
+import pg from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
@@ -72,6 +73,17 @@ function roleIn(settings: readonly Setting[]): string | undefined {
   return settings.find(([name]) => name === "role")?.[1];
 }
 
+/** Whether a changed schema may be why a statement failed. */
+function isSuspect(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && !isGuardFailure(error);
+}
+
+/** Whether what was to be committed may stand after `error`: not where PostgreSQL said no; where it said nothing, nobody knows. */
+function mayStand(error: unknown): boolean {
+  if (isConnectionLoss(error)) return true;
+  return !(error instanceof pg.DatabaseError || error instanceof HostError);
+}
+
 /** `error`, or what it means where the host is to answer the request or run it again, unless something of it may stand. */
 function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
   if (isGuardFailure(error)) {
@@ -137,19 +149,17 @@ export function servingAdaptor(
           const value = await callback(servingClient(connection.client, transaction));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
+            // Beside it, another of the request's has failed so that the host runs all of them again.
+            if (scope.fatal !== null) throw scope.fatal;
             // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
             uncancel();
             if (guard !== null) onGuardCheck();
-            // Where PostgreSQL answers with an error, nothing stands; where it does not answer, nobody knows.
-            await scope.committing(
-              () => transaction.commit(),
-              (error) => isConnectionLoss(error),
-            );
+            await scope.committing(() => transaction.commit(), mayStand);
           }
           return value;
         } catch (error) {
-          if (transaction.opened) await transaction.rollback();
-          throw error;
+          if (transaction.opened) await transaction.rollback(isSuspect(error));
+          throw transaction.changed ?? error;
         } finally {
           transaction.close();
         }

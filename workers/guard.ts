@@ -9,6 +9,8 @@ export interface TransactionGuard {
   readonly first: Statement;
   /** In front of `commit`, and in one group with it. */
   readonly last: readonly Statement[];
+  /** The revisions alone, for after the transaction: as the connection's own role, without a lock. */
+  readonly assertion: Statement;
 }
 
 /** The guard of a write: the tenant's lock, shared, and its revisions; the revisions again at the end. Null: it has none. */
@@ -31,6 +33,7 @@ export function writeGuard(
       role === undefined
         ? [assertion]
         : [settingsStatement([["role", "none"]]), assertion, settingsStatement([["role", role]])],
+    assertion,
   };
 }
 

@@ -1,9 +1,9 @@
 /** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
-import { HostError } from "../src/kernel/errors.ts";
+import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
-import type { TransactionGuard } from "./guard.ts";
+import { isGuardFailure, type TransactionGuard } from "./guard.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
@@ -47,7 +47,9 @@ const begin: Statement = { text: "begin" };
 export class Transaction {
   readonly #connection: Connection;
   readonly #head: readonly Statement[];
-  readonly #tail: readonly Statement[];
+  readonly #guard: TransactionGuard | null;
+  /** The guard's failure, once it has failed: what came of it afterwards says less. */
+  #changed: unknown = null;
   #opening: Promise<unknown> | null = null;
   #closed = false;
 
@@ -55,7 +57,12 @@ export class Transaction {
   constructor(connection: Connection, settings: readonly Setting[], guard: TransactionGuard | null) {
     this.#connection = connection;
     this.#head = [begin, ...(guard === null ? [] : [guard.first]), settingsStatement(settings)];
-    this.#tail = guard?.last ?? [];
+    this.#guard = guard;
+  }
+
+  /** The guard's failure, if it has failed. */
+  get changed(): unknown {
+    return this.#changed;
   }
 
   get opened(): boolean {
@@ -102,6 +109,9 @@ export class Transaction {
   async #inside(work: Promise<Result>): Promise<Result> {
     try {
       return await work;
+    } catch (error) {
+      if (isGuardFailure(error)) this.#changed = error;
+      throw error;
     } finally {
       if (!this.#closed && this.#connection.client.getTransactionStatus() === "I") {
         this.#closed = true;
@@ -128,19 +138,26 @@ export class Transaction {
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
     const { command } = await this.#connection
-      .send([...this.#tail, { text: "commit" }])
+      .send([...(this.#guard?.last ?? []), { text: "commit" }])
       .finally(() => clearTimeout(timer));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }
   }
 
-  async rollback(): Promise<void> {
+  /** Where `suspect`, what failed is also asked whether a changed schema is why: DDL by hand may have run beside it. */
+  async rollback(suspect = false): Promise<void> {
     this.#closed = true;
     if (this.#connection.doubt !== null) return;
+    const rollback: Statement = { text: "rollback" };
+    const asks = suspect && this.#guard !== null && this.#changed === null;
     await this.#connection
-      .send([{ text: "rollback" }])
-      .catch((error: Error) => this.#connection.condemn(error));
+      .send(asks ? [rollback, this.#guard.assertion] : [rollback])
+      .catch((error: unknown) => {
+        if (isGuardFailure(error)) this.#changed = error;
+        // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.
+        else if (!isStale(error)) this.#connection.condemn(toHostError(error));
+      });
   }
 }
 

@@ -81,11 +81,10 @@ export class Decisions {
     if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
   }
 
-  /** Forgets `decision`, which turned out to be of an older schema, unless there is a newer one already. */
+  /** Forgets `decision`, which turned out to be of an older schema. Where it was forgotten before, it has been asked for since. */
   disprove(decision: Decision): void {
-    const { tenant } = decision;
-    const known = this.#known.peek(tenant.id);
-    if (known === undefined || known === decision) this.forget(tenant.id);
+    const { id } = decision.tenant;
+    if (this.#known.peek(id) === decision) this.forget(id);
   }
 
   /**
