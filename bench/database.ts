@@ -4,12 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QuoteUtils } from "@pgsql/quotes";
 import pg from "pg";
+import { installControl } from "../src/guard/install.ts";
 import { startEmbedded } from "../src/pg/embedded.ts";
+import { Database } from "../src/pg/pool.ts";
 
 export interface BenchDatabase {
   /** Of the role that hosts connect as: no superuser, a member of every tenant's role. */
   readonly url: string;
   readonly tenants: readonly BenchTenant[];
+  /** Installs the control schema, which the guard needs. */
+  installControl(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -18,6 +22,10 @@ export interface BenchTenant {
   readonly schemas: { readonly app: string };
   readonly roles: { readonly anonymous: string };
 }
+
+const controlRights = `
+  grant usage on schema rowhouse to bench_host;
+  grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host`;
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
@@ -73,6 +81,17 @@ export async function benchDatabase(tenants: number, tables: number): Promise<Be
   return {
     url: url.href,
     tenants: list,
+    async installControl() {
+      const owner = new Database({
+        name: "main",
+        url: server.url,
+        applicationName: "rowhouse:bench",
+        observe: () => undefined,
+      });
+      await installControl(owner, () => undefined);
+      await owner.transaction((transaction) => transaction.execute(controlRights));
+      await owner.close();
+    },
     close: async () => {
       await server.close();
       await rm(directory, { recursive: true, force: true });

@@ -6,6 +6,7 @@ import { machine, printTable, type Result, writeCharts } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   density: () => import("./density.ts"),
+  guard: () => import("./guard.ts"),
   memory: () => import("./memory.ts"),
   throughput: () => import("./throughput.ts"),
 };

@@ -6,10 +6,12 @@ import { z } from "zod";
 import { startArm } from "./bench.ts";
 import type { BenchDatabase, BenchTenant } from "./database.ts";
 
-const ready = z.object({ url: z.string() });
+const ready = z.object({ url: z.string(), adminUrl: z.string().default("") });
 
 export interface ServerArm {
   readonly url: string;
+  /** Empty where the arm has none. */
+  readonly adminUrl: string;
   readonly child: ChildProcess;
   ask(tenant: string, query: string): Promise<string>;
   stop(): Promise<void>;
@@ -21,13 +23,15 @@ export async function startServer(
   database: BenchDatabase,
   tenants: readonly BenchTenant[],
   execArgv: readonly string[] = [],
+  guard: "off" | "writes" | "all" = "off",
 ): Promise<ServerArm> {
   const child = startArm(arm === "stock" ? "stock" : "rowhouse", execArgv);
-  child.send({ input: { arm, url: database.url, tenants, query: "" } });
+  child.send({ input: { arm, url: database.url, tenants, query: "", guard } });
   const [message]: unknown[] = await once(child, "message");
-  const { url } = ready.parse(message);
+  const { url, adminUrl } = ready.parse(message);
   return {
     url,
+    adminUrl,
     child,
     async ask(tenant, query) {
       const response = await fetch(url, {

@@ -15,6 +15,7 @@ const message = z.object({
     url: z.string(),
     tenants: z.array(tenant),
     query: z.string(),
+    guard: z.enum(["off", "writes", "all"]).default("off"),
   }),
 });
 

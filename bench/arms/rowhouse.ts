@@ -4,7 +4,7 @@ import { startHost } from "../../src/host.ts";
 import { parseTenant } from "../../src/tenant/tenant.ts";
 import { armInput, reply } from "./input.ts";
 
-const { arm, url, tenants } = await armInput();
+const { arm, url, tenants, guard } = await armInput();
 const config = await loadConfig({ env: { DATABASE_URL: url, PORT: "0" }, cwd: "/nonexistent", execArgv: [] });
 const defaults = { database: "main", databases: ["main"] };
 const host = await startHost({
@@ -14,7 +14,7 @@ const host = await startHost({
     production: true,
     graphiql: false,
     pooling: arm === "pooled",
-    guard: "off",
+    guard,
     databases: { main: { url, listenUrl: url, poolSize: 8, install: false } },
     tenants: { kind: "list", list: tenants.map((tenant) => parseTenant(tenant, defaults)) },
     routing: [{ kind: "header", name: "x-tenant" }],
@@ -23,4 +23,4 @@ const host = await startHost({
   version: "bench",
   log: () => undefined,
 });
-await reply({ url: `${host.publicUrl}/graphql` });
+await reply({ url: `${host.publicUrl}/graphql`, adminUrl: host.adminUrl });
