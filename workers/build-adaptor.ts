@@ -40,7 +40,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     };
     try {
       // One snapshot of the catalogue and of the rows read beside it; a build never writes.
-      await client.query("begin isolation level repeatable read read only");
+      await connection.send([{ text: "begin isolation level repeatable read read only" }]);
       const value = await callback(building);
       await client.query("commit");
       return value;

@@ -51,22 +51,29 @@ export interface BurstResult {
  * Every statement is sent by the extended protocol, which refuses a text of several statements.
  */
 export class Burst extends pg.Query {
-  /** What the last statement gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
+  /** What the statement at `resultAt` gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
   readonly result: Promise<BurstResult>;
   readonly #statements: readonly { statement: Statement; values: (string | Buffer | null)[] }[];
   readonly #closed: readonly string[];
+  readonly #resultAt: number;
   #completed = 0;
 
   /** Throws where a value cannot be written. `closed` are names of prepared statements to be given up. */
-  constructor(statements: readonly Statement[], arrayMode: boolean, closed: readonly string[] = []) {
+  constructor(
+    statements: readonly Statement[],
+    arrayMode = false,
+    resultAt = statements.length - 1,
+    closed: readonly string[] = [],
+  ) {
     const { promise, resolve, reject } = Promise.withResolvers<BurstResult>();
-    const text = statements.at(-1)?.text ?? "";
+    const text = statements.at(resultAt)?.text ?? "";
     const config = arrayMode ? { text, rowMode: "array" as const } : { text };
     super(config, undefined, (error: Error | null | undefined, result) => {
       if (error == null) resolve(result);
       else reject(error);
     });
     this.result = promise;
+    this.#resultAt = resultAt;
     this.#closed = closed;
     this.#statements = statements.map((statement) => ({
       statement,
@@ -87,7 +94,7 @@ export class Burst extends pg.Query {
           connection.parse({ name, text, types: [] }, true);
         }
         connection.bind({ statement: name, values }, true);
-        if (index === this.#statements.length - 1) connection.describe({ type: "P", name: "" }, true);
+        if (index === this.#resultAt) connection.describe({ type: "P", name: "" }, true);
         connection.execute(null, true);
       });
       connection.sync();
@@ -97,16 +104,12 @@ export class Burst extends pg.Query {
     return null;
   };
 
-  get #atLast(): boolean {
-    return this.#completed >= this.#statements.length - 1;
-  }
-
   override handleDataRow(message: unknown): void {
-    if (this.#atLast) super.handleDataRow(message);
+    if (this.#completed === this.#resultAt) super.handleDataRow(message);
   }
 
   override handleCommandComplete(message: unknown, connection: pg.Connection): void {
-    if (this.#atLast) super.handleCommandComplete(message, connection);
+    if (this.#completed === this.#resultAt) super.handleCommandComplete(message, connection);
     this.#completed += 1;
   }
 

@@ -2,7 +2,9 @@
 import { connect as connectSocket } from "node:net";
 import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
+import { toHostError } from "../src/kernel/errors.ts";
 import { Burst, type BurstResult, type Statement } from "./burst.ts";
+import { clearing } from "./hygiene.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -25,11 +27,15 @@ export class Connection {
   #resultBytes = 0;
   #notices: PgNotice[] = [];
   #pending = 0;
+  #soiled = false;
   readonly #mostResultBytes: number;
+  readonly #baseline: Statement;
 
-  constructor(client: PoolClient, mostResultBytes: number) {
+  /** `baseline` makes the settings that the session had when it was new. */
+  constructor(client: PoolClient, mostResultBytes: number, baseline: Statement) {
     this.client = client;
     this.#mostResultBytes = mostResultBytes;
+    this.#baseline = baseline;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.condemn(error));
     client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
@@ -49,19 +55,28 @@ export class Connection {
     this.#doubt ??= error;
   }
 
-  /** What the last of `statements` gives; the others run before it, and it does not run where one of them fails. */
-  async send(statements: readonly Statement[], arrayMode = false): Promise<Result> {
+  /** To be called when a commit is on its way: what a function of the tenant's set for the session stays then. */
+  soil(): void {
+    this.#soiled = true;
+  }
+
+  /**
+   * What the statement at `resultAt`, the last unless told otherwise, gives; none runs where one before it failed. What an
+   * earlier request's functions left in the session is cleared away first, in the same write.
+   */
+  async send(
+    statements: readonly Statement[],
+    arrayMode = false,
+    resultAt = statements.length - 1,
+  ): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
-    const known = statements.map((statement) => {
-      const { name, text } = statement;
-      return name === undefined
-        ? statement
-        : { ...statement, prepared: this.statements.isPrepared(name, text) };
-    });
-    const burst = new Burst(known, arrayMode, this.statements.takeForgotten());
+    const known = this.#known(statements);
+    const burst = new Burst(known, arrayMode, resultAt, this.statements.takeForgotten());
     this.#pending += 1;
+    // It may fail while something else is waited for.
+    burst.result.catch(() => undefined);
     try {
-      this.client.query(burst);
+      await this.#sendBehindCleaning(burst);
       const { command, rows, rowCount } = await burst.result;
       for (const { name, text } of known) if (name !== undefined) this.statements.prepared(name, text);
       const notices = this.#notices;
@@ -73,6 +88,42 @@ export class Connection {
       throw this.#doubt ?? error;
     } finally {
       this.#pending -= 1;
+    }
+  }
+
+  #known(statements: readonly Statement[]): Statement[] {
+    return statements.map((statement) => {
+      const { name, text } = statement;
+      return name === undefined
+        ? statement
+        : { ...statement, prepared: this.statements.isPrepared(name, text) };
+    });
+  }
+
+  /** Sends `burst` at once; resolves when what had to be cleared before it is. */
+  #sendBehindCleaning(burst: Burst): Promise<void> {
+    const { stream } = this.client.connection;
+    stream.cork();
+    try {
+      const cleaned = this.#clean();
+      this.client.query(burst);
+      return cleaned;
+    } finally {
+      stream.uncork();
+    }
+  }
+
+  /** Clears the session, if it needs to be; a connection that cannot be cleared is in doubt. */
+  async #clean(): Promise<void> {
+    if (!this.#soiled) return;
+    this.#soiled = false;
+    const burst = new Burst(clearing(this.#baseline));
+    this.client.query(burst);
+    try {
+      await burst.result;
+    } catch (error) {
+      this.condemn(toHostError(error));
+      throw error;
     }
   }
 

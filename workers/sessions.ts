@@ -1,7 +1,9 @@
 /** A cell's connections to one database. */
 import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { Statement } from "./burst.ts";
 import { Connection } from "./connection.ts";
+import { baselineOf } from "./hygiene.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -17,6 +19,7 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #pool: pg.Pool;
   readonly #connections = new WeakMap<PoolClient, Connection>();
+  readonly #baselines = new WeakMap<object, Statement>();
 
   constructor(options: SessionsOptions) {
     this.#pool = new pg.Pool({
@@ -27,17 +30,22 @@ export class Sessions {
       keepAlive: true,
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: 30_000,
-      // JIT pays for long analytical queries only; the interval makes a backend notice that its cell was terminated.
       onConnect: async (client) => {
-        await client.query("set jit = off");
-        await client.query("set client_connection_check_interval = '2s'").catch(() => {
-          // Not every platform has it; the host cancels a terminated cell's backends as well.
-        });
+        // Not every platform has the interval; the host cancels a terminated cell's backends as well.
+        const baseline = await client.query(baselineOf(true).text).then(
+          () => baselineOf(true),
+          async () => {
+            await client.query(baselineOf(false).text);
+            return baselineOf(false);
+          },
+        );
+        this.#baselines.set(client, baseline);
       },
     });
-    this.#pool.on("connect", (client) =>
-      this.#connections.set(client, new Connection(client, options.resultBytes)),
-    );
+    this.#pool.on("connect", (client) => {
+      const baseline = this.#baselines.get(client) ?? baselineOf(false);
+      this.#connections.set(client, new Connection(client, options.resultBytes, baseline));
+    });
     // An idle connection that the server closed: the pool has dropped it already.
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));
   }
@@ -73,7 +81,13 @@ export class Sessions {
       try {
         client = await this.#pool.connect();
       } catch (error) {
-        throw new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+        // pg-pool says the same of a server that is silent and of a pool that is busy.
+        const { totalCount, options } = this.#pool;
+        const busy =
+          /^timeout exceeded when trying to connect/.test(messageOf(error)) && totalCount >= options.max;
+        throw busy
+          ? new HostError("NO_CAPACITY", `no connection became free in ${connectTimeoutMs} ms`)
+          : new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
       }
       const connection = this.#connections.get(client);
       if (connection === undefined)

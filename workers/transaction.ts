@@ -7,14 +7,15 @@ import { isGuardFailure, type TransactionGuard } from "./guard.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
-const readOnly: Setting = ["transaction_read_only", "on"];
+const beginReading: Statement = { name: "rowhouse_begin_reading", text: "begin read only" };
+const rollback: Statement = { name: "rowhouse_rollback", text: "rollback" };
 
 /**
- * One read: settings and query in one burst, which is one implicit transaction, over at its end whatever happens.
- * PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard of writes. The
- * error of a query that writes is told by `isWrite`. A query with a name is prepared under it and `tag`.
+ * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
+ * of writes. It is rolled back: nothing that a function of the tenant's set for the session outlives it. The error of a
+ * query that writes is told by `isWrite`. A query with a name is prepared under it and `tag`.
  */
-export function read(
+export async function read(
   connection: Connection,
   settings: readonly Setting[],
   tag: string,
@@ -23,14 +24,23 @@ export function read(
 ): Promise<Result> {
   assertHarmless(query.text);
   const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
-  return connection.send(
-    [
-      ...(guard === null ? [] : [guard]),
-      settingsStatement([...settings, readOnly]),
-      { text: query.text, values: query.values, name },
-    ],
-    query.arrayMode,
-  );
+  const burst = [
+    beginReading,
+    ...(guard === null ? [] : [guard]),
+    settingsStatement(settings),
+    { text: query.text, values: query.values, name },
+    rollback,
+  ];
+  try {
+    return await connection.send(burst, query.arrayMode, burst.length - 2);
+  } catch (error) {
+    if (connection.doubt === null && connection.client.getTransactionStatus() !== "I") {
+      await connection
+        .send([{ text: "rollback" }])
+        .catch((fault: unknown) => connection.condemn(toHostError(fault)));
+    }
+    throw error;
+  }
 }
 
 /** Whether a read failed because it was none: nothing of it stands. */
@@ -137,9 +147,9 @@ export class Transaction {
     this.#closed = true;
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
-    const { command } = await this.#connection
-      .send([...(this.#guard?.last ?? []), { text: "commit" }])
-      .finally(() => clearTimeout(timer));
+    const committing = this.#connection.send([...(this.#guard?.last ?? []), { text: "commit" }]);
+    this.#connection.soil();
+    const { command } = await committing.finally(() => clearTimeout(timer));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }
@@ -149,7 +159,6 @@ export class Transaction {
   async rollback(suspect = false): Promise<void> {
     this.#closed = true;
     if (this.#connection.doubt !== null) return;
-    const rollback: Statement = { text: "rollback" };
     const asks = suspect && this.#guard !== null && this.#changed === null;
     await this.#connection
       .send(asks ? [rollback, this.#guard.assertion] : [rollback])

@@ -1,0 +1,113 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+
+/** One connection for both tenants: whatever the one leaves there, the other finds. */
+describe("what a tenant's function leaves in the session", () => {
+  let database: TestDatabase;
+  let bench: AdaptorBench;
+
+  beforeAll(async () => {
+    database = await adaptorDatabase("hygiene", ["hya", "hyb"]);
+    await database.execute(`
+      create function hya.run(command text) returns text language plpgsql stable as $$
+      begin execute command; return 'done'; end $$;
+      create function hya.keep(name text, value text) returns text language sql stable
+      return set_config(name, value, false);`);
+    bench = adaptorOn(database);
+  });
+  afterAll(async () => {
+    await bench.close();
+    await database.drop();
+  });
+
+  const keep = (name: string, value: string) => ({
+    text: "select keep($1, $2)",
+    values: [name, value],
+  });
+  const read = (tenant: string, text: string, values: unknown[] = []) =>
+    bench.read(bench.request(tenant), text, undefined, values);
+  const write = (tenant: string, text: string, values: unknown[] = []) =>
+    bench.withPgClient(bench.request(tenant).settings, async (client) => {
+      // A real write, so that there is something to commit.
+      await client.query({ text: `update ${tenant}.item set name = name` });
+      return (await client.query<Record<string, unknown>>({ text, values })).rows;
+    });
+  const setting = async (name: string) => {
+    const [row] = await read("hyb", "select current_setting($1, true) as value", [name]);
+    return row;
+  };
+
+  const settings: [string, string][] = [
+    ["app.user", "1"],
+    ["jwt.claims.user_id", "7"],
+    ["default_transaction_isolation", "serializable"],
+    ["default_transaction_read_only", "on"],
+    ["statement_timeout", "1"],
+    ["datestyle", "German"],
+    ["search_path", "hya"],
+    ["row_security", "off"],
+    ["jit", "on"],
+  ];
+
+  for (const [how, leave] of [
+    ["a read", (name: string, value: string) => read("hya", ...toArguments(keep(name, value)))],
+    ["a write", (name: string, value: string) => write("hya", ...toArguments(keep(name, value)))],
+  ] as const) {
+    it.each(settings)(`%s, set by ${how}, is not there for the next tenant`, async (name, value) => {
+      const before = await setting(name);
+      await leave(name, value);
+      const [after] = await read("hyb", "select current_setting($1, true) as value", [name]);
+      expect(valueIn(after)).not.toBe(value);
+      // PostgreSQL keeps an empty placeholder of a name that was once set.
+      expect(valueIn(after) ?? "").toBe(valueIn(before) ?? "");
+      expect(await write("hyb", "select name from hyb.item")).toEqual([{ name: "hyb" }]);
+    });
+
+    it(`a role taken by ${how} is not there for a tenant that has none`, async () => {
+      await leave("role", "hya");
+      const none = bench.request("hyb", { roles: [] });
+      Reflect.deleteProperty(none.settings, "role");
+      const [row] = await bench.read(none, "select current_user::text as value");
+      expect(valueIn(row)).toBe("postgres");
+    });
+  }
+
+  it("a temporary table, a prepared statement, a held cursor, a lock or a subscription of a write is gone", async () => {
+    for (const command of [
+      "create temp table left_behind as select 1 as n",
+      "listen left_behind",
+      "declare left_behind cursor with hold for select 1",
+    ]) {
+      await write("hya", "select run($1)", [command]).catch((error: unknown) => {
+        // What PostgreSQL itself refuses inside a function cannot stay either.
+        expect(String(error)).toMatch(/not allowed|cannot/i);
+      });
+    }
+    await write("hya", "select pg_advisory_lock(4711)::text");
+    const [row] = await read(
+      "hyb",
+      `select to_regclass('pg_temp.left_behind') is not null as temp,
+        exists (select from pg_listening_channels()) as listening,
+        exists (select from pg_cursors where name = 'left_behind') as cursor,
+        exists (select from pg_locks where locktype = 'advisory' and objid = 4711 and pid = pg_backend_pid()) as locked`,
+    );
+    expect(row).toEqual({ temp: false, listening: false, cursor: false, locked: false });
+  });
+
+  it("is cleared on the very connection that it was left on", async () => {
+    const pid = async (tenant: string) =>
+      valueIn((await read(tenant, "select pg_backend_pid()::text as value"))[0]);
+    const first = await pid("hya");
+    await write("hya", ...toArguments(keep("app.user", "1")));
+    expect(await pid("hyb")).toBe(first);
+  });
+});
+
+function toArguments({ text, values }: { text: string; values: string[] }): [string, string[]] {
+  return [text, values];
+}
+
+function valueIn(row: unknown): unknown {
+  return typeof row === "object" && row !== null && "value" in row ? row.value : undefined;
+}
