@@ -1,4 +1,5 @@
 /** Parses the command line, runs the command, and turns what it throws into words and an exit code. */
+import { stripVTControlCharacters } from "node:util";
 import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError } from "../kernel/fault.ts";
@@ -27,7 +28,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   const load = name === undefined || name.startsWith("-") ? undefined : commands[name];
   if (load === undefined) {
     const asked = name === "--help" || name === "-h" || name === "help";
-    const usage = await renderUsage(await overview(version));
+    const usage = await usageOf(await overview(version));
     if (asked) {
       console.log(usage);
       return 0;
@@ -39,7 +40,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   }
   const command = await load();
   const definition = definitionOf(command, version);
-  const usage = (): Promise<string> => renderUsage(definition);
+  const usage = (): Promise<string> => usageOf(definition);
   if (rest.includes("--help") || rest.includes("-h")) {
     console.log(await usage());
     return 0;
@@ -70,6 +71,14 @@ function repeatedValues(command: Command, given: ReadonlyMap<string, readonly st
 }
 
 type RepeatedValues = Readonly<Record<string, readonly string[]>>;
+
+/** citty colours it whatever it is written to. */
+async function usageOf(definition: CommandDef): Promise<string> {
+  const text = await renderUsage(definition);
+  return process.stdout.isTTY === true && process.stderr.isTTY === true
+    ? text
+    : stripVTControlCharacters(text);
+}
 
 function definitionOf(command: Command, version: string, repeated: RepeatedValues = {}): CommandDef {
   return defineCommand({

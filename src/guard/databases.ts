@@ -118,9 +118,9 @@ async function control(
   throw new HostError(
     "CONFIG_INVALID",
     [
-      `database ${database.name} has no current control schema (version ${version}, needed ${expected}), which guard "${guard}" relies on.`,
+      `database ${database.name}: guard "${guard}" needs the control schema, and there is none that could be used:`,
       ...missing,
-      'Run "rowhouse serve" once with a connection that may create schemas, or set guard to "off".',
+      'Or set guard to "off".',
     ].join("\n"),
   );
 }

@@ -1,6 +1,7 @@
 /** Installs and upgrades the control schema of a database: numbered migrations, and the event triggers where it may. */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
+import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -127,7 +128,7 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
   if (owner !== null && !(uses && reads)) {
     const missing = [
-      `role ${role} may not read schema rowhouse of database ${name}: ${as(owner)}, or grant it usage and select`,
+      `role ${role} may not read schema rowhouse of database ${name}; as ${owner}: grant usage on schema rowhouse to ${quoted(role)}; grant select on all tables in schema rowhouse to ${quoted(role)};`,
     ];
     return { version: 0, expected, eventTriggers: false, missing };
   }
@@ -155,6 +156,8 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
   }
   return { version, expected, eventTriggers: present === 2 && enabled, missing };
 }
+
+const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
 const placeSchema = z.object({
   role: z.string(),

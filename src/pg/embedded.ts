@@ -116,7 +116,7 @@ async function awaitVacant(data: string): Promise<void> {
     if (!(await isPostgres(pid))) return rm(lockFile, { force: true });
     if (performance.now() > (lines[7]?.trim() === "stopping" ? deadline : patience)) {
       throw unavailable(
-        `the server in ${data} is already running (process ${pid}): stop the other Rowhouse or give this one another directory`,
+        `the server in ${data} is already running (process ${pid}): stop the other Rowhouse, or start this one in another working directory`,
       );
     }
     await pause(50);
