@@ -7,6 +7,7 @@ import type {} from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
+import { complexityRule } from "./complexity.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
 
 interface ExecutorContext {
@@ -121,6 +122,10 @@ export function rowhousePlugin(
     },
     grafserv: {
       middleware: {
+        setPreset(next, event) {
+          event.validationRules.unshift(complexityRule);
+          return next();
+        },
         async ruruHTML(next, event) {
           const basePath = event.request.requestContext.rowhouse?.basePath ?? "";
           if (basePath !== "") {

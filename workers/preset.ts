@@ -16,6 +16,9 @@ declare global {
   }
 }
 
+/** A plan of PostGraphile's takes 5–80 ms, 400 ms when its code is still cold. */
+const planningTimeoutMs = 1_000;
+
 /** What a preset module that exports a function is called with: what tells variants of a blueprint apart, never a tenant. */
 export interface PresetFacts {
   readonly api: string | null;
@@ -85,6 +88,8 @@ export async function instancePreset(
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
       installWatchFixtures: false,
     },
+    // Planning is synchronous: a query that fans out over fragments would fill the heap before it is planned.
+    grafast: { timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
     grafserv: {
       watch: false,
       graphqlPath: "/graphql",

@@ -19,6 +19,12 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
+function fanOut(levels: number): string {
+  const spread = (level: number): string =>
+    `fragment f${level} on Query { a: query { ...f${level + 1} } b: query { ...f${level + 1} } }`;
+  return `{ ...f0 } ${Array.from({ length: levels }, (_, level) => spread(level)).join(" ")} fragment f${levels} on Query { whoami }`;
+}
+
 const ask = (more: Partial<Ask>, on = serv, by = worker) =>
   by.ask(on, { tenant: "ada", query: "{ whoami }", ...more });
 
@@ -43,6 +49,8 @@ describe("an answer", () => {
     ["variables that are none", { body: '{"query":"{whoami}","variables":1}' }, 400, "BAD_REQUEST"],
     ["a form", { headers: { "content-type": "multipart/form-data" } }, 415, "MEDIA_TYPE"],
     ["a wish for XML", { headers: { accept: "text/xml" } }, 406, "BAD_REQUEST"],
+    // 2 ** 40 fields: whoever walked them would not come back.
+    ["fragments that fan out", { query: fanOut(40) }, 400, "BAD_REQUEST"],
     ["DELETE", { method: "DELETE" }, 405, "METHOD_NOT_ALLOWED"],
     [
       "GET where the preset does not allow it",
