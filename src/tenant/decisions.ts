@@ -21,6 +21,9 @@ export interface DecisionsOptions extends DecisionRules {
   readonly most?: number;
 }
 
+/** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
+const lockTimeoutMs = 3_000;
+
 /** A probe that was out of date when it came is asked for again, so many times. */
 const mostProbes = 4;
 
@@ -131,11 +134,15 @@ export class Decisions {
     const database = this.#options.database(tenant.database);
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
     const { text, values } = shapeQuery(tenant, { revisions: database.control });
-    const probe = await database.transaction(async (transaction) => {
-      // With JIT the probe takes 30 times as long.
-      await transaction.query("set local jit = off");
+    const probing = database.transaction(async (transaction) => {
+      // With JIT the probe takes 30 times as long. A table that is being rewritten holds it up, and all other tenants' behind it.
+      await transaction.query(`set local jit = off; set local lock_timeout = ${lockTimeoutMs}`);
       const { rows } = await transaction.query(text, values);
       return parseShape(rows[0]);
+    });
+    const probe = await probing.catch((error: unknown) => {
+      if (!isLockTimeout(error)) throw error;
+      throw new HostError("LOCK_TIMEOUT", `tenant ${tenant.id}: its schema is locked by a change under way`);
     });
     const [missing] = probe.missing;
     if (missing !== undefined) {
@@ -151,4 +158,8 @@ export class Decisions {
     const { control } = this.#options.database(tenant.database);
     return decisionOf(tenant, probe, this.#options, control, (key) => this.#unshareable.get(key));
   }
+}
+
+function isLockTimeout(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "55P03";
 }

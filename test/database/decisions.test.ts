@@ -145,6 +145,18 @@ describe("decisions", () => {
     expect(again.key).not.toBe(key);
   });
 
+  test("a relation that somebody keeps locked is told of in time, and is no decision", async () => {
+    const tenant = tenantOf("two");
+    await server.execute("create view two.seen as select id from two.thing");
+    await server.execute("begin; lock table two.seen in access exclusive mode");
+    try {
+      await expect(decisions.decide(tenant)).rejects.toMatchObject({ code: "LOCK_TIMEOUT", retryable: true });
+    } finally {
+      await server.execute("rollback");
+    }
+    await expect(decisions.decide(tenant)).resolves.toMatchObject({ kind: "pooled" });
+  });
+
   test("another record of the same tenant is decided on its own", async () => {
     const first = await decisions.decide(tenantOf("two"));
     const moved = tenantOf("two", "one");

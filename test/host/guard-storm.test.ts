@@ -137,6 +137,10 @@ describe("migrations among writes of one tenant", () => {
 
 describe(`${migrations} compatible migrations over ${ids.length} tenants`, () => {
   it("are noticed by no client of two hosts: nothing fails, is lost, doubled or another's", async () => {
+    // The tests before this one drive some writers to their last attempt on purpose.
+    const exhausted = (): Promise<number[]> =>
+      Promise.all(hosts.map((host) => host.metric("guard_exhausted_total")));
+    const before = await exhausted();
     let going = true;
     const written = new Map(ids.map((id) => [id, 0]));
     const client = async (index: number): Promise<void> => {
@@ -186,10 +190,8 @@ describe(`${migrations} compatible migrations over ${ids.length} tenants`, () =>
       expect(rows, id).toEqual([{ n, labels: n }]);
     }
     let failures = 0;
-    for (const host of hosts) {
-      failures += await host.metric("guard_failures_total");
-      expect(await host.metric("guard_exhausted_total")).toBe(0);
-    }
+    for (const host of hosts) failures += await host.metric("guard_failures_total");
+    expect(await exhausted()).toEqual(before);
     expect(failures).toBeGreaterThan(0);
   }, 150_000);
 });
