@@ -36,7 +36,12 @@ export const errorTable = {
   LOCK_TIMEOUT: rule(503, "warn", undefined, true),
   BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),
   BUILD_TIMEOUT: rule(503, "error", "The schema took too long to build.", true),
-  BUILD_HELD: rule(503, "warn", "The worker of this schema ended repeatedly; it is held back for a moment.", true),
+  BUILD_HELD: rule(
+    503,
+    "warn",
+    "The worker of this schema ended repeatedly; it is held back for a moment.",
+    true,
+  ),
   NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),
