@@ -7,7 +7,7 @@ import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/
 
 const migrations = 200;
 const paceMs = 200;
-const rounds = 100;
+const rounds = 500;
 const ids = Array.from({ length: 20 }, (_, index) => `t${index}`);
 
 let database: TenantDatabase;
@@ -100,7 +100,7 @@ describe("migrations among writes of one tenant", () => {
       `select count(*)::int as n, count(distinct label)::int as labels from ${quote(schemaOf("t0"))}.item where label like '% round %'`,
     );
     expect(rows).toEqual([{ n: written, labels: written }]);
-  });
+  }, 240_000);
 
   it("are not starved by writers of a second each that overlap", async () => {
     let going = true;
@@ -193,5 +193,5 @@ describe(`${migrations} compatible migrations over ${ids.length} tenants`, () =>
     for (const host of hosts) failures += await host.metric("guard_failures_total");
     expect(await exhausted()).toEqual(before);
     expect(failures).toBeGreaterThan(0);
-  }, 150_000);
+  }, 240_000);
 });
