@@ -93,6 +93,12 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     scope.fatal ??= new HostError("SCHEMA_CHANGED", undefined, { cause: error });
     return scope.fatal;
   }
+  // A pool that is busy: no connection was had, so that nothing of this statement may stand.
+  if (error instanceof HostError && error.code === "NO_CAPACITY") {
+    if (scope.mayHaveCommitted) return new SafeError(error.publicText, { code: error.code });
+    scope.fatal ??= error;
+    return scope.fatal;
+  }
   const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
   if (!isHosts && !isConnectionLoss(error)) return error;
   if (scope.mayHaveCommitted) {
