@@ -1,11 +1,10 @@
 /** `rowhouse shape TENANT`: its shape hash, its key, and whether it can share an instance. */
 import { viewOf } from "../cell/operations.ts";
-import { Databases } from "../guard/databases.ts";
 import { HostError } from "../kernel/errors.ts";
 import { presetVersion } from "../preset-version.ts";
 import { Decisions } from "../tenant/decisions.ts";
-import { openSource } from "../tenants.ts";
 import type { Command } from "./command.ts";
+import { openConfigured } from "./opened.ts";
 import { commandConfig, configOption, textOption } from "./options.ts";
 import { hostVersion } from "./version.ts";
 
@@ -22,17 +21,8 @@ export const shapeCommand: Command = {
     if (config.tenants.kind === "demo") {
       throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no tenant to look at");
     }
-    const observe = (): void => undefined;
-    const databases = await Databases.open({
-      databases: Object.fromEntries(
-        Object.entries(config.databases).map(([name, database]) => [name, { ...database, install: false }]),
-      ),
-      guard: "off",
-      applicationName: "rowhouse:shape",
-      observe,
-    });
+    const { databases, source, close } = await openConfigured(config, "shape");
     try {
-      const source = await openSource(config, databases, observe);
       const id = textOption(args, "tenant") ?? "";
       const tenant = await source.byId(id);
       if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
@@ -45,7 +35,7 @@ export const shapeCommand: Command = {
         guard: config.guard,
         presetVersion: await presetVersion(config.preset),
         hostVersion: await hostVersion(),
-        observe,
+        observe: () => undefined,
       });
       const view = viewOf(await decisions.decide(tenant));
       if (args["json"] === true) {
@@ -61,7 +51,7 @@ export const shapeCommand: Command = {
       for (const object of view.hidden ?? []) console.log(`hidden    ${object}`);
       return 0;
     } finally {
-      await databases.close();
+      await close();
     }
   },
 };
