@@ -8,8 +8,6 @@ export default defineConfig({
     // Two cores: more files at once only makes each of them slower and their time limits tighter.
     maxWorkers: 2,
     pool: "forks",
-    // Tests of threads, deadlines and cut connections on whatever machine CI gives: what fails twice is broken.
-    retry: env["CI"] === undefined ? 0 : 1,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     teardownTimeout: 20_000,

@@ -47,6 +47,9 @@ export class CellThread {
         return settle<null>(this.#instances.release(task.instance).then(() => null));
       case "request":
         return this.#request(task);
+      case "cancel":
+        this.#running.get(task.slot)?.cancel();
+        return { ok: true, value: null };
       default:
         return unreachable(task);
     }
@@ -77,11 +80,8 @@ export class CellThread {
 
   #obey(message: ControlMessage): void {
     switch (message.kind) {
-      case "cancel":
-        this.#running.get(message.slot)?.cancel();
-        return;
       case "ping":
-        this.#tell({ ...this.#instances.takeFigures(), kind: "pong", sequence: message.sequence });
+        this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
         return;
       case "collect":
         this.#tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });

@@ -71,8 +71,8 @@ export class Cell {
       applicationName: this.applicationName,
       ledger: this.#slots.ledger,
     };
-    // Tasks of the host's own besides the requests.
-    const concurrency = slotCount + 64;
+    // Every request may be cancelled, and then there are the host's own tasks: none of them ever waits in a queue.
+    const concurrency = 2 * slotCount + 64;
     [this.#pool, this.#worker] = startThread({ ...options, workerData, concurrency });
     // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
     this.#worker.prependListener("error", (error: Error) => this.#lost(error));
@@ -117,8 +117,7 @@ export class Cell {
   }
 
   freeSlot(slot: number): void {
-    const sequence = this.#slots.free(slot);
-    if (sequence !== null) this.#tell({ kind: "ping", sequence });
+    this.#slots.free(slot);
   }
 
   /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
@@ -131,13 +130,14 @@ export class Cell {
     return this.#run<Answer>(task);
   }
 
+  /** Stops the request in `slot`: it was sent before, through the same port, and so is known there or over. */
   cancel(slot: number): void {
-    this.#slots.cancelled(slot);
-    this.#tell({ kind: "cancel", slot });
+    // A thread that has ended has nothing left to cancel.
+    this.#run<null>({ kind: "cancel", slot }).catch(() => undefined);
   }
 
   ping(): void {
-    this.#tell({ kind: "ping", sequence: 0 });
+    this.#tell({ kind: "ping" });
   }
 
   /** Asks the thread for a full collection, unless one is under way. */
@@ -203,7 +203,6 @@ export class Cell {
     switch (message.kind) {
       case "pong":
         this.lastPongMs = performance.now();
-        this.#slots.heard(message.sequence);
         this.connections = message.connections;
         this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
         return;

@@ -7,10 +7,6 @@ export class Slots {
   readonly #marks: Int8Array;
   readonly #free: number[];
   readonly #count: number;
-  readonly #cancelled = new Set<number>();
-  /** Places that are over but not free yet, by the ping that is sent behind their cancel. */
-  readonly #held = new Map<number, number>();
-  #pings = 0;
 
   constructor(count: number) {
     this.#count = count;
@@ -21,7 +17,7 @@ export class Slots {
 
   /** Places of requests that are not over. */
   get taken(): number {
-    return this.#count - this.#free.length - this.#held.size;
+    return this.#count - this.#free.length;
   }
 
   /** A free place, unmarked; throws `NO_CAPACITY` where there is none. */
@@ -32,31 +28,7 @@ export class Slots {
     return slot;
   }
 
-  /** Notes that the thread was told to cancel the request in `slot`. */
-  cancelled(slot: number): void {
-    this.#cancelled.add(slot);
-  }
-
-  /**
-   * Gives a place back. A cancel and the next request of the same place travel through different ports and may
-   * overtake each other: after a cancel the place is free once the thread has answered the ping whose number is
-   * returned, which the caller sends behind the cancel.
-   */
-  free(slot: number): number | null {
-    if (!this.#cancelled.delete(slot)) {
-      this.#free.push(slot);
-      return null;
-    }
-    this.#pings += 1;
-    this.#held.set(this.#pings, slot);
-    return this.#pings;
-  }
-
-  /** The thread has answered ping `sequence`, and so heard what was sent before it. */
-  heard(sequence: number): void {
-    const slot = this.#held.get(sequence);
-    if (slot === undefined) return;
-    this.#held.delete(sequence);
+  free(slot: number): void {
     this.#free.push(slot);
   }
 

@@ -97,7 +97,13 @@ export interface RequestTask {
   readonly body: Uint8Array | null;
 }
 
-export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask;
+/** A task like the request itself, so that the one port keeps their order: a cancel never overtakes what it is meant for. */
+export interface CancelTask {
+  readonly kind: "cancel";
+  readonly slot: number;
+}
+
+export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask | CancelTask;
 
 /** An error as plain data: a structured clone of an Error drops its code. */
 export interface WireError {
@@ -141,15 +147,13 @@ export type Reply<Value> =
 
 /** Over the control port, front → thread. */
 export type ControlMessage =
-  | { readonly kind: "cancel"; readonly slot: number }
-  | { readonly kind: "ping"; readonly sequence: number }
+  | { readonly kind: "ping" }
   | { readonly kind: "collect"; readonly sequence: number };
 
 /** Over the control port, thread → front. */
 export type CellMessage =
   | {
       readonly kind: "pong";
-      readonly sequence: number;
       /** Connections of this thread, over all databases. */
       readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
       /** Transactions that proved their revisions, since the pong before. */

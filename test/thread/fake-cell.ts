@@ -20,6 +20,8 @@ const ledger = new Int8Array(setup.ledger);
 /** What each instance keeps on the heap. */
 const instances = new Map<number, unknown[]>();
 const leaked: unknown[] = [];
+/** The places of requests that are being answered. */
+const running = new Set<number>();
 let control: MessagePort | null = null;
 let throwsOnPing = false;
 
@@ -44,16 +46,17 @@ export default async (task: CellTask): Promise<unknown> => {
       return { ok: true, value: null };
     case "request":
       return request(task);
+    case "cancel":
+      log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
+      return { ok: true, value: null };
   }
 };
 
 function obey(message: ControlMessage): void {
-  if (message.kind === "cancel") log(`cancel ${message.slot}`);
-  else if (message.kind === "ping") {
+  if (message.kind === "ping") {
     if (throwsOnPing) throw new Error("in the dead of night");
     tell({
       kind: "pong",
-      sequence: message.sequence,
       connections: { total: 0, idle: 0, waiting: 0 },
       guardChecks: 0,
     });
@@ -92,7 +95,9 @@ async function request(task: RequestTask): Promise<Reply<Answer>> {
     return { ok: false, error: { code: "CELL_LOST", message: "the instance is not in this cell" } };
   }
   const parameters = new URLSearchParams(task.query);
+  running.add(task.slot);
   await act(task, parameters);
+  running.delete(task.slot);
   const { cell } = setup;
   const { instance, slot } = task;
   const body = JSON.stringify({ cell, instance, slot, tenant: task.binding.tenant });

@@ -22,24 +22,4 @@ describe("the places of a cell", () => {
     slots.take();
     expect(slots.marked(slot)).toBe(false);
   });
-
-  it("that were cancelled are free when the thread has answered the ping behind the cancel, and no other", () => {
-    const slots = new Slots(2);
-    const [first, second] = [slots.take(), slots.take()];
-    slots.cancelled(first);
-    slots.cancelled(second);
-    const pings = [slots.free(first), slots.free(second)];
-    expect(pings.every((ping) => ping !== null)).toBe(true);
-    expect(slots.taken).toBe(0);
-    expect(() => slots.take()).toThrow();
-    slots.heard(0);
-    slots.heard(pings[1] ?? 0);
-    slots.heard(pings[1] ?? 0);
-    expect(slots.take()).toBe(second);
-    expect(() => slots.take()).toThrow();
-    slots.heard(pings[0] ?? 0);
-    expect(slots.take()).toBe(first);
-    // Its next request has nothing to do with that cancel.
-    expect(slots.free(first)).toBeNull();
-  });
 });
