@@ -9,6 +9,8 @@ export default defineConfig({
     maxWorkers: 2,
     pool: "forks",
     testTimeout: 60_000,
+    // What is waited for comes when it comes: a second is not enough where two hosts share two cores.
+    expect: { poll: { timeout: 20_000 } },
     hookTimeout: 120_000,
     teardownTimeout: 20_000,
     reporters: env["VITEST_REPORT"] === undefined ? ["default"] : ["default", "json"],

@@ -84,10 +84,10 @@ function mayStand(error: unknown): boolean {
   return !(error instanceof pg.DatabaseError || error instanceof HostError);
 }
 
-/** `error`, or what it means where the host is to answer the request or run it again, unless something of it may stand. */
+/** `error`, or what it means where the host is to answer the request or run it again, unless it is settled. */
 function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
   if (isGuardFailure(error)) {
-    if (scope.mayHaveCommitted) {
+    if (scope.settled) {
       return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
     }
     scope.fatal ??= new HostError("SCHEMA_CHANGED", undefined, { cause: error });
@@ -95,13 +95,13 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
   }
   // A pool that is busy: no connection was had, so that nothing of this statement may stand.
   if (error instanceof HostError && error.code === "NO_CAPACITY") {
-    if (scope.mayHaveCommitted) return new SafeError(error.publicText, { code: error.code });
+    if (scope.settled) return new SafeError(error.publicText, { code: error.code });
     scope.fatal ??= error;
     return scope.fatal;
   }
   const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
   if (!isHosts && !isConnectionLoss(error)) return error;
-  if (scope.mayHaveCommitted) {
+  if (scope.settled) {
     return new SafeError("The connection to the database was lost; a change may or may not have been made.", {
       code: "DATABASE_UNREACHABLE",
     });

@@ -19,6 +19,7 @@ export class RequestScope {
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
   fatal: Error | null = null;
   #open = true;
+  #streaming = false;
   #committing = 0;
   #committed = false;
   readonly #abort = new AbortController();
@@ -50,6 +51,16 @@ export class RequestScope {
 
   cancel(): void {
     this.#abort.abort();
+  }
+
+  /** Called when the answer has begun as a stream: from then on a failure belongs to the part that it happened in. */
+  stream(): void {
+    this.#streaming = true;
+  }
+
+  /** Whether the request can no longer be run again, nor answered by the host: the client has something of it already. */
+  get settled(): boolean {
+    return this.#streaming || this.mayHaveCommitted;
   }
 
   /**

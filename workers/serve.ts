@@ -82,6 +82,7 @@ function served(result: Result, scope: RequestScope): Served {
       throw protocolError(result.statusCode, messageOf(result.error));
     case "bufferStream": {
       const { port1, port2 } = new MessageChannel();
+      scope.stream();
       return {
         answer: { kind: "stream", status: result.statusCode, headers: plain(result.headers), port: port2 },
         transfer: [port2],

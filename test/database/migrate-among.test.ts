@@ -97,12 +97,15 @@ describe("among writes, a migration", () => {
     const migrating = main
       .migrate("create table never (id int); select pg_sleep(60)")
       .catch((thrown: unknown) => thrown);
-    await vi.waitFor(async () => {
-      const rows = await main.test.query(
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse:test:migrate' and wait_event = 'PgSleep'",
-      );
-      expect(rows).toHaveLength(1);
-    });
+    await vi.waitFor(
+      async () => {
+        const rows = await main.test.query(
+          "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse:test:migrate' and wait_event = 'PgSleep'",
+        );
+        expect(rows).toHaveLength(1);
+      },
+      { timeout: 20_000 },
+    );
     expect(await migrating).toMatchObject({ code: "DATABASE_UNREACHABLE" });
     expect(await main.seen()).toEqual(before);
   });

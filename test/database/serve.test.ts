@@ -152,7 +152,6 @@ describe("an error", () => {
 });
 
 describe("an answer that is a stream", () => {
-  // GraphQL.js 16 has no @defer and @stream; grafserv answers them, and whatever a plugin likes, with such a result.
   const preset = presetUrl(`
     import { PostGraphileAmberPreset } from ${JSON.stringify(import.meta.resolve("postgraphile/presets/amber"))};
     async function* body(last) {

@@ -56,7 +56,9 @@ describe("an eviction during a slow request", () => {
 
     expect(await host.data("acme", "{ hold(mb: 120) }")).toEqual({ hold: 1 });
     const cell = await serving("acme");
-    await vi.waitFor(async () => expect((await serving("acme")).heapUsedMb).toBeGreaterThan(120));
+    await vi.waitFor(async () => expect((await serving("acme")).heapUsedMb).toBeGreaterThan(120), {
+      timeout: 20_000,
+    });
     // The warm cell that took its place is up as well.
     await host.process.until(() => host.process.linesOf("cell.started")[1], 20_000);
     const tookMb = host.process.rssMb - beforeMb;
@@ -83,8 +85,10 @@ describe("an eviction during a slow request", () => {
       key,
       reason: "requested",
     });
-    await vi.waitFor(async () =>
-      expect((await database.connected()).filter((name) => name.endsWith(`:${cell.id}`))).toEqual([]),
+    await vi.waitFor(
+      async () =>
+        expect((await database.connected()).filter((name) => name.endsWith(`:${cell.id}`))).toEqual([]),
+      { timeout: 20_000 },
     );
 
     // The one figure with a time: V8 keeps an ended thread's pages for eight seconds.

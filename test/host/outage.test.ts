@@ -113,10 +113,12 @@ describe("backends that are terminated under load", () => {
     await served("late");
     // Notifications come again.
     await database.change("late", "alter table item add column weight integer");
-    await vi.waitFor(async () =>
-      expect(await host.data("late", "{ itemByRowId(rowId: 1) { weight } }")).toEqual({
-        itemByRowId: { weight: null },
-      }),
+    await vi.waitFor(
+      async () =>
+        expect(await host.data("late", "{ itemByRowId(rowId: 1) { weight } }")).toEqual({
+          itemByRowId: { weight: null },
+        }),
+      { timeout: 20_000 },
     );
   });
 });

@@ -49,11 +49,13 @@ describe("first requests that race for one key", () => {
     const asked = ["one", "two", "one", "two"].map((id) => host.data(id, itemsQuery));
     await waiting("race");
     // All of them have been routed and wait for the one build.
-    await vi.waitFor(async () =>
-      expect(await host.adminJson("/status")).toMatchObject({
-        builds: { running: 1, queued: 0 },
-        tenants: { decided: 2 },
-      }),
+    await vi.waitFor(
+      async () =>
+        expect(await host.adminJson("/status")).toMatchObject({
+          builds: { running: 1, queued: 0 },
+          tenants: { decided: 2 },
+        }),
+      { timeout: 20_000 },
     );
     open("race");
     expect(await Promise.all(asked)).toEqual(["one", "two", "one", "two"].map(itemsOf));
@@ -93,11 +95,14 @@ describe("a build that a schema change overtakes", () => {
       status: 400,
     });
     await database.change("moving", "alter table item add column height integer default 9");
-    const answer = await vi.waitFor(async () => {
-      const again = await host.graphql("moving", "{ itemByRowId(rowId: 1) { height } }");
-      expect(again.status).toBe(200);
-      return again;
-    });
+    const answer = await vi.waitFor(
+      async () => {
+        const again = await host.graphql("moving", "{ itemByRowId(rowId: 1) { height } }");
+        expect(again.status).toBe(200);
+        return again;
+      },
+      { timeout: 20_000 },
+    );
     expect(answer.data).toEqual({ itemByRowId: { height: 9 } });
   });
 });

@@ -2,7 +2,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
 import { receiveBody } from "../../src/protocol/body.ts";
-import type { BlueprintSpec, CellSetup, RequestTask, TenantBinding } from "../../src/protocol/messages.ts";
+import type {
+  BlueprintSpec,
+  CellSetup,
+  RequestTask,
+  TenantBinding,
+  TenantGuard,
+} from "../../src/protocol/messages.ts";
 import { Instances } from "../../workers/instances.ts";
 import { RequestScope } from "../../workers/scope.ts";
 import type { CellServ } from "../../workers/serve.ts";
@@ -16,6 +22,7 @@ export interface Ask {
   readonly settings?: Readonly<Record<string, string>>;
   readonly roles?: readonly string[];
   readonly tag?: string;
+  readonly guard?: TenantGuard | null;
   readonly headers?: Record<string, string>;
   readonly method?: string;
   readonly path?: string;
@@ -80,7 +87,7 @@ export class Worker {
       searchPath: [ask.tenant, "public"],
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
-      guard: null,
+      guard: ask.guard ?? null,
     };
     this.#ledger[0] = 0;
     return new RequestScope({
