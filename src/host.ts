@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { requestSettings } from "./auth/settings.ts";
 import { planCapacity } from "./cell/capacity.ts";
-import { Dispatcher } from "./cell/dispatch.ts";
+import { type Admitted, Dispatcher } from "./cell/dispatch.ts";
 import { Fleet } from "./cell/fleet.ts";
 import { Governor } from "./cell/governor.ts";
 import { createOperations } from "./cell/operations.ts";
@@ -136,19 +136,23 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     fleet,
     decide: (tenant) => decisions.decide(tenant),
     verify: (decision) => decisions.verify(decision),
-    disprove: (decision) => decisions.disprove(decision),
+    disprove: (decision) => {
+      decisions.disprove(decision);
+      source.outdate(decision.tenant);
+    },
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),
     observe,
   });
   const handle = async (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;
-    const routed = await router.route(facts);
-    if (routed === null) throw new HostError("TENANT_UNKNOWN");
-    const { tenant, path, basePath } = routed;
-    request.routed(tenant.id);
-    const settings = await requestSettings(tenant, facts);
+    const admit = async (): Promise<Admitted> => {
+      const routed = await router.route(facts);
+      if (routed === null) throw new HostError("TENANT_UNKNOWN");
+      request.routed(routed.tenant.id);
+      return { ...routed, settings: await requestSettings(routed.tenant, facts) };
+    };
     const { method, query } = facts;
-    return dispatcher.dispatch(tenant, settings, { method, path, basePath, query, headers, body, signal });
+    return dispatcher.dispatch({ method, query, headers, body, signal, admit });
   };
 
   const operations = createOperations({

@@ -8,23 +8,33 @@ import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Fleet, Lease } from "./fleet.ts";
 
+/** Whose a request is, and what it may do. */
+export interface Admitted {
+  readonly tenant: Tenant;
+  /** Settings of its transactions, `role` first among them. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Without the prefix that named the tenant, which is `basePath`. */
+  readonly path: string;
+  readonly basePath: string;
+}
+
 /** What of an HTTP request goes into a cell. */
 export interface CellRequest {
   readonly method: string;
-  readonly path: string;
-  readonly basePath: string;
   readonly query: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array | null;
   /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
   readonly signal: AbortSignal;
+  /** Admits the request, by what is known of its tenant then; throws what the client is to be told. */
+  admit(): Promise<Admitted>;
 }
 
 export interface DispatchOptions {
   readonly fleet: Fleet;
   readonly decide: (tenant: Tenant) => Promise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
-  /** Told when a decision turned out to be of an older schema. */
+  /** Told when a decision turned out to be of an older schema; the tenant's record may be older as well. */
   readonly disprove: (decision: Decision) => void;
   /** Told when a pooled build was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
@@ -40,18 +50,17 @@ export class Dispatcher {
     this.#options = options;
   }
 
-  /** The cell's answer to a request of `tenant`; throws the HostError that the host is to answer with. */
-  async dispatch(
-    tenant: Tenant,
-    settings: Readonly<Record<string, string>>,
-    request: CellRequest,
-  ): Promise<Answer> {
+  /** The cell's answer to a request; throws the HostError that the host is to answer with. */
+  async dispatch(request: CellRequest): Promise<Answer> {
     let lost = 0;
     for (let attempt = 1; ; attempt += 1) {
+      // Each time anew: where its schemas are another's now, or nobody's, so is the request.
+      const admitted = await request.admit();
+      const { tenant } = admitted;
       const decision = await before(request.signal, this.#options.decide(tenant));
       try {
         const lease = await this.#lease(decision, request.signal);
-        return await this.#ask(lease, decision, settings, request);
+        return await this.#ask(lease, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);
         if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, attempt);
@@ -104,12 +113,7 @@ export class Dispatcher {
     }
   }
 
-  async #ask(
-    lease: Lease,
-    decision: Decision,
-    settings: Readonly<Record<string, string>>,
-    request: CellRequest,
-  ): Promise<Answer> {
+  async #ask(lease: Lease, decision: Decision, admitted: Admitted, request: CellRequest): Promise<Answer> {
     const { cell, instance } = lease;
     let slot: number;
     try {
@@ -123,7 +127,8 @@ export class Dispatcher {
       cell.freeSlot(slot);
       lease.release();
     };
-    const { signal, method, path, basePath, query, headers, body } = request;
+    const { signal, method, query, headers, body } = request;
+    const { settings, path, basePath } = admitted;
     const cancel = (): void => cell.cancel(slot);
     signal.addEventListener("abort", cancel, { once: true });
     const answering = cell

@@ -60,6 +60,13 @@ export class KnownTenants {
     if (this.#records.delete(id)) this.announce(id);
   }
 
+  /** Has the record read again, unless that was so already; it stays, to be compared with what is read. */
+  outdate(tenant: Tenant): boolean {
+    if (this.#records.get(tenant.id) !== tenant) return false;
+    this.#records.set(tenant.id, tenant, { ttl: 1, start: -1 });
+    return true;
+  }
+
   /** Drops the record of `id`, or all of them. */
   forget(id: TenantId | null): void {
     if (id === null) this.#records.clear();

@@ -13,6 +13,7 @@ export function listSource(tenants: readonly Tenant[]): TenantSource {
     byId: async (id) => ids.get(id) ?? null,
     byHost: async (host) => hosts.get(host) ?? null,
     resolve: null,
+    outdate: () => {},
     list: async () => tenants,
     known: tenants.length,
     onChange: () => {},

@@ -68,6 +68,8 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
     },
     byHost: async (host) => (await list()).find((tenant) => tenant.hosts.includes(host)) ?? null,
     resolve,
+    // It is asked for each request anyway.
+    outdate: () => {},
     list,
     get known() {
       return known.size;

@@ -97,6 +97,11 @@ class TableSource implements TenantSource {
     return rows.map((row) => this.#parse(row)).filter((tenant) => tenant !== null);
   }
 
+  outdate(tenant: Tenant): void {
+    // Of many requests that found the same out, the first has it read again; what is being read now may be older.
+    if (this.#known.outdate(tenant)) this.#epoch += 1;
+  }
+
   onChange(listener: (tenant: TenantId | null) => void): void {
     this.#known.onChange(listener);
   }

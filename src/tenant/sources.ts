@@ -18,6 +18,8 @@ export interface TenantSource extends TenantLookup {
   byHost(host: string): Promise<Tenant | null>;
   /** Set where the source chooses tenants itself. */
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
+  /** Told when `tenant` was found out of date: its record is read again before it is given again. */
+  outdate(tenant: Tenant): void;
   /** Every tenant that the source can name. */
   list(): Promise<readonly Tenant[]>;
   /** How many tenants it knows of at the moment, without asking anyone. */

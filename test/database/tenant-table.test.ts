@@ -51,6 +51,31 @@ describe("a tenant in the control table", () => {
     expect([before?.api, after?.api]).toEqual([null, "v2"]);
   });
 
+  it("is read again, once, after requests found it out of date, and is the same object where it has not changed", async () => {
+    const acme = await table.source.byHost("acme.example");
+    if (acme === null) throw new Error("there is no acme");
+    for (let finder = 0; finder < 3; finder += 1) table.source.outdate(acme);
+    expect(
+      await Promise.all([table.source.byHost("acme.example"), table.source.byHost("acme.example")]),
+    ).toEqual([acme, acme]);
+    expect(await table.source.byId("acme")).toBe(acme);
+    // Who found it out a while ago says nothing of what has been read since.
+    expect(table.asked).toEqual(["acme.example acme.example", "acme.example acme.example"]);
+    expect(table.changes).toEqual([]);
+  });
+
+  it("that is not there any more is nobody's as soon as a request found it out of date, though nobody told of it", async () => {
+    const globex = await table.source.byId("globex");
+    if (globex === null) throw new Error("there is no globex");
+    await table.test.execute(
+      "begin; set local session_replication_role = replica; delete from rowhouse.tenant_host where tenant = 'globex'; delete from rowhouse.tenant where id = 'globex'; commit",
+    );
+    expect(await table.source.byId("globex")).toBe(globex);
+    table.source.outdate(globex);
+    expect(await table.source.byId("globex")).toBeNull();
+    expect(table.changes).toEqual(["globex"]);
+  });
+
   it("stays the same object where only its neighbour changed", async () => {
     const globex = await table.source.byId("globex");
     await table.change("update rowhouse.tenant set api = 'v2' where id = 'acme'");

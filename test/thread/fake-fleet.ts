@@ -194,19 +194,14 @@ export class FakeFleet {
 
   /** A request of `tenant`; `path` is what the fake cell is to do. */
   async ask(tenant: string, path = "/echo", query = "", signal?: AbortSignal): Promise<Served> {
-    const answer = await this.dispatcher.dispatch(
-      tenantOf(tenant),
-      {},
-      {
-        method: "POST",
-        path,
-        basePath: "",
-        query,
-        headers: {},
-        body: null,
-        signal: signal ?? new AbortController().signal,
-      },
-    );
+    const answer = await this.dispatcher.dispatch({
+      method: "POST",
+      query,
+      headers: {},
+      body: null,
+      signal: signal ?? new AbortController().signal,
+      admit: async () => ({ tenant: tenantOf(tenant), settings: {}, path, basePath: "" }),
+    });
     if (answer.kind !== "text") throw new Error(`answered ${answer.kind}`);
     return JSON.parse(answer.body) as Served;
   }
