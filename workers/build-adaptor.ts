@@ -1,8 +1,11 @@
 /** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
+import type { PoolClient } from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
-import { isIntrospectionQuery, scopedIntrospection } from "./introspection.ts";
+import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
+import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
 import { rowsOf } from "./transaction.ts";
 
@@ -14,7 +17,21 @@ export interface BuildingAdaptor {
 
 export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
   let otherQueries = 0;
-  const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas };
+  const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas, called: builtNames(spec) };
+
+  const introspect = async <TData>(client: PoolClient, text: string): Promise<PgClientResult<TData>> => {
+    const scoped = scopedIntrospection(text, scope);
+    const result = await client.query(scoped.text, scoped.values);
+    const named: unknown = result.rows[0]?.[namedColumn];
+    // The build would look for a schema of that name, and a pooled one knows the schemas by other names.
+    if (spec.kind === "pooled" && typeof named === "string") {
+      throw new HostError(
+        "BUILD_NOT_SHAREABLE",
+        `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
+      );
+    }
+    return result;
+  };
 
   const withPgClient = async <T>(
     _settings: Record<string, string | undefined> | null,
@@ -23,12 +40,9 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const connection = await sessions.connect();
     const { client } = connection;
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
-      if (isIntrospectionQuery(query.text)) {
-        const scoped = scopedIntrospection(query.text, scope);
-        return rowsOf(client.query(scoped.text, scoped.values));
-      }
+      if (isIntrospectionQuery(query.text)) return introspect(client, query.text);
       otherQueries += 1;
-      return rowsOf(client.query(query.text, query.values));
+      return rowsOf(client.query(withPhysicalNames(query.text, spec), query.values));
     };
     const building: NodePostgresPgClient = {
       get rawClient() {

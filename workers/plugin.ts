@@ -3,11 +3,12 @@
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
-import type {} from "postgraphile/graphile-build-pg";
+import { parseDatabaseIdentifiers } from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
 import { complexityRule } from "./complexity.ts";
+import { builtNames } from "./schema-names.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
 
 interface ExecutorContext {
@@ -59,6 +60,12 @@ function sendReadsAsOneBurst(executor: object): void {
   Object.defineProperty(executor, "_execute", { value: execute });
 }
 
+/** Schema and name of the types that the preset wants as tokens. */
+function jwtTypes({ pgJwtTypes = [] }: GraphileBuild.GatherOptions): readonly (readonly string[])[] {
+  const texts = typeof pgJwtTypes === "string" ? [pgJwtTypes] : pgJwtTypes;
+  return texts.flatMap((text) => parseDatabaseIdentifiers(text, 2, "public"));
+}
+
 /** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
@@ -81,8 +88,8 @@ export function rowhousePlugin(
   serving: () => ServingWithPgClient,
   masked: (error: unknown) => unknown,
 ): GraphileConfig.Plugin {
-  const logicalNames = new Map(spec.schemas.map(({ logical, physical }) => [physical, logical]));
-  const [first] = spec.schemas;
+  const names = builtNames(spec);
+  const logicalNames = new Map(spec.schemas.map(({ logical }, index) => [names[index], logical]));
 
   return {
     name: "RowhousePlugin",
@@ -91,7 +98,7 @@ export function rowhousePlugin(
       replace: {
         // Names made from a schema's name are made from its logical name: the same for every tenant of the blueprint.
         _schemaPrefix(_previous, _options, { pgNamespace }) {
-          if (pgNamespace.nspname === first?.physical) return "";
+          if (pgNamespace.nspname === names[0]) return "";
           return `${logicalNames.get(pgNamespace.nspname) ?? pgNamespace.nspname}_`;
         },
       },
@@ -100,6 +107,18 @@ export function rowhousePlugin(
       hooks: {
         pgRegistry_PgRegistryBuilder_init(info) {
           sendReadsAsOneBurst(info.helpers.pgIntrospection.getExecutorForService("main"));
+        },
+        // PgJWTPlugin compares with the schema's name in the catalogue; a preset names types by the logical one.
+        pgCodecs_PgCodec(info, { pgCodec, pgType }) {
+          const logical = logicalNames.get(pgType.getNamespace()?.nspname ?? "");
+          if (
+            !jwtTypes(info.options).some(([schema, type]) => schema === logical && type === pgType.typname)
+          ) {
+            return;
+          }
+          pgCodec.extensions ??= {};
+          pgCodec.extensions.tags ??= {};
+          pgCodec.extensions.tags.behavior = ["-table", "jwt"];
         },
       },
     },

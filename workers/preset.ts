@@ -7,6 +7,7 @@ import type { ServingWithPgClient } from "./adaptor.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin } from "./plugin.ts";
+import { builtNames } from "./schema-names.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -68,7 +69,7 @@ export async function instancePreset(
   const mask = errorMask(setup.production, log);
   const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
     name: "main",
-    schemas: spec.schemas.map((schema) => schema.physical),
+    schemas: [...builtNames(spec)],
     pgSettingsKey: "pgSettings",
     withPgClientKey: "withPgClient",
     pgSettings: (request) => request.rowhouse.settings,

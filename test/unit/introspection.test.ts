@@ -27,9 +27,12 @@ describe("scoped introspection", () => {
     expect(failureOf(installed)).toBeUndefined();
   });
 
-  it("passes schemas as values, physical and logical in order, then the shared ones", () => {
+  it("passes schemas as values, physical and logical in order, then the shared ones, and what to call them", () => {
     const { text, values } = scopedIntrospection(installed, scope);
-    expect(values).toEqual([["t1_app", "t1_log"], ["app", "log"], ["public"]]);
+    const physical = ["t1_app", "t1_log"];
+    expect(values).toEqual([physical, ["app", "log"], ["public"], physical]);
+    const called = ["one", "two"];
+    expect(scopedIntrospection(installed, { ...scope, called }).values.at(-1)).toEqual(called);
     expect(text).not.toContain("t1_app");
   });
 
