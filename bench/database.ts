@@ -11,6 +11,8 @@ import { Database } from "../src/pg/pool.ts";
 export interface BenchDatabase {
   /** Of the role that hosts connect as: no superuser, a member of every tenant's role. */
   readonly url: string;
+  /** Of the role that owns everything: migrations run as it. */
+  readonly ownerUrl: string;
   readonly tenants: readonly BenchTenant[];
   /** Installs the control schema, which the guard needs. */
   installControl(): Promise<void>;
@@ -80,6 +82,7 @@ export async function benchDatabase(tenants: number, tables: number): Promise<Be
   url.password = "bench";
   return {
     url: url.href,
+    ownerUrl: server.url,
     tenants: list,
     async installControl() {
       const owner = new Database({

@@ -7,6 +7,7 @@ import { machine, printTable, type Result, writeCharts } from "./report.ts";
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   density: () => import("./density.ts"),
   guard: () => import("./guard.ts"),
+  migrations: () => import("./migrations.ts"),
   memory: () => import("./memory.ts"),
   throughput: () => import("./throughput.ts"),
 };

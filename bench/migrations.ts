@@ -1,0 +1,159 @@
+/** What changes of schema cost: DDL with and without the control schema's triggers, and many tenants migrated under load. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Client } from "pg";
+import type { Bench } from "./bench.ts";
+import { type BenchDatabase, benchDatabase } from "./database.ts";
+import { type Figures, medians } from "./report.ts";
+import { cpuSeconds, type ServerArm, startServer } from "./server.ts";
+
+const triggers = ["rowhouse_ddl_command_end", "rowhouse_sql_drop"];
+const statements = 300;
+
+/** A migration as tools write them: six kinds of DDL over fifty tables. */
+const migration = Array.from({ length: statements / 6 }, (_, n) => [
+  `create table moving.t${n} (id integer generated always as identity primary key, name text)`,
+  `alter table moving.t${n} add column amount numeric not null default 0`,
+  `create index on moving.t${n} (name)`,
+  `comment on table moving.t${n} is 'Table ${n}.'`,
+  `grant select on moving.t${n} to public`,
+  `create function moving.f${n}() returns integer language sql stable begin atomic select ${n}; end`,
+]).flat();
+
+async function ddl(client: Client, triggered: boolean): Promise<Figures> {
+  for (const name of triggers) {
+    await client.query(`alter event trigger ${name} ${triggered ? "enable always" : "disable"}`);
+  }
+  await client.query("drop schema if exists moving cascade; create schema moving; checkpoint");
+  const { rows } = await client.query("select pg_backend_pid() as pid");
+  const pid = Number(rows[0].pid);
+  const [startMs, startCpu] = [performance.now(), await cpuSeconds(pid)];
+  await client.query("begin");
+  for (const statement of migration) await client.query(statement);
+  await client.query("commit");
+  const ms = performance.now() - startMs;
+  return {
+    "ms for 300 statements": ms,
+    "µs per statement": (ms * 1_000) / statements,
+    "backend CPU µs per statement": (((await cpuSeconds(pid)) - startCpu) * 1e6) / statements,
+  };
+}
+
+async function builds(server: ServerArm): Promise<number> {
+  const text = await (await fetch(new URL("/metrics", server.adminUrl))).text();
+  return Number(/^rowhouse_builds_total\{result="ok"\} (\S+)/m.exec(text)?.[1] ?? 0);
+}
+
+/** `rowhouse migrate` over all tenants; then each of them is asked for the new column through the running host. */
+async function migrate(
+  database: BenchDatabase,
+  server: ServerArm,
+  directory: string,
+  parallel: number,
+  column: string,
+): Promise<Figures> {
+  const [config, sql] = [join(directory, "host.json"), join(directory, `${column}.sql`)];
+  await writeFile(sql, `alter table t1_item add column ${column} text default '${column}'`);
+  await writeFile(
+    config,
+    JSON.stringify({
+      databases: { main: { url: database.ownerUrl } },
+      tenants: database.tenants,
+      pooling: true,
+    }),
+  );
+  const before = await builds(server);
+  const startMs = performance.now();
+  const cli = fileURLToPath(new URL("../src/cli.ts", import.meta.url));
+  const args = [cli, "migrate", "--config", config, "--sql", sql, "--all", "--parallel", String(parallel)];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const [code]: unknown[] = await once(child, "exit");
+  if (code !== 0) throw new Error(`rowhouse migrate ended with ${String(code)}`);
+  const seconds = (performance.now() - startMs) / 1_000;
+  for (const { id } of database.tenants) {
+    const answer = await server.ask(id, `{ t1ItemByRowId(rowId: 3) { name ${column} } }`);
+    const expected = JSON.stringify({ data: { t1ItemByRowId: { name: `${id} item 3`, [column]: column } } });
+    if (answer !== expected) throw new Error(`${id} answered ${answer}`);
+  }
+  const { length } = database.tenants;
+  return { seconds, "ms per tenant": (seconds * 1_000) / length, builds: (await builds(server)) - before };
+}
+
+const bench: Bench = {
+  async run({ quick, tenants = quick ? 50 : 500, tables = 10 }) {
+    const database = await benchDatabase(tenants, tables);
+    const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
+    const rounds: Record<string, Figures[]> = {};
+    const keep = (arm: string, figures: Figures): void => {
+      rounds[arm] = [...(rounds[arm] ?? []), figures];
+    };
+    const client = new Client({ connectionString: database.ownerUrl });
+    try {
+      await database.installControl();
+      await client.connect();
+      // The first round warms the caches of catalogues and functions.
+      for (let round = 0; round <= (quick ? 4 : 10); round += 1) {
+        for (const triggered of round % 2 === 0 ? [false, true] : [true, false]) {
+          const figures = await ddl(client, triggered);
+          if (round > 0) keep(triggered ? "DDL · triggers" : "DDL · none", figures);
+        }
+      }
+      for (const name of triggers) await client.query(`alter event trigger ${name} enable always`);
+      await client.query("drop schema moving cascade");
+      const server = await startServer("pooled", database, database.tenants, [], "writes");
+      for (const { id } of database.tenants) await server.ask(id, "{ __typename }");
+      for (let round = 0; round < (quick ? 1 : 2); round += 1) {
+        for (const parallel of round % 2 === 0 ? [2, 8] : [8, 2]) {
+          keep(
+            `migrate · ${parallel} at once`,
+            await migrate(
+              database,
+              server,
+              directory,
+              parallel,
+              `wave${parallel === 2 ? "two" : "eight"}${"abcdefgh"[round]}`,
+            ),
+          );
+        }
+      }
+      await server.stop();
+    } finally {
+      await client.end();
+      await rm(directory, { recursive: true, force: true });
+      await database.close();
+    }
+    const arms = Object.fromEntries(Object.entries(rounds).map(([name, each]) => [name, medians(each)]));
+    const of = (arm: string, figure: string): number => arms[arm]?.[figure] ?? Number.NaN;
+    return {
+      arms,
+      rounds,
+      ratios: {
+        "µs that the triggers add to a statement":
+          of("DDL · triggers", "µs per statement") - of("DDL · none", "µs per statement"),
+        "DDL: ms, triggers over none":
+          of("DDL · triggers", "ms for 300 statements") / of("DDL · none", "ms for 300 statements"),
+        "migrate: seconds, 8 at once over 2":
+          of("migrate · 8 at once", "seconds") / of("migrate · 2 at once", "seconds"),
+      },
+      notes: [
+        `300 statements of six kinds in one transaction; ${tenants} tenants × ${tables} tables of one shape migrated by the command line, each asked afterwards through a running host`,
+      ],
+      charts: [
+        {
+          title: "A migration of 300 DDL statements",
+          unit: "ms",
+          bars: ["DDL · none", "DDL · triggers"].map((arm) => ({
+            label: arm,
+            value: of(arm, "ms for 300 statements"),
+          })),
+        },
+      ],
+    };
+  },
+};
+
+export default bench;
