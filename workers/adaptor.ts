@@ -99,6 +99,9 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     scope.fatal ??= error;
     return scope.fatal;
   }
+  if (error instanceof pg.DatabaseError && error.code === "57014") {
+    return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
+  }
   const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
   if (!isHosts && !isConnectionLoss(error)) return error;
   if (scope.settled) {

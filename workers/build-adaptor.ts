@@ -54,7 +54,11 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     };
     try {
       // One snapshot of the catalogue and of the rows read beside it; a build never writes.
-      await connection.send([{ text: "begin isolation level repeatable read read only" }]);
+      await connection.send([
+        { text: "begin isolation level repeatable read read only" },
+        // A build has its own limit, and a catalogue may be large.
+        { text: "set local statement_timeout = 0" },
+      ]);
       const value = await callback(building);
       await client.query("commit");
       return value;

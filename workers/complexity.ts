@@ -1,4 +1,4 @@
-/** How much an operation selects, before anything is made of it. */
+/** How much an operation asks for, before anything is made of it. */
 import { SafeError } from "postgraphile/grafast";
 import type {
   DocumentNode,
@@ -6,64 +6,104 @@ import type {
   SelectionSetNode,
   ValidationRule,
 } from "postgraphile/graphql";
-import { unreachable } from "../src/kernel/errors.ts";
+import { type ErrorCode, errorTable, unreachable } from "../src/kernel/errors.ts";
+import type { OperationLimits } from "../src/protocol/messages.ts";
 
-/** What GraphiQL asks of a schema selects 250 fields; a cell of 256 MB plans 4,000 without harm, in seconds. */
-export const mostFields = 5_000;
+export interface Extent {
+  /** Fields that it selects, fragments counted where they are spread. */
+  readonly fields: number;
+  /** Selections inside one another, those of introspection apart: GraphQL.js limits what of it multiplies. */
+  readonly depth: number;
+  readonly introspects: boolean;
+}
+
+const nothing: Extent = { fields: 0, depth: 0, introspects: false };
 
 /**
- * Fields that the largest operation of `document` selects, fragments counted where they are spread. In time linear in
- * the document, each fragment being counted once: twenty fragments that spread the next one twice select a million fields, and
- * libraries that count them walk all of them.
+ * The largest extents that operations of `document` have. In time linear in the document, each fragment being measured once: twenty
+ * fragments that spread the next one twice select a million fields. Written here because the libraries walk all of those,
+ * or (`@graphile/depth-limit` 0.3.1) do not look into what is selected of an interface.
  */
-export function selectedFields(document: DocumentNode): number {
+export function extentOf(document: DocumentNode): Extent {
   const fragments = new Map<string, FragmentDefinitionNode>();
   for (const definition of document.definitions) {
     if (definition.kind === "FragmentDefinition") fragments.set(definition.name.value, definition);
   }
-  const counted = new Map<string, number>();
+  const known = new Map<string, Extent>();
 
-  const ofFragment = (name: string): number => {
-    const known = counted.get(name);
-    if (known !== undefined) return known;
+  const ofFragment = (name: string): Extent => {
+    const before = known.get(name);
+    if (before !== undefined) return before;
     // A circle of fragments is for the other rules to refuse; here it counts once.
-    counted.set(name, 0);
+    known.set(name, nothing);
     const fragment = fragments.get(name);
-    const count = fragment === undefined ? 0 : ofSelections(fragment.selectionSet);
-    counted.set(name, count);
-    return count;
+    const extent = fragment === undefined ? nothing : ofSelections(fragment.selectionSet);
+    known.set(name, extent);
+    return extent;
   };
-  const ofSelections = (set: SelectionSetNode): number =>
-    set.selections.reduce((sum, selection) => {
+  const ofSelections = (set: SelectionSetNode): Extent => {
+    let fields = 0;
+    let depth = 0;
+    let introspects = false;
+    for (const selection of set.selections) {
+      let inner = nothing;
       switch (selection.kind) {
-        case "Field":
-          return sum + 1 + (selection.selectionSet === undefined ? 0 : ofSelections(selection.selectionSet));
+        case "Field": {
+          fields += 1;
+          const introspection = selection.name.value === "__schema" || selection.name.value === "__type";
+          introspects ||= introspection;
+          if (selection.selectionSet === undefined) continue;
+          inner = ofSelections(selection.selectionSet);
+          if (!introspection) depth = Math.max(depth, inner.depth + 1);
+          break;
+        }
         case "InlineFragment":
-          return sum + ofSelections(selection.selectionSet);
+          inner = ofSelections(selection.selectionSet);
+          depth = Math.max(depth, inner.depth);
+          break;
         case "FragmentSpread":
-          return sum + ofFragment(selection.name.value);
+          inner = ofFragment(selection.name.value);
+          depth = Math.max(depth, inner.depth);
+          break;
         default:
-          return unreachable(selection);
+          unreachable(selection);
       }
-    }, 0);
+      fields += inner.fields;
+      introspects ||= inner.introspects;
+    }
+    return { fields, depth, introspects };
+  };
 
-  return document.definitions.reduce(
-    (most, definition) =>
-      definition.kind === "OperationDefinition"
-        ? Math.max(most, ofSelections(definition.selectionSet))
-        : most,
-    0,
-  );
+  let extent = nothing;
+  for (const definition of document.definitions) {
+    if (definition.kind !== "OperationDefinition") continue;
+    const { fields, depth, introspects } = ofSelections(definition.selectionSet);
+    extent = {
+      fields: Math.max(extent.fields, fields),
+      depth: Math.max(extent.depth, depth),
+      introspects: extent.introspects || introspects,
+    };
+  }
+  return extent;
 }
 
-/** Ends validation at its start where the document selects too much: the other rules walk what it spreads. */
-export const complexityRule: ValidationRule = () => ({
-  Document(document) {
-    const fields = selectedFields(document);
-    if (fields <= mostFields) return;
-    throw new SafeError(`The operation selects more than ${mostFields} fields.`, {
-      statusCode: 400,
-      code: "BAD_REQUEST",
-    });
-  },
-});
+/** A refusal of the whole request, with a code as the host's own have. */
+export function refusal(code: ErrorCode, message = errorTable[code].publicText ?? code): SafeError {
+  return new SafeError(message, { statusCode: errorTable[code].status, code });
+}
+
+/** Ends validation at its start where an operation asks for too much: the other rules walk what it spreads. */
+export function extentRule(limits: OperationLimits): ValidationRule {
+  return () => ({
+    Document(document) {
+      const { fields, depth, introspects } = extentOf(document);
+      if (fields > limits.fields) {
+        throw refusal("OPERATION_TOO_COMPLEX", `The operation selects more than ${limits.fields} fields.`);
+      }
+      if (depth > limits.depth) {
+        throw refusal("OPERATION_TOO_COMPLEX", `The operation is more than ${limits.depth} levels deep.`);
+      }
+      if (introspects && !limits.introspection) throw refusal("INTROSPECTION_DISABLED");
+    },
+  });
+}

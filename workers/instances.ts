@@ -6,6 +6,7 @@ import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
 import { collectGarbage } from "./garbage.ts";
 import type { Log } from "./mask.ts";
+import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
@@ -15,6 +16,9 @@ export class Instances {
   readonly #log: Log;
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, Sessions>();
+  /** Of all instances of the thread. */
+  readonly plans = createPlans();
+  readonly #forgetPlans = new Map<number, () => void>();
   /** Transactions that proved their revisions. */
   #guardChecks = 0;
 
@@ -51,6 +55,7 @@ export class Instances {
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset });
     await serv.opened();
+    this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
     const heapBytes = Math.max(0, collectGarbage() - before);
@@ -64,6 +69,8 @@ export class Instances {
   async release(id: number): Promise<void> {
     const serv = this.#live.get(id);
     this.#live.delete(id);
+    this.#forgetPlans.get(id)?.();
+    this.#forgetPlans.delete(id);
     await serv?.release();
   }
 
@@ -93,6 +100,7 @@ export class Instances {
       poolSize: database.poolSize,
       applicationName: this.#setup.applicationName,
       resultBytes: this.#setup.resultBytes,
+      statementTimeoutMs: this.#setup.statementTimeoutMs,
       log: this.#log,
     });
     this.#databases.set(name, sessions);

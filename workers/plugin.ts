@@ -5,9 +5,10 @@ import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
 import { parseDatabaseIdentifiers } from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
-import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import type { BlueprintSpec, OperationLimits } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
-import { complexityRule } from "./complexity.ts";
+import { extentRule } from "./complexity.ts";
+import { readingWithin } from "./documents.ts";
 import { builtNames } from "./schema-names.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
 
@@ -87,6 +88,7 @@ export function rowhousePlugin(
   spec: BlueprintSpec,
   serving: () => ServingWithPgClient,
   masked: (error: unknown) => unknown,
+  limits: OperationLimits,
 ): GraphileConfig.Plugin {
   const names = builtNames(spec);
   const logicalNames = new Map(spec.schemas.map(({ logical }, index) => [names[index], logical]));
@@ -142,7 +144,8 @@ export function rowhousePlugin(
     grafserv: {
       middleware: {
         setPreset(next, event) {
-          event.validationRules.unshift(complexityRule);
+          event.validationRules.unshift(extentRule(limits));
+          event.getExecutionConfig = readingWithin(limits, event.validationRules, event.getExecutionConfig);
           return next();
         },
         async ruruHTML(next, event) {

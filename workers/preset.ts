@@ -83,7 +83,7 @@ export async function instancePreset(
   };
   return {
     extends: [user],
-    plugins: [rowhousePlugin(spec, serving, mask.early)],
+    plugins: [rowhousePlugin(spec, serving, mask.early, setup.operations)],
     pgServices: [service],
     gather: {
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",

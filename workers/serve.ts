@@ -131,8 +131,14 @@ function withCodes(json: unknown, status: number): unknown {
   return { ...json, errors: errors.map((error) => withCode(error, status)) };
 }
 
+function codeIn(extensions: unknown): string | undefined {
+  if (typeof extensions !== "object" || extensions === null || !("code" in extensions)) return undefined;
+  return typeof extensions.code === "string" ? extensions.code : undefined;
+}
+
 function withCode(error: unknown, status: number): unknown {
   if (typeof error !== "object" || error === null || "locations" in error || "path" in error) return error;
   const message = "message" in error ? String(error.message) : "";
-  return { message, extensions: { code: protocolError(status, message).code } };
+  const given = "extensions" in error ? codeIn(error.extensions) : undefined;
+  return { message, extensions: { code: given ?? protocolError(status, message).code } };
 }

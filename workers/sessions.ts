@@ -13,6 +13,7 @@ export interface SessionsOptions {
   readonly poolSize: number;
   readonly applicationName: string;
   readonly resultBytes: number;
+  readonly statementTimeoutMs: number;
   readonly log: (level: "warn" | "debug", message: string) => void;
 }
 
@@ -22,6 +23,11 @@ export class Sessions {
   readonly #baselines = new WeakMap<object, Statement>();
 
   constructor(options: SessionsOptions) {
+    const { statementTimeoutMs } = options;
+    const baselines = {
+      checking: baselineOf(true, statementTimeoutMs),
+      plain: baselineOf(false, statementTimeoutMs),
+    };
     this.#pool = new pg.Pool({
       connectionString: options.url,
       application_name: options.applicationName,
@@ -32,18 +38,19 @@ export class Sessions {
       idleTimeoutMillis: 30_000,
       onConnect: async (client) => {
         // Not every platform has the interval; the host cancels a terminated cell's backends as well.
-        const baseline = await client.query(baselineOf(true).text).then(
-          () => baselineOf(true),
+        const { checking, plain } = baselines;
+        const baseline = await client.query(checking.text).then(
+          () => checking,
           async () => {
-            await client.query(baselineOf(false).text);
-            return baselineOf(false);
+            await client.query(plain.text);
+            return plain;
           },
         );
         this.#baselines.set(client, baseline);
       },
     });
     this.#pool.on("connect", (client) => {
-      const baseline = this.#baselines.get(client) ?? baselineOf(false);
+      const baseline = this.#baselines.get(client) ?? baselines.plain;
       this.#connections.set(client, new Connection(client, options.resultBytes, baseline));
     });
     // An idle connection that the server closed: the pool has dropped it already.

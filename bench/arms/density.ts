@@ -61,6 +61,8 @@ async function buildOurs(
       graphiql: false,
       production: true,
       resultBytes: 32 * mb,
+      operations: { fields: 1_000, depth: 16, introspection: true },
+      statementTimeoutMs: 30_000,
       ledger: new SharedArrayBuffer(8),
     },
     () => undefined,

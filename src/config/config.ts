@@ -54,6 +54,10 @@ export interface Config {
     readonly bodyBytes: number;
     readonly requestTimeoutMs: number;
     readonly resultBytes: number;
+    readonly statementTimeoutMs: number;
+    readonly fields: number;
+    readonly depth: number;
   };
   readonly graphiql: boolean;
+  readonly introspection: boolean;
 }

@@ -18,6 +18,7 @@ const hourMs = 3_600_000;
 /** The config in a record that `crossFaults` has nothing against. */
 export function resolveConfig(record: ConfigRecord, around: Surroundings): Config {
   const { listen, admin, cells, builds, limits } = record;
+  const graphiql = record.graphiql ?? !around.production;
   const { idleTtl, drainTimeout, stallTimeout, ...figures } = cells;
   return {
     file: around.file,
@@ -49,8 +50,12 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       bodyBytes: limits.bodyBytes,
       requestTimeoutMs: limits.requestTimeout,
       resultBytes: limits.resultBytes,
+      statementTimeoutMs: limits.statementTimeout ?? limits.requestTimeout,
+      fields: limits.fields,
+      depth: limits.depth,
     },
-    graphiql: record.graphiql ?? !around.production,
+    graphiql,
+    introspection: record.introspection ?? graphiql,
   };
 }
 

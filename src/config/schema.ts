@@ -116,9 +116,13 @@ export const configSchema = z.strictObject({
       bodyBytes: byteCount().default(2 ** 20),
       requestTimeout: durationMs(1).default(30_000),
       resultBytes: byteCount().default(32 * 2 ** 20),
+      statementTimeout: durationMs(1).optional(),
+      fields: wholeNumber(1, 1_000_000).default(1_000),
+      depth: wholeNumber(1, 10_000).default(16),
     })
     .prefault({}),
   graphiql: z.boolean().optional(),
+  introspection: z.boolean().optional(),
 });
 
 /** What a person writes, in a file or for `defineConfig`. */

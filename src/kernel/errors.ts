@@ -28,10 +28,15 @@ export const errorTable = {
   DEADLINE: rule(408, "info", "The request took longer than it may."),
   MEDIA_TYPE: rule(415, "debug", "The Content-Type must be application/json or application/graphql."),
   BAD_REQUEST: rule(400, "debug"),
+  /** The message names the limit. */
+  OPERATION_TOO_COMPLEX: rule(400, "debug"),
+  INTROSPECTION_DISABLED: rule(400, "debug", "Introspection is off here."),
   /** PostgreSQL refused a migration's SQL, and nothing of it stands; the message is PostgreSQL's. */
   MIGRATION_FAILED: rule(400, "warn"),
   SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
   RESULT_TOO_LARGE: rule(500, "warn"),
+  /** PostgreSQL ended a statement: it ran longer than it may, or was cancelled by hand. */
+  STATEMENT_TIMEOUT: rule(500, "info", "The database took longer than it may."),
   /** A migration gave up waiting for a lock; nothing of it stands. */
   LOCK_TIMEOUT: rule(503, "warn", undefined, true),
   BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),

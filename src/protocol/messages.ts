@@ -47,6 +47,15 @@ export interface TenantBinding {
   readonly guard: TenantGuard | null;
 }
 
+/** What an operation may ask for. */
+export interface OperationLimits {
+  /** Fields, fragments counted where they are spread. */
+  readonly fields: number;
+  /** Selections inside one another. */
+  readonly depth: number;
+  readonly introspection: boolean;
+}
+
 /** What is fixed for the life of a thread; passed as `workerData`. */
 export interface CellSetup {
   readonly cell: CellId;
@@ -58,6 +67,9 @@ export interface CellSetup {
   readonly graphiql: boolean;
   readonly production: boolean;
   readonly resultBytes: number;
+  readonly operations: OperationLimits;
+  /** PostgreSQL's own end of a statement that runs on. */
+  readonly statementTimeoutMs: number;
   /** One byte per request slot: set to 1, before it is sent, by whatever may commit. Read after a thread's death. */
   readonly ledger: SharedArrayBuffer;
 }

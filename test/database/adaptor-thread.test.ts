@@ -36,6 +36,8 @@ it("a thread outlives the promises that a plugin drops, and says what they were"
     graphiql: false,
     production: true,
     resultBytes: 1_000_000,
+    operations: { fields: 1_000, depth: 16, introspection: true },
+    statementTimeoutMs: 30_000,
     ledger: new SharedArrayBuffer(8),
   };
   const pool = new Piscina({

@@ -50,7 +50,7 @@ describe("an answer", () => {
     ["a form", { headers: { "content-type": "multipart/form-data" } }, 415, "MEDIA_TYPE"],
     ["a wish for XML", { headers: { accept: "text/xml" } }, 406, "BAD_REQUEST"],
     // 2 ** 40 fields: whoever walked them would not come back.
-    ["fragments that fan out", { query: fanOut(40) }, 400, "BAD_REQUEST"],
+    ["fragments that fan out", { query: fanOut(40) }, 400, "OPERATION_TOO_COMPLEX"],
     ["DELETE", { method: "DELETE" }, 405, "METHOD_NOT_ALLOWED"],
     [
       "GET where the preset does not allow it",

@@ -30,6 +30,7 @@ export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_
     poolSize,
     applicationName: "rowhouse:adaptor-test",
     resultBytes,
+    statementTimeoutMs: 30_000,
     log: () => undefined,
   });
   const withPgClient = servingAdaptor(sessions);

@@ -5,6 +5,7 @@ import { receiveBody } from "../../src/protocol/body.ts";
 import type {
   BlueprintSpec,
   CellSetup,
+  OperationLimits,
   RequestTask,
   TenantBinding,
   TenantGuard,
@@ -41,11 +42,14 @@ export interface Answered {
 }
 
 export interface WorkerOptions {
+  readonly url?: string;
   readonly poolSize?: number;
   readonly preset?: string | null;
   readonly graphiql?: boolean;
   readonly production?: boolean;
   readonly resultBytes?: number;
+  readonly operations?: Partial<OperationLimits>;
+  readonly statementTimeoutMs?: number;
 }
 
 export class Worker {
@@ -58,11 +62,13 @@ export class Worker {
     const setup: CellSetup = {
       cell: cellId(1),
       applicationName: "rowhouse:worker-test",
-      databases: { main: { url: database.url, poolSize: options.poolSize ?? 2 } },
+      databases: { main: { url: options.url ?? database.url, poolSize: options.poolSize ?? 2 } },
       preset: options.preset ?? null,
       graphiql: options.graphiql ?? false,
       production: options.production ?? false,
       resultBytes: options.resultBytes ?? 32_000_000,
+      operations: { fields: 1_000, depth: 16, introspection: true, ...options.operations },
+      statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
       ledger: new SharedArrayBuffer(8),
     };
     this.instances = new Instances(setup, (level, message) => this.log.push(`${level} ${message}`));

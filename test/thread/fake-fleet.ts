@@ -20,6 +20,8 @@ export const setup: Omit<CellSetup, "cell" | "ledger"> = {
   graphiql: false,
   production: true,
   resultBytes: 1_000_000,
+  operations: { fields: 1_000, depth: 16, introspection: true },
+  statementTimeoutMs: 30_000,
 };
 
 export const sha = (name: string): string => createHash("sha256").update(name).digest("hex");

@@ -21,7 +21,12 @@ describe("values", () => {
       memoryMb: 512,
     });
     expect(config.builds.timeoutMs).toBe(120_000);
-    expect(config.limits).toEqual({ bodyBytes: 524_288, resultBytes: 1_572_864, requestTimeoutMs: 500 });
+    expect(config.limits).toMatchObject({
+      bodyBytes: 524_288,
+      resultBytes: 1_572_864,
+      requestTimeoutMs: 500,
+      statementTimeoutMs: 500,
+    });
     expect(config.routing).toEqual([{ kind: "path", segments: ["t", null] }]);
   });
 
@@ -45,6 +50,10 @@ describe("values", () => {
     [{ cells: { drainTimeout: "-1s" } }, "cells.drainTimeout"],
     [{ limits: { bodyBytes: "1 XB" } }, "limits.bodyBytes"],
     [{ limits: { bodyBytes: 0 } }, "limits.bodyBytes"],
+    [{ limits: { fields: 0 } }, "limits.fields"],
+    [{ limits: { depth: "16" } }, "limits.depth"],
+    [{ limits: { statementTimeout: 0 } }, "limits.statementTimeout"],
+    [{ introspection: "off" }, "introspection"],
     [{ cells: { heapMB: 256 } }, "cells.heapMB"],
     [{ port: 80 }, "port"],
     [{ graphiql: 1 }, "graphiql"],

@@ -39,14 +39,37 @@ describe("without a config", () => {
         stallTimeoutMs: 15_000,
       },
       builds: { concurrency: 1, queue: 100, timeoutMs: 60_000 },
-      limits: { bodyBytes: 1_048_576, requestTimeoutMs: 30_000, resultBytes: 33_554_432 },
+      limits: {
+        bodyBytes: 1_048_576,
+        requestTimeoutMs: 30_000,
+        resultBytes: 33_554_432,
+        statementTimeoutMs: 30_000,
+        fields: 1_000,
+        depth: 16,
+      },
       graphiql: true,
+      introspection: true,
     });
   });
 
   it("in production an instance idles for 6 hours, and GraphiQL is off", async () => {
     const config = await load(await directory(), { env: { NODE_ENV: "production" } });
-    expect(config).toMatchObject({ production: true, graphiql: false, cells: { idleTtlMs: 21_600_000 } });
+    expect(config).toMatchObject({
+      production: true,
+      graphiql: false,
+      introspection: false,
+      cells: { idleTtlMs: 21_600_000 },
+    });
+  });
+
+  it("introspection goes with GraphiQL unless it is said", async () => {
+    const env = { NODE_ENV: "production" };
+    const both = await load(await directory(), { env: { ...env, GRAPHILE_GRAPHIQL: "1" } });
+    expect(both).toMatchObject({ graphiql: true, introspection: true });
+    expect(await loadJson({ introspection: true }, { env })).toMatchObject({
+      graphiql: false,
+      introspection: true,
+    });
   });
 });
 

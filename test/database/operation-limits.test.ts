@@ -1,0 +1,143 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { collectGarbage } from "../../workers/garbage.ts";
+import type { CellServ } from "../../workers/serve.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { Worker, type WorkerOptions } from "../support/worker-instance.ts";
+import { workerTenantSql } from "../support/worker-tenant.ts";
+
+let database: TestDatabase;
+let worker: Worker;
+let serv: CellServ;
+
+beforeAll(async () => {
+  database = await createDatabase("limits");
+  await database.execute(workerTenantSql("ada"));
+  await database.execute(
+    "create function ada.echo(said text) returns text stable language sql as 'select said'",
+  );
+  [worker, serv] = await start({});
+});
+afterAll(() => database.drop());
+
+async function start(options: WorkerOptions): Promise<[Worker, CellServ]> {
+  const started = new Worker(database, options);
+  return [started, await started.build("pooled", { app: "ada" })];
+}
+
+const ask = (query: string, [by, on]: [Worker, CellServ] = [worker, serv]) =>
+  by.ask(on, { tenant: "ada", query });
+const megabytes = (): number => collectGarbage() / 2 ** 20;
+
+const nested = (open: string, close: string, levels: number): string =>
+  `{ allPeople(filter: ${open.repeat(levels)}${close.repeat(levels)}) { nodes { name } } }`;
+const levels = (depth: number): string => `${"{ a: query ".repeat(depth)}{ whoami }${" }".repeat(depth)}`;
+const aliases = (count: number): string =>
+  `{ ${Array.from({ length: count }, (_, n) => `a${n}: whoami`).join(" ")} }`;
+
+describe("an operation", () => {
+  it.each<[string, string]>([
+    ["a thousand fields and one", aliases(1_001)],
+    ["a megabyte of one field", `{ ${"whoami ".repeat(150_000)}}`],
+    ["a megabyte of nonsense", `{ ${"a ".repeat(500_000)}}`],
+    ["a megabyte of comments", `${"#\n".repeat(500_000)}{ whoami }`],
+    ["a megabyte of braces", "{a".repeat(500_000)],
+    ["a megabyte of arguments", `{ whoami(${"a:1 ".repeat(250_000)}) }`],
+    ["a list of lists without end", nested("[", "]", 9_000)],
+    ["objects of objects without end", nested("{and:", "}", 6_000)],
+    ["seventeen levels", levels(17)],
+    ["seventeen levels in fragments", `{ ...f } fragment f on Query ${levels(17)}`],
+    ["nine hundred levels", levels(900)],
+  ])("of %s is refused with its code", async (_, query) => {
+    const { status, json } = await ask(query);
+    expect([status, json.errors]).toEqual([
+      400,
+      [{ message: expect.any(String), extensions: { code: "OPERATION_TOO_COMPLEX" } }],
+    ]);
+  });
+
+  it.each<[string, string]>([
+    ["a thousand fields", aliases(1_000)],
+    ["sixteen levels", levels(16)],
+    ["blanks, and a comment", `${" ".repeat(900_000)}# hello\n{ whoami }`],
+    ["a long text with what begins comments", `{ echo(said: "${"#".repeat(19_000)}") }`],
+  ])("of %s is answered", async (_, query) => {
+    const { status, json } = await ask(query);
+    expect([status, json.errors]).toEqual([200, undefined]);
+  });
+
+  it("leaves next to nothing behind, however many of them do not parse or validate", async () => {
+    const filling = "x".repeat(900_000);
+    await ask(`{ "${filling}" }`);
+    const before = megabytes();
+    for (let n = 0; n < 40; n += 1) {
+      await ask(`{ nothing${n}(a: "${filling}") }`);
+      await ask(`{ "${filling}${n}" }`);
+    }
+    expect(megabytes() - before).toBeLessThan(20);
+  });
+
+  it("of hundreds of fields leaves a plan that others push out", async () => {
+    const plan = (tag: number): string =>
+      `{ ${Array.from({ length: 40 }, (_, n) => `a${tag}_${n}: allPeople(first: 1) { nodes { name } }`).join(" ")} }`;
+    const [limited, on] = await start({});
+    expect((await ask(plan(0), [limited, on])).json.errors).toBeUndefined();
+    const plans = limited.instances.plans;
+    const mostFields = plans.maxSize;
+    for (let n = 1; n <= mostFields / 120 + 3; n += 1) await ask(plan(n), [limited, on]);
+    expect(plans.calculatedSize).toBeGreaterThan(mostFields / 2);
+    expect(plans.calculatedSize).toBeLessThanOrEqual(mostFields);
+  });
+});
+
+describe("introspection", () => {
+  const queries = [
+    "{ __schema { queryType { name } } }",
+    '{ a: __type(name: "Person") { name } }',
+    "{ query { ...f } } fragment f on Query { ... { __schema { description } } }",
+  ];
+
+  it.each(queries)("%s is answered while it is on", async (query) => {
+    expect((await ask(query)).json.errors).toBeUndefined();
+  });
+
+  it("that is off is refused with its code, and errors do not do its work", async () => {
+    const closed = await start({ operations: { introspection: false } });
+    for (const query of queries) {
+      const { status, json } = await ask(query, closed);
+      expect([status, json.errors[0].extensions.code]).toEqual([400, "INTROSPECTION_DISABLED"]);
+    }
+    expect((await ask("{ __typename whoami }", closed)).json.errors).toBeUndefined();
+    const misspelt = "{ allPeopl { nodes { nam } } allPeople(fist: 1) { nodes { nam } } }";
+    expect(JSON.stringify((await ask(misspelt)).json)).toContain("Did you mean");
+    const { json } = await ask(misspelt, closed);
+    expect(json.errors.map(({ message }: { message: string }) => message)).toEqual([
+      'Cannot query field "allPeopl" on type "Query".',
+      'Unknown argument "fist" on field "Query.allPeople".',
+      'Cannot query field "nam" on type "Person".',
+    ]);
+    expect(json.errors[0].locations).toHaveLength(1);
+  });
+});
+
+describe("a statement", () => {
+  it("is ended by PostgreSQL itself after its time, with its code, and the connection lives on", async () => {
+    const brief = await start({ statementTimeoutMs: 300, poolSize: 1, production: true });
+    const before = await ask("{ whoami }", brief);
+    const { status, json } = await ask("{ sleep(seconds: 20) }", brief);
+    expect([status, json.errors[0]]).toMatchObject([
+      200,
+      { path: ["sleep"], extensions: { code: "STATEMENT_TIMEOUT" } },
+    ]);
+    expect((await ask("{ whoami }", brief)).json).toEqual(before.json);
+  });
+
+  it("has the time that its role or database gives it, where that is less", async () => {
+    const role = "limits_brief";
+    await database.execute(`
+      create role ${role} login password 'brief'; alter role ${role} set statement_timeout = '250ms'; grant ada to ${role}`);
+    const brief = await start({ url: database.urlAs(role, "brief"), poolSize: 1 });
+    const asked = await ask("{ sleep(seconds: 20) }", brief);
+    expect(asked.json.errors[0].extensions.code).toBe("STATEMENT_TIMEOUT");
+    await database.execute(`drop owned by ${role}; drop role ${role}`);
+  });
+});
