@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
-import type { Tenant } from "../tenant/tenant.ts";
+import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { DatabaseFacts } from "./diagnosis.ts";
 
 /** `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` for a foreign control schema. */
@@ -13,9 +13,7 @@ export async function readFacts(
   tenants: readonly Tenant[],
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
-  const rolesOf = ({ roles }: Tenant): string[] =>
-    [roles.anonymous, roles.authenticated].filter((role) => role !== null);
-  const roles = tenants.flatMap(rolesOf);
+  const roles = tenants.flatMap((tenant) => listedRoles(tenant.roles));
   const { rows } = await database.query(factsQuery, [[...new Set(schemas)], [...new Set(roles)]]);
   const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
   return {
@@ -36,7 +34,7 @@ export async function readFacts(
       inherited: row.inherited,
     },
     missingSchemas: row.missing,
-    rolelessTenants: tenants.filter((tenant) => rolesOf(tenant).length === 0).length,
+    rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
     install,
   };

@@ -3,7 +3,8 @@ import { isIP } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { Fault } from "../kernel/fault.ts";
 import { tenantClashes } from "../tenant/sources.ts";
-import { databaseFault, type TenantDefaults, tenantRecord } from "../tenant/tenant.ts";
+import { completeTenant, databaseFault, type TenantDefaults, tenantRecord } from "../tenant/tenant.ts";
+import { tokenClashes } from "../tenant/token-clashes.ts";
 import { isFile, moduleUrl } from "./module-file.ts";
 import { configSchema, modulePath } from "./schema.ts";
 
@@ -66,6 +67,13 @@ function listFaults(tenants: readonly unknown[], defaults: TenantDefaults): Faul
         id: id.safeParse(tenant["id"]).data,
         hosts: hosts.safeParse(tenant["hosts"]).data ?? [],
       })),
+    ),
+    ...tokenClashes(
+      tenants.flatMap((record, index) => {
+        const parsed = tenantRecord.safeParse(record).data;
+        const known = defaults.databases.includes(parsed?.database ?? defaults.database ?? "");
+        return parsed === undefined || !known ? [] : [{ index, tenant: completeTenant(parsed, defaults) }];
+      }),
     ),
   ];
 }

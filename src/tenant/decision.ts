@@ -4,7 +4,7 @@ import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import type { ShapeProbe } from "../shape/shape.ts";
-import type { Tenant } from "./tenant.ts";
+import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface Decision {
   readonly tenant: Tenant;
@@ -59,7 +59,7 @@ export function decisionOf(
       tenant: id,
       searchPath,
       statementTag: statementTag(searchPath, shape, revisions),
-      roles: [roles.anonymous, roles.authenticated].filter((role) => role !== null),
+      roles: listedRoles(roles),
       guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
     },
   };

@@ -2,10 +2,14 @@
 import { ConfigError } from "../kernel/fault.ts";
 import { type TenantSource, tenantClashes } from "./sources.ts";
 import type { Tenant } from "./tenant.ts";
+import { tokenClashes } from "./token-clashes.ts";
 
-/** Throws `ConfigError` where two of `tenants` claim one id or one host. */
+/** Throws `ConfigError` where two of `tenants` claim one id or one host, or one would take another's tokens. */
 export function listSource(tenants: readonly Tenant[]): TenantSource {
-  const faults = tenantClashes(tenants);
+  const faults = [
+    ...tenantClashes(tenants),
+    ...tokenClashes(tenants.map((tenant, index) => ({ index, tenant }))),
+  ];
   if (faults.length > 0) throw new ConfigError(faults);
   const ids = new Map<string, Tenant>(tenants.map((tenant) => [tenant.id, tenant]));
   const hosts = new Map(tenants.flatMap((tenant) => tenant.hosts.map((host) => [host, tenant])));

@@ -7,7 +7,8 @@ import type { Observe } from "../kernel/observation.ts";
 import { type Clock, KnownTenants } from "./known-tenants.ts";
 import type { RequestFacts } from "./route.ts";
 import type { TenantSource } from "./sources.ts";
-import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
+import type { Tenant, TenantDefaults } from "./tenant.ts";
+import { parseLoneTenant } from "./token-clashes.ts";
 
 export interface ModuleSourceOptions {
   /** A file URL. */
@@ -102,7 +103,7 @@ function isTenantModule(value: unknown): value is TenantModule {
 
 function parsed(from: string, value: unknown, defaults: TenantDefaults): Tenant {
   try {
-    return parseTenant(value, defaults);
+    return parseLoneTenant(value, defaults);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const message = `the tenant module's ${from}() gave something that is no tenant: ${error.message}`;

@@ -9,7 +9,8 @@ import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { type Clock, KnownTenants } from "./known-tenants.ts";
 import type { TenantSource } from "./sources.ts";
-import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
+import type { Tenant, TenantDefaults } from "./tenant.ts";
+import { parseLoneTenant } from "./token-clashes.ts";
 
 /** The channel on which the table's trigger names each tenant whose row changed. */
 const tenantChannel = "rowhouse_tenant";
@@ -32,7 +33,7 @@ export interface TableSourceOptions {
   readonly unknownMaxAgeMs?: number;
 }
 
-const columns = "id, hosts, database, api, mode, schemas, shared_schemas, roles, settings";
+const columns = "id, hosts, database, api, mode, schemas, shared_schemas, roles, settings, jwt, session";
 const statements = {
   id: `select ${columns} from rowhouse.tenant where enabled and id = $1`,
   host: `select ${columns} from rowhouse.tenant where enabled
@@ -147,7 +148,7 @@ class TableSource implements TenantSource {
     if (row === undefined) return null;
     const record = tableRow.parse(row);
     try {
-      return parseTenant(record, this.#options.defaults);
+      return parseLoneTenant(record, this.#options.defaults);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       for (const { path, message } of error.faults) {

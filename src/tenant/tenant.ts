@@ -5,6 +5,9 @@ import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
 import { duplicates, oneForm } from "./form.ts";
 import { normaliseHost } from "./host.ts";
+import { identifier, roleName, schemaName, text } from "./names.ts";
+import { type SessionRules, sessionRecord, sessionRules } from "./session.ts";
+import { type JwtRules, jwtRecord } from "./tokens.ts";
 
 export interface Tenant {
   readonly id: TenantId;
@@ -17,9 +20,25 @@ export interface Tenant {
   readonly schemas: readonly SchemaBinding[];
   /** After the served ones in the search path; none of them is served. */
   readonly sharedSchemas: readonly string[];
-  readonly roles: { readonly anonymous: string | null; readonly authenticated: string | null };
+  readonly roles: TenantRoles;
   /** Flags that choose between variants of a build. */
   readonly settings: Readonly<Record<string, string | boolean>>;
+  /** Null where the tenant takes no JWTs. */
+  readonly jwt: JwtRules | null;
+  /** Null where no function knows the tenant's tokens; never beside `jwt`. */
+  readonly session: SessionRules | null;
+}
+
+export interface TenantRoles {
+  readonly anonymous: string | null;
+  readonly authenticated: string | null;
+  /** That a token may name, beside those two. */
+  readonly others: readonly string[];
+}
+
+/** Every role that a request of the tenant may take. */
+export function listedRoles({ anonymous, authenticated, others }: TenantRoles): string[] {
+  return [...new Set([anonymous, authenticated, ...others])].filter((role) => role !== null);
 }
 
 /** What a record may leave to its surroundings. */
@@ -35,29 +54,6 @@ export type TenantInput = z.input<typeof tenantRecord>;
 export type TenantRecord = z.output<typeof tenantRecord>;
 
 const defaultShared = ["public"];
-const reserved = /^(?:pg_.*|information_schema|rowhouse)$/s;
-
-/** Anything else could not be written as UTF-8 for PostgreSQL without becoming another text. */
-const text = z
-  .string()
-  .refine((value) => !value.includes("\0") && value.isWellFormed(), "holds a NUL or half a character");
-
-/** PostgreSQL cuts longer names off silently (NAMEDATALEN 64), so that two of them could become one. */
-const identifier = text.refine(
-  (value) => value !== "" && Buffer.byteLength(value) <= 63,
-  "must be a PostgreSQL identifier of 1 to 63 bytes",
-);
-
-const schemaName = identifier.refine(
-  (value) => !reserved.test(value),
-  "is reserved: pg_*, information_schema and rowhouse cannot be a tenant's schemas",
-);
-
-/** `set role none` would mean the connecting role, and PostgreSQL lets no role have either name. */
-const roleName = identifier.refine(
-  (value) => value !== "none" && value !== "public",
-  "names no role: none and public have a meaning of their own in PostgreSQL",
-);
 
 const host = text.transform((value, context): string => {
   const normalised = normaliseHost(value);
@@ -116,12 +112,22 @@ export const tenantRecord = z
     mode: identifier.nullish(),
     schemas,
     sharedSchemas: z.array(schemaName).nullish(),
-    roles: z.strictObject({ anonymous: roleName.nullish(), authenticated: roleName.nullish() }).nullish(),
+    roles: z
+      .strictObject({
+        anonymous: roleName.nullish(),
+        authenticated: roleName.nullish(),
+        others: z.array(roleName).nullish(),
+      })
+      .nullish(),
     settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
-    jwt: later("jwt"),
+    jwt: jwtRecord.nullish(),
+    session: sessionRecord.nullish(),
     realtime: later("realtime"),
   })
-  .superRefine(({ schemas: bindings, sharedSchemas: shared }, context) => {
+  .superRefine(({ schemas: bindings, sharedSchemas: shared, jwt, session }, context) => {
+    if (jwt != null && session != null) {
+      context.addIssue({ code: "custom", path: ["session"], message: "cannot stand beside jwt" });
+    }
     const complain = (message: string): void =>
       context.addIssue({ code: "custom", path: ["sharedSchemas"], message });
     for (const name of duplicates(shared ?? [])) complain(`names ${JSON.stringify(name)} more than once`);
@@ -155,8 +161,11 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
     roles: {
       anonymous: record.roles?.anonymous ?? null,
       authenticated: record.roles?.authenticated ?? null,
+      others: record.roles?.others ?? [],
     },
     settings: record.settings ?? {},
+    jwt: record.jwt == null ? null : { ...record.jwt, audience: record.jwt.audience ?? [record.id] },
+    session: record.session == null ? null : sessionRules(record.session, record.schemas),
   };
 }
 

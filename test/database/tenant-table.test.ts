@@ -18,11 +18,41 @@ describe("a tenant in the control table", () => {
         { logical: "acme_a", physical: "acme_a" },
       ],
       sharedSchemas: ["public"],
-      roles: { anonymous: "acme_anonymous", authenticated: null },
+      roles: { anonymous: "acme_anonymous", authenticated: null, others: [] },
       settings: { beta: true },
+      jwt: null,
+      session: null,
     });
     expect(await table.make().byHost("xn--bcher-kva.example")).toEqual(acme);
     expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });
+  });
+
+  it("has rules for its tokens, and is nobody where another's tokens might pass for its own", async () => {
+    const secret = "a secret of the test's, long enough";
+    const set = async (jwt: object): Promise<void> => {
+      const text = JSON.stringify({ secret, ...jwt }).replaceAll("'", "''");
+      await table.change(`update rowhouse.tenant set jwt = '${text}' where id = 'acme'`);
+    };
+    await set({});
+    expect(await table.source.byId("acme")).toMatchObject({
+      jwt: { key: { kind: "secret", secret }, audience: ["acme"] },
+      session: null,
+    });
+    await set({ audience: "shared" });
+    expect(await table.source.byId("acme")).toBeNull();
+    expect(table.seen).toContainEqual(
+      expect.objectContaining({ kind: "config.warning", path: "rowhouse.tenant[acme].jwt.audience" }),
+    );
+    expect(JSON.stringify(table.seen)).not.toContain(secret);
+    await set({ audience: "shared", tenantClaim: "org" });
+    expect(await table.source.byId("acme")).toMatchObject({ jwt: { tenantClaim: "org" } });
+    await table.change(
+      `update rowhouse.tenant set jwt = null, session = '{"function": "z.authenticate"}' where id = 'acme'`,
+    );
+    expect(await table.source.byId("acme")).toMatchObject({
+      jwt: null,
+      session: { schema: "acme_z", function: "authenticate", own: true },
+    });
   });
 
   it("is read once, however often and by whatever name it is asked for", async () => {

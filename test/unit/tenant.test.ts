@@ -29,8 +29,10 @@ describe("a tenant's record", () => {
       mode: null,
       schemas: [{ logical: "app", physical: "app" }],
       sharedSchemas: ["public"],
-      roles: { anonymous: null, authenticated: null },
+      roles: { anonymous: null, authenticated: null, others: [] },
       settings: {},
+      jwt: null,
+      session: null,
     });
   });
 
@@ -72,7 +74,7 @@ describe("a tenant's record", () => {
     ["the role none", { roles: { anonymous: "none" } }, "roles.anonymous", /no role/],
     ["an unknown database", { database: "nope" }, "database", /main, other/],
     ["a setting that is a number", { settings: { a: 1 } }, "settings.a", /text or a boolean/],
-    ["tokens", { jwt: {} }, "jwt", /not supported yet/],
+    ["the role public beside the two", { roles: { others: ["x", "public"] } }, "roles.others[1]", /no role/],
     ["live queries", { realtime: true }, "realtime", /not supported yet/],
   ])("with %s is refused at its path", (_, record, path, message) => {
     expect(faultsOf(() => parse(record))).toEqual({ [path]: expect.stringMatching(message) });

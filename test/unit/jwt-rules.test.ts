@@ -1,0 +1,243 @@
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { ConfigError } from "../../src/kernel/fault.ts";
+import { listSource } from "../../src/tenant/source-list.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { parseLoneTenant } from "../../src/tenant/token-clashes.ts";
+
+const defaults = { database: "main", databases: ["main", "other"] };
+const secret = "0123456789abcdef0123456789abcdef";
+const other = "another secret of 32 bytes or more";
+const parse = (record: object): Tenant => parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
+
+const pem = (key: KeyObject): string =>
+  key.export({ type: key.type === "private" ? "pkcs8" : "spki", format: "pem" }).toString();
+const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const short = generateKeyPairSync("rsa", { modulusLength: 1024 });
+const ec = generateKeyPairSync("ec", { namedCurve: "P-384" });
+const koblitz = generateKeyPairSync("ec", { namedCurve: "secp256k1" });
+const ed = generateKeyPairSync("ed25519");
+const dh = generateKeyPairSync("x25519");
+
+function faultsOf(work: () => unknown): Record<string, string> {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
+  }
+  return {};
+}
+
+describe("the rules of a tenant's JWTs", () => {
+  it("are complete with a key: what it takes names the tenant, and is signed as such a key is", () => {
+    expect(parse({ jwt: { secret } }).jwt).toEqual({
+      key: { kind: "secret", secret },
+      algorithms: ["HS256"],
+      audience: ["acme"],
+      issuer: [],
+      roleClaim: "role",
+      tenantClaim: null,
+      clockToleranceMs: 0,
+      expiresInMs: 86_400_000,
+    });
+    const algorithmsOf = (publicKey: string) => parse({ jwt: { publicKey } }).jwt?.algorithms;
+    expect(algorithmsOf(pem(rsa.publicKey))).toEqual(["RS256"]);
+    expect(algorithmsOf(pem(ec.publicKey))).toEqual(["ES384"]);
+    expect(algorithmsOf(pem(ed.publicKey))).toEqual(["EdDSA", "Ed25519"]);
+    const { jwt } = parse({ jwt: { jwksUrl: "https://issuer.example/keys" } });
+    expect(jwt?.algorithms.filter((algorithm) => /^HS|none/i.test(algorithm))).toEqual([]);
+  });
+
+  it("are equal for one key in two spellings", () => {
+    const text = pem(rsa.publicKey);
+    const spelt = parse({ jwt: { publicKey: `\n${text.replaceAll("\n", "\r\n")}\n` } });
+    expect(spelt.jwt?.key).toEqual(parse({ jwt: { publicKey: text } }).jwt?.key);
+  });
+
+  it.each([
+    ["no key", {}, "jwt", /exactly one/],
+    ["two keys", { secret, jwksUrl: "https://a.example" }, "jwt", /exactly one/],
+    ["a short secret", { secret: "x".repeat(31) }, "jwt.secret", /32 bytes/],
+    [
+      "a secret too short for its algorithm",
+      { secret, algorithms: ["HS256", "HS512"] },
+      "jwt.secret",
+      /64 bytes/,
+    ],
+    ["a secret with a NUL", { secret: `${secret}\0` }, "jwt.secret", /NUL/],
+    [
+      "an asymmetric algorithm with a secret",
+      { secret, algorithms: ["HS256", "RS256"] },
+      "jwt.algorithms[1]",
+      /with a secret/,
+    ],
+    [
+      "HS256 with a public key",
+      { publicKey: pem(rsa.publicKey), algorithms: ["HS256"] },
+      "jwt.algorithms[0]",
+      /this public key/,
+    ],
+    [
+      "another curve's algorithm",
+      { publicKey: pem(ec.publicKey), algorithms: ["ES256"] },
+      "jwt.algorithms[0]",
+      /ES384/,
+    ],
+    [
+      "HS256 with a JWKS",
+      { jwksUrl: "https://a.example", algorithms: ["HS256"] },
+      "jwt.algorithms[0]",
+      /a JWKS/,
+    ],
+    ["the algorithm none", { secret, algorithms: ["none"] }, "jwt.algorithms[0]", /HS256, HS384, HS512/],
+    ["no algorithm", { secret, algorithms: [] }, "jwt.algorithms", /at least one/],
+    ["a private key", { publicKey: pem(rsa.privateKey) }, "jwt.publicKey", /private/],
+    ["a short key", { publicKey: pem(short.publicKey) }, "jwt.publicKey", /2048 bits/],
+    ["a curve that JWTs have not", { publicKey: pem(koblitz.publicKey) }, "jwt.publicKey", /P-256/],
+    ["a key for something else", { publicKey: pem(dh.publicKey) }, "jwt.publicKey", /RSA/],
+    ["a text that is no key", { publicKey: secret }, "jwt.publicKey", /PEM/],
+    ["a file as JWKS", { jwksUrl: "file:///etc/passwd" }, "jwt.jwksUrl", /https/],
+    ["a JWKS with a password", { jwksUrl: "https://u:p@a.example" }, "jwt.jwksUrl", /password/],
+    ["no audience", { secret, audience: [] }, "jwt.audience", /at least one/],
+    ["an empty audience", { secret, audience: "" }, "jwt.audience", /text/],
+    ["a day of tolerance", { secret, clockTolerance: "1d" }, "jwt.clockTolerance", /10 minutes/],
+    ["a misspelt key", { secret, algorithm: "HS256" }, "jwt.algorithm", /unknown/],
+    ["a text instead", secret, "jwt", /object/],
+  ])("with %s are a fault at its path, which repeats no secret", (_, jwt, path, message) => {
+    const faults = faultsOf(() => parse({ jwt }));
+    expect(faults).toEqual({ [path]: expect.stringMatching(message) });
+    expect(JSON.stringify(faults)).not.toMatch(/0123456789|PRIVATE KEY|xxxx/);
+  });
+});
+
+describe("a session function", () => {
+  const schemas = { app: "acme_app", hidden: "acme_hidden" };
+  it("is looked for in the logical schema of that name, or else in PostgreSQL's", () => {
+    const session = (name: string) => parse({ schemas, session: { function: name } }).session;
+    expect(session("hidden.authenticate")).toEqual({
+      schema: "acme_hidden",
+      function: "authenticate",
+      role: null,
+      own: true,
+    });
+    expect(session("acme_app.authenticate")).toMatchObject({ schema: "acme_app", own: true });
+    expect(session("acme_private.authenticate")).toMatchObject({ schema: "acme_private", own: false });
+  });
+
+  it.each([
+    ["no schema", { function: "authenticate" }, "session.function", /app_private/],
+    ["too many parts", { function: "a.b.c" }, "session.function", /app_private/],
+    ["an empty name", { function: "a." }, "session.function", /app_private/],
+    ["PostgreSQL's own", { function: "pg_catalog.to_json" }, "session.function", /reserved/],
+    ["a name of 64 bytes", { function: `a.${"x".repeat(64)}` }, "session.function", /app_private/],
+    ["the role none", { function: "a.b", role: "none" }, "session.role", /no role/],
+  ])("with %s is a fault", (_, session, path, message) => {
+    expect(faultsOf(() => parse({ session }))).toEqual({ [path]: expect.stringMatching(message) });
+  });
+
+  it("does not stand beside jwt", () => {
+    const work = () => parse({ jwt: { secret }, session: { function: "a.b" } });
+    expect(faultsOf(work)).toEqual({ session: expect.stringMatching(/beside/) });
+  });
+});
+
+describe("tenants of one list", () => {
+  const list = (acme: object, globex: object, more: object[] = [{}, {}]) =>
+    faultsOf(() =>
+      listSource([
+        parse({ schemas: ["acme"], jwt: acme, ...more[0] }),
+        parse({ id: "globex", schemas: ["globex"], jwt: globex, ...more[1] }),
+      ]),
+    );
+  const audience = "postgraphile";
+  const key = { publicKey: pem(rsa.publicKey) };
+  const jwks = { jwksUrl: "https://a.example/keys" };
+
+  it.each([
+    ["keys of their own", { secret, audience }, { secret: other, audience }],
+    ["a secret and a public key", { secret, audience }, { ...key, audience }],
+    ["public keys of their own", { ...key, audience }, { publicKey: pem(ed.publicKey), audience }],
+    ["one secret and the usual audiences", { secret }, { secret }],
+    ["one secret and audiences of their own", { secret, audience: "a" }, { secret, audience: ["b", "c"] }],
+    [
+      "one JWKS and a claim that names them",
+      { ...jwks, audience, tenantClaim: "org" },
+      { ...jwks, audience, tenantClaim: "org" },
+    ],
+    ["issuers of their own", { ...jwks, audience, issuer: "a" }, { ...jwks, audience, issuer: "b" }],
+  ])("are told apart by %s", (_, acme, globex) => {
+    expect(list(acme, globex)).toEqual({});
+  });
+
+  const both = { "tenants[0].jwt.audience": /globex/, "tenants[1].jwt.audience": /acme/ };
+  it.each([
+    ["one secret and audience", { secret, audience }, { secret, audience }, both],
+    [
+      "one secret and an audience in common",
+      { secret, audience: ["a", "b"] },
+      { secret, audience: ["b", "c"] },
+      both,
+    ],
+    [
+      "two JWKS, whose keys nobody knows",
+      { ...jwks, audience },
+      { jwksUrl: "https://b.example/keys", audience },
+      both,
+    ],
+    ["a JWKS that may have the public key", { ...jwks, audience }, { ...key, audience }, both],
+    [
+      "an issuer that only one of them asks for",
+      { ...jwks, audience, issuer: "a" },
+      { ...jwks, audience },
+      both,
+    ],
+    [
+      "a claim that only one of them asks for",
+      { secret, audience, tenantClaim: "org" },
+      { secret, audience },
+      { "tenants[1].jwt.audience": /acme/ },
+    ],
+    [
+      "an audience that is the other's id",
+      { secret, audience: "globex" },
+      { secret },
+      { "tenants[0].jwt.audience": /globex/ },
+    ],
+  ])("are a fault with %s", (_, acme, globex, faults) => {
+    const expected = Object.entries(faults).map(([path, message]) => [path, expect.stringMatching(message)]);
+    expect(list(acme, globex)).toEqual(Object.fromEntries(expected));
+  });
+
+  it("are a fault with one session function", () => {
+    const session = { schemas: ["shared"], jwt: null, session: { function: "shared.authenticate" } };
+    expect(list({}, {}, [session, session])).toEqual({
+      "tenants[1].session.function": expect.stringMatching(/acme/),
+    });
+    expect(list({}, {}, [session, { ...session, database: "other" }])).toEqual({});
+  });
+});
+
+describe("a tenant whose fellows are not known", () => {
+  const lone = (jwt: object) =>
+    faultsOf(() => parseLoneTenant({ id: "acme", schemas: ["app"], jwt }, defaults));
+
+  it.each([
+    {},
+    { audience: "acme" },
+    { audience: ["https://api.example/acme", "urn:api:acme"] },
+    { audience: "x", tenantClaim: "org" },
+  ])("takes tokens that name it (%j)", (jwt) => {
+    expect(lone({ secret, ...jwt })).toEqual({});
+  });
+
+  it.each([
+    { audience: "postgraphile" },
+    { audience: ["acme", "x"] },
+    { audience: "notacme" },
+    { audience: "acme/" },
+    { audience: "x", issuer: "acme" },
+  ])("is refused where others' tokens might pass for its own (%j)", (jwt) => {
+    expect(lone({ secret, ...jwt })).toEqual({ "jwt.audience": expect.stringMatching(/acme/) });
+  });
+});
