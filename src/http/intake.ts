@@ -18,7 +18,7 @@ const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", 
 
 /**
  * The facts of `incoming`; throws `BAD_REQUEST` for a target that is not a plain path (absolute form, `*`,
- * confusing paths) and for a Host header that is missing, repeated or no host.
+ * confusing paths), for a Host header that is missing, repeated or no host, and for a repeated Authorization header.
  */
 export function readFacts(incoming: IncomingMessage): RequestFacts {
   const { url: target = "", method = "" } = incoming;
@@ -28,6 +28,9 @@ export function readFacts(incoming: IncomingMessage): RequestFacts {
   const mark = target.indexOf("?");
   const path = mark === -1 ? target : target.slice(0, mark);
   if (confusingPath.test(path)) throw badRequest("The path is ambiguous.");
+  if (incoming.headers.authorization !== undefined && !isSingle(incoming.rawHeaders, "authorization")) {
+    throw badRequest("More than one Authorization header.");
+  }
   return {
     method,
     path,
@@ -39,16 +42,22 @@ export function readFacts(incoming: IncomingMessage): RequestFacts {
 }
 
 function readHost({ rawHeaders, headers }: IncomingMessage): string {
-  let seen = 0;
-  // `headers` keeps the first of several Host headers and says nothing of the others.
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i];
-    if (name?.length === 4 && name.toLowerCase() === "host") seen += 1;
-  }
   const { host } = headers;
-  if (seen !== 1 || host === undefined) throw badRequest("Exactly one Host header is required.");
+  if (host === undefined || !isSingle(rawHeaders, "host")) {
+    throw badRequest("Exactly one Host header is required.");
+  }
   if (!hostPattern.test(host)) throw badRequest("The Host header names no host.");
   return host;
+}
+
+/** `headers` keeps the first of several Host or Authorization headers and says nothing of the others. */
+function isSingle(rawHeaders: readonly string[], lowerName: string): boolean {
+  let seen = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i];
+    if (name?.length === lowerName.length && name.toLowerCase() === lowerName) seen += 1;
+  }
+  return seen === 1;
 }
 
 function readHeader({ headers }: IncomingMessage, name: string): string | null {

@@ -22,6 +22,8 @@ export const errorTable = {
   NOT_FOUND: rule(404, "debug", "There is nothing at this address."),
   TOKEN_INVALID: rule(401, "info", "The token does not verify for this tenant."),
   TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
+  /** What would tell does not answer, such as the keys of a JWKS: the token may well be good. */
+  TOKEN_UNVERIFIABLE: rule(503, "error", "The token cannot be verified at the moment.", true),
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
   METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
   BODY_TOO_LARGE: rule(413, "info"),

@@ -24,6 +24,8 @@ export interface DatabaseOptions {
   readonly connectTimeoutMs?: number;
   /** For work that takes as long as it takes and may leave settings behind: each piece of it has a connection as good as new. */
   readonly freshConnections?: boolean;
+  /** The longest that a statement is waited for; after it the connection is given up. */
+  readonly queryTimeoutMs?: number;
 }
 
 /** What node reports where there is no connection, or no longer one. */
@@ -93,7 +95,9 @@ export class Database implements Queryable {
       max: options.maxConnections ?? 2,
       connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
       // Everything else that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
-      ...(this.#fresh ? {} : { query_timeout: 60_000 }),
+      ...(this.#fresh && options.queryTimeoutMs === undefined
+        ? {}
+        : { query_timeout: options.queryTimeoutMs ?? 60_000 }),
       idleTimeoutMillis: 30_000,
       keepAlive: true,
     });

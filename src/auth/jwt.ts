@@ -1,0 +1,73 @@
+/** Verifies a tenant's JWTs. */
+import { createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
+import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import type { JwtRules } from "../tenant/tokens.ts";
+import type { Bearer } from "./claims.ts";
+import type { KeySets } from "./jwks.ts";
+
+/**
+ * Whom a token stands for by one tenant's rules; rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or, where the keys cannot
+ * be had, `TOKEN_UNVERIFIABLE`.
+ */
+export type VerifyJwt = (token: string) => Promise<Bearer>;
+
+export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets): VerifyJwt {
+  const { algorithms, audience, issuer, roleClaim, tenantClaim, clockToleranceMs } = rules;
+  const key = keyOf(rules, keySets);
+  const options = {
+    // They are of the key's kind alone: a public key is never taken for a secret, and `none` is none of them.
+    algorithms: [...algorithms],
+    audience: [...audience],
+    clockTolerance: clockToleranceMs / 1_000,
+    ...(issuer.length === 0 ? {} : { issuer: [...issuer] }),
+  };
+  return async (token) => {
+    const payload = await verified(tenant, () =>
+      typeof key === "function" ? jwtVerify(token, key, options) : jwtVerify(token, key, options),
+    );
+    if (tenantClaim !== null && claim(payload, tenantClaim) !== tenant) {
+      throw new HostError("TOKEN_INVALID", `tenant ${tenant}: the token names another tenant, or none`);
+    }
+    const { exp } = payload;
+    return {
+      role: claim(payload, roleClaim),
+      claims: payload,
+      remainingMs: exp === undefined ? Number.POSITIVE_INFINITY : exp * 1_000 + clockToleranceMs - Date.now(),
+    };
+  };
+}
+
+function keyOf({ key }: JwtRules, keySets: KeySets): KeyObject | JWTVerifyGetKey {
+  switch (key.kind) {
+    case "secret":
+      return createSecretKey(key.secret, "utf8");
+    case "publicKey":
+      return createPublicKey(key.pem);
+    case "jwks":
+      return keySets.at(key.url);
+    default:
+      return unreachable(key);
+  }
+}
+
+const claim = (payload: JWTPayload, name: string): unknown =>
+  Object.hasOwn(payload, name) ? payload[name] : undefined;
+
+/** What `verify` finds. jose's errors carry the claims: they end here, and only their words go on. */
+async function verified(
+  tenant: TenantId,
+  verify: () => Promise<{ readonly payload: JWTPayload }>,
+): Promise<JWTPayload> {
+  try {
+    return (await verify()).payload;
+  } catch (error) {
+    if (error instanceof HostError) throw error;
+    const message = `tenant ${tenant}: ${messageOf(error)}`;
+    if (error instanceof errors.JWTExpired) throw new HostError("TOKEN_EXPIRED", message);
+    // Fetched, but none that could be used; a timeout while fetching.
+    const unusable = error instanceof errors.JWKSInvalid || error instanceof errors.JWKSTimeout;
+    throw new HostError(unusable ? "TOKEN_UNVERIFIABLE" : "TOKEN_INVALID", message);
+  }
+}

@@ -1,0 +1,52 @@
+/** The connections that session functions are called on: few, and none of them anybody else's. */
+import type { DatabaseConfig } from "../config/config.ts";
+import { HostError } from "../kernel/errors.ts";
+import type { Observe } from "../kernel/observation.ts";
+import { Database } from "../pg/pool.ts";
+import { sessionTimeoutMs } from "./session.ts";
+
+/** Two tenants whose functions hang leave room for the others'. */
+const mostConnections = 6;
+
+interface SessionDatabasesOptions {
+  readonly databases: Readonly<Record<string, DatabaseConfig>>;
+  readonly applicationName: string;
+  readonly observe: Observe;
+}
+
+export class SessionDatabases {
+  readonly #options: SessionDatabasesOptions;
+  readonly #open = new Map<string, Database>();
+  #closed = false;
+
+  constructor(options: SessionDatabasesOptions) {
+    this.#options = options;
+  }
+
+  /** The database of that name; it connects when it is first asked. */
+  get(name: string): Database {
+    const known = this.#open.get(name);
+    if (known !== undefined) return known;
+    const { databases, applicationName, observe } = this.#options;
+    const config = databases[name];
+    if (this.#closed) throw new HostError("SHUTTING_DOWN");
+    if (config === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    const database = new Database({
+      name,
+      url: config.url,
+      applicationName: `${applicationName}:session`,
+      observe,
+      maxConnections: mostConnections,
+      // What a tenant's function leaves in the session is not for the next tenant's.
+      freshConnections: true,
+      queryTimeoutMs: 2 * sessionTimeoutMs,
+    });
+    this.#open.set(name, database);
+    return database;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all([...this.#open.values()].map((database) => database.close()));
+  }
+}
