@@ -1,6 +1,8 @@
 /** The composition root: starts everything in order, closes it in reverse. */
 import { randomBytes } from "node:crypto";
-import { requestSettings } from "./auth/settings.ts";
+import { Identities } from "./auth/identities.ts";
+import { SessionDatabases } from "./auth/session-databases.ts";
+import { tokenSigning } from "./auth/signing.ts";
 import { planCapacity } from "./cell/capacity.ts";
 import { type Admitted, Dispatcher } from "./cell/dispatch.ts";
 import { Fleet } from "./cell/fleet.ts";
@@ -107,6 +109,11 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   watchSchemas(databases, source, decisions, observe);
   await databases.listen();
 
+  const sessions = new SessionDatabases({ databases: config.databases, applicationName, observe });
+  started.add(() => sessions.close());
+  const identities = new Identities({ sessions: (name) => sessions.get(name) });
+  started.add(() => identities.close());
+
   const { cells, builds, limits } = config;
   fleet = new Fleet({
     ...cells,
@@ -151,7 +158,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       const routed = await router.route(facts);
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       request.routed(routed.tenant.id);
-      return { ...routed, settings: await requestSettings(routed.tenant, facts) };
+      const settings = await identities.settings(routed.tenant, facts);
+      return { ...routed, settings, signing: tokenSigning(routed.tenant) };
     };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });

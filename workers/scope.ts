@@ -1,5 +1,7 @@
 /** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
-import type { TenantBinding } from "../src/protocol/messages.ts";
+import { HostError } from "../src/kernel/errors.ts";
+import type { TenantBinding, TokenSigning } from "../src/protocol/messages.ts";
+import { type SignToken, tokenSigner } from "./token-signer.ts";
 
 /** Enumerable on the settings object: `{ ...pgSettings, more }`, which plugins write, keeps it. */
 export const requestScope: unique symbol = Symbol("rowhouse.request");
@@ -24,12 +26,15 @@ export class RequestScope {
   #committed = false;
   readonly #abort = new AbortController();
   readonly #ledger: Int8Array;
+  /** In a closure: what has the scope may sign for its tenant, and cannot read the secret. */
+  readonly #sign: SignToken;
 
   constructor(input: {
     slot: number;
     binding: TenantBinding;
     basePath: string;
     settings: Readonly<Record<string, string>>;
+    signing: TokenSigning | null;
     ledger: Int8Array;
   }) {
     this.slot = input.slot;
@@ -37,6 +42,7 @@ export class RequestScope {
     this.basePath = input.basePath;
     this.signal = this.#abort.signal;
     this.#ledger = input.ledger;
+    this.#sign = tokenSigner(input.binding.tenant, input.signing);
     this.settings = { ...input.settings, [requestScope]: this };
   }
 
@@ -47,6 +53,12 @@ export class RequestScope {
 
   close(): void {
     this.#open = false;
+  }
+
+  /** A token of the request's tenant that makes these claims. */
+  async sign(claims: Readonly<Record<string, unknown>>): Promise<string> {
+    if (!this.#open) throw new HostError("INTERNAL", "a token was asked for by a request that is over");
+    return this.#sign(claims);
   }
 
   cancel(): void {

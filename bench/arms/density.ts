@@ -94,6 +94,7 @@ async function buildOurs(
     instance: ordinal,
     binding,
     settings: { role: tenant.roles.anonymous },
+    signing: null,
     method: "POST",
     path: "/graphql",
     basePath: "",

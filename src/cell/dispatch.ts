@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { discardBody } from "../protocol/body.ts";
-import type { Answer } from "../protocol/messages.ts";
+import type { Answer, TokenSigning } from "../protocol/messages.ts";
 import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Fleet, Lease } from "./fleet.ts";
@@ -13,6 +13,8 @@ export interface Admitted {
   readonly tenant: Tenant;
   /** Settings of its transactions, `role` first among them. */
   readonly settings: Readonly<Record<string, string>>;
+  /** For the tokens that a login function of the tenant's returns. */
+  readonly signing: TokenSigning | null;
   /** Without the prefix that named the tenant, which is `basePath`. */
   readonly path: string;
   readonly basePath: string;
@@ -128,7 +130,7 @@ export class Dispatcher {
       lease.release();
     };
     const { signal, method, query, headers, body } = request;
-    const { settings, path, basePath } = admitted;
+    const { settings, signing, path, basePath } = admitted;
     const cancel = (): void => cell.cancel(slot);
     signal.addEventListener("abort", cancel, { once: true });
     const answering = cell
@@ -138,6 +140,7 @@ export class Dispatcher {
         instance: instance.id,
         binding: decision.binding,
         settings,
+        signing,
         method,
         path,
         basePath,

@@ -56,6 +56,18 @@ export interface OperationLimits {
   readonly introspection: boolean;
 }
 
+/** How the tokens of a request's tenant are signed. It holds that tenant's secret, and is let go of with the request. */
+export interface TokenSigning {
+  readonly secret: string;
+  readonly algorithm: string;
+  readonly audience: string;
+  readonly issuer: string | null;
+  /** The claim that holds the tenant's id. */
+  readonly tenantClaim: string | null;
+  /** For a token that says no `exp` itself. */
+  readonly expiresInSeconds: number;
+}
+
 /** What is fixed for the life of a thread; passed as `workerData`. */
 export interface CellSetup {
   readonly cell: CellId;
@@ -99,6 +111,8 @@ export interface RequestTask {
   readonly binding: TenantBinding;
   /** Settings of the transaction, `role` first among them; values are text. */
   readonly settings: Readonly<Record<string, string>>;
+  /** Null where the tenant has no secret to sign with. */
+  readonly signing: TokenSigning | null;
   readonly method: string;
   /** Without the routing prefix. */
   readonly path: string;

@@ -48,7 +48,14 @@ export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_
         guard: null,
         ...more,
       };
-      const scope = new RequestScope({ slot: 0, binding, basePath: "", settings: { role: tenant }, ledger });
+      const scope = new RequestScope({
+        slot: 0,
+        binding,
+        basePath: "",
+        settings: { role: tenant },
+        signing: null,
+        ledger,
+      });
       return { scope, settings: scope.settings, marked: () => ledger[0] === 1 };
     },
     async read(request, text, name, values = []) {

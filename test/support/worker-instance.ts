@@ -9,6 +9,7 @@ import type {
   RequestTask,
   TenantBinding,
   TenantGuard,
+  TokenSigning,
 } from "../../src/protocol/messages.ts";
 import { Instances } from "../../workers/instances.ts";
 import { RequestScope } from "../../workers/scope.ts";
@@ -21,6 +22,7 @@ export interface Ask {
   readonly query?: string;
   readonly variables?: Record<string, unknown>;
   readonly settings?: Readonly<Record<string, string>>;
+  readonly signing?: TokenSigning;
   readonly roles?: readonly string[];
   readonly tag?: string;
   readonly guard?: TenantGuard | null;
@@ -101,6 +103,7 @@ export class Worker {
       binding,
       basePath: ask.basePath ?? "",
       settings: ask.settings ?? { role: ask.tenant },
+      signing: ask.signing ?? null,
       ledger: this.#ledger,
     });
   }
@@ -114,6 +117,7 @@ export class Worker {
       instance: 0,
       binding: scope.binding,
       settings: {},
+      signing: null,
       method: ask.method ?? "POST",
       path: ask.path ?? "/graphql",
       basePath: ask.basePath ?? "",

@@ -51,6 +51,7 @@ const request = (slot: number, path: string, query = ""): RequestTask => ({
   instance: 1,
   binding: { tenant: spec.tenant, searchPath: [], statementTag: "", roles: [], guard: null },
   settings: {},
+  signing: null,
   method: "POST",
   path,
   basePath: "",

@@ -202,7 +202,7 @@ export class FakeFleet {
       headers: {},
       body: null,
       signal: signal ?? new AbortController().signal,
-      admit: async () => ({ tenant: tenantOf(tenant), settings: {}, path, basePath: "" }),
+      admit: async () => ({ tenant: tenantOf(tenant), settings: {}, signing: null, path, basePath: "" }),
     });
     if (answer.kind !== "text") throw new Error(`answered ${answer.kind}`);
     return JSON.parse(answer.body) as Served;
@@ -224,7 +224,9 @@ function tenantOf(name: string): Tenant {
     mode: null,
     schemas: [{ logical: "app", physical: name }],
     sharedSchemas: [],
-    roles: { anonymous: null, authenticated: null },
+    roles: { anonymous: null, authenticated: null, others: [] },
     settings: {},
+    jwt: null,
+    session: null,
   };
 }
