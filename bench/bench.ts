@@ -1,7 +1,8 @@
 /** What a bench is, and how its arms run: a fresh process each, in alternating order. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import type { Chart, Result } from "./report.ts";
+import type { Chart } from "./charts.ts";
+import type { Found } from "./report.ts";
 
 export interface BenchOptions {
   readonly quick: boolean;
@@ -10,9 +11,9 @@ export interface BenchOptions {
 }
 
 export interface Bench {
-  run(
-    options: BenchOptions,
-  ): Promise<Pick<Result, "arms" | "ratios" | "rounds" | "notes"> & { charts: readonly Chart[] }>;
+  run(options: BenchOptions): Promise<Found>;
+  /** Made of what was found alone, so that they can be drawn again from its JSON. */
+  charts(found: Found): readonly Chart[];
 }
 
 const running = new Set<ChildProcess>();
@@ -20,6 +21,18 @@ const running = new Set<ChildProcess>();
 /** Ends every arm that is still running; for the end of a bench that failed. */
 export function endArms(): void {
   for (const child of running) child.kill("SIGKILL");
+}
+
+/** `child`, which ends with the bench at the latest. */
+export function ownChild(child: ChildProcess): ChildProcess {
+  running.add(child);
+  child.once("exit", () => running.delete(child));
+  return child;
+}
+
+/** The arms in the order of a round: every second one the other way round. */
+export function inTurn<Arm>(arms: readonly Arm[], round: number): readonly Arm[] {
+  return round % 2 === 0 ? arms : arms.toReversed();
 }
 
 /** The first message of an arm's process, which is then waited for; throws where it ends without one. */
@@ -45,12 +58,11 @@ export async function runArm<Answer>(
 }
 
 export function startArm(name: string, execArgv: readonly string[] = []): ChildProcess {
-  const child = fork(new URL(`./arms/${name}.ts`, import.meta.url), {
-    execArgv: ["--expose-gc", ...execArgv],
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-    env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
-  });
-  running.add(child);
-  child.once("exit", () => running.delete(child));
-  return child;
+  return ownChild(
+    fork(new URL(`./arms/${name}.ts`, import.meta.url), {
+      execArgv: ["--expose-gc", ...execArgv],
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
+    }),
+  );
 }

@@ -1,5 +1,5 @@
 /** The database of a bench: tenants of one shape, each with schemas, a role and rows of its own. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QuoteUtils } from "@pgsql/quotes";
@@ -7,6 +7,7 @@ import pg from "pg";
 import { installControl } from "../src/guard/install.ts";
 import { startEmbedded } from "../src/pg/embedded.ts";
 import { Database } from "../src/pg/pool.ts";
+import { familyCpuSeconds } from "./processes.ts";
 
 export interface BenchDatabase {
   /** Of the role that hosts connect as: no superuser, a member of every tenant's role. */
@@ -16,6 +17,8 @@ export interface BenchDatabase {
   readonly tenants: readonly BenchTenant[];
   /** Installs the control schema, which the guard needs. */
   installControl(): Promise<void>;
+  /** CPU seconds that the server has used, all its processes. */
+  cpuSeconds(): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -31,8 +34,11 @@ const controlRights = `
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
-/** One tenant's tables, made alike for all: a chain of foreign keys, an enum, an index, rows that name the tenant. */
-function tenantSql({ id, schemas, roles }: BenchTenant, tables: number): string {
+/**
+ * One tenant's tables, made alike for all of a shape: a chain of foreign keys, an enum, an index, rows that name the
+ * tenant. Shapes differ in a column's name.
+ */
+function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: number): string {
   const schema = quoted(schemas.app);
   const role = quoted(roles.anonymous);
   const statements = [
@@ -50,7 +56,7 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number): string 
         note text,
         mood ${schema}.mood not null default 'calm',
         amount numeric(12, 2) not null default 0,
-        created_at timestamptz not null default now()${parent})`,
+        created_at timestamptz not null default now()${ordinal === 1 && shape > 0 ? `, only_${shape} integer` : ""}${parent})`,
       `insert into ${schema}.t${ordinal}_item (name, note${ordinal === 1 ? "" : ", parent_id"})
         select '${id} item ' || n, 'note ' || n${ordinal === 1 ? "" : ", 1 + n % 10"} from generate_series(1, 20) n`,
     );
@@ -63,8 +69,8 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number): string 
   return statements.join(";\n");
 }
 
-/** Starts a server with `tenants` tenants of `tables` tables each; it is gone with `close`. */
-export async function benchDatabase(tenants: number, tables: number): Promise<BenchDatabase> {
+/** Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`. */
+export async function benchDatabase(tenants: number, tables: number, shapes = 1): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
   const server = await startEmbedded({ directory, persistent: false });
   const list = Array.from({ length: tenants }, (_, index): BenchTenant => {
@@ -74,16 +80,18 @@ export async function benchDatabase(tenants: number, tables: number): Promise<Be
   const admin = new pg.Client({ connectionString: server.url });
   await admin.connect();
   await admin.query("create role bench_host login password 'bench'");
-  for (const tenant of list) await admin.query(tenantSql(tenant, tables));
+  for (const [index, tenant] of list.entries()) await admin.query(tenantSql(tenant, tables, index % shapes));
   await admin.query("vacuum analyze");
   await admin.end();
   const url = new URL(server.url);
   url.username = "bench_host";
   url.password = "bench";
+  const [pid = ""] = (await readFile(join(server.directory, "data", "postmaster.pid"), "utf8")).split("\n");
   return {
     url: url.href,
     ownerUrl: server.url,
     tenants: list,
+    cpuSeconds: () => familyCpuSeconds(Number(pid)),
     async installControl() {
       const owner = new Database({
         name: "main",

@@ -1,8 +1,8 @@
 /** Heap and time of an instance, in a database of many tenants: stock, scoped to its tenant, and shared. */
 import { z } from "zod";
-import { type Bench, runArm } from "./bench.ts";
+import { type Bench, inTurn, runArm } from "./bench.ts";
 import { benchDatabase } from "./database.ts";
-import { type Figures, medians } from "./report.ts";
+import { figureOf, Rounds, ratiosOf } from "./report.ts";
 
 const arms = ["stock", "scoped", "pooled"] as const;
 const query = "{ allT1Items(first: 3) { nodes { rowId name mood } } }";
@@ -11,51 +11,55 @@ const armAnswer = z.object({ heapMb: z.number(), buildMs: z.number(), answer: z.
 const bench: Bench = {
   async run({ quick, tenants = quick ? 50 : 300, tables = 20 }) {
     const database = await benchDatabase(tenants, tables);
-    const rounds: Record<string, Figures[]> = { stock: [], scoped: [], pooled: [] };
+    const rounds = new Rounds();
     try {
       const answers = new Set<string>();
       for (let round = 0; round < (quick ? 1 : 3); round += 1) {
-        for (const arm of round % 2 === 0 ? arms : arms.toReversed()) {
+        for (const arm of inTurn(arms, round)) {
           // A stock instance of the large database takes half a gigabyte: one is enough to see it.
           const built = database.tenants.slice(0, arm === "stock" ? 1 : 4);
-          const input = { arm, url: database.url, tenants: built.toReversed(), query };
-          const { answer, ...figures } = await runArm(
+          const { answer, heapMb, buildMs } = await runArm(
             "density",
-            input,
+            { arm, url: database.url, tenants: built.toReversed(), query },
             (message) => armAnswer.parse(message),
             ["--max-old-space-size=8192"],
           );
           answers.add(answer);
-          rounds[arm]?.push(
-            arm === "pooled"
-              ? { ...figures, heapPer100TenantsMb: figures.heapMb }
-              : { ...figures, heapPer100TenantsMb: figures.heapMb * 100 },
-          );
+          rounds.add(arm, {
+            "heap MB": heapMb,
+            "build ms": buildMs,
+            "heap MB for 100 tenants": arm === "pooled" ? heapMb : heapMb * 100,
+          });
         }
       }
       if (answers.size !== 1) throw new Error(`the arms answered differently: ${[...answers].join("\n")}`);
     } finally {
       await database.close();
     }
-    const found = Object.fromEntries(arms.map((arm) => [arm, medians(rounds[arm] ?? [])]));
-    const figure = (arm: string, name: string): number => found[arm]?.[name] ?? Number.NaN;
+    const found = { arms: rounds.medians };
+    const figure = (arm: string, name: string): number => figureOf(found, arm, name);
     return {
-      arms: found,
-      rounds,
-      ratios: {
-        "heap, stock over scoped": figure("stock", "heapMb") / figure("scoped", "heapMb"),
-        "build time, stock over scoped": figure("stock", "buildMs") / figure("scoped", "buildMs"),
-      },
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf({
+        "heap, stock over scoped": figure("stock", "heap MB") / figure("scoped", "heap MB"),
+        "build time, stock over scoped": figure("stock", "build ms") / figure("scoped", "build ms"),
+      }),
       notes: [`database: ${tenants} tenants × ${tables} tables; a pooled instance serves all of them`],
-      charts: [
-        {
-          title: `Heap of one instance (${tenants} tenants × ${tables} tables in the database)`,
-          unit: "MB",
-          bars: arms.map((arm) => ({ label: arm, value: figure(arm, "heapMb") })),
-        },
-      ],
     };
   },
+  charts: (found) =>
+    [
+      { title: "Heap of one instance", unit: "MB", name: "heap MB" },
+      { title: "Time to build one instance", unit: "ms", name: "build ms" },
+    ].map(({ title, unit, name }) => ({
+      kind: "bars",
+      title,
+      unit: `${unit}, less is better`,
+      subtitle: found.notes[0] ?? "",
+      groups: [""],
+      series: arms.map((arm) => ({ name: arm, values: [figureOf(found, arm, name)] })),
+    })),
 };
 
 export default bench;

@@ -1,11 +1,9 @@
 /** What the guard costs: mutations and queries per second with guard off, writes and all, and schema reads per write. */
-import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
-import { type Bench, startArm } from "./bench.ts";
+import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { type Figures, medians } from "./report.ts";
-import { cpuSeconds, postgresCpuSeconds, type ServerArm, startServer } from "./server.ts";
+import { figureOf, Rounds, ratiosOf } from "./report.ts";
+import { measureLoad, metricOf, type ServerArm, startRowhouse } from "./server.ts";
 
 const arms = ["off", "writes", "all"] as const;
 const operations = {
@@ -13,14 +11,6 @@ const operations = {
     'mutation { createT1Item(input: { t1Item: { name: "made", amount: "1.5" } }) { t1Item { name amount } } }',
   query: "{ t1ItemByRowId(rowId: 3) { rowId name mood amount } }",
 } as const;
-
-const measured = z.object({
-  requests: z.number(),
-  requestsPerSecond: z.number(),
-  p50Ms: z.number(),
-  p99Ms: z.number(),
-  failed: z.number(),
-});
 
 interface Counters {
   readonly reads: number;
@@ -31,67 +21,45 @@ interface Counters {
 async function countersOf(server: ServerArm): Promise<Counters> {
   let before = -1;
   for (;;) {
-    const text = await (await fetch(new URL("/metrics", server.adminUrl))).text();
-    const of = (name: string): number =>
-      Number(new RegExp(`^rowhouse_${name} (\\S+)`, "m").exec(text)?.[1] ?? 0);
-    const counters = { reads: of("schema_reads_total"), checks: of("guard_checks_total") };
-    if (counters.checks === before) return counters;
-    before = counters.checks;
+    const reads = await metricOf(server, "schema_reads_total");
+    const checks = await metricOf(server, "guard_checks_total");
+    if (checks === before) return { reads, checks };
+    before = checks;
     await sleep(1_200);
   }
-}
-
-async function load(
-  server: ServerArm,
-  tenants: readonly string[],
-  query: string,
-  durationMs: number,
-): Promise<Figures> {
-  const before = await countersOf(server);
-  const child = startArm("load");
-  const warmMs = durationMs / 3;
-  child.send({ input: { url: server.url, tenants, query, connections: 8, warmMs, durationMs } });
-  await once(child, "message");
-  const [server0, postgres0] = [await cpuSeconds(server.child.pid), await postgresCpuSeconds()];
-  const [message]: unknown[] = await once(child, "message");
-  const [server1, postgres1] = [await cpuSeconds(server.child.pid), await postgresCpuSeconds()];
-  const { requests, requestsPerSecond, p50Ms, p99Ms, failed } = measured.parse(message);
-  if (failed > 0) throw new Error(`${failed} requests failed: ${query}`);
-  const after = await countersOf(server);
-  return {
-    "req/s": requestsPerSecond,
-    "p50 ms": p50Ms,
-    "p99 ms": p99Ms,
-    "server CPU µs": ((server1 - server0) * 1e6) / requests,
-    "postgres CPU µs": ((postgres1 - postgres0) * 1e6) / requests,
-    "schema reads": after.reads - before.reads,
-    // The warm-up's are in it, so that it says only whether there are any.
-    "guard checks": after.checks - before.checks,
-    requests,
-  };
 }
 
 async function oneRound(
   database: BenchDatabase,
   guard: (typeof arms)[number],
   durationMs: number,
-  into: Record<string, Figures[]>,
+  rounds: Rounds,
 ): Promise<string> {
   const tenants = database.tenants.map((tenant) => tenant.id);
-  const server = await startServer("pooled", database, database.tenants, [], guard);
+  const server = await startRowhouse({
+    database,
+    tenants: database.tenants,
+    poolSize: 8,
+    config: { pooling: true, guard },
+  });
   try {
     const answers: string[] = [];
     for (const tenant of tenants) {
       for (const query of Object.values(operations)) answers.push(await server.ask(tenant, query));
     }
     for (const [name, query] of Object.entries(operations)) {
-      const figures = await load(server, tenants, query, durationMs);
+      const before = await countersOf(server);
+      const figures = await measureLoad(server, database, tenants, query, durationMs);
+      const after = await countersOf(server);
+      const checks = after.checks - before.checks;
       const guarded = guard === "all" || (guard === "writes" && name === "mutation");
-      if ((figures["guard checks"] !== 0) !== guarded) {
-        throw new Error(`guard ${guard}: ${figures["guard checks"]} checks of a ${name}`);
-      }
-      const key = `${name} · ${guard}`;
-      into[key] = [...(into[key] ?? []), figures];
+      if ((checks !== 0) !== guarded) throw new Error(`guard ${guard}: ${checks} checks of a ${name}`);
+      rounds.add(`${name} · ${guard}`, {
+        ...figures,
+        "schema reads": after.reads - before.reads,
+        // The warm-up's are in it, so that it says only whether there are any.
+        "guard checks": checks,
+      });
     }
     return answers.join("\n");
   } finally {
@@ -102,14 +70,13 @@ async function oneRound(
 const bench: Bench = {
   async run({ quick, tenants = 4, tables = 10 }) {
     const database = await benchDatabase(tenants, tables);
-    const rounds: Record<string, Figures[]> = {};
-    const seconds = quick ? 1 : 5;
+    const rounds = new Rounds();
     try {
       await database.installControl();
       for (let round = 0; round < (quick ? 1 : 4); round += 1) {
         const answers = new Set<string>();
-        for (const guard of round % 2 === 0 ? arms : arms.toReversed()) {
-          answers.add(await oneRound(database, guard, seconds * 1_000, rounds));
+        for (const guard of inTurn(arms, round)) {
+          answers.add(await oneRound(database, guard, quick ? 1_000 : 5_000, rounds));
         }
         if (answers.size !== 1 || [...answers].some((text) => text.includes('"errors"'))) {
           throw new Error(`the arms answered differently, or with errors:\n${[...answers].join("\n\n")}`);
@@ -118,34 +85,39 @@ const bench: Bench = {
     } finally {
       await database.close();
     }
-    const found = Object.fromEntries(Object.entries(rounds).map(([name, each]) => [name, medians(each)]));
-    const of = (arm: string, figure: string): number => found[arm]?.[figure] ?? Number.NaN;
+    const found = { arms: rounds.medians };
     const ratios: Record<string, number> = {};
     for (const name of Object.keys(operations)) {
       for (const guard of ["writes", "all"]) {
         ratios[`${name}: req/s, ${guard} over off`] =
-          of(`${name} · ${guard}`, "req/s") / of(`${name} · off`, "req/s");
+          figureOf(found, `${name} · ${guard}`, "req/s") / figureOf(found, `${name} · off`, "req/s");
       }
     }
-    const writes = Object.entries(rounds).flatMap(([arm, each]) => (arm === "mutation · writes" ? each : []));
+    const writes = rounds.all["mutation · writes"] ?? [];
     const sum = (figure: string): number => writes.reduce((total, each) => total + (each[figure] ?? 0), 0);
     ratios["schema reads per write"] = sum("schema reads") / sum("requests");
     return {
-      arms: found,
-      rounds,
-      ratios,
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf(ratios),
       notes: [
-        `${tenants} tenants × ${tables} tables of one shape, pooled; 8 connections, load from a process of its own on the same machine`,
-      ],
-      charts: [
-        {
-          title: "Mutations per second, by guard",
-          unit: "req/s",
-          bars: arms.map((arm) => ({ label: arm, value: of(`mutation · ${arm}`, "req/s") })),
-        },
+        `${tenants} tenants × ${tables} tables of one shape, pooled; 8 connections, load from a process of its own`,
       ],
     };
   },
+  charts: (found) => [
+    {
+      kind: "bars",
+      title: "What proving the schema costs",
+      unit: "requests per second",
+      subtitle: found.notes[0] ?? "",
+      groups: Object.keys(operations),
+      series: arms.map((arm) => ({
+        name: `guard ${arm}`,
+        values: Object.keys(operations).map((name) => figureOf(found, `${name} · ${arm}`, "req/s")),
+      })),
+    },
+  ],
 };
 
 export default bench;

@@ -1,24 +1,43 @@
 /** Resident memory of the whole process after so many tenants of one shape have each been served. */
-import type { Bench } from "./bench.ts";
+import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
-import type { Figures } from "./report.ts";
-import { rssMb, startServer } from "./server.ts";
+import { memoryOf } from "./processes.ts";
+import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
 const query = "{ allT1Items(first: 1) { nodes { name } } }";
+const usualMarks = [1, 10, 100, 500, 1000];
+const served = (count: number): string => `RSS MB, ${count} served`;
+const failedAfter = "tenants served before it failed";
+
+function start(arm: (typeof arms)[number], database: BenchDatabase): Promise<ServerArm> {
+  const { tenants } = database;
+  if (arm === "stock") return startStock(database, tenants);
+  const config = { pooling: arm === "pooled", cells: { memoryMb: 2048 } };
+  return startRowhouse({ database, tenants, config });
+}
 
 /** Serves tenants one after the other and notes the memory at each mark; an arm that dies keeps what it had. */
-async function measure(arm: string, database: BenchDatabase, marks: readonly number[]): Promise<Figures> {
-  const server = await startServer(arm, database, database.tenants);
+async function measure(
+  arm: (typeof arms)[number],
+  database: BenchDatabase,
+  marks: readonly number[],
+): Promise<Figures> {
+  const server = await start(arm, database);
   const figures: Record<string, number> = {};
   try {
-    for (const [index, tenant] of database.tenants.entries()) {
-      const answer = await server.ask(tenant.id, query).catch((error: unknown) => String(error));
-      if (!answer.includes(`${tenant.id} item 1`)) {
-        figures["tenants served before it failed"] = index;
-        return figures;
+    for (const [index, { id }] of database.tenants.entries()) {
+      const answer = await server.ask(id, query).catch((error: unknown) => String(error));
+      const expected = JSON.stringify({ data: { allT1Items: { nodes: [{ name: `${id} item 1` }] } } });
+      if (answer !== expected) {
+        if (server.alive) throw new Error(`${arm}, ${id}: ${answer}`);
+        figures[failedAfter] = index;
+        break;
       }
-      if (marks.includes(index + 1)) figures[`RSS MB, ${index + 1} served`] = await rssMb(server.child.pid);
+      if (marks.includes(index + 1)) {
+        figures[served(index + 1)] = (await memoryOf(server.child.pid)).rssMb;
+      }
     }
     return figures;
   } finally {
@@ -27,47 +46,58 @@ async function measure(arm: string, database: BenchDatabase, marks: readonly num
 }
 
 const bench: Bench = {
-  async run({ quick, tenants = quick ? 100 : 1000, tables = 5 }) {
-    const marks = [1, 10, 100, 500, 1000].filter((mark) => mark <= tenants);
+  async run({ quick, tenants = quick ? 20 : 1000, tables = 5 }) {
     const database = await benchDatabase(tenants, tables);
-    const rounds: Record<string, Figures[]> = {};
+    const rounds = new Rounds();
+    const marks = [...usualMarks.filter((mark) => mark < tenants), tenants];
     try {
-      for (const arm of arms) rounds[arm] = [await measure(arm, database, marks)];
+      await database.installControl();
+      for (let round = 0; round < (quick ? 1 : 3); round += 1) {
+        for (const arm of inTurn(arms, round)) rounds.add(arm, await measure(arm, database, marks));
+      }
     } finally {
       await database.close();
     }
-    const found = Object.fromEntries(arms.map((arm) => [arm, rounds[arm]?.[0] ?? {}]));
-    const last = `RSS MB, ${marks.at(-1)} served`;
-    const figure = (arm: string, name: string): number => found[arm]?.[name] ?? Number.NaN;
+    const found = { arms: rounds.medians };
     return {
-      arms: found,
-      rounds,
-      ratios: {
-        [`pooled, ${marks.at(-1)} served over 1`]:
-          figure("pooled", last) / figure("pooled", "RSS MB, 1 served"),
-      },
-      notes: [
-        `database: ${tenants} tenants × ${tables} tables, one shape; stock keeps one instance per tenant, as its heap allows`,
-        "dedicated cells evict what was used least recently: the plan is 2048 MB",
-      ],
-      charts: [
-        {
-          title: `Memory of the process after ${marks.at(-1)} tenants have each been served`,
-          unit: "MB",
-          bars: arms.map((arm) => {
-            const died = found[arm]?.["tenants served before it failed"];
-            const most = Math.max(
-              ...marks.map((mark) => figure(arm, `RSS MB, ${mark} served`)).filter((value) => value > 0),
-              0,
-            );
-            return died === undefined
-              ? { label: arm, value: most }
-              : { label: arm, value: most, note: `failed after ${died} tenants` };
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf({
+        [`pooled, ${tenants} served over 1`]:
+          figureOf(found, "pooled", served(tenants)) / figureOf(found, "pooled", served(1)),
+      }),
+      series: Object.fromEntries(
+        arms.map((arm) => [
+          arm,
+          marks.flatMap((mark): [number, number][] => {
+            const rssMb = figureOf(found, arm, served(mark));
+            return Number.isNaN(rssMb) ? [] : [[mark, rssMb]];
           }),
-        },
+        ]),
+      ),
+      notes: [
+        `${tenants} tenants × ${tables} tables of one shape; stock keeps one instance per tenant, as far as its heap allows`,
+        "dedicated evicts what was used least recently: the plan is 2048 MB",
       ],
     };
   },
+  charts: (found) => [
+    {
+      kind: "lines",
+      title: "Memory of the whole process, by tenants served",
+      unit: "RSS in MB",
+      subtitle: found.notes[0] ?? "",
+      across: "tenants served",
+      logarithmicAcross: true,
+      series: arms.map((arm) => {
+        const died = figureOf(found, arm, failedAfter);
+        const points = found.series?.[arm] ?? [];
+        return Number.isNaN(died)
+          ? { name: arm, points }
+          : { name: arm, points, note: `out of memory after ${died} tenants` };
+      }),
+    },
+  ],
 };
 
 export default bench;

@@ -6,10 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Client } from "pg";
-import type { Bench } from "./bench.ts";
+import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { type Figures, medians } from "./report.ts";
-import { cpuSeconds, type ServerArm, startServer } from "./server.ts";
+import { cpuSeconds } from "./processes.ts";
+import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { metricOf, type ServerArm, startRowhouse } from "./server.ts";
 
 const triggers = ["rowhouse_ddl_command_end", "rowhouse_sql_drop"];
 const statements = 300;
@@ -43,10 +44,7 @@ async function ddl(client: Client, triggered: boolean): Promise<Figures> {
   };
 }
 
-async function builds(server: ServerArm): Promise<number> {
-  const text = await (await fetch(new URL("/metrics", server.adminUrl))).text();
-  return Number(/^rowhouse_builds_total\{result="ok"\} (\S+)/m.exec(text)?.[1] ?? 0);
-}
+const builds = (server: ServerArm): Promise<number> => metricOf(server, "builds_total", 'result="ok"');
 
 /** `rowhouse migrate` over all tenants; then each of them is asked for the new column through the running host. */
 async function migrate(
@@ -87,28 +85,25 @@ const bench: Bench = {
   async run({ quick, tenants = quick ? 50 : 500, tables = 10 }) {
     const database = await benchDatabase(tenants, tables);
     const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
-    const rounds: Record<string, Figures[]> = {};
-    const keep = (arm: string, figures: Figures): void => {
-      rounds[arm] = [...(rounds[arm] ?? []), figures];
-    };
+    const rounds = new Rounds();
     const client = new Client({ connectionString: database.ownerUrl });
     try {
       await database.installControl();
       await client.connect();
       // The first round warms the caches of catalogues and functions.
       for (let round = 0; round <= (quick ? 4 : 10); round += 1) {
-        for (const triggered of round % 2 === 0 ? [false, true] : [true, false]) {
+        for (const triggered of inTurn([false, true], round)) {
           const figures = await ddl(client, triggered);
-          if (round > 0) keep(triggered ? "DDL · triggers" : "DDL · none", figures);
+          if (round > 0) rounds.add(triggered ? "DDL · triggers" : "DDL · none", figures);
         }
       }
       for (const name of triggers) await client.query(`alter event trigger ${name} enable always`);
       await client.query("drop schema moving cascade");
-      const server = await startServer("pooled", database, database.tenants, [], "writes");
+      const server = await startRowhouse({ database, tenants: database.tenants, config: { pooling: true } });
       for (const { id } of database.tenants) await server.ask(id, "{ __typename }");
       for (let round = 0; round < (quick ? 1 : 2); round += 1) {
-        for (const parallel of round % 2 === 0 ? [2, 8] : [8, 2]) {
-          keep(
+        for (const parallel of inTurn([2, 8], round)) {
+          rounds.add(
             `migrate · ${parallel} at once`,
             await migrate(
               database,
@@ -126,34 +121,36 @@ const bench: Bench = {
       await rm(directory, { recursive: true, force: true });
       await database.close();
     }
-    const arms = Object.fromEntries(Object.entries(rounds).map(([name, each]) => [name, medians(each)]));
-    const of = (arm: string, figure: string): number => arms[arm]?.[figure] ?? Number.NaN;
+    const found = { arms: rounds.medians };
+    const of = (arm: string, figure: string): number => figureOf(found, arm, figure);
     return {
-      arms,
-      rounds,
-      ratios: {
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf({
         "µs that the triggers add to a statement":
           of("DDL · triggers", "µs per statement") - of("DDL · none", "µs per statement"),
         "DDL: ms, triggers over none":
           of("DDL · triggers", "ms for 300 statements") / of("DDL · none", "ms for 300 statements"),
         "migrate: seconds, 8 at once over 2":
           of("migrate · 8 at once", "seconds") / of("migrate · 2 at once", "seconds"),
-      },
+      }),
       notes: [
         `300 statements of six kinds in one transaction; ${tenants} tenants × ${tables} tables of one shape migrated by the command line, each asked afterwards through a running host`,
       ],
-      charts: [
-        {
-          title: "A migration of 300 DDL statements",
-          unit: "ms",
-          bars: ["DDL · none", "DDL · triggers"].map((arm) => ({
-            label: arm,
-            value: of(arm, "ms for 300 statements"),
-          })),
-        },
-      ],
     };
   },
+  charts: (found) => [
+    {
+      kind: "bars",
+      title: "A migration of 300 DDL statements in one transaction",
+      unit: "ms, less is better",
+      groups: [""],
+      series: ["DDL · none", "DDL · triggers"].map((arm) => ({
+        name: arm === "DDL · none" ? "without the control schema's triggers" : "with them",
+        values: [figureOf(found, arm, "ms for 300 statements")],
+      })),
+    },
+  ],
 };
 
 export default bench;

@@ -2,7 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { type Bench, endArms } from "./bench.ts";
-import { machine, printTable, type Result, writeCharts } from "./report.ts";
+import { writeCharts } from "./charts.ts";
+import { machine, printTable, resultShape } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   density: () => import("./density.ts"),
@@ -35,14 +36,15 @@ const whole = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : Number.parseInt(text, 10);
 try {
   const { default: bench } = await load();
-  const { charts, ...found } = await bench.run({
+  const found = await bench.run({
     quick: values.quick,
     tenants: whole(values.tenants),
     tables: whole(values.tables),
   });
-  const result: Result = { bench: name, when: new Date().toISOString(), machine: machine(), ...found };
+  const when = new Date().toISOString();
+  const result = resultShape.parse({ bench: name, when, quick: values.quick, machine: machine(), ...found });
   printTable(result);
-  await writeCharts(name, charts);
+  await writeCharts(name, bench.charts(result));
   if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`);
 } finally {
   endArms();

@@ -1,83 +1,157 @@
-/** A server arm: its process, what it answers, and what it costs. */
+/** A server arm: its process, what it answers, and what it costs under load. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { readdir, readFile } from "node:fs/promises";
+import { Agent, request } from "undici";
 import { z } from "zod";
 import { startArm } from "./bench.ts";
 import type { BenchDatabase, BenchTenant } from "./database.ts";
-
-const ready = z.object({ url: z.string(), adminUrl: z.string().default("") });
+import { cpuSeconds } from "./processes.ts";
+import type { Figures } from "./report.ts";
+import { type RowhouseOptions, spawnRowhouse } from "./rowhouse.ts";
 
 export interface ServerArm {
+  /** Of its GraphQL endpoint. */
   readonly url: string;
   /** Empty where the arm has none. */
   readonly adminUrl: string;
   readonly child: ChildProcess;
+  readonly alive: boolean;
+  /** The answer's text; rejects where there is no answer. */
   ask(tenant: string, query: string): Promise<string>;
+  /** JSON of the admin API. */
+  admin(path: string, body?: object): Promise<unknown>;
   stop(): Promise<void>;
 }
 
-/** Starts `stock`, `dedicated` or `pooled` for the tenants. */
-export async function startServer(
-  arm: string,
+export interface StockOptions {
+  /** Most instances that it keeps, the least recently used goes; all unless given. */
+  readonly instances?: number;
+  readonly execArgv?: readonly string[];
+}
+
+/** Stock PostGraphile on its own node server. */
+export async function startStock(
   database: BenchDatabase,
   tenants: readonly BenchTenant[],
-  execArgv: readonly string[] = [],
-  guard: "off" | "writes" | "all" = "off",
+  { instances = 0, execArgv = [] }: StockOptions = {},
 ): Promise<ServerArm> {
-  const child = startArm(arm === "stock" ? "stock" : "rowhouse", execArgv);
-  child.send({ input: { arm, url: database.url, tenants, query: "", guard } });
+  const child = startArm("stock", execArgv);
+  child.send({ input: { arm: "stock", url: database.url, tenants, instances } });
   const [message]: unknown[] = await once(child, "message");
-  const { url, adminUrl } = ready.parse(message);
+  const { url } = z.object({ url: z.string() }).parse(message);
+  return new HttpArm(child, url, "");
+}
+
+/** Rowhouse as its command line serves it. */
+export async function startRowhouse(options: RowhouseOptions): Promise<ServerArm> {
+  const { child, publicUrl, adminUrl } = await spawnRowhouse(options);
+  return new HttpArm(child, `${publicUrl}/graphql`, adminUrl);
+}
+
+class HttpArm implements ServerArm {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly #agent = new Agent({ connections: 64, bodyTimeout: 120_000, headersTimeout: 120_000 });
+
+  constructor(child: ChildProcess, url: string, adminUrl: string) {
+    this.child = child;
+    this.url = url;
+    this.adminUrl = adminUrl;
+  }
+
+  get alive(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  async ask(tenant: string, query: string): Promise<string> {
+    const headers = {
+      "content-type": "application/json",
+      accept: "application/json",
+      "x-tenant": tenant,
+    };
+    const { body } = await request(this.url, {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ query }),
+      dispatcher: this.#agent,
+    });
+    return body.text();
+  }
+
+  async admin(path: string, body?: object): Promise<unknown> {
+    const sent =
+      body === undefined
+        ? {}
+        : {
+            method: "POST" as const,
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify(body),
+          };
+    const answer = await request(new URL(path, this.adminUrl), { ...sent, dispatcher: this.#agent });
+    const text = await answer.body.text();
+    if (answer.statusCode !== 200) throw new Error(`${path}: ${answer.statusCode} ${text}`);
+    return path === "/metrics" ? text : JSON.parse(text);
+  }
+
+  async stop(): Promise<void> {
+    if (this.alive) {
+      const exit = once(this.child, "exit");
+      this.child.kill("SIGKILL");
+      await exit;
+    }
+    await this.#agent.destroy();
+  }
+}
+
+const measured = z.object({
+  requests: z.number(),
+  requestsPerSecond: z.number(),
+  p50Ms: z.number(),
+  p99Ms: z.number(),
+  failed: z.number(),
+});
+
+/**
+ * Asks the same query of the tenants in turn over 8 connections, for `durationMs` after a warm-up of a third of that.
+ * The load is a process of its own. Throws where any request fails.
+ */
+export async function measureLoad(
+  server: ServerArm,
+  database: BenchDatabase,
+  tenants: readonly string[],
+  query: string,
+  durationMs: number,
+): Promise<Figures> {
+  const child = startArm("load");
+  child.send({
+    input: { url: server.url, tenants, query, connections: 8, warmMs: durationMs / 3, durationMs },
+  });
+  const used = async (): Promise<[number, number]> => [
+    await cpuSeconds(server.child.pid),
+    await database.cpuSeconds(),
+  ];
+  await once(child, "message");
+  const before = await used();
+  const [message]: unknown[] = await once(child, "message");
+  const after = await used();
+  const { requests, requestsPerSecond, p50Ms, p99Ms, failed } = measured.parse(message);
+  if (failed > 0) throw new Error(`${failed} requests failed: ${query}`);
   return {
-    url,
-    adminUrl,
-    child,
-    async ask(tenant, query) {
-      const response = await fetch(url, {
-        method: "POST",
-        headers: { "content-type": "application/json", accept: "application/json", "x-tenant": tenant },
-        body: JSON.stringify({ query }),
-      });
-      return response.text();
-    },
-    async stop() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      child.kill("SIGKILL");
-      await once(child, "exit");
-    },
+    "req/s": requestsPerSecond,
+    "p50 ms": p50Ms,
+    "p99 ms": p99Ms,
+    "server CPU µs": ((after[0] - before[0]) * 1e6) / requests,
+    "postgres CPU µs": ((after[1] - before[1]) * 1e6) / requests,
+    requests,
   };
 }
 
-/** Resident memory of a process in MB; NaN where it is gone. */
-export async function rssMb(pid: number | undefined): Promise<number> {
-  try {
-    const status = await readFile(`/proc/${pid}/status`, "utf8");
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
-  } catch {
-    return Number.NaN;
-  }
-}
-
-const ticksPerSecond = 100;
-
-/** CPU seconds that a process has used, user and system. */
-export async function cpuSeconds(pid: number | undefined): Promise<number> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
-  } catch {
-    return 0;
-  }
-}
-
-/** CPU seconds of every PostgreSQL process; those that have ended are in their parent's count no more. */
-export async function postgresCpuSeconds(): Promise<number> {
-  let sum = 0;
-  for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const name = await readFile(`/proc/${pid}/comm`, "utf8").catch(() => "");
-    if (name.startsWith("postgres")) sum += await cpuSeconds(Number(pid));
-  }
-  return sum;
+/** The sum of a metric's samples, over all its labels that match. */
+export async function metricOf(server: ServerArm, name: string, labels = ""): Promise<number> {
+  const text = z.string().parse(await server.admin("/metrics"));
+  return text
+    .split("\n")
+    .filter((line) => new RegExp(`^rowhouse_${name}(\\{| )`).test(line) && line.includes(labels))
+    .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" ") + 1)), 0);
 }

@@ -14,8 +14,9 @@ const message = z.object({
     arm: z.string(),
     url: z.string(),
     tenants: z.array(tenant),
-    query: z.string(),
-    guard: z.enum(["off", "writes", "all"]).default("off"),
+    query: z.string().default(""),
+    /** Most instances that are kept; 0: all. */
+    instances: z.number().default(0),
   }),
 });
 

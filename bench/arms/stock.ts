@@ -1,5 +1,6 @@
 /** Stock PostGraphile on its own node server: an instance per tenant, built when first asked for and kept. */
 import { createServer } from "node:http";
+import { LRUCache } from "lru-cache";
 import pg from "pg";
 import { postgraphile } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
@@ -7,14 +8,22 @@ import { grafserv } from "postgraphile/grafserv/node";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { armInput, reply } from "./input.ts";
 
-const { url, tenants } = await armInput();
+const { url, tenants, instances } = await armInput();
 const known = new Map(tenants.map((tenant) => [tenant.id, tenant]));
 // One pool for all, as large as what the other arms have in all their cells.
 const pool = new pg.Pool({ connectionString: url, max: 8 });
 pool.on("error", () => undefined);
 
 type Handler = ReturnType<ReturnType<typeof grafserv>["createHandler"]>;
-const handlers = new Map<string, Handler>();
+let builds = 0;
+let evictions = 0;
+const handlers = new LRUCache<string, Handler>({
+  max: instances > 0 ? instances : known.size,
+  // Only let go of, not released: requests may be in it, and what is left of it after them is garbage.
+  dispose: () => {
+    evictions += 1;
+  },
+});
 
 function handlerOf(id: string): Handler | undefined {
   const existing = handlers.get(id);
@@ -32,12 +41,18 @@ function handlerOf(id: string): Handler | undefined {
       }),
     ],
   });
+  builds += 1;
   const handler = instance.createServ(grafserv).createHandler();
   handlers.set(id, handler);
   return handler;
 }
 
 const server = createServer((request, response) => {
+  // For the bench, which has no other way to see into it.
+  if (request.url === "/figures") {
+    response.end(JSON.stringify({ builds, evictions }));
+    return;
+  }
   const handler = handlerOf(String(request.headers["x-tenant"]));
   if (handler === undefined) response.writeHead(404).end();
   else void handler(request, response);

@@ -1,0 +1,60 @@
+/** What processes take, as Linux tells it under /proc. */
+import { readdir, readFile } from "node:fs/promises";
+
+const ticksPerSecond = 100;
+
+/** Resident memory of a process in MB, now and at most so far; NaN where it is gone. */
+export async function memoryOf(
+  pid: number | undefined,
+): Promise<{ readonly rssMb: number; readonly peakMb: number }> {
+  try {
+    const status = await readFile(`/proc/${pid}/status`, "utf8");
+    const mbOf = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024;
+    return { rssMb: mbOf("VmRSS"), peakMb: mbOf("VmHWM") };
+  } catch {
+    return { rssMb: Number.NaN, peakMb: Number.NaN };
+  }
+}
+
+interface Stat {
+  readonly parent: number;
+  readonly seconds: number;
+  /** Of its children that have ended. */
+  readonly endedSeconds: number;
+}
+
+async function statOf(pid: number | string | undefined): Promise<Stat | undefined> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+    // The name stands in brackets and may hold anything; the fields count from behind it.
+    const fields = stat
+      .slice(stat.lastIndexOf(")") + 2)
+      .split(" ")
+      .map(Number);
+    const [, parent = 0] = fields;
+    const [user = 0, system = 0, childUser = 0, childSystem = 0] = fields.slice(11, 15);
+    return {
+      parent,
+      seconds: (user + system) / ticksPerSecond,
+      endedSeconds: (childUser + childSystem) / ticksPerSecond,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** CPU seconds that a process has used, user and system, all its threads. */
+export async function cpuSeconds(pid: number | undefined): Promise<number> {
+  return (await statOf(pid))?.seconds ?? 0;
+}
+
+/** CPU seconds of a process and all its children, ended ones included. */
+export async function familyCpuSeconds(pid: number): Promise<number> {
+  const parent = await statOf(pid);
+  let sum = (parent?.seconds ?? 0) + (parent?.endedSeconds ?? 0);
+  for (const name of (await readdir("/proc")).filter((each) => /^\d+$/.test(each))) {
+    const stat = await statOf(name);
+    if (stat?.parent === pid) sum += stat.seconds;
+  }
+  return sum;
+}
