@@ -5,6 +5,7 @@ import type {} from "postgraphile/graphile-build";
 import { parseDatabaseIdentifier, parseDatabaseIdentifiers } from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import { builtNames } from "./schema-names.ts";
 import { RequestScope, requestScope } from "./scope.ts";
 
 declare global {
@@ -31,9 +32,10 @@ function isRecordStep(step: Step): step is RecordStep {
  * pooled instance, it would make each tenant's tokens good for all of them. Here whether a type is a token belongs to the
  * build, and the secret to the request.
  */
-export function loginTokensPlugin({ schemas }: BlueprintSpec): GraphileConfig.Plugin {
-  const physical = (schema: string): string =>
-    schemas.find(({ logical }) => logical === schema)?.physical ?? schema;
+export function loginTokensPlugin(spec: BlueprintSpec): GraphileConfig.Plugin {
+  const names = builtNames(spec);
+  const builtName = (schema: string): string =>
+    names[spec.schemas.findIndex(({ logical }) => logical === schema)] ?? schema;
 
   /** `gather.pgJwtTypes`, in PostGraphile's own forms but with logical schema names. */
   const namedTypes = (options: GraphileBuild.GatherOptions): readonly (readonly [string, string])[] => {
@@ -43,7 +45,7 @@ export function loginTokensPlugin({ schemas }: BlueprintSpec): GraphileConfig.Pl
     else if (one !== undefined) named.push(one);
     if (typeof some === "string") named.push(...parseDatabaseIdentifiers(some, 2, "public"));
     else named.push(...some.map((type) => parseDatabaseIdentifier(type, 2, "public")));
-    return named.map(([schema, type]) => [physical(schema), type]);
+    return named.map(([schema, type]) => [builtName(schema), type]);
   };
 
   return {

@@ -3,7 +3,7 @@
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
-import { parseDatabaseIdentifiers } from "postgraphile/graphile-build-pg";
+import type {} from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, OperationLimits } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
@@ -61,12 +61,6 @@ function sendReadsAsOneBurst(executor: object): void {
   Object.defineProperty(executor, "_execute", { value: execute });
 }
 
-/** Schema and name of the types that the preset wants as tokens. */
-function jwtTypes({ pgJwtTypes = [] }: GraphileBuild.GatherOptions): readonly (readonly string[])[] {
-  const texts = typeof pgJwtTypes === "string" ? [pgJwtTypes] : pgJwtTypes;
-  return texts.flatMap((text) => parseDatabaseIdentifiers(text, 2, "public"));
-}
-
 /** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
@@ -109,18 +103,6 @@ export function rowhousePlugin(
       hooks: {
         pgRegistry_PgRegistryBuilder_init(info) {
           sendReadsAsOneBurst(info.helpers.pgIntrospection.getExecutorForService("main"));
-        },
-        // PgJWTPlugin compares with the schema's name in the catalogue; a preset names types by the logical one.
-        pgCodecs_PgCodec(info, { pgCodec, pgType }) {
-          const logical = logicalNames.get(pgType.getNamespace()?.nspname ?? "");
-          if (
-            !jwtTypes(info.options).some(([schema, type]) => schema === logical && type === pgType.typname)
-          ) {
-            return;
-          }
-          pgCodec.extensions ??= {};
-          pgCodec.extensions.tags ??= {};
-          pgCodec.extensions.tags.behavior = ["-table", "jwt"];
         },
       },
     },

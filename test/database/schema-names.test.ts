@@ -24,7 +24,7 @@ const baking = presetUrl(`
   globalThis.seen = [];
   export default {
     extends: [PostGraphileAmberPreset],
-    gather: { pgJwtTypes: ["app.token"] }, schema: { pgJwtSecret: "secret" },
+    gather: { pgJwtTypes: ["app.token"] },
     plugins: [{
       name: "Baking", version: "1.0.0",
       gather: { hooks: { pgIntrospection_introspection(info, { introspection }) {
