@@ -69,10 +69,6 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   return list;
 }
 
-function roleIn(settings: readonly Setting[]): string | undefined {
-  return settings.find(([name]) => name === "role")?.[1];
-}
-
 /** Whether a changed schema may be why a statement failed. */
 function isSuspect(error: unknown): boolean {
   return error instanceof pg.DatabaseError && !isGuardFailure(error);
@@ -152,8 +148,8 @@ export function servingAdaptor(
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
-        const guard = writeGuard(scope.binding, roleIn(list));
-        const transaction = new Transaction(connection, list, guard);
+        const guard = writeGuard(scope.binding, list);
+        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         try {
           const value = await callback(servingClient(connection.client, transaction));
           if (transaction.opened) {
@@ -182,7 +178,7 @@ export function servingAdaptor(
     const scope = scopeOf(settings);
     const list = settingsOf(settings, scope);
     const { binding } = scope;
-    const guard = readGuard(binding);
+    const guard = readGuard(binding, list);
     const once = (): Promise<PgClientResult<unknown>> => {
       if (guard !== null) onGuardCheck();
       return withConnection(scope, (connection) =>

@@ -1,6 +1,7 @@
 /** Statements that go to PostgreSQL as one group of messages, in one write: where one fails, it skips all that follow. */
 import { createRequire } from "node:module";
 import pg from "pg";
+import { serialize } from "pg-protocol";
 import { HostError } from "../src/kernel/errors.ts";
 
 declare module "pg" {
@@ -9,6 +10,7 @@ declare module "pg" {
     handleCommandComplete(message: unknown, connection: pg.Connection): void;
     handleCopyInResponse(connection: pg.Connection): void;
     handleError(error: Error, connection: pg.Connection): void;
+    handleReadyForQuery(connection: pg.Connection): void;
   }
 }
 
@@ -35,8 +37,13 @@ export interface Statement {
   readonly values?: readonly unknown[] | undefined;
   /** The name that it has, or gets, as a prepared statement; without one it is parsed each time. */
   readonly name?: string | undefined;
-  /** Whether the connection has it under that name already. */
-  readonly prepared?: boolean | undefined;
+  /** The messages that run it where the connection has it under that name already; where they are always the same. */
+  readonly messages?: Buffer;
+}
+
+/** A statement without parameters that is prepared under `name`. */
+export function fixedStatement(name: string, text: string): Statement {
+  return { name, text, messages: Buffer.concat([serialize.bind({ statement: name }), serialize.execute()]) };
 }
 
 export interface BurstResult {
@@ -44,6 +51,20 @@ export interface BurstResult {
   readonly rows: readonly unknown[];
   readonly rowCount: number | null;
 }
+
+export interface BurstOptions {
+  readonly arrayMode?: boolean | undefined;
+  /** Which statement's result is asked for; the last one's unless given. */
+  readonly resultAt?: number | undefined;
+  /** Names of prepared statements to be given up. */
+  readonly closed?: readonly string[];
+  /** Whether the connection has `text` under `name` already. */
+  readonly isPrepared?: (name: string, text: string) => boolean;
+}
+
+const describePortal = serialize.describe({ type: "P", name: "" });
+const execute = serialize.execute();
+const sync = serialize.sync();
 
 /**
  * In pg's own pipeline mode each query ends in a Sync, after which PostgreSQL carries on even if `begin` or the
@@ -53,19 +74,16 @@ export interface BurstResult {
 export class Burst extends pg.Query {
   /** What the statement at `resultAt` gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
   readonly result: Promise<BurstResult>;
-  readonly #statements: readonly { statement: Statement; values: (string | Buffer | null)[] }[];
-  readonly #closed: readonly string[];
+  /** What failed behind the statement at `resultAt`, whose result stands; known when that is. */
+  failedBehind: Error | null = null;
+  readonly #messages: Buffer;
   readonly #resultAt: number;
   #completed = 0;
 
-  /** Throws where a value cannot be written. `closed` are names of prepared statements to be given up. */
-  constructor(
-    statements: readonly Statement[],
-    arrayMode = false,
-    resultAt = statements.length - 1,
-    closed: readonly string[] = [],
-  ) {
+  /** Throws where a value cannot be written. */
+  constructor(statements: readonly Statement[], options: BurstOptions = {}) {
     const { promise, resolve, reject } = Promise.withResolvers<BurstResult>();
+    const { arrayMode = false, resultAt = statements.length - 1 } = options;
     const text = statements.at(resultAt)?.text ?? "";
     const config = arrayMode ? { text, rowMode: "array" as const } : { text };
     super(config, undefined, (error: Error | null | undefined, result) => {
@@ -74,33 +92,12 @@ export class Burst extends pg.Query {
     });
     this.result = promise;
     this.#resultAt = resultAt;
-    this.#closed = closed;
-    this.#statements = statements.map((statement) => ({
-      statement,
-      values: (statement.values ?? []).map((value) => prepareValue(value)),
-    }));
+    this.#messages = messagesOf(statements, resultAt, options);
   }
 
   override submit = (connection: pg.Connection): null => {
-    const { stream } = connection;
-    stream.cork();
-    try {
-      for (const name of this.#closed) connection.close({ type: "S", name }, true);
-      this.#statements.forEach(({ statement, values }, index) => {
-        const { text, name = "", prepared = false } = statement;
-        if (!prepared) {
-          // Closing what is not there is no error; parsing under a name that is taken is one.
-          if (name !== "") connection.close({ type: "S", name }, true);
-          connection.parse({ name, text, types: [] }, true);
-        }
-        connection.bind({ statement: name, values }, true);
-        if (index === this.#resultAt) connection.describe({ type: "P", name: "" }, true);
-        connection.execute(null, true);
-      });
-      connection.sync();
-    } finally {
-      stream.uncork();
-    }
+    // One piece: a write for each of the two dozen messages costs more than putting them together.
+    connection.stream.write(this.#messages);
     return null;
   };
 
@@ -127,9 +124,39 @@ export class Burst extends pg.Query {
     const settle = (): void => {
       connection.off("readyForQuery", settle);
       connection.off("end", settle);
-      super.handleError(error, connection);
+      if (this.#completed <= this.#resultAt || connection.stream.destroyed) {
+        super.handleError(error, connection);
+      } else {
+        this.failedBehind = error;
+        this.handleReadyForQuery(connection);
+      }
     };
     connection.on("readyForQuery", settle);
     connection.on("end", settle);
   }
+}
+
+function messagesOf(
+  statements: readonly Statement[],
+  resultAt: number,
+  { closed = [], isPrepared }: BurstOptions,
+): Buffer {
+  const messages = closed.map((name) => serialize.close({ type: "S", name }));
+  statements.forEach(({ text, name = "", values = [], messages: fixed }, index) => {
+    const prepared = name !== "" && isPrepared?.(name, text) === true;
+    if (!prepared) {
+      // Closing what is not there is no error; parsing under a name that is taken is one.
+      if (name !== "") messages.push(serialize.close({ type: "S", name }));
+      messages.push(serialize.parse({ name, text, types: [] }));
+    }
+    if (fixed !== undefined && index !== resultAt) {
+      messages.push(fixed);
+      return;
+    }
+    messages.push(serialize.bind({ statement: name, values: values.map((value) => prepareValue(value)) }));
+    if (index === resultAt) messages.push(describePortal);
+    messages.push(execute);
+  });
+  messages.push(sync);
+  return Buffer.concat(messages);
 }

@@ -4,7 +4,6 @@ import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { toHostError } from "../src/kernel/errors.ts";
 import { Burst, type BurstResult, type Statement } from "./burst.ts";
-import { clearing } from "./hygiene.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -29,13 +28,13 @@ export class Connection {
   #pending = 0;
   #soiled = false;
   readonly #mostResultBytes: number;
-  readonly #baseline: Statement;
+  readonly #clearing: readonly Statement[];
 
-  /** `baseline` makes the settings that the session had when it was new. */
-  constructor(client: PoolClient, mostResultBytes: number, baseline: Statement) {
+  /** `clearing` makes the session what it was when it was new. */
+  constructor(client: PoolClient, mostResultBytes: number, clearing: readonly Statement[]) {
     this.client = client;
     this.#mostResultBytes = mostResultBytes;
-    this.#baseline = baseline;
+    this.#clearing = clearing;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.condemn(error));
     client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
@@ -55,35 +54,54 @@ export class Connection {
     this.#doubt ??= error;
   }
 
-  /** To be called when a commit is on its way: what a function of the tenant's set for the session stays then. */
-  soil(): void {
-    this.#soiled = true;
-  }
-
   /**
-   * What the statement at `resultAt`, the last unless told otherwise, gives; none runs where one before it failed. What an
-   * earlier request's functions left in the session is cleared away first, in the same write.
+   * What the statement at `resultAt`, the last unless told otherwise, gives; none runs where one before it failed. Where the
+   * session could not be cleared behind an earlier commit, it is cleared first.
    */
   async send(
     statements: readonly Statement[],
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
+    if (this.#soiled) await this.#clear();
+    return this.#send(statements, arrayMode, resultAt);
+  }
+
+  /**
+   * Sends `statements`, the last of which commits, and gives its result. What a function of the tenant's set for the session
+   * stays with a commit: it is cleared in the same group.
+   */
+  async commit(statements: readonly Statement[]): Promise<Result> {
+    if (this.#soiled) await this.#clear();
+    this.#soiled = true;
+    return this.#send([...statements, ...this.#clearing], false, statements.length - 1);
+  }
+
+  async #send(statements: readonly Statement[], arrayMode: boolean, resultAt: number): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
-    const known = this.#known(statements);
-    const burst = new Burst(known, arrayMode, resultAt, this.statements.takeForgotten());
+    const known = this.statements;
+    const burst = new Burst(statements, {
+      arrayMode,
+      resultAt,
+      closed: known.takeForgotten(),
+      isPrepared: (name, text) => known.isPrepared(name, text),
+    });
     this.#pending += 1;
-    // It may fail while something else is waited for.
-    burst.result.catch(() => undefined);
     try {
-      await this.#sendBehindCleaning(burst);
+      this.client.query(burst);
       const { command, rows, rowCount } = await burst.result;
-      for (const { name, text } of known) if (name !== undefined) this.statements.prepared(name, text);
+      const { failedBehind } = burst;
+      if (failedBehind === null) {
+        for (const { name, text } of statements) if (name !== undefined) known.prepared(name, text);
+        if (statements.at(-1) === this.#clearing.at(-1)) this.#soiled = false;
+      } else if (isStale(failedBehind)) {
+        known.forgetAll();
+      }
       const notices = this.#notices;
       this.#notices = [];
       return { command, rows, rowCount, notices };
     } catch (error) {
-      if (isStale(error)) this.statements.forgetAll();
+      if (isStale(error)) known.forgetAll();
       // A result that was cut off ends the connection: the reason for that is the reason to report.
       throw this.#doubt ?? error;
     } finally {
@@ -91,36 +109,10 @@ export class Connection {
     }
   }
 
-  #known(statements: readonly Statement[]): Statement[] {
-    return statements.map((statement) => {
-      const { name, text } = statement;
-      return name === undefined
-        ? statement
-        : { ...statement, prepared: this.statements.isPrepared(name, text) };
-    });
-  }
-
-  /** Sends `burst` at once; resolves when what had to be cleared before it is. */
-  #sendBehindCleaning(burst: Burst): Promise<void> {
-    const { stream } = this.client.connection;
-    stream.cork();
+  /** A connection that cannot be cleared is in doubt. */
+  async #clear(): Promise<void> {
     try {
-      const cleaned = this.#clean();
-      this.client.query(burst);
-      return cleaned;
-    } finally {
-      stream.uncork();
-    }
-  }
-
-  /** Clears the session, if it needs to be; a connection that cannot be cleared is in doubt. */
-  async #clean(): Promise<void> {
-    if (!this.#soiled) return;
-    this.#soiled = false;
-    const burst = new Burst(clearing(this.#baseline));
-    this.client.query(burst);
-    try {
-      await burst.result;
+      await this.#send(this.#clearing, false, this.#clearing.length - 1);
     } catch (error) {
       this.condemn(toHostError(error));
       throw error;

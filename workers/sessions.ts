@@ -3,7 +3,7 @@ import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { Statement } from "./burst.ts";
 import { Connection } from "./connection.ts";
-import { baselineOf } from "./hygiene.ts";
+import { baselineText, clearing } from "./hygiene.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -20,13 +20,13 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #pool: pg.Pool;
   readonly #connections = new WeakMap<PoolClient, Connection>();
-  readonly #baselines = new WeakMap<object, Statement>();
+  readonly #clearings = new WeakMap<object, readonly Statement[]>();
 
   constructor(options: SessionsOptions) {
     const { statementTimeoutMs } = options;
-    const baselines = {
-      checking: baselineOf(true, statementTimeoutMs),
-      plain: baselineOf(false, statementTimeoutMs),
+    const clearings = {
+      checking: clearing(true, statementTimeoutMs),
+      plain: clearing(false, statementTimeoutMs),
     };
     this.#pool = new pg.Pool({
       connectionString: options.url,
@@ -38,20 +38,19 @@ export class Sessions {
       idleTimeoutMillis: 30_000,
       onConnect: async (client) => {
         // Not every platform has the interval; the host cancels a terminated cell's backends as well.
-        const { checking, plain } = baselines;
-        const baseline = await client.query(checking.text).then(
-          () => checking,
+        const cleared = await client.query(baselineText(true, statementTimeoutMs)).then(
+          () => clearings.checking,
           async () => {
-            await client.query(plain.text);
-            return plain;
+            await client.query(baselineText(false, statementTimeoutMs));
+            return clearings.plain;
           },
         );
-        this.#baselines.set(client, baseline);
+        this.#clearings.set(client, cleared);
       },
     });
     this.#pool.on("connect", (client) => {
-      const baseline = this.#baselines.get(client) ?? baselines.plain;
-      this.#connections.set(client, new Connection(client, options.resultBytes, baseline));
+      const cleared = this.#clearings.get(client) ?? clearings.plain;
+      this.#connections.set(client, new Connection(client, options.resultBytes, cleared));
     });
     // An idle connection that the server closed: the pool has dropped it already.
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));

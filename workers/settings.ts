@@ -10,12 +10,16 @@ export function settingsStatement(settings: readonly Setting[]): Statement {
   const count = settings.length;
   let text = settingsText.get(count);
   if (text === undefined) {
-    const calls = Array.from(
-      { length: count },
-      (_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, true)`,
-    );
-    text = `select ${calls.join(", ")}`;
+    text = `select ${settingCalls(count, 1).join(", ")}`;
     settingsText.set(count, text);
   }
   return { name: `rowhouse_settings_${count}`, text, values: settings.flat() };
+}
+
+/** Calls that make `count` settings, whose names and values are parameters from number `first` on. */
+export function settingCalls(count: number, first: number): string[] {
+  return Array.from(
+    { length: count },
+    (_, index) => `pg_catalog.set_config($${first + 2 * index}, $${first + 2 * index + 1}, true)`,
+  );
 }

@@ -1,9 +1,14 @@
 /** Which statements are prepared on one connection. */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
 const mostNames = 200;
+
+/** Of a statement; its name once it has been used twice. */
+interface Use {
+  name: string | undefined;
+}
 
 /**
  * Names for statements of one connection. A statement is sent unnamed at first and named from its second use on: with
@@ -11,16 +16,17 @@ const mostNames = 200;
  * one costs a name on the wire, a cached plan and its deallocation.
  */
 export class Statements {
-  readonly #uses: LRUCache<string, 1 | 2>;
+  /** By tag and what PostGraphile calls them. */
+  readonly #names: LRUCache<string, Use>;
   /** What the server is known to have: name → text. */
   readonly #prepared = new Map<string, string>();
   #forgotten: string[] = [];
 
   constructor(most: number = mostNames) {
-    this.#uses = new LRUCache({
+    this.#names = new LRUCache({
       max: most,
-      dispose: (uses, name, reason) => {
-        if (uses === 1 || reason !== "evict") return;
+      dispose: ({ name }, _key, reason) => {
+        if (name === undefined || reason !== "evict") return;
         this.#prepared.delete(name);
         this.#forgotten.push(name);
       },
@@ -32,11 +38,12 @@ export class Statements {
    * path and revisions: unqualified SQL means other tables on another path, and a changed table another result type.
    */
   nameFor(tag: string, name: string): string | undefined {
+    const key = `${tag}:${name}`;
+    const use = this.#names.get(key);
+    if (use === undefined) this.#names.set(key, { name: undefined });
     // 63 bytes are significant in PostgreSQL; a longer name would be cut, silently, to one that others share.
-    const full = `${tag}:${createHash("sha1").update(name).digest("base64url")}`;
-    const uses = this.#uses.get(full);
-    this.#uses.set(full, uses === undefined ? 1 : 2);
-    return uses === undefined ? undefined : full;
+    else use.name ??= `${tag}:${hash("sha1", name, "base64url")}`;
+    return use?.name;
   }
 
   /** False also where the name is another text's: it is then prepared anew, never taken for it. */
@@ -51,7 +58,7 @@ export class Statements {
 
   /** To be called when the server turned out not to have what it should, or a plan that it cannot use any more. */
   forgetAll(): void {
-    this.#uses.clear();
+    this.#names.clear();
     this.#prepared.clear();
   }
 

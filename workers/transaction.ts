@@ -1,14 +1,14 @@
 /** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
-import type { Statement } from "./burst.ts";
+import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
 import { isGuardFailure, type TransactionGuard } from "./guard.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
-const beginReading: Statement = { name: "rowhouse_begin_reading", text: "begin read only" };
-const rollback: Statement = { name: "rowhouse_rollback", text: "rollback" };
+const beginReading = fixedStatement("rowhouse_begin_reading", "begin read only");
+const rollback = fixedStatement("rowhouse_rollback", "rollback");
 
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
@@ -26,8 +26,8 @@ export async function read(
   const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
   const burst = [
     beginReading,
-    ...(guard === null ? [] : [guard]),
-    settingsStatement(settings),
+    // A guard makes the settings as well.
+    guard ?? settingsStatement(settings),
     { text: query.text, values: query.values, name },
     rollback,
   ];
@@ -52,11 +52,14 @@ export function isWrite(error: unknown): boolean {
 const commitTimeoutMs = 60_000;
 
 const begin: Statement = { text: "begin" };
+/** Unnamed: a function of the tenant's may have given up the names, and what it wrote is to be committed all the same. */
+const commit: Statement = { text: "commit" };
 
-/** A transaction of several statements. They are sent unnamed: most are a mutation's, and those have no names. */
+/** A transaction of several statements. */
 export class Transaction {
   readonly #connection: Connection;
   readonly #head: readonly Statement[];
+  readonly #tag: string;
   readonly #guard: TransactionGuard | null;
   /** The guard's failure, once it has failed: what came of it afterwards says less. */
   #changed: unknown = null;
@@ -64,9 +67,15 @@ export class Transaction {
   #closed = false;
 
   /** With `guard`, it fails by `isGuardFailure` where the tenant's schema has changed, at its beginning or its end. */
-  constructor(connection: Connection, settings: readonly Setting[], guard: TransactionGuard | null) {
+  constructor(
+    connection: Connection,
+    settings: readonly Setting[],
+    tag: string,
+    guard: TransactionGuard | null,
+  ) {
     this.#connection = connection;
-    this.#head = [begin, ...(guard === null ? [] : [guard.first]), settingsStatement(settings)];
+    this.#tag = tag;
+    this.#head = [begin, ...(guard?.first ?? [settingsStatement(settings)])];
     this.#guard = guard;
   }
 
@@ -104,7 +113,10 @@ export class Transaction {
   }
 
   async #open(statement: Statement, arrayMode: boolean): Promise<Result> {
-    const burst = [...this.#head, statement];
+    // The one statement that can be sent again where its name turns out not to be there. Most mutations have no other, and
+    // parsing and planning it is 40 µs of PostgreSQL's time.
+    const name = this.#connection.statements.nameFor(this.#tag, statement.text);
+    const burst = [...this.#head, { ...statement, name }];
     try {
       return await this.#connection.send(burst, arrayMode);
     } catch (error) {
@@ -147,8 +159,7 @@ export class Transaction {
     this.#closed = true;
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
-    const committing = this.#connection.send([...(this.#guard?.last ?? []), { text: "commit" }]);
-    this.#connection.soil();
+    const committing = this.#connection.commit([...(this.#guard?.last ?? []), commit]);
     const { command } = await committing.finally(() => clearTimeout(timer));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");

@@ -51,6 +51,18 @@ describe("prepared statements of one connection", () => {
     expect(Buffer.byteLength(String(name))).toBeLessThanOrEqual(63);
   });
 
+  it("are a write's too, from its second time on", async () => {
+    const write = () =>
+      bench.withPgClient(bench.request("ada").settings, (client) =>
+        client.query({ text: "update item set name = name where id = $1", values: [1] }),
+      );
+    await write();
+    expect(await prepared()).toEqual([]);
+    await write();
+    await write();
+    expect(await prepared()).toHaveLength(1);
+  });
+
   it("are deallocated when they fall out of the cache, after a failed transaction too", async () => {
     for (let n = 0; n < 230; n += 1) {
       await read("ada", `q${n}`);

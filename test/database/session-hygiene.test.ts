@@ -12,6 +12,8 @@ describe("what a tenant's function leaves in the session", () => {
     await database.execute(`
       create function hya.run(command text) returns text language plpgsql stable as $$
       begin execute command; return 'done'; end $$;
+      create function hya.forget() returns text language plpgsql as $$
+      begin deallocate all; return 'done'; end $$;
       create function hya.keep(name text, value text) returns text language sql stable
       return set_config(name, value, false);`);
     bench = adaptorOn(database);
@@ -93,6 +95,30 @@ describe("what a tenant's function leaves in the session", () => {
         exists (select from pg_locks where locktype = 'advisory' and objid = 4711 and pid = pg_backend_pid()) as locked`,
     );
     expect(row).toEqual({ temp: false, listening: false, cursor: false, locked: false });
+  });
+
+  it("a session authorization that a write took is not there for the next tenant", async () => {
+    await write("hya", ...toArguments(keep("session_authorization", "hya")));
+    const [row] = await read("hyb", "select session_user::text as value");
+    expect(valueIn(row)).toBe("postgres");
+  });
+
+  it("is cleared although a write gave up every prepared statement, and what it wrote stands", async () => {
+    await write("hya", "select 1");
+    const leaving = "returning forget(), set_config('app.user', '9', false)";
+    await write("hya", `update item set name = 'stands' ${leaving}`);
+    expect(valueIn(await setting("app.user")) ?? "").toBe("");
+    expect(await read("hya", "select name from item")).toEqual([{ name: "stands" }]);
+    await database.execute("update hya.item set name = 'hya'");
+  });
+
+  it("is cleared behind a commit that PostgreSQL refused, too", async () => {
+    await database.execute(`create table hya.late (id int unique deferrable initially deferred);
+      grant insert on hya.late to hya`);
+    const refused = write("hya", "insert into late values (1), (1) returning pg_advisory_lock(4712)::text");
+    await expect(refused).rejects.toMatchObject({ code: "23505" });
+    const [row] = await read("hyb", "select count(*)::int as value from pg_locks where objid = 4712");
+    expect(valueIn(row)).toBe(0);
   });
 
   it("is cleared on the very connection that it was left on", async () => {

@@ -106,10 +106,15 @@ describe("withPgClient", () => {
     const { client } = await bench.sessions.connect();
     const { connection } = client;
     client.release();
-    const { parse } = connection;
+    const { stream } = connection;
+    const write = stream.write.bind(stream);
     // As when somebody cancels the backend's statement just then.
-    connection.parse = (query, more) =>
-      parse.call(connection, query.text === "begin" ? { ...query, text: "begin; nonsense" } : query, more);
+    let broken = 0;
+    stream.write = (messages: Uint8Array) => {
+      const text = Buffer.from(messages).toString("latin1");
+      if (text.includes("begin\0")) broken += 1;
+      return write(Buffer.from(text.replace("begin\0", "begni\0"), "latin1"));
+    };
     try {
       const failing = inside((client) =>
         Promise.all([
@@ -118,8 +123,9 @@ describe("withPgClient", () => {
         ]),
       );
       await expect(failing).rejects.toThrow(/syntax error|multiple commands/);
+      expect(broken).toBe(1);
     } finally {
-      connection.parse = parse;
+      stream.write = write;
     }
     expect(await ids()).toEqual([1]);
   });
