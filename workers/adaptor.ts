@@ -27,14 +27,18 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
 const reserved = new Set(["search_path", "session_authorization"]);
 
-/** The scope in `settings`; throws where there is none, or the request that they belong to is over. */
-function scopeOf(settings: RequestSettings | null): RequestScope {
+/** The scope in `settings`; throws where there is none, it is not `running`'s, or its request is over. */
+function scopeOf(settings: RequestSettings | null, running: RequestScope | undefined): RequestScope {
   const scope = settings?.[requestScope];
   if (scope === undefined) {
     throw new HostError(
       "INTERNAL",
       "withPgClient was called without the request's settings: pass context.pgSettings, or a copy of it",
     );
+  }
+  // Whoever keeps a request's context in a variable of a module finds another request's there.
+  if (running !== undefined && running !== scope) {
+    throw new HostError("INTERNAL", "withPgClient was called with the settings of another request");
   }
   if (!scope.open) {
     throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that is over");
@@ -111,10 +115,14 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
   return scope.fatal;
 }
 
-/** The `withPgClient` of one instance over the cell's connections to its database. */
+/**
+ * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
+ * the code runs that calls it, as far as that is known.
+ */
 export function servingAdaptor(
   sessions: Sessions,
   onGuardCheck = (): void => undefined,
+  running = (): RequestScope | undefined => undefined,
 ): ServingWithPgClient {
   /**
    * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
@@ -144,7 +152,7 @@ export function servingAdaptor(
     settings: RequestSettings | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const scope = scopeOf(settings);
+    const scope = scopeOf(settings, running());
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
@@ -175,7 +183,7 @@ export function servingAdaptor(
   };
 
   const single: SingleQuery = async (settings, query) => {
-    const scope = scopeOf(settings);
+    const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope);
     const { binding } = scope;
     const guard = readGuard(binding, list);

@@ -1,4 +1,5 @@
 /** The instances of a thread. */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
@@ -8,6 +9,7 @@ import { collectGarbage } from "./garbage.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
+import type { RequestScope } from "./scope.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
 
@@ -19,6 +21,8 @@ export class Instances {
   /** Of all instances of the thread. */
   readonly plans = createPlans();
   readonly #forgetPlans = new Map<number, () => void>();
+  /** For which request code runs, through all that it waits for. */
+  readonly #requests = new AsyncLocalStorage<RequestScope>();
   /** Transactions that proved their revisions. */
   #guardChecks = 0;
 
@@ -33,9 +37,13 @@ export class Instances {
     const startedAt = performance.now();
     const sessions = this.#sessions(spec.database);
     const building = buildingAdaptor(sessions, spec);
-    const serving = servingAdaptor(sessions, () => {
-      this.#guardChecks += 1;
-    });
+    const serving = servingAdaptor(
+      sessions,
+      () => {
+        this.#guardChecks += 1;
+      },
+      () => this.#requests.getStore(),
+    );
     let live = false;
     const preset = await instancePreset(
       this.#setup,
@@ -53,7 +61,7 @@ export class Instances {
       );
     }
     live = true;
-    const serv = new CellServ({ schema, preset: resolvedPreset });
+    const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests);
     await serv.opened();
     this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);

@@ -1,8 +1,8 @@
 /** Answers a request by one instance: grafserv, with a message for its socket. */
-
+import type { AsyncLocalStorage } from "node:async_hooks";
 import { parse as parseQuery } from "node:querystring";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
-import { GrafservBase, type Result } from "postgraphile/grafserv";
+import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/grafserv";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import { sendBody } from "../src/protocol/body.ts";
 import type { Answer, RequestTask } from "../src/protocol/messages.ts";
@@ -22,6 +22,13 @@ export interface Served {
 const nothingMore = Promise.resolve();
 
 export class CellServ extends GrafservBase {
+  readonly #requests: AsyncLocalStorage<RequestScope>;
+
+  constructor(config: GrafservConfig, requests: AsyncLocalStorage<RequestScope>) {
+    super(config);
+    this.#requests = requests;
+  }
+
   /** Resolves when requests can be answered; throws what a preset's middleware threw: grafserv would answer 503 for ever. */
   async opened(): Promise<void> {
     let fault: unknown;
@@ -35,7 +42,11 @@ export class CellServ extends GrafservBase {
   }
 
   /** The answer to `task`; throws a HostError where the host is to answer instead. */
-  async serve(task: RequestTask, scope: RequestScope): Promise<Served> {
+  serve(task: RequestTask, scope: RequestScope): Promise<Served> {
+    return this.#requests.run(scope, () => this.#answer(task, scope));
+  }
+
+  async #answer(task: RequestTask, scope: RequestScope): Promise<Served> {
     const { body, headers } = task;
     const result = await this.processRequest({
       httpVersionMajor: 1,

@@ -24,6 +24,7 @@ export interface Ask {
   readonly settings?: Readonly<Record<string, string>>;
   readonly signing?: TokenSigning;
   readonly roles?: readonly string[];
+  readonly searchPath?: readonly string[];
   readonly tag?: string;
   readonly guard?: TenantGuard | null;
   readonly headers?: Record<string, string>;
@@ -92,7 +93,7 @@ export class Worker {
   scope(ask: Ask): RequestScope {
     const binding: TenantBinding = {
       tenant: tenantId(ask.tenant),
-      searchPath: [ask.tenant, "public"],
+      searchPath: ask.searchPath ?? [ask.tenant, "public"],
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
       guard: ask.guard ?? null,
@@ -104,6 +105,7 @@ export class Worker {
       basePath: ask.basePath ?? "",
       settings: ask.settings ?? { role: ask.tenant },
       signing: ask.signing ?? null,
+      headers: ask.headers ?? {},
       ledger: this.#ledger,
     });
   }
