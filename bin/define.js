@@ -1,8 +1,4 @@
-// The package's main export: what was built, or in a checkout the source itself.
-import { existsSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+// The package's main export.
+import { load } from "./load.js";
 
-const built = new URL("../dist/src/config/define.js", import.meta.url);
-const source = new URL("../src/config/define.ts", import.meta.url);
-
-export const { defineConfig } = await import(existsSync(fileURLToPath(built)) ? built.href : source.href);
+export const { defineConfig } = await load("src/config/define");

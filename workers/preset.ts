@@ -5,6 +5,7 @@ import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient } from "./adaptor.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
+import { instanceFacts } from "./facts.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin } from "./plugin.ts";
@@ -86,6 +87,7 @@ export async function instancePreset(
     extends: [user],
     plugins: [rowhousePlugin(spec, serving, mask.early, setup.operations), loginTokensPlugin(spec)],
     disablePlugins: [replacedPlugin],
+    lib: { rowhouse: instanceFacts(spec) },
     pgServices: [service],
     gather: {
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",

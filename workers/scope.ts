@@ -3,8 +3,11 @@ import { HostError } from "../src/kernel/errors.ts";
 import type { TenantBinding, TokenSigning } from "../src/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
-/** Enumerable on the settings object: `{ ...pgSettings, more }`, which plugins write, keeps it. */
-export const requestScope: unique symbol = Symbol("rowhouse.request");
+/**
+ * Enumerable on the settings object: `{ ...pgSettings, more }`, which plugins write, keeps it. Registered, because a
+ * preset may load `rowhouse/plugin` from another copy of this package than the one that runs.
+ */
+export const requestScope: unique symbol = Symbol.for("rowhouse.request");
 
 /** Settings of one request's transactions. */
 export interface RequestSettings {
@@ -17,6 +20,8 @@ export class RequestScope {
   readonly binding: TenantBinding;
   readonly basePath: string;
   readonly settings: RequestSettings;
+  /** As far as a cell is told of them; names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
   fatal: Error | null = null;
@@ -35,11 +40,13 @@ export class RequestScope {
     basePath: string;
     settings: Readonly<Record<string, string>>;
     signing: TokenSigning | null;
+    headers?: Readonly<Record<string, string>>;
     ledger: Int8Array;
   }) {
     this.slot = input.slot;
     this.binding = input.binding;
     this.basePath = input.basePath;
+    this.headers = input.headers ?? {};
     this.signal = this.#abort.signal;
     this.#ledger = input.ledger;
     this.#sign = tokenSigner(input.binding.tenant, input.signing);

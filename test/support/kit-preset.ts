@@ -1,0 +1,34 @@
+/** Presets of tests, as a user's module would have them: what they import is Node's copy, not that of the test runner. */
+import { presetUrl } from "./worker-instance.ts";
+
+const of = (name: string): string => JSON.stringify(import.meta.resolve(name));
+const own = (path: string): string => JSON.stringify(new URL(`../../${path}.ts`, import.meta.url).href);
+
+/** A module whose default export is Amber with `plugins`, JavaScript for the elements of a list; `before` comes first. */
+export function kitPreset(plugins: string, before = ""): string {
+  return presetUrl(`
+    import { PostGraphileAmberPreset } from ${of("postgraphile/presets/amber")};
+    import { context, lambda } from ${of("postgraphile/grafast")};
+    import { instanceOf, perBuild } from ${own("workers/kit/instance")};
+    import { requestOf } from ${own("workers/kit/request")};
+    import { TenantCache } from ${own("workers/kit/tenant-cache")};
+    void [context, lambda, instanceOf, perBuild, requestOf, TenantCache];
+    ${before}
+    export default { extends: [PostGraphileAmberPreset], plugins: [${plugins}] };`);
+}
+
+/** JavaScript that imports what one of the plugins exports. */
+export function importing(plugin: "localized" | "meta" | "uploads"): string {
+  return `import { ${plugin} } from ${own(`workers/plugins/${plugin}`)};`;
+}
+
+/** JavaScript of a plugin with a field `probe` that answers with what `body` makes of `request`, `context` and `build`. */
+export function probing(body: string, name = "probe"): string {
+  return `{ name: "Probe_${name}", version: "1.0.0", schema: { hooks: { GraphQLObjectType_fields(fields, build, { scope }) {
+    if (!scope.isRootQuery) return fields;
+    return { ...fields, ${name}: { type: build.graphql.GraphQLString, plan: () => lambda(context(), async (context) => {
+      const request = requestOf(context);
+      ${body}
+    }) } };
+  } } } }`;
+}

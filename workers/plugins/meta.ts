@@ -1,0 +1,245 @@
+/** `rowhouse/plugins/meta`: a field `_meta` that describes tables, columns, constraints and relations in logical names. */
+
+import { context, lambda } from "postgraphile/grafast";
+import type {} from "postgraphile/graphile-build-pg";
+import { type GraphQLSchema, isObjectType } from "postgraphile/graphql";
+import { extendSchema, gql } from "postgraphile/utils";
+import { HostError } from "../../src/kernel/errors.ts";
+import { instanceOf, perBuild } from "../kit/instance.ts";
+import { requestOf, type TenantRequest } from "../kit/request.ts";
+import {
+  type CatalogueTable,
+  catalogueTables,
+  type MetaColumn,
+  type MetaReference,
+  tableKey,
+} from "./meta-catalogue.ts";
+
+interface Field {
+  /** Of the GraphQL type. */
+  readonly field: string;
+}
+
+interface MetaRelation extends Field {
+  readonly columns: readonly string[];
+  readonly references: MetaReference;
+  /** Whether it leads to at most one row. */
+  readonly single: boolean;
+}
+
+interface MetaTable extends Omit<CatalogueTable, "columns"> {
+  readonly type: string;
+  readonly columns: readonly (MetaColumn & Field)[];
+  readonly relations: readonly MetaRelation[];
+}
+
+const typeDefs = gql`
+  extend type Query {
+    "The tables behind this API, as far as the request's role has any right to them."
+    _meta: Meta!
+  }
+  type Meta {
+    "Logical names of the served schemas, in order."
+    schemas: [String!]!
+    tables: [MetaTable!]!
+  }
+  enum MetaTableKind { TABLE VIEW MATERIALIZED_VIEW FOREIGN_TABLE }
+  type MetaTable {
+    "The logical name of its schema."
+    schema: String!
+    name: String!
+    kind: MetaTableKind!
+    "The GraphQL type of its rows."
+    type: String!
+    description: String
+    columns: [MetaColumn!]!
+    constraints: [MetaConstraint!]!
+    relations: [MetaRelation!]!
+  }
+  type MetaColumn {
+    name: String!
+    "The field of the table's GraphQL type."
+    field: String!
+    "PostgreSQL's type, such as \`int4\`, \`text[]\` or, with its logical schema, \`app.mood\`."
+    type: String!
+    notNull: Boolean!
+    hasDefault: Boolean!
+    description: String
+  }
+  enum MetaConstraintKind { PRIMARY_KEY UNIQUE FOREIGN_KEY CHECK EXCLUSION }
+  type MetaConstraint {
+    name: String!
+    kind: MetaConstraintKind!
+    columns: [String!]!
+    "What a foreign key points at, where that is in a served or shared schema."
+    references: MetaReference
+  }
+  type MetaRelation {
+    "The field of the table's GraphQL type."
+    field: String!
+    columns: [String!]!
+    references: MetaReference!
+    "Whether it leads to at most one row."
+    single: Boolean!
+  }
+  type MetaReference {
+    schema: String!
+    table: String!
+    columns: [String!]!
+  }
+`;
+
+/** One build's: filled while it is gathered, made into `tables` when its schema is done. */
+interface State {
+  readonly schemas: readonly string[];
+  catalogue: ReadonlyMap<string, CatalogueTable>;
+  tables: readonly MetaTable[];
+}
+
+/** A plugin for a preset's `plugins`. */
+export function meta(): GraphileConfig.Plugin {
+  const stateOf = perBuild<State>(({ schemas }) => ({ schemas, catalogue: new Map(), tables: [] }));
+
+  const extension = extendSchema((build) => {
+    const state = stateOf(build);
+    return {
+      typeDefs,
+      objects: {
+        Query: {
+          plans: {
+            _meta: () =>
+              lambda(context(), async (request) => ({
+                schemas: state.schemas,
+                tables: await visible(state, requestOf(request)),
+              })),
+          },
+        },
+      },
+    };
+  }, "RowhouseMetaPlugin");
+
+  return {
+    ...extension,
+    version: "1.0.0",
+    gather: {
+      hooks: {
+        pgIntrospection_introspection(info, { introspection }) {
+          const state = stateOf(info);
+          state.catalogue = catalogueTables(instanceOf(info), introspection);
+        },
+      },
+    },
+    schema: {
+      ...extension.schema,
+      hooks: {
+        ...extension.schema?.hooks,
+        finalize(schema, build) {
+          const state = stateOf(build);
+          state.tables = exposedTables(state.catalogue, schema, build);
+          state.catalogue = new Map();
+          return schema;
+        },
+      },
+    },
+  };
+}
+
+/** Of the tables in `catalogue` those that have a type in `schema`, with what of them can be asked for there. */
+function exposedTables(
+  catalogue: State["catalogue"],
+  schema: GraphQLSchema,
+  build: GraphileBuild.Build,
+): MetaTable[] {
+  const { inflection } = build;
+  const registry = build.input.pgRegistry;
+  const tableOf = (codec: {
+    readonly extensions?: DataplanPg.PgCodecExtensions;
+  }): CatalogueTable | undefined => {
+    const { schemaName = "", name = "" } = codec.extensions?.pg ?? {};
+    return catalogue.get(tableKey(schemaName, name));
+  };
+  return Object.values(registry.pgResources).flatMap((resource): MetaTable[] => {
+    const { codec } = resource;
+    const table = resource.parameters === undefined ? tableOf(codec) : undefined;
+    const type = build.hasGraphQLTypeForPgCodec(codec, "output")
+      ? schema.getType(build.getGraphQLTypeNameByPgCodec(codec, "output") ?? "")
+      : undefined;
+    if (table === undefined || codec.attributes === undefined || !isObjectType(type)) return [];
+    const fields = type.getFields();
+    const columns = table.columns.flatMap((column) => {
+      if (codec.attributes[column.name] === undefined) return [];
+      const field = inflection.attribute({ codec, attributeName: column.name });
+      return field in fields ? [{ ...column, field }] : [];
+    });
+    const relations = Object.entries(registry.pgRelations[codec.name] ?? {}).flatMap(
+      ([relationName, relation]) => {
+        const details = { registry, codec, relationName };
+        const single = relation.isUnique === true;
+        const names = single
+          ? [
+              relation.isReferencee
+                ? inflection.singleRelationBackwards(details)
+                : inflection.singleRelation(details),
+            ]
+          : [inflection.manyRelationConnection(details), inflection.manyRelationList(details)];
+        const field = names.find((name) => name in fields);
+        const target = tableOf(relation.remoteResource.codec);
+        if (field === undefined || target === undefined) return [];
+        const references = { schema: target.schema, table: target.name, columns: relation.remoteAttributes };
+        return [{ field, columns: relation.localAttributes, references, single }];
+      },
+    );
+    return [{ ...table, type: type.name, columns, relations }];
+  });
+}
+
+/** By name and never by text: the schemas' physical names are the request's, so that pooled and dedicated answer alike. */
+const rightsText = `
+select t.ord::int4 as ord, array(
+  select a.attname::text
+  from pg_catalog.pg_attribute a
+  where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  and pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT, INSERT, UPDATE, REFERENCES')
+) as columns
+from rows from (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) with ordinality as t(schema, name, ord)
+join pg_catalog.pg_namespace n on n.nspname = t.schema
+join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
+where pg_catalog.has_schema_privilege(n.oid, 'USAGE')`;
+
+/** The tables and columns that the request's role has any right to, with the constraints and relations that these suffice for. */
+async function visible(state: State, request: TenantRequest): Promise<MetaTable[]> {
+  const physical = state.tables.map(
+    ({ schema }) => request.binding.searchPath[state.schemas.indexOf(schema)],
+  );
+  const names = state.tables.map(({ name }) => name);
+  const rights = new Map<number, ReadonlySet<unknown>>();
+  for (const { ord, columns } of await request.query(rightsText, [physical, names])) {
+    if (!Array.isArray(columns)) throw new HostError("INTERNAL", "the rights of a table are not a list");
+    rights.set(Number(ord) - 1, new Set<unknown>(columns));
+  }
+  const seen = new Map<string, ReadonlySet<unknown>>();
+  state.tables.forEach(({ schema, name }, index) => {
+    const columns = rights.get(index);
+    if (columns !== undefined && columns.size > 0) seen.set(tableKey(schema, name), columns);
+  });
+  const sees = (schema: string, table: string, columns: readonly string[]): boolean => {
+    const rightsThere = seen.get(tableKey(schema, table));
+    return rightsThere !== undefined && columns.every((column) => rightsThere.has(column));
+  };
+  return state.tables
+    .filter(({ schema, name }) => seen.has(tableKey(schema, name)))
+    .map((table) => {
+      const own = (columns: readonly string[]): boolean => sees(table.schema, table.name, columns);
+      const leadsTo = (to: MetaReference): boolean => sees(to.schema, to.table, to.columns);
+      return {
+        ...table,
+        columns: table.columns.filter(({ name }) => own([name])),
+        constraints: table.constraints
+          .filter(({ columns }) => own(columns))
+          .map((each) =>
+            each.references === null || leadsTo(each.references) ? each : { ...each, references: null },
+          ),
+        relations: table.relations.filter(({ columns, references }) => own(columns) && leadsTo(references)),
+      };
+    });
+}
