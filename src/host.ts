@@ -20,11 +20,9 @@ import type { Observe } from "./kernel/observation.ts";
 import { type HostPhase, hostStep } from "./kernel/phase.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
-import { presetVersion } from "./preset-version.ts";
 import type { Answer } from "./protocol/messages.ts";
-import { Decisions } from "./tenant/decisions.ts";
 import { createRouter } from "./tenant/route.ts";
-import { openSource, watchSchemas } from "./tenants.ts";
+import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
 export interface HostOptions {
   readonly config: Config;
@@ -95,17 +93,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const source = await openSource(config, databases, observe);
   started.add(() => source.close());
 
-  const decisions = new Decisions({
-    database: (name) => {
-      const { database, control } = databases.get(name);
-      return { transaction: (work) => database.transaction(work), control };
-    },
-    pooling: config.pooling,
-    guard,
-    presetVersion: await presetVersion(config.preset),
-    hostVersion: version,
-    observe,
-  });
+  const decisions = await openDecisions({ config, version }, databases, source, observe);
   watchSchemas(databases, source, decisions, observe);
   await databases.listen();
 

@@ -5,7 +5,9 @@ import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { Observe } from "./kernel/observation.ts";
-import type { Decisions } from "./tenant/decisions.ts";
+import { presetVersion } from "./preset-version.ts";
+import { Decisions } from "./tenant/decisions.ts";
+import { RoleSafety } from "./tenant/safety.ts";
 import { listSource } from "./tenant/source-list.ts";
 import { openModuleSource } from "./tenant/source-module.ts";
 import { tableSource } from "./tenant/source-table.ts";
@@ -37,6 +39,31 @@ export async function openSource(
     default:
       return unreachable(tenants);
   }
+}
+
+/** Decisions about tenants by what `config` says of all of them. */
+export async function openDecisions(
+  { config, version }: { readonly config: Config; readonly version: string },
+  databases: Databases,
+  source: TenantSource,
+  observe: Observe,
+): Promise<Decisions> {
+  const { pooling, guard, roleSafety } = config;
+  return new Decisions({
+    database: (name) => {
+      const { database, control } = databases.get(name);
+      return { transaction: (work) => database.transaction(work), control };
+    },
+    pooling,
+    guard,
+    presetVersion: await presetVersion(config.preset),
+    hostVersion: version,
+    safety:
+      roleSafety === "off"
+        ? null
+        : new RoleSafety({ mode: roleSafety, tenants: () => source.list(), observe }),
+    observe,
+  });
 }
 
 /** The channel on which the control schema's triggers name each schema whose revision moved. */

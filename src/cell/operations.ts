@@ -17,6 +17,8 @@ export interface TenantView {
   readonly kind: "pooled" | "dedicated";
   readonly reason?: string;
   readonly hidden?: readonly string[];
+  /** What its roles could do that they should not. */
+  readonly unsafe?: readonly string[];
   readonly shape: string;
   readonly revisions: Readonly<Record<string, string>>;
   /** Logical name to physical, in order. */
@@ -107,13 +109,14 @@ export function createOperations(deps: OperationsDeps): Operations {
 
 /** A decision as an operator sees it; revisions as text, since they may pass what a JSON number holds. */
 export function viewOf(decision: Decision): TenantView {
-  const { tenant, key, kind, reason, hidden, shape, revisions } = decision;
+  const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
   return {
     id: tenant.id,
     key,
     kind,
     ...(reason === null ? {} : { reason }),
     ...(hidden.length === 0 ? {} : { hidden }),
+    ...(unsafe.length === 0 ? {} : { unsafe }),
     shape,
     revisions,
     schemas: Object.fromEntries(tenant.schemas.map(({ logical, physical }) => [logical, physical])),

@@ -3,6 +3,8 @@ import { z } from "zod";
 import type { DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
+import { parseRoleFindings, roleSafetyQuery } from "../tenant/role-safety.ts";
+import { foreignFindings, ownersOf } from "../tenant/safety.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { DatabaseFacts } from "./diagnosis.ts";
 
@@ -34,10 +36,24 @@ export async function readFacts(
       inherited: row.inherited,
     },
     missingSchemas: row.missing,
+    unsafe: await unsafeRoles(database, tenants),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
     install,
   };
+}
+
+/** What the roles of each tenant could do that they should not. */
+async function unsafeRoles(database: Database, tenants: readonly Tenant[]): Promise<string[]> {
+  const owners = ownersOf(tenants);
+  const found: string[] = [];
+  for (const tenant of tenants) {
+    const { text, values } = roleSafetyQuery(tenant);
+    const { unsafe, usable } = parseRoleFindings((await database.query(text, values)).rows[0]);
+    const own = [...unsafe, ...foreignFindings(tenant, usable, owners)];
+    found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
+  }
+  return found;
 }
 
 const names = z.array(z.string());

@@ -33,6 +33,8 @@ export interface DatabaseFacts {
   readonly control: ControlState;
   readonly role: RoleFacts;
   readonly missingSchemas: readonly string[];
+  /** What tenants' roles could do that they should not, a sentence each. */
+  readonly unsafe: readonly string[];
   /** Tenants without any role: their requests run as the connecting one. */
   readonly rolelessTenants: number;
   readonly poolSize: number;
@@ -42,6 +44,7 @@ export interface DatabaseFacts {
 export interface PoolOptions {
   readonly cells: number;
   readonly guard: "writes" | "all" | "off";
+  readonly roleSafety: "refuse" | "warn" | "off";
 }
 
 /** Beside the cells': two for tenants and shapes, one that listens, one for a migration. */
@@ -61,6 +64,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Fi
     versionFinding(about, facts),
     ...controlFindings(about, facts, options.guard),
     ...roleFindings(about, facts),
+    ...unsafeFindings(about, facts, options.roleSafety),
     ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
   ];
 }
@@ -109,6 +113,19 @@ function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): 
     faults.push(warn(about, `${rolelessTenants} tenants have no roles: their requests run as ${name}`));
   }
   return faults.length > 0 ? faults : [ok(about, `role ${name} has no more rights than it should`)];
+}
+
+/** Each of the first ones: what is wrong with one tenant's roles is mostly wrong with all of them. */
+const mostUnsafe = 20;
+
+function unsafeFindings(
+  about: string,
+  { unsafe }: DatabaseFacts,
+  roleSafety: PoolOptions["roleSafety"],
+): Finding[] {
+  const more = unsafe.length - mostUnsafe;
+  const texts = [...unsafe.slice(0, mostUnsafe), ...(more > 0 ? [`and ${more} more of this kind`] : [])];
+  return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
 }
 
 /** Connections that every cell at its full pool would take, by server. */

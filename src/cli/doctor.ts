@@ -29,7 +29,7 @@ async function examine(config: Config): Promise<readonly Finding[]> {
   const { tenants, findings: ofTenants } = await tenantsOf(config);
   const known: DatabaseFacts[] = [];
   const findings: Finding[] = [];
-  const options = { cells: memory.cells, guard: config.guard };
+  const options = { cells: memory.cells, guard: config.guard, roleSafety: config.roleSafety };
   for (const [name, database] of Object.entries(config.databases)) {
     const own = tenants.filter((tenant) => tenant.database === name);
     const facts = await lookAt(name, database, own);

@@ -1,8 +1,9 @@
 /** `rowhouse shape TENANT`: its shape hash, its key, and whether it can share an instance. */
+
 import { viewOf } from "../cell/operations.ts";
+import type { Config } from "../config/config.ts";
 import { HostError } from "../kernel/errors.ts";
-import { presetVersion } from "../preset-version.ts";
-import { Decisions } from "../tenant/decisions.ts";
+import { openDecisions } from "../tenants.ts";
 import type { Command } from "./command.ts";
 import { openConfigured } from "./opened.ts";
 import { commandConfig, configOption, textOption } from "./options.ts";
@@ -26,17 +27,10 @@ export const shapeCommand: Command = {
       const id = textOption(args, "tenant") ?? "";
       const tenant = await source.byId(id);
       if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
-      const decisions = new Decisions({
-        database: (name) => {
-          const { database, control } = databases.get(name);
-          return { transaction: (work) => database.transaction(work), control };
-        },
-        pooling: config.pooling,
-        guard: config.guard,
-        presetVersion: await presetVersion(config.preset),
-        hostVersion: await hostVersion(),
-        observe: () => undefined,
-      });
+      // What roles may do is shown, whatever a host would make of it.
+      const shown: Config = { ...config, roleSafety: "warn" };
+      const version = await hostVersion();
+      const decisions = await openDecisions({ config: shown, version }, databases, source, () => undefined);
       const view = viewOf(await decisions.decide(tenant));
       if (args["json"] === true) {
         console.log(JSON.stringify(view, null, 2));
@@ -49,6 +43,7 @@ export const shapeCommand: Command = {
         `served by ${view.kind === "pooled" ? "a pooled instance" : `a dedicated instance: ${view.reason}`}`,
       );
       for (const object of view.hidden ?? []) console.log(`hidden    ${object}`);
+      for (const finding of view.unsafe ?? []) console.log(`unsafe    ${finding}`);
       return 0;
     } finally {
       await close();

@@ -32,6 +32,7 @@ export interface Config {
   readonly preset: string | null;
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
+  readonly roleSafety: "refuse" | "warn" | "off";
   readonly cells: {
     readonly heapMb: number;
     readonly hardLimitFactor: number;

@@ -36,6 +36,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
     preset: record.preset === undefined ? null : moduleUrl(record.preset, around.directory),
     pooling: record.pooling,
     guard: record.guard,
+    roleSafety: record.roleSafety,
     cells: {
       ...figures,
       max: figures.max ?? null,

@@ -87,6 +87,7 @@ export const configSchema = z.strictObject({
   preset: modulePath.optional(),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
+  roleSafety: z.enum(["refuse", "warn", "off"], 'must be "refuse", "warn" or "off"').default("warn"),
   cells: z
     .strictObject({
       // Below 32 not even the modules fit.

@@ -36,6 +36,8 @@ export const errorTable = {
   /** PostgreSQL refused a migration's SQL, and nothing of it stands; the message is PostgreSQL's. */
   MIGRATION_FAILED: rule(400, "warn"),
   SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
+  /** A tenant's roles could do more than they should, and the config says to refuse that; the log says what. */
+  ROLE_UNSAFE: rule(500, "error", "This tenant is not served: its database roles are not safe."),
   RESULT_TOO_LARGE: rule(500, "warn"),
   /** PostgreSQL ended a statement: it ran longer than it may, or was cancelled by hand. */
   STATEMENT_TIMEOUT: rule(500, "info", "The database took longer than it may."),

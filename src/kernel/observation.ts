@@ -61,6 +61,8 @@ export type Observation =
       reason?: string;
       probeMs: number;
     }
+  /** What was not told of before. */
+  | { kind: "tenant.unsafe"; tenant: TenantId; findings: readonly string[]; refused: boolean }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
   | { kind: "guard.checked"; count: number }

@@ -31,6 +31,8 @@ export function describe(observation: Observation): LogLine {
       return line("info", "request retried");
     case "tenant.decided":
       return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
+    case "tenant.unsafe":
+      return line(observation.refused ? "error" : "warn", "roles are not safe");
     case "tenant.changed":
       return line("info", "tenant forgotten");
     case "tenant.migrated":

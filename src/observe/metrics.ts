@@ -134,6 +134,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "config.warning":
       case "http.error":
       case "request.failed":
+      case "tenant.unsafe":
       case "tenant.changed":
       case "tenant.migrated":
       case "cell.started":

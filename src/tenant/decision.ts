@@ -14,6 +14,8 @@ export interface Decision {
   readonly reason: string | null;
   /** What unqualified SQL would not find. */
   readonly hidden: readonly string[];
+  /** What its roles could do that they should not. */
+  readonly unsafe: readonly string[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   readonly spec: BlueprintSpec;
@@ -36,6 +38,7 @@ export function decisionOf(
   /** Whether the tenant's database keeps revisions. */
   control: boolean,
   unshareable: (key: InstanceKey) => string | undefined,
+  unsafe: readonly string[] = [],
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
   const { shape, hidden, revisions, enumTables } = probe;
@@ -52,6 +55,7 @@ export function decisionOf(
     kind,
     reason,
     hidden,
+    unsafe,
     shape,
     revisions,
     spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },

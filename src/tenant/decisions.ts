@@ -8,6 +8,8 @@ import type { Queryable } from "../pg/pool.ts";
 import { parseShape, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { KnownDecisions } from "./known-decisions.ts";
+import type { RoleFindings } from "./role-safety.ts";
+import type { RoleSafety } from "./safety.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface DecisionsOptions extends DecisionRules {
@@ -17,6 +19,8 @@ export interface DecisionsOptions extends DecisionRules {
     readonly control: boolean;
   };
   readonly observe: Observe;
+  /** Null: nobody looks at roles. */
+  readonly safety?: RoleSafety | null;
   /** Most decisions kept; the least recently used is asked for again. */
   readonly most?: number;
 }
@@ -52,12 +56,13 @@ export class Decisions {
 
   /**
    * The decision for `tenant`, asking the database where none is known: once, however many wait. A failure is no
-   * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND` and `DATABASE_UNREACHABLE`.
+   * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and `ROLE_UNSAFE`.
    */
   async decide(tenant: Tenant): Promise<Decision> {
     const known = this.#known.get(tenant.id);
     // The source gives the same object for as long as the record stays the same.
     if (known?.tenant === tenant) return known;
+    this.#options.safety?.admit(tenant);
     for (;;) {
       const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
       // Otherwise another record of the same tenant was being decided, and this one has its own turn.
@@ -67,8 +72,8 @@ export class Decisions {
 
   /** Whether the tenant, asked afresh, is still served by the instance that `decision` names. */
   async verify(decision: Decision): Promise<boolean> {
-    const fresh = await this.#probe(decision.tenant);
-    const current = this.#decisionOf(decision.tenant, fresh).key === decision.key;
+    const { shape } = await this.#probe(decision.tenant);
+    const current = this.#decisionOf(decision.tenant, shape).key === decision.key;
     if (!current) this.forget(decision.tenant.id);
     return current;
   }
@@ -101,6 +106,7 @@ export class Decisions {
   forgetAll(): void {
     this.#known.clear();
     this.#unshareable.clear();
+    this.#options.safety?.forget();
     for (const id of this.#asking.keys()) this.#overtaken.add(id);
   }
 
@@ -108,7 +114,9 @@ export class Decisions {
     const startedMs = performance.now();
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
-      const decision = this.#decisionOf(tenant, await this.#probe(tenant));
+      const { shape, findings } = await this.#probe(tenant);
+      const unsafe = findings === null ? [] : await this.#options.safety?.judge(tenant, findings);
+      const decision = this.#decisionOf(tenant, shape, unsafe);
       const outdated = this.#known.isOutdated(decision);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
       // The database itself says otherwise than what was once heard, again and again.
@@ -130,7 +138,7 @@ export class Decisions {
     });
   }
 
-  async #probe(tenant: Tenant): Promise<ShapeProbe> {
+  async #probe(tenant: Tenant): Promise<{ shape: ShapeProbe; findings: RoleFindings | null }> {
     const database = this.#options.database(tenant.database);
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
     const { text, values } = shapeQuery(tenant, { revisions: database.control });
@@ -138,13 +146,14 @@ export class Decisions {
       // With JIT the probe takes 30 times as long. A table that is being rewritten holds it up, and all other tenants' behind it.
       await transaction.query(`set local jit = off; set local lock_timeout = ${lockTimeoutMs}`);
       const { rows } = await transaction.query(text, values);
-      return parseShape(rows[0]);
+      const { safety = null } = this.#options;
+      return { shape: parseShape(rows[0]), findings: (await safety?.read(transaction, tenant)) ?? null };
     });
     const probe = await probing.catch((error: unknown) => {
       if (!isLockTimeout(error)) throw error;
       throw new HostError("LOCK_TIMEOUT", `tenant ${tenant.id}: its schema is locked by a change under way`);
     });
-    const [missing] = probe.missing;
+    const [missing] = probe.shape.missing;
     if (missing !== undefined) {
       throw new HostError(
         "SCHEMA_NOT_FOUND",
@@ -154,9 +163,9 @@ export class Decisions {
     return probe;
   }
 
-  #decisionOf(tenant: Tenant, probe: ShapeProbe): Decision {
+  #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
     const { control } = this.#options.database(tenant.database);
-    return decisionOf(tenant, probe, this.#options, control, (key) => this.#unshareable.get(key));
+    return decisionOf(tenant, probe, this.#options, control, (key) => this.#unshareable.get(key), unsafe);
   }
 }
 

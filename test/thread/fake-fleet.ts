@@ -187,6 +187,7 @@ export class FakeFleet {
       kind: "pooled",
       reason: null,
       hidden: [],
+      unsafe: [],
       shape: shapeHash(sha(name)),
       revisions: {},
       spec,

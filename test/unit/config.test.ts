@@ -24,6 +24,7 @@ describe("without a config", () => {
       preset: null,
       pooling: false,
       guard: "writes",
+      roleSafety: "warn",
       cells: {
         heapMb: 256,
         hardLimitFactor: 2,

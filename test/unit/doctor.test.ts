@@ -24,11 +24,12 @@ const healthy: DatabaseFacts = {
     inherited: [],
   },
   missingSchemas: [],
+  unsafe: [],
   rolelessTenants: 0,
   poolSize: 4,
   install: true,
 };
-const options = { cells: 5, guard: "writes" } as const;
+const options = { cells: 5, guard: "writes", roleSafety: "warn" } as const;
 
 const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.role, ...facts } });
 const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });

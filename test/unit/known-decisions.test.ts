@@ -15,6 +15,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     kind: "pooled",
     reason: null,
     hidden: [],
+    unsafe: [],
     shape: shapeHash(zero),
     revisions,
     spec: {

@@ -1,0 +1,130 @@
+/** What is made of the findings about roles: told, or a reason not to serve the tenant. */
+import { LRUCache } from "lru-cache";
+import { HostError } from "../kernel/errors.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import type { Observe } from "../kernel/observation.ts";
+import type { Queryable } from "../pg/pool.ts";
+import { parseRoleFindings, type RoleFindings, roleSafetyQuery } from "./role-safety.ts";
+import type { Tenant } from "./tenant.ts";
+
+export interface RoleSafetyOptions {
+  readonly mode: "refuse" | "warn";
+  /** Every tenant that there is, as far as anyone can tell. */
+  readonly tenants: () => Promise<readonly Tenant[]>;
+  readonly observe: Observe;
+}
+
+/** How long the list of all tenants' schemas is used: it is asked for only where a role reaches beyond its tenant's. */
+const ownersMaxAgeMs = 60_000;
+/** How long a refusal stands: rights of roles can change without any notice of it. */
+const refusalMs = 5_000;
+
+type Owners = ReadonlyMap<string, ReadonlySet<TenantId>>;
+
+const place = (database: string, schema: string): string => `${database}\n${schema}`;
+
+export class RoleSafety {
+  readonly #options: RoleSafetyOptions;
+  readonly #refused = new LRUCache<TenantId, { tenant: Tenant; error: HostError }>({
+    max: 10_000,
+    ttl: refusalMs,
+  });
+  /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
+  readonly #told = new LRUCache<string, string>({ max: 50_000 });
+  #owners: { readonly atMs: number; readonly owners: Promise<Owners> } | null = null;
+
+  constructor(options: RoleSafetyOptions) {
+    this.#options = options;
+  }
+
+  /** Throws `ROLE_UNSAFE` for a tenant that was refused a moment ago, so that its requests do not ask PostgreSQL each. */
+  admit(tenant: Tenant): void {
+    const refused = this.#refused.get(tenant.id);
+    if (refused?.tenant === tenant) throw refused.error;
+  }
+
+  /** Lets every tenant be looked at again. */
+  forget(): void {
+    this.#refused.clear();
+    this.#owners = null;
+  }
+
+  /** In the transaction of a probe. */
+  async read(transaction: Queryable, tenant: Tenant): Promise<RoleFindings> {
+    const { text, values } = roleSafetyQuery(tenant);
+    const { rows } = await transaction.query(text, values);
+    return parseRoleFindings(rows[0]);
+  }
+
+  /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
+  async judge(tenant: Tenant, findings: RoleFindings): Promise<readonly string[]> {
+    const { mode } = this.#options;
+    const own = [...findings.unsafe, ...(await this.#foreign(tenant, findings.usable))];
+    const news = [
+      ...this.#news(`database ${tenant.database}`, findings.connecting),
+      ...this.#news(`tenant ${tenant.id}`, own),
+    ];
+    const refused = mode === "refuse";
+    if (news.length > 0) {
+      this.#options.observe({ kind: "tenant.unsafe", tenant: tenant.id, findings: news, refused });
+    }
+    const all = [...findings.connecting, ...own];
+    if (all.length === 0 || !refused) return all;
+    const error = new HostError("ROLE_UNSAFE", `tenant ${tenant.id}: ${all.join("; ")}`);
+    this.#refused.set(tenant.id, { tenant, error });
+    throw error;
+  }
+
+  #news(about: string, findings: readonly string[]): readonly string[] {
+    const text = findings.join("\n");
+    const before = this.#told.get(about) ?? "";
+    this.#told.set(about, text);
+    return text === before ? [] : findings;
+  }
+
+  /** Of the schemas that the roles reach, those that are another tenant's. */
+  async #foreign(tenant: Tenant, usable: readonly string[]): Promise<string[]> {
+    if (usable.length === 0) return [];
+    const owners = await this.#allOwners().catch((error: unknown) => {
+      // A source that fails is no reason to fail a tenant that would be served in any case.
+      if (this.#options.mode === "refuse") throw error;
+      return new Map<string, ReadonlySet<TenantId>>();
+    });
+    return foreignFindings(tenant, usable, owners);
+  }
+
+  #allOwners(): Promise<Owners> {
+    const nowMs = performance.now();
+    if (this.#owners === null || nowMs - this.#owners.atMs > ownersMaxAgeMs) {
+      const owners = this.#options.tenants().then(ownersOf);
+      // A failure is no answer: whoever waits for it hears of it, and the next one asks again.
+      owners.catch(() => {
+        this.#owners = null;
+      });
+      this.#owners = { atMs: nowMs, owners };
+    }
+    return this.#owners.owners;
+  }
+}
+
+/** Of the schemas that the roles of `tenant` may use, those that are another tenant's, a sentence each. */
+export function foreignFindings(tenant: Tenant, usable: readonly string[], owners: Owners): string[] {
+  return usable.flatMap((schema) => {
+    const other = [...(owners.get(place(tenant.database, schema)) ?? [])].find((id) => id !== tenant.id);
+    return other === undefined ? [] : [`its roles may use the schema ${schema} of tenant ${other}`];
+  });
+}
+
+/** By database and schema, whose it is. */
+export function ownersOf(tenants: readonly Tenant[]): Owners {
+  const owners = new Map<string, Set<TenantId>>();
+  for (const { id, database, schemas } of tenants) {
+    for (const { physical } of schemas) {
+      const key = place(database, physical);
+      const known = owners.get(key);
+      if (known === undefined) owners.set(key, new Set([id]));
+      else known.add(id);
+    }
+  }
+  return owners;
+}
