@@ -28,6 +28,7 @@ export interface DemoTenant {
   readonly hosts: readonly string[];
   readonly schemas: { readonly app: string };
   readonly roles: { readonly anonymous: string; readonly authenticated: string };
+  readonly jwt: { readonly secret: string };
 }
 
 /** Every demo customer's password. */
@@ -56,10 +57,10 @@ export async function seedDemo(adminUrl: string, options: DemoOptions): Promise<
   const ids = [...Object.keys(named)];
   for (let ordinal = 1; ordinal <= more; ordinal++) ids.push(`t${String(ordinal).padStart(4, "0")}`);
   const url = new URL(adminUrl);
-  // The same at every start, so that hosts may share the server, and stored nowhere.
-  const password = createHmac("sha256", decodeURIComponent(url.password))
-    .update(hostRole)
-    .digest("base64url");
+  // The same at every start, so that hosts may share the server and tokens outlive them, and stored nowhere.
+  const key = decodeURIComponent(url.password);
+  const secretFor = (name: string): string => createHmac("sha256", key).update(name).digest("base64url");
+  const password = secretFor(hostRole);
 
   const server = new Database({ name: "demo", url: url.href, applicationName: "rowhouse:demo", observe });
   try {
@@ -75,16 +76,17 @@ export async function seedDemo(adminUrl: string, options: DemoOptions): Promise<
   }
   url.username = hostRole;
   url.password = password;
-  return { url: url.href, tenants: ids.map(record) };
+  return { url: url.href, tenants: ids.map((id) => record(id, secretFor(`tokens of ${id}`))) };
 }
 
-function record(id: string): DemoTenant {
+function record(id: string, secret: string): DemoTenant {
   const { schema, anonymous, user } = identifiers(id);
   return {
     id,
     hosts: [`${id}.localhost`],
     schemas: { app: schema },
     roles: { anonymous, authenticated: user },
+    jwt: { secret },
   };
 }
 

@@ -105,15 +105,17 @@ begin atomic
 end;
 comment on function place_order(text, email, integer, integer) is 'Orders a product; nothing where there is no such product.';
 
-create type session as (role text, customer_id integer, expires_at timestamptz);
+-- Signed by the host with the tenant's secret: a login returns a token, and its claims come back as jwt.claims.* settings.
+create type session as (role text, customer_id integer, exp bigint);
+comment on type session is E'@behavior -table jwt\nWho is signed in, as a token.';
 
 create function login(email email, password text) returns session language sql volatile security definer
 begin atomic
-  select row(a.role_name, c.id, now() + interval '1 hour')::session
+  select row(a.role_name, c.id, extract(epoch from now() + interval '1 hour'))::session
   from customers c join :private.account a on a.customer_id = c.id
   where c.email = login.email and a.password_hash = crypt(login.password, a.password_hash);
 end;
-comment on function login(email, text) is 'The session of the customer with this password.';
+comment on function login(email, text) is 'A token for the customer with this password; nothing for any other.';
 
 revoke all on function place_order, login, products_order_count from public;
 grant execute on function place_order, login, products_order_count to :anonymous, :user;

@@ -63,7 +63,7 @@ describe("rowhouse serve, with nothing configured", () => {
     });
   });
 
-  it("takes an order, keeps private customers to themselves, and logs a customer in", async () => {
+  it("takes an order, and keeps private customers to themselves", async () => {
     const order = `mutation { placeOrder(input: { customerName: "Linus", customerEmail: "linus@acme.example", productId: 1, quantity: 3 }) {
       result { rowId status total customerByCustomerId { name } } } }`;
     const { placeOrder } = await host.data("acme", order);
@@ -76,11 +76,30 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(names).not.toContain("Grace of Acme");
     const others = await host.data("globex", "{ allCustomers { nodes { name } } }");
     expect(JSON.stringify(others)).not.toMatch(/Acme|Linus/);
+  });
 
-    const login =
-      'mutation { login(input: { email: "ada@acme.example", password: "rowhouse" }) { result { role customerId } } }';
-    expect((await host.data("acme", login)).login.result).toEqual({ role: "acme_user", customerId: 1 });
+  it("signs a customer in, who then sees their own rows, at their own shop only", async () => {
+    const login = `mutation { login(input: { email: "grace@acme.example", password: "rowhouse" }) { result } }`;
+    const token = (await host.data("acme", login)).login.result;
+    expect(token).toMatch(/^eyJ/);
     expect((await host.data("globex", login)).login.result).toBeNull();
+    expect((await host.data("acme", login.replace("rowhouse", "wrong"))).login.result).toBeNull();
+
+    const mine = "{ currentCustomer { name ordersByCustomerId { totalCount } } }";
+    const as = (id: string, bearer: string) => ({ "x-tenant": id, authorization: `Bearer ${bearer}` });
+    const signedIn = await host.graphql("acme", mine, { headers: as("acme", token) });
+    expect(signedIn.data).toEqual({
+      currentCustomer: { name: "Grace of Acme", ordersByCustomerId: { totalCount: expect.any(Number) } },
+    });
+    expect(signedIn.data.currentCustomer.ordersByCustomerId.totalCount).toBeGreaterThan(0);
+    expect(await host.data("acme", mine)).toEqual({ currentCustomer: null });
+
+    for (const other of ids.filter((id) => id !== "acme")) {
+      const answer = await host.graphql(other, mine, { headers: as(other, token) });
+      expect(answer).toMatchObject({ status: 401, code: "TOKEN_INVALID" });
+      expect(answer.headers["www-authenticate"]).toMatch(/^Bearer/);
+    }
+    expect(host.process.output).not.toContain(token);
   });
 
   it("stops its server with itself, and finds its data again the next time", async () => {
