@@ -18,17 +18,19 @@ const sessionQuery = ({ schema, function: name }: SessionRules): string => `
     answer is null as absent, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) as now
   from (
     select pg_catalog.to_jsonb(${QuoteUtils.quoteQualifiedIdentifier(schema, name)}($1::pg_catalog.text))::pg_catalog.text
+    limit 2
   ) as asked (answer)`;
 
 const row = z.object({ answer: z.string().nullable(), absent: z.boolean(), now: z.number() });
 
-/** Seconds since 1970, or as PostgreSQL writes a `timestamptz` in JSON; without an offset it could be any time. */
+/** Seconds since 1970, or a `timestamptz` as PostgreSQL writes it; without an offset it could be any time. */
 const moment = z.union([
   z.number().transform((seconds) => seconds * 1_000),
   z
     .string()
-    .regex(/(?:Z|[+-]\d{2}(?::?\d{2}){0,2})$/)
-    .transform((text) => Date.parse(text))
+    .regex(/(?:Z|[+-]\d{2}(?::?\d{2})?)$/)
+    // JavaScript wants minutes in an offset.
+    .transform((text) => Date.parse(text.replace(/([+-]\d{2})$/, "$1:00")))
     .refine((ms) => !Number.isNaN(ms)),
 ]);
 
@@ -54,10 +56,7 @@ export async function askSession(
   if (absent)
     throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: its session function knows no such token`);
   const found = session.safeParse(parseJson(answer));
-  if (!found.success) {
-    const message = `tenant ${tenant.id}: its session function gave something that is no session`;
-    throw new HostError("INTERNAL", message);
-  }
+  if (!found.success) throw noSession(tenant);
   const { role, claims, expiresAt, tenant: named } = found.data;
   // A function outside of the tenant's own schemas may be others' as well: it has to say whose session it found.
   if (named == null ? !rules.own : named !== tenant.id) {
@@ -67,6 +66,9 @@ export async function askSession(
   if (remainingMs <= 0) throw new HostError("TOKEN_EXPIRED", `tenant ${tenant.id}: the session is over`);
   return { role, claims: claims ?? {}, remainingMs };
 }
+
+const noSession = ({ id }: Tenant): HostError =>
+  new HostError("INTERNAL", `tenant ${id}: its session function gave something that is no session`);
 
 /** In a transaction that cannot write: what it answers is remembered, so that it is not called for every request. */
 async function ask(
@@ -85,7 +87,8 @@ async function ask(
         [String(sessionTimeoutMs), role, searchPathText(path)],
       );
       const { rows } = await transaction.query(sessionQuery(rules), [token]);
-      return row.parse(rows[0]);
+      if (rows.length > 1) throw noSession(tenant);
+      return rows.length === 0 ? { answer: null, absent: true, now: 0 } : row.parse(rows[0]);
     });
   } catch (error) {
     throw sessionFailure(tenant, error);

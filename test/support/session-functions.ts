@@ -1,0 +1,33 @@
+/** Session functions of a test's tenants: one that knows tokens, and many that do not behave. */
+
+/** Roles belong to the whole server, which other tests use as well. */
+export const suffix = Math.random().toString(36).slice(2, 8);
+export const anonymousOf = (id: string): string => `${id}_anonymous_${suffix}`;
+export const userOf = (id: string): string => `${id}_user_${suffix}`;
+
+/** Sessions of one tenant, the function that knows them, and some that do not behave. */
+export const sessionSql = (id: string): string => `
+  create role ${anonymousOf(id)} nologin; create role ${userOf(id)} nologin;
+  grant ${anonymousOf(id)}, ${userOf(id)} to ask_host_${suffix} with inherit false, set true;
+  create schema ${id}; grant usage on schema ${id} to ${anonymousOf(id)};
+  create table ${id}.session (token text primary key, answer jsonb);
+  create table ${id}.call (n bigint generated always as identity);
+  create function ${id}.authenticate(token text) returns jsonb language sql stable security definer
+    set search_path = ${id}, pg_temp as $$ select answer from session s where s.token = authenticate.token $$;
+  create function ${id}.whose(token text) returns jsonb language sql stable as $$
+    select jsonb_build_object('claims', jsonb_build_object('who', current_user, 'path', current_setting('search_path'),
+      'writes', current_setting('transaction_read_only'), 'left', coalesce(current_setting('ask.left', true), ''), 'temp', to_regclass('pg_temp.left') is not null)) $$;
+  create function ${id}.leaves(token text) returns jsonb language plpgsql volatile as $$
+    begin perform set_config('ask.left', token, false), set_config('role', '${userOf(id)}', false), pg_advisory_lock(42);
+      return '{}'::jsonb; end $$;
+  create function ${id}.writes(token text) returns jsonb language plpgsql volatile security definer as $$
+    begin insert into ${id}.call default values; return '{}'::jsonb; end $$;
+  create function ${id}.casts(token text) returns jsonb language sql stable as $$ select jsonb_build_object('claims', jsonb_build_object('id', token::uuid)) $$;
+  create function ${id}.raises(token text) returns jsonb language plpgsql stable as $$ begin raise exception 'no % here', token; end $$;
+  create function ${id}.denies(token text) returns jsonb language plpgsql stable as $$ begin raise 'no' using errcode = '28000'; end $$;
+  create function ${id}.breaks(token text) returns jsonb language sql stable as $$ select to_jsonb(1) from missing_table $$;
+  create function ${id}.hangs(token text) returns jsonb language sql stable as $$ select '{}'::jsonb from pg_sleep(60) $$;
+  create function ${id}.is_text(token text) returns text language sql stable as $$ select token $$;
+  create function ${id}.is_many(token text) returns setof jsonb language sql stable as $$ select '{}'::jsonb from generate_series(1, 2) $$;
+  create function ${id}.is_huge(token text) returns jsonb language sql stable as $$ select jsonb_build_object('claims', jsonb_build_object('x', repeat('x', 100000))) $$;
+`;
