@@ -1,0 +1,212 @@
+/** `rowhouse/plugins/localized`: a field `localized` on every type whose table has a table of translations. */
+import {
+  listOfCodec,
+  type PgCodec,
+  type PgCodecRelation,
+  type PgCodecWithAttributes,
+  type PgResource,
+  TYPES,
+} from "postgraphile/@dataplan/pg";
+import { applyTransforms, context, each, lambda, object, type Step } from "postgraphile/grafast";
+import type {} from "postgraphile/graphile-build-pg";
+import type { GraphQLFieldConfigMap } from "postgraphile/graphql";
+import { sql } from "postgraphile/pg-sql2";
+import { HostError } from "../../src/kernel/errors.ts";
+import { perBuild } from "../kit/instance.ts";
+import { requestOf } from "../kit/request.ts";
+import { type LocaleOptions, localesOf } from "./locales.ts";
+
+declare global {
+  namespace GraphileBuild {
+    interface ScopeObject {
+      /** The codec of the table whose translated columns the type has. */
+      rowhouseLocalized?: PgCodec;
+    }
+  }
+}
+
+export interface LocalizedOptions extends LocaleOptions {
+  /** What the name of a table of translations ends in; `_translations` unless told otherwise. */
+  readonly suffix?: string;
+  /** Its column that says which language a row is in: canonical BCP 47 tags (`de`, `de-AT`). `locale` unless told otherwise. */
+  readonly localeColumn?: string;
+}
+
+/** What a table has translations by. */
+interface Translated {
+  readonly type: string;
+  readonly translations: PgResource;
+  /** Columns of the translations, and those of the table that they refer to. */
+  readonly local: readonly string[];
+  readonly remote: readonly string[];
+  /** That have translations. */
+  readonly columns: readonly string[];
+}
+
+/** A step of a row, from whatever source. */
+type RowStep = Step & { get(attribute: string): Step };
+
+function isRowStep(step: Step): step is RowStep {
+  return "get" in step && typeof step.get === "function";
+}
+
+/** A plugin for a preset's `plugins`. */
+export function localized(options: LocalizedOptions = {}): GraphileConfig.Plugin {
+  const { suffix = "_translations", localeColumn = "locale" } = options;
+  const tablesOf = perBuild(() => new Map<PgCodec, Translated>());
+
+  return {
+    name: "RowhouseLocalizedPlugin",
+    version: "1.0.0",
+    schema: {
+      hooks: {
+        init: {
+          after: ["PgCodecs"],
+          callback(_, build) {
+            const tables = tablesOf(build);
+            for (const resource of Object.values(build.input.pgRegistry.pgResources)) {
+              const translated = translatedBy(build, resource, suffix, localeColumn);
+              if (translated === undefined) continue;
+              const { codec, ...table } = translated;
+              tables.set(codec, table);
+              build.registerObjectType(
+                table.type,
+                { rowhouseLocalized: codec },
+                () => ({ description: "Columns in the language of the request, or as the table has them." }),
+                "a type of RowhouseLocalizedPlugin",
+              );
+            }
+            return _;
+          },
+        },
+        GraphQLObjectType_fields(fields, build, { scope, fieldWithHooks }) {
+          const tables = tablesOf(build);
+          const own = scope.isPgClassType && scope.pgCodec ? tables.get(scope.pgCodec) : undefined;
+          if (own !== undefined) {
+            const type = new build.graphql.GraphQLNonNull(build.getOutputTypeByName(own.type));
+            const plan = ($row: Step): Step => found($row, own, localeColumn, options);
+            const field = fieldWithHooks({ fieldName: "localized" }, { type, plan });
+            return build.extend(fields, { localized: field }, "RowhouseLocalizedPlugin");
+          }
+          const codec = scope.rowhouseLocalized;
+          const table = codec === undefined ? undefined : tables.get(codec);
+          if (codec === undefined || table === undefined) return fields;
+          return build.extend(
+            fields,
+            localizedFields(build, codec, table, localeColumn),
+            "RowhouseLocalizedPlugin",
+          );
+        },
+      },
+    },
+  };
+}
+
+/** What `resource`, if it is a table of translations, translates. */
+function translatedBy(
+  build: GraphileBuild.Build,
+  resource: PgResource,
+  suffix: string,
+  localeColumn: string,
+): (Translated & { readonly codec: PgCodec }) | undefined {
+  const { codec } = resource;
+  const { name = "", schemaName = "" } = codec.extensions?.pg ?? {};
+  if (resource.parameters !== undefined || !name.endsWith(suffix)) return undefined;
+  if (codec.attributes?.[localeColumn] === undefined) return undefined;
+  const relations: Record<string, PgCodecRelation> = build.input.pgRegistry.pgRelations[codec.name] ?? {};
+  const base = name.slice(0, -suffix.length);
+  const relation = Object.values(relations).find(({ isReferencee, remoteResource }) => {
+    const target = remoteResource.codec.extensions?.pg;
+    return isReferencee !== true && target?.name === base && target.schemaName === schemaName;
+  });
+  if (relation === undefined) return undefined;
+  const { localAttributes: local, remoteAttributes: remote, remoteResource } = relation;
+  const columns = Object.entries(codec.attributes)
+    .filter(
+      ([column, attribute]) =>
+        column !== localeColumn && !local.includes(column) && isLeaf(build, attribute.codec),
+    )
+    .map(([column]) => column);
+  const type = `${build.inflection.tableType(remoteResource.codec)}Localized`;
+  return { codec: remoteResource.codec, type, translations: resource, local, remote, columns };
+}
+
+/** Whether its values are scalars of GraphQL: what is more than that has plans of its own. */
+function isLeaf(build: GraphileBuild.Build, codec: PgCodec): boolean {
+  if (
+    codec.attributes !== undefined ||
+    codec.arrayOfCodec !== undefined ||
+    codec.rangeOfCodec !== undefined
+  ) {
+    return false;
+  }
+  return build.hasGraphQLTypeForPgCodec(codec, "output");
+}
+
+/** The translations of `$row` into the request's languages, the best first: joined to the statement that reads the row. */
+function found($row: Step, table: Translated, localeColumn: string, options: LocaleOptions): Step {
+  if (!isRowStep($row)) throw new HostError("INTERNAL", "localized needs a row");
+  const key = Object.fromEntries(
+    table.local.map((column, index) => [column, $row.get(table.remote[index] ?? "")]),
+  );
+  const $translations = table.translations.find(key);
+  const $locales = lambda(context(), (request) => localesOf(requestOf(request), options));
+  const locales = $translations.placeholder($locales, listOfCodec(TYPES.text));
+  const locale = sql`${$translations.alias}.${sql.identifier(localeColumn)}::text`;
+  $translations.where(sql`${locale} = any(${locales})`);
+  $translations.orderBy({
+    fragment: sql`pg_catalog.array_position(${locales}, ${locale})`,
+    codec: TYPES.int,
+    direction: "ASC",
+  });
+  return object({ row: $row, translations: $translations.items() });
+}
+
+function localizedFields(
+  build: GraphileBuild.Build,
+  codec: PgCodec,
+  table: Translated,
+  localeColumn: string,
+): GraphQLFieldConfigMap<unknown, unknown> {
+  const { codec: translations } = table.translations;
+  if (!hasAttributes(translations)) throw new HostError("INTERNAL", "a table of translations has columns");
+  const first = ($found: Step, column: string, base: string | undefined): Step => {
+    if (!isRowStep($found)) throw new HostError("INTERNAL", "localized is not what it was planned as");
+    const $row = $found.get("row");
+    const $values = applyTransforms(
+      each($found.get("translations"), ($one) => (isRowStep($one) ? $one.get(column) : $one)),
+    );
+    if (base === undefined || !isRowStep($row)) return lambda($values, firstOf);
+    return lambda([$values, $row.get(base)], ([values, own]) => firstOf(values) ?? own ?? null);
+  };
+  const fields = table.columns.map((column) => {
+    const attribute = translations.attributes[column];
+    const type = attribute && build.getGraphQLTypeByPgCodec(attribute.codec, "output");
+    if (!type || !build.graphql.isOutputType(type)) return [];
+    const base = codec.attributes?.[column] === undefined ? undefined : column;
+    const fieldName = build.inflection.attribute({ codec: translations, attributeName: column });
+    return [[fieldName, { type, plan: ($found: Step) => first($found, column, base) }]] as const;
+  });
+  return Object.fromEntries([
+    ...fields.flat(),
+    [
+      "locale",
+      {
+        description:
+          "The language of the first translation, or null where there is none that the request wants.",
+        type: build.graphql.GraphQLString,
+        plan: ($found: Step) => first($found, localeColumn, undefined),
+      },
+    ],
+  ]);
+}
+
+function hasAttributes(codec: PgCodec): codec is PgCodecWithAttributes {
+  return codec.attributes !== undefined;
+}
+
+function firstOf(values: unknown): unknown {
+  return Array.isArray(values)
+    ? (values.find((value) => value !== null && value !== undefined) ?? null)
+    : null;
+}
