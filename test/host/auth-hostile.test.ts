@@ -1,0 +1,190 @@
+import { describe, expect, it } from "vitest";
+import { authHost, marker, now, pem } from "../support/auth-host.ts";
+import { newSecret, notesQuery, withToken } from "../support/auth-tenants.ts";
+import type { GraphqlAnswer } from "../support/host.ts";
+import { codeIn, rawRequest } from "../support/http.ts";
+
+const auth = authHost();
+
+const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+const invalid = "TOKEN_INVALID";
+
+/** Each as a write of acme's, so that one that came through would be seen. */
+const hostile: readonly [string, () => Promise<string> | string, string][] = [
+  ["the algorithm none", () => `${part({ alg: "none" })}.${part({ aud: "acme" })}.`, invalid],
+  [
+    "the algorithm None, with a signature",
+    async () => `${part({ alg: "None" })}.${(await auth.sign({})).split(".").slice(1).join(".")}`,
+    invalid,
+  ],
+  ["another tenant's key", () => auth.sign({}, auth.shared), invalid],
+  ["another tenant's audience", () => auth.sign({ aud: "globex" }), invalid],
+  ["no audience", () => auth.sign({ aud: undefined }), invalid],
+  ["an audience that is a prefix", () => auth.sign({ aud: "acm" }), invalid],
+  ["an end a second ago", () => auth.sign({ exp: now() - 1 }), "TOKEN_EXPIRED"],
+  ["a begin in a minute", () => auth.sign({ nbf: now() + 60 }), invalid],
+  ["an end that is text", () => auth.sign({ exp: "never" as never }), invalid],
+  ["a kid that is a path", () => auth.sign({}, newSecret(), { kid: "../../../dev/null" }), invalid],
+  ["a kid that is SQL", () => auth.sign({}, newSecret(), { kid: "x' union select 'key'; --" }), invalid],
+  ["the role of a superuser", () => auth.sign({ role: "postgres" }), invalid],
+  ["the connecting role", () => auth.sign({ role: `${auth.at.database.name}_host` }), invalid],
+  ["another tenant's role", () => auth.sign({ role: auth.at.globex.roles.authenticated }), invalid],
+  [
+    "a role that is SQL",
+    () => auth.sign({ role: `${auth.at.acme.roles.authenticated}"; drop schema public; --` }),
+    invalid,
+  ],
+  ["a role with a NUL", () => auth.sign({ role: `${auth.at.acme.roles.authenticated}\0` }), invalid],
+  ["a role that is a list", () => auth.sign({ role: [auth.at.acme.roles.authenticated] }), invalid],
+  ["a claim with a NUL", () => auth.sign({ name: "a\0b" }), invalid],
+  ["a claim in two spellings", () => auth.sign({ USER_ID: 3 }), invalid],
+  [
+    "a hundred claims",
+    () => auth.sign(Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`c${n}`, n]))),
+    invalid,
+  ],
+  ["seven kilobytes of nothing", () => "x".repeat(7_000), invalid],
+  ["nine kilobytes of nothing", () => "x".repeat(9_000), invalid],
+  ["dots", () => "..", invalid],
+  ["JSON", () => "e30.e30.e30", invalid],
+];
+
+describe("a token with", () => {
+  it.each(hostile)("%s is refused, and nothing is done", async (_, make, code) => {
+    const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: CALM }) { result { rowId } } }`;
+    const answer: GraphqlAnswer = await withToken(auth.at.host, auth.at.acme, await make(), mutation);
+    expect(answer).toMatchObject({ status: 401, code, data: undefined });
+    expect(answer.headers["www-authenticate"]).toMatch(/^Bearer error="invalid_token"/);
+    const items = await auth.at.database.query(
+      "select from canary_acme.item where label = 'forbidden fruit'",
+    );
+    expect(items).toEqual([]);
+  });
+
+  it("a public key used as a secret is refused", async () => {
+    for (const key of [pem, pem.trim(), pem.replaceAll("\n", "")]) {
+      for (const alg of ["HS256", "HS512"]) {
+        const answer = await withToken(
+          auth.at.host,
+          auth.at.hooli,
+          await auth.sign({ aud: "hooli" }, key, { alg }),
+          notesQuery,
+        );
+        expect(answer).toMatchObject({ status: 401, code: invalid });
+      }
+    }
+  });
+
+  it("names of claims that are no names of settings does no harm with them", async () => {
+    const names = [
+      "search_path",
+      "role\0",
+      "a-b",
+      "a.b",
+      "'; drop table note; --",
+      "https://x.example/y",
+      "x\n",
+      "__proto__",
+      "x".repeat(300),
+    ];
+    const claims = Object.fromEntries(names.map((name) => [name, "pg_catalog"]));
+    const answer = await withToken(
+      auth.at.host,
+      auth.at.acme,
+      await auth.sign(claims),
+      `{ whoami path: claim(name: "search_path") allItems { totalCount } }`,
+    );
+    expect(answer.errors).toBeUndefined();
+    const { whoami, path, allItems } = answer.data;
+    expect({ whoami, path, items: allItems.totalCount }).toEqual({
+      whoami: auth.at.acme.roles.authenticated,
+      path: "pg_catalog",
+      items: 3,
+    });
+  });
+
+  it("values that are SQL has them as text", async () => {
+    for (const value of [
+      "'; drop table note; --",
+      "$$",
+      "\\",
+      "\n\r\t",
+      "é\u{1f512}",
+      '{"a":1}',
+      "%s%n",
+      "",
+    ]) {
+      const answer = await withToken(
+        auth.at.host,
+        auth.at.acme,
+        await auth.sign({ name: value }),
+        `{ claim(name: "name") }`,
+      );
+      expect(answer.data).toEqual({ claim: value });
+    }
+  });
+});
+
+describe("an Authorization header", () => {
+  const port = (): number => Number(new URL(auth.at.host.url).port);
+  const ask = async (...lines: string[]): Promise<string> => {
+    const body = JSON.stringify({ query: "{ whoami }" });
+    const head = [
+      "POST /graphql HTTP/1.1",
+      "Host: acme.example",
+      "Content-Type: application/json",
+      `Content-Length: ${body.length}`,
+      "Connection: close",
+      ...lines,
+    ];
+    return rawRequest(port(), `${head.join("\r\n")}\r\n\r\n${body}`);
+  };
+
+  it.each([
+    ["without a token", ["Authorization: Bearer"], 401, invalid],
+    ["of another scheme", ["Authorization: Basic YTpi"], 401, invalid],
+    ["that is empty", ["Authorization:"], 401, invalid],
+    ["with two tokens", ["Authorization: Bearer a, Bearer b"], 401, invalid],
+    ["beside another", ["Authorization: Bearer a", "authorization: Bearer b"], 400, "BAD_REQUEST"],
+    ["with a NUL", ["Authorization: Bearer a\0b"], 400, "BAD_REQUEST"],
+  ])("%s is refused", async (_, lines, status, code) => {
+    const answer = await ask(...lines);
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    expect(codeIn(answer)).toBe(code);
+  });
+
+  it("of which there are two is refused, be one of them good", async () => {
+    const token = await auth.sign({});
+    expect(await ask(`Authorization: Bearer ${token}`)).toContain(auth.at.acme.roles.authenticated);
+    for (const lines of [
+      ["Authorization: x", `Authorization: Bearer ${token}`],
+      [`Authorization: Bearer ${token}`, "Authorization: x"],
+    ]) {
+      expect(codeIn(await ask(...lines))).toBe("BAD_REQUEST");
+    }
+  });
+
+  it("with a scheme in another case is read", async () => {
+    expect(await ask(`AUTHORIZATION: bEaReR   ${await auth.sign({})}`)).toContain(
+      auth.at.acme.roles.authenticated,
+    );
+  });
+});
+
+describe("what the host says", () => {
+  it("holds no secret, no token and no claim", async () => {
+    const pages = await Promise.all(
+      ["/status", "/metrics", "/tenants/acme", "/tenants/globex"].map((path) => auth.at.host.admin(path)),
+    );
+    const said = [auth.at.host.process.output, ...pages.map(({ text }) => text)].join("\n");
+    expect(said).toContain("TOKEN_INVALID");
+    expect(auth.signed.length).toBeGreaterThan(30);
+    for (const token of auth.signed) {
+      const [, payload = "", signature = ""] = token.split(".");
+      expect([payload, signature].filter((each) => each !== "" && said.includes(each))).toEqual([]);
+    }
+    for (const secret of [auth.own, auth.shared, marker, "forbidden fruit"])
+      expect(said).not.toContain(secret);
+  });
+});
