@@ -11,6 +11,9 @@ import type { RequestScope } from "./scope.ts";
 /** From this length on, a text is encoded here and its bytes are handed over, instead of being copied twice. */
 const transferFrom = 64 * 1024;
 
+/** Of a request, what grafserv is told. */
+export type ServedRequest = Pick<RequestTask, "method" | "path" | "query" | "headers" | "body">;
+
 export interface Served {
   readonly answer: Answer;
   /** What of the answer is moved to the other thread. */
@@ -42,11 +45,11 @@ export class CellServ extends GrafservBase {
   }
 
   /** The answer to `task`; throws a HostError where the host is to answer instead. */
-  serve(task: RequestTask, scope: RequestScope): Promise<Served> {
+  serve(task: ServedRequest, scope: RequestScope): Promise<Served> {
     return this.#requests.run(scope, () => this.#answer(task, scope));
   }
 
-  async #answer(task: RequestTask, scope: RequestScope): Promise<Served> {
+  async #answer(task: ServedRequest, scope: RequestScope): Promise<Served> {
     const { body, headers } = task;
     const result = await this.processRequest({
       httpVersionMajor: 1,
@@ -56,10 +59,7 @@ export class CellServ extends GrafservBase {
       path: task.path,
       headers: { ...headers },
       getQueryParams: () => queryOf(task.query),
-      getBody: () => ({
-        type: "buffer",
-        buffer: body === null ? Buffer.alloc(0) : Buffer.from(body.buffer, body.byteOffset, body.byteLength),
-      }),
+      getBody: () => ({ type: "text", text: body ?? "" }),
       requestContext: { rowhouse: scope },
       preferJSON: true,
     });

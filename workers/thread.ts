@@ -13,6 +13,7 @@ import type {
   RequestTask,
 } from "../src/protocol/messages.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
+import { Bindings } from "./bindings.ts";
 import { collectGarbage } from "./garbage.ts";
 import { buildError, Instances } from "./instances.ts";
 import type { Log } from "./mask.ts";
@@ -22,6 +23,7 @@ export class CellThread {
   readonly #ledger: Int8Array;
   readonly #running = new Map<number, RequestScope>();
   readonly #instances: Instances;
+  readonly #bindings = new Bindings();
   #control: MessagePort | null = null;
 
   constructor(setup: CellSetup) {
@@ -56,7 +58,8 @@ export class CellThread {
   }
 
   async #request(task: RequestTask): Promise<unknown> {
-    const scope = new RequestScope({ ...task, ledger: this.#ledger });
+    const binding = this.#bindings.read(task.binding);
+    const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
     this.#running.set(task.slot, scope);
     const finish = (): void => {
       scope.close();

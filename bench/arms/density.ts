@@ -100,7 +100,7 @@ async function buildOurs(
     basePath: "",
     query: "",
     headers: { "content-type": "application/json", accept: "application/json" },
-    body: new TextEncoder().encode(JSON.stringify({ query })),
+    body: JSON.stringify({ query }),
   } as const;
   const scope = new RequestScope({ ...task, ledger: new Int8Array(8) });
   const served = await instances.get(ordinal)?.serve(task, scope);

@@ -126,7 +126,6 @@ export class Cell {
   }
 
   request(task: RequestTask): Promise<Answer> {
-    // The body is cloned, not moved: the request may have to be sent again.
     return this.#run<Answer>(task);
   }
 

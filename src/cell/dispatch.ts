@@ -25,7 +25,7 @@ export interface CellRequest {
   readonly method: string;
   readonly query: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Uint8Array | null;
+  readonly body: string | null;
   /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
   readonly signal: AbortSignal;
   /** Admits the request, by what is known of its tenant then; throws what the client is to be told. */

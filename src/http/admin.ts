@@ -141,8 +141,8 @@ async function readJson<Value>(
   limitBytes = bodyLimitBytes,
 ): Promise<Value> {
   requireMediaType(incoming, jsonOnly);
-  const bytes = await readBody(incoming, outgoing, limitBytes);
-  const parsed = schema.safeParse(bytes.byteLength === 0 ? {} : parseJson(bytes));
+  const body = await readBody(incoming, outgoing, limitBytes);
+  const parsed = schema.safeParse(body === "" ? {} : parseJson(body));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));
   throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
@@ -155,9 +155,9 @@ function isBareCommand({ incoming }: HttpBindings): boolean {
   return !announcesBody(incoming) && marks.every((name) => headers[name] === undefined);
 }
 
-function parseJson(bytes: Uint8Array): unknown {
+function parseJson(body: string): unknown {
   try {
-    return JSON.parse(Buffer.from(bytes).toString("utf8"));
+    return JSON.parse(body);
   } catch {
     throw new HostError("BAD_REQUEST", "The body is not JSON.");
   }

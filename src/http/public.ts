@@ -20,8 +20,8 @@ export interface PublicRequest {
   readonly facts: RequestFacts;
   /** What a cell needs of the request's headers, names in lower case. */
   readonly headers: Record<string, string>;
-  /** In a buffer of its own, which may be moved to a thread; null but for POST. */
-  readonly body: Uint8Array<ArrayBuffer> | null;
+  /** Null but for POST. */
+  readonly body: string | null;
   /** Aborts with a HostError: `CANCELLED` when the client goes away, `DEADLINE` when the time is up. */
   readonly signal: AbortSignal;
   /** To be called once the tenant is known, so that log lines of the request name it. */
@@ -99,12 +99,12 @@ async function bodyOf(
   outgoing: ServerResponse,
   limitBytes: number,
   signal: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer> | null> {
+): Promise<string | null> {
   switch (method) {
     case "POST": {
       requireMediaType(incoming);
       const body = await readBody(incoming, outgoing, limitBytes, signal);
-      if (body.byteLength === 0) throw new HostError("BAD_REQUEST", "The request has no body.");
+      if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
       return body;
     }
     case "GET":

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { HostError, toHostError } from "../kernel/errors.ts";
 
 /**
- * The whole body of `incoming`, in a buffer of its own that may be moved to a thread. Rejects with `BODY_TOO_LARGE`
+ * The whole body of `incoming`, which is taken for UTF-8. Rejects with `BODY_TOO_LARGE`
  * as soon as the announced or received length is over `limitBytes`, with `signal`'s reason, or with `CANCELLED`
  * where the connection ends before the body does. After a rejection nothing of the body is kept or read here.
  */
@@ -12,7 +12,7 @@ export function readBody(
   outgoing: ServerResponse,
   limitBytes: number,
   signal?: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
+): Promise<string> {
   if (Number(incoming.headers["content-length"] ?? 0) > limitBytes)
     return Promise.reject(tooLarge(limitBytes));
   // The listener leaves this answer to whoever wants the body: a refused upload never starts.
@@ -28,7 +28,7 @@ export function readBody(
       incoming.off("close", onGone);
       signal?.removeEventListener("abort", onAbort);
       if (error !== undefined) reject(error);
-      else resolve(joined(chunks, length));
+      else resolve(textOf(chunks));
     };
     const onData = (chunk: Buffer): void => {
       length += chunk.byteLength;
@@ -51,13 +51,9 @@ export function readBody(
 const tooLarge = (limitBytes: number): HostError =>
   new HostError("BODY_TOO_LARGE", `The request body is larger than ${limitBytes} bytes.`);
 
-/** Not Buffer.concat: its small results share a pool, and a clone would take other requests' bytes to the thread. */
-function joined(chunks: readonly Buffer[], length: number): Uint8Array<ArrayBuffer> {
-  const body = new Uint8Array(length);
-  let offset = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return body;
+/** Most bodies come in one piece. */
+function textOf(chunks: readonly Buffer[]): string {
+  const [first] = chunks;
+  if (first === undefined) return "";
+  return (chunks.length === 1 ? first : Buffer.concat(chunks)).toString("utf8");
 }

@@ -19,7 +19,8 @@ export interface Decision {
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   readonly spec: BlueprintSpec;
-  readonly binding: TenantBinding;
+  /** JSON of the TenantBinding that goes with its requests. */
+  readonly binding: string;
 }
 
 /** What decisions of all tenants have in common. */
@@ -49,6 +50,13 @@ export function decisionOf(
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+  const binding: TenantBinding = {
+    tenant: id,
+    searchPath,
+    statementTag: statementTag(searchPath, shape, revisions),
+    roles: listedRoles(roles),
+    guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
+  };
   return {
     tenant,
     key,
@@ -59,13 +67,7 @@ export function decisionOf(
     shape,
     revisions,
     spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
-    binding: {
-      tenant: id,
-      searchPath,
-      statementTag: statementTag(searchPath, shape, revisions),
-      roles: listedRoles(roles),
-      guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
-    },
+    binding: JSON.stringify(binding),
   };
 }
 

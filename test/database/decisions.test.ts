@@ -2,6 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { installControl } from "../../src/guard/install.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
 import { Database, type Queryable } from "../../src/pg/pool.ts";
+import type { TenantBinding } from "../../src/protocol/messages.ts";
+import type { Decision } from "../../src/tenant/decision.ts";
 import { Decisions } from "../../src/tenant/decisions.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -10,6 +12,10 @@ const defaults = { database: "main", databases: ["main"] };
 
 function tenantOf(id: string, schema = id): Tenant {
   return parseTenant({ id, schemas: { app: schema } }, defaults);
+}
+
+function bindingOf({ binding }: Decision): TenantBinding {
+  return JSON.parse(binding);
 }
 
 describe("decisions", () => {
@@ -87,7 +93,7 @@ describe("decisions", () => {
     ]);
     expect(one.kind).toBe("pooled");
     expect(one.key).toBe(two.key);
-    expect(one.binding.statementTag).not.toBe(two.binding.statementTag);
+    expect(bindingOf(one).statementTag).not.toBe(bindingOf(two).statementTag);
   });
 
   test("a failed probe is no decision: it is thrown, and asked again", async () => {
@@ -162,7 +168,7 @@ describe("decisions", () => {
     const moved = tenantOf("two", "one");
     const second = await decisions.decide(moved);
     expect(second.tenant).toBe(moved);
-    expect(second.binding.searchPath).toEqual(["one", "public"]);
-    expect(first.binding.searchPath).toEqual(["two", "public"]);
+    expect(bindingOf(second).searchPath).toEqual(["one", "public"]);
+    expect(bindingOf(first).searchPath).toEqual(["two", "public"]);
   });
 });

@@ -117,7 +117,7 @@ export class Worker {
       kind: "request",
       slot: 0,
       instance: 0,
-      binding: scope.binding,
+      binding: JSON.stringify(scope.binding),
       settings: {},
       signing: null,
       method: ask.method ?? "POST",
@@ -125,7 +125,7 @@ export class Worker {
       basePath: ask.basePath ?? "",
       query: ask.search ?? "",
       headers: { "content-type": "application/json", accept: "application/json", ...ask.headers },
-      body: body === null ? null : new TextEncoder().encode(body),
+      body,
     };
   }
 

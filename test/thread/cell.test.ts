@@ -49,7 +49,7 @@ const request = (slot: number, path: string, query = ""): RequestTask => ({
   kind: "request",
   slot,
   instance: 1,
-  binding: { tenant: spec.tenant, searchPath: [], statementTag: "", roles: [], guard: null },
+  binding: JSON.stringify({ tenant: spec.tenant }),
   settings: {},
   signing: null,
   method: "POST",

@@ -100,7 +100,7 @@ async function request(task: RequestTask): Promise<Reply<Answer>> {
   running.delete(task.slot);
   const { cell } = setup;
   const { instance, slot } = task;
-  const body = JSON.stringify({ cell, instance, slot, tenant: task.binding.tenant });
+  const body = JSON.stringify({ cell, instance, slot, tenant: JSON.parse(task.binding).tenant });
   return { ok: true, value: { kind: "text", status: 200, headers: {}, body } };
 }
 

@@ -191,7 +191,7 @@ export class FakeFleet {
       shape: shapeHash(sha(name)),
       revisions: {},
       spec,
-      binding: { tenant: tenant.id, searchPath: [name], statementTag: name, roles: [], guard: null },
+      binding: JSON.stringify({ tenant: tenant.id }),
     };
   }
 

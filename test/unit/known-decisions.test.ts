@@ -30,7 +30,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
       settings: {},
       enumTables: 0,
     },
-    binding: { tenant: tenant.id, searchPath: [], statementTag: "", roles: [], guard: null },
+    binding: JSON.stringify({ tenant: tenant.id }),
   };
 }
 

@@ -48,9 +48,7 @@ describe("the public app", () => {
     expect(seen?.facts.header("X-Tenant")).toBe("acme");
     expect(seen?.facts.header("constructor")).toBeNull();
     expect(seen?.headers).toEqual({ ...json, accept: "application/json" });
-    expect(Buffer.from(seen?.body ?? []).toString()).toBe('{"query":"{a}"}');
-    // Exactly as large as it is: the thread's copy must not take other requests' bytes along.
-    expect(seen?.body?.buffer.byteLength).toBe(15);
+    expect(seen?.body).toBe('{"query":"{a}"}');
   });
 
   it("takes a proxy's request id where it is harmless, and makes its own where it is not", async () => {

@@ -1,0 +1,19 @@
+/** The tenants' bindings that requests have come with. */
+import { LRUCache } from "lru-cache";
+import type { TenantBinding } from "../src/protocol/messages.ts";
+
+/** A text and what it says are about 1 KB. */
+const mostBindings = 1_000;
+
+export class Bindings {
+  readonly #known = new LRUCache<string, TenantBinding>({ max: mostBindings });
+
+  /** What `text`, which the front wrote, says: the same object for the same text, as long as it is kept. */
+  read(text: string): TenantBinding {
+    const known = this.#known.get(text);
+    if (known !== undefined) return known;
+    const binding: TenantBinding = JSON.parse(text);
+    this.#known.set(text, binding);
+    return binding;
+  }
+}
