@@ -1,0 +1,50 @@
+/** What clients ask the `uploads` plugin for, checked. */
+import { SafeError } from "postgraphile/grafast";
+
+export interface UploadLimits {
+  /** That may be uploaded, such as `image/png`. */
+  readonly contentTypes: readonly string[];
+  /** Of one object. */
+  readonly maxBytes: number;
+}
+
+export interface UploadWish {
+  readonly contentType: string;
+  readonly size: number;
+}
+
+/** Keys are the server's own: nothing in them leads anywhere. */
+const keyPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+/** GraphQL has checked the types already; zod would be 3 MB of a cell's heap. */
+function isWish(input: unknown): input is UploadWish {
+  if (typeof input !== "object" || input === null || !("contentType" in input && "size" in input))
+    return false;
+  return typeof input.contentType === "string" && Number.isInteger(input.size);
+}
+
+export const uploadWish = {
+  /** An error that a client is shown. */
+  refused(message: string): SafeError {
+    return new SafeError(message, { code: "BAD_REQUEST" });
+  },
+
+  /** Throws a SafeError for what is beyond the limits. */
+  parse(input: unknown, { contentTypes, maxBytes }: UploadLimits): UploadWish {
+    if (!isWish(input) || input.size < 1) throw uploadWish.refused("An upload has at least one byte.");
+    const { contentType, size } = input;
+    // Compared whole: a type with parameters, or of other case, is another one.
+    if (!contentTypes.includes(contentType)) {
+      throw uploadWish.refused(`The content type is none of ${contentTypes.join(", ")}.`);
+    }
+    if (size > maxBytes) throw uploadWish.refused(`An upload has at most ${maxBytes} bytes.`);
+    return { contentType, size };
+  },
+
+  /** `key` if it can be one that `createUpload` gave. */
+  key(key: unknown): string {
+    if (typeof key !== "string" || !keyPattern.test(key))
+      throw uploadWish.refused("That is no key of an upload.");
+    return key;
+  },
+};
