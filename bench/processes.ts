@@ -48,6 +48,14 @@ export async function cpuSeconds(pid: number | undefined): Promise<number> {
   return (await statOf(pid))?.seconds ?? 0;
 }
 
+/** CPU seconds of a process's main thread, and of all its threads. */
+export async function threadCpuSeconds(
+  pid: number | undefined,
+): Promise<{ readonly main: number; readonly all: number }> {
+  const main = (await statOf(`${pid}/task/${pid}`))?.seconds ?? 0;
+  return { main, all: await cpuSeconds(pid) };
+}
+
 /** CPU seconds of a process and all its children, ended ones included. */
 export async function familyCpuSeconds(pid: number): Promise<number> {
   const parent = await statOf(pid);

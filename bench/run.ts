@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   guard: () => import("./guard.ts"),
   migrations: () => import("./migrations.ts"),
   memory: () => import("./memory.ts"),
+  replicas: () => import("./replicas.ts"),
   throughput: () => import("./throughput.ts"),
 };
 

@@ -14,6 +14,15 @@ import { isServing, type Roster } from "./roster.ts";
 import type { Strikes } from "./strikes.ts";
 import type { Supply } from "./supply.ts";
 
+/** What an instance is built for. */
+export type BuildPurpose =
+  /** A key that nothing serves. */
+  | { readonly kind: "first" }
+  /** In place of one that is to leave its cell. */
+  | { readonly kind: "successor"; readonly of: Instance }
+  /** Beside those that serve its key, in another cell; it takes no room from anyone. */
+  | { readonly kind: "replica" };
+
 export interface BuilderOptions {
   readonly plan: CapacityPlan;
   readonly instanceHeapMb: number;
@@ -54,20 +63,20 @@ export class Builder {
   }
 
   /**
-   * Builds an instance and puts it in service in place of what served its key before, which is drained. Returns it held:
-   * the caller lets go of it with `leave`. `avoid` is a cell that it must not be built in; `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
+   * Builds an instance and puts it in service, in place of the one that it succeeds, which is drained. Returns it held:
+   * the caller lets go of it with `leave`. `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
    * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, `SCHEMA_CHANGED` where it
    * was overtaken by a change, and whatever asking for that throws.
    */
   async build(
     request: BuildRequest,
-    avoid: CellId | null,
+    purpose: BuildPurpose,
     patienceMs: number,
     queuedMs: number,
   ): Promise<Instance> {
     const { observe } = this.#options;
     const { key } = request.spec;
-    const instance = await this.#place(request, avoid, performance.now() + patienceMs);
+    const instance = await this.#place(request, purpose, performance.now() + patienceMs);
     const { cell } = instance;
     const startedMs = performance.now();
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
@@ -81,8 +90,8 @@ export class Builder {
       this.#measuredMb.set(key, instance.heapMb);
       instance.phase = "live";
       instance.hold(performance.now());
-      const previous = this.#roster.publish(instance);
-      if (previous !== undefined) void this.#retirement.retire(previous, "stale");
+      this.#roster.publish(instance);
+      if (purpose.kind === "successor") void this.#retirement.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, heapMb: instance.heapMb, types });
       return instance;
     } catch (thrown) {
@@ -140,7 +149,7 @@ export class Builder {
   }
 
   /** Reserves room: makes some where there is none, and waits for what it set in motion. */
-  async #place(request: BuildRequest, avoid: CellId | null, deadlineMs: number): Promise<Instance> {
+  async #place(request: BuildRequest, purpose: BuildPurpose, deadlineMs: number): Promise<Instance> {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
     const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
@@ -155,12 +164,32 @@ export class Builder {
         spread: availableParallelism(),
         needMb: heapMb,
         exclusive,
-        avoid,
+        avoid: this.#avoided(key, purpose),
       });
       if (step.kind === "place") return this.#reserve(request, step.cell, heapMb, exclusive);
       const nowMs = performance.now();
+      if (purpose.kind === "replica" && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
       if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
       await this.#makeRoom(step, deadlineMs - nowMs);
+    }
+  }
+
+  /** Whether a step takes nothing from anyone, and keeps no other build waiting for what may not come. */
+  #isFree({ kind }: Placement): boolean {
+    const starting = this.#roster.cells.some((cell) => cell.phase === "starting");
+    return kind === "start" || (kind === "wait" && starting);
+  }
+
+  #avoided(key: InstanceKey, purpose: BuildPurpose): ReadonlySet<CellId> {
+    switch (purpose.kind) {
+      case "first":
+        return new Set();
+      case "successor":
+        return new Set([purpose.of.cell.id]);
+      case "replica":
+        return new Set(this.#roster.serving(key).map(({ cell }) => cell.id));
+      default:
+        return unreachable(purpose);
     }
   }
 

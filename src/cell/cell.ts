@@ -20,6 +20,7 @@ import { fromWireError } from "../protocol/wire-error.ts";
 import { CellHeap } from "./heap.ts";
 import { Slots } from "./slots.ts";
 import { replyTo, startThread } from "./start-thread.ts";
+import { Utilization } from "./utilization.ts";
 
 export interface CellOptions {
   readonly id: CellId;
@@ -44,6 +45,7 @@ export class Cell {
   readonly heapMb: number;
   readonly hardLimitMb: number;
   readonly heap = new CellHeap();
+  readonly utilization: Utilization;
   readonly applicationName: string;
   readonly #options: CellOptions;
   readonly #pool: Piscina<CellTask, unknown>;
@@ -74,6 +76,7 @@ export class Cell {
     // Every request may be cancelled, and then there are the host's own tasks: none of them ever waits in a queue.
     const concurrency = 2 * slotCount + 64;
     [this.#pool, this.#worker] = startThread({ ...options, workerData, concurrency });
+    this.utilization = new Utilization(this.#worker);
     // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
     this.#worker.prependListener("error", (error: Error) => this.#lost(error));
     this.#worker.prependOnceListener("exit", () => this.#exited());

@@ -10,6 +10,7 @@ import type { Cell, CellOptions } from "./cell.ts";
 import { Flights, isLeadersOwn } from "./flights.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
 import { Replacement } from "./replacement.ts";
+import { Replicas } from "./replicas.ts";
 import { Retirement } from "./retirement.ts";
 import { Roster } from "./roster.ts";
 import { Strikes } from "./strikes.ts";
@@ -23,6 +24,8 @@ export interface FleetOptions {
   readonly instanceHeapMb: number;
   readonly drainTimeoutMs: number;
   readonly idleTtlMs: number;
+  /** Most cells that may serve one key. */
+  readonly replicas: number;
   readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
   readonly observe: Observe;
   /** Called when a thread has ended, so that what it left in PostgreSQL can be stopped. */
@@ -54,6 +57,7 @@ export class Fleet {
   readonly #retirement: Retirement;
   readonly #builder: Builder;
   readonly #replacement: Replacement;
+  readonly #replicas: Replicas;
   #closed = false;
 
   constructor(options: FleetOptions) {
@@ -72,14 +76,16 @@ export class Fleet {
       { ...options, timeoutMs: options.builds.timeoutMs },
       { roster, supply: this.#supply, retirement: this.#retirement, strikes: this.#strikes, changed },
     );
-    this.#replacement = new Replacement(options, {
+    const parts = {
       roster,
       retirement: this.#retirement,
       builder: this.#builder,
       admission: this.#admission,
       flights: this.#flights,
       changed,
-    });
+    };
+    this.#replacement = new Replacement(options, parts);
+    this.#replicas = new Replicas(options.replicas, parts);
   }
 
   /** Starts the warm spares; at least one cell is up before the first request. */
@@ -147,7 +153,7 @@ export class Fleet {
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
     if (doubtful) await this.#builder.verify(request, queuedMs + timeoutMs);
-    return this.#admission.run(() => this.#builder.build(request, null, timeoutMs, queuedMs));
+    return this.#admission.run(() => this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs));
   }
 
   /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */
@@ -165,6 +171,7 @@ export class Fleet {
   /** Evicts instances that were not used for `idleTtl`, and brings up what should be there but failed to start. */
   sweep(nowMs: number): void {
     const { idleTtlMs, plan } = this.#options;
+    this.#replicas.look();
     this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
     // A host that is not ready is asked for nothing: it has to try by itself.
     this.#supply.refill(this.#supply.failing ? Math.max(1, plan.spare) : plan.spare);

@@ -36,8 +36,8 @@ export interface PlacementInput {
   readonly spread: number;
   readonly needMb: number;
   readonly exclusive: boolean;
-  /** Not in this cell: the one that is being replaced. */
-  readonly avoid: CellId | null;
+  /** Not in these cells: one that is being replaced, those that hold the same already. */
+  readonly avoid: ReadonlySet<CellId>;
 }
 
 export type Placement =
@@ -57,7 +57,7 @@ export function committedMb(cell: PlacedCell): number {
 }
 
 function isOpen(cell: PlacedCell, input: PlacementInput): boolean {
-  return cell.phase === "serving" && cell.id !== input.avoid && !cell.exclusive && !input.exclusive;
+  return cell.phase === "serving" && !input.avoid.has(cell.id) && !cell.exclusive && !input.exclusive;
 }
 
 function hasRoom(cell: PlacedCell, needMb: number): boolean {
@@ -68,7 +68,7 @@ function hasRoom(cell: PlacedCell, needMb: number): boolean {
 export function decidePlacement(input: PlacementInput): Placement {
   const { cells } = input;
   const instances = cells.reduce((sum, cell) => sum + cell.instances.length, 0);
-  const spare = cells.find((cell) => cell.phase === "spare" && cell.id !== input.avoid);
+  const spare = cells.find((cell) => cell.phase === "spare" && !input.avoid.has(cell.id));
   const serving = cells.filter((cell) => cell.phase === "serving");
 
   if (instances < input.maxInstances) {
@@ -96,7 +96,7 @@ function decideEviction(input: PlacementInput): Placement {
   if (leaving || starting) return { kind: "wait" };
 
   const [first] = input.cells
-    .filter((cell) => cell.phase === "serving" && cell.id !== input.avoid)
+    .filter((cell) => cell.phase === "serving" && !input.avoid.has(cell.id))
     .flatMap((cell) => concession(cell, input) ?? [])
     .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
   return first?.step ?? { kind: "wait" };

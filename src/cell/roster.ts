@@ -12,7 +12,8 @@ export function isServing(cell: Cell): boolean {
 export class Roster {
   readonly #cells = new Map<CellId, Cell>();
   readonly #members = new Map<CellId, Set<Instance>>();
-  readonly #current = new Map<InstanceKey, Instance>();
+  /** What serves each key: one instance, or several in as many cells. */
+  readonly #current = new Map<InstanceKey, Instance[]>();
 
   get cells(): readonly Cell[] {
     return [...this.#cells.values()];
@@ -49,26 +50,37 @@ export class Roster {
     this.#members.get(instance.cell.id)?.delete(instance);
   }
 
-  /** Makes `instance` the one that serves its key; returns the one that did. */
-  publish(instance: Instance): Instance | undefined {
-    const previous = this.#current.get(instance.spec.key);
-    this.#current.set(instance.spec.key, instance);
-    return previous === instance ? undefined : previous;
+  /** Puts `instance` in service beside whatever serves its key. */
+  publish(instance: Instance): void {
+    const { key } = instance.spec;
+    this.#current.set(key, [...(this.#current.get(key) ?? []), instance]);
   }
 
-  /** By identity: a successor under the same key stays. */
+  /** By identity: others under the same key stay. */
   unpublish(instance: Instance): void {
-    if (this.#current.get(instance.spec.key) === instance) this.#current.delete(instance.spec.key);
+    const { key } = instance.spec;
+    const others = this.#current.get(key)?.filter((each) => each !== instance) ?? [];
+    if (others.length === 0) this.#current.delete(key);
+    else this.#current.set(key, others);
   }
 
   /** What serves `key`; a cell whose thread is on its way out, for whatever reason, serves nothing any more. */
+  serving(key: InstanceKey): readonly Instance[] {
+    return this.#current.get(key)?.filter(({ cell }) => isServing(cell)) ?? [];
+  }
+
+  /** Of what serves `key` the one with the fewest requests in flight. */
   current(key: InstanceKey): Instance | undefined {
-    const instance = this.#current.get(key);
-    return instance !== undefined && isServing(instance.cell) ? instance : undefined;
+    let least: Instance | undefined;
+    for (const instance of this.#current.get(key) ?? []) {
+      if (isServing(instance.cell) && (least === undefined || instance.inFlight < least.inFlight))
+        least = instance;
+    }
+    return least;
   }
 
   get published(): readonly Instance[] {
-    return [...this.#current.values()];
+    return [...this.#current.values()].flat();
   }
 
   instancesOf(cell: Cell): readonly Instance[] {

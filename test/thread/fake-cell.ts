@@ -113,6 +113,9 @@ async function act(task: RequestTask, parameters: URLSearchParams): Promise<void
     case "/sleep":
       await sleep(amount);
       return;
+    case "/busy":
+      for (const endMs = performance.now() + amount; performance.now() < endMs; ) Math.random();
+      return;
     case "/gate":
       return gate(parameters.get("name") ?? "");
     case "/mark":

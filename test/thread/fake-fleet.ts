@@ -40,6 +40,7 @@ export interface FakeOptions {
   readonly buildTimeoutMs?: number;
   readonly drainTimeoutMs?: number;
   readonly idleTtlMs?: number;
+  readonly replicas?: number;
   readonly stallTimeoutMs?: number;
 }
 
@@ -92,6 +93,7 @@ export class FakeFleet {
       instanceHeapMb: options.instanceHeapMb ?? 1,
       drainTimeoutMs: options.drainTimeoutMs ?? 5_000,
       idleTtlMs: options.idleTtlMs ?? 3_600_000,
+      replicas: options.replicas ?? 1,
       builds: {
         concurrency: options.concurrency ?? 1,
         queue: options.queue ?? 100,

@@ -58,7 +58,7 @@ const decide = (cells: PlacedCell[], changes: Partial<PlacementInput> = {}): str
     spread: 2,
     needMb: 20,
     exclusive: false,
-    avoid: null,
+    avoid: new Set(),
     ...changes,
   });
   const cellText = "cell" in step ? ` ${step.cell}` : "";
@@ -98,7 +98,12 @@ describe("where there is room, an instance", () => {
       {},
       "place c2",
     ],
-    ["does not go where it is not wanted", [cell(1, "spare"), one(2)], { avoid: cellId(1) }, "place c2"],
+    [
+      "does not go where it is not wanted",
+      [cell(1, "spare"), one(2)],
+      { avoid: new Set([cellId(1)]) },
+      "place c2",
+    ],
     [
       "that is suspected goes to a cell of its own",
       [one(1), cell(2, "spare")],
@@ -173,7 +178,7 @@ describe("where there is none, an instance", () => {
     [
       "does not take from a cell that is replaced",
       [full(1, 0), cell(2, "condemned", [instance(2, 1)])],
-      { avoid: cellId(1) },
+      { avoid: new Set([cellId(1)]) },
       "wait",
     ],
     [

@@ -1,0 +1,114 @@
+/** A hot blueprint in one cell and in two, and what of a request each thread does: what more cores would give. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { z } from "zod";
+import { type Bench, inTurn } from "./bench.ts";
+import { type BenchDatabase, benchDatabase } from "./database.ts";
+import { threadCpuSeconds } from "./processes.ts";
+import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { measureLoad, type ServerArm, startRowhouse } from "./server.ts";
+
+const arms = [1, 2] as const;
+const operations = {
+  "one row": "{ t1ItemByRowId(rowId: 3) { rowId name mood amount } }",
+  nested: "{ allT3Items(first: 5) { nodes { name t2ItemByParentId { name t1ItemByParentId { name } } } } }",
+} as const;
+
+const status = z.object({ cells: z.array(z.object({ instances: z.array(z.object({ key: z.string() })) })) });
+
+async function instancesOf(server: ServerArm): Promise<number> {
+  const { cells } = status.parse(await server.admin("/status"));
+  return cells.reduce((sum, { instances }) => sum + instances.length, 0);
+}
+
+async function measure(
+  database: BenchDatabase,
+  server: ServerArm,
+  query: string,
+  replicas: number,
+  durationMs: number,
+): Promise<Figures> {
+  const tenants = database.tenants.map(({ id }) => id);
+  // Busy for as long as it takes to be given its second cell.
+  for (let attempt = 0; attempt < 10; attempt += 1) {
+    await measureLoad(server, database, tenants, query, 5_000);
+    if ((await instancesOf(server)) === replicas) break;
+  }
+  const cells = await instancesOf(server);
+  if (cells !== replicas) throw new Error(`${cells} cells serve the blueprint, not ${replicas}`);
+  const before = await threadCpuSeconds(server.child.pid);
+  const figures = await measureLoad(server, database, tenants, query, durationMs);
+  const after = await threadCpuSeconds(server.child.pid);
+  // The warm-up is in both, and the requests that were counted are three quarters of all.
+  const perRequest = 1e6 / ((figures["requests"] ?? Number.NaN) * (4 / 3));
+  const frontMicros = (after.main - before.main) * perRequest;
+  return {
+    ...figures,
+    "front CPU µs": frontMicros,
+    "cells' CPU µs": (after.all - before.all) * perRequest - frontMicros,
+  };
+}
+
+const bench: Bench = {
+  async run({ quick, tenants = 4, tables = 10 }) {
+    const database = await benchDatabase(tenants, tables);
+    const rounds = new Rounds();
+    try {
+      await database.installControl();
+      for (let round = 0; round < (quick ? 1 : 3); round += 1) {
+        for (const replicas of inTurn(arms, round)) {
+          const server = await startRowhouse({
+            database,
+            tenants: database.tenants,
+            poolSize: 8 / replicas,
+            config: { pooling: true, cells: { replicas } },
+          });
+          try {
+            for (const [name, query] of Object.entries(operations)) {
+              rounds.add(
+                `${name} · ${replicas}`,
+                await measure(database, server, query, replicas, quick ? 2_000 : 6_000),
+              );
+              await sleep(100);
+            }
+          } finally {
+            await server.stop();
+          }
+        }
+      }
+    } finally {
+      await database.close();
+    }
+    const found = { arms: rounds.medians };
+    const ratios: Record<string, number> = {};
+    for (const name of Object.keys(operations)) {
+      const of = (replicas: number, figure: string): number =>
+        figureOf(found, `${name} · ${replicas}`, figure);
+      ratios[`${name}: req/s, two cells over one`] = of(2, "req/s") / of(1, "req/s");
+      ratios[`${name}: cells that one front could keep busy`] =
+        of(1, "cells' CPU µs") / of(1, "front CPU µs");
+    }
+    return {
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf(ratios),
+      notes: [
+        `${tenants} tenants × ${tables} tables of one shape; 8 connections in all; server, database and load share the machine`,
+      ],
+    };
+  },
+  charts: (found) => [
+    {
+      kind: "bars",
+      title: "CPU of a request, by thread",
+      unit: "µs",
+      subtitle: found.notes[0] ?? "",
+      groups: Object.keys(operations),
+      series: ["front CPU µs", "cells' CPU µs", "postgres CPU µs"].map((figure) => ({
+        name: figure.replace(" CPU µs", ""),
+        values: Object.keys(operations).map((name) => figureOf(found, `${name} · 1`, figure)),
+      })),
+    },
+  ],
+};
+
+export default bench;

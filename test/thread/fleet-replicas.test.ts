@@ -1,0 +1,89 @@
+import { availableParallelism } from "node:os";
+import { afterEach, describe, expect, it } from "vitest";
+import { FakeFleet, type FakeOptions, keyOf } from "./fake-fleet.ts";
+import { codeOf } from "./witness.ts";
+
+const fakes: FakeFleet[] = [];
+const start = (options: FakeOptions): FakeFleet => {
+  const fake = new FakeFleet({ heapMb: 256, ...options });
+  fakes.push(fake);
+  return fake;
+};
+afterEach(() => Promise.all(fakes.splice(0).map((fake) => fake.close())));
+
+/** Keeps `clients` busy with requests of 20 ms of a core each, until told to stop; the cells that answered. */
+function load(fake: FakeFleet, clients: number, tenant = "acme") {
+  let over = false;
+  const cells = new Set<string>();
+  const running = Array.from({ length: clients }, async () => {
+    while (!over) cells.add((await fake.ask(tenant, "/busy", "n=20")).cell);
+  });
+  return {
+    cells,
+    stop: async (): Promise<void> => {
+      over = true;
+      await Promise.all(running);
+    },
+  };
+}
+
+const replicasOf = (fake: FakeFleet, name = "acme") => fake.fleet.roster.serving(keyOf(name));
+
+// A machine with one core has nothing to share out.
+describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy", () => {
+  it("is served by a second cell as well, which takes its share, and by one again when it rests", async () => {
+    const fake = start({ cells: 3, replicas: 2 });
+    const busy = load(fake, 6);
+    await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
+    busy.cells.clear();
+    await expect.poll(() => busy.cells.size, { timeout: 20_000 }).toBe(2);
+    expect(new Set(replicasOf(fake).map(({ cell }) => cell)).size).toBe(2);
+    await busy.stop();
+    // Thirty seconds of rest, without a request failing on the way.
+    await fake.until("instance.evicted", ({ reason }) => reason === "idle");
+    expect(replicasOf(fake)).toHaveLength(1);
+    expect((await fake.ask("acme")).cell).toBe(replicasOf(fake)[0]?.cell.id);
+    expect(fake.all("build.done")).toHaveLength(2);
+  }, 90_000);
+
+  it("is served on by the other when one of its cells dies, without a build", async () => {
+    const fake = start({ cells: 2, replicas: 2 });
+    const busy = load(fake, 6);
+    await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
+    await busy.stop();
+    const [first, second] = replicasOf(fake);
+    await first?.cell.terminate("over-budget");
+    expect((await fake.ask("acme")).cell).toBe(second?.cell.id);
+    expect(fake.all("build.started")).toHaveLength(2);
+  });
+
+  it("takes no room from others: neither their instances nor their cells", async () => {
+    const fake = start({ cells: 2, replicas: 2, instanceHeapMb: 150 });
+    fake.blueprints.set("other", { settings: { saysMb: "150" } });
+    await fake.ask("other");
+    const busy = load(fake, 6);
+    // Hot for as long as a second replica would have taken three times over.
+    await expect
+      .poll(
+        async () => {
+          const [instance] = replicasOf(fake);
+          return instance === undefined ? 0 : instance.requests;
+        },
+        { timeout: 60_000 },
+      )
+      .toBeGreaterThan(400);
+    await busy.stop();
+    expect(replicasOf(fake)).toHaveLength(1);
+    expect(fake.all("instance.evicted")).toEqual([]);
+    expect(await codeOf(fake.ask("other"))).toBe("none");
+    expect(fake.all("build.started")).toHaveLength(2);
+  }, 90_000);
+
+  it("stays in one cell unless the config allows more", async () => {
+    const fake = start({ cells: 3 });
+    const busy = load(fake, 6);
+    await expect.poll(() => replicasOf(fake)[0]?.requests ?? 0, { timeout: 60_000 }).toBeGreaterThan(300);
+    await busy.stop();
+    expect(fake.all("build.started")).toHaveLength(1);
+  }, 90_000);
+});
