@@ -49,7 +49,7 @@ describe("a build", () => {
   });
 
   it("that takes too long ends with its cell, and the next is fine", async () => {
-    const fake = start({ buildTimeoutMs: 1500 });
+    const fake = start({ buildTimeoutMs: 5_000 });
     using gate = new Gate();
     fake.blueprints.set("stuck", { settings: { gate: gate.name } });
     expect(await codeOf(fake.ask("stuck"))).toBe("BUILD_TIMEOUT");
@@ -58,7 +58,7 @@ describe("a build", () => {
   });
 
   it("of which nobody says in time whether it is current does not keep the others waiting", async () => {
-    const fake = start({ buildTimeoutMs: 1500 });
+    const fake = start({ buildTimeoutMs: 5_000 });
     expect(await codeOf(fake.lease("acme", () => new Promise(() => undefined)))).toBe("BUILD_TIMEOUT");
     expect((await fake.ask("globex")).tenant).toBe("globex");
   });
