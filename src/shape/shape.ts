@@ -12,7 +12,11 @@ import { hiddenCtes } from "./visibility.ts";
 export interface ShapeInput {
   readonly schemas: readonly SchemaBinding[];
   readonly sharedSchemas: readonly string[];
-  readonly roles: { readonly anonymous: string | null; readonly authenticated: string | null };
+  readonly roles: {
+    readonly anonymous: string | null;
+    readonly authenticated: string | null;
+    readonly others?: readonly string[];
+  };
 }
 
 export interface ShapeOptions {
@@ -86,6 +90,7 @@ export function shapeQuery(
       input.sharedSchemas,
       input.roles.anonymous,
       input.roles.authenticated,
+      input.roles.others ?? [],
     ],
   };
 }

@@ -2,7 +2,8 @@
 
 /**
  * SQL, after `scopeCtes`: who asks, and the names by which namespaces, types and own schemas are spelled.
- * `$4::text` is the anonymous role's name, `$5::text` the authenticated role's; both may be null.
+ * `$4::text` is the anonymous role's name, `$5::text` the authenticated role's; both may be null. `$6::text[]` are the others', in
+ * the order that the tenant lists them in, which is what they are called by.
  *
  * A served schema is spelled by its logical name alone, any other with a sign before it, so that a schema that happens
  * to be called like somebody's logical one is not taken for it.
@@ -13,6 +14,10 @@ actor as materialized (
     (select oid from pg_catalog.pg_roles where rolname = current_user) as self,
     (select oid from pg_catalog.pg_roles where rolname = $4::text) as anonymous,
     (select oid from pg_catalog.pg_roles where rolname = $5::text) as authenticated,
+    array(
+      select r.oid from pg_catalog.unnest($6::text[]) with ordinality as other(name, ord)
+      left join pg_catalog.pg_roles r on r.rolname = other.name order by other.ord
+    ) as others,
     -- As pg-introspection sees it: whoever may become a superuser has every right.
     exists (
       select from pg_catalog.pg_roles where rolsuper and pg_catalog.pg_has_role(oid, 'MEMBER')
@@ -108,7 +113,7 @@ export const roleLabel = (role: string, owner: string): string => `case ${role}
   when actor.authenticated then 'authenticated'
   when ${owner} then 'owner'
   when actor.self then 'self'
-  else 'role:' || pg_catalog.pg_get_userbyid(${role})
+  else coalesce('other:' || pg_catalog.array_position(actor.others, ${role}), 'role:' || pg_catalog.pg_get_userbyid(${role}))
 end`;
 
 /**
@@ -120,7 +125,7 @@ end`;
 export const grants = (kind: string, acl: string, owner: string, own: string): string => `(
   select pg_catalog.json_build_array(
     pg_catalog.string_agg(g.entry, ' ' order by g.entry collate "C") filter (
-      where ${own} or g.grantee in (0, actor.anonymous, actor.authenticated, actor.self)
+      where ${own} or g.grantee in (0, actor.anonymous, actor.authenticated, actor.self) or g.grantee = any (actor.others)
     ),
     case when actor.superuser or (${owner} = actor.self and not coalesce(pg_catalog.bool_or(g.grantee = ${owner}), false))
       then 'ALL'
