@@ -186,8 +186,17 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   started.add(() => admin.close(1_000));
   observe({ kind: "host.listening", name: "admin", url: admin.url });
 
-  const publicApp = createPublicApp({ handle, limits, observe, phase: () => phase });
-  const open: Listening = await listen(publicApp, config.listen, observe);
+  const publicApp = createPublicApp({
+    handle,
+    // The front is planned with 100 MB; where there is more memory, slow clients may have more of it.
+    limits: {
+      ...limits,
+      backlogBytes: Math.max(64 * 2 ** 20, 2 * limits.bodyBytes, (cells.memoryMb * 2 ** 20) / 16),
+    },
+    observe,
+    phase: () => phase,
+  });
+  const open: Listening = await listen(publicApp, config.listen, observe, limits.connections);
   started.add(() => open.close(cells.drainTimeoutMs));
   observe({ kind: "host.listening", name: "public", url: open.url });
   enter("ready");

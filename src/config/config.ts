@@ -56,6 +56,10 @@ export interface Config {
     readonly requestTimeoutMs: number;
     readonly resultBytes: number;
     readonly statementTimeoutMs: number;
+    /** Requests of one tenant at a time. */
+    readonly tenantInFlight: number;
+    /** Connections to the public listener. */
+    readonly connections: number;
     readonly fields: number;
     readonly depth: number;
   };

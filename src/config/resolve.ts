@@ -52,6 +52,8 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       requestTimeoutMs: limits.requestTimeout,
       resultBytes: limits.resultBytes,
       statementTimeoutMs: limits.statementTimeout ?? limits.requestTimeout,
+      tenantInFlight: limits.tenantInFlight,
+      connections: limits.connections,
       fields: limits.fields,
       depth: limits.depth,
     },

@@ -118,6 +118,8 @@ export const configSchema = z.strictObject({
       requestTimeout: durationMs(1).default(30_000),
       resultBytes: byteCount().default(32 * 2 ** 20),
       statementTimeout: durationMs(1).optional(),
+      tenantInFlight: wholeNumber(1, 4_096).default(256),
+      connections: wholeNumber(1, 1_000_000).default(4_000),
       fields: wholeNumber(1, 1_000_000).default(1_000),
       depth: wholeNumber(1, 10_000).default(16),
     })

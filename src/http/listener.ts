@@ -32,6 +32,12 @@ const serverOptions = {
   insecureHTTPParser: false,
 } as const;
 
+/** The latest request of a connection. */
+interface Current {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+}
+
 /** How often a server that closes looks for connections that have become idle: Node closes them only once. */
 const idleSweepMs = 50;
 
@@ -40,9 +46,13 @@ export async function listen(
   app: App,
   address: { readonly host: string; readonly port: number },
   observe: Observe,
+  mostConnections = 256,
 ): Promise<Listening> {
   const server = createServer(serverOptions);
-  const current = new WeakMap<Duplex, ServerResponse>();
+  server.maxConnections = mostConnections;
+  // Room for the next one: whoever wants to keep an idle connection makes another.
+  server.on("drop", () => server.closeIdleConnections());
+  const current = new WeakMap<Duplex, Current>();
   const respond = getRequestListener((request, env) => app.fetch(request, env), {
     // Only for the URL of requests without a Host header, which the app refuses.
     hostname: "localhost",
@@ -50,7 +60,7 @@ export async function listen(
     errorHandler: unreadable,
   });
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
-    current.set(incoming.socket, outgoing);
+    current.set(incoming.socket, { incoming, outgoing });
     if (!server.listening) outgoing.shouldKeepAlive = false;
     respond(incoming, outgoing).catch(() => outgoing.destroy());
   };
@@ -114,12 +124,25 @@ function unreadable(error: unknown): Response {
 }
 
 /** For what the parser gave up on, or what took too long to come. */
-function refuse(error: Error, socket: Duplex, answering: ServerResponse | undefined): void {
-  // In the middle of an answer there is no place for another one.
-  const midAnswer = answering?.headersSent === true && !answering.writableFinished;
-  if (!socket.writable || midAnswer || isReset(error)) {
+function refuse(error: Error, socket: Duplex, current: Current | undefined): void {
+  if (!socket.writable || isReset(error)) {
     socket.destroy();
     return;
+  }
+  if (current !== undefined && !current.outgoing.writableFinished) {
+    const { incoming, outgoing } = current;
+    // What follows a whole request is at fault, not that request: it gets its own answer, and nothing comes behind it.
+    if (incoming.complete) {
+      socket.pause();
+      outgoing.shouldKeepAlive = false;
+      outgoing.once("close", () => socket.end(() => socket.destroy()));
+      return;
+    }
+    // In the middle of an answer there is no place for another one.
+    if (outgoing.headersSent) {
+      socket.destroy();
+      return;
+    }
   }
   socket.end(renderRawFailure(refusalOf(error)), () => socket.destroy());
 }

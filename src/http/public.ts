@@ -10,7 +10,9 @@ import type { HostPhase } from "../kernel/phase.ts";
 import { discardBody } from "../protocol/body.ts";
 import type { Answer } from "../protocol/messages.ts";
 import type { RequestFacts } from "../tenant/route.ts";
+import { Backlog } from "./backlog.ts";
 import { Exchange, type ExchangeEnd } from "./exchange.ts";
+import { InFlight, Stay } from "./in-flight.ts";
 import { announcesBody, forwardedHeaders, readFacts, requireMediaType } from "./intake.ts";
 import { readBody } from "./read-body.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
@@ -24,14 +26,20 @@ export interface PublicRequest {
   readonly body: string | null;
   /** Aborts with a HostError: `CANCELLED` when the client goes away, `DEADLINE` when the time is up. */
   readonly signal: AbortSignal;
-  /** To be called once the tenant is known, so that log lines of the request name it. */
+  /** To be called whenever the tenant is known; throws `TENANT_BUSY` where it has too many requests under way. */
   routed(tenant: TenantId): void;
 }
 
 export interface PublicDeps {
   /** Rejects with a HostError, which is what the client gets. The answer's headers become the app's. */
   handle(request: PublicRequest): Promise<Answer>;
-  readonly limits: { readonly bodyBytes: number; readonly requestTimeoutMs: number };
+  readonly limits: {
+    readonly bodyBytes: number;
+    readonly requestTimeoutMs: number;
+    readonly tenantInFlight: number;
+    /** What slow clients may make the process keep. */
+    readonly backlogBytes: number;
+  };
   readonly observe: Observe;
   phase(): HostPhase;
 }
@@ -41,20 +49,37 @@ export type PublicApp = Hono<{ Bindings: HttpBindings }>;
 /** The app for `listen`. Every failure is JSON; one `request.done` is observed for each request. */
 export function createPublicApp(deps: PublicDeps): PublicApp {
   const app: PublicApp = new Hono();
+  const room: Room = {
+    inFlight: new InFlight(deps.limits.tenantInFlight),
+    backlog: new Backlog(deps.limits.backlogBytes),
+  };
   app.all("*", async ({ env }) => {
-    await exchange(deps, env.incoming, env.outgoing);
+    await exchange(deps, room, env.incoming, env.outgoing);
     // Written straight to Node's response: one write for head and body, and a stream that fails can be cut off.
     return RESPONSE_ALREADY_SENT;
   });
   return app;
 }
 
+/** What all requests share. */
+interface Room {
+  readonly inFlight: InFlight;
+  readonly backlog: Backlog;
+}
+
+/** Answers up to this size are not worth counting. */
+const smallBytes = 64 * 1024;
+
 async function exchange(
   deps: PublicDeps,
+  room: Room,
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
-  const observeEnd = ({ status, code, durationMs }: ExchangeEnd, { tenant, requestId }: Exchange): void =>
+  const onEnd = ({ status, code, durationMs }: ExchangeEnd, { tenant, requestId }: Exchange): void => {
+    room.backlog.leave(incoming);
+    room.backlog.leave(outgoing);
+    stay.end();
     deps.observe({
       kind: "request.done",
       status,
@@ -63,11 +88,16 @@ async function exchange(
       ...(code === undefined ? {} : { code }),
       ...(tenant === undefined ? {} : { tenant }),
     });
-  const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, observeEnd);
+  };
+  const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, onEnd);
+  const stay = new Stay(room.inFlight);
   try {
-    const request = await readRequest(deps, current);
+    const request = await readRequest(deps, room, stay, current);
     const answer = await current.unlessAborted(deps.handle(request), drop);
     await sendAnswer(outgoing, answer, current.requestId, current.signal);
+    // What the kernel has not taken waits here.
+    const { writableLength } = outgoing;
+    if (writableLength > smallBytes) room.backlog.add(outgoing, writableLength, () => outgoing.destroy());
   } catch (thrown) {
     // The deadline or the client's leaving comes first: what it breaks on its way is not the cause.
     current.error ??= toHostError(thrown);
@@ -76,7 +106,12 @@ async function exchange(
   }
 }
 
-async function readRequest(deps: PublicDeps, current: Exchange): Promise<PublicRequest> {
+async function readRequest(
+  deps: PublicDeps,
+  { backlog }: Room,
+  stay: Stay,
+  current: Exchange,
+): Promise<PublicRequest> {
   const { incoming, outgoing, requestId, signal } = current;
   const phase = deps.phase();
   if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
@@ -85,25 +120,26 @@ async function readRequest(deps: PublicDeps, current: Exchange): Promise<PublicR
     requestId,
     facts,
     headers: forwardedHeaders(incoming),
-    body: await bodyOf(facts.method, incoming, outgoing, deps.limits.bodyBytes, signal),
+    body: await bodyOf(facts.method, current, deps.limits.bodyBytes, backlog),
     signal,
     routed: (tenant) => {
       current.tenant = tenant;
+      signal.throwIfAborted();
+      stay.begin(tenant);
     },
   };
 }
 
 async function bodyOf(
   method: string,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  { incoming, outgoing, signal }: Exchange,
   limitBytes: number,
-  signal: AbortSignal,
+  backlog: Backlog,
 ): Promise<string | null> {
   switch (method) {
     case "POST": {
       requireMediaType(incoming);
-      const body = await readBody(incoming, outgoing, limitBytes, signal);
+      const body = await readBody(incoming, outgoing, limitBytes, signal, backlog);
       if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
       return body;
     }

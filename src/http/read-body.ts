@@ -1,17 +1,24 @@
 /** A request's body, read from the socket within a limit. */
+import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HostError, toHostError } from "../kernel/errors.ts";
+import type { Backlog } from "./backlog.ts";
+
+/** Small bodies are not counted: slow large ones must not keep them out. */
+const uncountedBytes = 16 * 1024;
 
 /**
- * The whole body of `incoming`, which is taken for UTF-8. Rejects with `BODY_TOO_LARGE`
- * as soon as the announced or received length is over `limitBytes`, with `signal`'s reason, or with `CANCELLED`
- * where the connection ends before the body does. After a rejection nothing of the body is kept or read here.
+ * The whole body of `incoming`. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length is over `limitBytes`,
+ * with `BAD_REQUEST` where it is not UTF-8, with `signal`'s reason, with `CANCELLED` where the connection ends before
+ * the body does, or with `NO_CAPACITY` where `backlog` has no room for it: there it counts as `incoming`'s, until whoever
+ * asked has it leave. After a rejection nothing of the body is kept or read here.
  */
 export function readBody(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   limitBytes: number,
   signal?: AbortSignal,
+  backlog?: Backlog,
 ): Promise<string> {
   if (Number(incoming.headers["content-length"] ?? 0) > limitBytes)
     return Promise.reject(tooLarge(limitBytes));
@@ -19,23 +26,31 @@ export function readBody(
   if (incoming.headers.expect !== undefined) outgoing.writeContinue();
 
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let length = 0;
+    const pieces = new Pieces();
     const settle = (error?: HostError): void => {
       incoming.off("data", onData);
       incoming.off("end", onEnd);
       incoming.off("error", onGone);
       incoming.off("close", onGone);
       signal?.removeEventListener("abort", onAbort);
-      if (error !== undefined) reject(error);
-      else resolve(textOf(chunks));
+      if (error === undefined) {
+        backlog?.keep(incoming);
+        resolve(pieces.toString());
+      } else {
+        backlog?.leave(incoming);
+        reject(error);
+      }
     };
+    const hasRoom = (bytes: number): boolean =>
+      backlog === undefined ||
+      pieces.length <= uncountedBytes ||
+      backlog.add(incoming, bytes, () => settle(noRoom()));
     const onData = (chunk: Buffer): void => {
-      length += chunk.byteLength;
-      if (length > limitBytes) settle(tooLarge(limitBytes));
-      else chunks.push(chunk);
+      pieces.add(chunk);
+      if (pieces.length > limitBytes) settle(tooLarge(limitBytes));
+      else if (!hasRoom(chunk.byteLength)) settle(noRoom());
     };
-    const onEnd = (): void => settle();
+    const onEnd = (): void => settle(pieces.isText ? undefined : notText());
     const onGone = (): void => settle(new HostError("CANCELLED"));
     const onAbort = (): void => settle(toHostError(signal?.reason));
     incoming.on("data", onData);
@@ -50,10 +65,38 @@ export function readBody(
 
 const tooLarge = (limitBytes: number): HostError =>
   new HostError("BODY_TOO_LARGE", `The request body is larger than ${limitBytes} bytes.`);
+const noRoom = (): HostError =>
+  new HostError("NO_CAPACITY", "too many bytes of slow bodies and unread answers");
+const notText = (): HostError => new HostError("BAD_REQUEST", "The request body is not UTF-8.");
 
-/** Most bodies come in one piece. */
-function textOf(chunks: readonly Buffer[]): string {
-  const [first] = chunks;
-  if (first === undefined) return "";
-  return (chunks.length === 1 ? first : Buffer.concat(chunks)).toString("utf8");
+/**
+ * What has come so far. Most bodies come in one piece, which is kept as it is. More are copied together as they come:
+ * a body may come a byte at a time, each a Buffer of a hundred bytes.
+ */
+class Pieces {
+  #bytes: Buffer = Buffer.alloc(0);
+  length = 0;
+
+  add(piece: Buffer): void {
+    const { length } = this;
+    this.length += piece.byteLength;
+    if (length === 0) {
+      this.#bytes = piece;
+      return;
+    }
+    if (this.length > this.#bytes.byteLength) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(1024, 2 * this.length));
+      this.#bytes.copy(larger, 0, 0, length);
+      this.#bytes = larger;
+    }
+    piece.copy(this.#bytes, length);
+  }
+
+  get isText(): boolean {
+    return isUtf8(this.#bytes.subarray(0, this.length));
+  }
+
+  toString(): string {
+    return this.#bytes.toString("utf8", 0, this.length);
+  }
 }

@@ -23,7 +23,12 @@ export const textAnswer = (body: string): Answer => ({
 
 export async function startPublicApp(
   handle: (request: PublicRequest) => Promise<Answer>,
-  limits: { bodyBytes?: number; requestTimeoutMs?: number } = {},
+  limits: {
+    bodyBytes?: number;
+    requestTimeoutMs?: number;
+    tenantInFlight?: number;
+    backlogBytes?: number;
+  } = {},
 ): Promise<TestApp> {
   const requests: PublicRequest[] = [];
   const observations: Observation[] = [];
@@ -38,7 +43,13 @@ export async function startPublicApp(
       requests.push(request);
       return handle(request);
     },
-    limits: { bodyBytes: 1000, requestTimeoutMs: 10_000, ...limits },
+    limits: {
+      bodyBytes: 1000,
+      requestTimeoutMs: 10_000,
+      tenantInFlight: 100,
+      backlogBytes: 2 ** 26,
+      ...limits,
+    },
     observe,
     phase: () => state.phase,
   });

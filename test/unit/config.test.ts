@@ -45,6 +45,8 @@ describe("without a config", () => {
         requestTimeoutMs: 30_000,
         resultBytes: 33_554_432,
         statementTimeoutMs: 30_000,
+        tenantInFlight: 256,
+        connections: 4_000,
         fields: 1_000,
         depth: 16,
       },

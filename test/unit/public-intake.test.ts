@@ -93,6 +93,22 @@ describe("the public app's door", () => {
     if (status === 415) expect(codeIn(await answer.body.text())).toBe("MEDIA_TYPE");
   });
 
+  it("answers a whole request itself, whatever comes behind it on the connection, and nothing else", async () => {
+    const release = Promise.withResolvers<void>();
+    app = await startPublicApp(async () => {
+      await release.promise;
+      return textAnswer('{"data":"its own"}');
+    });
+    const { send, received } = await rawConnect(app.port);
+    send(`${post("{}").replace("Connection: close\r\n", "")}GARBAGE\r\n\r\n`);
+    await expect.poll(() => app?.requests.length).toBe(1);
+    send("more of it");
+    release.resolve();
+    const answer = await received;
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK[\s\S]*connection: close[\s\S]*\{"data":"its own"\}$/i);
+    expect(answer.match(/HTTP\/1\.1/g)).toHaveLength(1);
+  });
+
   it("refuses a body by its announced length before any of it has come, and closes", async () => {
     const { port, requests } = await start();
     const answer = await rawRequest(

@@ -1,0 +1,135 @@
+import { request } from "undici";
+import { afterEach, describe, expect, it } from "vitest";
+import { Backlog } from "../../src/http/backlog.ts";
+import { InFlight, Stay } from "../../src/http/in-flight.ts";
+import type { PublicRequest } from "../../src/http/public.ts";
+import { tenantId } from "../../src/kernel/ids.ts";
+import { codeIn, post, rawConnect } from "../support/http.ts";
+import { startPublicApp, type TestApp, textAnswer } from "../support/public-app.ts";
+
+let app: TestApp | undefined;
+afterEach(() => app?.close(0));
+
+const [acme, globex] = [tenantId("acme"), tenantId("globex")];
+
+/** An app that answers when it is told to; the tenant is what the request's header says. */
+async function gated(limits: { tenantInFlight?: number; backlogBytes?: number; bodyBytes?: number }) {
+  const gate = Promise.withResolvers<void>();
+  const started = await startPublicApp(async (incoming: PublicRequest) => {
+    incoming.routed(tenantId(incoming.facts.header("x-tenant") ?? "none"));
+    await gate.promise;
+    return textAnswer("{}");
+  }, limits);
+  app = started;
+  const ask = async (tenant: string, signal?: AbortSignal) => {
+    const { statusCode, headers, body } = await request(`${started.url}/graphql`, {
+      headers: { "x-tenant": tenant },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    return { status: statusCode, retryAfter: headers["retry-after"], code: codeIn(await body.text()) };
+  };
+  return { ...started, app: started, open: gate.resolve, ask };
+}
+
+describe("a tenant with its share of requests under way", () => {
+  it("is told to try again, others are answered, and so is it once there is room", async () => {
+    const { ask, open, requests } = await gated({ tenantInFlight: 3 });
+    const mine = [ask("acme"), ask("acme"), ask("acme")];
+    await expect.poll(() => requests.length).toBe(3);
+    expect(await ask("acme")).toEqual({ status: 503, retryAfter: "1", code: "TENANT_BUSY" });
+    const theirs = ask("globex");
+    await expect.poll(() => requests.length).toBe(5);
+    open();
+    for (const answer of await Promise.all([...mine, theirs])) expect(answer.status).toBe(200);
+    expect(await ask("acme")).toMatchObject({ status: 200 });
+  });
+
+  it("has room again when its clients have gone, and however often it was refused", async () => {
+    const { ask, requests, app: running } = await gated({ tenantInFlight: 1 });
+    for (let round = 0; round < 3; round += 1) {
+      const leaving = new AbortController();
+      const asked = ask("acme", leaving.signal).catch(() => "gone");
+      await expect.poll(() => requests.length).toBe(round * 2 + 1);
+      expect(await ask("acme")).toMatchObject({ code: "TENANT_BUSY" });
+      leaving.abort();
+      expect(await asked).toBe("gone");
+      await running.done(round * 2 + 2);
+    }
+  });
+
+  it("that a request leaves for another, or comes back to in a retry, counts it once", () => {
+    const inFlight = new InFlight(1);
+    const stay = new Stay(inFlight);
+    stay.begin(acme);
+    stay.begin(acme);
+    expect(() => inFlight.enter(acme)).toThrow(/too many/);
+    stay.begin(globex);
+    inFlight.enter(acme);
+    expect(() => inFlight.enter(globex)).toThrow(/too many/);
+    stay.end();
+    stay.end();
+    inFlight.enter(globex);
+    expect(() => inFlight.enter(globex)).toThrow(/too many/);
+  });
+});
+
+describe("what waits for slow clients", () => {
+  it("is bounded: of the bodies that are not whole the one that came first goes", async () => {
+    const { port, requests, open } = await gated({ backlogBytes: 100_000, bodyBytes: 90_000 });
+    const slow = await rawConnect(port);
+    const head = post("", { "Content-Length": "80000", "x-tenant": "acme" });
+    slow.send(head + "x".repeat(79_000));
+    const small = await rawConnect(port);
+    small.send(post("", { "Content-Length": "1000", "x-tenant": "acme" }) + "x".repeat(900));
+    const quick = await rawConnect(port);
+    quick.send(head + "x".repeat(80_000));
+    expect(await slow.received).toMatch(/^HTTP\/1\.1 503 [\s\S]*"NO_CAPACITY"/);
+    await expect.poll(() => requests.length).toBe(1);
+    // One that is at work is not given up for another.
+    const late = await rawConnect(port);
+    late.send(head + "x".repeat(80_000));
+    expect(await late.received).toMatch(/^HTTP\/1\.1 503 [\s\S]*retry-after: \d[\s\S]*"NO_CAPACITY"/i);
+    open();
+    expect(await quick.received).toMatch(/^HTTP\/1\.1 200 /);
+    small.send("x".repeat(100));
+    expect(await small.received).toMatch(/^HTTP\/1\.1 200 /);
+    const again = await rawConnect(port);
+    again.send(head + "x".repeat(80_000));
+    expect(await again.received).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  it("is bounded: of the answers that are not read the one that came first goes", async () => {
+    const large = 24_000_000;
+    app = await startPublicApp(async () => textAnswer("x".repeat(large)), { backlogBytes: 1.5 * large });
+    const first = await rawConnect(app.port);
+    first.socket.pause();
+    first.send(post("{}"));
+    await expect.poll(() => app?.requests.length).toBe(1);
+    const second = await rawConnect(app.port);
+    second.socket.pause();
+    second.send(post("{}"));
+    expect(await app.done(1)).toMatchObject({ status: 200, code: "CANCELLED" });
+    second.socket.resume();
+    expect((await second.received).length).toBeGreaterThan(large);
+    first.socket.destroy();
+  });
+
+  it("counts each owner's bytes once, and forgets them with it", () => {
+    const backlog = new Backlog(10);
+    const cut: string[] = [];
+    const add = (owner: object, bytes: number, name: string) =>
+      backlog.add(owner, bytes, () => cut.push(name));
+    const [a, b, c] = [{}, {}, {}];
+    expect([add(a, 4, "a"), add(b, 4, "b"), add(a, 2, "a")]).toEqual([true, true, true]);
+    backlog.keep(a);
+    expect(add(c, 4, "c")).toBe(true);
+    expect(cut).toEqual(["b"]);
+    expect(add(c, 1, "c")).toBe(false);
+    backlog.leave(a);
+    backlog.leave(a);
+    backlog.leave(b);
+    expect(add(c, 5, "c")).toBe(true);
+    expect(add(c, 1, "c")).toBe(false);
+    expect(cut).toEqual(["b"]);
+  });
+});
