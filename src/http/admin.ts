@@ -6,6 +6,7 @@ import { z } from "zod";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { renderFailure } from "./failure.ts";
+import { Failures } from "./failures.ts";
 import { announcesBody, readFacts, readRequestId, requireMediaType } from "./intake.ts";
 import { readBody } from "./read-body.ts";
 
@@ -55,7 +56,8 @@ const jsonOnly: ReadonlySet<string> = new Set(["application/json"]);
 
 /**
  * The app for `listen`. The two probes are open, since they tell nothing and those who probe hold no secrets; all
- * else needs the bearer token where there is one, and without one a client and a Host header of this machine.
+ * else needs the bearer token where there is one, and without one a client and a Host header of this machine. An address
+ * that brings wrong tokens is not listened to for the rest of the minute.
  */
 export function createAdminApp({ operations, token, metricsText, observe }: AdminDeps): AdminApp {
   const app: AdminApp = new Hono();
@@ -64,6 +66,10 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     const error = toHostError(thrown);
     const requestId = context.var.requestId;
     if (error.status >= 500) observe({ kind: "request.failed", requestId, code: error.code, error });
+    if (error.code === "UNAUTHORIZED" || error.code === "CROSS_SITE") {
+      const remoteAddress = context.env.incoming.socket.remoteAddress ?? "";
+      observe({ kind: "admin.refused", requestId, code: error.code, remoteAddress, path: context.req.path });
+    }
     const { status, headers, body } = renderFailure(error, requestId);
     return new Response(body, { status, headers });
   });
@@ -86,9 +92,10 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     probe(() => operations.ready()),
   );
 
-  const isAllowed = token === null ? isLocal : bearerCheck(token);
+  const assertAllowed = token === null ? assertLocal : bearerCheck(token);
   app.use(async ({ env }, next) => {
-    if (!isAllowed(env)) throw new HostError("UNAUTHORIZED");
+    assertAllowed(env);
+    if (env.incoming.method !== "GET") assertSameSite(env);
     await next();
   });
   app.get("/metrics", async () => {
@@ -114,7 +121,11 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   return app;
 }
 
-const always = { "cache-control": "no-store", "x-content-type-options": "nosniff" } as const;
+const always = {
+  "cache-control": "no-store",
+  "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "same-origin",
+} as const;
 
 function json(value: unknown): Response {
   return Response.json(value, { headers: always });
@@ -155,6 +166,14 @@ function isBareCommand({ incoming }: HttpBindings): boolean {
   return !announcesBody(incoming) && marks.every((name) => headers[name] === undefined);
 }
 
+/** Throws `CROSS_SITE` for what a browser says comes from another site's page, whatever the media type. */
+function assertSameSite({ incoming }: HttpBindings): void {
+  const { host, origin, "sec-fetch-site": site } = incoming.headers;
+  const foreignSite = site !== undefined && site !== "same-origin" && site !== "none";
+  const foreignOrigin = origin !== undefined && (host === undefined || URL.parse(origin)?.host !== host);
+  if (foreignSite || foreignOrigin) throw new HostError("CROSS_SITE");
+}
+
 function parseJson(body: string): unknown {
   try {
     return JSON.parse(body);
@@ -166,11 +185,16 @@ function parseJson(body: string): unknown {
 const sha256 = (value: string): Buffer => createHash("sha256").update(value).digest();
 
 /** Compares hashes: equally long whatever is sent, and in a time that does not tell how much of it was right. */
-function bearerCheck(token: string): (env: HttpBindings) => boolean {
+function bearerCheck(token: string): (env: HttpBindings) => void {
   const expected = sha256(token);
+  const failures = new Failures({ most: 10, windowMs: 60_000 });
   return ({ incoming }) => {
+    const address = incoming.socket.remoteAddress ?? "";
+    failures.assertFew(address);
     const [, given] = /^bearer +(\S+) *$/i.exec(incoming.headers.authorization ?? "") ?? [];
-    return given !== undefined && timingSafeEqual(sha256(given), expected);
+    if (given !== undefined && timingSafeEqual(sha256(given), expected)) return;
+    failures.add(address);
+    throw new HostError("UNAUTHORIZED");
   };
 }
 
@@ -178,7 +202,13 @@ const loopbackAddress = /^(?:::ffff:)?127\.|^::1$/;
 /** Against DNS rebinding: a web page may make its own name resolve to 127.0.0.1, but not change the Host header. */
 const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
 
-function isLocal({ incoming }: HttpBindings): boolean {
+/** A proxy on this machine brings the requests of others. */
+const proxyMarks = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+function assertLocal({ incoming }: HttpBindings): void {
   const { remoteAddress, host } = readFacts(incoming);
-  return loopbackAddress.test(remoteAddress ?? "") && loopbackHost.test(host ?? "");
+  const isLocal = loopbackAddress.test(remoteAddress ?? "") && loopbackHost.test(host ?? "");
+  if (!isLocal || proxyMarks.some((name) => incoming.headers[name] !== undefined)) {
+    throw new HostError("UNAUTHORIZED");
+  }
 }

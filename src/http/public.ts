@@ -112,7 +112,7 @@ async function readRequest(
   stay: Stay,
   current: Exchange,
 ): Promise<PublicRequest> {
-  const { incoming, outgoing, requestId, signal } = current;
+  const { incoming, requestId, signal } = current;
   const phase = deps.phase();
   if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
   const facts = readFacts(incoming);

@@ -25,6 +25,8 @@ export const errorTable = {
   /** What would tell does not answer, such as the keys of a JWKS: the token may well be good. */
   TOKEN_UNVERIFIABLE: rule(503, "error", "The token cannot be verified at the moment.", true),
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
+  CROSS_SITE: rule(403, "warn", "Another site's page may not send this."),
+  TOO_MANY_FAILURES: rule(429, "warn", "Too many failed attempts came from this address."),
   METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
   BODY_TOO_LARGE: rule(413, "info"),
   DEADLINE: rule(408, "info", "The request took longer than it may."),
@@ -51,6 +53,8 @@ export const errorTable = {
     "The worker of this schema ended repeatedly; it is held back for a moment.",
     true,
   ),
+  /** At debug: whoever asks too much is not given the log as well. */
+  TENANT_BUSY: rule(503, "debug", "This tenant has too many requests under way.", true),
   NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),

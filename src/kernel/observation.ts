@@ -43,6 +43,8 @@ export type Observation =
   | { kind: "config.warning"; path: string; message: string }
   /** A listening socket that could not take a connection, for want of file descriptors for one. */
   | { kind: "http.error"; error: Error }
+  /** Whoever it was did not get in; an address that fails too often is told of once a window. */
+  | { kind: "admin.refused"; requestId: string; code: ErrorCode; remoteAddress: string; path: string }
   | {
       kind: "request.done";
       status: number;

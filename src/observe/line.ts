@@ -23,6 +23,8 @@ export function describe(observation: Observation): LogLine {
       return line("warn", "config");
     case "http.error":
       return line("error", "a connection could not be accepted");
+    case "admin.refused":
+      return line(errorTable[observation.code].level, "admin request refused");
     case "request.done":
       return line("debug", "request");
     case "request.failed":

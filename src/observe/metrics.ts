@@ -133,6 +133,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "host.plan":
       case "config.warning":
       case "http.error":
+      case "admin.refused":
       case "request.failed":
       case "tenant.unsafe":
       case "tenant.changed":

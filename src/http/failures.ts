@@ -1,0 +1,56 @@
+/** Failed attempts to authenticate, by the address that they come from. */
+import { isIPv6 } from "node:net";
+import { LRUCache } from "lru-cache";
+import { HostError } from "../kernel/errors.ts";
+
+export interface FailuresOptions {
+  /** Failures in one window after which an address is not listened to until the window ends. */
+  readonly most: number;
+  readonly windowMs: number;
+  readonly clock?: { now(): number };
+}
+
+/** Addresses that are remembered: whoever has more of them than this has guesses enough. */
+const mostAddresses = 10_000;
+
+export class Failures {
+  readonly #most: number;
+  readonly #counts: LRUCache<string, number>;
+
+  constructor({ most, windowMs, clock = performance }: FailuresOptions) {
+    this.#most = most;
+    // The window begins with its first failure.
+    this.#counts = new LRUCache({
+      max: mostAddresses,
+      ttl: windowMs,
+      noUpdateTTL: true,
+      perf: clock,
+      ttlResolution: 0,
+    });
+  }
+
+  /** Throws `TOO_MANY_FAILURES` while `address` has failed too often, whatever it brings now: guessing on is of no use. */
+  assertFew(address: string): void {
+    const key = networkOf(address);
+    if ((this.#counts.get(key) ?? 0) < this.#most) return;
+    throw new HostError("TOO_MANY_FAILURES", undefined, {
+      retryAfterSeconds: this.#counts.getRemainingTTL(key) / 1_000,
+    });
+  }
+
+  add(address: string): void {
+    const key = networkOf(address);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+  }
+}
+
+/** Of an IPv6 address its /64, which is what one customer has; an IPv4 address as it is, however it is written. */
+function networkOf(address: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped !== undefined || !isIPv6(address)) return mapped ?? address;
+  const [head = "", tail] = address.split("%", 1)[0]?.split("::") ?? [];
+  const [left, right] = [head, tail ?? ""].map((part) => (part === "" ? [] : part.split(":")));
+  const missing = tail === undefined ? 0 : 8 - (left?.length ?? 0) - (right?.length ?? 0);
+  const groups = [...(left ?? []), ...Array.from({ length: missing }, () => "0"), ...(right ?? [])];
+  return groups.slice(0, 4).join(":");
+}
