@@ -132,7 +132,7 @@ export function servingAdaptor(
     scope: RequestScope,
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.signal);
+    const connection = await sessions.connect(scope.signal, scope.binding.tenant);
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const cancel = (): void => {
       connection.cancel();

@@ -27,6 +27,7 @@ export class Connection {
   #notices: PgNotice[] = [];
   #pending = 0;
   #soiled = false;
+  #onRelease: (() => void) | null = null;
   readonly #mostResultBytes: number;
   readonly #clearing: readonly Statement[];
 
@@ -153,6 +154,11 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
+  /** Has `onRelease` called when it is given back. */
+  lend(onRelease: () => void): void {
+    this.#onRelease = onRelease;
+  }
+
   /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */
   release(): void {
     // "I" is idle; anything else would hand a transaction of one tenant to the next.
@@ -161,6 +167,8 @@ export class Connection {
     }
     this.#notices = [];
     this.client.release(this.#doubt ?? undefined);
+    this.#onRelease?.();
+    this.#onRelease = null;
   }
 }
 

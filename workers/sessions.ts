@@ -4,6 +4,7 @@ import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { Statement } from "./burst.ts";
 import { Connection } from "./connection.ts";
 import { baselineText, clearing } from "./hygiene.ts";
+import { Shares } from "./shares.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -21,9 +22,11 @@ export class Sessions {
   readonly #pool: pg.Pool;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #clearings = new WeakMap<object, readonly Statement[]>();
+  readonly #shares: Shares;
 
   constructor(options: SessionsOptions) {
     const { statementTimeoutMs } = options;
+    this.#shares = new Shares(options.poolSize, connectTimeoutMs);
     const clearings = {
       checking: clearing(true, statementTimeoutMs),
       plain: clearing(false, statementTimeoutMs),
@@ -57,11 +60,13 @@ export class Sessions {
   }
 
   /**
-   * A connection that is idle, outside any transaction; throws `DATABASE_UNREACHABLE` where there is none to be had,
-   * and `CANCELLED` as soon as `signal` aborts.
+   * A connection that is idle, outside any transaction, of the share of `tenant` if it is for one; throws
+   * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts.
    */
-  async connect(signal?: AbortSignal): Promise<Connection> {
-    const connecting = this.#idle();
+  async connect(signal?: AbortSignal, tenant?: string): Promise<Connection> {
+    const turn = tenant === undefined ? null : this.#shares.take(tenant, signal);
+    if (turn !== null) await turn;
+    const connecting = tenant === undefined ? this.#idle() : this.#idleFor(tenant);
     if (signal === undefined) return connecting;
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(new HostError("CANCELLED"));
@@ -78,6 +83,18 @@ export class Sessions {
       throw error;
     } finally {
       signal.removeEventListener("abort", abort);
+    }
+  }
+
+  async #idleFor(tenant: string): Promise<Connection> {
+    const give = (): void => this.#shares.give(tenant);
+    try {
+      const connection = await this.#idle();
+      connection.lend(give);
+      return connection;
+    } catch (error) {
+      give();
+      throw error;
     }
   }
 
@@ -106,7 +123,7 @@ export class Sessions {
 
   get stats(): { total: number; idle: number; waiting: number } {
     const { totalCount, idleCount, waitingCount } = this.#pool;
-    return { total: totalCount, idle: idleCount, waiting: waitingCount };
+    return { total: totalCount, idle: idleCount, waiting: waitingCount + this.#shares.waiting };
   }
 
   close(): Promise<void> {
