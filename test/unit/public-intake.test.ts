@@ -40,6 +40,7 @@ describe("the public app's door", () => {
     ["a fragment", get("/graphql#x", "Host: a")],
     ["a body where none belongs", `${get("/graphql", "Host: a", "Content-Length: 2")}{}`],
     ["an empty body", post("")],
+    ["a body that is not UTF-8", post("{\xff}")],
     ["a compressed body", post("{}", { "Content-Encoding": "gzip" })],
     ["a head that is too large", get("/graphql", "Host: a", `X-Long: ${"x".repeat(17_000)}`)],
     ["a length and an encoding", post("0\r\n\r\n", { "Transfer-Encoding": "chunked" })],
@@ -142,6 +143,18 @@ describe("the public app's door", () => {
     }
     socket.resume();
     expect(await received).toMatch(/^HTTP\/1\.1 413 /);
+  });
+
+  it("takes a body of any size of pieces, also in the middle of a character", async () => {
+    const { port, requests } = await start();
+    const text = `{"query":"{ ${"\u00fc\u{1f600}".repeat(60)} }"}`;
+    const bytes = Buffer.from(text);
+    const chunks = [...bytes].map((byte) => `1\r\n${String.fromCharCode(byte)}\r\n`).join("");
+    await rawRequest(
+      port,
+      `${chunkedHead.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")}${chunks}0\r\n\r\n`,
+    );
+    expect(requests[0]?.body).toBe(text);
   });
 
   it("invites a body that waits to be asked for, and refuses one that is too large without inviting it", async () => {
