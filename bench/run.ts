@@ -6,10 +6,12 @@ import { writeCharts } from "./charts.ts";
 import { machine, printTable, resultShape } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
+  coldstart: () => import("./coldstart.ts"),
   density: () => import("./density.ts"),
   guard: () => import("./guard.ts"),
-  migrations: () => import("./migrations.ts"),
   memory: () => import("./memory.ts"),
+  migrations: () => import("./migrations.ts"),
+  reclaim: () => import("./reclaim.ts"),
   replicas: () => import("./replicas.ts"),
   throughput: () => import("./throughput.ts"),
 };

@@ -1,0 +1,166 @@
+/** Milliseconds to the first answer: of a schema that nothing is known of yet, and of a tenant of a known blueprint. */
+import { type Bench, inTurn } from "./bench.ts";
+import { type BenchDatabase, type BenchTenant, benchDatabase } from "./database.ts";
+import { type Figures, figureOf, median, Rounds, ratiosOf } from "./report.ts";
+import { type ServerArm, startRowhouse, startStock } from "./server.ts";
+import { cellOf, waitForStatus } from "./status.ts";
+
+const arms = ["stock", "cold cell", "warm spare", "known blueprint"] as const;
+type Arm = (typeof arms)[number];
+
+const query = "{ allT1Items(first: 3, orderBy: PRIMARY_KEY_ASC) { nodes { rowId name mood amount } } }";
+/** How many shapes the tenants have in turn: the first tenant has the first, and so on. */
+const shapes = 4;
+
+async function timed(
+  server: ServerArm,
+  { id }: BenchTenant,
+): Promise<{ readonly ms: number; readonly answer: string }> {
+  const startedMs = performance.now();
+  const answer = await server.ask(id, query);
+  const ms = performance.now() - startedMs;
+  if (!answer.includes(`${id} item 1`)) throw new Error(`${id} answered ${answer}`);
+  return { ms, answer };
+}
+
+async function medianMs(server: ServerArm, tenants: readonly BenchTenant[]): Promise<number> {
+  const all: number[] = [];
+  for (const tenant of tenants) all.push((await timed(server, tenant)).ms);
+  return median(all);
+}
+
+const times = <Value>(value: Value, count: number): Value[] => Array.from({ length: count }, () => value);
+
+interface Measured {
+  readonly figures: Figures;
+  /** By tenant. */
+  readonly answers: ReadonlyMap<string, string>;
+}
+
+/** The tenants of each shape but the first, which has been served: each time a blueprint of its own. */
+async function unknown(
+  arm: Arm,
+  server: ServerArm,
+  [first, ...others]: readonly BenchTenant[],
+): Promise<Measured> {
+  if (first === undefined) throw new Error("no tenants");
+  const answers = new Map([[first.id, (await timed(server, first)).answer]]);
+  const all: number[] = [];
+  for (const tenant of others) {
+    // A spare cell comes up while another is built in; of two such the second would be a surprise.
+    if (arm === "warm spare") {
+      await waitForStatus(
+        server,
+        ({ cells }) =>
+          cells.some(({ phase }) => phase === "spare") && cells.every(({ phase }) => phase !== "starting"),
+      );
+    }
+    const { ms, answer } = await timed(server, tenant);
+    all.push(ms);
+    answers.set(tenant.id, answer);
+    if (arm !== "stock") await giveUp(server, tenant);
+  }
+  const warmMs = await medianMs(server, times(first, 200));
+  return { figures: { "first answer ms": median(all), "warm answer ms": warmMs }, answers };
+}
+
+/** Ends the tenant's cell: with two serving, as many as there are cores, the next instance would be put beside another. */
+async function giveUp(server: ServerArm, { id }: BenchTenant): Promise<void> {
+  const cell = await cellOf(server, id);
+  await server.admin("/evict", { cell });
+  await waitForStatus(server, ({ cells }) => cells.every((each) => each.id !== cell));
+}
+
+/** Tenants of the first one's shape, each asked for the first time. */
+async function known(server: ServerArm, tenants: readonly BenchTenant[]): Promise<Measured> {
+  const same = tenants.filter((_, index) => index % shapes === 0);
+  const [first, ...others] = same;
+  if (first === undefined) throw new Error("no tenants");
+  const answers = new Map([[first.id, (await timed(server, first)).answer]]);
+  const warmMs = await medianMs(server, times(first, 200));
+  const firstMs = await medianMs(server, others.slice(0, 40));
+  return {
+    figures: {
+      "first answer ms": firstMs,
+      "warm answer ms": warmMs,
+      "over a warm one ms": firstMs - warmMs,
+    },
+    answers,
+  };
+}
+
+async function measure(arm: Arm, database: BenchDatabase): Promise<Measured> {
+  const tenants = database.tenants.slice(0, shapes);
+  const server =
+    arm === "stock"
+      ? await startStock(database, tenants, { execArgv: ["--max-old-space-size=8192"] })
+      : await startRowhouse({
+          database,
+          tenants: database.tenants,
+          config: { pooling: true, cells: { memoryMb: 4096, spare: arm === "cold cell" ? 0 : 1 } },
+        });
+  try {
+    // What the client needs for its own first request is not counted.
+    await server.ask("nobody", query);
+    return await (arm === "known blueprint"
+      ? known(server, database.tenants)
+      : unknown(arm, server, tenants));
+  } finally {
+    await server.stop();
+  }
+}
+
+const bench: Bench = {
+  async run({ quick, tenants = quick ? 40 : 300, tables = 20 }) {
+    const database = await benchDatabase(tenants, tables, shapes);
+    const rounds = new Rounds();
+    const answers = new Map<string, string>();
+    try {
+      await database.installControl();
+      for (let round = 0; round < (quick ? 1 : 5); round += 1) {
+        for (const arm of inTurn(arms, round)) {
+          const measured = await measure(arm, database);
+          rounds.add(arm, measured.figures);
+          for (const [tenant, answer] of measured.answers) {
+            const other = answers.get(tenant) ?? answer;
+            if (other !== answer) throw new Error(`the arms answered differently: ${other}\n${answer}`);
+            answers.set(tenant, answer);
+          }
+        }
+      }
+    } finally {
+      await database.close();
+    }
+    const found = { arms: rounds.medians };
+    const first = (arm: Arm): number => figureOf(found, arm, "first answer ms");
+    return {
+      ...found,
+      rounds: rounds.all,
+      ratios: ratiosOf({
+        "first answer, stock over warm spare": first("stock") / first("warm spare"),
+        "first answer, cold cell over warm spare": first("cold cell") / first("warm spare"),
+        "first answer, stock over known blueprint": first("stock") / first("known blueprint"),
+      }),
+      notes: [
+        `database: ${tenants} tenants × ${tables} tables of ${shapes} shapes`,
+        "the process runs and has served another schema; the shape is asked of PostgreSQL within the time",
+      ],
+    };
+  },
+  charts: (found) => [
+    {
+      kind: "bars",
+      title: "Time to the first answer",
+      unit: "ms, less is better",
+      subtitle: found.notes[0] ?? "",
+      groups: [""],
+      series: arms.map((arm) => ({
+        name: arm === "stock" || arm === "known blueprint" ? arm : `unknown blueprint, ${arm}`,
+        values: [figureOf(found, arm, "first answer ms")],
+      })),
+      logarithmic: true,
+    },
+  ],
+};
+
+export default bench;
