@@ -61,7 +61,8 @@ export function startArm(name: string, execArgv: readonly string[] = []): ChildP
   return ownChild(
     fork(new URL(`./arms/${name}.ts`, import.meta.url), {
       execArgv: ["--expose-gc", ...execArgv],
-      stdio: ["ignore", "ignore", "inherit", "ipc"],
+      // Stock reports each request that it fails, and V8 its end.
+      stdio: ["ignore", "ignore", name === "stock" ? "ignore" : "inherit", "ipc"],
       env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
     }),
   );

@@ -1,7 +1,7 @@
 /** Milliseconds to the first answer: of a schema that nothing is known of yet, and of a tenant of a known blueprint. */
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, type BenchTenant, benchDatabase } from "./database.ts";
-import { type Figures, figureOf, median, Rounds, ratiosOf } from "./report.ts";
+import { type Figures, figureOf, measuredOf, median, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 import { cellOf, waitForStatus } from "./status.ts";
 
@@ -136,7 +136,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf({
+      ratios: measuredOf({
         "first answer, stock over warm spare": first("stock") / first("warm spare"),
         "first answer, cold cell over warm spare": first("cold cell") / first("warm spare"),
         "first answer, stock over known blueprint": first("stock") / first("known blueprint"),

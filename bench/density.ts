@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { type Bench, inTurn, runArm } from "./bench.ts";
 import { benchDatabase } from "./database.ts";
-import { figureOf, Rounds, ratiosOf } from "./report.ts";
+import { figureOf, measuredOf, Rounds } from "./report.ts";
 
 const arms = ["stock", "scoped", "pooled"] as const;
 const query = "{ allT1Items(first: 3) { nodes { rowId name mood } } }";
@@ -41,7 +41,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf({
+      ratios: measuredOf({
         "heap, stock over scoped": figure("stock", "heap MB") / figure("scoped", "heap MB"),
         "build time, stock over scoped": figure("stock", "build ms") / figure("scoped", "build ms"),
       }),

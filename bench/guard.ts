@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { figureOf, Rounds, ratiosOf } from "./report.ts";
+import { figureOf, measuredOf, Rounds } from "./report.ts";
 import { measureLoad, metricOf, type ServerArm, startRowhouse } from "./server.ts";
 
 const arms = ["off", "writes", "all"] as const;
@@ -99,7 +99,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf(ratios),
+      ratios: measuredOf(ratios),
       notes: [
         `${tenants} tenants × ${tables} tables of one shape, pooled; 8 connections, load from a process of its own`,
       ],

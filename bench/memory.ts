@@ -2,7 +2,7 @@
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { memoryOf } from "./processes.ts";
-import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
@@ -62,7 +62,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf({
+      ratios: measuredOf({
         [`pooled, ${tenants} served over 1`]:
           figureOf(found, "pooled", served(tenants)) / figureOf(found, "pooled", served(1)),
       }),

@@ -9,7 +9,7 @@ import { Client } from "pg";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { cpuSeconds } from "./processes.ts";
-import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { metricOf, type ServerArm, startRowhouse } from "./server.ts";
 
 const triggers = ["rowhouse_ddl_command_end", "rowhouse_sql_drop"];
@@ -126,7 +126,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf({
+      ratios: measuredOf({
         "µs that the triggers add to a statement":
           of("DDL · triggers", "µs per statement") - of("DDL · none", "µs per statement"),
         "DDL: ms, triggers over none":

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Bench } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { memoryOf } from "./processes.ts";
-import { figureOf, Rounds, ratiosOf } from "./report.ts";
+import { figureOf, measuredOf, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse } from "./server.ts";
 import { cellOf, waitForStatus } from "./status.ts";
 
@@ -105,7 +105,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf({
+      ratios: measuredOf({
         "back after 10 s": figureOf(found, "rowhouse", "% back after 10 s") / 100,
       }),
       series: { rowhouse: points },

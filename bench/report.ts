@@ -3,21 +3,21 @@ import { cpus, totalmem } from "node:os";
 import { z } from "zod";
 import { shown } from "./charts.ts";
 
-const figures = z.record(z.string(), z.number());
+const figuresShape = z.record(z.string(), z.number());
 const points = z.array(z.tuple([z.number(), z.number()]));
 
 const foundShape = z.object({
   /** Medians over the rounds, by arm. */
-  arms: z.record(z.string(), figures),
-  ratios: figures,
+  arms: z.record(z.string(), figuresShape),
+  ratios: figuresShape,
   /** Every round as it was measured. */
-  rounds: z.record(z.string(), z.array(figures)),
+  rounds: z.record(z.string(), z.array(figuresShape)),
   /** What was followed over time or over a growing load, by arm. */
   series: z.record(z.string(), points).default({}),
   notes: z.array(z.string()),
 });
 
-/** A bench's JSON; NaN, which JSON does not have, is a figure that is not there. */
+/** A bench's JSON. */
 export const resultShape = foundShape.extend({
   bench: z.string(),
   when: z.string(),
@@ -57,12 +57,12 @@ export function medians(rounds: readonly Figures[]): Figures {
   );
 }
 
-/** Rounds by arm, as they come in. */
+/** Rounds by arm, as they come in; what is not a number was not measured, and JSON could not hold it. */
 export class Rounds {
   readonly all: Record<string, Figures[]> = {};
 
   add(arm: string, round: Figures): void {
-    this.all[arm] = [...(this.all[arm] ?? []), round];
+    this.all[arm] = [...(this.all[arm] ?? []), measuredOf(round)];
   }
 
   get medians(): Record<string, Figures> {
@@ -75,9 +75,9 @@ export function figureOf(found: Pick<Found, "arms">, arm: string, figure: string
   return found.arms[arm]?.[figure] ?? Number.NaN;
 }
 
-/** `a` over `b`, of what is there. */
-export function ratiosOf(ratios: Readonly<Record<string, number>>): Figures {
-  return Object.fromEntries(Object.entries(ratios).filter(([, value]) => Number.isFinite(value)));
+/** Those that are there: an arm that died has no figure, and what was to be compared with it none either. */
+export function measuredOf(figures: Figures): Figures {
+  return Object.fromEntries(Object.entries(figures).filter(([, value]) => Number.isFinite(value)));
 }
 
 export function printTable(result: Result): void {

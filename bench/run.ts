@@ -7,6 +7,9 @@ import { machine, printTable, resultShape } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   coldstart: () => import("./coldstart.ts"),
+  bleed: () => import("./bleed.ts"),
+  churn: () => import("./churn.ts"),
+  containment: () => import("./containment.ts"),
   density: () => import("./density.ts"),
   guard: () => import("./guard.ts"),
   memory: () => import("./memory.ts"),
@@ -35,6 +38,12 @@ if (load === undefined) {
   process.exit(2);
 }
 
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    endArms();
+    process.exit(1);
+  });
+}
 const whole = (text: string | undefined): number | undefined =>
   text === undefined ? undefined : Number.parseInt(text, 10);
 try {

@@ -1,7 +1,7 @@
 /** Requests per second, latency and CPU per request: stock on its own node server, and the host, dedicated and pooled. */
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { figureOf, Rounds, ratiosOf } from "./report.ts";
+import { figureOf, measuredOf, Rounds } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse, startStock } from "./server.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
@@ -88,7 +88,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf(ratios),
+      ratios: measuredOf(ratios),
       notes: [
         `${tenants} tenants × ${tables} tables, 8 connections, load from a process of its own on the same machine`,
         "dedicated and pooled run with the host's default guard, \"writes\": their mutations prove the schema, stock's do not",
