@@ -4,7 +4,7 @@ import { z } from "zod";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { threadCpuSeconds } from "./processes.ts";
-import { type Figures, figureOf, Rounds, ratiosOf } from "./report.ts";
+import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse } from "./server.ts";
 
 const arms = [1, 2] as const;
@@ -90,7 +90,7 @@ const bench: Bench = {
     return {
       ...found,
       rounds: rounds.all,
-      ratios: ratiosOf(ratios),
+      ratios: measuredOf(ratios),
       notes: [
         `${tenants} tenants × ${tables} tables of one shape; 8 connections in all; server, database and load share the machine`,
       ],

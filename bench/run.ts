@@ -6,9 +6,9 @@ import { writeCharts } from "./charts.ts";
 import { machine, printTable, resultShape } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
-  coldstart: () => import("./coldstart.ts"),
   bleed: () => import("./bleed.ts"),
   churn: () => import("./churn.ts"),
+  coldstart: () => import("./coldstart.ts"),
   containment: () => import("./containment.ts"),
   density: () => import("./density.ts"),
   guard: () => import("./guard.ts"),
