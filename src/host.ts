@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import { Identities } from "./auth/identities.ts";
 import { SessionDatabases } from "./auth/session-databases.ts";
-import { tokenSigning } from "./auth/signing.ts";
 import { planCapacity } from "./cell/capacity.ts";
 import { type Admitted, Dispatcher } from "./cell/dispatch.ts";
 import { Fleet } from "./cell/fleet.ts";
@@ -147,7 +146,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       request.routed(routed.tenant.id);
       const settings = await identities.settings(routed.tenant, facts);
-      return { ...routed, settings, signing: tokenSigning(routed.tenant) };
+      return { ...routed, settings, signing: identities.signing(routed.tenant) };
     };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });

@@ -1,6 +1,6 @@
 /** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
 import { HostError } from "../src/kernel/errors.ts";
-import type { TenantBinding, TokenSigning } from "../src/protocol/messages.ts";
+import type { TenantBinding } from "../src/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
 /**
@@ -39,7 +39,7 @@ export class RequestScope {
     binding: TenantBinding;
     basePath: string;
     settings: Readonly<Record<string, string>>;
-    signing: TokenSigning | null;
+    signing: string | null;
     headers?: Readonly<Record<string, string>>;
     ledger: Int8Array;
   }) {

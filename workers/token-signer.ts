@@ -9,9 +9,9 @@ export type SignToken = (claims: Readonly<Record<string, unknown>>) => Promise<s
 
 /**
  * Signs for `tenant` and nobody else: audience, issuer and the tenant's claim are always its own, whatever the function
- * says. What it returns can sign, but not tell the secret.
+ * says. `signing` is the JSON of a TokenSigning. What is returned can sign, but not tell the secret.
  */
-export function tokenSigner(tenant: string, signing: TokenSigning | null): SignToken {
+export function tokenSigner(tenant: string, signing: string | null): SignToken {
   if (signing === null) {
     return async () => {
       throw new SafeError("Tokens of this tenant are not signed here: jwt.secret is not set.", {
@@ -19,8 +19,9 @@ export function tokenSigner(tenant: string, signing: TokenSigning | null): SignT
       });
     };
   }
-  const { secret, algorithm, audience, issuer, tenantClaim, expiresInSeconds } = signing;
   return async (claims) => {
+    const rules: TokenSigning = JSON.parse(signing);
+    const { secret, algorithm, audience, issuer, tenantClaim, expiresInSeconds } = rules;
     const now = Math.floor(Date.now() / 1_000);
     const own = {
       ...Object.fromEntries(

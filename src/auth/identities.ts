@@ -11,6 +11,7 @@ import { type Bearer, bearerSettings } from "./claims.ts";
 import { KeySets } from "./jwks.ts";
 import { jwtVerifier } from "./jwt.ts";
 import { askSession } from "./session.ts";
+import { tokenSigning } from "./signing.ts";
 import { Turns } from "./turns.ts";
 
 export type Settings = Readonly<Record<string, string>>;
@@ -22,11 +23,12 @@ export interface IdentitiesOptions {
   readonly clock?: { now(): number };
 }
 
-/** What there is to verify tokens by one record of a tenant. */
-interface Verifier {
+/** What one record of a tenant says of its tokens. */
+interface TokenRules {
   /** Differs from record to record: what was found by an older one is not found again. */
   readonly serial: number;
   readonly verify: ((token: string) => Promise<Bearer>) | null;
+  readonly signing: string | null;
 }
 
 /**
@@ -47,7 +49,7 @@ const mostWaiting = 100;
 export class Identities {
   readonly #sessions: IdentitiesOptions["sessions"];
   readonly #keySets: KeySets;
-  readonly #verifiers = new WeakMap<Tenant, Verifier>();
+  readonly #rules = new WeakMap<Tenant, TokenRules>();
   readonly #found: LRUCache<string, Settings>;
   readonly #refused: LRUCache<string, HostError>;
   readonly #asking = new SingleFlight<string, Settings>();
@@ -68,7 +70,7 @@ export class Identities {
   async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
     const header = facts.header("authorization");
     if (header === null) return anonymousSettings(tenant);
-    const { serial, verify } = this.#verifierOf(tenant);
+    const { serial, verify } = this.#rulesOf(tenant);
     if (verify === null) throw new HostError("TOKEN_INVALID", `tenant ${tenant.id} accepts no tokens`);
     const token = bearerToken(header);
     const key = `${serial}:${hash("sha256", token, "base64url")}`;
@@ -92,16 +94,26 @@ export class Identities {
     }
   }
 
-  #verifierOf(tenant: Tenant): Verifier {
-    const known = this.#verifiers.get(tenant);
+  /** JSON of the TokenSigning by which the tenant's login functions sign; null where it has no secret. */
+  signing(tenant: Tenant): string | null {
+    return this.#rulesOf(tenant).signing;
+  }
+
+  #rulesOf(tenant: Tenant): TokenRules {
+    const known = this.#rules.get(tenant);
     if (known !== undefined) return known;
     this.#records += 1;
-    const made = { serial: this.#records, verify: this.#verify(tenant) };
-    this.#verifiers.set(tenant, made);
+    const signing = tokenSigning(tenant);
+    const made = {
+      serial: this.#records,
+      verify: this.#verifier(tenant),
+      signing: signing === null ? null : JSON.stringify(signing),
+    };
+    this.#rules.set(tenant, made);
     return made;
   }
 
-  #verify(tenant: Tenant): Verifier["verify"] {
+  #verifier(tenant: Tenant): TokenRules["verify"] {
     const { jwt, session } = tenant;
     if (jwt !== null) return jwtVerifier(tenant.id, jwt, this.#keySets);
     if (session === null) return null;
@@ -117,5 +129,5 @@ export class Identities {
 function anonymousSettings({ id, roles }: Tenant): Settings {
   if (roles.anonymous !== null) return { role: roles.anonymous };
   if (listedRoles(roles).length === 0) return {};
-  throw new HostError("UNAUTHORIZED", `tenant ${id} has no anonymous role`);
+  throw new HostError("TOKEN_REQUIRED", `tenant ${id} has no anonymous role`);
 }

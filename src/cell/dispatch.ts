@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { discardBody } from "../protocol/body.ts";
-import type { Answer, TokenSigning } from "../protocol/messages.ts";
+import type { Answer } from "../protocol/messages.ts";
 import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Fleet, Lease } from "./fleet.ts";
@@ -13,8 +13,8 @@ export interface Admitted {
   readonly tenant: Tenant;
   /** Settings of its transactions, `role` first among them. */
   readonly settings: Readonly<Record<string, string>>;
-  /** For the tokens that a login function of the tenant's returns. */
-  readonly signing: TokenSigning | null;
+  /** For the tokens that a login function of the tenant's returns: JSON of a TokenSigning. */
+  readonly signing: string | null;
   /** Without the prefix that named the tenant, which is `basePath`. */
   readonly path: string;
   readonly basePath: string;

@@ -20,6 +20,7 @@ const retrySeconds: Partial<Record<ErrorCode, number>> = {
 const challenges: Partial<Record<ErrorCode, string>> = {
   TOKEN_INVALID: 'Bearer error="invalid_token"',
   TOKEN_EXPIRED: 'Bearer error="invalid_token", error_description="The token has expired"',
+  TOKEN_REQUIRED: "Bearer",
   UNAUTHORIZED: "Bearer",
 };
 

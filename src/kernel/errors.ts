@@ -24,6 +24,7 @@ export const errorTable = {
   TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
   /** What would tell does not answer, such as the keys of a JWKS: the token may well be good. */
   TOKEN_UNVERIFIABLE: rule(503, "error", "The token cannot be verified at the moment.", true),
+  TOKEN_REQUIRED: rule(401, "debug", "A bearer token is required."),
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
   CROSS_SITE: rule(403, "warn", "Another site's page may not send this."),
   TOO_MANY_FAILURES: rule(429, "warn", "Too many failed attempts came from this address."),

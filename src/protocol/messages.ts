@@ -115,8 +115,8 @@ export interface RequestTask {
   readonly binding: string;
   /** Settings of the transaction, `role` first among them; values are text. */
   readonly settings: Readonly<Record<string, string>>;
-  /** Null where the tenant has no secret to sign with. */
-  readonly signing: TokenSigning | null;
+  /** JSON of a TokenSigning, read only where a token is signed; null where the tenant has no secret to sign with. */
+  readonly signing: string | null;
   readonly method: string;
   /** Without the routing prefix. */
   readonly path: string;

@@ -104,7 +104,7 @@ export class Worker {
       binding,
       basePath: ask.basePath ?? "",
       settings: ask.settings ?? { role: ask.tenant },
-      signing: ask.signing ?? null,
+      signing: ask.signing === undefined ? null : JSON.stringify(ask.signing),
       headers: ask.headers ?? {},
       ledger: this.#ledger,
     });

@@ -11,7 +11,7 @@ describe("a request without a token", () => {
   it("has no settings where the tenant lists no roles, and is refused where only others are listed", async () => {
     expect(await identities.settings(tenant({ roles: {} }), facts(null))).toEqual({});
     const closed = tenant({ roles: { authenticated: "acme_user" } });
-    expect(await codeOf(identities.settings(closed, facts(null)))).toBe("UNAUTHORIZED");
+    expect(await codeOf(identities.settings(closed, facts(null)))).toBe("TOKEN_REQUIRED");
   });
 });
 
