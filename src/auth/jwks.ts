@@ -28,7 +28,7 @@ export class KeySets {
       maxAgeMs: 600_000,
       cooldownMs: 10_000,
       timeoutMs: 5_000,
-      mostBytes: 262_144,
+      mostBytes: 65_536,
       failureMs: 1_000,
       ...options,
     };

@@ -46,7 +46,8 @@ function keyOf({ key }: JwtRules, keySets: KeySets): KeyObject | JWTVerifyGetKey
     case "publicKey":
       return createPublicKey(key.pem);
     case "jwks":
-      return keySets.at(key.url);
+      // Asked for each time: a set that nobody used lately is not to be kept by those who may.
+      return (header, token) => keySets.at(key.url)(header, token);
     default:
       return unreachable(key);
   }

@@ -5,8 +5,8 @@ import type { Observe } from "../kernel/observation.ts";
 import { Database } from "../pg/pool.ts";
 import { sessionTimeoutMs } from "./session.ts";
 
-/** Two tenants whose functions hang leave room for the others'. */
-const mostConnections = 6;
+/** Most to each database. Two tenants whose functions hang leave room for the others'. */
+export const sessionConnections = 6;
 
 interface SessionDatabasesOptions {
   readonly databases: Readonly<Record<string, DatabaseConfig>>;
@@ -36,7 +36,7 @@ export class SessionDatabases {
       url: config.url,
       applicationName: `${applicationName}:session`,
       observe,
-      maxConnections: mostConnections,
+      maxConnections: sessionConnections,
       // What a tenant's function leaves in the session is not for the next tenant's.
       freshConnections: true,
       queryTimeoutMs: 2 * sessionTimeoutMs,

@@ -1,5 +1,6 @@
 /** What the doctor asks of a database. */
 import { z } from "zod";
+import { sessionConnections } from "../auth/session-databases.ts";
 import type { DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
@@ -15,7 +16,10 @@ export async function readFacts(
   tenants: readonly Tenant[],
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
-  const roles = tenants.flatMap((tenant) => listedRoles(tenant.roles));
+  const roles = tenants.flatMap(({ roles: listed, session }) => [
+    ...listedRoles(listed),
+    ...(session === null || session.role === null ? [] : [session.role]),
+  ]);
   const { rows } = await database.query(factsQuery, [[...new Set(schemas)], [...new Set(roles)]]);
   const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
   return {
@@ -39,6 +43,7 @@ export async function readFacts(
     unsafe: await unsafeRoles(database, tenants),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
+    sessionConnections: tenants.some(({ session }) => session !== null) ? sessionConnections : 0,
     install,
   };
 }

@@ -38,6 +38,8 @@ export interface DatabaseFacts {
   /** Tenants without any role: their requests run as the connecting one. */
   readonly rolelessTenants: number;
   readonly poolSize: number;
+  /** Those for the session functions of its tenants, if any have one. */
+  readonly sessionConnections: number;
   readonly install: boolean;
 }
 
@@ -151,8 +153,8 @@ export function diagnosePools(databases: readonly DatabaseFacts[], { cells }: Po
 
 const nearlyAll = 0.5;
 
-const connectionsOf = ({ poolSize }: DatabaseFacts, cells: number): number =>
-  cells * poolSize + frontConnections;
+const connectionsOf = ({ poolSize, sessionConnections }: DatabaseFacts, cells: number): number =>
+  cells * poolSize + frontConnections + sessionConnections;
 
 function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
   const needed = connectionsOf(facts, cells);

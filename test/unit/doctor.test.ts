@@ -26,6 +26,7 @@ const healthy: DatabaseFacts = {
   missingSchemas: [],
   unsafe: [],
   rolelessTenants: 0,
+  sessionConnections: 0,
   poolSize: 4,
   install: true,
 };
@@ -101,6 +102,13 @@ describe("the connections of a server", () => {
     expect(levels(needed - 1)).toEqual(["fail"]);
     expect(levels(needed * 2 - 1, { ...healthy, name: "second" })).toEqual(["fail"]);
     expect(levels(needed * 2, { ...healthy, name: "second", server: "s2" })).toEqual(["ok", "ok"]);
+  });
+
+  it("are also those of session functions, where tenants have them", () => {
+    const connections = 5 * 4 + frontConnections;
+    const levels = (sessionConnections: number): string[] =>
+      diagnosePools([{ ...healthy, connections, sessionConnections }], options).map(({ level }) => level);
+    expect([levels(0), levels(6)]).toEqual([["warn"], ["fail"]]);
   });
 
   it("are also those that the role and the database may have", () => {
