@@ -144,8 +144,11 @@ export class Decisions {
     const { text, values } = shapeQuery(tenant, { revisions: database.control });
     const probing = database.transaction(async (transaction) => {
       // With JIT the probe takes 30 times as long. A table that is being rewritten holds it up, and all other tenants' behind it.
-      await transaction.query(`set local jit = off; set local lock_timeout = ${lockTimeoutMs}`);
-      const { rows } = await transaction.query(text, values);
+      // Its plan is the same for all tenants, and made once: 13 instead of 35 ms of CPU (PostgreSQL 18.4, 42 k relations).
+      await transaction.query(
+        `set local jit = off; set local plan_cache_mode = force_generic_plan; set local lock_timeout = ${lockTimeoutMs}`,
+      );
+      const { rows } = await transaction.query(text, values, { prepared: true });
       const { safety = null } = this.#options;
       return { shape: parseShape(rows[0]), findings: (await safety?.read(transaction, tenant)) ?? null };
     });

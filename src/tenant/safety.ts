@@ -52,7 +52,7 @@ export class RoleSafety {
   /** In the transaction of a probe. */
   async read(transaction: Queryable, tenant: Tenant): Promise<RoleFindings> {
     const { text, values } = roleSafetyQuery(tenant);
-    const { rows } = await transaction.query(text, values);
+    const { rows } = await transaction.query(text, values, { prepared: true });
     return parseRoleFindings(rows[0]);
   }
 

@@ -32,6 +32,25 @@ test("values travel as parameters and rows come back", async () => {
   expect(rows).toEqual([{ a: "it's; drop", b: "rowhouse:h1:front" }]);
 });
 
+test("a prepared statement that a pooler took away is asked unprepared, in the same transaction run again", async () => {
+  const front = connect(database.url);
+  const runs: number[] = [];
+  const ask = () =>
+    front.transaction(async (transaction) => {
+      runs.push(runs.length);
+      const { rows } = await transaction.query("select $1::int + 1 as next", [1], { prepared: true });
+      return rows;
+    });
+  const kept = () => front.query("select from pg_prepared_statements");
+  expect(await ask()).toEqual([{ next: 2 }]);
+  expect((await kept()).rows).toHaveLength(1);
+  await front.query("deallocate all");
+  expect(await ask()).toEqual([{ next: 2 }]);
+  expect(await ask()).toEqual([{ next: 2 }]);
+  expect(runs).toHaveLength(4);
+  expect((await kept()).rows).toEqual([]);
+});
+
 test("nothing of a transaction that throws stands, and its connection is used again", async () => {
   const front = connect(database.url);
   await front.query("create table kept (id int)");
