@@ -1,3 +1,4 @@
+/// <reference types="postgraphile" preserve="true" />
 /** What a plugin may know of the instance that it is built into. */
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { builtNames } from "./schema-names.ts";

@@ -16,6 +16,8 @@ export interface LogLine {
 export interface ProcessOptions {
   readonly args: readonly string[];
   readonly cwd: string;
+  /** The command line to run, instead of the checkout's own. */
+  readonly cli?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -53,9 +55,9 @@ export class CliProcess {
   #rest = "";
   #end: Ended | null = null;
 
-  constructor({ args, cwd, env }: ProcessOptions) {
+  constructor({ args, cwd, env, cli: program = cli }: ProcessOptions) {
     // A process group of its own: whatever it starts can be found, and ended, with it.
-    this.child = spawn(process.execPath, [cli, ...args], {
+    this.child = spawn(process.execPath, [program, ...args], {
       cwd,
       env: environment(env),
       detached: true,

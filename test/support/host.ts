@@ -40,6 +40,8 @@ export interface HostOptions {
   readonly args?: readonly string[];
   /** More files beside the config, by name. */
   readonly files?: Record<string, string>;
+  /** The command line to run, instead of the checkout's own. */
+  readonly cli?: string;
   /** Where it runs, instead of a directory that goes with it. */
   readonly directory?: string;
   /** Asks the database who is connected, by application name. */
@@ -120,7 +122,12 @@ export class TestHost {
     const ports = ["--port", "0", "--admin-port", "0"];
     const args = ["serve", ...(config === null ? ports : ["--config", "host.json"]), ...(options.args ?? [])];
     const cwd = directory ?? own?.path ?? tmpdir();
-    const process = new CliProcess({ args, cwd, ...(options.env ? { env: options.env } : {}) });
+    const process = new CliProcess({
+      args,
+      cwd,
+      ...(options.env ? { env: options.env } : {}),
+      ...(options.cli === undefined ? {} : { cli: options.cli }),
+    });
     await process.line("host.phase", { phase: "ready" });
     const urlOf = async (name: string): Promise<string> =>
       String((await process.line("host.listening", { name }))["url"]);

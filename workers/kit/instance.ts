@@ -1,3 +1,4 @@
+/// <reference types="postgraphile" preserve="true" />
 /** What a plugin learns of the instance that it is built into, and how its SQL names things there. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/kernel/errors.ts";

@@ -1,3 +1,4 @@
+/// <reference types="postgraphile" preserve="true" />
 /** `rowhouse/plugins/localized`: a field `localized` on every type whose table has a table of translations. */
 import {
   listOfCodec,

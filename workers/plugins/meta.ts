@@ -1,3 +1,4 @@
+/// <reference types="postgraphile" preserve="true" />
 /** `rowhouse/plugins/meta`: a field `_meta` that describes tables, columns, constraints and relations in logical names. */
 
 import { context, lambda } from "postgraphile/grafast";

@@ -1,5 +1,6 @@
+/// <reference types="postgraphile" preserve="true" />
 /** `rowhouse/plugins/uploads`: URLs by which a client uploads to, and downloads from, its own tenant's part of an object store. */
-import { context, lambda } from "postgraphile/grafast";
+import { context, lambda, sideEffect } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
 import { HostError } from "../../src/kernel/errors.ts";
 import { perBuild } from "../kit/instance.ts";
@@ -99,7 +100,7 @@ export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
         Mutation: {
           plans: {
             createUpload: (_parent, fieldArgs) =>
-              lambda([context(), fieldArgs.getRaw("input")], async ([value, input]) => {
+              sideEffect([context(), fieldArgs.getRaw("input")], async ([value, input]) => {
                 const wish = uploadWish.parse(input, options);
                 const request = await permitted(value, { kind: "upload" });
                 return (await storeOf(request)).upload(wish, expiresSeconds);
