@@ -94,6 +94,12 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(signedIn.data.currentCustomer.ordersByCustomerId.totalCount).toBeGreaterThan(0);
     expect(await host.data("acme", mine)).toEqual({ currentCustomer: null });
 
+    // In an instance of its own as well.
+    const atStark = login.replace("acme", "stark");
+    const starkToken = (await host.data("stark", atStark)).login.result;
+    const grace = await host.graphql("stark", mine, { headers: as("stark", starkToken) });
+    expect(grace.data.currentCustomer.name).toBe("Grace of Stark");
+
     for (const other of ids.filter((id) => id !== "acme")) {
       const answer = await host.graphql(other, mine, { headers: as(other, token) });
       expect(answer).toMatchObject({ status: 401, code: "TOKEN_INVALID" });

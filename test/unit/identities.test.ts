@@ -12,6 +12,7 @@ describe("a request without a token", () => {
     expect(await identities.settings(tenant({ roles: {} }), facts(null))).toEqual({});
     const closed = tenant({ roles: { authenticated: "acme_user" } });
     expect(await codeOf(identities.settings(closed, facts(null)))).toBe("TOKEN_REQUIRED");
+    expect(await identities.settings(closed, { ...facts(null), method: "OPTIONS" })).toEqual({});
   });
 });
 
