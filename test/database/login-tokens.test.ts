@@ -28,6 +28,10 @@ const loginSql = (name: string): string => `
       select ('${name}', id, until, 'somebody else', 'nobody', 'somebody else')::${name}.session from person where id = who $$;
   create function ${name}.login_shared(who int) returns public.shared_token language sql volatile security definer
     set search_path = ${name}, public, pg_temp as $$ select ('${name}', id)::public.shared_token from person where id = who $$;
+  create function ${name}.my_session(who int) returns ${name}.session language sql stable as $$
+    select (login_session.*)::${name}.session from (select '${name}', id, null::bigint, null, null, null from person where id = who) login_session $$;
+  create function ${name}.person_session(p ${name}.person) returns ${name}.session language sql stable as $$
+    select row('${name}', p.id, null::bigint, null, null, null)::${name}.session $$;
   create function ${name}.login_pass() returns ${name}.pass language sql volatile as $$ select ('${name}', 12345678901234567890)::${name}.pass $$;
 `;
 
@@ -108,6 +112,19 @@ describe("a login function of a pooled instance", () => {
       const pass = decodeJwt(await tokenOf(tenant, "token: loginPass(input: {}) { result }"));
       expect(pass).toMatchObject({ role: tenant, big: "12345678901234567890" });
     }
+  });
+
+  it("may be a query, or a field of a row", async () => {
+    const signing = signingOf("login_two");
+    const query = `{ mySession(who: 3) nobody: mySession(who: 99)
+      allPeople(first: 2, orderBy: PRIMARY_KEY_ASC) { nodes { session } } }`;
+    const { json } = await worker.ask(serv, { ...roles("login_two"), query, signing });
+    expect(json.errors).toBeUndefined();
+    const { mySession, nobody, allPeople } = json.data;
+    expect(nobody).toBeNull();
+    const tokens = [mySession, ...allPeople.nodes.map((each: { session: string }) => each.session)];
+    expect(tokens.map((token) => decodeJwt(token)["person_id"])).toEqual([3, 1, 2]);
+    for (const token of tokens) await jwtVerify(token, Buffer.from(secretOf("login_two")));
   });
 
   it("returns nothing for nobody", async () => {
