@@ -1,14 +1,27 @@
 /** Whether a token of one tenant could be taken for one of another's. */
 import { ConfigError, type Fault } from "../kernel/fault.ts";
+import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
 import type { JwtRules } from "./tokens.ts";
 
 /**
- * Whether whatever token the tenant takes names it: by a claim that holds its id, or by an audience that is its id or a
- * URL or URN that ends with it. Ids have neither slashes nor colons, so that no such audience names two tenants.
+ * The only tenant that an audience can be a name of: it is that tenant's id, or a URN or the path of a URL that ends with it. A
+ * URL without a path (`https://api.example`) is nobody's name, nor is one that ends with a slash.
  */
-function namesTenant(id: string, { tenantClaim, audience }: JwtRules): boolean {
-  return tenantClaim !== null || audience.every((each) => each.split(/[/:]/).at(-1) === id);
+function namedBy(audience: string): TenantId | undefined {
+  if (/^[a-z][a-z0-9+.-]*:\/\/[^/]*$/i.test(audience)) return undefined;
+  return parseTenantId(audience.split(/[/:]/).at(-1) ?? "");
+}
+
+/**
+ * Whether whatever token the tenant takes names it and no other, so that nobody needs to know what others take: each audience
+ * is its name or, where a claim holds its id, nobody's.
+ */
+function namesTenant(id: TenantId, { tenantClaim, audience }: JwtRules): boolean {
+  return audience.every((each) => {
+    const named = namedBy(each);
+    return named === undefined ? tenantClaim !== null : named === id;
+  });
 }
 
 const disjoint = (some: readonly string[], others: readonly string[]): boolean =>
@@ -39,7 +52,7 @@ export function tokenClashes(
     jwt === null ? [] : [{ index, id, jwt }],
   );
   for (const { index, id, jwt } of issuing) {
-    if (namesTenant(id, jwt)) continue;
+    if (jwt.tenantClaim !== null) continue;
     const other = issuing.find((each) => each.id !== id && !toldApart(each.jwt, jwt));
     if (other === undefined) continue;
     const message = `${id} would take tokens of ${other.id}, which may have its key: leave the audience out, or set tenantClaim`;
@@ -63,6 +76,6 @@ export function tokenClashes(
 export function parseLoneTenant(value: unknown, defaults: TenantDefaults): Tenant {
   const tenant = parseTenant(value, defaults);
   if (tenant.jwt === null || namesTenant(tenant.id, tenant.jwt)) return tenant;
-  const message = `must end with the tenant's id (${tenant.id}), or tenantClaim be set: other tenants may have the same key`;
+  const message = `must be the tenant's name (${tenant.id}, or end with /${tenant.id} or :${tenant.id}) or, with a tenantClaim, nobody's (https://api.example): other tenants may have the same key`;
   throw new ConfigError([{ path: "jwt.audience", message }]);
 }

@@ -44,7 +44,7 @@ describe("a tenant in the control table", () => {
       expect.objectContaining({ kind: "config.warning", path: "rowhouse.tenant[acme].jwt.audience" }),
     );
     expect(JSON.stringify(table.seen)).not.toContain(secret);
-    await set({ audience: "shared", tenantClaim: "org" });
+    await set({ audience: "https://api.example", tenantClaim: "org" });
     expect(await table.source.byId("acme")).toMatchObject({ jwt: { tenantClaim: "org" } });
     await table.change(
       `update rowhouse.tenant set jwt = null, session = '{"function": "z.authenticate"}' where id = 'acme'`,

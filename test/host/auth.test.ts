@@ -28,6 +28,16 @@ describe("a token", () => {
     });
   });
 
+  it("is verified by rules that keep nobody from sharing an instance", async () => {
+    const keys = ["acme", "globex", "hooli"].map(async (id) => {
+      await auth.at.host.data(id, "{ whoami }");
+      return (await auth.at.host.adminJson(`/tenants/${id}`)).key;
+    });
+    const [acme, globex, hooli] = await Promise.all(keys);
+    expect(acme).toMatch(/^bp:/);
+    expect([globex, hooli]).toEqual([acme, acme]);
+  });
+
   it("makes claims readable in writes too", async () => {
     const mutation = `mutation { signedNote(input: { body: "canary_acme mine" }) { result { ownerId body } } }`;
     const answer = await withToken(auth.at.host, auth.at.acme, await auth.sign({ user_id: 2 }), mutation);

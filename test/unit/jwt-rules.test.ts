@@ -198,11 +198,12 @@ describe("tenants of one list", () => {
       { secret, audience },
       { "tenants[1].jwt.audience": /acme/ },
     ],
+    ["an audience that is the other's id", { secret, audience: "globex" }, { secret }, both],
     [
-      "an audience that is the other's id",
-      { secret, audience: "globex" },
+      "an audience that is the other's id, whatever else a token has to say",
+      { secret, audience: "globex", tenantClaim: "org" },
       { secret },
-      { "tenants[0].jwt.audience": /globex/ },
+      { "tenants[1].jwt.audience": /acme/ },
     ],
   ])("are a fault with %s", (_, acme, globex, faults) => {
     const expected = Object.entries(faults).map(([path, message]) => [path, expect.stringMatching(message)]);
@@ -221,13 +222,15 @@ describe("tenants of one list", () => {
 describe("a tenant whose fellows are not known", () => {
   const lone = (jwt: object) =>
     faultsOf(() => parseLoneTenant({ id: "acme", schemas: ["app"], jwt }, defaults));
+  const tenantClaim = "org";
 
   it.each([
     {},
     { audience: "acme" },
-    { audience: ["https://api.example/acme", "urn:api:acme"] },
-    { audience: "x", tenantClaim: "org" },
-  ])("takes tokens that name it (%j)", (jwt) => {
+    { audience: ["https://api.example/acme", "urn:api:acme", "https://api.example:8443/v1/acme"] },
+    { audience: "https://api.example", tenantClaim },
+    { audience: ["https://api.example:8443", "https://api.example/v1/", "acme"], tenantClaim },
+  ])("takes tokens that name it and nobody else (%j)", (jwt) => {
     expect(lone({ secret, ...jwt })).toEqual({});
   });
 
@@ -236,8 +239,14 @@ describe("a tenant whose fellows are not known", () => {
     { audience: ["acme", "x"] },
     { audience: "notacme" },
     { audience: "acme/" },
-    { audience: "x", issuer: "acme" },
-  ])("is refused where others' tokens might pass for its own (%j)", (jwt) => {
+    { audience: "https://acme" },
+    { audience: "https://api.example", issuer: "acme" },
+    { audience: "https://api.example" },
+    // With its own id in the claim, but another's in the audience, such a token would be good for that one.
+    { audience: "globex", tenantClaim },
+    { audience: "https://api.example/v1", tenantClaim },
+    { audience: "urn:api:globex", tenantClaim },
+  ])("is refused where others' tokens might pass for its own, or its own for others' (%j)", (jwt) => {
     expect(lone({ secret, ...jwt })).toEqual({ "jwt.audience": expect.stringMatching(/acme/) });
   });
 });
