@@ -4,6 +4,7 @@ import { sessionConnections } from "../auth/session-databases.ts";
 import type { DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
+import { probeSettings } from "../shape/shape.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../tenant/role-safety.ts";
 import { foreignFindings, ownersOf } from "../tenant/safety.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
@@ -53,8 +54,11 @@ async function unsafeRoles(database: Database, tenants: readonly Tenant[]): Prom
   const owners = ownersOf(tenants);
   const found: string[] = [];
   for (const tenant of tenants) {
-    const { text, values } = roleSafetyQuery(tenant);
-    const { unsafe, usable } = parseRoleFindings((await database.query(text, values)).rows[0]);
+    const { unsafe, usable } = await database.transaction(async (transaction) => {
+      await transaction.query(probeSettings);
+      const { text, values } = roleSafetyQuery(tenant);
+      return parseRoleFindings((await transaction.query(text, values)).rows[0]);
+    });
     const own = [...unsafe, ...foreignFindings(tenant, usable, owners)];
     found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
   }

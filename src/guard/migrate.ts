@@ -5,7 +5,7 @@ import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
 import type { Database, Queryable } from "../pg/pool.ts";
-import { parseShape, shapeQuery } from "../shape/shape.ts";
+import { parseShape, probeSettings, shapeQuery } from "../shape/shape.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { readTriggers } from "./install.ts";
@@ -142,9 +142,9 @@ export function tenantShape(database: Pick<Database, "transaction">, tenant: Ten
 
 async function shapeOf(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
   const { text, values } = shapeQuery(tenant);
-  // With JIT the probe takes 30 times as long.
-  await transaction.query("set local jit = off");
+  await transaction.query(probeSettings);
   const { rows } = await transaction.query(text, values);
+  await transaction.query("set local search_path to default");
   const { shape, missing } = parseShape(rows[0]);
   const [first] = missing;
   if (first !== undefined) {

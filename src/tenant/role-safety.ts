@@ -48,6 +48,12 @@ finding(ordinal, said) as (
     then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
   from reachable where (rolsuper or rolbypassrls) and root <> current_user
   union all
+  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
+  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it read or write what is other tenants'''
+  from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper) and name in (
+    'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'
+  )
+  union all
   select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
   from held join pg_catalog.pg_class c on c.oid = held.objid
   where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
@@ -91,7 +97,7 @@ select
     order by 1
   ) as usable`;
 
-/** To be run as the role that requests connect as. */
+/** To be run as the role that requests connect as, after `probeSettings`. */
 export function roleSafetyQuery(tenant: Tenant): { text: string; values: unknown[] } {
   const physical = tenant.schemas.map((schema) => schema.physical);
   return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas] };

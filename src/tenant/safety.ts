@@ -59,7 +59,7 @@ export class RoleSafety {
   /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
   async judge(tenant: Tenant, findings: RoleFindings): Promise<readonly string[]> {
     const { mode } = this.#options;
-    const own = [...findings.unsafe, ...(await this.#foreign(tenant, findings.usable))];
+    const own = [...brief(findings.unsafe), ...(await this.#foreign(tenant, findings.usable))];
     const news = [
       ...this.#news(`database ${tenant.database}`, findings.connecting),
       ...this.#news(`tenant ${tenant.id}`, own),
@@ -83,14 +83,14 @@ export class RoleSafety {
   }
 
   /** Of the schemas that the roles reach, those that are another tenant's. */
-  async #foreign(tenant: Tenant, usable: readonly string[]): Promise<string[]> {
+  async #foreign(tenant: Tenant, usable: readonly string[]): Promise<readonly string[]> {
     if (usable.length === 0) return [];
     const owners = await this.#allOwners().catch((error: unknown) => {
       // A source that fails is no reason to fail a tenant that would be served in any case.
       if (this.#options.mode === "refuse") throw error;
       return new Map<string, ReadonlySet<TenantId>>();
     });
-    return foreignFindings(tenant, usable, owners);
+    return brief(foreignFindings(tenant, usable, owners));
   }
 
   #allOwners(): Promise<Owners> {
@@ -105,6 +105,17 @@ export class RoleSafety {
     }
     return this.#owners.owners;
   }
+}
+
+const mostNamed = 5;
+
+/**
+ * Each decision keeps what was found: of tenants without roles of their own each may use the schemas of all others, and of
+ * 2,000 of them that would be four million sentences.
+ */
+function brief(findings: readonly string[]): readonly string[] {
+  if (findings.length <= mostNamed) return findings;
+  return [...findings.slice(0, mostNamed), `and ${findings.length - mostNamed} more of this kind`];
 }
 
 /** Of the schemas that the roles of `tenant` may use, those that are another tenant's, a sentence each. */

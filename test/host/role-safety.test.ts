@@ -68,6 +68,12 @@ const cases: Case[] = [
     says: () => /^role \S+ \(through canary_ada_helper\) has BYPASSRLS/,
   },
   {
+    name: "may become PostgreSQL's own that reads everything",
+    make: () => `grant pg_read_all_data to ${role()} with inherit false, set true`,
+    undo: () => `revoke pg_read_all_data from ${role()}`,
+    says: () => /^role \S+ may become pg_read_all_data, /,
+  },
+  {
     name: "owns a table of the tenant's",
     make: () => `alter table ${schema}.part owner to ${role()}`,
     undo: () => `alter table ${schema}.part owner to current_user`,

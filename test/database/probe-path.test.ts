@@ -1,0 +1,84 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Database } from "../../src/pg/pool.ts";
+import { Decisions } from "../../src/tenant/decisions.ts";
+import { RoleSafety } from "../../src/tenant/safety.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let server: TestDatabase;
+let database: Database;
+
+beforeAll(async () => {
+  server = await createDatabase("probe_path");
+  database = new Database({
+    name: "main",
+    url: server.url,
+    applicationName: "test",
+    observe: () => undefined,
+  });
+});
+afterAll(async () => {
+  await database.close();
+  await server.drop();
+});
+
+function decisionsOf(tenants: readonly Tenant[]): Decisions {
+  const observe = () => undefined;
+  return new Decisions({
+    database: () => ({ transaction: (work) => database.transaction(work), control: false }),
+    pooling: true,
+    guard: "off",
+    presetVersion: "1",
+    hostVersion: "1",
+    safety: new RoleSafety({ mode: "warn", tenants: async () => tenants, observe }),
+    observe,
+  });
+}
+
+const tenantOf = (id: string, roles: { anonymous: string }): Tenant =>
+  parseTenant({ id, schemas: { app: id }, roles }, { database: "main", databases: ["main"] });
+
+test("an operator of somebody's in public does not run as the connecting role, nor hides what a role may do", async () => {
+  const role = `${server.name}_role`;
+  await server.execute(`
+    create role ${role} nologin;
+    create schema one; create table one.thing (id int primary key);
+    alter table one.thing owner to ${role};
+    create table public.called (as_whom text);
+    create function public.equal(oid, regclass) returns boolean language plpgsql as
+      $$ begin insert into public.called values (current_user); return false; end $$;
+    create operator public.= (function = public.equal, leftarg = oid, rightarg = regclass);
+    create function public.joined(text, bigint) returns text language plpgsql as
+      $$ begin insert into public.called values (current_user); return ''; end $$;
+    create operator public.|| (function = public.joined, leftarg = text, rightarg = bigint)`);
+  try {
+    const tenant = tenantOf("one", { anonymous: role });
+    const { unsafe } = await decisionsOf([tenant]).decide(tenant);
+    expect(unsafe).toContainEqual(expect.stringMatching(/owns 1 of the tenant's tables/));
+    expect(await server.query("select * from public.called")).toEqual([]);
+    // The operators are such as would be taken.
+    await server.query("select 1::oid = 'pg_class'::regclass, 'a'::text || 1::bigint");
+    expect(await server.query("select * from public.called")).toHaveLength(2);
+  } finally {
+    await server.execute(`drop owned by ${role}; drop role ${role}`);
+  }
+});
+
+test("of a hundred tenants that share a role each keeps a few findings, not a hundred", async () => {
+  const role = `${server.name}_owner`;
+  const ids = Array.from({ length: 100 }, (_, index) => `shop_${index}`);
+  await server.execute(
+    [`create role ${role}`, ...ids.map((id) => `create schema ${id} authorization ${role}`)].join("; "),
+  );
+  try {
+    const tenants = ids.map((id) => tenantOf(id, { anonymous: role }));
+    const decisions = decisionsOf(tenants);
+    for (const tenant of tenants.slice(0, 2)) {
+      const { unsafe } = await decisions.decide(tenant);
+      expect(unsafe.filter((finding) => finding.startsWith("its roles may use the schema"))).toHaveLength(5);
+      expect(unsafe.at(-1)).toBe("and 94 more of this kind");
+    }
+  } finally {
+    await server.execute(`drop owned by ${role} cascade; drop role ${role}`);
+  }
+});
