@@ -97,7 +97,10 @@ function served(result: Result, scope: RequestScope): Served {
       return {
         answer: { kind: "stream", status: result.statusCode, headers: plain(result.headers), port: port2 },
         transfer: [port2],
-        sent: sendBody(port1, result.bufferIterator, scope.signal).then(() => undefined),
+        sent: sendBody(port1, result.bufferIterator, scope.signal).then((error) => {
+          // The host hears of nothing any more once it has the port: what still runs for a reader who left ends here.
+          if (error !== null) scope.cancel();
+        }),
       };
     }
     default:

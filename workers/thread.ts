@@ -63,7 +63,8 @@ export class CellThread {
     this.#running.set(task.slot, scope);
     const finish = (): void => {
       scope.close();
-      this.#running.delete(task.slot);
+      // The host frees the place of a body that it gives up at once: the next request may be in it by now.
+      if (this.#running.get(task.slot) === scope) this.#running.delete(task.slot);
     };
     try {
       const serv = this.#instances.get(task.instance);
