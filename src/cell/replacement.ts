@@ -89,8 +89,9 @@ export class Replacement {
     return this.#admission.run(async () => {
       // It may have been evicted, or lost with its thread, while this waited for its turn.
       if (instance.phase !== "live") return null;
-      // Where others serve the key, they take over what it did.
-      if (this.#roster.serving(instance.spec.key).length > 1) return null;
+      // Where others serve the key, they take over what it did; not where they are about to go as well.
+      const others = this.#roster.serving(instance.spec.key).filter((each) => each !== instance);
+      if (others.some(({ cell }) => cell.phase === "serving")) return null;
       return this.#builder.build(instance.latest, { kind: "successor", of: instance }, patienceMs, queuedMs);
     });
   }

@@ -131,6 +131,8 @@ export class Replicas {
   }
 
   #shrink(instances: readonly Instance[]): void {
+    // A cell that is being replaced takes one away by itself, and counts on the others.
+    if (instances.some(({ cell }) => cell.phase !== "serving")) return;
     const newest = instances.toSorted((a, b) => b.id - a.id)[0];
     if (newest !== undefined) void this.#retirement.retire(newest, "idle");
   }

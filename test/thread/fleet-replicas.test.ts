@@ -57,6 +57,19 @@ describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy
     expect(fake.all("build.started")).toHaveLength(2);
   });
 
+  it("is built anew where the cells of both are replaced at once: neither counts on the other", async () => {
+    const fake = start({ cells: 4, replicas: 2 });
+    const busy = load(fake, 6);
+    await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
+    await busy.stop();
+    const old = replicasOf(fake);
+    expect(old).toHaveLength(2);
+    await Promise.all(old.map(({ cell }) => fake.fleet.replace(cell)));
+    const now = replicasOf(fake);
+    expect(now.length).toBeGreaterThan(0);
+    expect(now.some((instance) => old.includes(instance))).toBe(false);
+  });
+
   it("takes no room from others: neither their instances nor their cells", async () => {
     const fake = start({ cells: 2, replicas: 2, instanceHeapMb: 150 });
     fake.blueprints.set("other", { settings: { saysMb: "150" } });
