@@ -1,4 +1,5 @@
 /** The decisions of all tenants: made when asked for, kept until something newer is heard of. */
+import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../kernel/ids.ts";
@@ -70,10 +71,15 @@ export class Decisions {
     }
   }
 
-  /** Whether the tenant, asked afresh, is still served by the instance that `decision` names. */
+  /**
+   * Whether the tenant, asked afresh, is still served by the instance that `decision` names, and was all the while: what was
+   * changed and changed back has the same shape again, and a build in between may have seen another.
+   */
   async verify(decision: Decision): Promise<boolean> {
     const { shape } = await this.#probe(decision.tenant);
-    const current = this.#decisionOf(decision.tenant, shape).key === decision.key;
+    const current =
+      this.#decisionOf(decision.tenant, shape).key === decision.key &&
+      isDeepStrictEqual(shape.revisions, decision.revisions);
     if (!current) this.forget(decision.tenant.id);
     return current;
   }

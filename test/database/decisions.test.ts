@@ -142,6 +142,17 @@ describe("decisions", () => {
     expect(decisions.peek(decision.tenant.id)).toBeUndefined();
   });
 
+  test("verify tells what was changed and changed back: a build in between may have seen it", async () => {
+    const tenant = tenantOf("two");
+    const decision = await decisions.decide(tenant);
+    await server.execute("comment on table two.thing is 'for a moment'");
+    await server.execute("comment on table two.thing is null");
+    await expect(decisions.verify(decision)).resolves.toBe(false);
+    const again = await decisions.decide(tenant);
+    expect(again.key).toBe(decision.key);
+    await expect(decisions.verify(again)).resolves.toBe(true);
+  });
+
   test("a key found unsafe to share makes its tenants dedicated, with the reason", async () => {
     const tenant = tenantOf("two");
     const { key } = await decisions.decide(tenant);
