@@ -102,7 +102,17 @@ export class Governor {
 
   #schedule(ms: number): void {
     if (this.#closed) return;
-    this.#timer = setTimeout(() => void this.#look(), ms);
+    this.#timer = setTimeout(() => void this.#lookAndGoOn(), ms);
+  }
+
+  /** Whatever goes wrong in one look, the next one comes: without them nothing keeps the budgets. */
+  async #lookAndGoOn(): Promise<void> {
+    try {
+      await this.#look();
+    } finally {
+      const shares = this.#options.fleet.roster.cells.map((cell) => cell.heap.usedMb / cell.heapMb);
+      this.#schedule(nextLookMs(Math.max(0, ...shares)));
+    }
   }
 
   async #look(): Promise<void> {
@@ -124,8 +134,6 @@ export class Governor {
       fleet.sweep(nowMs);
       this.#relieve(nowMs);
     }
-    const shares = cells.map((cell) => cell.heap.usedMb / cell.heapMb);
-    this.#schedule(nextLookMs(Math.max(0, ...shares)));
   }
 
   #judge(cell: Cell, nowMs: number): void {

@@ -1,5 +1,6 @@
 /** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
-import { cellId } from "../kernel/ids.ts";
+import { messageOf } from "../kernel/errors.ts";
+import { type CellId, cellId } from "../kernel/ids.ts";
 import type { Observe, TerminationReason } from "../kernel/observation.ts";
 import type { Signal } from "../kernel/signal.ts";
 import type { CapacityPlan } from "./capacity.ts";
@@ -55,10 +56,23 @@ export class Supply {
 
   start(): void {
     this.#ordinal += 1;
+    const id = cellId(this.#ordinal);
+    try {
+      this.#roster.addCell(this.#newCell(id));
+    } catch (thrown) {
+      // Where the system gives the process no more threads Node says so at once: to a timer, or to the end of another thread,
+      // which is nobody who could hear it.
+      const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+      this.#options.observe({ kind: "cell.error", cell: id, error });
+      this.#startFailed();
+    }
+  }
+
+  #newCell(id: CellId): Cell {
     const { plan, setup, entry, youngMb, observe, onGone } = this.#options;
     let ready = false;
-    const cell = new Cell({
-      id: cellId(this.#ordinal),
+    return new Cell({
+      id,
       setup,
       heapMb: plan.heapMb,
       hardLimitMb: plan.hardLimitMb,
@@ -77,7 +91,6 @@ export class Supply {
       },
       ...(entry === undefined ? {} : { entry }),
     });
-    this.#roster.addCell(cell);
   }
 
   #startFailed(): void {

@@ -1,0 +1,41 @@
+import { expect, test } from "vitest";
+import { Roster } from "../../src/cell/roster.ts";
+import { Supply } from "../../src/cell/supply.ts";
+import type { Observation } from "../../src/kernel/observation.ts";
+import { Signal } from "../../src/kernel/signal.ts";
+import { setup } from "../thread/fake-fleet.ts";
+
+test("a thread that cannot even be made is a start that failed: it is told, and paused after, and ends nothing", () => {
+  const seen: Observation[] = [];
+  const roster = new Roster();
+  const supply = new Supply(
+    {
+      plan: {
+        cells: 2,
+        instances: 10,
+        spare: 1,
+        heapMb: 64,
+        hardLimitMb: 128,
+        frontMb: 100,
+        cellMb: 100,
+        planMb: 300,
+      },
+      setup,
+      youngMb: 16,
+      observe: (observation) => seen.push(observation),
+      // Refused before there is a thread, as Node does where the system has no more of them.
+      entry: new URL("https://nowhere.example/cell.ts"),
+      onGone: () => undefined,
+    },
+    roster,
+    new Signal(),
+  );
+  supply.start();
+  expect(seen).toMatchObject([{ kind: "cell.error" }]);
+  expect(roster.cellCount).toBe(0);
+  expect(supply.pauseMs(performance.now())).toBeGreaterThan(0);
+  supply.refill(1);
+  expect(seen).toHaveLength(1);
+  supply.start();
+  expect(supply.healthy).toBe(false);
+});
