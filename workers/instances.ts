@@ -9,6 +9,7 @@ import { collectGarbage } from "./garbage.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
+import { withPhysicalNames } from "./schema-names.ts";
 import type { RequestScope } from "./scope.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
@@ -116,8 +117,8 @@ export class Instances {
   }
 }
 
-/** What PostGraphile throws while it builds, as an error of the host. */
-export function buildError(error: unknown): HostError {
+/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and has the names there. */
+export function buildError(error: unknown, spec: BlueprintSpec): HostError {
   if (error instanceof HostError) return error;
-  return new HostError("BUILD_FAILED", messageOf(error), { cause: error });
+  return new HostError("BUILD_FAILED", withPhysicalNames(messageOf(error), spec), { cause: error });
 }

@@ -18,7 +18,7 @@ export function hasPlaceholder(text: string): boolean {
   return text.includes(prefix);
 }
 
-/** `text`, a statement of a build, with the names of the schemas that are there. */
+/** `text`, a statement or a message of a build, with the names of the schemas that are there. */
 export function withPhysicalNames(text: string, { kind, schemas }: BlueprintSpec): string {
   if (kind !== "pooled" || !hasPlaceholder(text)) return text;
   return text.replaceAll(/"?\bpg_rowhouse_(\d+)\b"?/g, (written, ordinal) => {

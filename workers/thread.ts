@@ -43,7 +43,9 @@ export class CellThread {
         return { ok: true, value: null };
       case "build":
         return settle<BuildReport>(
-          this.#instances.build(task.instance, task.spec).catch((error) => Promise.reject(buildError(error))),
+          this.#instances
+            .build(task.instance, task.spec)
+            .catch((error) => Promise.reject(buildError(error, task.spec))),
         );
       case "release":
         return settle<null>(this.#instances.release(task.instance).then(() => null));

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BlueprintSpec } from "../../src/protocol/messages.ts";
 import { buildError } from "../../workers/instances.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { type Ask, presetUrl, Worker, type WorkerOptions } from "../support/worker-instance.ts";
+import { type Ask, presetUrl, specOf, Worker, type WorkerOptions } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;
@@ -87,6 +87,7 @@ describe("a preset module", () => {
     const worker = new Worker(database, { preset: url });
     const error = buildError(
       await worker.build("pooled", { app: "ada" }, { enumTables: 1 }).catch((thrown) => thrown),
+      specOf("pooled", { app: "ada" }, 1),
     );
     expect(error).toMatchObject({ code: "BUILD_FAILED", message: expect.stringMatching(message) });
   });

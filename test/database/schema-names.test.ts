@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildError } from "../../workers/instances.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { presetUrl, Worker } from "../support/worker-instance.ts";
+import { presetUrl, specOf, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;
@@ -100,4 +101,17 @@ describe("a smart tag that names the schema as the database does", () => {
     await database.execute(`comment on table bob.tagged is E'@name labelled\\nThe shop of bob.'`);
     await worker.build("pooled", { app: "bob" });
   });
+});
+
+it("a build that fails names the schema as the database does", async () => {
+  await database.execute(`create table bob.broken (id int primary key);
+    comment on table bob.broken is '@foreignKey (id) references nothing (id)'`);
+  const spec = specOf("pooled", { app: "bob" }, 9);
+  const thrown = await new Worker(database).build("pooled", { app: "bob" }).catch((error) => error);
+  expect(thrown.message).toMatch(/pg_rowhouse_1\.nothing/);
+  expect(buildError(thrown, spec)).toMatchObject({
+    code: "BUILD_FAILED",
+    message: expect.stringMatching(/'bob\.nothing'/),
+  });
+  await database.execute("drop table bob.broken");
 });
