@@ -2,5 +2,5 @@
 import { load } from "./load.js";
 
 export const { instanceOf, perBuild } = await load("workers/kit/instance");
-export const { requestOf } = await load("workers/kit/request");
+export const { requestOf, tenantOf } = await load("workers/kit/request");
 export const { TenantCache } = await load("workers/kit/tenant-cache");

@@ -112,8 +112,19 @@ describe("a request", () => {
     expect((await askAs("dedicated", "bob", body)).data.probe).toBe("kept,single");
   });
 
+  it("is known before it has a context", async () => {
+    const more = `grafast: { context: (requestContext) => { const { tenant, headers, binding } = tenantOf(requestContext);
+      return { mine: [tenant, headers["accept-language"], binding.roles].join(" ") }; } }`;
+    const worker = new Worker(database, { preset: kitPreset(probing("return context.mine;"), "", more) });
+    const serv = await worker.build("pooled", { app: "ada" });
+    const headers = { "accept-language": "de" };
+    const { json } = await worker.ask(serv, { tenant: "bob", query: "{ probe }", headers });
+    expect(json).toEqual({ data: { probe: "bob de bob" } });
+  });
+
   it.each([
     ["an empty object", "requestOf({})"],
+    ["no request's context", "tenantOf({})"],
     [
       "settings without their request",
       "requestOf({ withPgClient: context.withPgClient, pgSettings: { role: 'ada' } })",
@@ -121,6 +132,6 @@ describe("a request", () => {
     ["a client of another kind", "requestOf({ pgSettings: context.pgSettings, withPgClient() {} })"],
   ])("is not made of %s", async (_, call) => {
     const json = await askAs("pooled", "bob", `return String(${call}.tenant);`);
-    expect(json.errors[0].message).toMatch(/not the context of a request/);
+    expect(json.errors[0].message).toMatch(/not the (request )?context of a request/);
   });
 });

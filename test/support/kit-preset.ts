@@ -4,17 +4,20 @@ import { presetUrl } from "./worker-instance.ts";
 const of = (name: string): string => JSON.stringify(import.meta.resolve(name));
 const own = (path: string): string => JSON.stringify(new URL(`../../${path}.ts`, import.meta.url).href);
 
-/** A module whose default export is Amber with `plugins`, JavaScript for the elements of a list; `before` comes first. */
-export function kitPreset(plugins: string, before = ""): string {
+/**
+ * A module whose default export is Amber with `plugins`, JavaScript for the elements of a list; `before` comes first, and
+ * `more` are further properties of the preset.
+ */
+export function kitPreset(plugins: string, before = "", more = ""): string {
   return presetUrl(`
     import { PostGraphileAmberPreset } from ${of("postgraphile/presets/amber")};
     import { context, lambda } from ${of("postgraphile/grafast")};
     import { instanceOf, perBuild } from ${own("workers/kit/instance")};
-    import { requestOf } from ${own("workers/kit/request")};
+    import { requestOf, tenantOf } from ${own("workers/kit/request")};
     import { TenantCache } from ${own("workers/kit/tenant-cache")};
-    void [context, lambda, instanceOf, perBuild, requestOf, TenantCache];
+    void [context, lambda, instanceOf, perBuild, requestOf, tenantOf, TenantCache];
     ${before}
-    export default { extends: [PostGraphileAmberPreset], plugins: [${plugins}] };`);
+    export default { extends: [PostGraphileAmberPreset], plugins: [${plugins}], ${more} };`);
 }
 
 /** JavaScript that imports what one of the plugins exports. */

@@ -31,6 +31,9 @@ export interface TenantRequest extends TenantClient {
   transaction<Value>(work: (client: TenantClient) => Promise<Value>): Promise<Value>;
 }
 
+/** What is known before there is a context: enough to make one. */
+export type RequestFacts = Pick<TenantRequest, "tenant" | "binding" | "headers">;
+
 interface Query {
   readonly text: string;
   readonly values: unknown[];
@@ -101,4 +104,16 @@ export function requestOf(context: object): TenantRequest {
         }),
       ),
   };
+}
+
+/**
+ * Whose request it is, from the `requestContext` that a preset's `grafast.context` and grafserv's middleware are given;
+ * throws where it is no request's.
+ */
+export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestFacts {
+  const scope = requestContext.rowhouse;
+  if (scope === undefined)
+    throw new HostError("INTERNAL", "not the request context of a request that Rowhouse serves");
+  const { binding, headers } = scope;
+  return { tenant: binding.tenant, binding, headers };
 }
