@@ -21,6 +21,7 @@ beforeAll(async () => {
       comment on table ${tenant}_more.visit is E'@name seeing\\nTo the vet.';
       comment on column ${tenant}_more.visit.cost is 'In euros.';
       grant select (pet_id, day, cost, moods) on ${tenant}_more.visit to ${tenant};
+      create table ${tenant}.meta (id int primary key);
       create table ${tenant}.hidden (id int primary key, person_id int references ${tenant}.person);
       create index on ${tenant}.hidden (person_id);
       create role ${tenant}_clerk; grant usage on schema ${tenant} to ${tenant}_clerk;

@@ -28,6 +28,7 @@ beforeAll(async () => {
   database = await createDatabase("kit_uploads");
   for (const tenant of ["ada", "bob", "carol"]) {
     await database.execute(`${workerTenantSql(tenant)};
+      create table ${tenant}.upload (id int primary key); create table ${tenant}.download (id int primary key);
       create function ${tenant}.may_upload() returns boolean stable language sql as $$ select current_setting('jwt.claims.id', true) <> '' $$`);
   }
   // Ada and bob share a bucket and a prefix, carol has a bucket of her own.
@@ -63,11 +64,11 @@ const ask = async (tenant: string, query: string, id = "7") => {
 };
 
 const create = (contentType: string, size: number | string): string =>
-  `mutation { createUpload(input: { contentType: "${contentType}", size: ${size} }) { key url method headers { name value } expiresAt } }`;
-const download = (key: string): string => `{ download(key: ${JSON.stringify(key)}) { url expiresAt } }`;
+  `mutation { createUploadUrl(input: { contentType: "${contentType}", size: ${size} }) { key url method headers { name value } expiresAt } }`;
+const download = (key: string): string => `{ downloadUrl(key: ${JSON.stringify(key)}) { url expiresAt } }`;
 
 const upload = async (tenant: string, contentType = "text/plain", size = 5): Promise<Signed> =>
-  (await ask(tenant, create(contentType, size))).data.createUpload;
+  (await ask(tenant, create(contentType, size))).data.createUploadUrl;
 
 const put = async (url: string, headers: Signed["headers"], body: string): Promise<number> => {
   const given = Object.fromEntries(headers.map(({ name, value }) => [name, value]));
@@ -110,7 +111,7 @@ describe("an upload", () => {
       expect(await put(url, headers, tenant.padEnd(5))).toBe(200);
       expect(await keysIn(bucket)).toContain(place + key);
       const { data } = await ask(tenant, download(key));
-      expect(await get(data.download.url)).toEqual({
+      expect(await get(data.downloadUrl.url)).toEqual({
         status: 200,
         type: "text/plain",
         disposition: "attachment",
@@ -174,17 +175,17 @@ describe("another tenant's object", () => {
     expect(forged).toContain(other.key);
     expect(await put(forged, own.headers, "bob's")).toBe(403);
     const { data } = await ask("bob", download(own.key));
-    const forgedDownload = data.download.url.replace(`bob/${own.key}`, `ada/${other.key}`);
+    const forgedDownload = data.downloadUrl.url.replace(`bob/${own.key}`, `ada/${other.key}`);
     expect((await get(forgedDownload)).status).toBe(403);
-    expect((await get((await ask("ada", download(other.key))).data.download.url)).text).toBe("ada's");
+    expect((await get((await ask("ada", download(other.key))).data.downloadUrl.url)).text).toBe("ada's");
   });
 
   it("is not reached by its key: that is looked for among one's own", async () => {
     const other = await upload("ada");
     await put(other.url, other.headers, "ada's");
     const { data } = await ask("bob", download(other.key));
-    expect(new URL(data.download.url).pathname).toBe(`/first/of/all/bob/${other.key}`);
-    expect((await get(data.download.url)).status).toBe(404);
+    expect(new URL(data.downloadUrl.url).pathname).toBe(`/first/of/all/bob/${other.key}`);
+    expect((await get(data.downloadUrl.url)).status).toBe(404);
   });
 
   it.each([

@@ -34,30 +34,31 @@ interface MetaTable extends Omit<CatalogueTable, "columns"> {
   readonly relations: readonly MetaRelation[];
 }
 
+/** With an underscore: a table of the tenants' may well be called `meta`. */
 const typeDefs = gql`
   extend type Query {
     "The tables behind this API, as far as the request's role has any right to them."
-    _meta: Meta!
+    _meta: _Meta!
   }
-  type Meta {
+  type _Meta {
     "Logical names of the served schemas, in order."
     schemas: [String!]!
-    tables: [MetaTable!]!
+    tables: [_MetaTable!]!
   }
-  enum MetaTableKind { TABLE VIEW MATERIALIZED_VIEW FOREIGN_TABLE }
-  type MetaTable {
+  enum _MetaTableKind { TABLE VIEW MATERIALIZED_VIEW FOREIGN_TABLE }
+  type _MetaTable {
     "The logical name of its schema."
     schema: String!
     name: String!
-    kind: MetaTableKind!
+    kind: _MetaTableKind!
     "The GraphQL type of its rows."
     type: String!
     description: String
-    columns: [MetaColumn!]!
-    constraints: [MetaConstraint!]!
-    relations: [MetaRelation!]!
+    columns: [_MetaColumn!]!
+    constraints: [_MetaConstraint!]!
+    relations: [_MetaRelation!]!
   }
-  type MetaColumn {
+  type _MetaColumn {
     name: String!
     "The field of the table's GraphQL type."
     field: String!
@@ -67,23 +68,23 @@ const typeDefs = gql`
     hasDefault: Boolean!
     description: String
   }
-  enum MetaConstraintKind { PRIMARY_KEY UNIQUE FOREIGN_KEY CHECK EXCLUSION }
-  type MetaConstraint {
+  enum _MetaConstraintKind { PRIMARY_KEY UNIQUE FOREIGN_KEY CHECK EXCLUSION }
+  type _MetaConstraint {
     name: String!
-    kind: MetaConstraintKind!
+    kind: _MetaConstraintKind!
     columns: [String!]!
     "What a foreign key points at, where that is in a served or shared schema."
-    references: MetaReference
+    references: _MetaReference
   }
-  type MetaRelation {
+  type _MetaRelation {
     "The field of the table's GraphQL type."
     field: String!
     columns: [String!]!
-    references: MetaReference!
+    references: _MetaReference!
     "Whether it leads to at most one row."
     single: Boolean!
   }
-  type MetaReference {
+  type _MetaReference {
     schema: String!
     table: String!
     columns: [String!]!

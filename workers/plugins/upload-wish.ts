@@ -41,7 +41,7 @@ export const uploadWish = {
     return { contentType, size };
   },
 
-  /** `key` if it can be one that `createUpload` gave. */
+  /** `key` if it can be one that `createUploadUrl` gave. */
   key(key: unknown): string {
     if (typeof key !== "string" || !keyPattern.test(key))
       throw uploadWish.refused("That is no key of an upload.");

@@ -26,36 +26,37 @@ export interface UploadsOptions extends UploadLimits {
 /** A client with its credentials is 40 kB of heap (3.1162); the least recently used goes first. */
 const mostStores = 100;
 
+/** Not `createUpload`: that is a table's mutation wherever one is called `upload`. */
 const typeDefs = gql`
   extend type Query {
-    "Where to get an object of the request's tenant, by the key that createUpload gave."
-    download(key: String!): Download!
+    "Where to get an object of the request's tenant, by the key that createUploadUrl gave."
+    downloadUrl(key: String!): DownloadUrl!
   }
   extend type Mutation {
     "Where to put an object: one of this type and size, once the client sends it there with these headers."
-    createUpload(input: CreateUploadInput!): CreateUploadPayload!
+    createUploadUrl(input: CreateUploadUrlInput!): CreateUploadUrlPayload!
   }
-  input CreateUploadInput {
+  input CreateUploadUrlInput {
     "Such as image/png."
     contentType: String!
     "In bytes."
     size: Int!
   }
-  type CreateUploadPayload {
+  type CreateUploadUrlPayload {
     "What the object is asked for by; made by the server."
     key: String!
     url: String!
     "The method to send it by."
     method: String!
     "To be sent as they are: they are signed."
-    headers: [UploadHeader!]!
+    headers: [UploadUrlHeader!]!
     expiresAt: String!
   }
-  type UploadHeader {
+  type UploadUrlHeader {
     name: String!
     value: String!
   }
-  type Download {
+  type DownloadUrl {
     url: String!
     expiresAt: String!
   }
@@ -89,7 +90,7 @@ export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
       objects: {
         Query: {
           plans: {
-            download: (_parent, fieldArgs) =>
+            downloadUrl: (_parent, fieldArgs) =>
               lambda([context(), fieldArgs.getRaw("key")], async ([value, asked]) => {
                 const key = uploadWish.key(asked);
                 const request = await permitted(value, { kind: "download", key });
@@ -99,7 +100,7 @@ export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
         },
         Mutation: {
           plans: {
-            createUpload: (_parent, fieldArgs) =>
+            createUploadUrl: (_parent, fieldArgs) =>
               sideEffect([context(), fieldArgs.getRaw("input")], async ([value, input]) => {
                 const wish = uploadWish.parse(input, options);
                 const request = await permitted(value, { kind: "upload" });
