@@ -49,7 +49,7 @@ function documentReader(
       if (error.message.includes(`more that ${maxTokens} tokens`)) throw tooLong(maxTokens);
       return { errors: [error] };
     }
-    const errors = validate(schema, document, rules);
+    const errors = [...validate(schema, document, rules), ...rootless(schema, document)];
     if (errors.length > 0) return { errors: limits.introspection ? errors : errors.map(withoutHints) };
     const read = { document };
     // A text may be mostly blanks.
@@ -58,6 +58,15 @@ function documentReader(
     });
     return read;
   };
+}
+
+/** GraphQL.js leaves it to the execution to find that a schema has no subscriptions, and Grafast plans, and complains. */
+function rootless(schema: GraphQLSchema, { definitions }: DocumentNode): GraphQLError[] {
+  return definitions.flatMap((definition) =>
+    definition.kind !== "OperationDefinition" || schema.getRootType(definition.operation)
+      ? []
+      : [new GraphQLError(`The schema has no ${definition.operation}s.`, { nodes: definition })],
+  );
 }
 
 const tooLong = (maxTokens: number): Error =>

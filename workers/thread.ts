@@ -1,4 +1,5 @@
 /** One cell's thread: its instances, its requests in flight, and its answers to the front. */
+import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { move, transferableSymbol, valueSymbol } from "piscina";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
@@ -30,6 +31,9 @@ export class CellThread {
     this.#ledger = new Int8Array(setup.ledger);
     const log: Log = (level, message) => this.#tell({ kind: "log", level, message });
     this.#instances = new Instances(setup, log);
+    // What libraries and plugins complain of goes where everything else does, without credentials, instead of past the log.
+    const complain = (...words: unknown[]): void => log("warn", format(...words));
+    Object.assign(console, { error: complain, warn: complain, dir: complain, trace: complain });
     // A promise that a plugin dropped is that plugin's fault alone, and no reason to end every tenant's requests here.
     process.on("unhandledRejection", (reason) => log("error", `unhandled rejection: ${messageOf(reason)}`));
   }

@@ -79,6 +79,8 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
 
   app.use(async (context, next) => {
     context.set("requestId", readRequestId(context.env.incoming));
+    // Its URL has been normalised by now: a path that a proxy in front reads in another way is refused as it came.
+    readFacts(context.env.incoming);
     await next();
   });
   const probe = (answer: () => boolean) => (context: Context<Env>) =>

@@ -60,6 +60,11 @@ export async function listen(
     errorHandler: unreadable,
   });
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
+    if (incoming.httpVersionMajor !== 1) {
+      refuse(new Error("not HTTP/1"), incoming.socket, undefined);
+      return;
+    }
     current.set(incoming.socket, { incoming, outgoing });
     if (!server.listening) outgoing.shouldKeepAlive = false;
     respond(incoming, outgoing).catch(() => outgoing.destroy());

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { authHost, marker, now, pem } from "../support/auth-host.ts";
 import { newSecret, notesQuery, withToken } from "../support/auth-tenants.ts";
-import type { GraphqlAnswer } from "../support/host.ts";
-import { codeIn, rawRequest } from "../support/http.ts";
+import type { GraphqlAnswer } from "../support/exchanged.ts";
+import { codeIn } from "../support/http.ts";
 
 const auth = authHost();
 
@@ -127,7 +127,6 @@ describe("a token with", () => {
 });
 
 describe("an Authorization header", () => {
-  const port = (): number => Number(new URL(auth.at.host.url).port);
   const ask = async (...lines: string[]): Promise<string> => {
     const body = JSON.stringify({ query: "{ whoami }" });
     const head = [
@@ -138,7 +137,7 @@ describe("an Authorization header", () => {
       "Connection: close",
       ...lines,
     ];
-    return rawRequest(port(), `${head.join("\r\n")}\r\n\r\n${body}`);
+    return auth.at.host.raw(`${head.join("\r\n")}\r\n\r\n${body}`, "acme");
   };
 
   it.each([

@@ -7,7 +7,8 @@ import {
   notesQuery,
   withToken,
 } from "../support/auth-tenants.ts";
-import { type GraphqlAnswer, TestHost } from "../support/host.ts";
+import type { GraphqlAnswer } from "../support/exchanged.ts";
+import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../support/host-tenants.ts";
 import { type KeyServer, keyServer, keySet, signedBy, signingKey } from "../support/key-server.ts";
 

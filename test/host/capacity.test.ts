@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type GraphqlAnswer, TestHost } from "../support/host.ts";
+import type { GraphqlAnswer } from "../support/exchanged.ts";
+import { TestHost } from "../support/host.ts";
 import { presetFile } from "../support/host-files.ts";
 import { createTenantDatabase, itemsOf, itemsQuery, type TenantDatabase } from "../support/host-tenants.ts";
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { type GraphqlAnswer, TestHost } from "../support/host.ts";
+import type { GraphqlAnswer } from "../support/exchanged.ts";
+import { TestHost } from "../support/host.ts";
 import { presetFile } from "../support/host-files.ts";
 import {
   createTenantDatabase,

@@ -50,6 +50,7 @@ describe("a write whose schema moved while it waited", () => {
     await hand.beginMigration();
     const writing = host.send("/graphql", {
       method: "POST",
+      tenant: ["ada", "eve"],
       headers: { "x-tenant": "ada", "content-type": "application/json" },
       body: JSON.stringify({ query: `mutation { ${create("moved")} }` }),
     });

@@ -93,7 +93,7 @@ describe("twenty tenants of one blueprint on two connections", () => {
       }),
     );
     expect(done).toBe(240);
-    expect(host.leaks).toEqual([]);
+    expect(host.sentinel.leaks).toEqual([]);
     expect(host.process.output).not.toMatch(/cached plan/);
 
     const { cells } = await host.adminJson("/status");

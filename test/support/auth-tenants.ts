@@ -1,7 +1,8 @@
 /** Tenants with accounts, rows that each account alone may see, and a login that returns a token. */
 import { randomBytes } from "node:crypto";
 import { escapeLiteral, escapeIdentifier as quote } from "pg";
-import type { GraphqlAnswer, TestHost } from "./host.ts";
+import type { GraphqlAnswer } from "./exchanged.ts";
+import type { TestHost } from "./host.ts";
 import { schemaOf, type TenantDatabase, type TenantRecord } from "./host-tenants.ts";
 
 export interface AuthTenant extends Omit<TenantRecord, "roles"> {

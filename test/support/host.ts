@@ -4,34 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Agent, request } from "undici";
 import { afterAll, expect } from "vitest";
+import type { GraphqlAnswer, HttpAnswer, SendOptions } from "./exchanged.ts";
 import { CliProcess } from "./host-process.ts";
-
-export interface HttpAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly text: string;
-}
-
-export interface GraphqlError {
-  readonly message: string;
-  readonly extensions?: { readonly code?: string; readonly requestId?: string };
-  readonly path?: readonly string[];
-}
-
-export interface GraphqlAnswer extends HttpAnswer {
-  // biome-ignore lint/suspicious/noExplicitAny: an answer is what the query made it.
-  readonly data: any;
-  readonly errors: readonly GraphqlError[] | undefined;
-  /** Of the first error. */
-  readonly code: string | undefined;
-}
-
-export interface SendOptions {
-  readonly method?: "GET" | "POST" | "PUT";
-  readonly headers?: Record<string, string>;
-  readonly body?: string;
-  readonly signal?: AbortSignal;
-}
+import { rawRequest } from "./http.ts";
+import { postSentinel, type Sentinel, tenantNamed, type Whose } from "./sentinel.ts";
 
 export interface HostOptions {
   /** Merged over the defaults, section by section; null: none, only options and environment. */
@@ -64,6 +40,11 @@ function merged(config: Record<string, unknown>): Record<string, unknown> {
   return result;
 }
 
+function hasTenants(config: Record<string, unknown> | null): boolean {
+  const tenants = config?.["tenants"];
+  return Array.isArray(tenants) && tenants.length > 0;
+}
+
 const directories = new Set<string>();
 afterAll(async () => {
   for (const each of directories) await rm(each, { recursive: true, force: true });
@@ -81,18 +62,11 @@ export async function directoryWith(
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** Marks of tenants other than `tenant` in a text: each tenant's schemas, roles and rows are marked with `canary_<id>`. */
-export function foreignCanaries(tenant: string, text: string): string[] {
-  const seen = [...text.matchAll(/canary_([a-z0-9]+)/gi)].map(([, id]) => (id ?? "").toLowerCase());
-  return [...new Set(seen)].filter((id) => id !== tenant);
-}
-
 export class TestHost {
   readonly process: CliProcess;
   readonly url: string;
   readonly adminUrl: string;
-  /** What tenants were given of others'; `stop` holds it to be empty. */
-  readonly leaks: string[] = [];
+  readonly sentinel: Sentinel;
   readonly #agent = new Agent({ connections: 64, bodyTimeout: 120_000, headersTimeout: 120_000 });
   readonly #names: readonly string[];
   readonly #options: HostOptions;
@@ -108,6 +82,7 @@ export class TestHost {
     this.process = process;
     this.url = urls.public;
     this.adminUrl = urls.admin;
+    this.sentinel = postSentinel(hasTenants(options.config));
     this.#names = names;
     this.#options = options;
     this.#remove = remove;
@@ -136,7 +111,21 @@ export class TestHost {
     return new TestHost(process, urls, [...new Set(names.map(hostPart))], options, own?.remove);
   }
 
-  async send(path: string, options: SendOptions = {}, base = this.url): Promise<HttpAnswer> {
+  /** A request to the public listener. */
+  async send(path: string, options: SendOptions = {}): Promise<HttpAnswer> {
+    const answer = await this.#send(path, options, this.url);
+    this.sentinel.see(options.tenant ?? tenantNamed(path, options.headers ?? {}), answer.text);
+    return answer;
+  }
+
+  /** Bytes to the public listener, and all that came until it closed: the request says `Connection: close`, or is refused. */
+  async raw(text: string, tenant: Whose = null): Promise<string> {
+    const answer = await rawRequest(Number(new URL(this.url).port), text);
+    this.sentinel.see(tenant, answer);
+    return answer;
+  }
+
+  async #send(path: string, options: SendOptions, base: string): Promise<HttpAnswer> {
     const { method = "GET", headers = {}, body, signal } = options;
     const answer = await request(`${base}${path}`, {
       method,
@@ -164,13 +153,9 @@ export class TestHost {
       method: "POST",
       headers: { "content-type": "application/json", ...headers },
       body: JSON.stringify({ query, variables }),
+      tenant,
       ...(signal === undefined ? {} : { signal }),
     });
-    const foreign = foreignCanaries(tenant, answer.text);
-    if (foreign.length > 0) {
-      this.leaks.push(...foreign.map((other) => `${tenant} saw ${other}: ${answer.text.slice(0, 400)}`));
-      throw new Error(`an answer to ${tenant} held what belongs to ${foreign.join(", ")}: ${answer.text}`);
-    }
     const { data, errors } = JSON.parse(answer.text);
     return { ...answer, data, errors, code: errors?.[0]?.extensions?.code };
   }
@@ -187,7 +172,7 @@ export class TestHost {
   }
 
   admin(path: string, options: SendOptions = {}): Promise<HttpAnswer> {
-    return this.send(path, options, this.adminUrl);
+    return this.#send(path, options, this.adminUrl);
   }
 
   // biome-ignore lint/suspicious/noExplicitAny: whatever the admin API says.
@@ -240,7 +225,7 @@ export class TestHost {
     expect(this.process.linesOf("host.phase").map((line) => line["phase"])).toContain("closed");
     const connected = (await this.#options.connected?.()) ?? [];
     expect(connected.filter((name) => this.#names.includes(hostPart(name)))).toEqual([]);
-    expect(this.leaks).toEqual([]);
+    expect(this.sentinel.leaks).toEqual([]);
   }
 }
 

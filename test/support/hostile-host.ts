@@ -1,0 +1,138 @@
+/** A host to be attacked, and what has to be as it was afterwards. */
+import { afterAll, beforeAll, expect } from "vitest";
+import { TestHost } from "./host.ts";
+import {
+  createTenantDatabase,
+  itemsOf,
+  itemsQuery,
+  schemaOf,
+  type TenantDatabase,
+  type TenantRecord,
+} from "./host-tenants.ts";
+import { codeIn } from "./http.ts";
+
+const ids = ["acme", "globex", "hooli"] as const;
+
+interface Started {
+  readonly database: TenantDatabase;
+  readonly host: TestHost;
+  readonly tenants: readonly TenantRecord[];
+  readonly before: Untouched;
+}
+
+/** What no attack may change. */
+interface Untouched {
+  /** Schemas, relations, functions, roles and their rights, as PostgreSQL keeps them. */
+  readonly catalogue: string;
+  readonly rows: readonly unknown[];
+  /** The tenants' keys, shapes and revisions as the admin listener tells them. */
+  readonly tenants: readonly unknown[];
+  /** Cells and their instances; never one ended by an attack. */
+  readonly cells: readonly unknown[];
+  readonly ended: number;
+  readonly pid: number;
+}
+
+const catalogueQuery = `
+select md5(string_agg(line, ',' order by line)) as catalogue from (
+  select concat_ws(' ', 'schema', nspname, nspowner, nspacl::text) from pg_namespace where nspname !~ '^pg_(temp|toast)'
+  union all
+  select concat_ws(' ', 'relation', relnamespace, relname, relkind, relowner, relacl::text) from pg_class where relpersistence = 'p'
+  union all
+  select concat_ws(' ', 'function', pronamespace, proname, proowner, prosrc, proacl::text) from pg_proc
+  union all
+  select concat_ws(' ', 'column', attrelid, attname, atttypid, attisdropped) from pg_attribute join pg_class on pg_class.oid = attrelid where relpersistence = 'p'
+) as lines (line)`;
+
+export class HostileHost {
+  #started: Started | null = null;
+
+  get at(): Started {
+    if (this.#started === null) throw new Error("not started");
+    return this.#started;
+  }
+
+  async start(config: Record<string, unknown>): Promise<void> {
+    const database = await createTenantDatabase("hostile");
+    const tenants: TenantRecord[] = [];
+    // The last one is of another shape, and so in another instance.
+    for (const id of ids) {
+      tenants.push(await database.tenant(id, id === "hooli" ? "create table more (id integer)" : ""));
+    }
+    const host = await TestHost.start({
+      config: {
+        databases: { main: { url: database.hostUrl, install: false } },
+        tenants,
+        pooling: true,
+        ...config,
+      },
+      connected: database.connected,
+    });
+    for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
+    const started = { database, host, tenants };
+    this.#started = { ...started, before: await look(started) };
+  }
+
+  /** Holds everything to be as it was, and normal requests to get their own answers. */
+  async assertUntouched(): Promise<void> {
+    const { host, before } = this.at;
+    for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
+    expect(await look(this.at)).toEqual(before);
+    // What cannot be answered is a fault of ours, and so is what goes past the log.
+    expect(host.process.stderr).toBe("");
+    expect(host.process.linesOf("request.failed").filter(({ code }) => code === "INTERNAL")).toEqual([]);
+  }
+
+  async stop(): Promise<void> {
+    const { host, database } = this.at;
+    await host.stop();
+    await database.drop();
+  }
+}
+
+async function look({ database, host, tenants }: Omit<Started, "before">): Promise<Untouched> {
+  const [catalogue] = await database.query(catalogueQuery);
+  const rows: unknown[] = [];
+  for (const { id } of tenants) {
+    rows.push(
+      await database.query(
+        `select count(*)::int as items, md5(string_agg(i::text, ',' order by id)) as content, (select count(*)::int from ${schemaOf(id)}.part) as parts from ${schemaOf(id)}.item i`,
+      ),
+    );
+  }
+  const { cells } = await host.adminJson("/status");
+  return {
+    catalogue: String(catalogue?.["catalogue"]),
+    rows,
+    tenants: await Promise.all(tenants.map(({ id }) => host.adminJson(`/tenants/${id}`))),
+    cells: cells.map(({ id, phase, inFlight, instances }: Record<string, unknown>) => ({
+      id,
+      phase,
+      inFlight,
+      instances: Array.isArray(instances) ? instances.map(({ key }) => key) : [],
+    })),
+    ended: host.process.linesOf("cell.terminated").length,
+    pid: host.process.pid,
+  };
+}
+
+/** To be called once, at the top of a test file: after each test of the file nothing has changed. */
+export function hostileHost(config: Record<string, unknown> = {}): HostileHost {
+  const hostile = new HostileHost();
+  beforeAll(() => hostile.start(config));
+  afterAll(() => hostile.stop());
+  return hostile;
+}
+
+/** Status and code of each answer that came over one connection. */
+export function outcomes(received: string): string[] {
+  return received.split(/(?=HTTP\/1\.1 \d{3} )/).map(outcome);
+}
+
+/** Status and code of a raw answer; an answer that never came has none. */
+export function outcome(answer: string): string {
+  const status = /^HTTP\/1\.1 (\d+)/.exec(answer)?.[1];
+  if (status === undefined) return answer === "" ? "closed" : "no HTTP";
+  const code = codeIn(answer);
+  return code === undefined ? status : `${status} ${code}`;
+}
