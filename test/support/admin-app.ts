@@ -64,5 +64,5 @@ export async function startAdminApp(
       headers: { "content-type": "application/json", ...headers },
       body: typeof body === "string" ? body : JSON.stringify(body),
     });
-  return { ask, post, evicted, migrated, observations };
+  return { port: listening.port, ask, post, evicted, migrated, observations };
 }

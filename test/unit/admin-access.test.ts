@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { closeAdminApps, startAdminApp as start, token } from "../support/admin-app.ts";
+import { codeIn, get, rawRequest } from "../support/http.ts";
 
 afterEach(closeAdminApps);
 
@@ -70,6 +71,15 @@ describe("access to the admin app", () => {
       expect(observations).toHaveLength(7);
     }
   });
+
+  it.each(["/tenants/../status", "/x/%2e%2e/status", "/./status", "http://a/status"])(
+    "does not make another path of %s, with a token either",
+    async (path) => {
+      const { port } = await start({ token });
+      const answer = await rawRequest(port, get(path, "Host: a", `Authorization: Bearer ${token}`));
+      expect([answer.slice(0, 12), codeIn(answer)]).toEqual(["HTTP/1.1 400", "BAD_REQUEST"]);
+    },
+  );
 
   it("without a token, answers nobody who comes through a proxy of this machine", async () => {
     const { ask } = await start();

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, it } from "vitest";
-import { hostileHost } from "../../support/hostile-host.ts";
+import { hostileHost, outcome } from "../../support/hostile-host.ts";
 import { rawRequest } from "../../support/http.ts";
 
 const hostile = hostileHost();
@@ -51,10 +51,7 @@ describe("the admin listener's", () => {
     ["/flush", '{"force":true}', bad],
     ["/flush", "flush", bad],
     ["/evict/", '{"tenant":"acme"}', nowhere],
-    ["//evict", '{"tenant":"acme"}', bad],
     ["/EVICT", '{"tenant":"acme"}', nowhere],
-    ["/tenants/../evict", '{"tenant":"acme"}', bad],
-    ["/tenants/%2e%2e/evict", '{"tenant":"acme"}', bad],
     ["/tenants/nobody/migrate", sql("select 1"), unknown],
     ["/tenants/acme%00/migrate", sql("select 1"), bad],
     ["/tenants/acme'--/migrate", sql("select 1"), unknown],
@@ -104,6 +101,22 @@ describe("the admin listener's", () => {
     for (const path of ["/flush", "/evict", "/tenants/acme/migrate"]) {
       expect(await post(path, "{}", headers)).toMatch(/^4(?:01|03|15|00) /);
     }
+  });
+
+  it.each([
+    "/tenants/../flush",
+    "/tenants/%2e%2e/flush",
+    "/tenants/%2E./flush",
+    "/./flush",
+    "//flush",
+    "/x/..//flush",
+    "http://localhost/flush",
+    "/flush#",
+    "\\flush",
+  ])("commands are not at %s", async (path) => {
+    const port = Number(new URL(hostile.at.host.adminUrl).port);
+    const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
+    expect(outcome(await rawRequest(port, head))).toBe(bad);
   });
 
   it.each(["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])("routes are not for %s", async (method) => {
