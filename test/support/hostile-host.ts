@@ -33,6 +33,13 @@ interface Untouched {
   readonly pid: number;
 }
 
+interface Cell {
+  readonly id: string;
+  readonly phase: string;
+  readonly inFlight: number;
+  readonly instances: readonly { readonly key: string }[];
+}
+
 const catalogueQuery = `
 select md5(string_agg(line, ',' order by line)) as catalogue from (
   select concat_ws(' ', 'schema', nspname, nspowner, nspacl::text) from pg_namespace where nspname !~ '^pg_(temp|toast)'
@@ -105,12 +112,10 @@ async function look({ database, host, tenants }: Omit<Started, "before">): Promi
     catalogue: String(catalogue?.["catalogue"]),
     rows,
     tenants: await Promise.all(tenants.map(({ id }) => host.adminJson(`/tenants/${id}`))),
-    cells: cells.map(({ id, phase, inFlight, instances }: Record<string, unknown>) => ({
-      id,
-      phase,
-      inFlight,
-      instances: Array.isArray(instances) ? instances.map(({ key }) => key) : [],
-    })),
+    // A spare one may still have been starting.
+    cells: cells.flatMap(({ id, phase, inFlight, instances }: Cell) =>
+      instances.length === 0 ? [] : [{ id, phase, inFlight, keys: instances.map(({ key }) => key) }],
+    ),
     ended: host.process.linesOf("cell.terminated").length,
     pid: host.process.pid,
   };
