@@ -22,6 +22,8 @@ export type SingleQuery = (
 
 export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> {
   readonly single: SingleQuery;
+  /** One statement that may write, with its commit in the same burst: what a callback with no other statement would do. */
+  readonly singleWrite: SingleQuery;
 }
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
@@ -115,6 +117,11 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
   return scope.fatal;
 }
 
+/** For a result that was cut off with the commit on its way behind it. */
+function openEnded(error: SafeError): SafeError {
+  return new SafeError(`${error.message} A change may or may not have been made.`, error.extensions);
+}
+
 /**
  * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
  * the code runs that calls it, as far as that is known.
@@ -182,6 +189,30 @@ export function servingAdaptor(
     }
   };
 
+  const singleWrite: SingleQuery = async (settings, query) => {
+    const scope = scopeOf(settings, running());
+    const list = settingsOf(settings, scope);
+    try {
+      return await withConnection(scope, async (connection) => {
+        // While a connection was waited for, another of the request's has failed.
+        if (scope.fatal !== null) throw scope.fatal;
+        const guard = writeGuard(scope.binding, list);
+        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
+        if (guard !== null) onGuardCheck();
+        try {
+          // It may stand from the first byte on, and so is never repeated after a thread's death.
+          return await scope.committing(() => transaction.only(query), mayStand);
+        } catch (error) {
+          await transaction.rollback(isSuspect(error));
+          if (error instanceof SafeError) throw openEnded(error);
+          throw transaction.changed ?? error;
+        }
+      });
+    } catch (error) {
+      throw hostsToAnswer(scope, error);
+    }
+  };
+
   const single: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope);
@@ -206,5 +237,5 @@ export function servingAdaptor(
     }
   };
 
-  return Object.assign(withPgClient, { single, release: () => undefined });
+  return Object.assign(withPgClient, { single, singleWrite, release: () => undefined });
 }

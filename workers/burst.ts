@@ -9,6 +9,7 @@ declare module "pg" {
     handleDataRow(message: unknown): void;
     handleCommandComplete(message: unknown, connection: pg.Connection): void;
     handleCopyInResponse(connection: pg.Connection): void;
+    handleEmptyQuery(connection: pg.Connection): void;
     handleError(error: Error, connection: pg.Connection): void;
     handleReadyForQuery(connection: pg.Connection): void;
   }
@@ -56,6 +57,8 @@ export interface BurstOptions {
   readonly arrayMode?: boolean | undefined;
   /** Which statement's result is asked for; the last one's unless given. */
   readonly resultAt?: number | undefined;
+  /** The last statement that must not fail for the result to stand; the one at `resultAt` unless given. */
+  readonly standsAt?: number | undefined;
   /** Names of prepared statements to be given up. */
   readonly closed?: readonly string[];
   /** Whether the connection has `text` under `name` already. */
@@ -74,10 +77,11 @@ const sync = serialize.sync();
 export class Burst extends pg.Query {
   /** What the statement at `resultAt` gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
   readonly result: Promise<BurstResult>;
-  /** What failed behind the statement at `resultAt`, whose result stands; known when that is. */
+  /** What failed behind the statement at `standsAt`, where the result stands all the same; known when that is. */
   failedBehind: Error | null = null;
   readonly #messages: Buffer;
   readonly #resultAt: number;
+  readonly #standsAt: number;
   #completed = 0;
 
   /** Throws where a value cannot be written. */
@@ -92,6 +96,7 @@ export class Burst extends pg.Query {
     });
     this.result = promise;
     this.#resultAt = resultAt;
+    this.#standsAt = options.standsAt ?? resultAt;
     this.#messages = messagesOf(statements, resultAt, options);
   }
 
@@ -110,6 +115,11 @@ export class Burst extends pg.Query {
     this.#completed += 1;
   }
 
+  /** A text of nothing but a comment completes in its own way. */
+  override handleEmptyQuery(): void {
+    this.#completed += 1;
+  }
+
   /** By the extended protocol, `copy from stdin` swallows the Sync and then waits for one: there is no way back from it. */
   override handleCopyInResponse(connection: pg.Connection): void {
     connection.stream.destroy(new Error("COPY is not supported"));
@@ -124,7 +134,7 @@ export class Burst extends pg.Query {
     const settle = (): void => {
       connection.off("readyForQuery", settle);
       connection.off("end", settle);
-      if (this.#completed <= this.#resultAt || connection.stream.destroyed) {
+      if (this.#completed <= this.#standsAt || connection.stream.destroyed) {
         super.handleError(error, connection);
       } else {
         this.failedBehind = error;

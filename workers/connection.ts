@@ -3,7 +3,7 @@ import { connect as connectSocket } from "node:net";
 import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { toHostError } from "../src/kernel/errors.ts";
-import { Burst, type BurstResult, type Statement } from "./burst.ts";
+import { Burst, type BurstOptions, type BurstResult, type Statement } from "./burst.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -64,26 +64,31 @@ export class Connection {
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
-    if (this.#soiled) await this.#clear();
-    return this.#send(statements, arrayMode, resultAt);
+    // Not inside a transaction, which a commit that failed may have left open.
+    if (this.#soiled && this.client.getTransactionStatus() === "I") await this.#clear();
+    return this.#send(statements, { arrayMode, resultAt });
   }
 
   /**
-   * Sends `statements`, the last of which commits, and gives its result. What a function of the tenant's set for the session
-   * stays with a commit: it is cleared in the same group.
+   * Sends `statements`, the last of which commits, and gives what the one at `resultAt` gave, the last unless told otherwise.
+   * What a function of the tenant's set for the session stays with a commit: it is cleared in the same group.
    */
-  async commit(statements: readonly Statement[]): Promise<Result> {
-    if (this.#soiled) await this.#clear();
+  async commit(
+    statements: readonly Statement[],
+    arrayMode = false,
+    resultAt = statements.length - 1,
+  ): Promise<Result> {
+    if (this.#soiled && this.client.getTransactionStatus() === "I") await this.#clear();
     this.#soiled = true;
-    return this.#send([...statements, ...this.#clearing], false, statements.length - 1);
+    const standsAt = statements.length - 1;
+    return this.#send([...statements, ...this.#clearing], { arrayMode, resultAt, standsAt });
   }
 
-  async #send(statements: readonly Statement[], arrayMode: boolean, resultAt: number): Promise<Result> {
+  async #send(statements: readonly Statement[], options: BurstOptions): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
     const known = this.statements;
     const burst = new Burst(statements, {
-      arrayMode,
-      resultAt,
+      ...options,
       closed: known.takeForgotten(),
       isPrepared: (name, text) => known.isPrepared(name, text),
     });
@@ -113,7 +118,7 @@ export class Connection {
   /** A connection that cannot be cleared is in doubt. */
   async #clear(): Promise<void> {
     try {
-      await this.#send(this.#clearing, false, this.#clearing.length - 1);
+      await this.#send(this.#clearing, {});
     } catch (error) {
       this.condemn(toHostError(error));
       throw error;

@@ -29,8 +29,24 @@ function isExecuteOne(value: unknown): value is ExecuteOne {
   return typeof value === "function" && value.length === 5;
 }
 
+interface MutationOptions {
+  readonly context: ExecutorContext;
+}
+
+type ExecuteMutation = (options: MutationOptions) => Promise<unknown>;
+
+function isExecuteMutation(value: unknown): value is ExecuteMutation {
+  return typeof value === "function" && value.length === 1;
+}
+
 function singleOf(withPgClient: object): SingleQuery | undefined {
   return "single" in withPgClient && isSingle(withPgClient.single) ? withPgClient.single : undefined;
+}
+
+function singleWriteOf(withPgClient: object): SingleQuery | undefined {
+  return "singleWrite" in withPgClient && isSingle(withPgClient.singleWrite)
+    ? withPgClient.singleWrite
+    : undefined;
 }
 
 function isSingle(value: unknown): value is SingleQuery {
@@ -59,6 +75,31 @@ function sendReadsAsOneBurst(executor: object): void {
     return single(context.pgSettings, query);
   };
   Object.defineProperty(executor, "_execute", { value: execute });
+}
+
+/**
+ * Wraps the method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1), whose callback of
+ * `withPgClient` sends one statement and no other: it and its commit can be one write, which saves a round trip of two.
+ */
+function sendMutationsAsOneBurst(executor: object): void {
+  const original: unknown = Reflect.get(executor, "executeMutation");
+  if (!isExecuteMutation(original)) {
+    throw new HostError(
+      "BUILD_FAILED",
+      "this version of @dataplan/pg has no PgExecutor.executeMutation that Rowhouse knows",
+    );
+  }
+  const executeMutation: ExecuteMutation = (options) => {
+    const { context } = options;
+    const singleWrite = singleWriteOf(context.withPgClient);
+    if (singleWrite === undefined) return original.call(executor, options);
+    const withPgClient = (settings: RequestSettings, callback: (client: object) => Promise<unknown>) =>
+      callback({ query: (query: PgClientQuery) => singleWrite(settings, query) });
+    // It keeps the rest of the context, its cache of reads among it.
+    const own: ExecutorContext = Object.create(context, { withPgClient: { value: withPgClient } });
+    return original.call(executor, { ...options, context: own });
+  };
+  Object.defineProperty(executor, "executeMutation", { value: executeMutation });
 }
 
 /** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
@@ -102,7 +143,9 @@ export function rowhousePlugin(
     gather: {
       hooks: {
         pgRegistry_PgRegistryBuilder_init(info) {
-          sendReadsAsOneBurst(info.helpers.pgIntrospection.getExecutorForService("main"));
+          const executor = info.helpers.pgIntrospection.getExecutorForService("main");
+          sendReadsAsOneBurst(executor);
+          sendMutationsAsOneBurst(executor);
         },
       },
     },

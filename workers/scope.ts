@@ -87,12 +87,13 @@ export class RequestScope {
    * unless it turns out that nothing does, the ledger tells the host not to repeat the request if this thread dies.
    * `stands` judges a failure: whether what was to be committed may stand all the same.
    */
-  async committing(commit: () => Promise<void>, stands: (error: unknown) => boolean): Promise<void> {
+  async committing<Value>(commit: () => Promise<Value>, stands: (error: unknown) => boolean): Promise<Value> {
     Atomics.store(this.#ledger, this.slot, 1);
     this.#committing += 1;
     try {
-      await commit();
+      const value = await commit();
       this.#committed = true;
+      return value;
     } catch (error) {
       this.#committed ||= stands(error);
       throw error;

@@ -94,6 +94,17 @@ export class Transaction {
     return this.#run({ text: query.text, values: query.values }, query.arrayMode);
   }
 
+  /** Runs `query`, the only one, and commits, in one burst. Throws what went wrong with either; nothing stands then. */
+  async only(query: PgClientQuery): Promise<Result> {
+    assertHarmless(query.text);
+    this.#assertOpen();
+    const { text, values, arrayMode } = query;
+    const work = this.#once({ text, values }, arrayMode);
+    this.#opening = work;
+    this.#closed = true;
+    return await this.#inside(work);
+  }
+
   /** Runs `text`, which the caller made up of nothing but fixed words: it may be one that plugins may not send. */
   async command(text: string): Promise<void> {
     await this.#run({ text });
@@ -112,18 +123,34 @@ export class Transaction {
     return await this.#inside(this.#connection.send([statement], arrayMode));
   }
 
-  async #open(statement: Statement, arrayMode: boolean): Promise<Result> {
-    // The one statement that can be sent again where its name turns out not to be there. Most mutations have no other, and
-    // parsing and planning it is 40 µs of PostgreSQL's time.
+  #open(statement: Statement, arrayMode: boolean): Promise<Result> {
+    const burst = this.#beginning(statement);
+    return this.#twice(() => this.#connection.send(burst, arrayMode));
+  }
+
+  #once(statement: Statement, arrayMode = false): Promise<Result> {
+    const burst = this.#beginning(statement);
+    const all = [...burst, ...(this.#guard?.last ?? []), commit];
+    return this.#twice(() => this.#connection.commit(all, arrayMode, burst.length - 1));
+  }
+
+  /**
+   * The head and `statement`, the one that can be sent again where its name turns out not to be there. Most mutations have no
+   * other, and parsing and planning it is 40 µs of PostgreSQL's time.
+   */
+  #beginning(statement: Statement): Statement[] {
     const name = this.#connection.statements.nameFor(this.#tag, statement.text);
-    const burst = [...this.#head, { ...statement, name }];
+    return [...this.#head, { ...statement, name }];
+  }
+
+  /** `send`, and once more, with what is prepared prepared anew, where that was stale: nothing stands then. */
+  async #twice(send: () => Promise<Result>): Promise<Result> {
     try {
-      return await this.#connection.send(burst, arrayMode);
+      return await send();
     } catch (error) {
       if (!isStale(error)) throw error;
-      // Nothing stands yet: once more, with the settings' statement prepared anew.
       await this.#connection.send([{ text: "rollback" }]);
-      return await this.#connection.send(burst, arrayMode);
+      return await send();
     }
   }
 

@@ -188,6 +188,17 @@ class LostRequest extends HostError<"CELL_LOST"> {
     super("CELL_LOST", error.message, { cause: error });
     this.mayHaveCommitted = mayHaveCommitted;
   }
+
+  /** Nobody is invited to make a change again that may stand. */
+  override get retryable(): boolean {
+    return super.retryable && !this.mayHaveCommitted;
+  }
+
+  override get publicText(): string {
+    return this.mayHaveCommitted
+      ? `${super.publicText} A change may or may not have been made.`
+      : super.publicText;
+  }
 }
 
 /** What was lost while it waited for a build has not begun. */

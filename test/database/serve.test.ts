@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { receiveBody } from "../../src/protocol/body.ts";
+import { Burst } from "../../workers/burst.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Ask, presetUrl, until, Worker } from "../support/worker-instance.ts";
@@ -88,6 +89,15 @@ describe("an answer", () => {
   it("that is long goes as bytes, whole", async () => {
     const { json } = await ask({ query: "{ big(bytes: 300000) }" });
     expect(json.data.big).toHaveLength(300_000);
+  });
+
+  it("to a mutation is one burst's: its statement and its commit", async () => {
+    const bursts = vi.spyOn(Burst.prototype, "handleReadyForQuery");
+    const query = 'mutation { createPerson(input: { person: { name: "one burst" } }) { person { name } } }';
+    const { json } = await ask({ query });
+    expect(json).toEqual({ data: { createPerson: { person: { name: "one burst" } } } });
+    expect(bursts).toHaveBeenCalledTimes(1);
+    bursts.mockRestore();
   });
 
   it("to GET is one where the preset allows it, but for mutations", async () => {

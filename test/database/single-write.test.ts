@@ -1,0 +1,201 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { installControl } from "../../src/guard/install.ts";
+import { Database } from "../../src/pg/pool.ts";
+import type { TenantGuard } from "../../src/protocol/messages.ts";
+import { Burst } from "../../workers/burst.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
+import { until } from "../support/worker-instance.ts";
+
+let database: TestDatabase;
+let bench: AdaptorBench;
+beforeAll(async () => {
+  database = await adaptorDatabase("single_write", ["ada", "bob"]);
+  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
+  await installControl(front, () => {});
+  await front.close();
+  await database.execute(`
+    revoke all on schema rowhouse from public;
+    create table ada.late (id int unique deferrable initially deferred); grant insert, select on ada.late to ada;
+    create table ada.said (role text, path text); grant insert, select on ada.said to ada;
+    create function ada.say() returns trigger language plpgsql as $$
+      begin insert into said values (current_user, current_setting('search_path')); return null; end $$;
+    create constraint trigger say after insert on ada.late deferrable initially deferred
+      for each row execute function ada.say();
+    create function ada.forget() returns int language plpgsql as $$ begin deallocate all; return 1; end $$`);
+  bench = adaptorOn(database);
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  // On the same connection: nothing of it is left, and it is as good as new.
+  const state = "select current_user as role, current_setting('app.x', true) as x, pg_backend_pid() as pid";
+  expect(await bench.read(bench.request("bob"), state)).toMatchObject([{ role: "bob" }]);
+  await database.execute("delete from ada.item where id > 1; delete from ada.late; delete from ada.said");
+});
+afterAll(async () => {
+  await bench.close();
+  await database.drop();
+});
+
+async function guardOf(): Promise<TenantGuard> {
+  const rows = await database.query<{ revision: string }>(
+    "select revision::text from rowhouse.schema_revision where schema_name = 'ada'",
+  );
+  return { reads: false, schemas: ["ada"], revisions: [rows[0]?.revision ?? "0"] };
+}
+
+const plain = (): Request => bench.request("ada");
+const guarded = async (): Promise<Request> => bench.request("ada", { guard: await guardOf() });
+const write = (request: Request, text: string, values: unknown[] = []) =>
+  bench.withPgClient.singleWrite(request.settings, { text, values });
+const insert = "insert into item values ($1, 'new') returning id, current_user as role";
+const ids = async (): Promise<unknown[]> =>
+  (await database.query("select id from ada.item where id > 1 order by id")).map((row) => row["id"]);
+let moves = 0;
+const move = (): Promise<void> => database.execute(`comment on table ada.item is 'moved ${++moves}'`);
+const changed = { code: "SCHEMA_CHANGED" };
+const sleeping = async (): Promise<number> =>
+  (
+    await database.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
+    )
+  ).length;
+
+describe.each([
+  ["without a guard", async () => plain()],
+  ["with one", guarded],
+])("a write of one statement, %s,", (_, requested) => {
+  it("is one burst with its commit, and gives what the statement gave", async () => {
+    const bursts = vi.spyOn(Burst.prototype, "handleReadyForQuery");
+    for (const id of [2, 3, 4]) {
+      const request = await requested();
+      bursts.mockClear();
+      expect((await write(request, insert, [id])).rows).toEqual([{ id, role: "ada" }]);
+      expect(bursts).toHaveBeenCalledTimes(1);
+      expect(request.marked()).toBe(true);
+    }
+    expect(await ids()).toEqual([2, 3, 4]);
+  });
+
+  it("leaves nothing where it fails, itself or at its commit, and no mark", async () => {
+    for (const [text, code] of [
+      ["insert into item values (2, 'x'), (1, 'taken')", "23505"],
+      ["insert into late values (1), (1)", "23505"],
+      ["insert into nowhere values (1)", "42P01"],
+      ["nonsense", "42601"],
+    ] as const) {
+      const request = await requested();
+      await expect(write(request, text)).rejects.toMatchObject({ code });
+      expect(request.marked()).toBe(false);
+    }
+    expect(await ids()).toEqual([]);
+    expect(await database.query("select * from ada.late")).toEqual([]);
+  });
+
+  it("commits as the tenant, on its path", async () => {
+    await write(await requested(), "insert into late values (7)");
+    expect(await database.query("select * from ada.said")).toEqual([{ role: "ada", path: "ada, pg_temp" }]);
+  });
+
+  it("is run again, once, where its statement is not prepared any more", async () => {
+    for (const id of [2, 3]) await write(await requested(), insert, [id]);
+    await bench.read(plain(), "select forget()");
+    await write(await requested(), insert, [4]);
+    expect(await ids()).toEqual([2, 3, 4]);
+  });
+
+  it("stands although what clears the session behind it fails, and the session is cleared later", async () => {
+    await write(plain(), insert, [2]);
+    const text = "insert into item values (3, set_config('app.x', 'mine', false)) returning forget()";
+    await write(plain(), text);
+    expect(await ids()).toEqual([2, 3]);
+    const [left] = await bench.read(bench.request("bob"), "select current_setting('app.x', true) as x");
+    expect(left).not.toEqual({ x: "mine" });
+  });
+
+  it("that is cancelled is stopped in PostgreSQL, and counts as one that may stand", async () => {
+    const request = await requested();
+    const writing = write(request, "insert into item select 5, pg_sleep(600)::text");
+    const failing = expect(writing).rejects.toMatchObject({ code: "CANCELLED" });
+    await until(async () => (await sleeping()) === 1);
+    request.scope.cancel();
+    await failing;
+    await until(async () => (await sleeping()) === 0);
+    expect(request.marked()).toBe(true);
+    expect(await ids()).toEqual([]);
+  });
+
+  it("whose connection is lost leaves it open whether it stands, and says so", async () => {
+    const request = await requested();
+    const writing = write(request, "insert into item select 5, pg_sleep(600)::text");
+    const failing = expect(writing).rejects.toThrow(/may or may not have been made/);
+    await until(async () => (await sleeping()) === 1);
+    await database.execute(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
+    );
+    await failing;
+    expect(request.marked()).toBe(true);
+  });
+
+  it("whose result is too large says that it may stand", async () => {
+    const text = "insert into item values (6, 'x') returning repeat('x', 3000000)";
+    await expect(write(await requested(), text)).rejects.toThrow(/larger than.*may or may not/);
+  });
+
+  it.each(["commit", "rollback", "set role bob", "copy item from stdin", "begin"])(
+    "does not send %j",
+    async (text) => {
+      const request = await requested();
+      await expect(write(request, text)).rejects.toMatchObject({ code: "INTERNAL" });
+      expect(request.marked()).toBe(false);
+    },
+  );
+
+  it("sends nothing once another of its request has failed so that the host answers", async () => {
+    const request = await requested();
+    request.scope.fatal = new Error("the host's");
+    await expect(write(request, insert, [9])).rejects.toThrow("the host's");
+    expect(await ids()).toEqual([]);
+  });
+});
+
+describe("a guarded write of one statement", () => {
+  it("leaves nothing where its revisions had moved, or move while it runs; the ledger is clear again", async () => {
+    const late = await guarded();
+    await move();
+    await expect(write(late, insert, [2])).rejects.toMatchObject(changed);
+    expect(late.marked()).toBe(false);
+
+    const overtaken = await guarded();
+    await database.execute("select pg_advisory_lock(4713)");
+    const writing = write(overtaken, "insert into item select 3, pg_advisory_xact_lock(4713)::text").catch(
+      (error: unknown) => error,
+    );
+    await until(
+      async () =>
+        (await database.query("select from pg_locks where objid = 4713 and not granted")).length === 1,
+    );
+    await move();
+    await database.execute("select pg_advisory_unlock_all()");
+    expect(await writing).toMatchObject(changed);
+    expect(overtaken.marked()).toBe(false);
+    expect(await ids()).toEqual([]);
+  });
+
+  it("that fails is asked whether a changed schema is why", async () => {
+    const [current, overtaken] = [await guarded(), await guarded()];
+    const text = "insert into item (no_such_column) values (1)";
+    await expect(write(current, text)).rejects.toMatchObject({ code: "42703" });
+    await database.execute("select pg_advisory_lock(4714)");
+    const failing = write(overtaken, "insert into item select 1, pg_advisory_xact_lock(4714)::text").catch(
+      (error: unknown) => error,
+    );
+    await until(
+      async () =>
+        (await database.query("select from pg_locks where objid = 4714 and not granted")).length === 1,
+    );
+    await move();
+    await database.execute("select pg_advisory_unlock_all()");
+    expect(await failing).toMatchObject(changed);
+  });
+});
