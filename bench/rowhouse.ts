@@ -18,7 +18,7 @@ export interface RowhouseOptions {
   readonly execArgv?: readonly string[];
 }
 
-const cli = fileURLToPath(new URL("../src/cli.ts", import.meta.url));
+const cli = fileURLToPath(new URL("../bin/rowhouse.js", import.meta.url));
 
 /** What of the bench's environment would configure the host. */
 const foreign = /^(DATABASE_URL|PORT|ROWHOUSE_|GRAPHILE_|NODE_OPTIONS|PG)/;

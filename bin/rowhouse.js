@@ -3,7 +3,7 @@
 // the one that the npm package `node` brought.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
+import { createRequire, enableCompileCache } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -13,6 +13,8 @@ const entry = existsSync(built) ? built : join(root, "src", "cli.ts");
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 if (major > 22 || (major === 22 && minor >= 18)) {
+  // Ahead of the first file with types: what is in the cache needs no compiler to strip them.
+  enableCompileCache();
   await import(entry);
 } else {
   const node = join(dirname(createRequire(import.meta.url).resolve("node/package.json")), "bin", "node");

@@ -1,5 +1,5 @@
 /** The entry of a cell's thread. */
-import { enableCompileCache } from "node:module";
+import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
 import type { CellTask } from "../src/protocol/messages.ts";
 
@@ -9,6 +9,10 @@ enableCompileCache();
 // Grafast's development mode checks every step of every plan; who wants it sets the variable.
 process.env["GRAPHILE_ENV"] ??= "production";
 
-const thread = import("./thread.ts").then(({ CellThread }) => new CellThread(workerData));
+const thread = import("./thread.ts").then(({ CellThread }) => {
+  // Not only when the thread ends: it is for the next one to start from.
+  flushCompileCache();
+  return new CellThread(workerData);
+});
 
 export default async (task: CellTask): Promise<unknown> => (await thread).handle(task);

@@ -1,4 +1,5 @@
 /** `rowhouse serve`: the server, on the configured databases or on a demo of its own. */
+import { flushCompileCache } from "node:module";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
@@ -44,6 +45,8 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   try {
     const host = await startHost({ config: demo?.config ?? config, version: await hostVersion(), log });
     console.log(banner(host, demo));
+    // A process that is killed leaves nothing to start the next one from.
+    flushCompileCache();
     await stop;
     await host.close();
     return 0;
