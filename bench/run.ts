@@ -1,9 +1,10 @@
-/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]` */
-import { writeFile } from "node:fs/promises";
+/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]`, `all` and `figures`. */
+import { mkdir, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { type Bench, endArms } from "./bench.ts";
 import { writeCharts } from "./charts.ts";
-import { machine, printTable, resultShape } from "./report.ts";
+import { resultsDirectory, writeFigures } from "./figures.ts";
+import { machine, printTable, type Result, resultShape } from "./report.ts";
 
 const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   bleed: () => import("./bleed.ts"),
@@ -29,13 +30,52 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const [name = ""] = positionals;
-const load = benches[name];
-if (load === undefined) {
-  console.error(
-    `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nbenches: ${Object.keys(benches).join(", ")}`,
-  );
-  process.exit(2);
+const whole = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Number.parseInt(text, 10);
+
+async function benchOf(name: string): Promise<Bench> {
+  const load = benches[name];
+  if (load === undefined) {
+    console.error(
+      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
+    );
+    process.exit(2);
+  }
+  return (await load()).default;
+}
+
+async function measure(name: string, json: string | URL | undefined): Promise<void> {
+  const bench = await benchOf(name);
+  const found = await bench.run({
+    quick: values.quick,
+    tenants: whole(values.tenants),
+    tables: whole(values.tables),
+  });
+  const when = new Date().toISOString();
+  const result: Result = resultShape.parse({
+    bench: name,
+    when,
+    quick: values.quick,
+    machine: machine(),
+    ...found,
+  });
+  printTable(result);
+  await writeCharts(name, bench.charts(result));
+  if (json !== undefined) await writeFile(json, `${JSON.stringify(result, null, 2)}\n`);
+}
+
+async function measureAll(): Promise<void> {
+  await mkdir(resultsDirectory, { recursive: true });
+  const failed: string[] = [];
+  for (const name of Object.keys(benches)) {
+    // One that fails says why, and leaves the others their turn.
+    await measure(name, new URL(`${name}.json`, resultsDirectory)).catch((error: unknown) => {
+      console.error(`${name} failed:`, error);
+      failed.push(name);
+      endArms();
+    });
+  }
+  if (failed.length > 0) throw new Error(`failed: ${failed.join(", ")}`);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -44,20 +84,11 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.exit(1);
   });
 }
-const whole = (text: string | undefined): number | undefined =>
-  text === undefined ? undefined : Number.parseInt(text, 10);
+const [name = ""] = positionals;
 try {
-  const { default: bench } = await load();
-  const found = await bench.run({
-    quick: values.quick,
-    tenants: whole(values.tenants),
-    tables: whole(values.tables),
-  });
-  const when = new Date().toISOString();
-  const result = resultShape.parse({ bench: name, when, quick: values.quick, machine: machine(), ...found });
-  printTable(result);
-  await writeCharts(name, bench.charts(result));
-  if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`);
+  if (name === "figures") await writeFigures(async (result) => (await benchOf(result.bench)).charts(result));
+  else if (name === "all") await measureAll();
+  else await measure(name, values.json);
 } finally {
   endArms();
 }
