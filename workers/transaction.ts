@@ -9,10 +9,12 @@ import { assertHarmless } from "./statement-text.ts";
 
 const beginReading = fixedStatement("rowhouse_begin_reading", "begin read only");
 const rollback = fixedStatement("rowhouse_rollback", "rollback");
+/** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
+const unlock = fixedStatement("rowhouse_unlock", "select pg_catalog.pg_advisory_unlock_all()");
 
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
- * of writes. It is rolled back: nothing that a function of the tenant's set for the session outlives it. The error of a
+ * of writes. It is rolled back, and unlocked: nothing that a function of the tenant's set for the session outlives it. The error of a
  * query that writes is told by `isWrite`. A query with a name is prepared under it and `tag`.
  */
 export async function read(
@@ -30,13 +32,14 @@ export async function read(
     guard ?? settingsStatement(settings),
     { text: query.text, values: query.values, name },
     rollback,
+    unlock,
   ];
   try {
-    return await connection.send(burst, query.arrayMode, burst.length - 2);
+    return await connection.send(burst, query.arrayMode, burst.length - 3);
   } catch (error) {
     if (connection.doubt === null && connection.client.getTransactionStatus() !== "I") {
       await connection
-        .send([{ text: "rollback" }])
+        .send([{ text: "rollback" }, { text: unlock.text }])
         .catch((fault: unknown) => connection.condemn(toHostError(fault)));
     }
     throw error;
@@ -199,7 +202,7 @@ export class Transaction {
     if (this.#connection.doubt !== null) return;
     const asks = suspect && this.#guard !== null && this.#changed === null;
     await this.#connection
-      .send(asks ? [rollback, this.#guard.assertion] : [rollback])
+      .send(asks ? [rollback, unlock, this.#guard.assertion] : [rollback, unlock])
       .catch((error: unknown) => {
         if (isGuardFailure(error)) this.#changed = error;
         // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.

@@ -97,6 +97,22 @@ describe("what a tenant's function leaves in the session", () => {
     expect(row).toEqual({ temp: false, listening: false, cursor: false, locked: false });
   });
 
+  it("a lock of a read, of a read that failed or of a write that was rolled back is gone", async () => {
+    const lock = (key: number): string => `select pg_advisory_lock(${key})::text`;
+    await read("hya", lock(4721));
+    await expect(read("hya", `${lock(4722)}, 1 / (select 0)`)).rejects.toMatchObject({ code: "22012" });
+    const rolledBack = bench.withPgClient(bench.request("hya").settings, async (client) => {
+      await client.query({ text: lock(4723) });
+      throw new Error("changed my mind");
+    });
+    await expect(rolledBack).rejects.toThrow("changed my mind");
+    const [row] = await read(
+      "hyb",
+      "select count(*)::int as value from pg_locks where locktype = 'advisory' and objid between 4721 and 4723",
+    );
+    expect(valueIn(row)).toBe(0);
+  });
+
   it("a session authorization that a write took is not there for the next tenant", async () => {
     await write("hya", ...toArguments(keep("session_authorization", "hya")));
     const [row] = await read("hyb", "select session_user::text as value");
