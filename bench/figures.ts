@@ -70,8 +70,8 @@ function summary(results: Results): string {
   const pair = (what: string, bench: string, [a, b]: [string, string], figure: string, unit: string): void =>
     line(
       what,
-      `${shown(of(bench, a, figure))} ${unit}`,
-      `${shown(of(bench, b, figure))} ${unit}`,
+      `${shown(of(bench, a, figure))} ${unit}`.trim(),
+      `${shown(of(bench, b, figure))} ${unit}`.trim(),
       of(bench, b, figure),
     );
   pair("heap of an instance", "density", ["stock", "pooled"], "heap MB", "MB");
@@ -116,7 +116,9 @@ function summary(results: Results): string {
   line("rows of other tenants among those seen", "–", `${shown(foreign)} of ${shown(rows)}`, rows);
   const [result] = results.values();
   const where = result === undefined ? "" : `\n\nOn ${onMachine(result)}; stock is PostGraphile 5.1.5.`;
-  return `${table(["", "stock", "Rowhouse"], lines)}${where}`;
+  const images = ["throughput", "memory"].filter((bench) => results.has(bench));
+  const shownImages = images.map((bench) => `\n\n![${bench}](docs/charts/${fileOf(bench, 0)})`).join("");
+  return `${table(["", "stock", "Rowhouse"], lines)}${where}${shownImages}`;
 }
 
 async function fill(file: string, text: string): Promise<void> {
