@@ -32,10 +32,15 @@ const lockTimeoutMs = 3_000;
 /** A probe that was out of date when it came is asked for again, so many times. */
 const mostProbes = 4;
 
+interface Failed {
+  readonly tenant: Tenant;
+  readonly thrown: unknown;
+}
+
 export class Decisions {
   readonly #options: DecisionsOptions;
   readonly #known: KnownDecisions;
-  readonly #asking = new SingleFlight<TenantId, Decision>();
+  readonly #asking = new SingleFlight<TenantId, Decision | Failed>();
   /** Tenants being asked for whose answer is out of date before it has come. */
   readonly #overtaken = new Set<TenantId>();
   /** Blueprints that a build found unsafe to share, and why. */
@@ -65,9 +70,19 @@ export class Decisions {
     if (known?.tenant === tenant) return known;
     this.#options.safety?.admit(tenant);
     for (;;) {
-      const decision = await this.#asking.run(tenant.id, () => this.#ask(tenant));
-      // Otherwise another record of the same tenant was being decided, and this one has its own turn.
-      if (decision.tenant === tenant) return decision;
+      const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));
+      // Another record of the same tenant was being decided, and failed or not: this one has its own turn.
+      if (answer.tenant !== tenant) continue;
+      if ("thrown" in answer) throw answer.thrown;
+      return answer;
+    }
+  }
+
+  async #answer(tenant: Tenant): Promise<Decision | Failed> {
+    try {
+      return await this.#ask(tenant);
+    } catch (thrown) {
+      return { tenant, thrown };
     }
   }
 

@@ -174,6 +174,13 @@ describe("decisions", () => {
     await expect(decisions.decide(tenant)).resolves.toMatchObject({ kind: "pooled" });
   });
 
+  test("what one record of a tenant fails of is not what another one is told", async () => {
+    const [old, now] = [tenantOf("two", "two_as_it_was"), tenantOf("two")];
+    const [failed, decided] = await Promise.allSettled([decisions.decide(old), decisions.decide(now)]);
+    expect(failed).toMatchObject({ status: "rejected", reason: { code: "SCHEMA_NOT_FOUND" } });
+    expect(decided).toMatchObject({ status: "fulfilled", value: { tenant: now } });
+  });
+
   test("another record of the same tenant is decided on its own", async () => {
     const first = await decisions.decide(tenantOf("two"));
     const moved = tenantOf("two", "one");
