@@ -3,3 +3,6 @@ import { fileURLToPath } from "node:url";
 
 /** A preset module; see host-preset.ts. */
 export const presetFile = fileURLToPath(new URL("host-preset.ts", import.meta.url));
+
+/** A preset module; see careless-preset.ts. */
+export const carelessPresetFile = fileURLToPath(new URL("careless-preset.ts", import.meta.url));
