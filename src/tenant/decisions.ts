@@ -2,12 +2,13 @@
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
-import type { InstanceKey, TenantId } from "../kernel/ids.ts";
+import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import type { Queryable } from "../pg/pool.ts";
 import { parseShape, probeSettings, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
+import { Interned } from "./interned.ts";
 import { KnownDecisions } from "./known-decisions.ts";
 import type { RoleFindings } from "./role-safety.ts";
 import type { RoleSafety } from "./safety.ts";
@@ -45,6 +46,8 @@ export class Decisions {
   readonly #overtaken = new Set<TenantId>();
   /** Blueprints that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
+  readonly #keys = new Interned<InstanceKey>(1_000);
+  readonly #shapes = new Interned<ShapeHash>(1_000);
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
@@ -189,7 +192,17 @@ export class Decisions {
 
   #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
     const { control } = this.#options.database(tenant.database);
-    return decisionOf(tenant, probe, this.#options, control, (key) => this.#unshareable.get(key), unsafe);
+    const decided = decisionOf(
+      tenant,
+      { ...probe, shape: this.#shapes.of(probe.shape) },
+      this.#options,
+      control,
+      (key) => this.#unshareable.get(key),
+      unsafe,
+    );
+    if (decided.kind === "dedicated") return decided;
+    const key = this.#keys.of(decided.key);
+    return { ...decided, key, spec: { ...decided.spec, key } };
   }
 }
 

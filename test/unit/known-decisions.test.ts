@@ -91,3 +91,19 @@ describe("known decisions", () => {
     expect(known.isOutdated(restored)).toBe(false);
   });
 });
+
+test("of two tenants that served one schema the one that is left still hears of it", () => {
+  const known = new KnownDecisions(3);
+  const shared = (id: string) => {
+    const made = decision(id, { public: "1" });
+    known.keep(made);
+    return made;
+  };
+  shared("a");
+  shared("b");
+  // Kept again, as after a new probe.
+  shared("b");
+  known.forget(tenantId("a"));
+  expect(known.hear("main", "public", 2n)).toEqual(["b"]);
+  expect(known.hear("main", "public", 3n)).toEqual([]);
+});
