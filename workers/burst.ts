@@ -79,6 +79,8 @@ export class Burst extends pg.Query {
   readonly result: Promise<BurstResult>;
   /** What failed behind the statement at `standsAt`, where the result stands all the same; known when that is. */
   failedBehind: Error | null = null;
+  /** The statements that are parsed by it; those among them with a name are prepared once it has succeeded. */
+  readonly parsed: Statement[] = [];
   readonly #messages: Buffer;
   readonly #resultAt: number;
   readonly #standsAt: number;
@@ -97,7 +99,7 @@ export class Burst extends pg.Query {
     this.result = promise;
     this.#resultAt = resultAt;
     this.#standsAt = options.standsAt ?? resultAt;
-    this.#messages = messagesOf(statements, resultAt, options);
+    this.#messages = messagesOf(statements, resultAt, options, this.parsed);
   }
 
   override submit = (connection: pg.Connection): null => {
@@ -150,14 +152,17 @@ function messagesOf(
   statements: readonly Statement[],
   resultAt: number,
   { closed = [], isPrepared }: BurstOptions,
+  parsed: Statement[],
 ): Buffer {
   const messages = closed.map((name) => serialize.close({ type: "S", name }));
-  statements.forEach(({ text, name = "", values = [], messages: fixed }, index) => {
+  statements.forEach((statement, index) => {
+    const { text, name = "", values = [], messages: fixed } = statement;
     const prepared = name !== "" && isPrepared?.(name, text) === true;
     if (!prepared) {
       // Closing what is not there is no error; parsing under a name that is taken is one.
       if (name !== "") messages.push(serialize.close({ type: "S", name }));
       messages.push(serialize.parse({ name, text, types: [] }));
+      parsed.push(statement);
     }
     if (fixed !== undefined && index !== resultAt) {
       messages.push(fixed);

@@ -2,12 +2,15 @@
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
 import type { CellTask } from "../src/protocol/messages.ts";
+import { shareAbortReason } from "./abort-reason.ts";
 
 // The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
 enableCompileCache();
 
 // Grafast's development mode checks every step of every plan; who wants it sets the variable.
 process.env["GRAPHILE_ENV"] ??= "production";
+
+shareAbortReason();
 
 const thread = import("./thread.ts").then(({ CellThread }) => {
   // Not only when the thread ends: it is for the next one to start from.

@@ -98,7 +98,7 @@ export class Connection {
       const { command, rows, rowCount } = await burst.result;
       const { failedBehind } = burst;
       if (failedBehind === null) {
-        for (const { name, text } of statements) if (name !== undefined) known.prepared(name, text);
+        for (const { name, text } of burst.parsed) if (name !== undefined) known.prepared(name, text);
         if (statements.at(-1) === this.#clearing.at(-1)) this.#soiled = false;
       } else if (isStale(failedBehind)) {
         known.forgetAll();

@@ -10,7 +10,7 @@ export interface TransactionGuard {
   /** In front of `commit`, and in one group with it. */
   readonly last: readonly Statement[];
   /** The revisions alone, for after the transaction: as the connection's own role, without a lock. */
-  readonly assertion: Statement;
+  assertion(): Statement;
 }
 
 // A prepared statement is analysed anew, 20 µs and more, where it finds another search path than it did last. These two
@@ -38,7 +38,7 @@ export function writeGuard(
     // DDL by hand takes no lock of ours; what it committed since the beginning is seen here. Whatever runs at the
     // commit itself, as deferred triggers do, runs with the tenant's role and path again.
     last: [leaveRole, leavePath, assertion(guard, restored)],
-    assertion: assertion(guard, []),
+    assertion: () => assertion(guard, []),
   };
 }
 

@@ -31,6 +31,8 @@ function isExecuteOne(value: unknown): value is ExecuteOne {
 
 interface MutationOptions {
   readonly context: ExecutorContext;
+  readonly text: string;
+  readonly values: unknown[];
 }
 
 type ExecuteMutation = (options: MutationOptions) => Promise<unknown>;
@@ -77,9 +79,20 @@ function sendReadsAsOneBurst(executor: object): void {
   Object.defineProperty(executor, "_execute", { value: execute });
 }
 
+/** The reads that a PgExecutor has cached in a request's context. */
+function cacheOf(executor: object, context: object): { reset(): void } | undefined {
+  const key: unknown = Reflect.get(executor, "$$cache");
+  const cache: unknown = typeof key === "symbol" ? Reflect.get(context, key) : undefined;
+  return isResettable(cache) ? cache : undefined;
+}
+
+function isResettable(value: unknown): value is { reset(): void } {
+  return typeof value === "object" && value !== null && "reset" in value && typeof value.reset === "function";
+}
+
 /**
- * Wraps the method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1), whose callback of
- * `withPgClient` sends one statement and no other: it and its commit can be one write, which saves a round trip of two.
+ * Replaces the method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1), which sends one
+ * statement and no other: it and its commit can be one write, which saves a round trip of two.
  */
 function sendMutationsAsOneBurst(executor: object): void {
   const original: unknown = Reflect.get(executor, "executeMutation");
@@ -89,15 +102,14 @@ function sendMutationsAsOneBurst(executor: object): void {
       "this version of @dataplan/pg has no PgExecutor.executeMutation that Rowhouse knows",
     );
   }
-  const executeMutation: ExecuteMutation = (options) => {
-    const { context } = options;
+  const executeMutation: ExecuteMutation = async (options) => {
+    const { context, text, values } = options;
     const singleWrite = singleWriteOf(context.withPgClient);
     if (singleWrite === undefined) return original.call(executor, options);
-    const withPgClient = (settings: RequestSettings, callback: (client: object) => Promise<unknown>) =>
-      callback({ query: (query: PgClientQuery) => singleWrite(settings, query) });
-    // It keeps the rest of the context, its cache of reads among it.
-    const own: ExecutorContext = Object.create(context, { withPgClient: { value: withPgClient } });
-    return original.call(executor, { ...options, context: own });
+    const result = await singleWrite(context.pgSettings, { text, values, arrayMode: true });
+    // As PostGraphile does: what was read before the change may not be so any more.
+    cacheOf(executor, context)?.reset();
+    return result;
   };
   Object.defineProperty(executor, "executeMutation", { value: executeMutation });
 }

@@ -110,10 +110,12 @@ function served(result: Result, scope: RequestScope): Served {
 
 /** Headers without a prototype do not survive the way to the front as an object that `Object.entries` likes. */
 function plain(headers: Record<string, string>): Record<string, string> {
-  const copy = { ...headers };
-  // The front knows how it sends the bytes.
-  delete copy["content-length"];
-  delete copy["transfer-encoding"];
+  const copy: Record<string, string> = {};
+  for (const name in headers) {
+    const value = headers[name];
+    // The front knows how it sends the bytes.
+    if (value !== undefined && name !== "content-length" && name !== "transfer-encoding") copy[name] = value;
+  }
   return copy;
 }
 

@@ -202,7 +202,7 @@ export class Transaction {
     if (this.#connection.doubt !== null) return;
     const asks = suspect && this.#guard !== null && this.#changed === null;
     await this.#connection
-      .send(asks ? [rollback, unlock, this.#guard.assertion] : [rollback, unlock])
+      .send(asks ? [rollback, unlock, this.#guard.assertion()] : [rollback, unlock])
       .catch((error: unknown) => {
         if (isGuardFailure(error)) this.#changed = error;
         // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.
