@@ -10,18 +10,18 @@ export interface TenantCacheOptions {
   /** How long a value is kept; five minutes unless told otherwise. */
   readonly ttlMs?: number;
   /**
-   * Who shares a value: `request` (the default), requests of one tenant with equal settings, that is of the same role and
+   * Who shares a value: `settings` (the default), requests of one tenant with equal settings, that is of the same role and
    * claims; `tenant`, all requests of one tenant: for what depends on neither.
    */
-  readonly per?: "request" | "tenant";
+  readonly per?: "settings" | "tenant";
 }
 
 /** Values by tenant and key. A changed schema of the tenant is another tenant to it. */
 export class TenantCache<Value> {
   readonly #values: LRUCache<string, Promise<Value>>;
-  readonly #per: "request" | "tenant";
+  readonly #per: "settings" | "tenant";
 
-  constructor({ max, ttlMs = 300_000, per = "request" }: TenantCacheOptions) {
+  constructor({ max, ttlMs = 300_000, per = "settings" }: TenantCacheOptions) {
     this.#values = new LRUCache({ max, ttl: ttlMs });
     this.#per = per;
   }
