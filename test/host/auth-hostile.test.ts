@@ -52,7 +52,7 @@ const hostile: readonly [string, () => Promise<string> | string, string][] = [
 
 describe("a token with", () => {
   it.each(hostile)("%s is refused, and nothing is done", async (_, make, code) => {
-    const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: CALM }) { result { rowId } } }`;
+    const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: calm }) { result { rowId } } }`;
     const answer: GraphqlAnswer = await withToken(auth.at.host, auth.at.acme, await make(), mutation);
     expect(answer).toMatchObject({ status: 401, code, data: undefined });
     expect(answer.headers["www-authenticate"]).toMatch(/^Bearer error="invalid_token"/);

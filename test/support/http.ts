@@ -32,8 +32,10 @@ export async function rawConnect(port: number): Promise<RawConnection> {
           if (pattern.test(text)) resolve(text);
         };
         socket.on("data", look);
-        socket.on("close", () => reject(new Error(`closed before ${pattern}: ${text}`)));
+        const end = (): void => reject(new Error(`closed before ${pattern}: ${text}`));
+        socket.on("close", end);
         look();
+        if (socket.closed) end();
       }),
   };
 }

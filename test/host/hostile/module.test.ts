@@ -125,11 +125,11 @@ describe("a tenants module that gives", () => {
     expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
   });
 
-  it("hundreds that hang at once keeps nobody waiting who does not", async () => {
+  it("fifty that hang at once keeps nobody waiting who does not", async () => {
     const hanging = Array.from({ length: 50 }, () => ask("hangs"));
     expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
     for (const answer of await Promise.all(hanging)) expect(answer).toMatchObject({ status: 500 });
     expect(await host.adminJson("/tenants/acme")).toMatchObject({ id: "acme" });
-    expect(host.process.linesOf("config.warning").length).toBeGreaterThan(0);
+    await host.process.line("config.warning");
   });
 });

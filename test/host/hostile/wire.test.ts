@@ -11,7 +11,7 @@ const own = "200";
 const bad = "400 BAD_REQUEST";
 
 /** What would leave its mark if it were ever taken for a request. */
-const mutation = `{"query":"mutation { addItem(input: { label: \\"smuggled\\", mood: CALM }) { result { rowId } } }"}`;
+const mutation = `{"query":"mutation { addItem(input: { label: \\"smuggled\\", mood: calm }) { result { rowId } } }"}`;
 const smuggled = lines(
   "POST /graphql HTTP/1.1",
   "Host: globex.example",

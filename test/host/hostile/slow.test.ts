@@ -1,0 +1,65 @@
+import { afterAll, describe, expect, it } from "vitest";
+import { itemsQuery } from "../../support/host-tenants.ts";
+import { hostileHost, outcome, outcomes } from "../../support/hostile-host.ts";
+import { rawConnect } from "../../support/http.ts";
+
+const most = 30;
+const hostile = hostileHost({ limits: { requestTimeout: "6s", connections: most } });
+afterAll(() => hostile.assertUntouched());
+
+const port = (): number => Number(new URL(hostile.at.host.url).port);
+const body = JSON.stringify({ query: itemsQuery });
+const head = (...more: string[]): string =>
+  ["POST /graphql HTTP/1.1", "Host: acme.example", "Content-Type: application/json", ...more, "", ""].join(
+    "\r\n",
+  );
+const whole = head(`Content-Length: ${body.length}`) + body;
+
+/** What came over a connection that sends these pieces, and after them nothing. */
+async function said(...pieces: string[]): Promise<string> {
+  const connection = await rawConnect(port());
+  for (const piece of pieces) connection.send(piece);
+  const received = await connection.received;
+  hostile.at.host.sentinel.see("acme", received);
+  return received;
+}
+
+describe("a client that stops", () => {
+  // At once: the slowest of them waits for the 15 s of a head.
+  it.concurrent.each<[string, string[], string[]]>([
+    ["before its first byte", [], ["408 DEADLINE"]],
+    ["in its first line", ["POST /gra"], ["408 DEADLINE"]],
+    ["in its head", [head().slice(0, -2)], ["408 DEADLINE"]],
+    ["before its body", [head("Content-Length: 100")], ["408 DEADLINE"]],
+    ["in its body", [head("Content-Length: 100"), '{"query'], ["408 DEADLINE"]],
+    ["between chunks", [head("Transfer-Encoding: chunked"), '5\r\n{"que\r\n'], ["408 DEADLINE"]],
+    ["in a chunk's length", [head("Transfer-Encoding: chunked"), "5"], ["408 DEADLINE"]],
+    ["before a chunk of a gigabyte", [head("Transfer-Encoding: chunked"), "40000000\r\n{"], ["408 DEADLINE"]],
+    ["behind the last chunk", [head("Transfer-Encoding: chunked"), "0\r\n"], ["408 DEADLINE"]],
+    [
+      "before a body that it asked to send",
+      [head("Content-Length: 9", "Expect: 100-continue")],
+      ["100", "408 DEADLINE"],
+    ],
+    ["in the head behind a whole request", [whole, "POST /gra"], ["200", "408 DEADLINE"]],
+  ])("%s is told so, and its connection closed", async (_, pieces, expected) => {
+    expect(outcomes(await said(...pieces))).toEqual(expected);
+  });
+});
+
+describe("clients that keep idle connections", () => {
+  it("to the last one lose them to whoever asks for something", async () => {
+    const idle = await Promise.all(Array.from({ length: most }, () => rawConnect(port())));
+    for (const each of idle) {
+      each.send(whole);
+      await each.until(/\}\]\}\}\}$/).catch(() => undefined);
+    }
+    // The one that is too many is turned away, and makes room for the next.
+    let answer = "";
+    for (let tries = 0; outcome(answer) !== "200" && tries < 50; tries += 1) {
+      answer = await said(whole.replace("Content-Type", "Connection: close\r\nContent-Type")).catch(() => "");
+    }
+    expect(outcome(answer)).toBe("200");
+    for (const each of idle) each.socket.destroy();
+  });
+});
