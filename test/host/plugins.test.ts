@@ -108,21 +108,20 @@ describe.each(["linked", "published"] as const)(
 
     it("gets every export of the package, with its types", async () => {
       if (kind === "published") {
-        expect(await typeFaults(project, "preset.ts")).toEqual([]);
-        expect(await typeFaults(project, "all.ts")).toEqual([]);
-        // Alone: what one of them forgets to import, another one may bring in.
-        for (const name of ["plugin", "plugins/localized", "plugins/meta", "plugins/uploads"]) {
-          await writeFile(
-            join(project.path, "alone.ts"),
-            `import * as all from "rowhouse/${name}"; void all; wrong();`,
-          );
-          const faults = await typeFaults(project, "alone.ts");
-          expect(faults).toEqual([expect.stringMatching(/^alone\.ts.*TS2304: Cannot find name 'wrong'/)]);
-        }
+        expect(await typeFaults(project, ["preset.ts", "all.ts"])).toEqual([]);
+        // Alone: what its declarations forget to import, another's may bring in.
+        await writeFile(
+          join(project.path, "alone.ts"),
+          'import { meta } from "rowhouse/plugins/meta"; meta(1);',
+        );
+        expect(await typeFaults(project, ["alone.ts"])).toEqual([
+          expect.stringMatching(/^alone\.ts.*TS2554/),
+        ]);
       }
       expect(await runModule(project, "all.ts")).toBe(
         "function,function,function,function,function,function,2,RowhouseLocalizedPlugin,RowhouseMetaPlugin,RowhouseUploadsPlugin\n",
       );
-    });
+      // The compiler reads the declarations of the AWS SDK and all of PostGraphile, twice: 4 s each on an idle core.
+    }, 180_000);
   },
 );

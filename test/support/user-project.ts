@@ -64,8 +64,8 @@ async function tsc(cwd: string, args: readonly string[]): Promise<string[]> {
   return stdout.split("\n").filter((line) => line !== "");
 }
 
-/** What is wrong with the types of `file` and of Rowhouse's own declarations; other packages' are their affair. */
-export async function typeFaults(project: UserProject, file: string): Promise<string[]> {
+/** What is wrong with the types of `files` and of Rowhouse's own declarations; other packages' are their affair. */
+export async function typeFaults(project: UserProject, files: readonly string[]): Promise<string[]> {
   const compilerOptions = {
     module: "nodenext",
     target: "es2024",
@@ -73,7 +73,7 @@ export async function typeFaults(project: UserProject, file: string): Promise<st
     noEmit: true,
     types: ["node"],
   };
-  await writeFile(join(project.path, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [file] }));
+  await writeFile(join(project.path, "tsconfig.json"), JSON.stringify({ compilerOptions, files }));
   const faults = await tsc(project.path, ["-p", "tsconfig.json"]);
   return faults.filter((line) => !line.startsWith("../") && !line.startsWith(" "));
 }
