@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import pg from "pg";
 import { serialize } from "pg-protocol";
 import { HostError } from "../src/kernel/errors.ts";
+import { namespace } from "./namespace.ts";
 
 declare module "pg" {
   interface Query<R, I> {
@@ -42,8 +43,9 @@ export interface Statement {
   readonly messages?: Buffer;
 }
 
-/** A statement without parameters that is prepared under `name`. */
-export function fixedStatement(name: string, text: string): Statement {
+/** A statement without parameters that is prepared under `own`, with what makes that a name of this thread's. */
+export function fixedStatement(own: string, text: string): Statement {
+  const name = `${namespace}${own}`;
   return { name, text, messages: Buffer.concat([serialize.bind({ statement: name }), serialize.execute()]) };
 }
 

@@ -18,6 +18,8 @@ export interface Result extends BurstResult {
   readonly notices: readonly PgNotice[];
 }
 
+const deallocation: Statement = { text: "deallocate all" };
+
 export class Connection {
   readonly client: PoolClient;
   readonly statements = new Statements();
@@ -27,15 +29,28 @@ export class Connection {
   #notices: PgNotice[] = [];
   #pending = 0;
   #soiled = false;
+  /** Whose functions ran here last. */
+  #tenant: string | null = null;
+  /** Whether what is prepared may have been put there by another tenant's function. */
+  #strange = false;
   #onRelease: (() => void) | null = null;
   readonly #mostResultBytes: number;
   readonly #clearing: readonly Statement[];
+  readonly #hidden: boolean;
 
-  /** `clearing` makes the session what it was when it was new. */
-  constructor(client: PoolClient, mostResultBytes: number, clearing: readonly Statement[]) {
+  /**
+   * `clearing` makes the session what it was when it was new; `hidden` tells that nobody can find out the names of what is
+   * prepared in it.
+   */
+  constructor(
+    client: PoolClient,
+    mostResultBytes: number,
+    { clearing, hidden }: { readonly clearing: readonly Statement[]; readonly hidden: boolean },
+  ) {
     this.client = client;
     this.#mostResultBytes = mostResultBytes;
     this.#clearing = clearing;
+    this.#hidden = hidden;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.condemn(error));
     client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
@@ -64,8 +79,7 @@ export class Connection {
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
-    // Not inside a transaction, which a commit that failed may have left open.
-    if (this.#soiled && this.client.getTransactionStatus() === "I") await this.#clear();
+    if (this.#unfit) await this.#prepare();
     return this.#send(statements, { arrayMode, resultAt });
   }
 
@@ -78,7 +92,7 @@ export class Connection {
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
-    if (this.#soiled && this.client.getTransactionStatus() === "I") await this.#clear();
+    if (this.#unfit) await this.#prepare();
     this.#soiled = true;
     const standsAt = statements.length - 1;
     return this.#send([...statements, ...this.#clearing], { arrayMode, resultAt, standsAt });
@@ -115,10 +129,20 @@ export class Connection {
     }
   }
 
-  /** A connection that cannot be cleared is in doubt. */
-  async #clear(): Promise<void> {
+  /** Whether the session must not be used as it is; inside a transaction, which a commit that failed may have left open, it has to be. */
+  get #unfit(): boolean {
+    return (this.#soiled || this.#strange) && this.client.getTransactionStatus() === "I";
+  }
+
+  /** Makes the session fit for a transaction; one that cannot be made so is in doubt. */
+  async #prepare(): Promise<void> {
     try {
-      await this.#send(this.#clearing, {});
+      if (this.#strange) {
+        this.statements.forgetAll();
+        await this.#send([deallocation], {});
+        this.#strange = false;
+      }
+      if (this.#soiled) await this.#send(this.#clearing, {});
     } catch (error) {
       this.condemn(toHostError(error));
       throw error;
@@ -159,9 +183,12 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
-  /** Has `onRelease` called when it is given back. */
-  lend(onRelease: () => void): void {
+  /** Lends it to `tenant`; `onRelease` is called when it is given back. */
+  lend(tenant: string, onRelease: () => void): void {
     this.#onRelease = onRelease;
+    // What a tenant's function prepares is that tenant's own affair until another's turn comes.
+    if (!this.#hidden && this.#tenant !== null && this.#tenant !== tenant) this.#strange = true;
+    this.#tenant = tenant;
   }
 
   /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */

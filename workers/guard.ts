@@ -2,6 +2,7 @@
 import pg from "pg";
 import type { TenantBinding, TenantGuard } from "../src/protocol/messages.ts";
 import { fixedStatement, type Statement } from "./burst.ts";
+import { namespace } from "./namespace.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 
 export interface TransactionGuard {
@@ -15,8 +16,8 @@ export interface TransactionGuard {
 
 // A prepared statement is analysed anew, 20 µs and more, where it finds another search path than it did last. These two
 // have no such dependency, and behind them the assertion always finds the session's own path.
-const leaveRole = fixedStatement("rowhouse_leave_role", "set local role none");
-const leavePath = fixedStatement("rowhouse_leave_path", "set local search_path to default");
+const leaveRole = fixedStatement("leave_role", "set local role none");
+const leavePath = fixedStatement("leave_path", "set local search_path to default");
 
 /** The guard of a write: the tenant's lock, shared, and its revisions; the revisions again at the end. Null: it has none. */
 export function writeGuard(
@@ -28,7 +29,7 @@ export function writeGuard(
   return {
     first: [
       {
-        name: "rowhouse_begin_write",
+        name: `${namespace}begin_write`,
         text: "select pg_catalog.pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key($1))",
         values: [tenant],
       },
@@ -63,7 +64,7 @@ function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setti
     texts.set(key, text);
   }
   const values = schemas.flatMap((schema, index) => [schema, revisions[index]]);
-  return { name: `rowhouse_assert_${key}`, text, values: [...values, ...settings.flat()] };
+  return { name: `${namespace}assert_${key}`, text, values: [...values, ...settings.flat()] };
 }
 
 function assertionText(schemas: number, settings: number): string {

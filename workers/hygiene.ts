@@ -11,14 +11,14 @@ import { fixedStatement, type Statement } from "./burst.ts";
  */
 export function clearing(checksClient: boolean, statementTimeoutMs: number): readonly Statement[] {
   return [
-    fixedStatement("rowhouse_clear_cursors", "close all"),
-    fixedStatement("rowhouse_clear_settings", "reset all"),
-    fixedStatement("rowhouse_clear_channels", "unlisten *"),
-    fixedStatement("rowhouse_clear_tables", "discard temp"),
-    fixedStatement("rowhouse_clear_sequences", "discard sequences"),
+    fixedStatement("clear_cursors", "close all"),
+    fixedStatement("clear_settings", "reset all"),
+    fixedStatement("clear_channels", "unlisten *"),
+    fixedStatement("clear_tables", "discard temp"),
+    fixedStatement("clear_sequences", "discard sequences"),
     // Without a value a setting is reset. `reset all` leaves these two out, and takes the baseline away.
     fixedStatement(
-      "rowhouse_clear_session",
+      "clear_session",
       `select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false),
         pg_catalog.pg_advisory_unlock_all(), ${baseline(checksClient, statementTimeoutMs)}`,
     ),

@@ -1,6 +1,7 @@
 /** A cell's connections to one database. */
 import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import type { Statement } from "./burst.ts";
 import { Connection } from "./connection.ts";
 import { baselineText, clearing } from "./hygiene.ts";
@@ -21,7 +22,10 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #pool: pg.Pool;
   readonly #connections = new WeakMap<PoolClient, Connection>();
-  readonly #clearings = new WeakMap<object, readonly Statement[]>();
+  readonly #found = new WeakMap<
+    object,
+    { readonly clearing: readonly Statement[]; readonly hidden: boolean }
+  >();
   readonly #shares: Shares;
 
   constructor(options: SessionsOptions) {
@@ -41,19 +45,20 @@ export class Sessions {
       idleTimeoutMillis: 30_000,
       onConnect: async (client) => {
         // Not every platform has the interval; the host cancels a terminated cell's backends as well.
-        const cleared = await client.query(baselineText(true, statementTimeoutMs)).then(
+        const clearing = await client.query(baselineText(true, statementTimeoutMs)).then(
           () => clearings.checking,
           async () => {
             await client.query(baselineText(false, statementTimeoutMs));
             return clearings.plain;
           },
         );
-        this.#clearings.set(client, cleared);
+        const { rows } = await client.query(hidesStatementsQuery);
+        this.#found.set(client, { clearing, hidden: rows[0]?.hidden === true });
       },
     });
     this.#pool.on("connect", (client) => {
-      const cleared = this.#clearings.get(client) ?? clearings.plain;
-      this.#connections.set(client, new Connection(client, options.resultBytes, cleared));
+      const found = this.#found.get(client) ?? { clearing: clearings.plain, hidden: false };
+      this.#connections.set(client, new Connection(client, options.resultBytes, found));
     });
     // An idle connection that the server closed: the pool has dropped it already.
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));
@@ -90,7 +95,7 @@ export class Sessions {
     const give = (): void => this.#shares.give(tenant);
     try {
       const connection = await this.#idle();
-      connection.lend(give);
+      connection.lend(tenant, give);
       return connection;
     } catch (error) {
       give();

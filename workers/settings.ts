@@ -1,5 +1,6 @@
 /** The settings of a transaction, as the statement that makes them. */
 import type { Statement } from "./burst.ts";
+import { namespace } from "./namespace.ts";
 
 /** Name and value; the values are parameters of a prepared statement, never quoted into text. */
 export type Setting = readonly [name: string, value: string];
@@ -13,7 +14,7 @@ export function settingsStatement(settings: readonly Setting[]): Statement {
     text = `select ${settingCalls(count, 1).join(", ")}`;
     settingsText.set(count, text);
   }
-  return { name: `rowhouse_settings_${count}`, text, values: settings.flat() };
+  return { name: `${namespace}settings_${count}`, text, values: settings.flat() };
 }
 
 /** Calls that make `count` settings, whose names and values are parameters from number `first` on. */

@@ -1,6 +1,7 @@
 /** Which statements are prepared on one connection. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import { namespace } from "./namespace.ts";
 
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
 const mostNames = 200;
@@ -42,7 +43,7 @@ export class Statements {
     const use = this.#names.get(key);
     if (use === undefined) this.#names.set(key, { name: undefined });
     // 63 bytes are significant in PostgreSQL; a longer name would be cut, silently, to one that others share.
-    else use.name ??= `${tag}:${hash("sha1", name, "base64url")}`;
+    else use.name ??= `${namespace}${tag}:${hash("sha1", name, "base64url")}`;
     return use?.name;
   }
 

@@ -7,10 +7,10 @@ import { isGuardFailure, type TransactionGuard } from "./guard.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
-const beginReading = fixedStatement("rowhouse_begin_reading", "begin read only");
-const rollback = fixedStatement("rowhouse_rollback", "rollback");
+const beginReading = fixedStatement("begin_reading", "begin read only");
+const rollback = fixedStatement("rollback", "rollback");
 /** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
-const unlock = fixedStatement("rowhouse_unlock", "select pg_catalog.pg_advisory_unlock_all()");
+const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
 
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Database, Queryable, Transaction } from "../pg/pool.ts";
+import { hideStatements } from "../protocol/hidden-statements.ts";
 
 export interface ControlState {
   /** The last migration that is installed; 0: none. */
@@ -14,6 +15,8 @@ export interface ControlState {
   readonly expected: number;
   /** Whether DDL issued by hand moves revisions. */
   readonly eventTriggers: boolean;
+  /** Whether tenants' functions are kept from the names of what is prepared. */
+  readonly hidesStatements: boolean;
   /** What is not there, with what to do and what still holds, a sentence each. */
   readonly missing: readonly string[];
 }
@@ -47,6 +50,7 @@ export async function installControl(database: Database, observe: Observe): Prom
     }
     // Separately: without the right to it, the rest still stands.
     await createEventTriggers(database);
+    await takeNames(database);
   }
   const state = await stateOf(database, migrations);
   const { version, eventTriggers, missing } = state;
@@ -113,6 +117,14 @@ async function createEventTriggers(database: Database): Promise<void> {
   }
 }
 
+/** For whom it is not to take, PostgreSQL warns and does nothing. */
+async function takeNames(database: Database): Promise<void> {
+  await database.transaction(async (transaction) => {
+    await lockInstall(transaction);
+    if (!(await readHidden(transaction))) await transaction.execute(hideStatements);
+  });
+}
+
 async function stateOf(database: Queryable, migrations: readonly Migration[]): Promise<ControlState> {
   const expected = migrations.at(-1)?.version ?? 0;
   const { rows } = await database.query(`
@@ -125,12 +137,13 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
     left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
     left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'`);
   const { role, database: name, creates, owner, uses, reads } = placeSchema.parse(rows[0]);
+  const hidesStatements = await readHidden(database);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
   if (owner !== null && !(uses && reads)) {
     const missing = [
       `role ${role} may not read schema rowhouse of database ${name}; as ${owner}: grant usage on schema rowhouse to ${quoted(role)}; grant select on all tables in schema rowhouse to ${quoted(role)};`,
     ];
-    return { version: 0, expected, eventTriggers: false, missing };
+    return { version: 0, expected, eventTriggers: false, hidesStatements, missing };
   }
   const installed = owner === null ? new Map<number, string>() : await readInstalled(database);
   for (const { version, checksum, name: file } of migrations) {
@@ -154,7 +167,12 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations, not DDL issued by hand`,
     );
   }
-  return { version, expected, eventTriggers: present === 2 && enabled, missing };
+  if (!hidesStatements) {
+    missing.push(
+      `functions of tenants can find out what is prepared on a connection: ${as("a superuser")}; until then a connection that changes tenants prepares everything anew`,
+    );
+  }
+  return { version, expected, eventTriggers: present === 2 && enabled, hidesStatements, missing };
 }
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
@@ -190,6 +208,15 @@ export async function readTriggers(database: Queryable): Promise<{ present: numb
     select count(*)::int as present, coalesce(bool_and(evtenabled <> 'D'), false) as enabled
     from pg_catalog.pg_event_trigger where evtname in ('rowhouse_ddl_command_end', 'rowhouse_sql_drop')`);
   return z.object({ present: z.number(), enabled: z.boolean() }).parse(rows[0]);
+}
+
+async function readHidden(database: Queryable): Promise<boolean> {
+  const { rows } = await database.query(`
+    select not exists (
+      select from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a where a.grantee = 0
+    ) as hidden
+    from pg_catalog.pg_proc p where p.oid = 'pg_catalog.pg_prepared_statement()'::regprocedure`);
+  return z.object({ hidden: z.boolean() }).parse(rows[0]).hidden;
 }
 
 /** Held to the end of the transaction: of several hosts that start at once, one installs. */

@@ -1,11 +1,22 @@
+import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { hideStatements } from "../../src/protocol/hidden-statements.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 
 let database: TestDatabase;
 let bench: AdaptorBench;
+const hostRole = `statements_${randomBytes(4).toString("hex")}`;
+
+/** As after `rowhouse install`: the host's role is no superuser, and what is prepared is hidden but from this test. */
 beforeAll(async () => {
-  database = await adaptorDatabase("statements", ["ada", "bob"]);
+  const own = await adaptorDatabase("statements", ["ada", "bob"]);
+  database = { ...own, url: own.urlAs(hostRole, "word") };
+  await database.execute(`
+    create role ${hostRole} login password 'word' in role ada, bob;
+    ${hideStatements};
+    create function public.prepared_names() returns setof text language sql security definer
+      set search_path = pg_catalog as 'select name from pg_prepared_statements'`);
   for (const tenant of ["ada", "bob"]) {
     await database.execute(`
       create type ${tenant}.mood as enum ('${tenant}');
@@ -20,7 +31,10 @@ beforeEach(() => {
   bench = adaptorOn(database);
   return () => bench.close();
 });
-afterAll(() => database.drop());
+afterAll(async () => {
+  await database.execute(`drop role ${hostRole}`);
+  await database.drop();
+});
 
 const text = "select * from thing where id = $1";
 const read = (tenant: string, name = "q", tag = tenant) =>
@@ -28,12 +42,20 @@ const read = (tenant: string, name = "q", tag = tenant) =>
 const prepared = async (tenant = "ada"): Promise<unknown[]> => {
   const rows = await bench.read(
     bench.request(tenant),
-    "select name from pg_prepared_statements where name not like 'rowhouse%' order by 1",
+    // Names of requests' statements have a tag, those of the adaptor's own have none.
+    "select name from public.prepared_names() name where name like '%:%' order by 1",
   );
   return rows.map((row) => (row as { name: string }).name);
 };
 
 describe("prepared statements of one connection", () => {
+  it("are nothing that a tenant's statement can see", async () => {
+    for (const name of ["pg_prepared_statements", "pg_prepared_statement()"]) {
+      const looking = bench.read(bench.request("ada"), `select * from ${name}`);
+      await expect(looking).rejects.toThrow("permission denied for function pg_prepared_statement");
+    }
+  });
+
   it("mean their own tenant's types when tenants take turns", async () => {
     for (let n = 0; n < 10; n += 1) {
       for (const tenant of ["ada", "bob"]) {

@@ -75,6 +75,32 @@ describe("what a tenant's function leaves in the session", () => {
     });
   }
 
+  /** Puts statements of its own under the names of all that are prepared: whatever runs them runs this. */
+  const hijack = `do $$ declare name text; begin
+    for name in select s.name from pg_prepared_statements s loop
+      execute format('deallocate %I', name);
+      execute format('prepare %I as update hyb.item set name = %L', name, 'hijacked');
+    end loop; end $$`;
+
+  it.each(["a read", "a write"])(
+    "a statement that %s puts in the place of a prepared one is run by nobody else",
+    async (how) => {
+      // Named from the second use on; both tenants know the connection, and have everything prepared.
+      for (let round = 0; round < 3; round += 1) await read("hya", "select name from item");
+      const names = await read("hya", "select count(*)::int as value from pg_prepared_statements");
+      expect(Number(valueIn(names[0]))).toBeGreaterThan(3);
+      await (how === "a read" ? read : write)("hya", "select run($1)", [hijack]).catch(() => undefined);
+      for (let round = 0; round < 3; round += 1) {
+        expect(await read("hyb", "select current_user::text as who, name from item")).toEqual([
+          { who: "hyb", name: "hyb" },
+        ]);
+        expect(await write("hyb", "select current_user::text as who, name from item")).toEqual([
+          { who: "hyb", name: "hyb" },
+        ]);
+      }
+    },
+  );
+
   it("a temporary table, a prepared statement, a held cursor, a lock or a subscription of a write is gone", async () => {
     for (const command of [
       "create temp table left_behind as select 1 as n",

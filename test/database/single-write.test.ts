@@ -67,6 +67,8 @@ describe.each([
 ])("a write of one statement, %s,", (_, requested) => {
   it("is one burst with its commit, and gives what the statement gave", async () => {
     const bursts = vi.spyOn(Burst.prototype, "handleReadyForQuery");
+    // The connection is this tenant's by then.
+    await bench.read(await requested(), "select 1");
     for (const id of [2, 3, 4]) {
       const request = await requested();
       bursts.mockClear();

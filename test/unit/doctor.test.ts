@@ -13,7 +13,7 @@ const healthy: DatabaseFacts = {
   versionNumber: 180_004,
   connections: 97,
   limits: { role: -1, database: -1 },
-  control: { version: 3, expected: 3, eventTriggers: true, missing: [] },
+  control: { version: 3, expected: 3, eventTriggers: true, hidesStatements: true, missing: [] },
   role: {
     name: "host",
     superuser: false,
