@@ -4,6 +4,8 @@ import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
+// Its hook comes first, and so runs last: where it fails, Vitest runs none of those before it.
+import "./sentinel.ts";
 
 const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
 

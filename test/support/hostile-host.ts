@@ -121,7 +121,7 @@ async function look({ database, host, tenants }: Omit<Started, "before">): Promi
   };
 }
 
-/** To be called once, at the top of a test file: after each test of the file nothing has changed. */
+/** To be called once, at the top of a test file; its last test is `assertUntouched`. */
 export function hostileHost(config: Record<string, unknown> = {}): HostileHost {
   const hostile = new HostileHost();
   beforeAll(() => hostile.start(config));

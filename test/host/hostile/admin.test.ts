@@ -1,9 +1,8 @@
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { hostileHost, outcome } from "../../support/hostile-host.ts";
 import { rawRequest } from "../../support/http.ts";
 
 const hostile = hostileHost();
-afterAll(() => hostile.assertUntouched());
 
 const json = "application/json";
 
@@ -133,3 +132,5 @@ describe("the admin listener's", () => {
     }
   });
 });
+
+it("leaves everything as it was", () => hostile.assertUntouched());

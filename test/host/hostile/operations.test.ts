@@ -1,9 +1,8 @@
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { itemsOf, itemsQuery } from "../../support/host-tenants.ts";
 import { hostileHost } from "../../support/hostile-host.ts";
 
 const hostile = hostileHost();
-afterAll(() => hostile.assertUntouched());
 
 const json = "application/json";
 const bad = "400 BAD_REQUEST";
@@ -210,3 +209,5 @@ describe("a variable", () => {
     expect(await hostile.at.host.data("acme", itemsQuery)).toEqual(itemsOf("acme"));
   });
 });
+
+it("leaves everything as it was", () => hostile.assertUntouched());

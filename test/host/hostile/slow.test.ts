@@ -1,11 +1,10 @@
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { itemsQuery } from "../../support/host-tenants.ts";
 import { hostileHost, outcome, outcomes } from "../../support/hostile-host.ts";
 import { rawConnect } from "../../support/http.ts";
 
 const most = 30;
 const hostile = hostileHost({ limits: { requestTimeout: "6s", connections: most } });
-afterAll(() => hostile.assertUntouched());
 
 const port = (): number => Number(new URL(hostile.at.host.url).port);
 const body = JSON.stringify({ query: itemsQuery });
@@ -63,3 +62,5 @@ describe("clients that keep idle connections", () => {
     for (const each of idle) each.socket.destroy();
   });
 });
+
+it("leaves everything as it was", () => hostile.assertUntouched());

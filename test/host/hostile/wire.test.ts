@@ -1,8 +1,7 @@
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { hostileHost, outcomes } from "../../support/hostile-host.ts";
 
 const hostile = hostileHost();
-afterAll(() => hostile.assertUntouched());
 
 const crlf = "\r\n";
 const lines = (...parts: string[]): string => parts.join(crlf);
@@ -143,3 +142,5 @@ describe("a request's head", () => {
     expect(outcomes(await hostile.at.host.raw(head(...many, length, close) + query, "acme"))).toEqual([own]);
   });
 });
+
+it("leaves everything as it was", () => hostile.assertUntouched());
