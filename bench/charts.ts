@@ -43,6 +43,7 @@ export type Chart = BarsChart | LinesChart;
 /** The same arm has the same colour in every chart; grey and red are stock's. */
 const colours: Readonly<Record<string, string>> = {
   stock: "#94a3b8",
+  "stock, 3 cached": "#475569",
   "V8 limit alone": "#94a3b8",
   dedicated: "#60a5fa",
   scoped: "#60a5fa",
@@ -96,7 +97,7 @@ function barsOption(chart: BarsChart) {
   const names = chart.series.map((series) => series.name);
   return {
     ...frameOf(chart, names),
-    grid: { left: 24, right: 90, top: names.length > 1 ? 98 : 76, bottom: 18, containLabel: true },
+    grid: { left: 48, right: 90, top: names.length > 1 ? 98 : 76, bottom: 18, containLabel: true },
     xAxis: {
       type: chart.logarithmic === true ? ("log" as const) : ("value" as const),
       // A bar of a logarithmic axis begins somewhere; at 1 it can still be read.
@@ -142,6 +143,7 @@ function linesOption(chart: LinesChart) {
     },
     xAxis: {
       type: chart.logarithmicAcross === true ? ("log" as const) : ("value" as const),
+      min: "dataMin" as const,
       name: chart.across,
       nameLocation: "middle" as const,
       nameGap: 30,
@@ -153,6 +155,7 @@ function linesOption(chart: LinesChart) {
     yAxis: {
       type: "value" as const,
       min: 0,
+      axisLine: { onZero: false },
       splitLine: { lineStyle: { color: faint } },
       axisLabel: { color: "#64748b" },
     },
