@@ -1,0 +1,84 @@
+import { request } from "undici";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { TestHost } from "../support/host.ts";
+import { createTenantDatabase, itemsOf, itemsQuery, type TenantDatabase } from "../support/host-tenants.ts";
+
+let database: TenantDatabase;
+let host: TestHost;
+
+beforeAll(async () => {
+  database = await createTenantDatabase("incremental_host");
+  const tenants = [await database.tenant("ada"), await database.tenant("bob")];
+  const preset = `
+    import { PostGraphileAmberPreset } from ${JSON.stringify(import.meta.resolve("postgraphile/presets/amber"))};
+    import { StreamDeferPlugin } from ${JSON.stringify(import.meta.resolve("postgraphile/graphile-build"))};
+    export default { extends: [PostGraphileAmberPreset], plugins: [StreamDeferPlugin] };`;
+  host = await TestHost.start({
+    config: {
+      databases: { main: { url: database.hostUrl, install: false } },
+      tenants,
+      pooling: true,
+      preset: "./preset.mjs",
+    },
+    files: { "preset.mjs": preset },
+    connected: database.connected,
+  });
+});
+afterAll(async () => {
+  await host.stop();
+  await database.drop();
+});
+
+const ask = (query: string, signal?: AbortSignal) =>
+  request(`${host.url}/graphql`, {
+    method: "POST",
+    headers: {
+      "x-tenant": "ada",
+      "content-type": "application/json",
+      accept: "multipart/mixed;deferSpec=20220824, application/json",
+    },
+    body: JSON.stringify({ query }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+
+const sleeping = () =>
+  database.query(
+    "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
+  );
+const inFlight = async (): Promise<number> => {
+  const { cells } = await host.adminJson("/status");
+  return cells.reduce((sum: number, cell: { inFlight: number }) => sum + cell.inFlight, 0);
+};
+
+describe("an answer in parts", () => {
+  it("is sent as it comes: the first part while the database still works on the second", async () => {
+    const { headers, body } = await ask(
+      "{ itemByRowId(rowId: 1) { label } ... @defer { slow(seconds: 2) } }",
+    );
+    expect(headers["content-type"]).toMatch(/^multipart\/mixed/);
+    let text = "";
+    let early: object[] | null = null;
+    for await (const chunk of body) {
+      text += chunk;
+      if (early === null && text.includes("canary_ada one")) early = await sleeping();
+    }
+    expect(early).toHaveLength(1);
+    expect(text).toContain('"slow":"canary_ada one"');
+    expect(text).not.toContain("canary_bob");
+    expect(await inFlight()).toBe(0);
+  });
+
+  it("whose client leaves ends its statement and its place; the next in that place can be ended as well", async () => {
+    for (let round = 0; round < 2; round += 1) {
+      const leaving = new AbortController();
+      const { body } = await ask("{ __typename ... @defer { slow(seconds: 60) } }", leaving.signal);
+      await database.asleep();
+      const reading = body.text();
+      leaving.abort();
+      await expect(reading).rejects.toThrow();
+      await vi.waitFor(async () => expect(await sleeping()).toEqual([]), { timeout: 20_000, interval: 20 });
+      await vi.waitFor(async () => expect(await inFlight()).toBe(0), { timeout: 20_000, interval: 20 });
+    }
+    expect(await host.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
+  });
+});
