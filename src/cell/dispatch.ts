@@ -189,11 +189,7 @@ class LostRequest extends HostError<"CELL_LOST"> {
     this.mayHaveCommitted = mayHaveCommitted;
   }
 
-  /** Nobody is invited to make a change again that may stand. */
-  override get retryable(): boolean {
-    return super.retryable && !this.mayHaveCommitted;
-  }
-
+  /** Retry-After says when the host serves again; whether to ask for a change again is the client's to find out. */
   override get publicText(): string {
     return this.mayHaveCommitted
       ? `${super.publicText} A change may or may not have been made.`

@@ -219,6 +219,11 @@ describe("a connection that is lost", () => {
       await terminateAll();
       await until(async () => (await database.query(`select 1 ${backends}`)).length === 0);
     });
-    await expect(failing).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    // Its end may reach this process before the commit leaves it, or behind that: then nobody knows whether it stands.
+    const code = await failing.then(
+      () => "none",
+      (error) => error.code ?? error.extensions?.code,
+    );
+    expect(code).toBe("DATABASE_UNREACHABLE");
   });
 });
