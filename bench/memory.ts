@@ -1,4 +1,6 @@
 /** Resident memory of the whole process after so many tenants of one shape have each been served. */
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { memoryOf } from "./processes.ts";
@@ -34,6 +36,8 @@ async function measure(
       const answer = await server.ask(id, query).catch((error: unknown) => String(error));
       const expected = JSON.stringify({ data: { allT1Items: { nodes: [{ name: `${id} item 1` }] } } });
       if (answer !== expected) {
+        // A process that runs out of memory closes its sockets before it is seen to be gone.
+        await Promise.race([once(server.child, "exit"), sleep(server.alive ? 10_000 : 0)]);
         if (server.alive) throw new Error(`${arm}, ${id}: ${answer}`);
         figures[failedAfter] = index;
         break;
