@@ -94,7 +94,7 @@ export class Decisions {
    * changed and changed back has the same shape again, and a build in between may have seen another.
    */
   async verify(decision: Decision): Promise<boolean> {
-    const { shape } = await this.#probe(decision.tenant);
+    const { shape } = await this.#probe(decision.tenant, null);
     const current =
       this.#decisionOf(decision.tenant, shape).key === decision.key &&
       isDeepStrictEqual(shape.revisions, decision.revisions);
@@ -138,8 +138,9 @@ export class Decisions {
     const startedMs = performance.now();
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
-      const { shape, findings } = await this.#probe(tenant);
-      const unsafe = findings === null ? [] : await this.#options.safety?.judge(tenant, findings);
+      const { safety = null } = this.#options;
+      const { shape, findings } = await this.#probe(tenant, safety);
+      const unsafe = findings === null ? [] : await safety?.judge(tenant, findings);
       const decision = this.#decisionOf(tenant, shape, unsafe);
       const outdated = this.#known.isOutdated(decision);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
@@ -162,7 +163,11 @@ export class Decisions {
     });
   }
 
-  async #probe(tenant: Tenant): Promise<{ shape: ShapeProbe; findings: RoleFindings | null }> {
+  /** `safety`: null where what the tenant's roles may do is not asked for. */
+  async #probe(
+    tenant: Tenant,
+    safety: RoleSafety | null,
+  ): Promise<{ shape: ShapeProbe; findings: RoleFindings | null }> {
     const database = this.#options.database(tenant.database);
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
     const { text, values } = shapeQuery(tenant, { revisions: database.control });
@@ -173,7 +178,6 @@ export class Decisions {
         `set transaction read only; ${probeSettings}; set local plan_cache_mode = force_generic_plan; set local lock_timeout = ${lockTimeoutMs}`,
       );
       const { rows } = await transaction.query(text, values, { prepared: true });
-      const { safety = null } = this.#options;
       return { shape: parseShape(rows[0]), findings: (await safety?.read(transaction, tenant)) ?? null };
     });
     const probe = await probing.catch((error: unknown) => {
