@@ -132,8 +132,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     fleet,
     decide: (tenant) => decisions.decide(tenant),
     verify: (decision) => decisions.verify(decision),
-    disprove: (decision) => {
-      decisions.disprove(decision);
+    disprove: (decision, revisions) => {
+      decisions.disprove(decision, revisions);
       source.outdate(decision.tenant);
     },
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),

@@ -5,9 +5,10 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
+import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
-import { isGuardFailure, readGuard, writeGuard } from "./guard.ts";
+import { isGuardFailure, readGuard, reportedRevisions, writeGuard } from "./guard.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import { isConnectionLoss, type Sessions } from "./sessions.ts";
@@ -92,7 +93,11 @@ function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     if (scope.settled) {
       return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
     }
-    scope.fatal ??= new HostError("SCHEMA_CHANGED", undefined, { cause: error });
+    const revisions = reportedRevisions(error);
+    scope.fatal ??=
+      revisions === null
+        ? new HostError("SCHEMA_CHANGED", undefined, { cause: error })
+        : new SchemaMoved(revisions, error);
     return scope.fatal;
   }
   // A pool that is busy: no connection was had, so that nothing of this statement may stand.

@@ -91,3 +91,14 @@ export function isGuardFailure(error: unknown): boolean {
   if (error.code === "RW409") return true;
   return error.code === "40001" && /\browhouse\.assert_revisions\b/.test(error.where ?? "");
 }
+
+/**
+ * The revisions that the guard's error reports, as JSON; null where it reports none. A tenant's function can raise an error of
+ * the same code and detail, but not where the guard's own does: the innermost function comes first, and only what is in the
+ * control schema is called by its name.
+ */
+export function reportedRevisions(error: unknown): string | null {
+  if (!(error instanceof pg.DatabaseError) || error.code !== "RW409") return null;
+  if (!error.where?.startsWith("PL/pgSQL function rowhouse.assert_revisions(")) return null;
+  return error.detail ?? null;
+}

@@ -56,10 +56,11 @@ export function heldForMs(record: StrikeRecord | undefined, nowMs: number): numb
 }
 
 interface Waiting {
+  readonly sinceMs: number;
   readonly start: () => void;
 }
 
-/** The semaphore over builds with its bounded queue. */
+/** The semaphore over builds with its bounded queue: who has waited longest is next. */
 export class Admission {
   readonly #limits: AdmissionLimits;
   readonly #waiting: Waiting[] = [];
@@ -73,13 +74,16 @@ export class Admission {
     return { running: this.#running, queued: this.#waiting.length };
   }
 
-  /** Runs `work` when its turn comes; throws `BUILD_QUEUE_FULL` at once where too many wait. */
-  async run<Value>(work: () => Promise<Value>): Promise<Value> {
+  /**
+   * Runs `work` when its turn comes; throws `BUILD_QUEUE_FULL` at once where too many wait. `sinceMs` is when whoever it is
+   * for began to wait: earlier than now where a build for it was in vain.
+   */
+  async run<Value>(work: () => Promise<Value>, sinceMs = performance.now()): Promise<Value> {
     const decision = decideAdmission(this.state, this.#limits);
     if (decision === "refuse") throw new HostError("BUILD_QUEUE_FULL");
     if (decision === "queue") {
       // The place is handed over by whoever leaves, so that nobody slips in between.
-      await new Promise<void>((start) => this.#waiting.push({ start }));
+      await new Promise<void>((start) => this.#enqueue({ sinceMs, start }));
     } else {
       this.#running += 1;
     }
@@ -90,5 +94,10 @@ export class Admission {
       if (next === undefined) this.#running -= 1;
       else next.start();
     }
+  }
+
+  #enqueue(waiting: Waiting): void {
+    const younger = this.#waiting.findIndex((each) => each.sinceMs > waiting.sinceMs);
+    this.#waiting.splice(younger === -1 ? this.#waiting.length : younger, 0, waiting);
   }
 }

@@ -120,7 +120,7 @@ export class Builder {
     } finally {
       clearTimeout(timer);
     }
-    throw new HostError("SCHEMA_CHANGED", `${key} was overtaken while it was built`);
+    throw new HostError("SCHEMA_CHANGED", `${key} was overtaken by a change`);
   }
 
   async #buildInTime(instance: Instance): Promise<BuildReport> {

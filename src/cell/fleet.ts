@@ -34,6 +34,8 @@ export interface FleetOptions {
 
 export interface LeaseRequest extends BuildRequest {
   readonly tenant: TenantId;
+  /** When the request came. */
+  readonly sinceMs: number;
 }
 
 /** A live instance for one request; `release` must be called exactly once, when nothing of the request runs any more. */
@@ -43,6 +45,8 @@ export interface Lease {
   release(): void;
 }
 
+/** What was decided so long ago is asked about again before it is built. */
+const staleMs = 100;
 /** No spare is kept for so long after one was given up for want of memory. */
 const restMs = 60_000;
 
@@ -140,7 +144,7 @@ export class Fleet {
     };
   }
 
-  async #admit(request: BuildRequest, doubtful: boolean): Promise<Instance> {
+  async #admit(request: LeaseRequest, doubtful: boolean): Promise<Instance> {
     const { key } = request.spec;
     const heldMs = this.#strikes.heldForMs(key, performance.now());
     if (heldMs > 0) {
@@ -153,7 +157,12 @@ export class Fleet {
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
     if (doubtful) await this.#builder.verify(request, queuedMs + timeoutMs);
-    return this.#admission.run(() => this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs));
+    return this.#admission.run(async () => {
+      // A build costs fifty times what this question does, and in a long queue much may have changed.
+      const nowMs = performance.now();
+      if (nowMs - queuedMs > staleMs) await this.#builder.verify(request, nowMs + timeoutMs);
+      return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
+    }, request.sinceMs);
   }
 
   /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */

@@ -99,6 +99,10 @@ export function createOperations(deps: OperationsDeps): Operations {
         sql,
         ...(shape === undefined ? {} : { expect: shape }),
       });
+      // Whoever shares a schema with the tenant has moved on as well.
+      for (const [schema, revision] of Object.entries(migrated.revisions)) {
+        decisions.hear(tenant.database, schema, BigInt(revision));
+      }
       decisions.forget(tenant.id);
       const { from, to, ms: migrateMs } = migrated;
       observe({ kind: "tenant.migrated", tenant: tenant.id, from, to, migrateMs });

@@ -26,3 +26,25 @@ export async function revisionsOf(
   const known = await readRevisions(database, names);
   return Object.fromEntries(names.map((name) => [name, String(known.get(name) ?? 0n)]));
 }
+
+const reportSchema = z
+  .string()
+  .transform((text): unknown => JSON.parse(text))
+  .pipe(
+    z.record(
+      z.string(),
+      z
+        .string()
+        .regex(/^\d{1,19}$/)
+        .transform(BigInt),
+    ),
+  );
+
+/** What a failed guard reports, by schema; nothing where `text` is no such report. */
+export function parseReport(text: string): ReadonlyMap<string, bigint> {
+  try {
+    return new Map(Object.entries(reportSchema.parse(text)));
+  } catch {
+    return new Map();
+  }
+}

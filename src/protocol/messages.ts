@@ -142,6 +142,8 @@ export interface WireError {
   readonly message: string;
   /** For the log only. */
   readonly detail?: string;
+  /** Of a failed guard: where the schemas have moved to, as JSON. */
+  readonly revisions?: string;
 }
 
 export interface BuildReport {

@@ -1,6 +1,7 @@
 /** The decisions of all tenants: made when asked for, kept until something newer is heard of. */
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
+import { parseReport } from "../guard/revisions.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -113,9 +114,15 @@ export class Decisions {
     if (this.#asking.has(tenant)) this.#overtaken.add(tenant);
   }
 
-  /** Forgets `decision`, which turned out to be of an older schema. Where it was forgotten before, it has been asked for since. */
-  disprove(decision: Decision): void {
-    const { id } = decision.tenant;
+  /**
+   * Forgets `decision`, which turned out to be of an older schema. Where it was forgotten before, it has been asked for since.
+   * `reported`: what its guard found instead, as JSON.
+   */
+  disprove(decision: Decision, reported: string | null = null): void {
+    const { id, database } = decision.tenant;
+    for (const [schema, revision] of reported === null ? [] : parseReport(reported)) {
+      if (Object.hasOwn(decision.revisions, schema)) this.hear(database, schema, revision);
+    }
     if (this.#known.peek(id) === decision) this.forget(id);
   }
 

@@ -77,6 +77,38 @@ describe("decisions", () => {
     return BigInt(row?.revision ?? "0");
   };
 
+  test("what a failed guard found is heard by all who have that schema, and moves nothing back", async () => {
+    const shared = (id: string): Tenant =>
+      parseTenant({ id, schemas: { app: id }, sharedSchemas: ["three"] }, defaults);
+    const [one, two, three] = [shared("one"), shared("two"), tenantOf("three")];
+    const decision = await decisions.decide(one);
+    for (const tenant of [two, three]) await decisions.decide(tenant);
+    const revision = decision.revisions["three"] ?? "0";
+    const known = (): string[] => [one, two, three].flatMap(({ id }) => (decisions.peek(id) ? [id] : []));
+
+    // Of schemas that are none of the tenant's nothing is heard, nor what is no report.
+    for (const report of [
+      '{"two": "9000"}',
+      "{",
+      "[]",
+      '{"three": 9000}',
+      '{"three": "many"}',
+      `{"three": "${revision}"}`,
+    ]) {
+      decisions.disprove(await decisions.decide(one), report);
+      expect(known()).toEqual(["two", "three"]);
+    }
+    await server.execute("comment on table three.thing is 'moved'");
+    const moved = String(await revisionOf("three"));
+    expect(BigInt(moved)).toBeGreaterThan(BigInt(revision));
+    decisions.disprove(decision, JSON.stringify({ three: moved, one: "0" }));
+    expect(known()).toEqual([]);
+    expect((await decisions.decide(two)).revisions["three"]).toBe(moved);
+    // Late, and from before.
+    decisions.disprove(decision, JSON.stringify({ three: revision }));
+    expect(known()).toEqual(["two"]);
+  });
+
   test("fifty that ask at once are answered by one probe, and later ones by none", async () => {
     const tenant = tenantOf("one");
     const answers = await Promise.all(Array.from({ length: 50 }, () => decisions.decide(tenant)));

@@ -177,7 +177,7 @@ export class FakeFleet {
 
   lease(name: string, verify: () => Promise<boolean> = async () => true): Promise<Lease> {
     const spec = this.spec(name);
-    return this.fleet.lease({ spec, tenant: spec.tenant, verify });
+    return this.fleet.lease({ spec, tenant: spec.tenant, sinceMs: performance.now(), verify });
   }
 
   decision(name: string): Decision {

@@ -73,6 +73,41 @@ describe("a build", () => {
     expect((await fake.ask("acme")).instance).toBe(3);
   });
 
+  it("may be overtaken more often than a request may be run, which has not run at all", async () => {
+    const fake = start({ cells: 1 });
+    let builds = 0;
+    const overtaken = (times: number) => async () => {
+      builds += 1;
+      return builds > times;
+    };
+    fake.blueprints.set("acme", { settings: {}, verify: overtaken(11) });
+    expect((await fake.ask("acme")).tenant).toBe("acme");
+    expect(builds).toBe(12);
+    expect(fake.all("guard.failed")).toEqual([]);
+    expect(fake.all("guard.exhausted")).toEqual([]);
+
+    builds = 0;
+    fake.blueprints.set("globex", { settings: {}, verify: overtaken(100) });
+    expect(await codeOf(fake.ask("globex"))).toBe("SCHEMA_CHANGED");
+    expect(builds).toBe(12);
+    expect(fake.all("guard.exhausted")).toHaveLength(1);
+  });
+
+  it("is asked about again before it begins where it has waited for its turn", async () => {
+    const fake = start({ cells: 2 });
+    using gate = new Gate();
+    fake.blueprints.set("slow", { settings: { gate: gate.name } });
+    const slow = fake.ask("slow");
+    await gate.arrived;
+    const overtaken = codeOf(fake.lease("acme", async () => false));
+    // For longer than what was decided goes unquestioned.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    gate.open();
+    await slow;
+    expect(await overtaken).toBe("SCHEMA_CHANGED");
+    expect(fake.all("build.started")).toHaveLength(1);
+  });
+
   it("that fails is not kept: the next request tries again", async () => {
     const fake = start();
     fake.blueprints.set("acme", { settings: { fail: true } });

@@ -69,6 +69,22 @@ describe("the places for builds", () => {
     expect(order).toEqual(["waited", "came late"]);
   });
 
+  it("go first to who has waited longest, whatever was in vain meanwhile", async () => {
+    const admission = new Admission({ concurrency: 1, queue: 10 });
+    const first = Promise.withResolvers<void>();
+    const order: string[] = [];
+    const running = admission.run(() => first.promise, 0);
+    const waiting = [
+      admission.run(async () => order.push("at 20"), 20),
+      admission.run(async () => order.push("at 30"), 30),
+      admission.run(async () => order.push("at 10, again"), 10),
+      admission.run(async () => order.push("at 20, later"), 20),
+    ];
+    first.resolve();
+    await Promise.all([running, ...waiting]);
+    expect(order).toEqual(["at 10, again", "at 20", "at 20, later", "at 30"]);
+  });
+
   it("are refused beyond the queue", async () => {
     const admission = new Admission({ concurrency: 1, queue: 1 });
     const first = Promise.withResolvers<void>();

@@ -1,0 +1,61 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { installControl } from "../../src/guard/install.ts";
+import { Database } from "../../src/pg/pool.ts";
+import type { TenantGuard, WireError } from "../../src/protocol/messages.ts";
+import { fromWireError, toWireError } from "../../src/protocol/wire-error.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+
+let database: TestDatabase;
+let bench: AdaptorBench;
+
+beforeAll(async () => {
+  database = await adaptorDatabase("guard_report", ["ida"]);
+  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
+  await installControl(front, () => {});
+  await front.close();
+  bench = adaptorOn(database, 1);
+});
+afterAll(async () => {
+  await bench.close();
+  await database.drop();
+});
+
+async function current(): Promise<TenantGuard> {
+  const rows = await database.query<{ revision: string }>(
+    "select revision::text from rowhouse.schema_revision where schema_name = 'ida'",
+  );
+  return { reads: false, schemas: ["ida"], revisions: [rows[0]?.revision ?? "0"] };
+}
+
+/** What a write under `guard` fails with, in the thread and then in the front. */
+async function failure(guard: TenantGuard, text: string): Promise<{ sent: WireError; got: Error }> {
+  const { settings } = bench.request("ida", { guard });
+  const sent = await bench
+    .withPgClient(settings, (client) => client.query({ text }))
+    .then(() => toWireError(new Error("it did not fail")), toWireError);
+  return { sent, got: fromWireError(structuredClone(sent)) };
+}
+
+describe("the failure of a guard", () => {
+  it("says where the schemas have moved to", async () => {
+    const planned = await current();
+    await database.execute("comment on table ida.item is 'moved'");
+    const { sent, got } = await failure(planned, "insert into item values (2, 'new')");
+    expect(sent.code).toBe("SCHEMA_CHANGED");
+    const [revision] = (await current()).revisions;
+    expect(revision).not.toBe(planned.revisions[0]);
+    expect(JSON.parse(sent.revisions ?? "")).toEqual({ ida: revision });
+    expect(got).toMatchObject({ code: "SCHEMA_CHANGED", revisions: sent.revisions });
+  });
+
+  it("says nothing where a tenant's function raised it, whatever that is called", async () => {
+    await database.execute(`
+      create function ida."rowhouse.assert_revisions("() returns void language plpgsql as $$
+        begin raise exception sqlstate 'RW409' using detail = '{"ida": "9000"}'; end $$`);
+    const { sent, got } = await failure(await current(), `select "rowhouse.assert_revisions("()`);
+    expect(sent.code).toBe("SCHEMA_CHANGED");
+    expect(sent).not.toHaveProperty("revisions");
+    expect(got).not.toHaveProperty("revisions");
+  });
+});
