@@ -6,7 +6,7 @@ import type { Databases } from "./guard/databases.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { presetVersion } from "./preset-version.ts";
-import { Decisions } from "./tenant/decisions.ts";
+import { Decisions, type DecisionsOptions } from "./tenant/decisions.ts";
 import { RoleSafety } from "./tenant/safety.ts";
 import { listSource } from "./tenant/source-list.ts";
 import { openModuleSource } from "./tenant/source-module.ts";
@@ -49,11 +49,12 @@ export async function openDecisions(
   observe: Observe,
 ): Promise<Decisions> {
   const { pooling, guard, roleSafety } = config;
+  const database: DecisionsOptions["database"] = (name) => {
+    const { database: opened, control } = databases.get(name);
+    return { transaction: (work) => opened.transaction(work), control };
+  };
   return new Decisions({
-    database: (name) => {
-      const { database, control } = databases.get(name);
-      return { transaction: (work) => database.transaction(work), control };
-    },
+    database,
     pooling,
     guard,
     presetVersion: await presetVersion(config.preset),
@@ -61,7 +62,7 @@ export async function openDecisions(
     safety:
       roleSafety === "off"
         ? null
-        : new RoleSafety({ mode: roleSafety, tenants: () => source.list(), observe }),
+        : new RoleSafety({ mode: roleSafety, tenants: () => source.list(), database, observe }),
     observe,
   });
 }

@@ -5,6 +5,7 @@ import type { DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
 import { probeSettings } from "../shape/shape.ts";
+import { connectingFindings } from "../tenant/connecting-role.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../tenant/role-safety.ts";
 import { foreignFindings, ownersOf } from "../tenant/safety.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
@@ -34,11 +35,14 @@ export async function readFacts(
     role: {
       name: row.name,
       superuser: row.superuser,
-      bypassRls: row.bypass_rls,
       owned: row.owned,
       absent: row.absent,
       untakable: row.untakable,
       inherited: row.inherited,
+      beyond: await connectingFindings({
+        transaction: (work) => database.transaction(work),
+        tenants: async () => tenants,
+      }),
     },
     missingSchemas: row.missing,
     unsafe: await unsafeRoles(database, tenants),
@@ -53,23 +57,24 @@ export async function readFacts(
 async function unsafeRoles(database: Database, tenants: readonly Tenant[]): Promise<string[]> {
   const owners = ownersOf(tenants);
   const found: string[] = [];
+  const common = new Set<string>();
   for (const tenant of tenants) {
-    const { unsafe, usable } = await database.transaction(async (transaction) => {
+    const { unsafe, shared, usable } = await database.transaction(async (transaction) => {
       await transaction.query(probeSettings);
       const { text, values } = roleSafetyQuery(tenant);
       return parseRoleFindings((await transaction.query(text, values)).rows[0]);
     });
+    for (const finding of shared) common.add(finding);
     const own = [...unsafe, ...foreignFindings(tenant, usable, owners)];
     found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
   }
-  return found;
+  return [...common, ...found];
 }
 
 const names = z.array(z.string());
 const factsRow = z.object({
   name: z.string(),
   superuser: z.boolean(),
-  bypass_rls: z.boolean(),
   role_limit: z.int(),
   database_limit: z.int(),
   version: z.string(),
@@ -85,7 +90,7 @@ const factsRow = z.object({
 
 /** $1: tenants' schemas, $2: tenants' roles. Of a superuser everything is true; PostgreSQL 16 tells SET from membership. */
 const factsQuery = `
-  select r.rolname::text as name, r.rolsuper as superuser, r.rolbypassrls as bypass_rls, r.rolconnlimit as role_limit,
+  select r.rolname::text as name, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,
     current_setting('server_version') as version, current_setting('server_version_num')::int as version_number,
     -- To tell servers apart whatever they are called in URLs.

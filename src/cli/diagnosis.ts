@@ -11,13 +11,14 @@ export interface Finding {
 export interface RoleFacts {
   readonly name: string;
   readonly superuser: boolean;
-  readonly bypassRls: boolean;
   /** Tables and views in tenants' schemas that it owns. */
   readonly owned: number;
   /** Tenants' roles that do not exist, that it may not take, and whose rights it has without taking them. */
   readonly absent: readonly string[];
   readonly untakable: readonly string[];
   readonly inherited: readonly string[];
+  /** What it is, or may become, that reaches further than it should, a sentence each. */
+  readonly beyond: readonly string[];
 }
 
 export interface DatabaseFacts {
@@ -91,10 +92,8 @@ function controlFindings(
 }
 
 function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
-  const { name, superuser, bypassRls, owned, absent, untakable, inherited } = role;
-  const faults: Finding[] = [];
-  if (superuser) faults.push(fail(about, `role ${name} is a superuser: no right and no policy stops it`));
-  else if (bypassRls) faults.push(fail(about, `role ${name} has BYPASSRLS: no policy applies to it`));
+  const { name, superuser, owned, absent, untakable, inherited, beyond } = role;
+  const faults = beyond.map((text) => fail(about, text));
   faults.push(...listed(absent, (names) => fail(about, `roles of tenants do not exist: ${names}`)));
   if (!superuser) {
     const grants = (names: string): Finding =>

@@ -65,6 +65,8 @@ export type Observation =
     }
   /** What was not told of before. */
   | { kind: "tenant.unsafe"; tenant: TenantId; findings: readonly string[]; refused: boolean }
+  /** The same of what is wrong with all tenants of a database. */
+  | { kind: "database.unsafe"; database: string; findings: readonly string[]; refused: boolean }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
   | { kind: "guard.checked"; count: number }

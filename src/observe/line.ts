@@ -34,6 +34,7 @@ export function describe(observation: Observation): LogLine {
     case "tenant.decided":
       return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
     case "tenant.unsafe":
+    case "database.unsafe":
       return line(observation.refused ? "error" : "warn", "roles are not safe");
     case "tenant.changed":
       return line("info", "tenant forgotten");

@@ -136,6 +136,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "admin.refused":
       case "request.failed":
       case "tenant.unsafe":
+      case "database.unsafe":
       case "tenant.changed":
       case "tenant.migrated":
       case "cell.started":

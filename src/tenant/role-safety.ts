@@ -4,12 +4,19 @@ import { HostError } from "../kernel/errors.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleFindings {
-  /** What is wrong with the connecting role, and with the tenant's; a sentence each. */
-  readonly connecting: readonly string[];
+  /** What is wrong with the tenant's roles and schemas; a sentence each. */
   readonly unsafe: readonly string[];
+  /** What is wrong with the shared schemas of its path, whichever tenant uses them. */
+  readonly shared: readonly string[];
   /** Schemas besides its own and the shared ones that the roles may use: unsafe where they are another tenant's. */
   readonly usable: readonly string[];
 }
+
+/** PostgreSQL's own roles that reach what is other tenants' without any grant: data, files, other sessions and what they ask. */
+export const predefined = `array[
+  'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program',
+  'pg_monitor', 'pg_read_all_stats', 'pg_signal_backend', 'pg_maintain'
+]`;
 
 /**
  * The roles, or the connecting one where a tenant has none, and every role that those may become. Rights are looked up by
@@ -21,6 +28,11 @@ with recursive
 listed as (
   select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
   where r.rolname = any ($1::text[]) or (pg_catalog.cardinality($1::text[]) = 0 and r.rolname = current_user)
+),
+-- The connecting role, where no tenant's request is its own; a superuser is told of as such.
+self as (
+  select r.oid, r.rolname from pg_catalog.pg_roles r
+  where r.rolname = current_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
 ),
 reach(root, name, oid) as (
   select rolname, rolname, oid from listed
@@ -36,39 +48,34 @@ reachable as (
   from reach join pg_catalog.pg_roles r on r.oid = reach.oid
 ),
 own as (select n.oid, n.nspname, n.nspacl from pg_catalog.pg_namespace n where n.nspname = any ($2::text[])),
-shared as (select n.oid, n.nspname from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])),
+shared as (
+  select n.oid, n.nspname, exists (
+    select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
+  ) as everyones
+  from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
+),
 held as (
   select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
   from reachable join pg_catalog.pg_shdepend d
     on d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = reachable.oid
     and d.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
 ),
-finding(ordinal, said) as (
-  select 1, 'role ' || who || case when rolsuper
-    then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
-  from reachable where (rolsuper or rolbypassrls) and root <> current_user
-  union all
-  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
-  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it read or write what is other tenants'''
-  from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper) and name in (
-    'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'
-  )
-  union all
-  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
-  from held join pg_catalog.pg_class c on c.oid = held.objid
-  where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
-    and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
-  group by held.who
-  union all
-  select 3, 'role ' || pg_catalog.quote_ident(listed.rolname) || ' may create objects in the shared schema ' || pg_catalog.quote_ident(shared.nspname)
-  from listed cross join shared where not listed.rolsuper and pg_catalog.has_schema_privilege(listed.oid, shared.oid, 'CREATE')
-  union all
-  select 4, 'everyone may use the schema ' || pg_catalog.quote_ident(own.nspname) || ' (USAGE granted to PUBLIC)'
-  from own where exists (
-    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'
-  )
-  union all
-  select 5, 'function ' || p.oid::regprocedure::text || ' is SECURITY DEFINER without a search_path of its own'
+-- It is all tenants': whoever connects looks at it, and no role of a tenant has to.
+control as (
+  select c.oid, c.relname::text as name, n.oid as schema from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'rowhouse' and c.relkind in ('r', 'p', 'v', 'm')
+),
+controlled as (
+  select reachable.who, control.name,
+    control.name = 'tenant' and pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'SELECT') as reads,
+    pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'INSERT, UPDATE')
+      or pg_catalog.has_table_privilege(reachable.oid, control.oid, 'DELETE, TRUNCATE, TRIGGER') as writes
+  from reachable cross join control
+  where not reachable.rolsuper and reachable.name <> all (${predefined})
+    and pg_catalog.has_schema_privilege(reachable.oid, control.schema, 'USAGE')
+),
+misled as (
+  select p.oid, p.pronamespace, 'function ' || p.oid::regprocedure::text || ' is SECURITY DEFINER without a search_path of its own' as said
   from pg_catalog.pg_depend d join pg_catalog.pg_proc p on p.oid = d.objid
   where d.classid = 'pg_catalog.pg_proc'::regclass and d.refclassid = 'pg_catalog.pg_namespace'::regclass
     and d.refobjid in (select oid from own union all select oid from shared)
@@ -78,14 +85,66 @@ finding(ordinal, said) as (
       select from pg_catalog.pg_depend e
       where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'
     )
+),
+finding(ordinal, said) as (
+  select 1, 'role ' || who || case when rolsuper
+    then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+  from reachable where (rolsuper or rolbypassrls) and root <> current_user
+  union all
+  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
+  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it see, change or end what is other tenants'''
+  from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper)
+    and name = any (${predefined})
+  union all
+  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
+  from held join pg_catalog.pg_class c on c.oid = held.objid
+  where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
+    and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
+  group by held.who
+  union all
+  -- Whatever a request takes its role from: a function of the tenant's can go back to it.
+  select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
+    || ' of the tenant''s tables: row-level security does not apply to it there'
+  from self join pg_catalog.pg_class c on c.relowner = self.oid
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
+    and d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid in (select oid from own)
+  where c.relkind in ('r', 'p') and not c.relforcerowsecurity
+  group by self.rolname
+  union all
+  select 3, 'role ' || pg_catalog.quote_ident(listed.rolname) || ' may create objects in the shared schema ' || pg_catalog.quote_ident(shared.nspname)
+  from listed cross join shared where not listed.rolsuper and not shared.everyones
+    and pg_catalog.has_schema_privilege(listed.oid, shared.oid, 'CREATE')
+  union all
+  select 4, 'everyone may use the schema ' || pg_catalog.quote_ident(own.nspname) || ' (USAGE granted to PUBLIC)'
+  from own where exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'
+  )
+  union all
+  select 5, said from misled where pronamespace in (select oid from own)
+  union all
+  select 6, 'role ' || who || ' may read rowhouse.tenant, where the secrets of all tenants are' from controlled where reads
+  union all
+  select 6, 'role ' || who || ' may write what is all tenants'': ' || pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
+  from controlled where writes group by who
+  union all
+  select 7, 'the session function is called as ' || pg_catalog.quote_ident(r.rolname) || ', a superuser: no right and no policy stops it'
+  from pg_catalog.pg_roles r where r.rolname = $4::text and r.rolsuper
 )
 select
-  array(
-    select 'the connecting role ' || pg_catalog.quote_ident(rolname) || case when rolsuper
-      then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
-    from pg_catalog.pg_roles where rolname = current_user and (rolsuper or rolbypassrls)
-  ) as connecting,
   array(select said from finding order by ordinal, said) as unsafe,
+  array(
+    select 'everyone may create objects in the shared schema ' || pg_catalog.quote_ident(nspname)
+      || ': revoke create on it from public' from shared where everyones
+    union all
+    select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' may create objects in the shared schema '
+      || pg_catalog.quote_ident(shared.nspname)
+    from self cross join shared
+    where not shared.everyones and pg_catalog.has_schema_privilege(self.oid, shared.oid, 'CREATE')
+    union all
+    select said || ': give it one, as it lies in a schema that tenants share'
+    from misled where pronamespace in (select oid from shared)
+    order by 1
+  ) as shared,
   array(
     select distinct n.nspname::text
     from held join pg_catalog.pg_namespace n on n.oid = held.objid
@@ -100,11 +159,12 @@ select
 /** To be run as the role that requests connect as, after `probeSettings`. */
 export function roleSafetyQuery(tenant: Tenant): { text: string; values: unknown[] } {
   const physical = tenant.schemas.map((schema) => schema.physical);
-  return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas] };
+  const asker = tenant.session?.role ?? null;
+  return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas, asker] };
 }
 
 const texts = z.array(z.string());
-const findingsRow = z.object({ connecting: texts, unsafe: texts, usable: texts });
+const findingsRow = z.object({ unsafe: texts, shared: texts, usable: texts });
 
 /** What the query's row says; throws `INTERNAL` for anything else. */
 export function parseRoleFindings(row: unknown): RoleFindings {

@@ -4,6 +4,7 @@ import { HostError } from "../kernel/errors.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Queryable } from "../pg/pool.ts";
+import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
 import { parseRoleFindings, type RoleFindings, roleSafetyQuery } from "./role-safety.ts";
 import type { Tenant } from "./tenant.ts";
 
@@ -11,13 +12,20 @@ export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";
   /** Every tenant that there is, as far as anyone can tell. */
   readonly tenants: () => Promise<readonly Tenant[]>;
+  /** As the role that requests connect as. */
+  readonly database: (name: string) => Pick<ConnectingOptions, "transaction">;
   readonly observe: Observe;
 }
 
 /** How long the list of all tenants' schemas is used: it is asked for only where a role reaches beyond its tenant's. */
 const ownersMaxAgeMs = 60_000;
-/** How long a refusal stands: rights of roles can change without any notice of it. */
+/** How long a refusal stands, and what is known of a connecting role: rights of roles can change without any notice of it. */
 const refusalMs = 5_000;
+
+interface Asked<Value> {
+  readonly atMs: number;
+  readonly value: Promise<Value>;
+}
 
 type Owners = ReadonlyMap<string, ReadonlySet<TenantId>>;
 
@@ -31,7 +39,8 @@ export class RoleSafety {
   });
   /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
   readonly #told = new LRUCache<string, string>({ max: 50_000 });
-  #owners: { readonly atMs: number; readonly owners: Promise<Owners> } | null = null;
+  readonly #connecting = new Map<string, Asked<readonly string[]>>();
+  readonly #owners = new Map<"all", Asked<Owners>>();
 
   constructor(options: RoleSafetyOptions) {
     this.#options = options;
@@ -46,7 +55,8 @@ export class RoleSafety {
   /** Lets every tenant be looked at again. */
   forget(): void {
     this.#refused.clear();
-    this.#owners = null;
+    this.#connecting.clear();
+    this.#owners.clear();
   }
 
   /** In the transaction of a probe. */
@@ -58,17 +68,21 @@ export class RoleSafety {
 
   /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
   async judge(tenant: Tenant, findings: RoleFindings): Promise<readonly string[]> {
-    const { mode } = this.#options;
-    const own = [...brief(findings.unsafe), ...(await this.#foreign(tenant, findings.usable))];
-    const news = [
-      ...this.#news(`database ${tenant.database}`, findings.connecting),
-      ...this.#news(`tenant ${tenant.id}`, own),
-    ];
+    const { mode, observe } = this.#options;
+    const { database, sharedSchemas } = tenant;
     const refused = mode === "refuse";
-    if (news.length > 0) {
-      this.#options.observe({ kind: "tenant.unsafe", tenant: tenant.id, findings: news, refused });
-    }
-    const all = [...findings.connecting, ...own];
+    const connecting = await this.#connectingOf(database);
+    const shared = brief(findings.shared);
+    const own = [...brief(findings.unsafe), ...(await this.#foreign(tenant, findings.usable))];
+    // What is wrong with all tenants of a database is told of it, and not of each of them.
+    const common = [
+      ...this.#news(`database ${database}`, connecting),
+      ...this.#news(`database ${database} ${JSON.stringify(sharedSchemas)}`, shared),
+    ];
+    if (common.length > 0) observe({ kind: "database.unsafe", database, findings: common, refused });
+    const news = this.#news(`tenant ${tenant.id}`, own);
+    if (news.length > 0) observe({ kind: "tenant.unsafe", tenant: tenant.id, findings: news, refused });
+    const all = [...connecting, ...shared, ...own];
     if (all.length === 0 || !refused) return all;
     const error = new HostError("ROLE_UNSAFE", `tenant ${tenant.id}: ${all.join("; ")}`);
     this.#refused.set(tenant.id, { tenant, error });
@@ -94,17 +108,36 @@ export class RoleSafety {
   }
 
   #allOwners(): Promise<Owners> {
-    const nowMs = performance.now();
-    if (this.#owners === null || nowMs - this.#owners.atMs > ownersMaxAgeMs) {
-      const owners = this.#options.tenants().then(ownersOf);
-      // A failure is no answer: whoever waits for it hears of it, and the next one asks again.
-      owners.catch(() => {
-        this.#owners = null;
-      });
-      this.#owners = { atMs: nowMs, owners };
-    }
-    return this.#owners.owners;
+    return recent(this.#owners, "all", ownersMaxAgeMs, () => this.#options.tenants().then(ownersOf));
   }
+
+  #connectingOf(name: string): Promise<readonly string[]> {
+    const { tenants, database } = this.#options;
+    return recent(this.#connecting, name, refusalMs, async () => {
+      const { transaction } = database(name);
+      return brief(await connectingFindings({ transaction, tenants }));
+    });
+  }
+}
+
+/** What was asked for no longer ago than `maxAgeMs`, or is from now on. */
+function recent<Key, Value>(
+  known: Map<Key, Asked<Value>>,
+  key: Key,
+  maxAgeMs: number,
+  ask: () => Promise<Value>,
+): Promise<Value> {
+  const nowMs = performance.now();
+  const last = known.get(key);
+  if (last !== undefined && nowMs - last.atMs <= maxAgeMs) return last.value;
+  const value = ask();
+  const asked = { atMs: nowMs, value };
+  known.set(key, asked);
+  // A failure is no answer: whoever waits for it hears of it, and the next one asks again.
+  value.catch(() => {
+    if (known.get(key) === asked) known.delete(key);
+  });
+  return value;
 }
 
 const mostNamed = 5;

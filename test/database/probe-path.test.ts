@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Database } from "../../src/pg/pool.ts";
-import { Decisions } from "../../src/tenant/decisions.ts";
+import { Decisions, type DecisionsOptions } from "../../src/tenant/decisions.ts";
 import { RoleSafety } from "../../src/tenant/safety.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -24,13 +24,17 @@ afterAll(async () => {
 
 function decisionsOf(tenants: readonly Tenant[]): Decisions {
   const observe = () => undefined;
+  const opened: DecisionsOptions["database"] = () => ({
+    transaction: (work) => database.transaction(work),
+    control: false,
+  });
   return new Decisions({
-    database: () => ({ transaction: (work) => database.transaction(work), control: false }),
+    database: opened,
     pooling: true,
     guard: "off",
     presetVersion: "1",
     hostVersion: "1",
-    safety: new RoleSafety({ mode: "warn", tenants: async () => tenants, observe }),
+    safety: new RoleSafety({ mode: "warn", tenants: async () => tenants, database: opened, observe }),
     observe,
   });
 }
@@ -61,6 +65,22 @@ test("an operator of somebody's in public does not run as the connecting role, n
     expect(await server.query("select * from public.called")).toHaveLength(2);
   } finally {
     await server.execute(`drop owned by ${role}; drop role ${role}`);
+  }
+});
+
+test("a session function that is called as a superuser is named", async () => {
+  const name = `${server.name}_boss`;
+  await server.execute(`create role ${name} superuser; create schema asked`);
+  try {
+    const session = { function: "app.session", role: name };
+    const record = { id: "asked", schemas: { app: "asked" }, roles: { anonymous: "nobody" }, session };
+    const tenant = parseTenant(record, { database: "main", databases: ["main"] });
+    const { unsafe } = await decisionsOf([tenant]).decide(tenant);
+    expect(unsafe).toContainEqual(
+      expect.stringMatching(new RegExp(`^the session function is called as ${name}, a superuser`)),
+    );
+  } finally {
+    await server.execute(`drop role ${name}`);
   }
 });
 

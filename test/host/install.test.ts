@@ -93,7 +93,7 @@ describe("rowhouse doctor", () => {
     const { code, stdout, stderr } = await run(["doctor"], asOwner({ databases, cells }));
     expect(code).toBe(1);
     for (const words of [
-      /^fail {2}database main: role \S+ is a superuser/m,
+      /^fail {2}database main: the connecting role \S+ is a superuser/m,
       /^fail {2}database gone: .*cannot be reached/m,
       /^fail {2}connections of main: 2 cells × poolSize 1000/m,
     ]) {

@@ -10,6 +10,7 @@ import {
   type TenantDatabase,
   type TenantRecord,
 } from "../support/host-tenants.ts";
+import { type Names, unsafeCases } from "../support/unsafe-roles.ts";
 
 let database: TenantDatabase;
 let config: Record<string, unknown>;
@@ -38,114 +39,44 @@ afterAll(async () => {
 
 const role = (): string => quote(ada.roles.anonymous);
 const schema = quote(schemaOf("ada"));
-
-interface Case {
-  readonly name: string;
-  readonly make: () => string;
-  readonly undo: () => string;
-  readonly says: () => RegExp;
-  /** It is wrong with every tenant. */
-  readonly all?: true;
-}
-
-const cases: Case[] = [
-  {
-    name: "is a superuser",
-    make: () => `alter role ${role()} superuser`,
-    undo: () => `alter role ${role()} nosuperuser`,
-    says: () => /^role \S+ is a superuser/,
-  },
-  {
-    name: "passes all policies",
-    make: () => `alter role ${role()} bypassrls`,
-    undo: () => `alter role ${role()} nobypassrls`,
-    says: () => /^role \S+ has BYPASSRLS/,
-  },
-  {
-    name: "may become one that passes all policies",
-    make: () => `create role canary_ada_helper bypassrls; grant canary_ada_helper to ${role()}`,
-    undo: () => "drop role canary_ada_helper",
-    says: () => /^role \S+ \(through canary_ada_helper\) has BYPASSRLS/,
-  },
-  {
-    name: "may become PostgreSQL's own that reads everything",
-    make: () => `grant pg_read_all_data to ${role()} with inherit false, set true`,
-    undo: () => `revoke pg_read_all_data from ${role()}`,
-    says: () => /^role \S+ may become pg_read_all_data, /,
-  },
-  {
-    name: "owns a table of the tenant's",
-    make: () => `alter table ${schema}.part owner to ${role()}`,
-    undo: () => `alter table ${schema}.part owner to current_user`,
-    says: () => /^role \S+ owns 1 of the tenant's tables/,
-  },
-  {
-    name: "may create in a shared schema",
-    make: () => `grant create on schema public to ${role()}`,
-    undo: () => `revoke create on schema public from ${role()}`,
-    says: () => /^role \S+ may create objects in the shared schema public$/,
-  },
-  {
-    name: "may create in a shared schema because everyone may",
-    make: () => "grant create on schema public to public",
-    undo: () => "revoke create on schema public from public",
-    all: true,
-    says: () => /^role \S+ may create objects in the shared schema public$/,
-  },
-  {
-    name: "may use another tenant's schema",
-    make: () => `grant usage on schema ${quote(schemaOf("bob"))} to ${role()}`,
-    undo: () => `revoke usage on schema ${quote(schemaOf("bob"))} from ${role()}`,
-    says: () => /^its roles may use the schema canary_bob of tenant bob$/,
-  },
-  {
-    name: "may become one that may use another tenant's schema",
-    make: () => `grant ${quote(bob.roles.anonymous)} to ${role()} with inherit false, set true`,
-    undo: () => `revoke ${quote(bob.roles.anonymous)} from ${role()}`,
-    says: () => /^its roles may use the schema canary_bob of tenant bob$/,
-  },
-  {
-    name: "is let in with everyone else",
-    make: () => `grant usage on schema ${schema} to public`,
-    undo: () => `revoke usage on schema ${schema} from public`,
-    says: () => /^everyone may use the schema canary_ada/,
-  },
-  {
-    name: "may call a SECURITY DEFINER function that its caller's path misleads",
-    make: () =>
-      `create function ${schema}.misled() returns int language plpgsql stable security definer as 'begin return 1; end'`,
-    undo: () => `drop function ${schema}.misled()`,
-    says: () => /^function canary_ada\.misled\(\) is SECURITY DEFINER without a search_path/,
-  },
-];
+const names = (): Names => ({
+  role: role(),
+  schema,
+  foreign: { role: quote(bob.roles.anonymous), schema: quote(schemaOf("bob")) },
+  host: quote(new URL(database.hostUrl).username),
+});
 
 /** As after a change that no trigger sees: of roles there is none. */
 const flush = (): Promise<unknown> => host.adminJson("/flush", {});
 
 describe("with roleSafety refuse, a tenant whose role", () => {
-  it.each(cases)(
+  it.each(unsafeCases)(
     "$name is not served, and is told no more than that; its neighbour is",
     async ({ make, undo, says, all }) => {
       const served = async (): Promise<void> =>
         expect(await host.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
-      await database.execute(make());
+      await database.execute(make(names()));
       try {
         await flush();
-        const before = host.process.linesOf("tenant.unsafe").length;
+        const toldOf = (kind: string) =>
+          host.process.linesOf(kind).map(({ findings, refused, tenant }) => ({ findings, refused, tenant }));
+        const [before, beforeAll] = [toldOf("tenant.unsafe").length, toldOf("database.unsafe").length];
         const answer = await host.graphql("ada", itemsQuery);
         expect(answer).toMatchObject({ status: 500, code: "ROLE_UNSAFE", data: undefined });
         expect(answer.text).not.toMatch(/superuser|policy|schema|function|canary/i);
-        const told = host.process.linesOf("tenant.unsafe").slice(before);
-        expect(told).toMatchObject([
-          { tenant: "ada", refused: true, findings: [expect.stringMatching(says())] },
-        ]);
+        const told = (says: RegExp | undefined, tenant?: string): unknown[] =>
+          says === undefined ? [] : [{ tenant, refused: true, findings: [expect.stringMatching(says)] }];
         // Asked again at once, it costs no probe, and says nothing new.
         const reads = await host.metric("schema_reads_total");
         expect((await host.graphql("ada", itemsQuery)).code).toBe("ROLE_UNSAFE");
         expect(await host.metric("schema_reads_total")).toBe(reads);
-        if (!all) expect(await host.data("eve", itemsQuery)).toEqual(itemsOf("eve"));
+        if (all === undefined) expect(await host.data("eve", itemsQuery)).toEqual(itemsOf("eve"));
+        else expect((await host.graphql("eve", itemsQuery)).code).toBe("ROLE_UNSAFE");
+        // What is wrong with all of them is said once.
+        expect(toldOf("tenant.unsafe").slice(before)).toEqual(told(says, "ada"));
+        expect(toldOf("database.unsafe").slice(beforeAll)).toEqual(told(all));
       } finally {
-        await database.execute(undo());
+        await database.execute(undo(names()));
       }
       await flush();
       await served();
@@ -181,6 +112,10 @@ describe("what is no fault", () => {
       `create function ${schema}.bound() returns int stable security definer return 1`,
     ],
     [
+      "the revisions, where it may read them",
+      "grant usage on schema rowhouse to :role; grant select on rowhouse.schema_revision to :role",
+    ],
+    [
       "a table that it owns under forced policies",
       `create table ${schema}.forced (id int); alter table ${schema}.forced owner to :role; alter table ${schema}.forced enable row level security, force row level security`,
     ],
@@ -212,12 +147,13 @@ describe("with roleSafety", () => {
 });
 
 describe("rowhouse doctor", () => {
+  const examine = async (roleSafety: string) => {
+    const { path } = await directoryWith({ "host.json": JSON.stringify({ ...config, roleSafety }) });
+    return runCli({ args: ["doctor", "--config", "host.json"], cwd: path });
+  };
+
   it("names each tenant whose roles are not safe, and fails where the config refuses them", async () => {
     await database.execute(`grant usage on schema ${quote(schemaOf("bob"))} to ${role()}`);
-    const examine = async (roleSafety: string) => {
-      const { path } = await directoryWith({ "host.json": JSON.stringify({ ...config, roleSafety }) });
-      return runCli({ args: ["doctor", "--config", "host.json"], cwd: path });
-    };
     const refused = await examine("refuse");
     const text = /tenant ada: its roles may use the schema canary_bob of tenant bob/;
     expect(refused.stdout).toMatch(new RegExp(`fail .*${text.source}`));
@@ -225,5 +161,19 @@ describe("rowhouse doctor", () => {
     expect((await examine("warn")).stdout).toMatch(new RegExp(`warn .*${text.source}`));
     await database.execute(`revoke usage on schema ${quote(schemaOf("bob"))} from ${role()}`);
     expect((await examine("refuse")).stdout).not.toMatch(/tenant ada/);
+  });
+
+  it("names what is wrong with all tenants once, and fails for what the connecting role may become", async () => {
+    const cases = unsafeCases.filter(({ name }) => /a superuser$|^shares .* SECURITY/.test(name)).slice(1);
+    expect(cases).toHaveLength(2);
+    for (const { make } of cases) await database.execute(make(names()));
+    const { stdout, code } = await examine("warn");
+    for (const { undo } of cases) await database.execute(undo(names()));
+    expect(
+      stdout.match(/^fail .*: the connecting role \S+ is a member of canary_might, a superuser: /gm),
+    ).toHaveLength(1);
+    expect(stdout.match(/public\.misled\(\)/g)).toHaveLength(1);
+    expect(stdout).not.toMatch(/tenant (ada|bob|eve):/);
+    expect(code).toBe(1);
   });
 });

@@ -17,11 +17,11 @@ const healthy: DatabaseFacts = {
   role: {
     name: "host",
     superuser: false,
-    bypassRls: false,
     owned: 0,
     absent: [],
     untakable: [],
     inherited: [],
+    beyond: [],
   },
   missingSchemas: [],
   unsafe: [],
@@ -57,8 +57,8 @@ describe("a database", () => {
       /2 of 3; do this/,
     ],
     ["no event triggers", control({ eventTriggers: false, missing: ["no triggers"] }), "warn", /no triggers/],
-    ["a superuser", role({ superuser: true, bypassRls: true }), "fail", /host is a superuser/],
-    ["a role past all policies", role({ bypassRls: true }), "fail", /BYPASSRLS/],
+    ["a superuser", role({ superuser: true, beyond: ["it is a superuser"] }), "fail", /is a superuser/],
+    ["a role past all policies", role({ beyond: ["it has BYPASSRLS"] }), "fail", /BYPASSRLS/],
     [
       "roles that do not exist",
       role({ absent: ["a", "b", "c", "d", "e", "f", "g"] }),

@@ -1,0 +1,59 @@
+/** What is wrong with the role that a host connects as, whichever tenant asks. */
+import { z } from "zod";
+import type { Queryable } from "../pg/pool.ts";
+import { probeSettings } from "../shape/shape.ts";
+import { predefined } from "./role-safety.ts";
+import { listedRoles, type Tenant } from "./tenant.ts";
+
+export interface ConnectingOptions {
+  readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
+  /** Asked only where the role may become one that reaches further than it should. */
+  readonly tenants: () => Promise<readonly Tenant[]>;
+}
+
+/**
+ * From the few roles that nothing stops down to their members: the connecting one is a member of every tenant's roles, of
+ * which there may be ten thousand. The way through a role in $1, a tenant's own, is left out but for superusers: what such a role
+ * may do is that tenant's finding. Whoever connects as a superuser, or past all policies, is told no more than that.
+ */
+const text = `
+with recursive
+self as (select oid, rolname, rolsuper, rolbypassrls from pg_catalog.pg_roles where rolname = current_user),
+down(name, super, bypass, oid) as (
+  select rolname, rolsuper, rolbypassrls, oid from pg_catalog.pg_roles
+  where rolsuper or rolbypassrls or rolname = any (${predefined})
+  union
+  select down.name, down.super, down.bypass, m.member from down
+  join pg_catalog.pg_auth_members m on m.roleid = down.oid
+  join pg_catalog.pg_roles r on r.oid = down.oid
+  where down.super or r.rolname <> all ($1::text[])
+),
+found as (
+  select down.* from down join self on self.oid = down.oid
+  where down.name = self.rolname or not (self.rolsuper or self.rolbypassrls)
+)
+select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || case
+    when found.name = self.rolname then case when found.super
+      then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+    else ' is a member of ' || pg_catalog.quote_ident(found.name) || case
+      when found.super then ', a superuser' when found.bypass then ', which has BYPASSRLS' else '' end
+      || ': a function of any tenant''s may become it' end as said
+from found cross join self
+order by 1`;
+
+const row = z.object({ said: z.string() });
+
+/** A sentence each. To be run on a connection of the role that requests connect as. */
+export async function connectingFindings({
+  transaction,
+  tenants,
+}: ConnectingOptions): Promise<readonly string[]> {
+  const ask = (roles: readonly string[]): Promise<readonly string[]> =>
+    transaction(async ({ query }) => {
+      await query(`set transaction read only; ${probeSettings}`);
+      return (await query(text, [roles])).rows.map((each) => row.parse(each).said);
+    });
+  const found = await ask([]);
+  if (found.length === 0) return found;
+  return ask((await tenants()).flatMap(({ roles }) => listedRoles(roles)));
+}

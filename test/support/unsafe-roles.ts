@@ -1,0 +1,160 @@
+/** What makes a tenant's database roles unsafe, and what is said of it. */
+
+export interface Names {
+  /** The tenant's, as they stand in SQL. */
+  readonly role: string;
+  readonly schema: string;
+  readonly foreign: { readonly role: string; readonly schema: string };
+  /** The role that the host connects as. */
+  readonly host: string;
+}
+
+export interface UnsafeCase {
+  readonly name: string;
+  readonly make: (its: Names) => string;
+  readonly undo: (its: Names) => string;
+  /** Of the tenant; nothing where nothing is wrong with it alone. */
+  readonly says?: RegExp;
+  /** Of the database: it is wrong with every tenant. */
+  readonly all?: RegExp;
+}
+
+export const unsafeCases: readonly UnsafeCase[] = [
+  {
+    name: "is a superuser",
+    make: (its) => `alter role ${its.role} superuser`,
+    undo: (its) => `alter role ${its.role} nosuperuser`,
+    says: /^role \S+ is a superuser/,
+    all: /^the connecting role \S+ is a member of \S+, a superuser: a function of any tenant's may become it$/,
+  },
+  {
+    name: "passes all policies",
+    make: (its) => `alter role ${its.role} bypassrls`,
+    undo: (its) => `alter role ${its.role} nobypassrls`,
+    says: /^role \S+ has BYPASSRLS/,
+  },
+  {
+    name: "may become one that passes all policies",
+    make: (its) => `create role canary_ada_helper bypassrls; grant canary_ada_helper to ${its.role}`,
+    undo: () => "drop role canary_ada_helper",
+    says: /^role \S+ \(through canary_ada_helper\) has BYPASSRLS/,
+  },
+  {
+    name: "may become PostgreSQL's own that reads everything",
+    make: (its) => `grant pg_read_all_data to ${its.role} with inherit false, set true`,
+    undo: (its) => `revoke pg_read_all_data from ${its.role}`,
+    says: /^role \S+ may become pg_read_all_data, /,
+  },
+  {
+    name: "owns a table of the tenant's",
+    make: (its) => `alter table ${its.schema}.part owner to ${its.role}`,
+    undo: (its) => `alter table ${its.schema}.part owner to current_user`,
+    says: /^role \S+ owns 1 of the tenant's tables/,
+  },
+  {
+    name: "may create in a shared schema",
+    make: (its) => `grant create on schema public to ${its.role}`,
+    undo: (its) => `revoke create on schema public from ${its.role}`,
+    says: /^role \S+ may create objects in the shared schema public$/,
+  },
+  {
+    name: "may create in a shared schema because everyone may",
+    make: () => "grant create on schema public to public",
+    undo: () => "revoke create on schema public from public",
+    all: /^everyone may create objects in the shared schema public: revoke create on it from public$/,
+  },
+  {
+    name: "may use another tenant's schema",
+    make: (its) => `grant usage on schema ${its.foreign.schema} to ${its.role}`,
+    undo: (its) => `revoke usage on schema ${its.foreign.schema} from ${its.role}`,
+    says: /^its roles may use the schema canary_bob of tenant bob$/,
+  },
+  {
+    name: "may become one that may use another tenant's schema",
+    make: (its) => `grant ${its.foreign.role} to ${its.role} with inherit false, set true`,
+    undo: (its) => `revoke ${its.foreign.role} from ${its.role}`,
+    says: /^its roles may use the schema canary_bob of tenant bob$/,
+  },
+  {
+    name: "is let in with everyone else",
+    make: (its) => `grant usage on schema ${its.schema} to public`,
+    undo: (its) => `revoke usage on schema ${its.schema} from public`,
+    says: /^everyone may use the schema canary_ada/,
+  },
+  {
+    name: "may call a SECURITY DEFINER function that its caller's path misleads",
+    make: (its) =>
+      `create function ${its.schema}.misled() returns int language plpgsql stable security definer as 'begin return 1; end'`,
+    undo: (its) => `drop function ${its.schema}.misled()`,
+    says: /^function canary_ada\.misled\(\) is SECURITY DEFINER without a search_path/,
+  },
+
+  {
+    name: "may read the table of all tenants",
+    make: (its) =>
+      `grant usage on schema rowhouse to ${its.role}; grant select on rowhouse.tenant to ${its.role}`,
+    undo: (its) =>
+      `revoke select on rowhouse.tenant from ${its.role}; revoke usage on schema rowhouse from ${its.role}`,
+    says: /^role \S+ may read rowhouse\.tenant, where the secrets of all tenants are$/,
+  },
+  {
+    name: "may read one column of the table of all tenants, as one that it may become does",
+    make: (its) => `create role canary_ada_helper; grant canary_ada_helper to ${its.role} with inherit false;
+      grant usage on schema rowhouse to canary_ada_helper; grant select (jwt) on rowhouse.tenant to canary_ada_helper`,
+    undo: (its) =>
+      `revoke canary_ada_helper from ${its.role}; drop owned by canary_ada_helper; drop role canary_ada_helper`,
+    says: /^role \S+ \(through canary_ada_helper\) may read rowhouse\.tenant, /,
+  },
+  {
+    name: "may write the revisions",
+    make: (
+      its,
+    ) => `grant usage on schema rowhouse to ${its.role}; grant update on rowhouse.schema_revision to ${its.role};
+      grant insert (host) on rowhouse.tenant_host to ${its.role}`,
+    undo: (
+      its,
+    ) => `revoke update on rowhouse.schema_revision from ${its.role}; revoke usage on schema rowhouse from ${its.role};
+      revoke insert (host) on rowhouse.tenant_host from ${its.role}`,
+    says: /^role \S+ may write what is all tenants': rowhouse\.schema_revision, rowhouse\.tenant_host$/,
+  },
+  {
+    name: "has tables that the connecting role owns",
+    make: (its) => `alter table ${its.schema}.part owner to ${its.host}`,
+    undo: (its) => `alter table ${its.schema}.part owner to current_user`,
+    says: /^the connecting role \S+ owns 1 of the tenant's tables/,
+  },
+  {
+    name: "is taken from one that may become a superuser",
+    make: (
+      its,
+    ) => `create role canary_might superuser; create role canary_middle; grant canary_might to canary_middle;
+      grant canary_middle to ${its.host} with inherit false`,
+    undo: () => "drop role canary_middle; drop role canary_might",
+    all: /^the connecting role \S+ is a member of canary_might, a superuser: /,
+  },
+  {
+    name: "is taken from one that may become one past all policies",
+    make: (its) => `create role canary_might bypassrls; grant canary_might to ${its.host} with inherit false`,
+    undo: () => "drop role canary_might",
+    all: /^the connecting role \S+ is a member of canary_might, which has BYPASSRLS: /,
+  },
+  {
+    name: "is taken from one that may become PostgreSQL's own that writes everything",
+    make: (its) => `grant pg_write_all_data to ${its.host} with inherit false`,
+    undo: (its) => `revoke pg_write_all_data from ${its.host}`,
+    all: /^the connecting role \S+ is a member of pg_write_all_data: /,
+  },
+  {
+    name: "shares a schema where the connecting role may create",
+    make: (its) => `grant create on schema public to ${its.host}`,
+    undo: (its) => `revoke create on schema public from ${its.host}`,
+    all: /^the connecting role \S+ may create objects in the shared schema public$/,
+  },
+  {
+    name: "shares a schema with a SECURITY DEFINER function that its caller's path misleads",
+    make: () =>
+      "create function public.misled() returns int language plpgsql security definer as 'begin return 1; end'",
+    undo: () => "drop function public.misled()",
+    all: /^function public\.misled\(\) is SECURITY DEFINER without a search_path of its own: give it one, as it lies in a schema that tenants share$/,
+  },
+];
