@@ -3,6 +3,7 @@ import { countOf, create, gatedMutation, Hand, held } from "../support/guard-hos
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
 
+const first = "{ itemByRowId(rowId: 1) { label } }";
 const sameShape = "alter table item set (fillfactor = 90)";
 
 let database: TenantDatabase;
@@ -81,6 +82,7 @@ describe("a write whose schema moved while it waited", () => {
       await countOf(database, "ada", "home again"),
       await countOf(database, "eve", "home again"),
     ]).toEqual([1, 0]);
+    expect(await host.data("ada", first)).toEqual({ itemByRowId: { label: "canary_ada one" } });
   });
 
   it("finds no tenant where the record is gone, and so does everyone after it; the others are served on", async () => {
@@ -102,5 +104,6 @@ describe("a write whose schema moved while it waited", () => {
     expect(rows).toEqual([]);
     await host.data("bob", `mutation { ${create("untouched")} }`);
     expect(await countOf(database, "bob", "untouched")).toBe(1);
+    expect(await host.data("bob", first)).toEqual({ itemByRowId: { label: "canary_bob one" } });
   });
 });

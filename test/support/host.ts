@@ -40,9 +40,10 @@ function merged(config: Record<string, unknown>): Record<string, unknown> {
   return result;
 }
 
+/** Those of the demo, where nothing is configured, of a list, a table or a module. */
 function hasTenants(config: Record<string, unknown> | null): boolean {
   const tenants = config?.["tenants"];
-  return Array.isArray(tenants) && tenants.length > 0;
+  return !Array.isArray(tenants) || tenants.length > 0;
 }
 
 const directories = new Set<string>();
@@ -82,7 +83,7 @@ export class TestHost {
     this.process = process;
     this.url = urls.public;
     this.adminUrl = urls.admin;
-    this.sentinel = postSentinel(hasTenants(options.config));
+    this.sentinel = postSentinel(options.config === null ? "demo" : "canaries", hasTenants(options.config));
     this.#names = names;
     this.#options = options;
     this.#remove = remove;
