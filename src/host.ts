@@ -138,6 +138,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     },
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),
     observe,
+    patienceMs: limits.requestTimeoutMs / 2,
   });
   const handle = async (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;

@@ -8,6 +8,7 @@ import { SchemaMoved } from "../protocol/schema-moved.ts";
 import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Fleet, Lease } from "./fleet.ts";
+import { isExhausted, type Tries } from "./tries.ts";
 
 /** Whose a request is, and what it may do. */
 export interface Admitted {
@@ -45,23 +46,8 @@ export interface DispatchOptions {
   /** Told when a pooled build was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
-}
-
-/** How often a request is run. */
-const mostRuns = 4;
-/**
- * How often an instance is built for it in vain, before it has run at all. Of a tenant that changes at random, as often as a
- * build takes, 63 % of all builds are overtaken, and twelve in a row for 4 requests in 1,000; four were for 160.
- */
-const mostBuilds = 12;
-
-/** What a request has been through. */
-interface Tries {
-  /** When it came: who has waited longest is built for first. */
-  readonly sinceMs: number;
-  runs: number;
-  builds: number;
-  lost: number;
+  /** For how long a request may wait for builds that are overtaken. */
+  readonly patienceMs: number;
 }
 
 export class Dispatcher {
@@ -99,12 +85,13 @@ export class Dispatcher {
     const tenant = decision.tenant.id;
     disprove(decision, error instanceof SchemaMoved ? error.revisions : null);
     if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.runs });
-    if (isExhausted(tries)) observe({ kind: "guard.exhausted", tenant, attempts: tries.runs + tries.builds });
+    if (isExhausted(tries, performance.now(), this.#options.patienceMs))
+      observe({ kind: "guard.exhausted", tenant, attempts: tries.runs + tries.builds });
   }
 
   /** Sees to it that the request may be tried again; throws `error` where it may not. */
   async #prepare(decision: Decision, error: HostError, tries: Tries): Promise<void> {
-    if (isExhausted(tries)) throw error;
+    if (isExhausted(tries, performance.now(), this.#options.patienceMs)) throw error;
     const tenant = decision.tenant.id;
     const attempt = tries.runs + tries.builds;
     if (error.code === "BUILD_NOT_SHAREABLE") {
@@ -205,10 +192,6 @@ export class Dispatcher {
       signal.removeEventListener("abort", cancel);
     }
   }
-}
-
-function isExhausted({ runs, builds }: Tries): boolean {
-  return runs >= mostRuns || builds >= mostBuilds;
 }
 
 /** A request whose thread ended before it answered. */

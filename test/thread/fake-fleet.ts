@@ -115,6 +115,7 @@ export class FakeFleet {
       refuse: () => undefined,
       disprove: () => undefined,
       observe: (observation) => this.#observe(observation),
+      patienceMs: 60_000,
     });
     this.fleet.open();
     this.governor.open();
