@@ -5,6 +5,7 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
+import { randomSeed } from "../src/kernel/seed.ts";
 import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
@@ -52,10 +53,13 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
   return scope;
 }
 
-/** What a transaction of `scope` sets: the role first, the caller's settings, and the tenant's path last. */
+/**
+ * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, and the tenant's path last.
+ * What the session has of its own counts for nothing: who connects may have been given a role or a path to begin with.
+ */
 function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   const { binding } = scope;
-  const list: Setting[] = [];
+  const list: Setting[] = [["seed", randomSeed()]];
   let role = scope.settings["role"];
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined || value === null) continue;
@@ -71,7 +75,7 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   if (role === undefined ? binding.roles.length > 0 : !binding.roles.includes(role)) {
     throw new HostError("INTERNAL", "the role is not one of this tenant's");
   }
-  if (role !== undefined) list.unshift(["role", role]);
+  list.unshift(["role", role ?? "none"]);
   list.push(["search_path", searchPathText(binding.searchPath)]);
   return list;
 }

@@ -1,6 +1,9 @@
 /** What a session must not carry from one request to the next, and how it is cleared. */
 import { fixedStatement, type Statement } from "./burst.ts";
 
+/** A rollback leaves what `currval` and `lastval` tell, of whatever sequence it was. */
+export const forgetSequences = fixedStatement("clear_sequences", "discard sequences");
+
 /**
  * What `discard all` does, but for the prepared statements, which are ours. A request that reads needs none of it: its
  * transaction is rolled back, and settings, roles, temporary tables, LISTEN and cursors of its functions with it.
@@ -15,7 +18,7 @@ export function clearing(checksClient: boolean, statementTimeoutMs: number): rea
     fixedStatement("clear_settings", "reset all"),
     fixedStatement("clear_channels", "unlisten *"),
     fixedStatement("clear_tables", "discard temp"),
-    fixedStatement("clear_sequences", "discard sequences"),
+    forgetSequences,
     // Without a value a setting is reset. `reset all` leaves these two out, and takes the baseline away.
     fixedStatement(
       "clear_session",

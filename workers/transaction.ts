@@ -4,6 +4,7 @@ import { HostError, toHostError } from "../src/kernel/errors.ts";
 import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
 import { isGuardFailure, type TransactionGuard } from "./guard.ts";
+import { forgetSequences } from "./hygiene.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
@@ -202,7 +203,7 @@ export class Transaction {
     if (this.#connection.doubt !== null) return;
     const asks = suspect && this.#guard !== null && this.#changed === null;
     await this.#connection
-      .send(asks ? [rollback, unlock, this.#guard.assertion()] : [rollback, unlock])
+      .send([rollback, unlock, forgetSequences, ...(asks ? [this.#guard.assertion()] : [])])
       .catch((error: unknown) => {
         if (isGuardFailure(error)) this.#changed = error;
         // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.

@@ -2,6 +2,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
+import { randomSeed } from "../kernel/seed.ts";
 import type { Database } from "../pg/pool.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { SessionRules } from "../tenant/session.ts";
@@ -83,8 +84,8 @@ async function ask(
     return await database.transaction(async (transaction) => {
       await transaction.query("set transaction read only");
       await transaction.query(
-        `select set_config('statement_timeout', $1, true), set_config('role', $2, true), set_config('search_path', $3, true)`,
-        [String(sessionTimeoutMs), role, searchPathText(path)],
+        `select set_config('statement_timeout', $1, true), set_config('role', $2, true), set_config('seed', $4, true), set_config('search_path', $3, true)`,
+        [String(sessionTimeoutMs), role, searchPathText(path), randomSeed()],
       );
       const { rows } = await transaction.query(sessionQuery(rules), [token]);
       if (rows.length > 1) throw noSession(tenant);

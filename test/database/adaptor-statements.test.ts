@@ -178,3 +178,22 @@ describe("prepared statements of one connection", () => {
     await wide.close();
   });
 });
+
+it("what a function of two tenants prepares under one name gives each of them its own rows", async () => {
+  for (const tenant of ["ada", "bob"]) {
+    await database.execute(`create function ${tenant}.own() returns text language plpgsql as $$
+      declare found text;
+      begin
+        begin execute 'prepare own as select name from item';
+        exception when duplicate_prepared_statement then null;
+        end;
+        execute 'execute own' into found;
+        return found;
+      end $$`);
+  }
+  for (const tenant of ["ada", "bob", "bob", "ada", "bob"]) {
+    expect(await bench.read(bench.request(tenant), "select own(), current_user as who")).toEqual([
+      { own: tenant, who: tenant },
+    ]);
+  }
+});
