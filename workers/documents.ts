@@ -101,8 +101,11 @@ export function readingWithin(
 ): GetExecutionConfig {
   const readers = new WeakMap<GraphQLSchema, ReturnType<typeof documentReader>>();
   const withReader = (config: ExecutionConfig): ExecutionConfig => {
-    const read = readers.get(config.schema) ?? documentReader(config.schema, rules, limits);
-    readers.set(config.schema, read);
+    let read = readers.get(config.schema);
+    if (read === undefined) {
+      read = documentReader(config.schema, rules, limits);
+      readers.set(config.schema, read);
+    }
     return { ...config, parseAndValidate: read };
   };
   return function getExecutionConfig(context) {

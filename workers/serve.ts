@@ -6,6 +6,7 @@ import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/gra
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import { sendBody } from "../src/protocol/body.ts";
 import type { Answer, RequestTask } from "../src/protocol/messages.ts";
+import { lightenMiddleware } from "./middleware.ts";
 import type { RequestScope } from "./scope.ts";
 
 /** From this length on, a text is encoded here and its bytes are handed over, instead of being copied twice. */
@@ -42,6 +43,7 @@ export class CellServ extends GrafservBase {
     await this.ready();
     this.eventEmitter.off("dynamicOptions:error", onFault);
     if (fault !== undefined) throw fault;
+    lightenMiddleware(this);
   }
 
   /** The answer to `task`; throws a HostError where the host is to answer instead. */
