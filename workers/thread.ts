@@ -1,7 +1,6 @@
 /** One cell's thread: its instances, its requests in flight, and its answers to the front. */
 import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
-import { move, transferableSymbol, valueSymbol } from "piscina";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import type {
   Answer,
@@ -10,6 +9,7 @@ import type {
   CellSetup,
   CellTask,
   ControlMessage,
+  LaneTask,
   Reply,
   RequestTask,
 } from "../src/protocol/messages.ts";
@@ -18,13 +18,24 @@ import { Bindings } from "./bindings.ts";
 import { collectGarbage } from "./garbage.ts";
 import { buildError, Instances } from "./instances.ts";
 import type { Log } from "./mask.ts";
+import { Outbox, type Transfer } from "./outbox.ts";
 import { RequestScope } from "./scope.ts";
+
+/** The reply to a task, and what of it is moved to the other thread. */
+export interface Handled<Value = unknown> {
+  readonly reply: Reply<Value>;
+  readonly transfer: Transfer;
+}
+
+const nothing: Handled<null> = { reply: { ok: true, value: null }, transfer: [] };
 
 export class CellThread {
   readonly #ledger: Int8Array;
-  readonly #running = new Map<number, RequestScope>();
+  /** By slot. */
+  readonly #running: (RequestScope | undefined)[] = [];
   readonly #instances: Instances;
   readonly #bindings = new Bindings();
+  readonly #outbox = new Outbox((message, transfer) => this.#tell(message, transfer));
   #control: MessagePort | null = null;
 
   constructor(setup: CellSetup) {
@@ -39,12 +50,12 @@ export class CellThread {
   }
 
   /** Never rejects: a rejection would be taken for a crash. */
-  async handle(task: CellTask): Promise<unknown> {
+  async handle(task: CellTask): Promise<Handled> {
     switch (task.kind) {
       case "open":
         this.#control = task.port;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
-        return { ok: true, value: null };
+        return nothing;
       case "build":
         return settle<BuildReport>(
           this.#instances
@@ -56,21 +67,21 @@ export class CellThread {
       case "request":
         return this.#request(task);
       case "cancel":
-        this.#running.get(task.slot)?.cancel();
-        return { ok: true, value: null };
+        this.#running[task.slot]?.cancel();
+        return nothing;
       default:
         return unreachable(task);
     }
   }
 
-  async #request(task: RequestTask): Promise<unknown> {
+  async #request(task: RequestTask): Promise<Handled<Answer>> {
     const binding = this.#bindings.read(task.binding);
     const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
-    this.#running.set(task.slot, scope);
+    this.#running[task.slot] = scope;
     const finish = (): void => {
       scope.close();
       // The host frees the place of a body that it gives up at once: the next request may be in it by now.
-      if (this.#running.get(task.slot) === scope) this.#running.delete(task.slot);
+      if (this.#running[task.slot] === scope) this.#running[task.slot] = undefined;
     };
     try {
       const serv = this.#instances.get(task.instance);
@@ -79,17 +90,23 @@ export class CellThread {
       // A stream goes on reading as its request; the front frees the slot when the body has ended.
       if (answer.kind === "stream") void sent.then(finish);
       else finish();
-      const reply: Reply<Answer> = { ok: true, value: answer };
-      if (transfer.length === 0) return reply;
-      return move({ [transferableSymbol]: transfer, [valueSymbol]: reply });
+      return { reply: { ok: true, value: answer }, transfer };
     } catch (error) {
       finish();
       return failed(error);
     }
   }
 
+  async #take(task: LaneTask): Promise<void> {
+    if (task.kind === "cancel") this.#running[task.slot]?.cancel();
+    else this.#outbox.add(task.slot, await this.#request(task));
+  }
+
   #obey(message: ControlMessage): void {
     switch (message.kind) {
+      case "tasks":
+        for (const task of message.tasks) void this.#take(task);
+        return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
         return;
@@ -101,24 +118,21 @@ export class CellThread {
     }
   }
 
-  #tell(message: CellMessage): void {
-    this.#control?.postMessage(message);
+  #tell(message: CellMessage, transfer: Transfer = []): void {
+    this.#control?.postMessage(message, transfer);
   }
 }
 
-async function settle<Value>(work: Promise<Value>): Promise<Reply<Value>> {
+async function settle<Value>(work: Promise<Value>): Promise<Handled<Value>> {
   try {
-    return { ok: true, value: await work };
+    return { reply: { ok: true, value: await work }, transfer: [] };
   } catch (error) {
     return failed(error);
   }
 }
 
-function failed(error: unknown): { readonly ok: false; readonly error: ReturnType<typeof toWireError> } {
-  return {
-    ok: false,
-    error: toWireError(
-      error instanceof HostError ? error : new HostError("INTERNAL", messageOf(error), { cause: error }),
-    ),
-  };
+function failed(error: unknown): Handled<never> {
+  const hosts =
+    error instanceof HostError ? error : new HostError("INTERNAL", messageOf(error), { cause: error });
+  return { reply: { ok: false, error: toWireError(hosts) }, transfer: [] };
 }

@@ -12,12 +12,12 @@ import type {
   CellMessage,
   CellSetup,
   CellTask,
-  ControlMessage,
   Reply,
   RequestTask,
 } from "../protocol/messages.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
 import { CellHeap } from "./heap.ts";
+import { Lane } from "./lane.ts";
 import { Slots } from "./slots.ts";
 import { replyTo, startThread } from "./start-thread.ts";
 import { Utilization } from "./utilization.ts";
@@ -50,7 +50,7 @@ export class Cell {
   readonly #options: CellOptions;
   readonly #pool: Piscina<CellTask, unknown>;
   readonly #worker: Worker;
-  readonly #control: MessagePort;
+  readonly #lane: Lane;
   readonly #slots = new Slots(slotCount);
   readonly #gone = Promise.withResolvers<void>();
   #phase: CellPhase = "starting";
@@ -66,24 +66,20 @@ export class Cell {
     this.lastPongMs = performance.now();
     this.applicationName = `${options.setup.applicationName}:${options.id}`;
     const { port1, port2 } = new MessageChannel();
-    this.#control = port1;
+    this.#lane = new Lane(port1, (message) => this.#hear(message));
     const workerData: CellSetup = {
       ...options.setup,
       cell: options.id,
       applicationName: this.applicationName,
       ledger: this.#slots.ledger,
     };
-    // Every request may be cancelled, and then there are the host's own tasks: none of them ever waits in a queue.
-    const concurrency = 2 * slotCount + 64;
-    [this.#pool, this.#worker] = startThread({ ...options, workerData, concurrency });
+    [this.#pool, this.#worker] = startThread({ ...options, workerData });
     this.utilization = new Utilization(this.#worker);
     // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
     this.#worker.prependListener("error", (error: Error) => this.#lost(error));
     this.#worker.prependOnceListener("exit", () => this.#exited());
     // Piscina repeats what the thread said; unheard it would be thrown.
     this.#pool.on("error", () => undefined);
-    port1.on("message", (message: CellMessage) => this.#hear(message));
-    port1.unref();
     void this.#open(port2);
   }
 
@@ -128,24 +124,24 @@ export class Cell {
     return this.#slots.marked(slot);
   }
 
+  /** The answer to `task`; rejects with the thread's error, or with `CELL_LOST` once the thread has ended without one. */
   request(task: RequestTask): Promise<Answer> {
-    return this.#run<Answer>(task);
+    return this.#ending === null ? this.#lane.ask(task) : Promise.reject(this.#lostError(this.#ending));
   }
 
-  /** Stops the request in `slot`: it was sent before, through the same port, and so is known there or over. */
+  /** Stops the request in `slot`: it was sent before, the same way, and so is known there or over. */
   cancel(slot: number): void {
-    // A thread that has ended has nothing left to cancel.
-    this.#run<null>({ kind: "cancel", slot }).catch(() => undefined);
+    this.#lane.cancel(slot);
   }
 
   ping(): void {
-    this.#tell({ kind: "ping" });
+    this.#lane.tell({ kind: "ping" });
   }
 
   /** Asks the thread for a full collection, unless one is under way. */
   collect(nowMs: number): void {
     const sequence = this.heap.askForCollection(nowMs);
-    if (sequence !== undefined) this.#tell({ kind: "collect", sequence });
+    if (sequence !== undefined) this.#lane.tell({ kind: "collect", sequence });
   }
 
   /** The heap's size in MB, garbage included. */
@@ -181,7 +177,7 @@ export class Cell {
 
   async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
     // Piscina 5.3 starts a new thread for a task that comes after its end.
-    if (this.#ending !== null) throw new HostError("CELL_LOST", `cell ${this.id} ended: ${this.#ending}`);
+    if (this.#ending !== null) throw this.#lostError(this.#ending);
     let reply: Reply<Value>;
     try {
       reply = await replyTo<Value>(this.#pool, task, transferList);
@@ -191,18 +187,21 @@ export class Cell {
       const why = this.#ending === null ? messageOf(error) : `ended: ${this.#ending}`;
       throw new HostError("CELL_LOST", `cell ${this.id} ${why}`, { cause: error });
     }
-    // A loop that answers tasks is turning, whether or not it has come to its pings.
     this.lastPongMs = performance.now();
     if (!reply.ok) throw fromWireError(reply.error);
     return reply.value;
   }
 
-  #tell(message: ControlMessage): void {
-    this.#control.postMessage(message);
+  #lostError(reason: TerminationReason): HostError {
+    return new HostError("CELL_LOST", `cell ${this.id} ended: ${reason}`);
   }
 
   #hear(message: CellMessage): void {
     switch (message.kind) {
+      case "replies":
+        // A loop that answers is turning, whether or not it has come to its pings.
+        this.lastPongMs = performance.now();
+        return;
       case "pong":
         this.lastPongMs = performance.now();
         this.connections = message.connections;
@@ -232,12 +231,12 @@ export class Cell {
   }
 
   #exited(): void {
-    this.#control.close();
     if (this.#ending === null) {
       this.#ending = this.#deathReason();
       void this.#pool.destroy().catch((error: Error) => this.#report(error));
     }
     this.phase = "gone";
+    this.#lane.end(this.#lostError(this.#ending));
     this.#gone.resolve();
     this.#options.onGone(this, this.#ending);
   }

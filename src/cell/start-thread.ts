@@ -9,10 +9,12 @@ export interface ThreadOptions {
   readonly workerData: CellSetup;
   readonly hardLimitMb: number;
   readonly youngMb: number;
-  readonly concurrency: number;
   /** Another entry than `workers/cell`, in tests of threads. */
   readonly entry?: URL;
 }
+
+/** Tasks that a thread may be at, none of which ever waits in a queue: opening, builds and releases. Requests come another way. */
+const mostTasks = 1_024;
 
 /** The pool and its thread, which is starting up. */
 export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>, Worker] {
@@ -21,7 +23,7 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
     // One thread, from the start: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
     minThreads: 1,
     maxThreads: 1,
-    concurrentTasksPerWorker: options.concurrency,
+    concurrentTasksPerWorker: mostTasks,
     // 'sync' parks an idle thread in Atomics.wait: no timers, no sockets.
     atomics: "disabled",
     recordTiming: false,

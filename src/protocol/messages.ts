@@ -128,13 +128,16 @@ export interface RequestTask {
   readonly body: string | null;
 }
 
-/** A task like the request itself, so that the one port keeps their order: a cancel never overtakes what it is meant for. */
+/** On the way of the request itself, which keeps their order: a cancel never overtakes what it is meant for. */
 export interface CancelTask {
   readonly kind: "cancel";
   readonly slot: number;
 }
 
-export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask | CancelTask;
+/** What comes over the thread's port, many at a time; see `src/cell/lane.ts`. */
+export type LaneTask = RequestTask | CancelTask;
+
+export type CellTask = OpenTask | BuildTask | ReleaseTask | LaneTask;
 
 /** An error as plain data: a structured clone of an Error drops its code. */
 export interface WireError {
@@ -178,13 +181,21 @@ export type Reply<Value> =
   | { readonly ok: true; readonly value: Value }
   | { readonly ok: false; readonly error: WireError };
 
-/** Over the control port, front → thread. */
+/** The reply to the request in a slot. */
+export interface SlotReply {
+  readonly slot: number;
+  readonly reply: Reply<Answer>;
+}
+
+/** Over the thread's port, front → thread. */
 export type ControlMessage =
+  | { readonly kind: "tasks"; readonly tasks: readonly LaneTask[] }
   | { readonly kind: "ping" }
   | { readonly kind: "collect"; readonly sequence: number };
 
-/** Over the control port, thread → front. */
+/** Over the thread's port, thread → front. */
 export type CellMessage =
+  | { readonly kind: "replies"; readonly replies: readonly SlotReply[] }
   | {
       readonly kind: "pong";
       /** Connections of this thread, over all databases. */

@@ -10,6 +10,7 @@ import type {
   CellSetup,
   CellTask,
   ControlMessage,
+  LaneTask,
   Reply,
   RequestTask,
 } from "../../src/protocol/messages.ts";
@@ -30,7 +31,7 @@ const log = (message: string): void => tell({ kind: "log", level: "info", messag
 /** 1 MB of heap, all of it live. */
 const megabyte = (): unknown => new Array(131_072).fill(0);
 
-export default async (task: CellTask): Promise<unknown> => {
+const perform = async (task: CellTask): Promise<Reply<unknown>> => {
   switch (task.kind) {
     case "open":
       if (setup.preset === "fails") throw new Error("no such preset");
@@ -52,8 +53,17 @@ export default async (task: CellTask): Promise<unknown> => {
   }
 };
 
+export default perform;
+
+async function take(task: LaneTask): Promise<void> {
+  if (task.kind === "cancel") await perform(task);
+  else tell({ kind: "replies", replies: [{ slot: task.slot, reply: await request(task) }] });
+}
+
 function obey(message: ControlMessage): void {
-  if (message.kind === "ping") {
+  if (message.kind === "tasks") {
+    for (const task of message.tasks) void take(task);
+  } else if (message.kind === "ping") {
     if (throwsOnPing) throw new Error("in the dead of night");
     tell({
       kind: "pong",

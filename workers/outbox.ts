@@ -1,0 +1,56 @@
+/** Replies on their way to the front. */
+import type { MessagePort } from "node:worker_threads";
+import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { Answer, CellMessage, Reply } from "../src/protocol/messages.ts";
+import { toWireError } from "../src/protocol/wire-error.ts";
+
+export type Transfer = readonly (ArrayBuffer | MessagePort)[];
+
+interface Outgoing {
+  readonly slot: number;
+  readonly reply: Reply<Answer>;
+  readonly transfer: Transfer;
+}
+
+/** Sends what gathers in one turn of the event loop in one message, like `Lane` on the other side. */
+export class Outbox {
+  readonly #post: (message: CellMessage, transfer: Transfer) => void;
+  #outgoing: Outgoing[] = [];
+
+  /** `post` throws where something of a message cannot be sent. */
+  constructor(post: (message: CellMessage, transfer: Transfer) => void) {
+    this.#post = post;
+  }
+
+  add(slot: number, { reply, transfer }: { reply: Reply<Answer>; transfer: Transfer }): void {
+    this.#outgoing.push({ slot, reply, transfer });
+    if (this.#outgoing.length === 1) setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    const all = this.#outgoing;
+    this.#outgoing = [];
+    try {
+      this.#send(all);
+    } catch {
+      for (const each of all) this.#sendAlone(each);
+    }
+  }
+
+  /** What a plugin put into one answer, such as a header that is no text, is not the others' fault. */
+  #sendAlone(one: Outgoing): void {
+    try {
+      this.#send([one]);
+    } catch (error) {
+      const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
+      this.#send([{ slot: one.slot, reply: { ok: false, error: toWireError(fault) }, transfer: [] }]);
+    }
+  }
+
+  #send(outgoing: readonly Outgoing[]): void {
+    this.#post(
+      { kind: "replies", replies: outgoing.map(({ slot, reply }) => ({ slot, reply })) },
+      outgoing.flatMap(({ transfer }) => transfer),
+    );
+  }
+}
