@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
+import { Turns } from "../kernel/turns.ts";
 import type { Database } from "../pg/pool.ts";
 import type { RequestFacts } from "../tenant/route.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
@@ -12,7 +13,6 @@ import { KeySets } from "./jwks.ts";
 import { jwtVerifier } from "./jwt.ts";
 import { askSession } from "./session.ts";
 import { tokenSigning } from "./signing.ts";
-import { Turns } from "./turns.ts";
 
 export type Settings = Readonly<Record<string, string>>;
 
@@ -45,8 +45,7 @@ const refusalMs = 1_000;
 const mostRefusals = 1_000;
 
 /** Session functions of one tenant at a time, of the few connections that there are for all of them. */
-const mostAsking = 2;
-const mostWaiting = 100;
+const asking = { concurrency: 2, queue: 100 };
 
 export class Identities {
   readonly #sessions: IdentitiesOptions["sessions"];
@@ -126,7 +125,9 @@ export class Identities {
     const { jwt, session } = tenant;
     if (jwt !== null) return jwtVerifier(tenant.id, jwt, this.#keySets);
     if (session === null) return null;
-    const turns = new Turns(mostAsking, mostWaiting);
+    const turns = new Turns(asking, () => {
+      return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of one tenant wait to be verified");
+    });
     return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
   }
 

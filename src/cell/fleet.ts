@@ -3,7 +3,7 @@ import { HostError, toHostError } from "../kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { EvictionReason, Observe, TerminationReason } from "../kernel/observation.ts";
 import { Signal } from "../kernel/signal.ts";
-import { Admission, type AdmissionState } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import { Builder } from "./builder.ts";
 import type { CapacityPlan } from "./capacity.ts";
 import type { Cell, CellOptions } from "./cell.ts";
@@ -97,7 +97,7 @@ export class Fleet {
     this.#supply.refill(Math.max(1, this.#options.plan.spare));
   }
 
-  get builds(): AdmissionState {
+  get builds(): Admission["state"] {
     return this.#admission.state;
   }
 

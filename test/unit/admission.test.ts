@@ -1,12 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  Admission,
-  decideAdmission,
-  heldForMs,
-  isSuspect,
-  type StrikeRecord,
-  strike,
-} from "../../src/cell/admission.ts";
+import { Admission, heldForMs, isSuspect, type StrikeRecord, strike } from "../../src/cell/admission.ts";
+import { decideTurn } from "../../src/kernel/turns.ts";
 
 describe("a build", () => {
   const limits = { concurrency: 2, queue: 3 };
@@ -20,11 +14,11 @@ describe("a build", () => {
     ["is refused where too many wait", { running: 2, queued: 3 }, "refuse"],
     ["is refused where too many wait, although a place is free", { running: 0, queued: 3 }, "refuse"],
   ])("%s", (_, state, expected) => {
-    expect(decideAdmission(state, limits)).toBe(expected);
+    expect(decideTurn(state, limits)).toBe(expected);
   });
 
   it("is refused at once where none may wait", () => {
-    expect(decideAdmission({ running: 1, queued: 0 }, { concurrency: 1, queue: 0 })).toBe("refuse");
+    expect(decideTurn({ running: 1, queued: 0 }, { concurrency: 1, queue: 0 })).toBe("refuse");
   });
 });
 

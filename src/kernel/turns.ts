@@ -1,0 +1,67 @@
+/** A few at a time, and no more than so many who wait. */
+
+export interface TurnsState {
+  readonly running: number;
+  readonly queued: number;
+}
+
+export interface TurnLimits {
+  readonly concurrency: number;
+  readonly queue: number;
+}
+
+/** Whether whoever comes starts, waits, or is refused. Pure. */
+export function decideTurn(state: TurnsState, limits: TurnLimits): "run" | "queue" | "refuse" {
+  if (state.running < limits.concurrency && state.queued === 0) return "run";
+  return state.queued < limits.queue ? "queue" : "refuse";
+}
+
+interface Waiting {
+  readonly sinceMs: number;
+  readonly start: () => void;
+}
+
+/** A semaphore with a bounded queue, a bound that p-limit and p-queue do not have: who has waited longest is next. */
+export class Turns {
+  readonly #limits: TurnLimits;
+  readonly #refusal: () => Error;
+  readonly #waiting: Waiting[] = [];
+  #running = 0;
+
+  /** `refusal` makes what is thrown where too many wait. */
+  constructor(limits: TurnLimits, refusal: () => Error) {
+    this.#limits = limits;
+    this.#refusal = refusal;
+  }
+
+  get state(): TurnsState {
+    return { running: this.#running, queued: this.#waiting.length };
+  }
+
+  /**
+   * What `work` gives, when its turn has come; rejects at once where too many wait. `sinceMs` is when whoever it is for began to
+   * wait: earlier than now where what was done for it was in vain.
+   */
+  async run<Value>(work: () => Promise<Value>, sinceMs = performance.now()): Promise<Value> {
+    const decision = decideTurn(this.state, this.#limits);
+    if (decision === "refuse") throw this.#refusal();
+    if (decision === "queue") {
+      // The place is handed over by whoever leaves, so that nobody slips in between.
+      await new Promise<void>((start) => this.#enqueue({ sinceMs, start }));
+    } else {
+      this.#running += 1;
+    }
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#running -= 1;
+      else next.start();
+    }
+  }
+
+  #enqueue(waiting: Waiting): void {
+    const younger = this.#waiting.findIndex((each) => each.sinceMs > waiting.sinceMs);
+    this.#waiting.splice(younger === -1 ? this.#waiting.length : younger, 0, waiting);
+  }
+}
