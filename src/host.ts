@@ -20,6 +20,7 @@ import { type HostPhase, hostStep } from "./kernel/phase.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
 import type { Answer } from "./protocol/messages.ts";
+import { LockPauses } from "./tenant/lock-pauses.ts";
 import { createRouter } from "./tenant/route.ts";
 import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
@@ -128,9 +129,10 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   governor.open();
 
   const router = createRouter(config.routing, source);
+  const pauses = new LockPauses({ decisions });
   const dispatcher = new Dispatcher({
     fleet,
-    decide: (tenant) => decisions.decide(tenant),
+    decide: (tenant) => pauses.decide(tenant),
     verify: (decision) => decisions.verify(decision),
     disprove: (decision, revisions) => {
       decisions.disprove(decision, revisions);

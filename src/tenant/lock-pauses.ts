@@ -1,0 +1,89 @@
+/** Keeps tenants whose schema is locked from holding up the decisions of others. */
+import { LRUCache } from "lru-cache";
+import { HostError } from "../kernel/errors.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import { SingleFlight } from "../kernel/single-flight.ts";
+import { Turns } from "../kernel/turns.ts";
+import type { Decision } from "./decision.ts";
+import type { Tenant } from "./tenant.ts";
+
+export interface LockPausesOptions {
+  readonly decisions: {
+    decide(tenant: Tenant): Promise<Decision>;
+    peek(tenant: TenantId): Decision | undefined;
+  };
+  readonly clock?: { now(): number };
+}
+
+interface Pause {
+  readonly tenant: Tenant;
+  readonly failures: number;
+  readonly untilMs: number;
+}
+
+/** Short, as a change that is done is not to be waited for; a wait for a lock takes 3 s of one of the front's two connections. */
+const firstPauseMs = 1_000;
+const longestPauseMs = 10_000;
+/** After so long a tenant is as good as any other. */
+const forgottenMs = 60_000;
+
+/**
+ * A tenant's lock on its own table holds up whoever asks for its shape, and for as long as the lock stays nothing but time is to be
+ * had. After a first time in vain it is asked for after pauses, which grow, and of all such tenants only one at a time: the
+ * front's other connection is for those that are not locked.
+ */
+export class LockPauses {
+  readonly #decisions: LockPausesOptions["decisions"];
+  readonly #clock: { now(): number };
+  readonly #pauses: LRUCache<TenantId, Pause>;
+  readonly #again = new SingleFlight<TenantId, Decision>();
+  readonly #turns = new Turns({ concurrency: 1, queue: 10 }, () => {
+    return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked");
+  });
+
+  constructor({ decisions, clock = performance }: LockPausesOptions) {
+    this.#decisions = decisions;
+    this.#clock = clock;
+    this.#pauses = new LRUCache({ max: 10_000, ttl: forgottenMs, perf: clock, ttlResolution: 0 });
+  }
+
+  /** The decision for `tenant`; throws `LOCK_TIMEOUT` at once where its schema was locked a moment ago, and what deciding throws. */
+  decide(tenant: Tenant): Promise<Decision> {
+    if (this.#decisions.peek(tenant.id)?.tenant === tenant) return this.#decisions.decide(tenant);
+    const pause = this.#pauses.get(tenant.id);
+    // Another record may name another schema.
+    if (pause?.tenant !== tenant) return this.#decide(tenant);
+    const leftMs = pause.untilMs - this.#clock.now();
+    if (leftMs > 0) return Promise.reject(locked(tenant, leftMs));
+    return this.#again.run(tenant.id, () => this.#turns.run(() => this.#decide(tenant)));
+  }
+
+  async #decide(tenant: Tenant): Promise<Decision> {
+    try {
+      const decision = await this.#decisions.decide(tenant);
+      this.#pauses.delete(tenant.id);
+      return decision;
+    } catch (error) {
+      if (error instanceof HostError && error.code === "LOCK_TIMEOUT") throw this.#pause(tenant);
+      throw error;
+    }
+  }
+
+  /** All who waited for the same answer come here, and make one pause of it. */
+  #pause(tenant: Tenant): HostError {
+    const nowMs = this.#clock.now();
+    const known = this.#pauses.get(tenant.id);
+    const last = known?.tenant === tenant ? known : undefined;
+    if (last !== undefined && last.untilMs > nowMs) return locked(tenant, last.untilMs - nowMs);
+    const failures = (last?.failures ?? 0) + 1;
+    const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (failures - 1));
+    this.#pauses.set(tenant.id, { tenant, failures, untilMs: nowMs + pauseMs });
+    return locked(tenant, pauseMs);
+  }
+}
+
+function locked({ id }: Tenant, forMs: number): HostError {
+  return new HostError("LOCK_TIMEOUT", `tenant ${id}: its schema is locked by a change under way`, {
+    retryAfterSeconds: forMs / 1_000,
+  });
+}

@@ -1,0 +1,102 @@
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { Database } from "../../src/pg/pool.ts";
+import { Decisions } from "../../src/tenant/decisions.ts";
+import { LockPauses } from "../../src/tenant/lock-pauses.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let server: TestDatabase;
+let database: Database;
+let nowMs = 0;
+let probes = 0;
+let decisions: Decisions;
+let pauses: LockPauses;
+
+const tenantOf = (id: string): Tenant =>
+  parseTenant({ id, schemas: { app: id } }, { database: "main", databases: ["main"] });
+const [locked, alsoLocked, free] = ["locked", "also_locked", "free"].map(tenantOf) as [
+  Tenant,
+  Tenant,
+  Tenant,
+];
+
+/** Locks of its own connection, as a tenant's transaction holds them; each wait for one is seen by PostgreSQL itself. */
+beforeAll(async () => {
+  server = await createDatabase("lock_pauses");
+  for (const { id } of [locked, alsoLocked, free]) {
+    await server.execute(
+      `create schema ${id}; create table ${id}.thing (id int primary key); create view ${id}.seen as select id from ${id}.thing`,
+    );
+  }
+  // As many connections as a host's front has.
+  database = new Database({
+    name: "main",
+    url: server.url,
+    applicationName: "front",
+    observe: () => undefined,
+  });
+  decisions = new Decisions({
+    database: () => ({ transaction: (work) => database.transaction(work), control: false }),
+    pooling: true,
+    guard: "off",
+    presetVersion: "1",
+    hostVersion: "1",
+    observe: ({ kind }) => {
+      if (kind === "schema.read") probes += 1;
+    },
+  });
+  pauses = new LockPauses({ decisions, clock: { now: () => nowMs } });
+});
+afterAll(async () => {
+  await database.close();
+  await server.drop();
+});
+
+const waiting = async (): Promise<string[]> => {
+  const rows = await server.query<{ name: string }>(
+    "select l.relation::regclass::text as name from pg_locks l join pg_stat_activity a using (pid) where a.application_name = 'front' and not l.granted and a.datname = current_database() order by 1",
+  );
+  return rows.map(({ name }) => name);
+};
+const waits = (count: number): Promise<void> =>
+  vi.waitFor(async () => expect(await waiting()).toHaveLength(count), { timeout: 20_000, interval: 20 });
+const refusal = (tenant: Tenant) => pauses.decide(tenant).catch((error: unknown) => error);
+const lockTimeout = (retryAfterSeconds: number) =>
+  expect.objectContaining({ code: "LOCK_TIMEOUT", retryAfterSeconds });
+
+test("tenants that lock their own tables keep one connection for the others, and are asked for after pauses", async () => {
+  await server.execute(`begin; lock table locked.seen, also_locked.seen in access exclusive mode`);
+  try {
+    // Nobody knows yet: each of them takes a connection, once, however many ask.
+    const first = Promise.all([locked, alsoLocked, locked, locked].map(refusal));
+    await waits(2);
+    expect(probes).toBe(2);
+    for (const error of await first) expect(error).toEqual(lockTimeout(1));
+    // Within the pause nothing is asked of PostgreSQL.
+    nowMs += 400;
+    expect(await refusal(locked)).toEqual(lockTimeout(0.6));
+    expect(await refusal(alsoLocked)).toEqual(lockTimeout(0.6));
+    expect(probes).toBe(2);
+
+    // After it, one of them at a time: while it waits the free tenant is decided.
+    nowMs += 600;
+    const again = Promise.all([locked, alsoLocked, locked, alsoLocked].map(refusal));
+    await waits(1);
+    for (let round = 0; round < 5; round += 1) {
+      decisions.forget(free.id);
+      expect(await pauses.decide(free)).toMatchObject({ tenant: free });
+      expect((await waiting()).length).toBeLessThanOrEqual(1);
+    }
+    for (const error of await again) expect(error).toEqual(lockTimeout(2));
+  } finally {
+    await server.execute("rollback");
+  }
+  // The lock is gone; the pause is waited for, and both are decided.
+  expect(await refusal(locked)).toEqual(lockTimeout(2));
+  nowMs += 2_000;
+  expect(await pauses.decide(locked)).toMatchObject({ tenant: locked });
+  expect(await pauses.decide(alsoLocked)).toMatchObject({ tenant: alsoLocked });
+  // And nothing is held against them.
+  decisions.forget(locked.id);
+  expect(await pauses.decide(locked)).toMatchObject({ tenant: locked });
+});
