@@ -1,5 +1,6 @@
 /** The composition root: starts everything in order, closes it in reverse. */
 import { randomBytes } from "node:crypto";
+import { setFlagsFromString } from "node:v8";
 import { Identities } from "./auth/identities.ts";
 import { SessionDatabases } from "./auth/session-databases.ts";
 import { planCapacity } from "./cell/capacity.ts";
@@ -82,6 +83,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   enter("starting");
 
   const plan = planCapacity(config.cells);
+  // V8 has it for the whole process only, and would go by the limit that the threads are given.
+  setFlagsFromString(`--heap-growing-percent=${plan.growingPercent}`);
   observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });
 
   // Names the host among others on the same database; its cells add theirs.

@@ -23,6 +23,18 @@ const shapes: Readonly<Record<string, () => never>> = {
   strings() {
     for (let key = 0; ; key += 1) held.push(JSON.stringify("x".repeat(8 * 1024 * 1024)) + key);
   },
+  // From here on one call of V8 takes more than a cell's budget, and nobody can end it in the midst of that.
+  string() {
+    // What a doubled string consists of is put together when a character of it is asked for.
+    for (let text = "x".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
+  },
+  filled() {
+    for (;;) held.push(new Array<number>(32_000_000).fill(0));
+  },
+  json() {
+    const text = `[${"1,".repeat(32 * 1024 * 1024)}1]`;
+    for (;;) held.push(JSON.parse(text));
+  },
 };
 
 const preset: GraphileConfig.Preset = {

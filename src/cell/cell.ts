@@ -27,6 +27,7 @@ export interface CellOptions {
   readonly setup: Omit<CellSetup, "cell" | "ledger">;
   readonly heapMb: number;
   readonly hardLimitMb: number;
+  readonly v8LimitMb: number;
   readonly youngMb: number;
   readonly observe: Observe;
   /** Called once, when the thread has loaded its modules. */
@@ -220,7 +221,7 @@ export class Cell {
 
   #lost(error: Error): void {
     this.#report(error);
-    // V8's own limit, which is twice the budget, came before the governor.
+    // V8's own limit came before the governor.
     const outOfMemory = "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY";
     void this.terminate(outOfMemory ? "over-budget" : this.#deathReason());
   }

@@ -7,7 +7,7 @@ import type { CellSetup, CellTask, Reply } from "../protocol/messages.ts";
 
 export interface ThreadOptions {
   readonly workerData: CellSetup;
-  readonly hardLimitMb: number;
+  readonly v8LimitMb: number;
   readonly youngMb: number;
   /** Another entry than `workers/cell`, in tests of threads. */
   readonly entry?: URL;
@@ -29,8 +29,8 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
     recordTiming: false,
     workerData: options.workerData,
     resourceLimits: {
-      // The last resort: the governor keeps the budget, which is half of this.
-      maxOldGenerationSizeMb: options.hardLimitMb,
+      // The last resort, and mostly the end of the whole process: the governor keeps the budget, far below it.
+      maxOldGenerationSizeMb: options.v8LimitMb,
       maxYoungGenerationSizeMb: options.youngMb,
     },
   });

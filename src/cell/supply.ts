@@ -76,6 +76,7 @@ export class Supply {
       setup,
       heapMb: plan.heapMb,
       hardLimitMb: plan.hardLimitMb,
+      v8LimitMb: plan.v8LimitMb,
       youngMb,
       observe,
       onReady: () => {

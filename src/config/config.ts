@@ -36,6 +36,7 @@ export interface Config {
   readonly cells: {
     readonly heapMb: number;
     readonly hardLimitFactor: number;
+    readonly headroomMb: number;
     readonly youngMb: number;
     /** null: as many as fit. */
     readonly max: number | null;

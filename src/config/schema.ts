@@ -93,6 +93,8 @@ export const configSchema = z.strictObject({
       // Below 32 not even the modules fit.
       heapMb: wholeNumber(32, 65_536).default(256),
       hardLimitFactor: z.number().min(1).max(16).default(2),
+      // V8's longest string is 512 MB; while one is made of another both are there.
+      headroomMb: wholeNumber(0, 65_536).default(1_024),
       youngMb: wholeNumber(1, 1_024).default(16),
       max: wholeNumber(1, 1_000).optional(),
       memoryMb: wholeNumber(1).optional(),

@@ -35,6 +35,7 @@ function start(options: Partial<CellOptions> = {}): Watched {
     entry,
     heapMb: 128,
     hardLimitMb: 256,
+    v8LimitMb: 1_280,
     youngMb: 16,
     observe: (observation) => seen.push(observation),
     onReady: ready.resolve,

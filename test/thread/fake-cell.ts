@@ -184,6 +184,13 @@ function grow(shape: string): void {
       // What a doubled string consists of is put together when a character of it is asked for.
       for (let text = "x".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
     }
+    case "/grow-wide-string": {
+      for (let text = "€".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
+    }
+    case "/fill": {
+      const arrays: number[][] = [];
+      for (;;) arrays.push(new Array<number>(32_000_000).fill(0));
+    }
     default:
       throw new Error(`no such thing to do: ${shape}`);
   }

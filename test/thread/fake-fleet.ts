@@ -1,6 +1,6 @@
 /** A fleet of fake cells with all that is around it: what tests of cells begin with. */
 import { createHash } from "node:crypto";
-import type { CapacityPlan } from "../../src/cell/capacity.ts";
+import { type CapacityPlan, growingPercent } from "../../src/cell/capacity.ts";
 import type { Cell } from "../../src/cell/cell.ts";
 import { Dispatcher } from "../../src/cell/dispatch.ts";
 import { Fleet, type FleetOptions, type Lease } from "../../src/cell/fleet.ts";
@@ -32,7 +32,7 @@ export interface FakeOptions {
   readonly instances?: number;
   readonly spare?: number;
   readonly heapMb?: number;
-  readonly hardLimitMb?: number;
+  readonly v8LimitMb?: number;
   readonly instanceHeapMb?: number;
   readonly preset?: string;
   readonly queue?: number;
@@ -62,6 +62,7 @@ type Kind = Observation["kind"];
 type Seen<Name extends Kind> = Extract<Observation, { kind: Name }>;
 
 export class FakeFleet {
+  readonly plan: CapacityPlan;
   readonly fleet: Fleet;
   readonly governor: Governor;
   readonly dispatcher: Dispatcher;
@@ -75,18 +76,20 @@ export class FakeFleet {
 
   constructor(options: FakeOptions = {}) {
     const { cells = 2, heapMb = 128 } = options;
-    const plan: CapacityPlan = {
+    this.plan = {
       cells,
       instances: options.instances ?? 100,
       spare: options.spare ?? 0,
       heapMb,
-      hardLimitMb: options.hardLimitMb ?? heapMb * 2,
+      hardLimitMb: heapMb * 2,
+      v8LimitMb: options.v8LimitMb ?? heapMb * 2 + 1_024,
+      growingPercent: growingPercent(heapMb * 2),
       frontMb: 100,
       cellMb: heapMb + 36,
       planMb: 100 + cells * (heapMb + 36),
     };
     const fleetOptions: FleetOptions = {
-      plan,
+      plan: this.plan,
       setup: { ...setup, preset: options.preset ?? null },
       entry,
       youngMb: 16,

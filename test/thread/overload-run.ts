@@ -1,7 +1,8 @@
 /**
  * A process of its own with a fleet under load, in which one cell's heap grows without end, so many times in a row:
- * `node overload-run.ts /grow-map 3`, and then the cells' budget and V8's limit in MB. Prints what came of it as JSON; that it can is half of the result.
+ * `node overload-run.ts /grow-map 3`, and then the cells' budget in MB, and V8's limit where it is to be another than the plan's. Prints what came of it as JSON; that it can is half of the result.
  */
+import { setFlagsFromString } from "node:v8";
 import { fillShare, moduleHeapMb } from "../../src/cell/capacity.ts";
 import { FakeFleet } from "./fake-fleet.ts";
 
@@ -18,11 +19,17 @@ export interface Overload {
   readonly left: readonly string[];
 }
 
-async function run(shape: string, times: number, heapMb: number, hardLimitMb: number): Promise<Overload> {
+async function run(shape: string, times: number, heapMb: number, limitMb?: number): Promise<Overload> {
   // Of this size only one instance fits in a cell.
   const instanceHeapMb = Math.floor((heapMb * fillShare - moduleHeapMb) * 0.8);
   const saysMb = String(instanceHeapMb);
-  const fake = new FakeFleet({ cells: 3, heapMb, hardLimitMb, instanceHeapMb });
+  const fake = new FakeFleet({
+    cells: 3,
+    heapMb,
+    instanceHeapMb,
+    ...(limitMb === undefined ? {} : { v8LimitMb: limitMb }),
+  });
+  setFlagsFromString(`--heap-growing-percent=${fake.plan.growingPercent}`);
   for (const name of ["one", "two"]) fake.blueprints.set(name, { settings: { saysMb } });
   const state = { answered: 0, going: true };
   const failed: string[] = [];
@@ -57,5 +64,5 @@ async function run(shape: string, times: number, heapMb: number, hardLimitMb: nu
 }
 
 const [shape = "", ...figures] = process.argv.slice(2);
-const [times = 1, heapMb = 96, hardLimitMb = 192] = figures.map(Number);
-process.stdout.write(JSON.stringify(await run(shape, times, heapMb, hardLimitMb)));
+const [times = 1, heapMb = 96, limitMb] = figures.map(Number);
+process.stdout.write(JSON.stringify(await run(shape, times, heapMb, limitMb)));

@@ -46,6 +46,7 @@ describe("values", () => {
     [{ cells: { heapMb: 1.5 } }, "cells.heapMb"],
     [{ cells: { spare: -1 } }, "cells.spare"],
     [{ cells: { hardLimitFactor: 0.5 } }, "cells.hardLimitFactor"],
+    [{ cells: { headroomMb: -1 } }, "cells.headroomMb"],
     [{ cells: { idleTtl: "30d" } }, "cells.idleTtl"],
     [{ cells: { drainTimeout: "-1s" } }, "cells.drainTimeout"],
     [{ limits: { bodyBytes: "1 XB" } }, "limits.bodyBytes"],

@@ -28,6 +28,7 @@ describe("without a config", () => {
       cells: {
         heapMb: 256,
         hardLimitFactor: 2,
+        headroomMb: 1_024,
         youngMb: 16,
         max: null,
         memoryMb: availableMemoryMb(),

@@ -16,6 +16,8 @@ test("a thread that cannot even be made is a start that failed: it is told, and 
         spare: 1,
         heapMb: 64,
         hardLimitMb: 128,
+        v8LimitMb: 1_152,
+        growingPercent: 30,
         frontMb: 100,
         cellMb: 100,
         planMb: 300,

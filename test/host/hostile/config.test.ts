@@ -12,7 +12,17 @@ const wrongs: readonly unknown[] = [null, "yes", -1, 1.5, [], {}, true];
 const keys: Readonly<Record<string, readonly string[]>> = {
   listen: ["host", "port"],
   admin: ["host", "port", "token"],
-  cells: ["heapMb", "hardLimitFactor", "youngMb", "max", "memoryMb", "instances", "instanceHeapMb", "spare"],
+  cells: [
+    "heapMb",
+    "hardLimitFactor",
+    "headroomMb",
+    "youngMb",
+    "max",
+    "memoryMb",
+    "instances",
+    "instanceHeapMb",
+    "spare",
+  ],
   builds: ["concurrency", "queue", "timeout"],
   limits: [
     "bodyBytes",
