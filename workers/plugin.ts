@@ -41,42 +41,46 @@ function isExecuteMutation(value: unknown): value is ExecuteMutation {
   return typeof value === "function" && value.length === 1;
 }
 
-function singleOf(withPgClient: object): SingleQuery | undefined {
-  return "single" in withPgClient && isSingle(withPgClient.single) ? withPgClient.single : undefined;
-}
-
-function singleWriteOf(withPgClient: object): SingleQuery | undefined {
-  return "singleWrite" in withPgClient && isSingle(withPgClient.singleWrite)
-    ? withPgClient.singleWrite
-    : undefined;
+function queryIn(withPgClient: object, name: "single" | "singleWrite"): SingleQuery | undefined {
+  const found: unknown = Reflect.get(withPgClient, name);
+  return isSingle(found) ? found : undefined;
 }
 
 function isSingle(value: unknown): value is SingleQuery {
   return typeof value === "function";
 }
 
-/**
- * Replaces the method by which a PgExecutor sends one read (`_execute` of @dataplan/pg 1.1): that is the only place
- * that knows that no second statement follows, so that begin, settings, query and commit can be one write.
- */
-function sendReadsAsOneBurst(executor: object): void {
-  const original: unknown = Reflect.get(executor, "_execute");
-  if (!isExecuteOne(original)) {
+/** Puts what `make` makes of it in the place of a PgExecutor's method `name`; throws `BUILD_FAILED` where that is not the known one. */
+function replaceMethod<Method>(
+  executor: object,
+  name: string,
+  isKnown: (value: unknown) => value is Method,
+  make: (original: Method) => Method,
+): void {
+  const original: unknown = Reflect.get(executor, name);
+  if (!isKnown(original)) {
     throw new HostError(
       "BUILD_FAILED",
-      "this version of @dataplan/pg has no PgExecutor._execute that Rowhouse knows",
+      `this version of @dataplan/pg has no PgExecutor.${name} that Rowhouse knows`,
     );
   }
-  const execute: ExecuteOne = (context, text, values, name, publish) => {
-    const single = singleOf(context.withPgClient);
+  Object.defineProperty(executor, name, { value: make(original) });
+}
+
+/**
+ * The method by which a PgExecutor sends one read (`_execute` of @dataplan/pg 1.1) is the only place that knows that no second
+ * statement follows, so that begin, settings, query and commit can be one write.
+ */
+function sendReadsAsOneBurst(executor: object): void {
+  replaceMethod(executor, "_execute", isExecuteOne, (original) => (context, text, values, name, publish) => {
+    const single = queryIn(context.withPgClient, "single");
     // With `publish`, PostGraphile explains the operation with a second statement.
     if (single === undefined || publish !== undefined) {
       return original.call(executor, context, text, values, name, publish);
     }
     const query: PgClientQuery = { text, values, arrayMode: true, ...(name === undefined ? {} : { name }) };
     return single(context.pgSettings, query);
-  };
-  Object.defineProperty(executor, "_execute", { value: execute });
+  });
 }
 
 /** The reads that a PgExecutor has cached in a request's context. */
@@ -91,27 +95,19 @@ function isResettable(value: unknown): value is { reset(): void } {
 }
 
 /**
- * Replaces the method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1), which sends one
- * statement and no other: it and its commit can be one write, which saves a round trip of two.
+ * The method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1) sends one statement and no other: it and
+ * its commit can be one write, which saves a round trip of two.
  */
 function sendMutationsAsOneBurst(executor: object): void {
-  const original: unknown = Reflect.get(executor, "executeMutation");
-  if (!isExecuteMutation(original)) {
-    throw new HostError(
-      "BUILD_FAILED",
-      "this version of @dataplan/pg has no PgExecutor.executeMutation that Rowhouse knows",
-    );
-  }
-  const executeMutation: ExecuteMutation = async (options) => {
+  replaceMethod(executor, "executeMutation", isExecuteMutation, (original) => async (options) => {
     const { context, text, values } = options;
-    const singleWrite = singleWriteOf(context.withPgClient);
+    const singleWrite = queryIn(context.withPgClient, "singleWrite");
     if (singleWrite === undefined) return original.call(executor, options);
     const result = await singleWrite(context.pgSettings, { text, values, arrayMode: true });
     // As PostGraphile does: what was read before the change may not be so any more.
     cacheOf(executor, context)?.reset();
     return result;
-  };
-  Object.defineProperty(executor, "executeMutation", { value: executeMutation });
+  });
 }
 
 /** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
