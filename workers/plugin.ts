@@ -1,6 +1,7 @@
 /** What makes PostGraphile serve tenants: names of logical schemas, one burst per read, the request's way to PostgreSQL. */
 
-import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
+import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
+import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
@@ -110,6 +111,16 @@ function sendMutationsAsOneBurst(executor: object): void {
   });
 }
 
+/**
+ * The same for one request. One object for all of an instance's tenants would be a key that they share, wherever a plugin keeps
+ * something by the way to the database that it came from.
+ */
+function ownWithPgClient(serving: ServingWithPgClient): ServingWithPgClient {
+  const own: WithPgClient<NodePostgresPgClient> = (settings, callback) => serving(settings, callback);
+  const { single, singleWrite } = serving;
+  return Object.assign(own, { single, singleWrite, release: () => undefined });
+}
+
 /** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
@@ -120,7 +131,7 @@ function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgCli
   if (scope === undefined) delete pgSettings[requestScope];
   else pgSettings[requestScope] = scope;
   // PostGraphile's own `withPgClient` goes through a cache that arms a five-second timer per call.
-  Object.assign(contextValue, { pgSettings, withPgClient });
+  Object.assign(contextValue, { pgSettings, withPgClient: ownWithPgClient(withPgClient) });
 }
 
 /**

@@ -89,10 +89,19 @@ describe("what a build found out, kept in a variable of the module", () => {
 });
 
 describe("rows kept under the database's name", () => {
+  const byKey = (key: string): string =>
+    `if (!kept.has(${key})) kept.set(${key}, (await request.query("${firstName}"))[0].name); return kept.get(${key});`;
   const bodies = {
     // Nothing can see this one: it sends no SQL. It is here to show what the next one is for.
     naive: `if (!kept.has("main")) kept.set("main", (await request.query("${firstName}"))[0].name); return kept.get("main");`,
     kit: `return cache.get(request, "first", async () => (await request.query("${firstName}"))[0].name);`,
+    byClient: byKey("context.withPgClient"),
+    bySettings: byKey("context.pgSettings"),
+    byContext: byKey("context"),
+    byRequest: byKey("request"),
+    byBinding: byKey("request.binding"),
+    bySignal: byKey("request.signal"),
+    byHeaders: byKey("request.headers"),
     refused: `return cache.get("main", "first", async () => (await request.query("${firstName}"))[0].name);`,
   };
   const ask = async (body: string) => {
@@ -109,6 +118,21 @@ describe("rows kept under the database's name", () => {
     expect((await ask(bodies.naive)).map(({ data }) => data.probe)).toEqual(["ada 1", "ada 1", "ada 1"]);
     expect((await ask(bodies.kit)).map(({ data }) => data.probe)).toEqual(["ada 1", "bob 1", "ada 1"]);
   });
+
+  it.each([
+    "byClient",
+    "bySettings",
+    "byContext",
+    "byRequest",
+    "byBinding",
+    "bySignal",
+    "byHeaders",
+  ] as const)(
+    "do not, kept %s instead: nothing that a request is given is another tenant's too",
+    async (by) => {
+      expect((await ask(bodies[by])).map(({ data }) => data.probe)).toEqual(["ada 1", "bob 1", "ada 1"]);
+    },
+  );
 
   it("cannot be put into a TenantCache", async () => {
     for (const { data, errors } of await ask(bodies.refused)) {
