@@ -4,6 +4,7 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient } from "./adaptor.ts";
+import { behaviorMatchesPlugin } from "./behavior-matches.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./facts.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
@@ -85,7 +86,11 @@ export async function instancePreset(
   };
   return {
     extends: [user],
-    plugins: [rowhousePlugin(spec, serving, mask.early, setup.operations), loginTokensPlugin(spec)],
+    plugins: [
+      behaviorMatchesPlugin(),
+      rowhousePlugin(spec, serving, mask.early, setup.operations),
+      loginTokensPlugin(spec),
+    ],
     disablePlugins: [replacedPlugin],
     lib: { rowhouse: instanceFacts(spec) },
     pgServices: [service],

@@ -1,0 +1,96 @@
+import { makeSchema } from "postgraphile/graphile-build";
+import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { cellId } from "../../src/kernel/ids.ts";
+import { buildingAdaptor } from "../../workers/build-adaptor.ts";
+import { instancePreset } from "../../workers/preset.ts";
+import { Sessions } from "../../workers/sessions.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { specOf } from "../support/worker-instance.ts";
+import { workerTenantSql } from "../support/worker-tenant.ts";
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createDatabase("behavior_matches");
+  await database.execute(workerTenantSql("ada"));
+  await database.execute(`
+    create table ada.shelf (id int primary key, label text, place point, person_id int references ada.person);
+    create table ada.book (id int primary key, title text, shelf_id int references ada.shelf, unique (title));
+    comment on table ada.book is '@behavior -insert -query:resource:connection +list';
+    comment on column ada.book.title is '@behavior -filterBy -orderBy';
+    comment on table ada.shelf is '@behavior -*:delete';
+    comment on constraint shelf_person_id_fkey on ada.shelf is '@behavior -manyRelation:resource:connection';
+    create function ada.titles() returns setof text language sql stable as 'select title from ada.book';
+    comment on function ada.titles() is '@behavior +filterBy';
+    grant select, insert, update, delete on ada.shelf, ada.book to ada`);
+});
+afterAll(() => database.drop());
+
+/** What is built with and without the plugin, and the method that its behaviors were matched by. */
+async function built(remembering: boolean): Promise<{ readonly sdl: string; readonly method: string }> {
+  const setup = {
+    cell: cellId(1),
+    applicationName: "rowhouse:behavior-matches",
+    databases: {},
+    preset: null,
+    graphiql: false,
+    production: true,
+    resultBytes: 1_000_000,
+    operations: { fields: 1_000, depth: 16, introspection: true },
+    statementTimeoutMs: 30_000,
+    ledger: new SharedArrayBuffer(8),
+  };
+  const spec = specOf("pooled", { app: "ada" }, 1);
+  const log = (): void => undefined;
+  const { applicationName, resultBytes, statementTimeoutMs } = setup;
+  const sessions = new Sessions({
+    url: database.url,
+    poolSize: 1,
+    applicationName,
+    resultBytes,
+    statementTimeoutMs,
+    log,
+  });
+  const serving = (): never => {
+    throw new Error("nothing is served");
+  };
+  const preset = await instancePreset(
+    setup,
+    spec,
+    buildingAdaptor(sessions, spec),
+    serving,
+    () => false,
+    log,
+  );
+  let method = "";
+  const spy: GraphileConfig.Plugin = {
+    name: "SpyPlugin",
+    version: "1.0.0",
+    schema: {
+      hooks: {
+        finalize(schema, { behavior }) {
+          method = String(behavior.entityMatches);
+          return schema;
+        },
+      },
+    },
+  };
+  const plugins = (preset.plugins ?? []).filter(
+    ({ name }) => remembering || name !== "RowhouseBehaviorMatchesPlugin",
+  );
+  expect(plugins.length).toBe((preset.plugins ?? []).length - (remembering ? 0 : 1));
+  const { schema } = await makeSchema({ ...preset, plugins: [...plugins, spy] });
+  await sessions.close();
+  return { sdl: printSchema(lexicographicSortSchema(schema)), method };
+}
+
+it("a schema is the same whether matches of behaviors are remembered or worked out each time", async () => {
+  const without = await built(false);
+  // The library's own, of a version that is known: any other would be left alone.
+  expect(without.method).toContain("behaviorRegistry");
+  const remembered = await built(true);
+  expect(remembered.method).not.toContain("behaviorRegistry");
+  expect(remembered.sdl).toBe(without.sdl);
+  expect(remembered.sdl).toContain("type Book ");
+  expect(remembered.sdl).not.toContain("createBook");
+});

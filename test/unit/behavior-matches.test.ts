@@ -1,0 +1,53 @@
+import { expect, it } from "vitest";
+import { rememberMatches } from "../../workers/behavior-matches.ts";
+
+/** As much of graphile-build's class as is asked; `asked` are the questions that came to it. */
+class Behavior {
+  readonly asked: string[] = [];
+  readonly #answers: Readonly<Record<string, boolean | undefined>>;
+  constructor(answers: Readonly<Record<string, boolean | undefined>>) {
+    this.#answers = answers;
+    Object.freeze(this);
+  }
+  getBehaviorForEntity(_type: string, entity: string) {
+    return { behaviorString: entity };
+  }
+  entityMatches(type: string, entity: string, filter: string): boolean | undefined {
+    const question = `${type} ${entity} ${filter}`;
+    this.asked.push(question);
+    return this.#answers[question];
+  }
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the fake stands for a class of the library
+const remember = (behavior: Behavior): void => rememberMatches(behavior as any);
+
+it("asks once for each type, filter and behavior, and gives every answer again, undefined too", () => {
+  const behavior = new Behavior({ "a +x f": true, "a -x f": false, "b +x f": false });
+  remember(behavior);
+  for (let n = 0; n < 3; n += 1) {
+    expect(behavior.entityMatches("a", "+x", "f")).toBe(true);
+    expect(behavior.entityMatches("a", "-x", "f")).toBe(false);
+    expect(behavior.entityMatches("b", "+x", "f")).toBe(false);
+    expect(behavior.entityMatches("a", "+x", "g")).toBe(undefined);
+  }
+  expect(behavior.asked).toEqual(["a +x f", "a -x f", "b +x f", "a +x g"]);
+});
+
+it("answers of one build are not another's, and who remembers nothing asks each time", () => {
+  const one = new Behavior({ "a +x f": true });
+  const two = new Behavior({ "a +x f": false });
+  const none = new Behavior({ "a +x f": undefined });
+  remember(one);
+  remember(two);
+  for (const [behavior, answer] of [
+    [one, true],
+    [two, false],
+    [none, undefined],
+    [one, true],
+    [none, undefined],
+  ] as const) {
+    expect(behavior.entityMatches("a", "+x", "f")).toBe(answer);
+  }
+  expect([one.asked.length, two.asked.length, none.asked.length]).toEqual([1, 1, 2]);
+});
