@@ -21,7 +21,7 @@ interface Started {
 }
 
 /** What no attack may change. */
-interface Untouched {
+export interface Untouched {
   /** Schemas, relations, functions, roles and their rights, as PostgreSQL keeps them. */
   readonly catalogue: string;
   readonly rows: readonly unknown[];
@@ -97,7 +97,16 @@ export class HostileHost {
   }
 }
 
-async function look({ database, host, tenants }: Omit<Started, "before">): Promise<Untouched> {
+/** All of it, as it is now. */
+export async function look({
+  database,
+  host,
+  tenants,
+}: {
+  readonly database: TenantDatabase;
+  readonly host: TestHost;
+  readonly tenants: readonly { readonly id: string }[];
+}): Promise<Untouched> {
   const [catalogue] = await database.query(catalogueQuery);
   const rows: unknown[] = [];
   for (const { id } of tenants) {

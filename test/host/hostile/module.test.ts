@@ -7,10 +7,12 @@ import {
   type TenantDatabase,
   type TenantRecord,
 } from "../../support/host-tenants.ts";
+import { look, type Untouched } from "../../support/hostile-host.ts";
 
 let database: TenantDatabase;
 let acme: TenantRecord;
 let host: TestHost;
+let before: Untouched;
 
 /** Each answer of the module is one that a request asks for by its name. */
 const module = (tenant: string): string => `
@@ -65,6 +67,8 @@ beforeAll(async () => {
     files: { "tenants.mjs": module(JSON.stringify(record)) },
     connected: database.connected,
   });
+  expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
+  before = await look({ database, host, tenants: [acme] });
 });
 afterAll(async () => {
   await host.stop();
@@ -132,4 +136,12 @@ describe("a tenants module that gives", () => {
     expect(await host.adminJson("/tenants/acme")).toMatchObject({ id: "acme" });
     await host.process.line("config.warning");
   });
+});
+
+it("leaves everything as it was", async () => {
+  const after = await look({ database, host, tenants: [acme] });
+  // What a role of nobody's was asked for with has an instance of its own; acme's is the one that it was.
+  expect({ ...after, cells: [] }).toEqual({ ...before, cells: [] });
+  expect(JSON.stringify(after.cells)).toContain(JSON.parse(JSON.stringify(before.tenants))[0].key);
+  expect(host.process.stderr).toBe("");
 });
