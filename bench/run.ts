@@ -13,6 +13,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   containment: () => import("./containment.ts"),
   density: () => import("./density.ts"),
   guard: () => import("./guard.ts"),
+  hygiene: () => import("./hygiene.ts"),
   memory: () => import("./memory.ts"),
   migrations: () => import("./migrations.ts"),
   reclaim: () => import("./reclaim.ts"),

@@ -17,6 +17,8 @@ const message = z.object({
     query: z.string().default(""),
     /** Most instances that are kept; 0: all. */
     instances: z.number().default(0),
+    /** For how long each operation is measured. */
+    durationMs: z.number().default(0),
   }),
 });
 

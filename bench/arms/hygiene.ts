@@ -1,0 +1,135 @@
+/** One process: runs tenants' statements in turn over a few connections, with one way or another to keep a session clean. */
+import pg from "pg";
+import { randomSeed } from "../../src/kernel/seed.ts";
+import { searchPathText } from "../../src/shape/visibility.ts";
+import { fixedStatement, type Statement } from "../../workers/burst.ts";
+import { Connection } from "../../workers/connection.ts";
+import { baselineText, clearing } from "../../workers/hygiene.ts";
+import type { Setting } from "../../workers/settings.ts";
+import { read, Transaction } from "../../workers/transaction.ts";
+import { cpuSeconds } from "../processes.ts";
+import { armInput, reply } from "./input.ts";
+
+const { arm, url, tenants, durationMs } = await armInput();
+const connections = 8;
+const statementTimeoutMs = 30_000;
+const baseline = baselineText(true, statementTimeoutMs);
+
+const clearings: Readonly<Record<string, readonly Statement[]>> = {
+  chosen: clearing(true, statementTimeoutMs),
+  "names not hidden": clearing(true, statementTimeoutMs),
+};
+/** What costs nothing, for arms that clear nothing behind a commit. */
+const nothing = [fixedStatement("nothing", "select")];
+
+const opened = await Promise.all(
+  Array.from({ length: connections }, async () => {
+    const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
+    await client.query(baseline);
+    const hidden = arm !== "names not hidden";
+    return new Connection(client, 2 ** 20, { clearing: clearings[arm] ?? nothing, hidden });
+  }),
+);
+
+const servedBy = (index: number) => tenants[index % tenants.length] ?? tenants[0];
+
+function settingsOf(index: number): Setting[] {
+  const tenant = servedBy(index);
+  return [
+    ["role", tenant?.roles.anonymous ?? "none"],
+    ...(arm === "nothing" ? [] : [["seed", randomSeed()] as const]),
+    ["search_path", searchPathText([tenant?.schemas.app ?? ""])],
+  ];
+}
+
+/** A session as it is lent to the next tenant. */
+async function lent(connection: Connection, index: number): Promise<void> {
+  connection.lend(String(servedBy(index)?.id), () => undefined);
+  if (arm !== "discard all") return;
+  await connection.send([{ text: "discard all" }]);
+  connection.statements.forgetAll();
+  await connection.send([{ text: baseline }]);
+}
+
+async function query(connection: Connection, index: number): Promise<unknown> {
+  await lent(connection, index);
+  const text = "select name, mood, amount from t1_item where id = $1";
+  const { rows } = await read(
+    connection,
+    settingsOf(index),
+    `t${index % tenants.length}`,
+    { text, values: [3], name: "q" },
+    null,
+  );
+  return rows;
+}
+
+async function mutation(
+  connection: Connection,
+  index: number,
+  text = "update t1_item set note = $1 where id = 3 returning name",
+): Promise<unknown> {
+  await lent(connection, index);
+  const transaction = new Transaction(connection, settingsOf(index), `t${index % tenants.length}`, null);
+  return (await transaction.only({ text, values: ["noted"] })).rows;
+}
+
+const operations = { query, mutation };
+const backendSeconds = async (): Promise<number> => {
+  const each = await Promise.all(opened.map(({ client }) => cpuSeconds(client.processID ?? undefined)));
+  return each.reduce((sum, seconds) => sum + seconds, 0);
+};
+
+/** Every connection goes from tenant to tenant for so long; how many answers that makes. */
+async function run(
+  work: (connection: Connection, index: number) => Promise<unknown>,
+  forMs: number,
+): Promise<number> {
+  const endMs = performance.now() + forMs;
+  const counts = opened.map(async (connection, first) => {
+    let count = 0;
+    for (; performance.now() < endMs; count += 1) await work(connection, first + count);
+    return count;
+  });
+  return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+}
+
+const figures: Record<string, number | string> = {};
+const [only] = opened;
+if (only === undefined) throw new Error("no connection");
+figures["answer"] = JSON.stringify([
+  await query(only, 0),
+  await query(only, 1),
+  await mutation(only, 0),
+  await mutation(only, 1),
+]);
+// Whether what is measured is done at all.
+await mutation(
+  only,
+  0,
+  "update t1_item set note = $1 where id = 3 returning set_config('bench.left', 'something', false)",
+);
+await lent(only, 1);
+const { rows } = await read(
+  only,
+  settingsOf(1),
+  "left",
+  { text: "select current_setting('bench.left', true) as value" },
+  null,
+);
+figures["left"] = JSON.stringify(rows);
+await only.send([{ text: "discard all" }]);
+only.statements.forgetAll();
+await only.send([{ text: baseline }]);
+
+for (const [name, work] of Object.entries(operations)) {
+  await run(work, durationMs / 4);
+  const before = { cpu: process.cpuUsage(), backend: await backendSeconds(), ms: performance.now() };
+  const count = await run(work, durationMs);
+  const { user, system } = process.cpuUsage(before.cpu);
+  figures[`${name} req/s`] = (count * 1_000) / (performance.now() - before.ms);
+  figures[`${name} thread CPU µs`] = (user + system) / count;
+  figures[`${name} postgres CPU µs`] = (((await backendSeconds()) - before.backend) * 1e6) / count;
+}
+for (const { client } of opened) client.release(true);
+await reply(figures);
