@@ -25,8 +25,14 @@ const shapes: Readonly<Record<string, () => never>> = {
   },
   // From here on one call of V8 takes more than a cell's budget, and nobody can end it in the midst of that.
   string() {
-    // What a doubled string consists of is put together when a character of it is asked for.
-    for (let text = "x".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
+    for (;;) {
+      // Beyond twice this V8 throws instead.
+      for (let text = "x".repeat(1024 * 1024); text.length <= 2 ** 27; text += text) {
+        // What a doubled string consists of is put together when a character of it is asked for.
+        text.charCodeAt(text.length - 1);
+        held.push(text);
+      }
+    }
   },
   filled() {
     for (;;) held.push(new Array<number>(32_000_000).fill(0));

@@ -162,7 +162,7 @@ async function act(task: RequestTask, parameters: URLSearchParams): Promise<void
 }
 
 /** Shapes of allocation that end a thread, or a process, in different ways. All of them never stop. */
-function grow(shape: string): void {
+function grow(shape: string): never {
   switch (shape) {
     case "/grow-map": {
       const map = new Map<number, object>();
@@ -180,18 +180,26 @@ function grow(shape: string): void {
       const strings: string[] = [];
       for (let key = 0; ; key += 1) strings.push(JSON.stringify("x".repeat(8 * 1024 * 1024)) + key);
     }
-    case "/grow-string": {
-      // What a doubled string consists of is put together when a character of it is asked for.
-      for (let text = "x".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
-    }
-    case "/grow-wide-string": {
-      for (let text = "€".repeat(1024 * 1024); ; text += text) text.charCodeAt(text.length - 1);
-    }
+    case "/grow-string":
+      return double("x".repeat(1024 * 1024));
+    case "/grow-wide-string":
+      return double("€".repeat(1024 * 1024));
     case "/fill": {
       const arrays: number[][] = [];
       for (;;) arrays.push(new Array<number>(32_000_000).fill(0));
     }
     default:
       throw new Error(`no such thing to do: ${shape}`);
+  }
+}
+
+function double(short: string): never {
+  for (const doubled: string[] = []; ; ) {
+    // Beyond twice this V8 throws instead.
+    for (let text = short; text.length <= 2 ** 27; text += text) {
+      // What a doubled string consists of is put together when a character of it is asked for.
+      text.charCodeAt(text.length - 1);
+      doubled.push(text);
+    }
   }
 }
