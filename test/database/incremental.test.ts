@@ -103,10 +103,10 @@ describe("incremental delivery, which StreamDeferPlugin turns on", () => {
       database.query(
         "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
       );
-    await expect.poll(asleep, { timeout: 10_000 }).toHaveLength(1);
+    await expect.poll(asleep, { timeout: 20_000 }).toHaveLength(1);
     scope.cancel();
     await sent;
-    await expect.poll(asleep, { timeout: 10_000 }).toHaveLength(0);
+    await expect.poll(asleep, { timeout: 20_000 }).toHaveLength(0);
     const { json } = await worker.ask(serv, { tenant: "ada", query: "{ whoami }" });
     expect(json.data).toEqual({ whoami: "ada ada, public, pg_temp" });
   });

@@ -62,7 +62,7 @@ test("a cut connection comes back, says so after it listens again, and misses no
   await one.open();
   for (const round of [1, 2]) {
     await cut();
-    await expect.poll(() => gaps, { timeout: 10_000 }).toBe(round);
+    await expect.poll(() => gaps, { timeout: 20_000 }).toBe(round);
     await database.query("select pg_notify('news', $1)", [`round ${round}`]);
     await expect.poll(() => heard.at(-1)).toBe(`round ${round}`);
   }
@@ -85,11 +85,11 @@ test("while the server takes no connections it tries on, and listens as soon as 
   await beside.query(`alter database ${database.name} allow_connections false`);
   await cut();
   await expect
-    .poll(() => seen.filter(({ kind }) => kind === "database.lost").length, { timeout: 10_000 })
+    .poll(() => seen.filter(({ kind }) => kind === "database.lost").length, { timeout: 20_000 })
     .toBeGreaterThan(2);
   expect(gaps).toBe(0);
   await beside.query(`alter database ${database.name} allow_connections true`);
-  await expect.poll(() => gaps, { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => gaps, { timeout: 20_000 }).toBe(1);
 });
 
 test("open throws where there is no server, and nothing goes on", async () => {

@@ -28,7 +28,7 @@ describe("among writes, a migration", () => {
         );
         expect(rows).toHaveLength(most);
       },
-      { timeout: 10_000, interval: 10 },
+      { timeout: 20_000, interval: 10 },
     );
   }
 

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Identities } from "../../src/auth/identities.ts";
 import { SessionDatabases } from "../../src/auth/session-databases.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
@@ -175,11 +175,8 @@ describe("a session function", () => {
     const waiting = Array.from({ length: 4 }, (_, n) => codeOf(ask(hanging, `hang${n}`)));
     await keep("ask_two", "quick", {});
     expect(await codeOf(ask(tenant("ask_two"), "quick"))).toMatch(/^accepted/);
-    await vi.waitFor(async () => {
-      const text =
-        "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
-      expect(await database.query(text)).toHaveLength(2);
-    });
+    const text = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
+    await expect.poll(() => database.query(text)).toHaveLength(2);
     expect(await Promise.all(waiting)).toEqual(Array.from({ length: 4 }, () => "TOKEN_UNVERIFIABLE"));
   });
 });

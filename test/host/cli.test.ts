@@ -190,7 +190,7 @@ describe("rowhouse serve", () => {
     expect(host.process.groupAlive).toBe(false);
     // PostgreSQL notices by itself that nobody waits for the answer any more.
     await vi.waitFor(async () => expect(await database.connected()).toEqual([]), {
-      timeout: 10_000,
+      timeout: 20_000,
       interval: 100,
     });
   });

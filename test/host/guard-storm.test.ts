@@ -83,14 +83,14 @@ describe("migrations among writes of one tenant", () => {
       await expect
         .poll(() => database.query("select from pg_locks where locktype = 'advisory' and not granted"), {
           interval: 5,
-          timeout: 10_000,
+          timeout: 20_000,
         })
         .not.toEqual([]);
       // The table's strongest lock, behind the tenant's: a writer that has the one holds up nobody who has the other.
       await hand.run(`alter table item alter column mood set default '${round % 2 === 0 ? "calm" : "keen"}'`);
       await hand.run("commit");
       const count = written;
-      await expect.poll(() => written, { interval: 5, timeout: 10_000 }).toBeGreaterThan(count);
+      await expect.poll(() => written, { interval: 5, timeout: 20_000 }).toBeGreaterThan(count);
     }
     going = false;
     await writers;

@@ -73,7 +73,7 @@ export class GuardDatabase {
         );
         expect(rows).toHaveLength(1);
       },
-      { timeout: 10_000, interval: 10 },
+      { timeout: 20_000, interval: 10 },
     );
   }
 
