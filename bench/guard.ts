@@ -1,9 +1,9 @@
 /** What the guard costs: mutations and queries per second with guard off, writes and all, and schema reads per write. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { figureOf, measuredOf, Rounds } from "./report.ts";
+import type { Bench } from "./bench.ts";
+import { type Figures, figureOf, measuredOf } from "./report.ts";
 import { measureLoad, metricOf, type ServerArm, startRowhouse } from "./server.ts";
+import { type ArmLoad, serveInTurn } from "./serving.ts";
 
 const arms = ["off", "writes", "all"] as const;
 const operations = {
@@ -29,62 +29,39 @@ async function countersOf(server: ServerArm): Promise<Counters> {
   }
 }
 
-async function oneRound(
-  database: BenchDatabase,
-  guard: (typeof arms)[number],
-  durationMs: number,
-  rounds: Rounds,
-): Promise<string> {
-  const tenants = database.tenants.map((tenant) => tenant.id);
-  const server = await startRowhouse({
-    database,
-    tenants: database.tenants,
-    poolSize: 8,
-    config: { pooling: true, guard },
-  });
-  try {
-    const answers: string[] = [];
-    for (const tenant of tenants) {
-      for (const query of Object.values(operations)) answers.push(await server.ask(tenant, query));
-    }
-    for (const [name, query] of Object.entries(operations)) {
-      const before = await countersOf(server);
-      const figures = await measureLoad(server, database, tenants, query, durationMs);
-      const after = await countersOf(server);
-      const checks = after.checks - before.checks;
-      const guarded = guard === "all" || (guard === "writes" && name === "mutation");
-      if ((checks !== 0) !== guarded) throw new Error(`guard ${guard}: ${checks} checks of a ${name}`);
-      rounds.add(`${name} · ${guard}`, {
-        ...figures,
-        "schema reads": after.reads - before.reads,
-        // The warm-up's are in it, so that it says only whether there are any.
-        "guard checks": checks,
-      });
-    }
-    return answers.join("\n");
-  } finally {
-    await server.stop();
-  }
+async function measure(load: ArmLoad<(typeof arms)[number]>, durationMs: number): Promise<Figures> {
+  const { arm, name, server } = load;
+  const before = await countersOf(server);
+  const figures = await measureLoad(load, durationMs);
+  const after = await countersOf(server);
+  const checks = after.checks - before.checks;
+  const guarded = arm === "all" || (arm === "writes" && name === "mutation");
+  if ((checks !== 0) !== guarded) throw new Error(`guard ${arm}: ${checks} checks of a ${name}`);
+  return {
+    ...figures,
+    "schema reads": after.reads - before.reads,
+    // The warm-up's are in it, so that it says only whether there are any.
+    "guard checks": checks,
+  };
 }
 
 const bench: Bench = {
   async run({ quick, tenants = 4, tables = 10 }) {
-    const database = await benchDatabase(tenants, tables);
-    const rounds = new Rounds();
-    try {
-      await database.installControl();
-      for (let round = 0; round < (quick ? 1 : 4); round += 1) {
-        const answers = new Set<string>();
-        for (const guard of inTurn(arms, round)) {
-          answers.add(await oneRound(database, guard, quick ? 1_000 : 5_000, rounds));
-        }
-        if (answers.size !== 1 || [...answers].some((text) => text.includes('"errors"'))) {
-          throw new Error(`the arms answered differently, or with errors:\n${[...answers].join("\n\n")}`);
-        }
-      }
-    } finally {
-      await database.close();
-    }
+    const rounds = await serveInTurn({
+      tenants,
+      tables,
+      rounds: quick ? 1 : 4,
+      arms,
+      operations,
+      start: (guard, database) =>
+        startRowhouse({
+          database,
+          tenants: database.tenants,
+          poolSize: 8,
+          config: { pooling: true, guard },
+        }),
+      measure: (load) => measure(load, quick ? 1_000 : 5_000),
+    });
     const found = { arms: rounds.medians };
     const ratios: Record<string, number> = {};
     for (const name of Object.keys(operations)) {

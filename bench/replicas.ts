@@ -1,11 +1,10 @@
 /** A hot blueprint in one cell and in two, and what of a request each thread does: what more cores would give. */
-import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, benchDatabase } from "./database.ts";
+import type { Bench } from "./bench.ts";
 import { threadCpuSeconds } from "./processes.ts";
-import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
+import { type Figures, figureOf, measuredOf } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse } from "./server.ts";
+import { type ArmLoad, serveInTurn } from "./serving.ts";
 
 const arms = [1, 2] as const;
 const operations = {
@@ -20,23 +19,17 @@ async function instancesOf(server: ServerArm): Promise<number> {
   return cells.reduce((sum, { instances }) => sum + instances.length, 0);
 }
 
-async function measure(
-  database: BenchDatabase,
-  server: ServerArm,
-  query: string,
-  replicas: number,
-  durationMs: number,
-): Promise<Figures> {
-  const tenants = database.tenants.map(({ id }) => id);
+async function measure(load: ArmLoad<number>, durationMs: number): Promise<Figures> {
+  const { arm: replicas, server } = load;
   // Busy for as long as it takes to be given its second cell.
   for (let attempt = 0; attempt < 10; attempt += 1) {
-    await measureLoad(server, database, tenants, query, 5_000);
+    await measureLoad(load, 5_000);
     if ((await instancesOf(server)) === replicas) break;
   }
   const cells = await instancesOf(server);
   if (cells !== replicas) throw new Error(`${cells} cells serve the blueprint, not ${replicas}`);
   const before = await threadCpuSeconds(server.child.pid);
-  const figures = await measureLoad(server, database, tenants, query, durationMs);
+  const figures = await measureLoad(load, durationMs);
   const after = await threadCpuSeconds(server.child.pid);
   // The warm-up is in both, and the requests that were counted are three quarters of all.
   const perRequest = 1e6 / ((figures["requests"] ?? Number.NaN) * (4 / 3));
@@ -50,34 +43,21 @@ async function measure(
 
 const bench: Bench = {
   async run({ quick, tenants = 4, tables = 10 }) {
-    const database = await benchDatabase(tenants, tables);
-    const rounds = new Rounds();
-    try {
-      await database.installControl();
-      for (let round = 0; round < (quick ? 1 : 3); round += 1) {
-        for (const replicas of inTurn(arms, round)) {
-          const server = await startRowhouse({
-            database,
-            tenants: database.tenants,
-            poolSize: 8 / replicas,
-            config: { pooling: true, cells: { replicas } },
-          });
-          try {
-            for (const [name, query] of Object.entries(operations)) {
-              rounds.add(
-                `${name} · ${replicas}`,
-                await measure(database, server, query, replicas, quick ? 2_000 : 6_000),
-              );
-              await sleep(100);
-            }
-          } finally {
-            await server.stop();
-          }
-        }
-      }
-    } finally {
-      await database.close();
-    }
+    const rounds = await serveInTurn({
+      tenants,
+      tables,
+      rounds: quick ? 1 : 3,
+      arms,
+      operations,
+      start: (replicas, database) =>
+        startRowhouse({
+          database,
+          tenants: database.tenants,
+          poolSize: 8 / replicas,
+          config: { pooling: true, cells: { replicas } },
+        }),
+      measure: (load) => measure(load, quick ? 2_000 : 6_000),
+    });
     const found = { arms: rounds.medians };
     const ratios: Record<string, number> = {};
     for (const name of Object.keys(operations)) {

@@ -1,6 +1,6 @@
 /** A server arm: its process, what it answers, and what it costs under load. */
 import type { ChildProcess } from "node:child_process";
-import { once } from "node:events";
+import { on, once } from "node:events";
 import { Agent, request } from "undici";
 import { z } from "zod";
 import { startArm } from "./bench.ts";
@@ -104,6 +104,14 @@ class HttpArm implements ServerArm {
   }
 }
 
+export interface Load {
+  readonly server: ServerArm;
+  readonly database: BenchDatabase;
+  /** Their ids. */
+  readonly tenants: readonly string[];
+  readonly query: string;
+}
+
 const measured = z.object({
   requests: z.number(),
   requestsPerSecond: z.number(),
@@ -117,23 +125,28 @@ const measured = z.object({
  * The load is a process of its own. Throws where any request fails.
  */
 export async function measureLoad(
-  server: ServerArm,
-  database: BenchDatabase,
-  tenants: readonly string[],
-  query: string,
+  { server, database, tenants, query }: Load,
   durationMs: number,
 ): Promise<Figures> {
   const child = startArm("load");
   child.send({
     input: { url: server.url, tenants, query, connections: 8, warmMs: durationMs / 3, durationMs },
   });
+  // Listened to from the start: on a busy machine a short load is over before what it has used so far is read.
+  const messages = on(child, "message", { close: ["exit"] });
+  const next = async (): Promise<unknown> => {
+    const step = await messages.next();
+    if (step.done === true) throw new Error(`the load ended before it was measured: ${query}`);
+    const [message]: unknown[] = step.value;
+    return message;
+  };
   const used = async (): Promise<[number, number]> => [
     await cpuSeconds(server.child.pid),
     await database.cpuSeconds(),
   ];
-  await once(child, "message");
+  await next();
   const before = await used();
-  const [message]: unknown[] = await once(child, "message");
+  const message = await next();
   const after = await used();
   const { requests, requestsPerSecond, p50Ms, p99Ms, failed } = measured.parse(message);
   if (failed > 0) throw new Error(`${failed} requests failed: ${query}`);

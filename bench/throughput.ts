@@ -1,8 +1,9 @@
 /** Requests per second, latency and CPU per request: stock on its own node server, and the host, dedicated and pooled. */
-import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, benchDatabase } from "./database.ts";
-import { figureOf, measuredOf, Rounds } from "./report.ts";
+import type { Bench } from "./bench.ts";
+import type { BenchDatabase } from "./database.ts";
+import { figureOf, measuredOf } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse, startStock } from "./server.ts";
+import { serveInTurn } from "./serving.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
 const operations = {
@@ -27,54 +28,17 @@ function startServer(arm: (typeof arms)[number], database: BenchDatabase): Promi
   });
 }
 
-async function answersOf(server: ServerArm, tenant: string): Promise<string> {
-  const texts: string[] = [];
-  for (const [name, query] of Object.entries(operations)) {
-    const text = await server.ask(tenant, query);
-    if (text.includes('"errors"')) throw new Error(`${name}: ${text}`);
-    texts.push(`${tenant}, ${name}: ${text}`);
-  }
-  return texts.join("\n");
-}
-
-async function oneRound(
-  database: BenchDatabase,
-  arm: (typeof arms)[number],
-  durationMs: number,
-  rounds: Rounds,
-): Promise<string> {
-  const tenants = database.tenants.map((tenant) => tenant.id);
-  const server = await startServer(arm, database);
-  try {
-    const answers: string[] = [];
-    for (const tenant of tenants) answers.push(await answersOf(server, tenant));
-    for (const [name, query] of Object.entries(operations)) {
-      const figures = await measureLoad(server, database, tenants, query, durationMs);
-      rounds.add(`${name} · ${arm}`, figures);
-    }
-    return answers.join("\n");
-  } finally {
-    await server.stop();
-  }
-}
-
 const bench: Bench = {
   async run({ quick, tenants = 4, tables = 10 }) {
-    const database = await benchDatabase(tenants, tables);
-    const rounds = new Rounds();
-    try {
-      await database.installControl();
-      for (let round = 0; round < (quick ? 1 : 3); round += 1) {
-        const answers = new Set<string>();
-        for (const arm of inTurn(arms, round)) {
-          answers.add(await oneRound(database, arm, quick ? 1_000 : 5_000, rounds));
-        }
-        if (answers.size !== 1)
-          throw new Error(`the arms answered differently:\n${[...answers].join("\n\n")}`);
-      }
-    } finally {
-      await database.close();
-    }
+    const rounds = await serveInTurn({
+      tenants,
+      tables,
+      rounds: quick ? 1 : 3,
+      arms,
+      operations,
+      start: startServer,
+      measure: (load) => measureLoad(load, quick ? 1_000 : 5_000),
+    });
     const found = { arms: rounds.medians };
     const ratios: Record<string, number> = {};
     for (const name of names) {
