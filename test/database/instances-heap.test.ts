@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { collectGarbage } from "../../workers/garbage.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { Worker } from "../support/worker-instance.ts";
+import { specOf, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;
@@ -42,4 +42,19 @@ it("an instance that is released gives its heap back, however often", async () =
   expect(held).toBeGreaterThan(2_000_000);
   // Five more of them; what stays is compiled code and the like.
   expect((released.at(-1) ?? 0) - third).toBeLessThan(held);
+});
+
+it("instances built one after another, and in the place of a released one, are said to take what the heap grew by", async () => {
+  const { instances } = new Worker(database);
+  const build = async (id: number): Promise<number> =>
+    (await instances.build(id, specOf("pooled", { app: "ada" }, id))).heapBytes;
+  // The first ones have code compiled, which is no instance's alone.
+  for (const id of [1, 2, 3]) await build(id);
+  const before = collectGarbage();
+  const said = (await build(4)) + (await build(5)) + (await build(6));
+  const grown = collectGarbage() - before;
+  expect(said).toBeGreaterThan(grown / 2);
+  expect(said).toBeLessThan(grown * 2);
+  await instances.release(6);
+  expect(await build(7)).toBeGreaterThan(grown / 6);
 });
