@@ -18,7 +18,7 @@ export interface ConnectingOptions {
  */
 const text = `
 with recursive
-self as (select oid, rolname, rolsuper, rolbypassrls from pg_catalog.pg_roles where rolname = current_user),
+self as (select oid, rolname, rolsuper, rolbypassrls from pg_catalog.pg_roles where rolname = session_user),
 down(name, super, bypass, oid) as (
   select rolname, rolsuper, rolbypassrls, oid from pg_catalog.pg_roles
   where rolsuper or rolbypassrls or rolname = any (${predefined})

@@ -27,12 +27,12 @@ const text = `
 with recursive
 listed as (
   select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
-  where r.rolname = any ($1::text[]) or (pg_catalog.cardinality($1::text[]) = 0 and r.rolname = current_user)
+  where r.rolname = any ($1::text[]) or (pg_catalog.cardinality($1::text[]) = 0 and r.rolname = session_user)
 ),
 -- The connecting role, where no tenant's request is its own; a superuser is told of as such.
 self as (
   select r.oid, r.rolname from pg_catalog.pg_roles r
-  where r.rolname = current_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
+  where r.rolname = session_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
 ),
 reach(root, name, oid) as (
   select rolname, rolname, oid from listed
@@ -55,14 +55,22 @@ shared as (
   from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
 ),
 held as (
+  -- "offset 0" keeps it a look-up for each role: planned as a join it reads all of pg_shdepend.
   select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
-  from reachable join pg_catalog.pg_shdepend d
-    on d.refclassid = 'pg_catalog.pg_authid'::regclass and d.refobjid = reachable.oid
-    and d.dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+  from reachable cross join lateral (
+    select objid, classid, deptype from pg_catalog.pg_shdepend
+    where refclassid = 'pg_catalog.pg_authid'::regclass and refobjid = reachable.oid
+      and dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+    offset 0
+  ) d
 ),
 -- It is all tenants': whoever connects looks at it, and no role of a tenant has to.
 control as (
-  select c.oid, c.relname::text as name, n.oid as schema from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  select c.oid, c.relname::text as name, n.oid as schema
+  from pg_catalog.pg_namespace n
+  join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = n.oid
+    and d.classid = 'pg_catalog.pg_class'::regclass
+  join pg_catalog.pg_class c on c.oid = d.objid
   where n.nspname = 'rowhouse' and c.relkind in ('r', 'p', 'v', 'm')
 ),
 controlled as (
@@ -89,7 +97,7 @@ misled as (
 finding(ordinal, said) as (
   select 1, 'role ' || who || case when rolsuper
     then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
-  from reachable where (rolsuper or rolbypassrls) and root <> current_user
+  from reachable where (rolsuper or rolbypassrls) and root <> session_user
   union all
   -- PostgreSQL's own roles hold their rights without any grant that could be found below.
   select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it see, change or end what is other tenants'''
