@@ -103,7 +103,8 @@ describe("an eviction during a slow request", () => {
 describe("a request that comes while its instance drains", () => {
   it("is served by a new one, and the old one still completes what it has", async () => {
     const before = await serving("acme");
-    const asked = host.graphql("acme", "{ slow(seconds: 2) }");
+    // Longer than a busy machine takes to start a thread and build.
+    const asked = host.graphql("acme", "{ slow(seconds: 12) }");
     await database.asleep();
     await host.adminJson("/evict", { tenant: "acme" });
     expect(await host.data("acme", itemsQuery)).toEqual(itemsOf("acme"));
