@@ -7,7 +7,7 @@ import { toWireError } from "../src/protocol/wire-error.ts";
 export type Transfer = readonly (ArrayBuffer | MessagePort)[];
 
 interface Outgoing {
-  readonly slot: number;
+  readonly number: number;
   readonly reply: Reply<Answer>;
   readonly transfer: Transfer;
 }
@@ -22,8 +22,8 @@ export class Outbox {
     this.#post = post;
   }
 
-  add(slot: number, { reply, transfer }: { reply: Reply<Answer>; transfer: Transfer }): void {
-    this.#outgoing.push({ slot, reply, transfer });
+  add(number: number, { reply, transfer }: { reply: Reply<Answer>; transfer: Transfer }): void {
+    this.#outgoing.push({ number, reply, transfer });
     if (this.#outgoing.length === 1) setImmediate(() => this.#flush());
   }
 
@@ -43,13 +43,13 @@ export class Outbox {
       this.#send([one]);
     } catch (error) {
       const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
-      this.#send([{ slot: one.slot, reply: { ok: false, error: toWireError(fault) }, transfer: [] }]);
+      this.#send([{ number: one.number, reply: { ok: false, error: toWireError(fault) }, transfer: [] }]);
     }
   }
 
   #send(outgoing: readonly Outgoing[]): void {
     this.#post(
-      { kind: "replies", replies: outgoing.map(({ slot, reply }) => ({ slot, reply })) },
+      { kind: "replies", replies: outgoing.map(({ number, reply }) => ({ number, reply })) },
       outgoing.flatMap(({ transfer }) => transfer),
     );
   }

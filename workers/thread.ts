@@ -74,16 +74,18 @@ export class CellThread {
     }
   }
 
+  /** Never rejects: there would be no reply, and the request's place in the front never free. */
   async #request(task: RequestTask): Promise<Handled<Answer>> {
-    const binding = this.#bindings.read(task.binding);
-    const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
-    this.#running[task.slot] = scope;
-    const finish = (): void => {
-      scope.close();
-      // The host frees the place of a body that it gives up at once: the next request may be in it by now.
-      if (this.#running[task.slot] === scope) this.#running[task.slot] = undefined;
-    };
+    let finish = (): void => undefined;
     try {
+      const binding = this.#bindings.read(task.binding);
+      const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
+      this.#running[task.slot] = scope;
+      finish = () => {
+        scope.close();
+        // The host frees the place of a body that it gives up at once: the next request may be in it by now.
+        if (this.#running[task.slot] === scope) this.#running[task.slot] = undefined;
+      };
       const serv = this.#instances.get(task.instance);
       if (serv === undefined) throw new HostError("CELL_LOST", "the instance is not in this cell");
       const { answer, transfer, sent } = await serv.serve(task, scope);
@@ -99,7 +101,7 @@ export class CellThread {
 
   async #take(task: LaneTask): Promise<void> {
     if (task.kind === "cancel") this.#running[task.slot]?.cancel();
-    else this.#outbox.add(task.slot, await this.#request(task));
+    else this.#outbox.add(task.number, await this.#request(task.task));
   }
 
   #obey(message: ControlMessage): void {

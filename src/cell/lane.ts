@@ -6,8 +6,8 @@ import type {
   CellMessage,
   ControlMessage,
   LaneTask,
+  NumberedReply,
   RequestTask,
-  SlotReply,
 } from "../protocol/messages.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
 
@@ -24,8 +24,9 @@ interface Asked {
 export class Lane {
   readonly #port: MessagePort;
   readonly #hear: (message: CellMessage) => void;
-  /** By slot. */
-  readonly #asked: (Asked | undefined)[] = [];
+  /** By number. */
+  readonly #asked = new Map<number, Asked>();
+  #number = 0;
   #tasks: LaneTask[] = [];
 
   /** `hear` is told of all that the thread says. */
@@ -43,11 +44,12 @@ export class Lane {
     this.#port.postMessage(message);
   }
 
-  /** The answer to `task`, whose slot no other request is in; rejects with the thread's error, or as `end` says. */
+  /** The answer to `task`; rejects with the thread's error, or as `end` says. */
   ask(task: RequestTask): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      this.#asked[task.slot] = { resolve, reject };
-      this.#send(task);
+      this.#number += 1;
+      this.#asked.set(this.#number, { resolve, reject });
+      this.#send({ kind: "numbered", number: this.#number, task });
     });
   }
 
@@ -55,9 +57,9 @@ export class Lane {
     this.#send({ kind: "cancel", slot });
   }
 
-  #answer(replies: readonly SlotReply[]): void {
-    for (const { slot, reply } of replies) {
-      const asked = this.#settle(slot);
+  #answer(replies: readonly NumberedReply[]): void {
+    for (const { number, reply } of replies) {
+      const asked = this.#settle(number);
       if (reply.ok) asked?.resolve(reply.value);
       else asked?.reject(fromWireError(reply.error));
     }
@@ -70,7 +72,7 @@ export class Lane {
       this.#hear(last.message);
     }
     this.#port.close();
-    for (const asked of this.#asked.splice(0)) asked?.reject(error);
+    for (const number of [...this.#asked.keys()]) this.#settle(number)?.reject(error);
   }
 
   #send(task: LaneTask): void {
@@ -84,14 +86,23 @@ export class Lane {
     this.#tasks = [];
     try {
       this.tell({ kind: "tasks", tasks });
-    } catch (error) {
-      for (const task of tasks) this.#settle(task.slot)?.reject(toHostError(error));
+    } catch {
+      for (const task of tasks) this.#sendAlone(task);
     }
   }
 
-  #settle(slot: number): Asked | undefined {
-    const asked = this.#asked[slot];
-    this.#asked[slot] = undefined;
+  /** What cannot be sent of one request is not the others' fault. */
+  #sendAlone(task: LaneTask): void {
+    try {
+      this.tell({ kind: "tasks", tasks: [task] });
+    } catch (error) {
+      if (task.kind === "numbered") this.#settle(task.number)?.reject(toHostError(error));
+    }
+  }
+
+  #settle(number: number): Asked | undefined {
+    const asked = this.#asked.get(number);
+    this.#asked.delete(number);
     return asked;
   }
 }

@@ -117,8 +117,13 @@ export function toHostError(error: unknown): HostError {
   return new HostError("INTERNAL", messageOf(error), { cause: error });
 }
 
+/** What `error` says, whatever it is: plugins throw what they like, and not everything can be made a text. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return String(error instanceof Error ? error.message : error);
+  } catch {
+    return "something that cannot be shown";
+  }
 }
 
 /** For the end of a switch over a union: does not compile while a case is missing. */

@@ -134,10 +134,17 @@ export interface CancelTask {
   readonly slot: number;
 }
 
-/** What comes over the thread's port, many at a time; see `src/cell/lane.ts`. */
-export type LaneTask = RequestTask | CancelTask;
+/** Under a number of its own, which its reply bears too: whatever may be in its slot by then, no other takes it for its own. */
+export interface NumberedTask {
+  readonly kind: "numbered";
+  readonly number: number;
+  readonly task: RequestTask;
+}
 
-export type CellTask = OpenTask | BuildTask | ReleaseTask | LaneTask;
+/** What comes over the thread's port, many at a time; see `src/cell/lane.ts`. */
+export type LaneTask = NumberedTask | CancelTask;
+
+export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask | CancelTask;
 
 /** An error as plain data: a structured clone of an Error drops its code. */
 export interface WireError {
@@ -181,9 +188,9 @@ export type Reply<Value> =
   | { readonly ok: true; readonly value: Value }
   | { readonly ok: false; readonly error: WireError };
 
-/** The reply to the request in a slot. */
-export interface SlotReply {
-  readonly slot: number;
+/** The reply to the request of that number. */
+export interface NumberedReply {
+  readonly number: number;
   readonly reply: Reply<Answer>;
 }
 
@@ -195,7 +202,7 @@ export type ControlMessage =
 
 /** Over the thread's port, thread → front. */
 export type CellMessage =
-  | { readonly kind: "replies"; readonly replies: readonly SlotReply[] }
+  | { readonly kind: "replies"; readonly replies: readonly NumberedReply[] }
   | {
       readonly kind: "pong";
       /** Connections of this thread, over all databases. */

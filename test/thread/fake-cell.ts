@@ -57,7 +57,7 @@ export default perform;
 
 async function take(task: LaneTask): Promise<void> {
   if (task.kind === "cancel") await perform(task);
-  else tell({ kind: "replies", replies: [{ slot: task.slot, reply: await request(task) }] });
+  else tell({ kind: "replies", replies: [{ number: task.number, reply: await request(task.task) }] });
 }
 
 function obey(message: ControlMessage): void {

@@ -20,13 +20,13 @@ const answer = (body: string, headers: Record<string, string> = {}) => ({
 
 it("what gathers in one turn of the loop goes in one message, in its order", async () => {
   const { outbox, heard, close } = openOutbox();
-  for (const slot of [3, 1, 2]) outbox.add(slot, answer(`of ${slot}`));
+  for (const number of [3, 1, 2]) outbox.add(number, answer(`of ${number}`));
   expect(await heard()).toEqual({
     kind: "replies",
-    replies: [3, 1, 2].map((slot) => ({ slot, reply: answer(`of ${slot}`).reply })),
+    replies: [3, 1, 2].map((number) => ({ number, reply: answer(`of ${number}`).reply })),
   });
   outbox.add(4, answer("of 4"));
-  expect(await heard()).toEqual({ kind: "replies", replies: [{ slot: 4, reply: answer("of 4").reply }] });
+  expect(await heard()).toEqual({ kind: "replies", replies: [{ number: 4, reply: answer("of 4").reply }] });
   close();
 });
 
@@ -38,10 +38,10 @@ it("an answer that cannot be sent fails alone", async () => {
   outbox.add(2, answer("odd", odd));
   outbox.add(3, answer("behind"));
   const messages = [await heard(), await heard(), await heard()];
-  expect(messages[0]).toEqual({ kind: "replies", replies: [{ slot: 1, reply: answer("before").reply }] });
+  expect(messages[0]).toEqual({ kind: "replies", replies: [{ number: 1, reply: answer("before").reply }] });
   expect(messages[1]).toMatchObject({
-    replies: [{ slot: 2, reply: { ok: false, error: { code: "INTERNAL" } } }],
+    replies: [{ number: 2, reply: { ok: false, error: { code: "INTERNAL" } } }],
   });
-  expect(messages[2]).toEqual({ kind: "replies", replies: [{ slot: 3, reply: answer("behind").reply }] });
+  expect(messages[2]).toEqual({ kind: "replies", replies: [{ number: 3, reply: answer("behind").reply }] });
   close();
 });

@@ -1,0 +1,103 @@
+import { MessageChannel } from "node:worker_threads";
+import { afterEach, describe, expect, it } from "vitest";
+import { Lane } from "../../src/cell/lane.ts";
+import { HostError } from "../../src/kernel/errors.ts";
+import type { ControlMessage, NumberedTask, RequestTask } from "../../src/protocol/messages.ts";
+
+const close: (() => void)[] = [];
+afterEach(() => {
+  for (const each of close.splice(0)) each();
+});
+
+const requestIn = (slot: number, body: string | null = null): RequestTask => ({
+  kind: "request",
+  slot,
+  instance: 1,
+  binding: "{}",
+  settings: {},
+  signing: null,
+  method: "POST",
+  path: "/graphql",
+  basePath: "",
+  query: "",
+  headers: {},
+  body,
+});
+
+/** A lane whose thread is this test. */
+function open() {
+  const { port1, port2 } = new MessageChannel();
+  const lane = new Lane(port1, () => undefined);
+  const came: NumberedTask[] = [];
+  const waiting: (() => void)[] = [];
+  port2.on("message", (message: ControlMessage) => {
+    if (message.kind !== "tasks") return;
+    for (const task of message.tasks) if (task.kind === "numbered") came.push(task);
+    for (const wake of waiting.splice(0)) wake();
+  });
+  close.push(() => port2.close());
+  return {
+    lane,
+    /** The first `count` tasks. */
+    tasks: async (count: number): Promise<readonly NumberedTask[]> => {
+      while (came.length < count) await new Promise<void>((wake) => waiting.push(wake));
+      return came;
+    },
+    answer: (task: NumberedTask | undefined, body: string) =>
+      port2.postMessage({
+        kind: "replies",
+        replies: [
+          {
+            number: task?.number,
+            reply: { ok: true, value: { kind: "text", status: 200, headers: {}, body } },
+          },
+        ],
+      }),
+  };
+}
+
+describe("a lane", () => {
+  it("gives nobody the late answer of another that was in its slot", async () => {
+    const { lane, tasks, answer } = open();
+    const unsendable = requestIn(1);
+    Object.assign(unsendable, { body: () => "nothing that a message can hold" });
+    const first = lane.ask(requestIn(1, "a"));
+    const [a] = await tasks(1);
+    // Its slot is given up for another while its answer is on its way.
+    const failing = expect(lane.ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
+    lane.cancel(1);
+    await failing;
+    const second = lane.ask(requestIn(1, "b"));
+    const [, b] = await tasks(2);
+    answer(a, "of a");
+    expect(await first).toMatchObject({ body: "of a" });
+    // Twice, as no thread should.
+    answer(a, "of a");
+    answer(b, "of b");
+    expect(await second).toMatchObject({ body: "of b" });
+  });
+
+  it("fails what cannot be sent alone, and sends what is in the same message", async () => {
+    const { lane, tasks, answer } = open();
+    const unsendable = requestIn(2);
+    Object.assign(unsendable, { body: () => "nothing that a message can hold" });
+    const before = lane.ask(requestIn(1));
+    const failing = expect(lane.ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
+    const behind = lane.ask(requestIn(3));
+    await failing;
+    for (const task of await tasks(2)) answer(task, `of ${task.task.slot}`);
+    expect(await before).toMatchObject({ body: "of 1" });
+    expect(await behind).toMatchObject({ body: "of 3" });
+  });
+
+  it("fails whoever still waits when the thread is gone, and hears its last words", async () => {
+    const { lane, tasks, answer } = open();
+    const answered = lane.ask(requestIn(1));
+    const lost = expect(lane.ask(requestIn(2))).rejects.toMatchObject({ code: "CELL_LOST" });
+    const [first] = await tasks(2);
+    answer(first, "last words");
+    lane.end(new HostError("CELL_LOST"));
+    expect(await answered).toMatchObject({ body: "last words" });
+    await lost;
+  });
+});
