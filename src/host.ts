@@ -136,7 +136,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const dispatcher = new Dispatcher({
     fleet,
     decide: (tenant) => pauses.decide(tenant),
-    verify: (decision) => decisions.verify(decision),
+    verify: (decision) => pauses.verify(decision),
     disprove: (decision, revisions) => {
       decisions.disprove(decision, revisions);
       source.outdate(decision.tenant);

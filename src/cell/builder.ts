@@ -7,6 +7,7 @@ import type { Observe } from "../kernel/observation.ts";
 import type { Signal } from "../kernel/signal.ts";
 import type { BuildReport } from "../protocol/messages.ts";
 import type { CapacityPlan } from "./capacity.ts";
+import { proveCurrent } from "./freshness.ts";
 import { type BuildRequest, Instance } from "./instance.ts";
 import { decidePlacement, type Placement } from "./placement.ts";
 import type { Retirement } from "./retirement.ts";
@@ -82,7 +83,7 @@ export class Builder {
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
     try {
       const { buildMs, heapBytes, types } = await this.#buildInTime(instance);
-      await this.verify(request, startedMs + this.#options.timeoutMs);
+      await proveCurrent(request, startedMs + this.#options.timeoutMs);
       // A condemned cell serves on, and whoever replaces it sees to this one too.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
       // What requests freed meanwhile is not the instance's doing: none is smaller than this.
@@ -102,25 +103,6 @@ export class Builder {
     } finally {
       this.#changed.notify();
     }
-  }
-
-  /** Throws `SCHEMA_CHANGED` where `request` is out of date, `BUILD_TIMEOUT` where nobody says so by `deadlineMs`. */
-  async verify(request: BuildRequest, deadlineMs: number): Promise<void> {
-    const { key } = request.spec;
-    const late = Promise.withResolvers<never>();
-    const timer = setTimeout(
-      () =>
-        late.reject(
-          new HostError("BUILD_TIMEOUT", `whether ${key} is current could not be found out in time`),
-        ),
-      Math.max(1, deadlineMs - performance.now()),
-    );
-    try {
-      if (await Promise.race([request.verify(), late.promise])) return;
-    } finally {
-      clearTimeout(timer);
-    }
-    throw new HostError("SCHEMA_CHANGED", `${key} was overtaken by a change`);
   }
 
   async #buildInTime(instance: Instance): Promise<BuildReport> {

@@ -8,6 +8,7 @@ import { Builder } from "./builder.ts";
 import type { CapacityPlan } from "./capacity.ts";
 import type { Cell, CellOptions } from "./cell.ts";
 import { Flights, isLeadersOwn } from "./flights.ts";
+import { glance, proveCurrent } from "./freshness.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
 import { Replacement } from "./replacement.ts";
 import { Replicas } from "./replicas.ts";
@@ -156,11 +157,10 @@ export class Fleet {
     const { timeoutMs } = this.#options.builds;
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
-    if (doubtful) await this.#builder.verify(request, queuedMs + timeoutMs);
+    if (doubtful) await proveCurrent(request, queuedMs + timeoutMs);
     return this.#admission.run(async () => {
       // A build costs fifty times what this question does, and in a long queue much may have changed.
-      const nowMs = performance.now();
-      if (nowMs - queuedMs > staleMs) await this.#builder.verify(request, nowMs + timeoutMs);
+      if (performance.now() - queuedMs > staleMs) await glance(request);
       return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
     }, request.sinceMs);
   }

@@ -54,8 +54,8 @@ export class Flights {
 }
 
 /**
- * Whether the build that `tenant` waited for failed for a reason of its leader's: of a tenant whose schema moved or is
- * gone, or of a replacement, which has less patience. `again`: it is not the first that failed `tenant` like that.
+ * Whether the build that `tenant` waited for failed for a reason of its leader's: of a tenant whose schema moved, is
+ * locked or gone, or of a replacement, which has less patience. `again`: it is not the first that failed `tenant` like that.
  */
 export function isLeadersOwn(
   error: HostError,
@@ -67,6 +67,7 @@ export function isLeadersOwn(
   switch (error.code) {
     case "SCHEMA_CHANGED":
     case "SCHEMA_NOT_FOUND":
+    case "LOCK_TIMEOUT":
       return true;
     case "NO_CAPACITY":
       return leader === null;

@@ -19,7 +19,12 @@ export function decideTurn(state: TurnsState, limits: TurnLimits): "run" | "queu
 interface Waiting {
   readonly sinceMs: number;
   readonly start: () => void;
+  /** How often somebody who came later to the queue went ahead. */
+  passed: number;
 }
+
+/** Whoever comes again and again, and is older each time than all who wait, would keep them waiting for as long as it comes. */
+const mostPassed = 2;
 
 /** A semaphore with a bounded queue, a bound that p-limit and p-queue do not have: who has waited longest is next. */
 export class Turns {
@@ -40,14 +45,14 @@ export class Turns {
 
   /**
    * What `work` gives, when its turn has come; rejects at once where too many wait. `sinceMs` is when whoever it is for began to
-   * wait: earlier than now where what was done for it was in vain.
+   * wait: earlier than now where what was done for it was in vain. Nobody is passed more than twice.
    */
   async run<Value>(work: () => Promise<Value>, sinceMs = performance.now()): Promise<Value> {
     const decision = decideTurn(this.state, this.#limits);
     if (decision === "refuse") throw this.#refusal();
     if (decision === "queue") {
       // The place is handed over by whoever leaves, so that nobody slips in between.
-      await new Promise<void>((start) => this.#enqueue({ sinceMs, start }));
+      await new Promise<void>((start) => this.#enqueue({ sinceMs, start, passed: 0 }));
     } else {
       this.#running += 1;
     }
@@ -61,7 +66,11 @@ export class Turns {
   }
 
   #enqueue(waiting: Waiting): void {
-    const younger = this.#waiting.findIndex((each) => each.sinceMs > waiting.sinceMs);
-    this.#waiting.splice(younger === -1 ? this.#waiting.length : younger, 0, waiting);
+    const place =
+      this.#waiting.findLastIndex(
+        ({ sinceMs, passed }) => sinceMs <= waiting.sinceMs || passed >= mostPassed,
+      ) + 1;
+    for (const each of this.#waiting.slice(place)) each.passed += 1;
+    this.#waiting.splice(place, 0, waiting);
   }
 }

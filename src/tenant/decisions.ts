@@ -31,6 +31,9 @@ export interface DecisionsOptions extends DecisionRules {
 /** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
 const lockTimeoutMs = 3_000;
 
+/** What the clients of a tenant are told whose schema is locked, and others that wait for the same build: it names nobody. */
+export const schemaLocked = "The tenant's schema is locked by a change under way.";
+
 /** A probe that was out of date when it came is asked for again, so many times. */
 const mostProbes = 4;
 
@@ -189,7 +192,7 @@ export class Decisions {
     });
     const probe = await probing.catch((error: unknown) => {
       if (!isLockTimeout(error)) throw error;
-      throw new HostError("LOCK_TIMEOUT", `tenant ${tenant.id}: its schema is locked by a change under way`);
+      throw new HostError("LOCK_TIMEOUT", schemaLocked);
     });
     const [missing] = probe.shape.missing;
     if (missing !== undefined) {

@@ -5,12 +5,15 @@ import type { TenantId } from "../kernel/ids.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
 import type { Decision } from "./decision.ts";
+import { schemaLocked } from "./decisions.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface LockPausesOptions {
   readonly decisions: {
     decide(tenant: Tenant): Promise<Decision>;
     peek(tenant: TenantId): Decision | undefined;
+    verify(decision: Decision): Promise<boolean>;
+    forget(tenant: TenantId): void;
   };
   readonly clock?: { now(): number };
 }
@@ -36,9 +39,12 @@ export class LockPauses {
   readonly #decisions: LockPausesOptions["decisions"];
   readonly #clock: { now(): number };
   readonly #pauses: LRUCache<TenantId, Pause>;
-  readonly #again = new SingleFlight<TenantId, Decision>();
+  /** By record: the answer about one is none about another of the same tenant. */
+  readonly #again = new SingleFlight<Tenant, Decision>();
   readonly #turns = new Turns({ concurrency: 1, queue: 10 }, () => {
-    return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked");
+    return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked", {
+      retryAfterSeconds: 3,
+    });
   });
 
   constructor({ decisions, clock = performance }: LockPausesOptions) {
@@ -54,8 +60,19 @@ export class LockPauses {
     // Another record may name another schema.
     if (pause?.tenant !== tenant) return this.#decide(tenant);
     const leftMs = pause.untilMs - this.#clock.now();
-    if (leftMs > 0) return Promise.reject(locked(tenant, leftMs));
-    return this.#again.run(tenant.id, () => this.#turns.run(() => this.#decide(tenant)));
+    if (leftMs > 0) return Promise.reject(lockedFor(leftMs));
+    return this.#again.run(tenant, () => this.#turns.run(() => this.#decide(tenant)));
+  }
+
+  /** Whether `decision` is current; where its tenant's schema is locked, it is asked for anew after a pause, and `LOCK_TIMEOUT` thrown. */
+  async verify(decision: Decision): Promise<boolean> {
+    try {
+      return await this.#decisions.verify(decision);
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      this.#decisions.forget(decision.tenant.id);
+      throw this.#pause(decision.tenant);
+    }
   }
 
   async #decide(tenant: Tenant): Promise<Decision> {
@@ -64,8 +81,7 @@ export class LockPauses {
       this.#pauses.delete(tenant.id);
       return decision;
     } catch (error) {
-      if (error instanceof HostError && error.code === "LOCK_TIMEOUT") throw this.#pause(tenant);
-      throw error;
+      throw isLocked(error) ? this.#pause(tenant) : error;
     }
   }
 
@@ -74,16 +90,19 @@ export class LockPauses {
     const nowMs = this.#clock.now();
     const known = this.#pauses.get(tenant.id);
     const last = known?.tenant === tenant ? known : undefined;
-    if (last !== undefined && last.untilMs > nowMs) return locked(tenant, last.untilMs - nowMs);
+    if (last !== undefined && last.untilMs > nowMs) return lockedFor(last.untilMs - nowMs);
     const failures = (last?.failures ?? 0) + 1;
     const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (failures - 1));
     this.#pauses.set(tenant.id, { tenant, failures, untilMs: nowMs + pauseMs });
-    return locked(tenant, pauseMs);
+    return lockedFor(pauseMs);
   }
 }
 
-function locked({ id }: Tenant, forMs: number): HostError {
-  return new HostError("LOCK_TIMEOUT", `tenant ${id}: its schema is locked by a change under way`, {
-    retryAfterSeconds: forMs / 1_000,
-  });
+function isLocked(error: unknown): boolean {
+  return error instanceof HostError && error.code === "LOCK_TIMEOUT";
+}
+
+/** Its text is the client's, and names nobody. */
+function lockedFor(ms: number): HostError {
+  return new HostError("LOCK_TIMEOUT", schemaLocked, { retryAfterSeconds: ms / 1_000 });
 }

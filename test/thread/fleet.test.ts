@@ -6,6 +6,9 @@ import { codeOf, Gate } from "./witness.ts";
 const isGone = async (): Promise<boolean> => {
   throw new HostError("SCHEMA_NOT_FOUND");
 };
+const isLocked = async (): Promise<boolean> => {
+  throw new HostError("LOCK_TIMEOUT");
+};
 const fakes: FakeFleet[] = [];
 
 function start(options: FakeOptions = {}): FakeFleet {
@@ -129,6 +132,7 @@ describe("tenants of one blueprint that wait for one build", () => {
   const cases: [string, () => Promise<boolean>, string][] = [
     ["moved", async () => false, "SCHEMA_CHANGED"],
     ["is gone", isGone, "SCHEMA_NOT_FOUND"],
+    ["is locked", isLocked, "LOCK_TIMEOUT"],
   ];
 
   it.each(cases)(

@@ -79,6 +79,19 @@ describe("the places for builds", () => {
     expect(order).toEqual(["at 10, again", "at 20", "at 20, later", "at 30"]);
   });
 
+  it("go to who comes for the first time, too, however many come again and are older", async () => {
+    const admission = new Admission({ concurrency: 1, queue: 10 });
+    const first = Promise.withResolvers<void>();
+    const order: string[] = [];
+    const running = admission.run(() => first.promise, 0);
+    const waiting = [50, 9, 8, 7, 6].map((sinceMs) =>
+      admission.run(async () => order.push(`at ${sinceMs}`), sinceMs),
+    );
+    first.resolve();
+    await Promise.all([running, ...waiting]);
+    expect(order).toEqual(["at 8", "at 9", "at 50", "at 6", "at 7"]);
+  });
+
   it("are refused beyond the queue", async () => {
     const admission = new Admission({ concurrency: 1, queue: 1 });
     const first = Promise.withResolvers<void>();

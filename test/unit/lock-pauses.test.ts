@@ -10,6 +10,7 @@ const tenantOf = (id: string, schema = id): Tenant =>
 /** Decides nothing but how it fails. */
 function failing(error: () => Error) {
   const asked: string[] = [];
+  const forgotten: string[] = [];
   let nowMs = 0;
   const pauses = new LockPauses({
     decisions: {
@@ -18,11 +19,13 @@ function failing(error: () => Error) {
         throw error();
       },
       peek: () => undefined,
+      verify: () => Promise.reject(error()),
+      forget: (id) => forgotten.push(id),
     },
     clock: { now: () => nowMs },
   });
   const ask = async (tenant: Tenant) => pauses.decide(tenant).catch((thrown: unknown) => thrown);
-  return { asked, ask, pass: (ms: number) => (nowMs += ms) };
+  return { asked, ask, pauses, forgotten, pass: (ms: number) => (nowMs += ms) };
 }
 
 describe("the pauses of a tenant that is locked", () => {
@@ -47,12 +50,58 @@ describe("the pauses of a tenant that is locked", () => {
     expect(asked).toEqual(["a", "b", "a"]);
   });
 
+  it("come of a lock that its build meets as well, and name nobody", async () => {
+    const { asked, ask, pauses, forgotten } = failing(
+      () => new HostError("LOCK_TIMEOUT", "tenant a is locked"),
+    );
+    const tenant = tenantOf("a");
+    const decision = { tenant } as Decision;
+    const error = await pauses.verify(decision).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "LOCK_TIMEOUT", retryAfterSeconds: 1 });
+    expect(error).toHaveProperty("publicText", "The tenant's schema is locked by a change under way.");
+    expect(forgotten).toEqual(["a"]);
+    expect(await ask(tenant)).toMatchObject({ code: "LOCK_TIMEOUT" });
+    expect(asked).toEqual([]);
+  });
+
   it("come of nothing else that fails", async () => {
     const { asked, ask } = failing(() => new HostError("DATABASE_UNREACHABLE"));
     const tenant = tenantOf("a");
     for (let round = 0; round < 3; round += 1)
       expect(await ask(tenant)).toMatchObject({ code: "DATABASE_UNREACHABLE" });
     expect(asked).toHaveLength(3);
+  });
+
+  it("end in an answer about the record that was asked about, not about another that was asked about first", async () => {
+    let nowMs = 0;
+    let locked = true;
+    const gate = Promise.withResolvers<void>();
+    const pauses = new LockPauses({
+      decisions: {
+        decide: async (tenant): Promise<Decision> => {
+          if (locked) throw new HostError("LOCK_TIMEOUT", "locked");
+          await gate.promise;
+          return { tenant } as Decision;
+        },
+        peek: () => undefined,
+        verify: async () => true,
+        forget: () => undefined,
+      },
+      clock: { now: () => nowMs },
+    });
+    const [old, moved] = [tenantOf("a", "old"), tenantOf("a", "moved")];
+    await pauses.decide(old).catch(() => undefined);
+    nowMs += 2_000;
+    locked = false;
+    const first = pauses.decide(old);
+    locked = true;
+    await pauses.decide(moved).catch(() => undefined);
+    nowMs += 2_000;
+    locked = false;
+    const second = pauses.decide(moved);
+    gate.resolve();
+    expect((await first).tenant).toBe(old);
+    expect((await second).tenant).toBe(moved);
   });
 
   it("end in turns, of which no more than ten are waited for", async () => {
@@ -69,6 +118,8 @@ describe("the pauses of a tenant that is locked", () => {
           return gate.promise;
         },
         peek: () => undefined,
+        verify: async () => true,
+        forget: () => undefined,
       },
       clock: { now: () => nowMs },
     });
