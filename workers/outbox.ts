@@ -1,6 +1,7 @@
 /** Replies on their way to the front. */
-import type { MessagePort } from "node:worker_threads";
+import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import { discardBody } from "../src/protocol/body.ts";
 import type { Answer, CellMessage, Reply } from "../src/protocol/messages.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 
@@ -42,6 +43,8 @@ export class Outbox {
     try {
       this.#send([one]);
     } catch (error) {
+      // The body of an answer that nobody will have: its sender would wait for credit for ever.
+      for (const moved of one.transfer) if (moved instanceof MessagePort) discardBody(moved);
       const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
       this.#send([{ number: one.number, reply: { ok: false, error: toWireError(fault) }, transfer: [] }]);
     }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
+import { sendBody, windowBytes } from "../../src/protocol/body.ts";
 import { Outbox } from "../../workers/outbox.ts";
 
 function openOutbox(): { outbox: Outbox; heard: () => Promise<unknown>; close: () => void } {
@@ -43,5 +44,27 @@ it("an answer that cannot be sent fails alone", async () => {
     replies: [{ number: 2, reply: { ok: false, error: { code: "INTERNAL" } } }],
   });
   expect(messages[2]).toEqual({ kind: "replies", replies: [{ number: 3, reply: answer("behind").reply }] });
+  close();
+});
+
+it("the body of an answer that cannot be sent ends, and its source with it", async () => {
+  const { outbox, heard, close } = openOutbox();
+  const { port1, port2 } = new MessageChannel();
+  let given = false;
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) yield new Uint8Array(windowBytes);
+    } finally {
+      given = true;
+    }
+  }
+  const sent = sendBody(port1, endless());
+  const headers: Record<string, string> = {};
+  Object.assign(headers, { vary: () => "whatever a plugin put there" });
+  const value = { kind: "stream" as const, status: 200, headers, port: port2 };
+  outbox.add(1, { reply: { ok: true, value }, transfer: [port2] });
+  expect(await heard()).toMatchObject({ replies: [{ slot: 1, reply: { ok: false } }] });
+  expect(await sent).toMatchObject({ code: "CANCELLED" });
+  await vi.waitFor(() => expect(given).toBe(true), { timeout: 20_000 });
   close();
 });
