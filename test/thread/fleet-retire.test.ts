@@ -63,6 +63,7 @@ describe("an eviction", () => {
     const old = await slow;
     expect(old.cell).toBe(fresh.cell);
     await fake.until("cell.log", ({ message }) => message === `released ${old.instance}`);
+    await fake.until("instance.evicted");
     expect((await fake.ask("acme")).instance).toBe(fresh.instance);
     expect(fake.all("instance.evicted")).toHaveLength(1);
     fake.fleet.evict(isAcme, "requested");
