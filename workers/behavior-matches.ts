@@ -60,13 +60,18 @@ export function rememberMatches(behavior: Behavior): void {
   const entityMatches: EntityMatches = function (this: Behavior, type, entity, filter) {
     const known = remembered.get(this);
     if (known === undefined) return original.call(this, type, entity, filter);
-    const { behaviorString } = this.getBehaviorForEntity(type, entity);
     const question = `${type} ${filter}`;
-    const answers = known.get(question) ?? new Map<string, boolean | undefined>();
-    if (answers.has(behaviorString)) return answers.get(behaviorString);
-    known.set(question, answers);
+    const answers = known.get(question);
+    if (answers !== undefined) {
+      const { behaviorString } = this.getBehaviorForEntity(type, entity);
+      if (answers.has(behaviorString)) return answers.get(behaviorString);
+    }
+    // It registers a filter that is new before it works out any behavior, and what is registered when a type's first
+    // behavior is worked out is that type's default for good: nothing is asked of it beforehand.
     const answer = original.call(this, type, entity, filter);
-    answers.set(behaviorString, answer);
+    const { behaviorString } = this.getBehaviorForEntity(type, entity);
+    const kept = known.get(question) ?? new Map<string, boolean | undefined>();
+    known.set(question, kept.set(behaviorString, answer));
     return answer;
   };
   Object.defineProperty(prototype, "entityMatches", { value: entityMatches });

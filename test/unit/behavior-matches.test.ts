@@ -1,5 +1,6 @@
+import { makeSchema, QueryPlugin, QueryQueryPlugin } from "postgraphile/graphile-build";
 import { expect, it } from "vitest";
-import { rememberMatches } from "../../workers/behavior-matches.ts";
+import { behaviorMatchesPlugin, rememberMatches } from "../../workers/behavior-matches.ts";
 
 /** As much of graphile-build's class as is asked; `asked` are the questions that came to it. */
 class Behavior {
@@ -50,4 +51,43 @@ it("answers of one build are not another's, and who remembers nothing asks each 
     expect(behavior.entityMatches("a", "+x", "f")).toBe(answer);
   }
   expect([one.asked.length, two.asked.length, none.asked.length]).toEqual([1, 1, 2]);
+});
+
+/** What graphile-build itself answers where the first question about a type is about a behavior that nobody registered. */
+async function firstAnswer(
+  remembering: boolean,
+): Promise<{ readonly matches: unknown; readonly text: string; readonly method: string }> {
+  let answered = { matches: undefined as unknown, text: "", method: "" };
+  const asking: GraphileConfig.Plugin = {
+    name: "AskingPlugin",
+    version: "1.0.0",
+    after: ["RowhouseBehaviorMatchesPlugin"],
+    schema: {
+      hooks: {
+        init(value, build) {
+          const { behavior } = build;
+          // biome-ignore lint/suspicious/noExplicitAny: a type of entity that the library's declarations do not know
+          const [type, filter]: any[] = ["widget", "unheard:of"];
+          const matches = behavior.entityMatches(type, {}, filter);
+          const text = behavior.getBehaviorForEntity(type, {}).behaviorString;
+          answered = { matches, text, method: String(behavior.entityMatches) };
+          return value;
+        },
+      },
+    },
+  };
+  Object.assign(asking.schema ?? {}, {
+    entityBehavior: { widget: { inferred: (behavior: string) => `${behavior} unheard:of` } },
+  });
+  const plugins = [QueryPlugin, QueryQueryPlugin, ...(remembering ? [behaviorMatchesPlugin()] : []), asking];
+  await makeSchema({ plugins });
+  return answered;
+}
+
+it("a type whose first question is about a behavior that nobody registered has that behavior, as without", async () => {
+  const without = await firstAnswer(false);
+  expect(without).toMatchObject({ matches: true, text: expect.stringContaining("unheard:of") });
+  const { matches, text, method } = await firstAnswer(true);
+  expect(method).not.toBe(without.method);
+  expect({ matches, text }).toEqual({ matches: without.matches, text: without.text });
 });
