@@ -41,7 +41,7 @@ export async function readFacts(
       inherited: row.inherited,
       beyond: await connectingFindings({
         transaction: (work) => database.transaction(work),
-        tenants: async () => tenants,
+        roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
       }),
     },
     missingSchemas: row.missing,

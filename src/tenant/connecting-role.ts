@@ -3,12 +3,11 @@ import { z } from "zod";
 import type { Queryable } from "../pg/pool.ts";
 import { probeSettings } from "../shape/shape.ts";
 import { predefined } from "./role-safety.ts";
-import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface ConnectingOptions {
   readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
-  /** Asked only where the role may become one that reaches further than it should. */
-  readonly tenants: () => Promise<readonly Tenant[]>;
+  /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
+  readonly roles: () => Promise<readonly string[]>;
 }
 
 /**
@@ -37,23 +36,25 @@ select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || case
       then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
     else ' is a member of ' || pg_catalog.quote_ident(found.name) || case
       when found.super then ', a superuser' when found.bypass then ', which has BYPASSRLS' else '' end
-      || ': a function of any tenant''s may become it' end as said
+      || ': a function of any tenant''s may become it' end as said,
+  found.name = self.rolname as itself
 from found cross join self
 order by 1`;
 
-const row = z.object({ said: z.string() });
+const row = z.object({ said: z.string(), itself: z.boolean() });
 
 /** A sentence each. To be run on a connection of the role that requests connect as. */
 export async function connectingFindings({
   transaction,
-  tenants,
+  roles,
 }: ConnectingOptions): Promise<readonly string[]> {
-  const ask = (roles: readonly string[]): Promise<readonly string[]> =>
+  const ask = (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> =>
     transaction(async ({ query }) => {
       await query(`set transaction read only; ${probeSettings}`);
-      return (await query(text, [roles])).rows.map((each) => row.parse(each).said);
+      return (await query(text, [leftOut])).rows.map((each) => row.parse(each));
     });
   const found = await ask([]);
-  if (found.length === 0) return found;
-  return ask((await tenants()).flatMap(({ roles }) => listedRoles(roles)));
+  // What the role is by itself, it is whatever tenants' roles there are.
+  const leftOut = found.every(({ itself }) => itself) ? [] : await roles();
+  return (leftOut.length === 0 ? found : await ask(leftOut)).map(({ said }) => said);
 }

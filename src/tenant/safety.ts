@@ -6,7 +6,7 @@ import type { Observe } from "../kernel/observation.ts";
 import type { Queryable } from "../pg/pool.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
 import { parseRoleFindings, type RoleFindings, roleSafetyQuery } from "./role-safety.ts";
-import type { Tenant } from "./tenant.ts";
+import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";
@@ -17,8 +17,8 @@ export interface RoleSafetyOptions {
   readonly observe: Observe;
 }
 
-/** How long the list of all tenants' schemas is used: it is asked for only where a role reaches beyond its tenant's. */
-const ownersMaxAgeMs = 60_000;
+/** How long the list of all tenants is used: it is asked for only where a role reaches further than it should. */
+const listMaxAgeMs = 60_000;
 /** How long a refusal stands, and what is known of a connecting role: rights of roles can change without any notice of it. */
 const refusalMs = 5_000;
 
@@ -28,6 +28,12 @@ interface Asked<Value> {
 }
 
 type Owners = ReadonlyMap<string, ReadonlySet<TenantId>>;
+
+/** Of all tenants. */
+interface Listed {
+  readonly owners: Owners;
+  readonly roles: readonly string[];
+}
 
 const place = (database: string, schema: string): string => `${database}\n${schema}`;
 
@@ -40,7 +46,7 @@ export class RoleSafety {
   /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
   readonly #told = new LRUCache<string, string>({ max: 50_000 });
   readonly #connecting = new Map<string, Asked<readonly string[]>>();
-  readonly #owners = new Map<"all", Asked<Owners>>();
+  readonly #list = new Map<"all", Asked<Listed>>();
 
   constructor(options: RoleSafetyOptions) {
     this.#options = options;
@@ -56,7 +62,7 @@ export class RoleSafety {
   forget(): void {
     this.#refused.clear();
     this.#connecting.clear();
-    this.#owners.clear();
+    this.#list.clear();
   }
 
   /** In the transaction of a probe. */
@@ -99,25 +105,36 @@ export class RoleSafety {
   /** Of the schemas that the roles reach, those that are another tenant's. */
   async #foreign(tenant: Tenant, usable: readonly string[]): Promise<readonly string[]> {
     if (usable.length === 0) return [];
-    const owners = await this.#allOwners().catch((error: unknown) => {
-      // A source that fails is no reason to fail a tenant that would be served in any case.
-      if (this.#options.mode === "refuse") throw error;
-      return new Map<string, ReadonlySet<TenantId>>();
-    });
+    const { owners } = await this.#listed(listMaxAgeMs);
     return brief(foreignFindings(tenant, usable, owners));
   }
 
-  #allOwners(): Promise<Owners> {
-    return recent(this.#owners, "all", ownersMaxAgeMs, () => this.#options.tenants().then(ownersOf));
+  /** A source that fails is no reason to fail a tenant that would be served in any case: to warn, no list will do. */
+  async #listed(maxAgeMs: number): Promise<Listed> {
+    const { mode, tenants } = this.#options;
+    try {
+      return await recent(this.#list, "all", maxAgeMs, async () => listedOf(await tenants()));
+    } catch (error) {
+      if (mode === "refuse") throw error;
+      return listedOf([]);
+    }
   }
 
   #connectingOf(name: string): Promise<readonly string[]> {
-    const { tenants, database } = this.#options;
+    const { mode, database } = this.#options;
+    // What the role of a tenant that is too new for the list may become is held against all: not for long where they are refused.
+    const maxAgeMs = mode === "refuse" ? refusalMs : listMaxAgeMs;
     return recent(this.#connecting, name, refusalMs, async () => {
       const { transaction } = database(name);
-      return brief(await connectingFindings({ transaction, tenants }));
+      const roles = async (): Promise<readonly string[]> => (await this.#listed(maxAgeMs)).roles;
+      return brief(await connectingFindings({ transaction, roles }));
     });
   }
+}
+
+function listedOf(tenants: readonly Tenant[]): Listed {
+  const roles = new Set(tenants.flatMap((tenant) => listedRoles(tenant.roles)));
+  return { owners: ownersOf(tenants), roles: [...roles] };
 }
 
 /** What was asked for no longer ago than `maxAgeMs`, or is from now on. */

@@ -1,0 +1,129 @@
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
+import { Database } from "../../src/pg/pool.ts";
+import { Decisions, type DecisionsOptions } from "../../src/tenant/decisions.ts";
+import { RoleSafety, type RoleSafetyOptions } from "../../src/tenant/safety.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let server: TestDatabase;
+let database: Database;
+let names: { readonly host: string; readonly role: string; readonly might: string };
+let tenants: readonly Tenant[];
+
+/** The host may become a role that no policy stops: through the role of tenant "one", where nothing else is granted. */
+beforeAll(async () => {
+  server = await createDatabase("connecting_role");
+  database = new Database({
+    name: "main",
+    url: server.url,
+    applicationName: "test",
+    observe: () => undefined,
+  });
+  names = { host: `${server.name}_host`, role: `${server.name}_role`, might: `${server.name}_might` };
+  const { host, role, might } = names;
+  await server.execute(`
+    create role ${might} bypassrls; create role ${role}; create role ${host};
+    grant ${might} to ${role}; grant ${role} to ${host};
+    ${["one", "two", "three", "four"].map((id) => `create schema ${id}; create table ${id}.thing (id int primary key)`).join("; ")}`);
+  tenants = ["one", "two", "three", "four"].map((id) =>
+    parseTenant(
+      { id, schemas: { app: id }, roles: { anonymous: id === "one" ? role : host } },
+      { database: "main", databases: ["main"] },
+    ),
+  );
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(async () => {
+  await database.close();
+  const { host, role, might } = names;
+  await server.execute(`drop role ${host}; drop role ${role}; drop role ${might}`);
+  await server.drop();
+});
+
+/** Of a host that connects as `user`. */
+function decisionsAs(
+  user: string | null,
+  { mode, tenants: list }: Pick<RoleSafetyOptions, "mode" | "tenants">,
+): { readonly decisions: Decisions; readonly told: () => readonly string[] } {
+  const told: string[] = [];
+  const observe: RoleSafetyOptions["observe"] = (observation) => {
+    if (observation.kind === "database.unsafe") told.push(...observation.findings);
+  };
+  const opened: DecisionsOptions["database"] = () => ({
+    transaction: (work) =>
+      database.transaction(async (transaction) => {
+        if (user !== null) await transaction.query(`set local session authorization ${user}`);
+        return work(transaction);
+      }),
+    control: false,
+  });
+  const decisions = new Decisions({
+    database: opened,
+    pooling: true,
+    guard: "off",
+    presetVersion: "1",
+    hostVersion: "1",
+    safety: new RoleSafety({ mode, tenants: list, database: opened, observe }),
+    observe,
+  });
+  return { decisions, told: () => told };
+}
+
+function tenantAt(index: number): Tenant {
+  const tenant = tenants[index];
+  if (tenant === undefined) throw new Error("there is no such tenant");
+  return tenant;
+}
+
+const failing = () => vi.fn(() => Promise.reject(new Error("the source does not answer")));
+const listing = () => vi.fn(async () => tenants);
+const member = /^the connecting role \S+_host is a member of \S+_might, which has BYPASSRLS: /;
+
+test("a source that fails is no reason to fail a tenant where roles are only warned of", async () => {
+  const list = failing();
+  const { decisions, told } = decisionsAs(names.host, { mode: "warn", tenants: list });
+  const { unsafe } = await decisions.decide(tenantAt(0));
+  expect(list).toHaveBeenCalled();
+  // No list leaves nothing out: rather too much is told than too little.
+  expect(unsafe).toContainEqual(expect.stringMatching(member));
+  expect(told()).toEqual([expect.stringMatching(member)]);
+});
+
+test("where unsafe roles are refused, a source that fails fails the tenant", async () => {
+  const { decisions } = decisionsAs(names.host, { mode: "refuse", tenants: failing() });
+  await expect(decisions.decide(tenantAt(0))).rejects.toThrow("the source does not answer");
+});
+
+test.each(["warn", "refuse"] as const)(
+  "with %s, what a superuser is takes no list of tenants",
+  async (mode) => {
+    const list = failing();
+    const { decisions, told } = decisionsAs(null, { mode, tenants: list });
+    const decided = decisions.decide(tenantAt(0));
+    if (mode === "warn") await decided;
+    else await expect(decided).rejects.toMatchObject({ code: "ROLE_UNSAFE" });
+    expect(told()).toEqual([expect.stringMatching(/^the connecting role \S+ is a superuser: /)]);
+    expect(list).not.toHaveBeenCalled();
+  },
+);
+
+test("the list of tenants is asked for once a minute, however often the connecting role is looked at", async () => {
+  const list = listing();
+  const { decisions, told } = decisionsAs(names.host, { mode: "warn", tenants: list });
+  const transaction = vi.spyOn(database, "transaction");
+  const now = performance.now.bind(performance);
+  const decideAt = async (index: number, laterMs: number): Promise<number> => {
+    vi.spyOn(performance, "now").mockImplementation(() => now() + laterMs);
+    transaction.mockClear();
+    await decisions.decide(tenantAt(index));
+    return transaction.mock.calls.length;
+  };
+  const counts = [await decideAt(0, 0), await decideAt(1, 6_000), await decideAt(2, 12_000)];
+  // Each time the role itself is looked at anew.
+  expect(new Set(counts).size).toBe(1);
+  expect(list).toHaveBeenCalledTimes(1);
+  await decideAt(3, 80_000);
+  expect(list).toHaveBeenCalledTimes(2);
+  // With it, what a tenant's own role may do is that tenant's finding.
+  expect(told()).toEqual([]);
+});
