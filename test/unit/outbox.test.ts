@@ -63,7 +63,7 @@ it("the body of an answer that cannot be sent ends, and its source with it", asy
   Object.assign(headers, { vary: () => "whatever a plugin put there" });
   const value = { kind: "stream" as const, status: 200, headers, port: port2 };
   outbox.add(1, { reply: { ok: true, value }, transfer: [port2] });
-  expect(await heard()).toMatchObject({ replies: [{ slot: 1, reply: { ok: false } }] });
+  expect(await heard()).toMatchObject({ replies: [{ number: 1, reply: { ok: false } }] });
   expect(await sent).toMatchObject({ code: "CANCELLED" });
   await vi.waitFor(() => expect(given).toBe(true), { timeout: 20_000 });
   close();
