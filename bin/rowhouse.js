@@ -6,13 +6,33 @@ import { existsSync } from "node:fs";
 import { createRequire, enableCompileCache } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const built = join(root, "dist", "src", "cli.js");
 const entry = existsSync(built) ? built : join(root, "src", "cli.ts");
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
+/**
+ * V8 (Node 24.21) lets the young generation of the main thread grow to 2 × 32 MB under load, and keeps it: resident memory of the
+ * process 288 MB, with this 251, at the same CPU per request. Nothing but a flag at the start bounds it, and that flag would be
+ * every thread's: so the process begins again with it, in place, and takes it back before there are threads.
+ */
+const frontFlag = "--max-semi-space-size=4";
+
+function boundFront() {
+  const place = process.execArgv.indexOf(frontFlag);
+  if (place !== -1) {
+    process.execArgv.splice(place, 1);
+    setFlagsFromString("--max-semi-space-size=0");
+  } else if (process.argv[2] === "serve" && process.execve !== undefined && !process.connected) {
+    const argv = [process.execPath, frontFlag, ...process.execArgv, ...process.argv.slice(1)];
+    process.execve(process.execPath, argv, process.env);
+  }
+}
+
 if (major > 22 || (major === 22 && minor >= 18)) {
+  boundFront();
   // Ahead of the first file with types: what is in the cache needs no compiler to strip them.
   enableCompileCache();
   await import(entry);

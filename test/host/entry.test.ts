@@ -1,0 +1,67 @@
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { TestHost } from "../support/host.ts";
+import { runCli } from "../support/host-process.ts";
+import { createTenantDatabase, itemsOf, itemsQuery, type TenantDatabase } from "../support/host-tenants.ts";
+
+const entry = fileURLToPath(new URL("../../bin/rowhouse.js", import.meta.url));
+const preset = `
+  import { getHeapStatistics } from "node:v8";
+  import { PostGraphileAmberPreset } from ${JSON.stringify(import.meta.resolve("postgraphile/presets/amber"))};
+  console.warn("limit " + getHeapStatistics().heap_size_limit);
+  export default { extends: [PostGraphileAmberPreset] };`;
+
+let database: TenantDatabase;
+const hosts: TestHost[] = [];
+
+beforeAll(async () => {
+  database = await createTenantDatabase("entry");
+});
+afterAll(async () => {
+  for (const host of hosts) await host.stop();
+  await database.drop();
+});
+
+/** A host, and V8's limit in its cell. */
+async function start(tenant: string, cli?: string): Promise<{ host: TestHost; limit: string }> {
+  const host = await TestHost.start({
+    config: {
+      databases: { main: { url: database.hostUrl, install: false } },
+      tenants: [await database.tenant(tenant)],
+      preset: "./preset.mjs",
+    },
+    files: { "preset.mjs": preset },
+    connected: database.connected,
+    ...(cli === undefined ? {} : { cli }),
+  });
+  hosts.push(host);
+  expect(await host.data(tenant, itemsQuery)).toEqual(itemsOf(tenant));
+  const [limit = ""] = /limit \d+/.exec(JSON.stringify(await host.process.line("cell.log"))) ?? [];
+  return { host, limit };
+}
+
+const flagsOf = ({ process }: TestHost): string[] =>
+  readFileSync(`/proc/${process.pid}/cmdline`, "utf8")
+    .split("\0")
+    .filter((word) => word.startsWith("--max"));
+
+it("the installed command serves from the process that was started, with a bound on the front's young generation and none on the cells'", async () => {
+  const direct = await start("ada");
+  const installed = await start("bob", entry);
+  expect(flagsOf(direct.host)).toEqual([]);
+  expect(flagsOf(installed.host)).toEqual(["--max-semi-space-size=4"]);
+  expect(installed.limit).toMatch(/^limit \d+$/);
+  expect(installed.limit).toBe(direct.limit);
+});
+
+it("a limit of the caller's own is refused all the same", async () => {
+  const { code, stderr } = await runCli({
+    args: ["serve"],
+    cwd: "/",
+    env: { NODE_OPTIONS: "--max-semi-space-size=64" },
+    cli: entry,
+  });
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/--max-semi-space-size overrides the heap limit of every worker thread/);
+});
