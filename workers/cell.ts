@@ -1,7 +1,6 @@
 /** The entry of a cell's thread. */
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
-import { move, transferableSymbol, valueSymbol } from "piscina";
 import type { CellTask } from "../src/protocol/messages.ts";
 import { shareAbortReason } from "./abort-reason.ts";
 
@@ -19,7 +18,4 @@ const thread = import("./thread.ts").then(({ CellThread }) => {
   return new CellThread(workerData);
 });
 
-export default async (task: CellTask): Promise<unknown> => {
-  const { reply, transfer } = await (await thread).handle(task);
-  return transfer.length === 0 ? reply : move({ [transferableSymbol]: transfer, [valueSymbol]: reply });
-};
+export default async (task: CellTask): Promise<unknown> => (await thread).handle(task);

@@ -7,23 +7,27 @@ import { toWireError } from "../src/protocol/wire-error.ts";
 
 export type Transfer = readonly (ArrayBuffer | MessagePort)[];
 
-interface Outgoing {
-  readonly number: number;
+/** A request's reply, and what of it is moved to the other thread. */
+export interface Outgoing {
   readonly reply: Reply<Answer>;
   readonly transfer: Transfer;
+}
+
+interface Numbered extends Outgoing {
+  readonly number: number;
 }
 
 /** Sends what gathers in one turn of the event loop in one message, like `Lane` on the other side. */
 export class Outbox {
   readonly #post: (message: CellMessage, transfer: Transfer) => void;
-  #outgoing: Outgoing[] = [];
+  #outgoing: Numbered[] = [];
 
   /** `post` throws where something of a message cannot be sent. */
   constructor(post: (message: CellMessage, transfer: Transfer) => void) {
     this.#post = post;
   }
 
-  add(number: number, { reply, transfer }: { reply: Reply<Answer>; transfer: Transfer }): void {
+  add(number: number, { reply, transfer }: Outgoing): void {
     this.#outgoing.push({ number, reply, transfer });
     if (this.#outgoing.length === 1) setImmediate(() => this.#flush());
   }
@@ -39,7 +43,7 @@ export class Outbox {
   }
 
   /** What a plugin put into one answer, such as a header that is no text, is not the others' fault. */
-  #sendAlone(one: Outgoing): void {
+  #sendAlone(one: Numbered): void {
     try {
       this.#send([one]);
     } catch (error) {
@@ -50,7 +54,7 @@ export class Outbox {
     }
   }
 
-  #send(outgoing: readonly Outgoing[]): void {
+  #send(outgoing: readonly Numbered[]): void {
     this.#post(
       { kind: "replies", replies: outgoing.map(({ number, reply }) => ({ number, reply })) },
       outgoing.flatMap(({ transfer }) => transfer),

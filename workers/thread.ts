@@ -3,7 +3,6 @@ import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import type {
-  Answer,
   BuildReport,
   CellMessage,
   CellSetup,
@@ -18,16 +17,8 @@ import { Bindings } from "./bindings.ts";
 import { collectGarbage } from "./garbage.ts";
 import { buildError, Instances } from "./instances.ts";
 import type { Log } from "./mask.ts";
-import { Outbox, type Transfer } from "./outbox.ts";
+import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
 import { RequestScope } from "./scope.ts";
-
-/** The reply to a task, and what of it is moved to the other thread. */
-export interface Handled<Value = unknown> {
-  readonly reply: Reply<Value>;
-  readonly transfer: Transfer;
-}
-
-const nothing: Handled<null> = { reply: { ok: true, value: null }, transfer: [] };
 
 export class CellThread {
   readonly #ledger: Int8Array;
@@ -50,12 +41,12 @@ export class CellThread {
   }
 
   /** Never rejects: a rejection would be taken for a crash. */
-  async handle(task: CellTask): Promise<Handled> {
+  async handle(task: CellTask): Promise<Reply<unknown>> {
     switch (task.kind) {
       case "open":
         this.#control = task.port;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
-        return nothing;
+        return { ok: true, value: null };
       case "build":
         return settle<BuildReport>(
           this.#instances
@@ -64,18 +55,13 @@ export class CellThread {
         );
       case "release":
         return settle<null>(this.#instances.release(task.instance).then(() => null));
-      case "request":
-        return this.#request(task);
-      case "cancel":
-        this.#running[task.slot]?.cancel();
-        return nothing;
       default:
         return unreachable(task);
     }
   }
 
   /** Never rejects: there would be no reply, and the request's place in the front never free. */
-  async #request(task: RequestTask): Promise<Handled<Answer>> {
+  async #request(task: RequestTask): Promise<Outgoing> {
     let finish = (): void => undefined;
     try {
       const binding = this.#bindings.read(task.binding);
@@ -95,7 +81,7 @@ export class CellThread {
       return { reply: { ok: true, value: answer }, transfer };
     } catch (error) {
       finish();
-      return failed(error);
+      return { reply: failed(error), transfer: [] };
     }
   }
 
@@ -125,16 +111,16 @@ export class CellThread {
   }
 }
 
-async function settle<Value>(work: Promise<Value>): Promise<Handled<Value>> {
+async function settle<Value>(work: Promise<Value>): Promise<Reply<Value>> {
   try {
-    return { reply: { ok: true, value: await work }, transfer: [] };
+    return { ok: true, value: await work };
   } catch (error) {
     return failed(error);
   }
 }
 
-function failed(error: unknown): Handled<never> {
+function failed(error: unknown): Reply<never> {
   const hosts =
     error instanceof HostError ? error : new HostError("INTERNAL", messageOf(error), { cause: error });
-  return { reply: { ok: false, error: toWireError(hosts) }, transfer: [] };
+  return { ok: false, error: toWireError(hosts) };
 }

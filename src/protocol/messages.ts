@@ -144,7 +144,8 @@ export interface NumberedTask {
 /** What comes over the thread's port, many at a time; see `src/cell/lane.ts`. */
 export type LaneTask = NumberedTask | CancelTask;
 
-export type CellTask = OpenTask | BuildTask | ReleaseTask | RequestTask | CancelTask;
+/** What Piscina carries. */
+export type CellTask = OpenTask | BuildTask | ReleaseTask;
 
 /** An error as plain data: a structured clone of an Error drops its code. */
 export interface WireError {

@@ -45,18 +45,13 @@ const perform = async (task: CellTask): Promise<Reply<unknown>> => {
       if (!instances.delete(task.instance)) throw new Error("released twice");
       log(`released ${task.instance}`);
       return { ok: true, value: null };
-    case "request":
-      return request(task);
-    case "cancel":
-      log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
-      return { ok: true, value: null };
   }
 };
 
 export default perform;
 
 async function take(task: LaneTask): Promise<void> {
-  if (task.kind === "cancel") await perform(task);
+  if (task.kind === "cancel") log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
   else tell({ kind: "replies", replies: [{ number: task.number, reply: await request(task.task) }] });
 }
 

@@ -1,0 +1,58 @@
+/** A real cell that serves one instance of the tenant ada. */
+import { Cell } from "../../src/cell/cell.ts";
+import { cellId } from "../../src/kernel/ids.ts";
+import type { Answer } from "../../src/protocol/messages.ts";
+import type { TestDatabase } from "./database.ts";
+import { type Ask, specOf, Worker } from "./worker-instance.ts";
+
+export interface WorkerCell {
+  readonly cell: Cell;
+  /** What the thread has said so far. */
+  readonly logged: readonly string[];
+  /** The answer to a request of ada's, in place 0, whatever else is there. */
+  ask(query: string, more?: Partial<Ask>): Promise<Answer>;
+  close(): Promise<void>;
+}
+
+export async function openCell(database: TestDatabase, preset: string): Promise<WorkerCell> {
+  const logged: string[] = [];
+  const ready = Promise.withResolvers<void>();
+  const cell = new Cell({
+    id: cellId(1),
+    setup: {
+      applicationName: "rowhouse:cell-test",
+      databases: { main: { url: database.url, poolSize: 2 } },
+      preset,
+      graphiql: false,
+      production: true,
+      resultBytes: 1_000_000,
+      operations: { fields: 1_000, depth: 16, introspection: true },
+      statementTimeoutMs: 120_000,
+    },
+    heapMb: 256,
+    hardLimitMb: 512,
+    v8LimitMb: 1_536,
+    youngMb: 16,
+    observe: (observation) => {
+      if (observation.kind === "cell.log") logged.push(observation.message);
+    },
+    onReady: ready.resolve,
+    onGone: () => undefined,
+  });
+  await ready.promise;
+  await cell.build(1, specOf("pooled", { app: "ada" }, 1));
+  const worker = new Worker(database);
+  return {
+    cell,
+    logged,
+    ask: (query, more = {}) => {
+      const ask = { tenant: "ada", query, settings: { role: "ada" }, ...more };
+      return cell.request({
+        ...worker.task(ask, worker.scope(ask)),
+        instance: 1,
+        settings: ask.settings,
+      });
+    },
+    close: () => cell.terminate("shutdown"),
+  };
+}
