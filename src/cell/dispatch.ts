@@ -73,25 +73,29 @@ export class Dispatcher {
         const ran = lease !== null;
         if (ran) tries.runs += 1;
         else tries.builds += 1;
-        if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, error, tries, ran);
-        if (request.signal.aborted) throw error;
+        const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
+        if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, error, tries, { ran, exhausted });
+        if (request.signal.aborted || exhausted) throw error;
         await this.#prepare(decision, error, tries);
       }
     }
   }
 
-  #disproved(decision: Decision, error: HostError, tries: Tries, ran: boolean): void {
+  #disproved(
+    decision: Decision,
+    error: HostError,
+    tries: Tries,
+    { ran, exhausted }: { readonly ran: boolean; readonly exhausted: boolean },
+  ): void {
     const { observe, disprove } = this.#options;
     const tenant = decision.tenant.id;
     disprove(decision, error instanceof SchemaMoved ? error.revisions : null);
     if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.runs });
-    if (isExhausted(tries, performance.now(), this.#options.patienceMs))
-      observe({ kind: "guard.exhausted", tenant, attempts: tries.runs + tries.builds });
+    if (exhausted) observe({ kind: "guard.exhausted", tenant, attempts: tries.runs + tries.builds });
   }
 
   /** Sees to it that the request may be tried again; throws `error` where it may not. */
   async #prepare(decision: Decision, error: HostError, tries: Tries): Promise<void> {
-    if (isExhausted(tries, performance.now(), this.#options.patienceMs)) throw error;
     const tenant = decision.tenant.id;
     const attempt = tries.runs + tries.builds;
     if (error.code === "BUILD_NOT_SHAREABLE") {
