@@ -1,8 +1,8 @@
 /** Opens the configured source of tenants, and forgets what is known of a tenant when it or its schemas change. */
-import { z } from "zod";
 import { tenantDefaults } from "./config/checks.ts";
 import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
+import { parseNotice } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { presetVersion } from "./preset-version.ts";
@@ -70,19 +70,6 @@ export async function openDecisions(
 /** The channel on which the control schema's triggers name each schema whose revision moved. */
 const schemaChannel = "rowhouse_schema";
 
-const schemaNotice = z
-  .string()
-  .transform((text): unknown => JSON.parse(text))
-  .pipe(
-    z.object({
-      schema: z.string(),
-      revision: z
-        .string()
-        .regex(/^\d{1,19}$/)
-        .transform(BigInt),
-    }),
-  );
-
 /** Puts the handlers in place; the listeners are opened afterwards. */
 export function watchSchemas(
   databases: Databases,
@@ -108,14 +95,5 @@ export function watchSchemas(
       decisions.forgetAll();
       observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
     });
-  }
-}
-
-/** Anyone in the database may notify; what is not ours is not obeyed. */
-function parseNotice(payload: string): z.output<typeof schemaNotice> | null {
-  try {
-    return schemaNotice.parse(payload);
-  } catch {
-    return null;
   }
 }

@@ -27,24 +27,29 @@ export async function revisionsOf(
   return Object.fromEntries(names.map((name) => [name, String(known.get(name) ?? 0n)]));
 }
 
-const reportSchema = z
+const jsonText = z.string().transform((text): unknown => JSON.parse(text));
+/** As text: a JSON number does not hold every bigint. */
+const revisionText = z
   .string()
-  .transform((text): unknown => JSON.parse(text))
-  .pipe(
-    z.record(
-      z.string(),
-      z
-        .string()
-        .regex(/^\d{1,19}$/)
-        .transform(BigInt),
-    ),
-  );
+  .regex(/^\d{1,19}$/)
+  .transform(BigInt);
+const report = jsonText.pipe(z.record(z.string(), revisionText));
+const notice = jsonText.pipe(z.object({ schema: z.string(), revision: revisionText }));
 
 /** What a failed guard reports, by schema; nothing where `text` is no such report. */
 export function parseReport(text: string): ReadonlyMap<string, bigint> {
+  return new Map(Object.entries(parsed(report, text) ?? {}));
+}
+
+/** What the control schema's triggers notify of; null for anything else, as anyone in the database may notify. */
+export function parseNotice(payload: string): z.output<typeof notice> | null {
+  return parsed(notice, payload);
+}
+
+function parsed<Value>(schema: z.ZodType<Value, string>, text: string): Value | null {
   try {
-    return new Map(Object.entries(reportSchema.parse(text)));
+    return schema.parse(text);
   } catch {
-    return new Map();
+    return null;
   }
 }
