@@ -1,6 +1,7 @@
 /** What the guard costs: mutations and queries per second with guard off, writes and all, and schema reads per write. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Bench } from "./bench.ts";
+import { operationBars } from "./operation-bars.ts";
 import { type Figures, figureOf, measuredOf } from "./report.ts";
 import { measureLoad, metricOf, type ServerArm, startRowhouse } from "./server.ts";
 import { type ArmLoad, serveInTurn } from "./serving.ts";
@@ -83,17 +84,14 @@ const bench: Bench = {
     };
   },
   charts: (found) => [
-    {
-      kind: "bars",
+    operationBars(found, {
       title: "What proving the schema costs",
       unit: "requests per second",
-      subtitle: found.notes[0] ?? "",
-      groups: Object.keys(operations),
-      series: arms.map((arm) => ({
-        name: `guard ${arm}`,
-        values: Object.keys(operations).map((name) => figureOf(found, `${name} · ${arm}`, "req/s")),
-      })),
-    },
+      operations: Object.keys(operations),
+      arms,
+      figures: ["req/s"],
+      called: (arm) => `guard ${arm}`,
+    }),
   ],
 };
 

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { type Bench, inTurn, runArm } from "./bench.ts";
 import { benchDatabase } from "./database.ts";
+import { operationBars } from "./operation-bars.ts";
 import { figureOf, measuredOf, Rounds } from "./report.ts";
 
 /** `nothing` is what no host may do. */
@@ -61,17 +62,13 @@ const bench: Bench = {
     };
   },
   charts: (found) => [
-    {
-      kind: "bars",
+    operationBars(found, {
       title: "What a clean session costs",
       unit: "requests per second",
-      subtitle: found.notes[0] ?? "",
-      groups: operations,
-      series: arms.map((arm) => ({
-        name: arm,
-        values: operations.map((operation) => figureOf(found, `${operation} · ${arm}`, "req/s")),
-      })),
-    },
+      operations,
+      arms,
+      figures: ["req/s"],
+    }),
   ],
 };
 

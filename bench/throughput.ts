@@ -1,6 +1,7 @@
 /** Requests per second, latency and CPU per request: stock on its own node server, and the host, dedicated and pooled. */
 import type { Bench } from "./bench.ts";
 import type { BenchDatabase } from "./database.ts";
+import { operationBars } from "./operation-bars.ts";
 import { figureOf, measuredOf } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse, startStock } from "./server.ts";
 import { serveInTurn } from "./serving.ts";
@@ -61,34 +62,20 @@ const bench: Bench = {
   },
   charts: (found) => {
     // One without SQL is ten times as fast as the others, and would make them all small.
-    const drawn = names.filter((name) => name !== "typename");
+    const bars = { operations: names.filter((name) => name !== "typename"), arms };
     return [
-      {
-        kind: "bars",
+      operationBars(found, {
+        ...bars,
         title: "Requests per second",
         unit: "more is better",
-        subtitle: found.notes[0] ?? "",
-        groups: drawn,
-        series: arms.map((arm) => ({
-          name: arm,
-          values: drawn.map((name) => figureOf(found, `${name} · ${arm}`, "req/s")),
-        })),
-      },
-      {
-        kind: "bars",
+        figures: ["req/s"],
+      }),
+      operationBars(found, {
+        ...bars,
         title: "CPU per request, server and PostgreSQL together",
         unit: "µs, less is better",
-        subtitle: found.notes[0] ?? "",
-        groups: drawn,
-        series: arms.map((arm) => ({
-          name: arm,
-          values: drawn.map(
-            (name) =>
-              figureOf(found, `${name} · ${arm}`, "server CPU µs") +
-              figureOf(found, `${name} · ${arm}`, "postgres CPU µs"),
-          ),
-        })),
-      },
+        figures: ["server CPU µs", "postgres CPU µs"],
+      }),
     ];
   },
 };

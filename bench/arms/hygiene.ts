@@ -2,7 +2,7 @@
 import pg from "pg";
 import { randomSeed } from "../../src/kernel/seed.ts";
 import { searchPathText } from "../../src/shape/visibility.ts";
-import { fixedStatement, type Statement } from "../../workers/burst.ts";
+import { fixedStatement } from "../../workers/burst.ts";
 import { Connection } from "../../workers/connection.ts";
 import { baselineText, clearing } from "../../workers/hygiene.ts";
 import type { Setting } from "../../workers/settings.ts";
@@ -15,19 +15,18 @@ const connections = 8;
 const statementTimeoutMs = 30_000;
 const baseline = baselineText(true, statementTimeoutMs);
 
-const clearings: Readonly<Record<string, readonly Statement[]>> = {
-  chosen: clearing(true, statementTimeoutMs),
-  "names not hidden": clearing(true, statementTimeoutMs),
-};
 /** What costs nothing, for arms that clear nothing behind a commit. */
-const nothing = [fixedStatement("nothing", "select")];
+const behindCommit =
+  arm === "chosen" || arm === "names not hidden"
+    ? clearing(true, statementTimeoutMs)
+    : [fixedStatement("nothing", "select")];
 
 const opened = await Promise.all(
   Array.from({ length: connections }, async () => {
     const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
     await client.query(baseline);
     const hidden = arm !== "names not hidden";
-    return new Connection(client, 2 ** 20, { clearing: clearings[arm] ?? nothing, hidden });
+    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden });
   }),
 );
 
@@ -42,13 +41,16 @@ function settingsOf(index: number): Setting[] {
   ];
 }
 
-/** A session as it is lent to the next tenant. */
-async function lent(connection: Connection, index: number): Promise<void> {
-  connection.lend(String(servedBy(index)?.id), () => undefined);
-  if (arm !== "discard all") return;
+async function discardAll(connection: Connection): Promise<void> {
   await connection.send([{ text: "discard all" }]);
   connection.statements.forgetAll();
   await connection.send([{ text: baseline }]);
+}
+
+/** A session as it is lent to the next tenant. */
+async function lent(connection: Connection, index: number): Promise<void> {
+  connection.lend(String(servedBy(index)?.id), () => undefined);
+  if (arm === "discard all") await discardAll(connection);
 }
 
 async function query(connection: Connection, index: number): Promise<unknown> {
@@ -118,9 +120,7 @@ const { rows } = await read(
   null,
 );
 figures["left"] = JSON.stringify(rows);
-await only.send([{ text: "discard all" }]);
-only.statements.forgetAll();
-await only.send([{ text: baseline }]);
+await discardAll(only);
 
 for (const [name, work] of Object.entries(operations)) {
   await run(work, durationMs / 4);
