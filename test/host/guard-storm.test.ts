@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { escapeIdentifier as quote } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { create, gatedMutation, Hand, held } from "../support/guard-host.ts";
+import { create, deafUrl, gatedMutation, Hand, held } from "../support/guard-host.ts";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
 
@@ -18,11 +18,9 @@ beforeAll(async () => {
   const tenants = [];
   for (const id of ids) tenants.push(await database.tenant(id, gatedMutation));
   const { connected, hostUrl } = database;
-  const deaf = new URL(hostUrl);
-  deaf.pathname = "/postgres";
   // The second never hears of a change: what it knows it knows from its guard.
   hosts = [];
-  for (const listenUrl of [hostUrl, deaf.href]) {
+  for (const listenUrl of [hostUrl, deafUrl(database)]) {
     hosts.push(
       await TestHost.start({
         config: { databases: { main: { url: hostUrl, listenUrl, install: false } }, tenants, pooling: true },

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { countOf, create, gatedMutation, Hand, held } from "../support/guard-host.ts";
+import { countOf, create, deafUrl, gatedMutation, Hand, held } from "../support/guard-host.ts";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
 
@@ -22,11 +22,9 @@ beforeAll(async () => {
       JSON.stringify(roles),
     ]);
   }
-  const deaf = new URL(database.hostUrl);
-  deaf.pathname = "/postgres";
   host = await TestHost.start({
     config: {
-      databases: { main: { url: database.hostUrl, listenUrl: deaf.href, install: false } },
+      databases: { main: { url: database.hostUrl, listenUrl: deafUrl(database), install: false } },
       tenants: { table: { database: "main" } },
       pooling: true,
     },

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import {
   countOf,
   create,
+  deafUrl,
   figuresSince,
   type GuardFigures,
   gatedMutation,
@@ -27,11 +28,9 @@ let moved: () => Promise<GuardFigures>;
 
 /** A host that listens where nobody speaks: what it learns of the schemas it learns from its guard. */
 function startHost(config: Record<string, unknown> = {}): Promise<TestHost> {
-  const deaf = new URL(database.hostUrl);
-  deaf.pathname = "/postgres";
   return TestHost.start({
     config: {
-      databases: { main: { url: database.hostUrl, listenUrl: deaf.href, install: false } },
+      databases: { main: { url: database.hostUrl, listenUrl: deafUrl(database), install: false } },
       tenants,
       pooling: true,
       ...config,

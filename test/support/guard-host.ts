@@ -22,6 +22,13 @@ begin
 end $$;
 `;
 
+/** Where a host listens to which nobody shall speak: what it learns of the schemas it learns from its guard. */
+export function deafUrl({ hostUrl }: TenantDatabase): string {
+  const url = new URL(hostUrl);
+  url.pathname = "/postgres";
+  return url.href;
+}
+
 export const create = (label: string, alias = "made"): string =>
   `${alias}: createItem(input: { item: { label: "${label}" } }) { item { label } }`;
 export const createGated = (label: string, alias = "made"): string =>

@@ -1,11 +1,8 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "../../src/kernel/fault.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { faultsOf, parseRecord as parse } from "../support/tenant-record.ts";
 
-const defaults = { database: "main", databases: ["main", "other"] };
 const secret = "0123456789abcdef0123456789abcdef";
-const parse = (record: object): Tenant => parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
 
 const pem = (key: KeyObject): string =>
   key.export({ type: key.type === "private" ? "pkcs8" : "spki", format: "pem" }).toString();
@@ -15,16 +12,6 @@ const ec = generateKeyPairSync("ec", { namedCurve: "P-384" });
 const koblitz = generateKeyPairSync("ec", { namedCurve: "secp256k1" });
 const ed = generateKeyPairSync("ed25519");
 const dh = generateKeyPairSync("x25519");
-
-function faultsOf(work: () => unknown): Record<string, string> {
-  try {
-    work();
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
-  }
-  return {};
-}
 
 describe("the rules of a tenant's JWTs", () => {
   it("are complete with a key: what it takes names the tenant, and is signed as such a key is", () => {

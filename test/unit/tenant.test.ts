@@ -1,23 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "../../src/kernel/fault.ts";
 import { normaliseHost } from "../../src/tenant/host.ts";
 import { listSource } from "../../src/tenant/source-list.ts";
 import { parseTenant } from "../../src/tenant/tenant.ts";
-
-const defaults = { database: "main", databases: ["main", "other"] };
-const parse = (record: object) => parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
-
-function faultsOf(work: () => unknown): Record<string, string> {
-  try {
-    work();
-  } catch (error) {
-    if (error instanceof ConfigError) {
-      return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
-    }
-    throw error;
-  }
-  return {};
-}
+import { faultsOf, parseRecord as parse } from "../support/tenant-record.ts";
 
 describe("a tenant's record", () => {
   it("is complete with an id and a schema", () => {

@@ -1,28 +1,15 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "../../src/kernel/fault.ts";
 import { listSource } from "../../src/tenant/source-list.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
 import { parseLoneTenant } from "../../src/tenant/token-clashes.ts";
+import { defaults, faultsOf, parseRecord as parse } from "../support/tenant-record.ts";
 
-const defaults = { database: "main", databases: ["main", "other"] };
 const secret = "0123456789abcdef0123456789abcdef";
 const other = "another secret of 32 bytes or more";
-const parse = (record: object): Tenant => parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
 
 const pem = (key: KeyObject): string => key.export({ type: "spki", format: "pem" }).toString();
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const ed = generateKeyPairSync("ed25519");
-
-function faultsOf(work: () => unknown): Record<string, string> {
-  try {
-    work();
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
-  }
-  return {};
-}
 
 describe("tenants of one list", () => {
   const list = (acme: object, globex: object, more: object[] = [{}, {}]) =>

@@ -1,0 +1,21 @@
+/** A tenant's record as it is parsed, and what is said of one that is wrong. */
+import { ConfigError } from "../../src/kernel/fault.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+
+export const defaults = { database: "main", databases: ["main", "other"] };
+
+/** The tenant acme, but for what `record` says. */
+export function parseRecord(record: object): Tenant {
+  return parseTenant({ id: "acme", schemas: ["app"], ...record }, defaults);
+}
+
+/** The faults that `work` throws, by path; none where it throws nothing. */
+export function faultsOf(work: () => unknown): Record<string, string> {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return Object.fromEntries(error.faults.map(({ path, message }) => [path, message]));
+  }
+  return {};
+}
