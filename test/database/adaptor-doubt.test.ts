@@ -1,32 +1,12 @@
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+import { describe, expect, it } from "vitest";
+import { oneConnection } from "../support/one-connection.ts";
+import { adaptorOn } from "../support/worker-adaptor.ts";
 
-let database: TestDatabase;
-let bench: AdaptorBench;
-const rejections: unknown[] = [];
-const onRejection = (reason: unknown): void => void rejections.push(reason);
-
-beforeAll(async () => {
-  process.on("unhandledRejection", onRejection);
-  database = await adaptorDatabase("adaptor_doubt", ["ada", "bob"]);
-  bench = adaptorOn(database, 1, 1_000_000);
-});
-afterEach(async () => {
-  const rows = await bench.read(bench.request("bob"), "select current_user as role, name from item");
-  expect(rows).toEqual([{ role: "bob", name: "bob" }]);
-  expect(bench.sessions.stats).toMatchObject({ total: 1, waiting: 0 });
-  expect(rejections).toEqual([]);
-});
-afterAll(async () => {
-  process.off("unhandledRejection", onRejection);
-  await bench.close();
-  await database.drop();
-});
+const one = oneConnection("adaptor_doubt");
 
 describe("a connection in doubt", () => {
   it("is not returned: left with a statement under way", async () => {
-    const connection = await bench.sessions.connect();
+    const connection = await one.bench.sessions.connect();
     const left = connection.send([{ text: "select pg_sleep(0.2)" }]);
     connection.release();
     await left.catch(() => undefined);
@@ -34,17 +14,17 @@ describe("a connection in doubt", () => {
   });
 
   it("is not returned: left inside a transaction", async () => {
-    const connection = await bench.sessions.connect();
+    const connection = await one.bench.sessions.connect();
     await connection.send([{ text: "begin" }]);
     connection.release();
     expect(connection.doubt).not.toBeNull();
-    const again = await bench.sessions.connect();
+    const again = await one.bench.sessions.connect();
     expect(again).not.toBe(connection);
     again.release();
   });
 
   it("is none after an error: that is reported when PostgreSQL is done, and the transaction's state known", async () => {
-    const connection = await bench.sessions.connect();
+    const connection = await one.bench.sessions.connect();
     const wire = connection.client.connection;
     await connection.send([{ text: "begin" }]);
     const { emit } = wire;
@@ -63,14 +43,14 @@ describe("a connection in doubt", () => {
   });
 
   it("is given up when a function asks for a copy from the client", async () => {
-    const connection = await bench.sessions.connect();
+    const connection = await one.bench.sessions.connect();
     await expect(connection.send([{ text: "copy ada.item from stdin" }])).rejects.toThrow(/COPY/);
     connection.release();
   });
 });
 
 it("a database that cannot be reached is said to be so, at once", async () => {
-  const away = adaptorOn({ ...database, url: "postgres://nobody@127.0.0.1:1/none" });
+  const away = adaptorOn({ ...one.database, url: "postgres://nobody@127.0.0.1:1/none" });
   const lost = away.request("ada");
   await expect(away.read(lost, "select 1")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
   expect(lost.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });

@@ -1,47 +1,24 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
+import { describe, expect, it } from "vitest";
+import { oneConnection } from "../support/one-connection.ts";
 import { until } from "../support/worker-instance.ts";
 
-let database: TestDatabase;
-let bench: AdaptorBench;
-let request: Request;
-const rejections: unknown[] = [];
-const onRejection = (reason: unknown): void => void rejections.push(reason);
-
-beforeAll(async () => {
-  process.on("unhandledRejection", onRejection);
-  database = await adaptorDatabase("connection", ["ada", "bob"]);
-  bench = adaptorOn(database, 1, 1_000_000);
-});
-beforeEach(() => {
-  request = bench.request("ada");
-});
-afterEach(async () => {
-  const rows = await bench.read(bench.request("bob"), "select current_user as role, name from item");
-  expect(rows).toEqual([{ role: "bob", name: "bob" }]);
-  expect(bench.sessions.stats).toMatchObject({ total: 1, waiting: 0 });
-  expect(rejections).toEqual([]);
-});
-afterAll(async () => {
-  process.off("unhandledRejection", onRejection);
-  await bench.close();
-  await database.drop();
-});
+const one = oneConnection("connection");
 
 const backends =
   "from pg_stat_activity where application_name = 'rowhouse:adaptor-test' and datname = current_database()";
 const running = async (text: string): Promise<number> =>
-  (await database.query(`select 1 ${backends} and state = 'active' and query like $1`, [`%${text}%`])).length;
-const pid = async (): Promise<unknown> => (await bench.read(request, "select pg_backend_pid() as pid"))[0];
-const terminateAll = () => database.query(`select pg_terminate_backend(pid) ${backends}`);
+  (await one.database.query(`select 1 ${backends} and state = 'active' and query like $1`, [`%${text}%`]))
+    .length;
+const pid = async (): Promise<unknown> =>
+  (await one.bench.read(one.request, "select pg_backend_pid() as pid"))[0];
+const terminateAll = () => one.database.query(`select pg_terminate_backend(pid) ${backends}`);
 
 describe("a request that is cancelled", () => {
   const ways = {
-    read: (text: string) => bench.withPgClient.single(request.settings, { text }),
-    write: (text: string) => bench.withPgClient(request.settings, (client) => client.query({ text })),
+    read: (text: string) => one.bench.withPgClient.single(one.request.settings, { text }),
+    write: (text: string) => one.bench.withPgClient(one.request.settings, (client) => client.query({ text })),
     "second statement of a write": (text: string) =>
-      bench.withPgClient(request.settings, async (client) => {
+      one.bench.withPgClient(one.request.settings, async (client) => {
         await client.query({ text: "insert into item values (77, 'x')" });
         await client.query({ text });
       }),
@@ -50,31 +27,32 @@ describe("a request that is cancelled", () => {
   it.each(Object.entries(ways))("has its running %s stopped in PostgreSQL", async (_, run) => {
     const failing = expect(run("select pg_sleep(600)")).rejects.toMatchObject({ code: "CANCELLED" });
     await until(async () => (await running("pg_sleep(600)")) > 0);
-    request.scope.cancel();
+    one.request.scope.cancel();
     await failing;
     await until(async () => (await running("pg_sleep(600)")) === 0);
-    expect(await database.query("select * from ada.item where id = 77")).toEqual([]);
+    expect(await one.database.query("select * from ada.item where id = 77")).toEqual([]);
   });
 
   it("is stopped also where PostgreSQL does not look whether the client is still there", async () => {
-    await database.execute(`create or replace function ada.deaf() returns int language plpgsql
+    await one.database.execute(`create or replace function ada.deaf() returns int language plpgsql
       set client_connection_check_interval = 0 as $$ begin perform pg_catalog.pg_sleep(600); return 1; end $$`);
     const failing = expect(ways.read("select deaf()")).rejects.toMatchObject({ code: "CANCELLED" });
     await until(async () => (await running("deaf()")) > 0);
-    request.scope.cancel();
+    one.request.scope.cancel();
     await failing;
     await until(async () => (await running("deaf()")) === 0);
   });
 
   it("is let go while it waits for a connection that others have", async () => {
-    const other = bench.request("bob");
-    const holding = expect(bench.read(other, "select pg_sleep(600)")).rejects.toThrow();
+    const other = one.bench.request("bob");
+    const holding = expect(one.bench.read(other, "select pg_sleep(600)")).rejects.toThrow();
     await until(async () => (await running("pg_sleep(600)")) > 0);
-    const waiting = [bench.read(request, "select 1"), bench.withPgClient(request.settings, () => 1)].map(
-      (one) => expect(one).rejects.toMatchObject({ code: "CANCELLED" }),
-    );
-    await until(() => bench.sessions.stats.waiting === 2);
-    request.scope.cancel();
+    const waiting = [
+      one.bench.read(one.request, "select 1"),
+      one.bench.withPgClient(one.request.settings, () => 1),
+    ].map((one) => expect(one).rejects.toMatchObject({ code: "CANCELLED" }));
+    await until(() => one.bench.sessions.stats.waiting === 2);
+    one.request.scope.cancel();
     await Promise.all(waiting);
     other.scope.cancel();
     await holding;
@@ -83,37 +61,39 @@ describe("a request that is cancelled", () => {
   it("gives its connection back though its callback waits for something that never comes", async () => {
     const { promise: never } = Promise.withResolvers<void>();
     const entered = Promise.withResolvers<void>();
-    const failing = bench.withPgClient(request.settings, async (client) => {
+    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       await client.query({ text: "select 1" });
       entered.resolve();
       await never;
     });
     await entered.promise;
-    request.scope.cancel();
+    one.request.scope.cancel();
     await expect(failing).rejects.toMatchObject({ code: "CANCELLED" });
   });
 
   it("is refused whatever it sends afterwards", async () => {
-    request.scope.cancel();
-    await expect(bench.read(request, "select 1")).rejects.toMatchObject({ code: "CANCELLED" });
-    await expect(bench.withPgClient(request.settings, () => 1)).rejects.toMatchObject({ code: "CANCELLED" });
+    one.request.scope.cancel();
+    await expect(one.bench.read(one.request, "select 1")).rejects.toMatchObject({ code: "CANCELLED" });
+    await expect(one.bench.withPgClient(one.request.settings, () => 1)).rejects.toMatchObject({
+      code: "CANCELLED",
+    });
   });
 
   it("keeps a commit that is under way", async () => {
-    await database.execute(`
+    await one.database.execute(`
       create or replace function ada.dawdle() returns trigger language plpgsql as
         $$ begin perform pg_catalog.pg_sleep(0.3); return null; end $$;
       create constraint trigger dawdle after insert on ada.item deferrable initially deferred
         for each row execute function ada.dawdle()`);
-    const committing = bench.withPgClient(request.settings, (client) =>
+    const committing = one.bench.withPgClient(one.request.settings, (client) =>
       client.query({ text: "insert into item values (8, 'x')" }),
     );
     await until(async () => (await running("commit")) > 0);
-    request.scope.cancel();
+    one.request.scope.cancel();
     await committing;
-    expect(request.marked()).toBe(true);
-    expect(await database.query("select id from ada.item where id = 8")).toEqual([{ id: 8 }]);
-    await database.execute("drop trigger dawdle on ada.item; delete from ada.item where id = 8");
+    expect(one.request.marked()).toBe(true);
+    expect(await one.database.query("select id from ada.item where id = 8")).toEqual([{ id: 8 }]);
+    await one.database.execute("drop trigger dawdle on ada.item; delete from ada.item where id = 8");
   });
 });
 
@@ -126,8 +106,8 @@ describe("a result larger than the limit", () => {
   ])("is cut off, of %s, and the request told why", async (_, text) => {
     const before = process.memoryUsage().arrayBuffers;
     const ways = [
-      () => bench.read(request, text),
-      () => bench.withPgClient(request.settings, (client) => client.query({ text })),
+      () => one.bench.read(one.request, text),
+      () => one.bench.withPgClient(one.request.settings, (client) => client.query({ text })),
     ];
     for (const way of ways) {
       const connection = await pid();
@@ -141,11 +121,11 @@ describe("a result larger than the limit", () => {
   it("is one result's limit, not a transaction's or a connection's", async () => {
     const text = "select repeat('x', 400000) as v";
     const before = await pid();
-    await bench.withPgClient(request.settings, async (client) => {
+    await one.bench.withPgClient(one.request.settings, async (client) => {
       for (let n = 0; n < 5; n += 1) await client.query({ text });
       await Promise.all(Array.from({ length: 5 }, () => client.query({ text })));
     });
-    for (let n = 0; n < 5; n += 1) await bench.read(request, text);
+    for (let n = 0; n < 5; n += 1) await one.bench.read(one.request, text);
     expect(await pid()).toEqual(before);
   });
 });
@@ -155,39 +135,39 @@ describe("a connection that is lost", () => {
     await pid();
     for (let n = 0; n < 3; n += 1) {
       await terminateAll();
-      expect(await bench.read(request, "select 1 as n")).toEqual([{ n: 1 }]);
+      expect(await one.bench.read(one.request, "select 1 as n")).toEqual([{ n: 1 }]);
     }
   });
 
   it("in a read has it sent once more", async () => {
-    const reading = bench.read(request, "select pg_sleep(0.5), 'again' as a");
+    const reading = one.bench.read(one.request, "select pg_sleep(0.5), 'again' as a");
     await until(async () => (await running("pg_sleep(0.5)")) > 0);
     await terminateAll();
     expect(await reading).toMatchObject([{ a: "again" }]);
   });
 
   it("in a read twice fails the request, as the database's fault", async () => {
-    const failing = expect(bench.read(request, "select pg_sleep(600)")).rejects.toMatchObject({
+    const failing = expect(one.bench.read(one.request, "select pg_sleep(600)")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
     let last = 0;
     for (let n = 0; n < 2; n += 1) {
       last = await until(async () => {
-        const [row] = await database.query<{ pid: number }>(
+        const [row] = await one.database.query<{ pid: number }>(
           `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> $1`,
           [last],
         );
         return row?.pid;
       });
-      await database.query("select pg_terminate_backend($1)", [last]);
+      await one.database.query("select pg_terminate_backend($1)", [last]);
     }
     await failing;
-    expect(request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    expect(one.request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
   });
 
   it("in a write fails it at once: nothing is repeated, nothing stands", async () => {
     let runs = 0;
-    const failing = bench.withPgClient(request.settings, async (client) => {
+    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       runs += 1;
       await client.query({ text: "insert into item values (9, 'x')" });
       await terminateAll();
@@ -195,29 +175,29 @@ describe("a connection that is lost", () => {
     });
     await expect(failing).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
     expect(runs).toBe(1);
-    expect(request.marked()).toBe(false);
-    expect(await database.query("select * from ada.item where id = 9")).toEqual([]);
+    expect(one.request.marked()).toBe(false);
+    expect(await one.database.query("select * from ada.item where id = 9")).toEqual([]);
   });
 
   it("in a commit leaves it open whether the write stands, and says so", async () => {
-    await database.execute(`
+    await one.database.execute(`
       create or replace function ada.suicide() returns trigger language plpgsql security definer as
         $$ begin perform pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); return null; end $$;
       create constraint trigger suicide after insert on ada.item deferrable initially deferred
         for each row execute function ada.suicide()`);
-    const failing = bench.withPgClient(request.settings, (client) =>
+    const failing = one.bench.withPgClient(one.request.settings, (client) =>
       client.query({ text: "insert into item values (10, 'x')" }),
     );
     await expect(failing).rejects.toMatchObject({ message: expect.stringMatching(/may or may not/) });
-    expect(request.scope.fatal).toBeNull();
-    await database.execute("drop trigger suicide on ada.item");
+    expect(one.request.scope.fatal).toBeNull();
+    await one.database.execute("drop trigger suicide on ada.item");
   });
 
   it("between statements, with nobody waiting, is no uncaught error", async () => {
-    const failing = bench.withPgClient(request.settings, async (client) => {
+    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       await client.query({ text: "select 1" });
       await terminateAll();
-      await until(async () => (await database.query(`select 1 ${backends}`)).length === 0);
+      await until(async () => (await one.database.query(`select 1 ${backends}`)).length === 0);
     });
     // Its end may reach this process before the commit leaves it, or behind that: then nobody knows whether it stands.
     const code = await failing.then(

@@ -1,109 +1,86 @@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
+import { describe, expect, it } from "vitest";
+import { insert, ofAda, oneConnection, state } from "../support/one-connection.ts";
 
-const state = "select current_user as role, current_setting('search_path') as path";
-const ofA = { role: "ada", path: "ada, pg_temp" };
-const ofB = { role: "bob", path: "bob, pg_temp" };
-
-let database: TestDatabase;
-let bench: AdaptorBench;
-let request: Request;
-beforeAll(async () => {
-  database = await adaptorDatabase("transaction", ["ada", "bob"]);
-  bench = adaptorOn(database);
-});
-beforeEach(() => {
-  request = bench.request("ada");
-});
-afterEach(async () => {
-  expect(await bench.read(bench.request("bob"), state)).toEqual([ofB]);
-  expect(bench.sessions.stats).toMatchObject({ total: 1, waiting: 0 });
-  await database.query("delete from ada.item where id > 1");
-});
-afterAll(async () => {
-  await bench.close();
-  await database.drop();
-});
-
-const insert = (id: number) => ({ text: "insert into item values ($1, 'x')", values: [id] });
-const ids = async (): Promise<number[]> =>
-  (await database.query<{ id: number }>("select id from ada.item order by id")).map((row) => row.id);
-const inside = <T>(work: (client: NodePostgresPgClient) => T | Promise<T>): Promise<T> =>
-  bench.withPgClient(request.settings, work);
+const one = oneConnection("transaction");
 
 describe("withPgClient", () => {
   it("commits what its callback did, which is then in the ledger", async () => {
-    const rows = await inside(async (client) => {
+    const rows = await one.inside(async (client) => {
       await client.query(insert(2));
-      expect(request.marked()).toBe(false);
+      expect(one.request.marked()).toBe(false);
       return (await client.query({ text: state })).rows;
     });
-    expect(rows).toEqual([ofA]);
-    expect(request.marked()).toBe(true);
-    expect(await ids()).toEqual([1, 2]);
+    expect(rows).toEqual([ofAda]);
+    expect(one.request.marked()).toBe(true);
+    expect(await one.ids()).toEqual([1, 2]);
   });
 
   it("rolls back what a callback did that threw, and a connection is free for the next", async () => {
-    const failing = inside(async (client) => {
+    const failing = one.inside(async (client) => {
       await client.query(insert(2));
       throw new Error("changed my mind");
     });
     await expect(failing).rejects.toThrow("changed my mind");
-    expect(request.marked()).toBe(false);
-    expect(await ids()).toEqual([1]);
+    expect(one.request.marked()).toBe(false);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it("throws where a callback went on after a statement that failed: PostgreSQL commits nothing then", async () => {
-    const failing = inside(async (client) => {
+    const failing = one.inside(async (client) => {
       await client.query(insert(2));
       await client.query({ text: "select 1/0" }).catch(() => "never mind");
     });
     await expect(failing).rejects.toThrow(/rolled back/);
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it("may be held to reading by the request's settings", async () => {
-    const settings = { ...request.settings, transaction_read_only: "on" };
+    const settings = { ...one.request.settings, transaction_read_only: "on" };
     const insertion = { text: "insert into item values (2, 'x')" };
     for (const attempt of [
-      () => bench.withPgClient(settings, (client) => client.query(insertion)),
-      () => bench.withPgClient.single(settings, insertion),
+      () => one.bench.withPgClient(settings, (client) => client.query(insertion)),
+      () => one.bench.withPgClient.single(settings, insertion),
     ]) {
       await expect(attempt()).rejects.toMatchObject({ code: "25006" });
     }
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it("sends nothing where its callback sends nothing", async () => {
-    expect(await inside(() => 7)).toBe(7);
-    expect(request.marked()).toBe(false);
+    expect(await one.inside(() => 7)).toBe(7);
+    expect(one.request.marked()).toBe(false);
   });
 
   it("runs statements sent at once in their order, all of them as the tenant", async () => {
-    const answers = await inside((client) =>
+    const answers = await one.inside((client) =>
       Promise.all([2, 3, 4].flatMap((id) => [client.query(insert(id)), client.query({ text: state })])),
     );
-    expect(answers.map(({ rows }) => rows).filter((rows) => rows.length > 0)).toEqual([[ofA], [ofA], [ofA]]);
-    expect(await ids()).toEqual([1, 2, 3, 4]);
+    expect(answers.map(({ rows }) => rows).filter((rows) => rows.length > 0)).toEqual([
+      [ofAda],
+      [ofAda],
+      [ofAda],
+    ]);
+    expect(await one.ids()).toEqual([1, 2, 3, 4]);
   });
 
   it("runs nothing of what was sent at once with a first statement that failed", async () => {
-    const answers = await inside(async (client) => {
-      const all = await Promise.allSettled([
-        client.query({ text: "select 1/0" }),
-        client.query(insert(2)),
-        client.query(insert(3)),
-      ]);
-      return all.map((one) => one.status);
-    }).catch((error) => error);
+    const answers = await one
+      .inside(async (client) => {
+        const all = await Promise.allSettled([
+          client.query({ text: "select 1/0" }),
+          client.query(insert(2)),
+          client.query(insert(3)),
+        ]);
+        return all.map((one) => one.status);
+      })
+      .catch((error) => error);
     expect(answers).toMatchObject({ message: expect.stringMatching(/rolled back/) });
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it("runs nothing where begin itself fails, not even what follows it", async () => {
-    const { client } = await bench.sessions.connect();
+    const { client } = await one.bench.sessions.connect();
     const { connection } = client;
     client.release();
     const { stream } = connection;
@@ -116,7 +93,7 @@ describe("withPgClient", () => {
       return write(Buffer.from(text.replace("begin\0", "begni\0"), "latin1"));
     };
     try {
-      const failing = inside((client) =>
+      const failing = one.inside((client) =>
         Promise.all([
           client.query(insert(2)),
           client.query({ text: "insert into ada.item values (3, 'x')" }),
@@ -127,22 +104,22 @@ describe("withPgClient", () => {
     } finally {
       stream.write = write;
     }
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it("keeps a statement that nobody waited for inside, and refuses one that comes too late", async () => {
     let kept: NodePostgresPgClient | undefined;
-    await inside((client) => {
+    await one.inside((client) => {
       kept = client;
       void client.query(insert(2));
     });
-    expect(await ids()).toEqual([1, 2]);
+    expect(await one.ids()).toEqual([1, 2]);
     await expect(kept?.query(insert(3))).rejects.toThrow(/after its transaction had ended/);
     await expect(kept?.rawClient.query("insert into item values (4, 'x')")).rejects.toThrow(
       /after its transaction/,
     );
     await expect(kept?.withTransaction(async () => 1)).rejects.toThrow(/after its transaction/);
-    expect(await ids()).toEqual([1, 2]);
+    expect(await one.ids()).toEqual([1, 2]);
   });
 
   it.each([
@@ -176,13 +153,13 @@ describe("withPgClient", () => {
       (client: NodePostgresPgClient) => client.query({ text }),
       (client: NodePostgresPgClient) => client.rawClient.query(text),
     ]) {
-      const failing = inside(async (client) => {
+      const failing = one.inside(async (client) => {
         await client.query(insert(2));
         await send(client);
       });
       await expect(failing).rejects.toThrow(/not allowed inside withPgClient/);
     }
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it.each([
@@ -191,15 +168,15 @@ describe("withPgClient", () => {
     "call ada.committing()",
     "select 1; commit",
   ])("lets %j fail", async (text) => {
-    await database.execute(
+    await one.database.execute(
       `create or replace procedure ada.committing() language plpgsql as 'begin commit; end'`,
     );
-    const failing = inside(async (client) => {
+    const failing = one.inside(async (client) => {
       await client.query(insert(2));
       await client.query({ text });
     });
     await expect(failing).rejects.toThrow(/invalid transaction termination|multiple commands/);
-    expect(await ids()).toEqual([1]);
+    expect(await one.ids()).toEqual([1]);
   });
 
   it.each([
@@ -208,9 +185,9 @@ describe("withPgClient", () => {
     "set local statement_timeout = 1000",
     "set constraints all deferred",
   ])("allows %j", async (text) => {
-    await inside(async (client) => {
+    await one.inside(async (client) => {
       await client.query({ text });
-      expect((await client.query({ text: state })).rows).toEqual([ofA]);
+      expect((await client.query({ text: state })).rows).toEqual([ofAda]);
     });
   });
 });

@@ -3,16 +3,12 @@ import { Cell, type CellOptions } from "../../src/cell/cell.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { Observation, TerminationReason } from "../../src/kernel/observation.ts";
 import type { RequestTask } from "../../src/protocol/messages.ts";
-import { entry, FakeFleet, setup } from "./fake-fleet.ts";
+import { entry, setup } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, countThreads, Gate } from "./witness.ts";
 
 const threads = countThreads();
-const fakes: FakeFleet[] = [];
-const spec = (() => {
-  const fake = new FakeFleet({ cells: 1 });
-  fakes.push(fake);
-  return fake.spec("acme");
-})();
+const spec = fakeFleets()({ cells: 1 }).spec("acme");
 
 let ordinal = 0;
 const cells: Cell[] = [];
@@ -71,7 +67,6 @@ async function built(): Promise<Watched> {
 
 afterEach(async () => {
   await Promise.all(cells.splice(0).map((cell) => cell.terminate("shutdown")));
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
 });
 
 describe("a cell", () => {

@@ -1,19 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { describe, expect, it } from "vitest";
+import { fakeFleets } from "./fake-fleets.ts";
 import { countThreads } from "./witness.ts";
 
 const threads = countThreads();
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 /** The same sequence every time: Numerical Recipes' linear congruence. */
 function sequence(seed: number): (below: number) => number {

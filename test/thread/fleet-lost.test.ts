@@ -1,19 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { HostError } from "../../src/kernel/errors.ts";
-import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, Gate } from "./witness.ts";
 
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 describe("a request whose thread ends", () => {
   it("is sent once more where nothing of it can have been committed", async () => {

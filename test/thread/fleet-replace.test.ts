@@ -1,18 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions, keyOf, type Served } from "./fake-fleet.ts";
+import { describe, expect, it } from "vitest";
+import { type FakeFleet, keyOf, type Served } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { Gate } from "./witness.ts";
 
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 /** Asks without a pause until it is told to stop, and returns how often it was served by which cell. */
 function load(fake: FakeFleet, tenant: string): { stop: () => Promise<Map<string, number>> } {

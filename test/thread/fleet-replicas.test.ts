@@ -1,15 +1,10 @@
 import { availableParallelism } from "node:os";
-import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions, keyOf } from "./fake-fleet.ts";
+import { describe, expect, it } from "vitest";
+import { type FakeFleet, keyOf } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf } from "./witness.ts";
 
-const fakes: FakeFleet[] = [];
-const start = (options: FakeOptions): FakeFleet => {
-  const fake = new FakeFleet({ heapMb: 256, ...options });
-  fakes.push(fake);
-  return fake;
-};
-afterEach(() => Promise.all(fakes.splice(0).map((fake) => fake.close())));
+const start = fakeFleets({ heapMb: 256 });
 
 /** Keeps `clients` busy with requests of 20 ms of a core each, until told to stop; the cells that answered. */
 function load(fake: FakeFleet, clients: number, tenant = "acme") {

@@ -1,19 +1,10 @@
-import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions, keyOf } from "./fake-fleet.ts";
+import { describe, expect, it } from "vitest";
+import { type FakeFleet, keyOf } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, countThreads, Gate } from "./witness.ts";
 
 const threads = countThreads();
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 const released = (fake: FakeFleet): string[] =>
   fake

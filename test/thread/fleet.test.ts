@@ -1,6 +1,6 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { HostError } from "../../src/kernel/errors.ts";
-import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, Gate } from "./witness.ts";
 
 const isGone = async (): Promise<boolean> => {
@@ -9,17 +9,7 @@ const isGone = async (): Promise<boolean> => {
 const isLocked = async (): Promise<boolean> => {
   throw new HostError("LOCK_TIMEOUT");
 };
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 describe("a build", () => {
   it("is one for all who ask for its key at once, and for all who ask later", async () => {

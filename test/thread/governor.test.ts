@@ -1,18 +1,9 @@
-import { afterEach, describe, expect, it } from "vitest";
-import { FakeFleet, type FakeOptions, keyOf } from "./fake-fleet.ts";
+import { describe, expect, it } from "vitest";
+import { keyOf } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, Gate } from "./witness.ts";
 
-const fakes: FakeFleet[] = [];
-
-function start(options: FakeOptions = {}): FakeFleet {
-  const fake = new FakeFleet(options);
-  fakes.push(fake);
-  return fake;
-}
-
-afterEach(async () => {
-  await Promise.all(fakes.splice(0).map((fake) => fake.close()));
-});
+const start = fakeFleets();
 
 describe("the governor", () => {
   it("ends a cell whose loop does not turn, and no other", async () => {
