@@ -1,9 +1,7 @@
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
-import type { TenantGuard } from "../../src/protocol/messages.ts";
 import type { TestDatabase } from "../support/database.ts";
+import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 
 let database: TestDatabase;
@@ -12,9 +10,7 @@ let two: AdaptorBench;
 
 beforeAll(async () => {
   database = await adaptorDatabase("guard_adaptor", ["gus"]);
-  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
-  await installControl(front, () => {});
-  await front.close();
+  await installGuard(database);
   // As the tenant: it has no right on the control schema.
   await database.execute(`
     revoke all on schema rowhouse from public;
@@ -42,15 +38,8 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function guardOf(reads = false): Promise<TenantGuard> {
-  const rows = await database.query<{ revision: string }>(
-    "select revision::text from rowhouse.schema_revision where schema_name = 'gus'",
-  );
-  return { reads, schemas: ["gus"], revisions: [rows[0]?.revision ?? "0"] };
-}
-
 const guarded = async (on = bench, reads = false): Promise<Request> =>
-  on.request("gus", { guard: await guardOf(reads) });
+  on.request("gus", { guard: await guardOf(database, "gus", reads) });
 const insert = (id: number): { text: string } => ({ text: `insert into item values (${id}, 'new')` });
 const write = (request: Request, text: string, on = bench): Promise<unknown> =>
   on.withPgClient(request.settings, (client) => client.query({ text }));

@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
 import type { TenantGuard, WireError } from "../../src/protocol/messages.ts";
 import { fromWireError, toWireError } from "../../src/protocol/wire-error.ts";
 import type { TestDatabase } from "../support/database.ts";
+import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 
 let database: TestDatabase;
@@ -11,9 +10,7 @@ let bench: AdaptorBench;
 
 beforeAll(async () => {
   database = await adaptorDatabase("guard_report", ["ida"]);
-  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
-  await installControl(front, () => {});
-  await front.close();
+  await installGuard(database);
   bench = adaptorOn(database, 1);
 });
 afterAll(async () => {
@@ -21,12 +18,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function current(): Promise<TenantGuard> {
-  const rows = await database.query<{ revision: string }>(
-    "select revision::text from rowhouse.schema_revision where schema_name = 'ida'",
-  );
-  return { reads: false, schemas: ["ida"], revisions: [rows[0]?.revision ?? "0"] };
-}
+const current = (): Promise<TenantGuard> => guardOf(database, "ida");
 
 /** What a write under `guard` fails with, in the thread and then in the front. */
 async function failure(guard: TenantGuard, text: string): Promise<{ sent: WireError; got: Error }> {

@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
 import { receiveBody } from "../../src/protocol/body.ts";
 import type { TenantGuard } from "../../src/protocol/messages.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { installGuard } from "../support/guard-control.ts";
 import { presetUrl, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
@@ -21,9 +20,7 @@ beforeAll(async () => {
   database = await createDatabase("incremental");
   await database.execute(workerTenantSql("ada"));
   await database.execute("insert into ada.person (name) select 'more ' || n from generate_series(1, 500) n");
-  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
-  await installControl(front, () => {});
-  await front.close();
+  await installGuard(database);
   worker = new Worker(database, { preset, production: true });
   serv = await worker.build("pooled", { app: "ada" });
 });

@@ -1,9 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
-import type { TenantGuard } from "../../src/protocol/messages.ts";
 import { Burst } from "../../workers/burst.ts";
 import type { TestDatabase } from "../support/database.ts";
+import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 import { until } from "../support/worker-instance.ts";
 
@@ -11,9 +9,7 @@ let database: TestDatabase;
 let bench: AdaptorBench;
 beforeAll(async () => {
   database = await adaptorDatabase("single_write", ["ada", "bob"]);
-  const front = new Database({ name: "main", url: database.url, applicationName: "test", observe: () => {} });
-  await installControl(front, () => {});
-  await front.close();
+  await installGuard(database);
   await database.execute(`
     revoke all on schema rowhouse from public;
     create table ada.late (id int unique deferrable initially deferred); grant insert, select on ada.late to ada;
@@ -37,15 +33,8 @@ afterAll(async () => {
   await database.drop();
 });
 
-async function guardOf(): Promise<TenantGuard> {
-  const rows = await database.query<{ revision: string }>(
-    "select revision::text from rowhouse.schema_revision where schema_name = 'ada'",
-  );
-  return { reads: false, schemas: ["ada"], revisions: [rows[0]?.revision ?? "0"] };
-}
-
 const plain = (): Request => bench.request("ada");
-const guarded = async (): Promise<Request> => bench.request("ada", { guard: await guardOf() });
+const guarded = async (): Promise<Request> => bench.request("ada", { guard: await guardOf(database, "ada") });
 const write = (request: Request, text: string, values: unknown[] = []) =>
   bench.withPgClient.singleWrite(request.settings, { text, values });
 const insert = "insert into item values ($1, 'new') returning id, current_user as role";

@@ -2,9 +2,8 @@
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, vi } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
+import { installGuard, revisionOf } from "./guard-control.ts";
 
 export type Backend = Client & { readonly pid: number };
 
@@ -25,10 +24,7 @@ export class GuardDatabase {
 
   async open(): Promise<void> {
     this.#test = await createDatabase("guard_sql");
-    const { url } = this.#test;
-    const front = new Database({ name: "main", url, applicationName: "rowhouse:test", observe: () => {} });
-    await installControl(front, () => {});
-    await front.close();
+    await installGuard(this.#test);
     await this.#test.execute(`
       create role ${this.role} login password 'word';
       grant usage on schema rowhouse to ${this.role};
@@ -54,12 +50,8 @@ export class GuardDatabase {
     return Object.assign(client, { pid: Number(rows[0].pid) });
   }
 
-  async revision(schema = "shop"): Promise<string> {
-    const rows = await this.test.query<{ revision: string }>(
-      "select revision::text from rowhouse.schema_revision where schema_name = $1",
-      [schema],
-    );
-    return rows[0]?.revision ?? "0";
+  revision(schema = "shop"): Promise<string> {
+    return revisionOf(this.test, schema);
   }
 
   /** Resolves when the backend waits for an advisory lock. */

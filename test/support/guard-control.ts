@@ -1,0 +1,26 @@
+/** The control schema in a throwaway database, and what it says. */
+import { installControl } from "../../src/guard/install.ts";
+import { Database } from "../../src/pg/pool.ts";
+import type { TenantGuard } from "../../src/protocol/messages.ts";
+import type { TestDatabase } from "./database.ts";
+
+/** Installs it as `serve` would, with the rights of a superuser. */
+export async function installGuard({ url }: TestDatabase): Promise<void> {
+  const front = new Database({ name: "main", url, applicationName: "rowhouse:test", observe: () => {} });
+  await installControl(front, () => {});
+  await front.close();
+}
+
+/** The revision of a schema; "0" before any. */
+export async function revisionOf(database: TestDatabase, schema: string): Promise<string> {
+  const [row] = await database.query<{ revision: string }>(
+    "select revision::text from rowhouse.schema_revision where schema_name = $1",
+    [schema],
+  );
+  return row?.revision ?? "0";
+}
+
+/** A guard that holds as long as the schema stays what it is now. */
+export async function guardOf(database: TestDatabase, schema: string, reads = false): Promise<TenantGuard> {
+  return { reads, schemas: [schema], revisions: [await revisionOf(database, schema)] };
+}
