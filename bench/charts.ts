@@ -93,6 +93,12 @@ const frameOf = ({ title, subtitle, unit }: ChartFrame, names: readonly string[]
   },
 });
 
+/** Where one series needs no legend, its bars are told apart by what they are of. */
+function barColour(chart: BarsChart, name: string, index: number, group: number): string {
+  const own = chart.series.length === 1 ? chart.groups[group] : undefined;
+  return own !== undefined && own in colours ? colourOf(own, index) : colourOf(name, index);
+}
+
 function barsOption(chart: BarsChart) {
   const names = chart.series.map((series) => series.name);
   return {
@@ -116,7 +122,10 @@ function barsOption(chart: BarsChart) {
     series: chart.series.map((series, index) => ({
       type: "bar" as const,
       name: series.name,
-      data: series.values.map((value) => (Number.isFinite(value) ? value : null)),
+      data: series.values.map((value, group) => ({
+        value: Number.isFinite(value) ? value : null,
+        itemStyle: { color: barColour(chart, series.name, index, group) },
+      })),
       itemStyle: { color: colourOf(series.name, index), borderRadius: [0, 3, 3, 0] },
       barGap: "12%",
       barCategoryGap: "32%",

@@ -116,7 +116,7 @@ function summary(results: Results): string {
   line("rows of other tenants among those seen", "–", `${shown(foreign)} of ${shown(rows)}`, rows);
   const [result] = results.values();
   const where = result === undefined ? "" : `\n\nOn ${onMachine(result)}; stock is PostGraphile 5.1.5.`;
-  const images = ["throughput", "memory"].filter((bench) => results.has(bench));
+  const images = ["density", "memory", "throughput"].filter((bench) => results.has(bench));
   const shownImages = images.map((bench) => `\n\n![${bench}](docs/charts/${fileOf(bench, 0)})`).join("");
   return `${table(["", "stock", "Rowhouse"], lines)}${where}${shownImages}`;
 }
