@@ -3,6 +3,7 @@ import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
 import type { CellTask } from "../src/protocol/messages.ts";
 import { shareAbortReason } from "./abort-reason.ts";
+import { deferTransliteration } from "./transliteration.ts";
 
 // The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
 enableCompileCache();
@@ -11,6 +12,7 @@ enableCompileCache();
 process.env["GRAPHILE_ENV"] ??= "production";
 
 shareAbortReason();
+deferTransliteration();
 
 const thread = import("./thread.ts").then(({ CellThread }) => {
   // Not only when the thread ends: it is for the next one to start from.

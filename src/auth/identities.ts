@@ -2,15 +2,17 @@
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
+import { growingTo } from "../kernel/growth.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
 import type { Database } from "../pg/pool.ts";
 import type { RequestFacts } from "../tenant/route.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
+import type { JwtRules } from "../tenant/tokens.ts";
 import { bearerToken } from "./bearer.ts";
 import { type Bearer, bearerSettings } from "./claims.ts";
-import { KeySets } from "./jwks.ts";
-import { jwtVerifier } from "./jwt.ts";
+import type { KeySets } from "./jwks.ts";
+import type { VerifyJwt } from "./jwt.ts";
 import { askSession } from "./session.ts";
 import { tokenSigning } from "./signing.ts";
 
@@ -37,8 +39,9 @@ interface TokenRules {
  * latest.
  */
 const longestMs = 30_000;
-const mostRemembered = 10_000;
 const mostRememberedBytes = 16 * 2 ** 20;
+/** What one counts for at least: no more than 10,000 are kept. */
+const leastBytes = Math.ceil(mostRememberedBytes / 10_000);
 
 /** So that a client which repeats a token that is no good does not repeat its lookup; apart, so that it pushes nothing out. */
 const refusalMs = 1_000;
@@ -49,25 +52,29 @@ const asking = { concurrency: 2, queue: 100 };
 
 export class Identities {
   readonly #sessions: IdentitiesOptions["sessions"];
-  readonly #keySets: KeySets;
+  #keySets: KeySets | undefined;
   readonly #rules = new WeakMap<Tenant, TokenRules>();
   readonly #found: LRUCache<string, Settings>;
   readonly #refused: LRUCache<string, HostError>;
   readonly #asking = new SingleFlight<string, Settings>();
   #records = 0;
 
-  constructor({ sessions, keySets = new KeySets(), clock = performance }: IdentitiesOptions) {
+  constructor({ sessions, keySets, clock = performance }: IdentitiesOptions) {
     this.#sessions = sessions;
     this.#keySets = keySets;
     this.#found = new LRUCache({
-      max: mostRemembered,
       maxSize: mostRememberedBytes,
-      sizeCalculation: bytesOf,
+      sizeCalculation: (settings) => Math.max(bytesOf(settings), leastBytes),
       perf: clock,
       ttl: longestMs,
       ttlResolution: 0,
     });
-    this.#refused = new LRUCache({ max: mostRefusals, perf: clock, ttl: refusalMs, ttlResolution: 0 });
+    this.#refused = new LRUCache({
+      ...growingTo(mostRefusals),
+      perf: clock,
+      ttl: refusalMs,
+      ttlResolution: 0,
+    });
   }
 
   /**
@@ -123,7 +130,13 @@ export class Identities {
 
   #verifier(tenant: Tenant): TokenRules["verify"] {
     const { jwt, session } = tenant;
-    if (jwt !== null) return jwtVerifier(tenant.id, jwt, this.#keySets);
+    if (jwt !== null) {
+      let verifier: Promise<VerifyJwt> | undefined;
+      return async (token) => {
+        verifier ??= this.#jwtVerifier(tenant, jwt);
+        return (await verifier)(token);
+      };
+    }
     if (session === null) return null;
     const turns = new Turns(asking, () => {
       return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of one tenant wait to be verified");
@@ -131,8 +144,15 @@ export class Identities {
     return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
   }
 
-  close(): Promise<void> {
-    return this.#keySets.close();
+  /** With jose, of which a host whose tenants have no tokens, or have session functions, has no need: 4 MB. */
+  async #jwtVerifier(tenant: Tenant, rules: JwtRules): Promise<VerifyJwt> {
+    const [{ jwtVerifier }, { KeySets }] = await Promise.all([import("./jwt.ts"), import("./jwks.ts")]);
+    this.#keySets ??= new KeySets();
+    return jwtVerifier(tenant.id, rules, this.#keySets);
+  }
+
+  async close(): Promise<void> {
+    await this.#keySets?.close();
   }
 }
 

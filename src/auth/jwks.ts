@@ -1,7 +1,7 @@
 /** The key sets of identity providers: fetched when they are needed, kept for a while, bounded in every way. */
 import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
-import { Agent, request } from "undici";
+import type { Agent } from "undici";
 import { HostError, messageOf } from "../kernel/errors.ts";
 
 export interface KeySetsOptions {
@@ -20,7 +20,7 @@ const mostSets = 1_000;
 
 export class KeySets {
   readonly #sets = new LRUCache<string, JWTVerifyGetKey>({ max: mostSets });
-  readonly #agent: Agent;
+  #agent: Agent | undefined;
   readonly #options: Required<KeySetsOptions>;
 
   constructor(options: KeySetsOptions = {}) {
@@ -32,7 +32,6 @@ export class KeySets {
       failureMs: 1_000,
       ...options,
     };
-    this.#agent = new Agent({ connections: 2, maxResponseSize: this.#options.mostBytes });
   }
 
   /** What finds a token's key in the set at `url`; it rejects with `TOKEN_UNVERIFIABLE` where the set cannot be had. */
@@ -62,6 +61,9 @@ export class KeySets {
 
   /** undici's `request` follows no redirect: a set is where the tenant says that it is, and nowhere else. */
   async #fetch(url: string, headers: Headers, signal: AbortSignal): Promise<Response> {
+    // Loaded for the first set: 10 MB that no host needs whose tenants have none.
+    const { Agent, request } = await import("undici");
+    this.#agent ??= new Agent({ connections: 2, maxResponseSize: this.#options.mostBytes });
     const answer = await request(url, {
       headers: Object.fromEntries(headers),
       signal,
@@ -78,7 +80,7 @@ export class KeySets {
     return Response.json(set);
   }
 
-  close(): Promise<void> {
-    return this.#agent.destroy();
+  async close(): Promise<void> {
+    await this.#agent?.destroy();
   }
 }

@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { LRUCache } from "lru-cache";
 import { HostError, toHostError, unreachable } from "../kernel/errors.ts";
+import { growingTo } from "../kernel/growth.ts";
 import type { CellId, InstanceKey } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Signal } from "../kernel/signal.ts";
@@ -43,7 +44,7 @@ export class Builder {
   readonly #strikes: Strikes;
   readonly #changed: Signal;
   /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
-  readonly #measuredMb = new LRUCache<InstanceKey, number>({ max: 10_000 });
+  readonly #measuredMb = new LRUCache<InstanceKey, number>(growingTo(10_000));
   #ordinal = 0;
   #closed = false;
 

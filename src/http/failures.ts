@@ -2,6 +2,7 @@
 import { isIPv6 } from "node:net";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
+import { growingTo } from "../kernel/growth.ts";
 
 export interface FailuresOptions {
   /** Failures in one window after which an address is not listened to until the window ends. */
@@ -21,7 +22,7 @@ export class Failures {
     this.#most = most;
     // The window begins with its first failure.
     this.#counts = new LRUCache({
-      max: mostAddresses,
+      ...growingTo(mostAddresses),
       ttl: windowMs,
       noUpdateTTL: true,
       perf: clock,

@@ -1,5 +1,6 @@
 /** Decisions in memory, and the newest revision heard of for each schema: what is older is not kept. */
 import { LRUCache } from "lru-cache";
+import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Decision } from "./decision.ts";
 
@@ -15,10 +16,10 @@ export class KnownDecisions {
    * schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
    */
   readonly #users = new Map<string, TenantId | Set<TenantId>>();
-  readonly #heard = new LRUCache<string, bigint>({ max: mostHeard });
+  readonly #heard = new LRUCache<string, bigint>(growingTo(mostHeard));
 
   constructor(most: number) {
-    this.#decisions = new LRUCache({ max: most, dispose: (decision) => this.#unlist(decision) });
+    this.#decisions = new LRUCache({ ...growingTo(most), dispose: (decision) => this.#unlist(decision) });
   }
 
   get size(): number {

@@ -1,6 +1,7 @@
 /** The tenants that a source has given lately, so that an unchanged record stays one object. */
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
+import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { TenantListener } from "./sources.ts";
 import type { Tenant } from "./tenant.ts";
@@ -23,7 +24,7 @@ export class KnownTenants {
 
   constructor({ max, maxAgeMs, clock }: KnownTenantsOptions) {
     this.#records = new LRUCache({
-      max,
+      ...growingTo(max),
       ttl: maxAgeMs,
       perf: clock,
       // Asks the clock every time: a read of a counter, and exact for tests.

@@ -1,6 +1,7 @@
 /** Keeps tenants whose schema is locked from holding up the decisions of others. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
+import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
@@ -50,7 +51,7 @@ export class LockPauses {
   constructor({ decisions, clock = performance }: LockPausesOptions) {
     this.#decisions = decisions;
     this.#clock = clock;
-    this.#pauses = new LRUCache({ max: 10_000, ttl: forgottenMs, perf: clock, ttlResolution: 0 });
+    this.#pauses = new LRUCache({ ...growingTo(10_000), ttl: forgottenMs, perf: clock, ttlResolution: 0 });
   }
 
   /** The decision for `tenant`; throws `LOCK_TIMEOUT` at once where its schema was locked a moment ago, and what deciding throws. */

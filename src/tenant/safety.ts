@@ -1,6 +1,7 @@
 /** What is made of the findings about roles: told, or a reason not to serve the tenant. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
+import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Queryable } from "../pg/pool.ts";
@@ -40,11 +41,11 @@ const place = (database: string, schema: string): string => `${database}\n${sche
 export class RoleSafety {
   readonly #options: RoleSafetyOptions;
   readonly #refused = new LRUCache<TenantId, { tenant: Tenant; error: HostError }>({
-    max: 10_000,
+    ...growingTo(10_000),
     ttl: refusalMs,
   });
   /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
-  readonly #told = new LRUCache<string, string>({ max: 50_000 });
+  readonly #told = new LRUCache<string, string>(growingTo(50_000));
   readonly #connecting = new Map<string, Asked<readonly string[]>>();
   readonly #list = new Map<"all", Asked<Listed>>();
 

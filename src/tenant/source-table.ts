@@ -4,6 +4,7 @@ import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError } from "../kernel/fault.ts";
+import { growingTo } from "../kernel/growth.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
@@ -70,8 +71,8 @@ class TableSource implements TenantSource {
     } = options;
     this.#options = options;
     this.#known = new KnownTenants({ max, maxAgeMs, clock });
-    this.#hosts = new LRUCache({ max });
-    this.#unknown = new LRUCache({ max, ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
+    this.#hosts = new LRUCache(growingTo(max));
+    this.#unknown = new LRUCache({ ...growingTo(max), ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
     listener.on(tenantChannel, (payload) => this.#changed(parseTenantId(payload) ?? null));
     listener.onGap(() => this.#changed(null));
   }
