@@ -148,7 +148,7 @@ export function servingAdaptor(
     scope: RequestScope,
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.signal, scope.binding.tenant);
+    const connection = await sessions.connect(scope.signal, scope.binding);
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const cancel = (): void => {
       connection.cancel();

@@ -18,6 +18,12 @@ export interface Result extends BurstResult {
   readonly notices: readonly PgNotice[];
 }
 
+/** Whom a connection is lent to, and whether functions of theirs could leave statements of their own prepared there. */
+export interface Borrower {
+  readonly tenant: string;
+  readonly prepares: boolean;
+}
+
 const deallocation: Statement = { text: "deallocate all" };
 
 export class Connection {
@@ -31,6 +37,8 @@ export class Connection {
   #soiled = false;
   /** Whose functions ran here last. */
   #tenant: string | null = null;
+  /** Whether those, at any time since, could have prepared something. */
+  #prepares = false;
   /** Whether what is prepared may have been put there by another tenant's function. */
   #strange = false;
   #onRelease: (() => void) | null = null;
@@ -183,11 +191,16 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
-  /** Lends it to `tenant`; `onRelease` is called when it is given back. */
-  lend(tenant: string, onRelease: () => void): void {
+  /**
+   * Lends it; `onRelease` is called when it is given back. What a tenant's function prepares is that tenant's own affair until
+   * another's turn comes. Both are asked whether functions of theirs could know of it: of one it may have become true a moment ago.
+   */
+  lend({ tenant, prepares }: Borrower, onRelease: () => void): void {
     this.#onRelease = onRelease;
-    // What a tenant's function prepares is that tenant's own affair until another's turn comes.
-    if (!this.#hidden && this.#tenant !== null && this.#tenant !== tenant) this.#strange = true;
+    const another = this.#tenant !== tenant;
+    if (another && this.#tenant !== null && (!this.#hidden || prepares || this.#prepares))
+      this.#strange = true;
+    this.#prepares = prepares || (this.#prepares && !another);
     this.#tenant = tenant;
   }
 

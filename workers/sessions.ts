@@ -3,7 +3,7 @@ import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import type { Statement } from "./burst.ts";
-import { Connection } from "./connection.ts";
+import { type Borrower, Connection } from "./connection.ts";
 import { baselineText, clearing } from "./hygiene.ts";
 import { Shares } from "./shares.ts";
 
@@ -65,13 +65,13 @@ export class Sessions {
   }
 
   /**
-   * A connection that is idle, outside any transaction, of the share of `tenant` if it is for one; throws
+   * A connection that is idle, outside any transaction, of the share of the tenant that it is for, if any; throws
    * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts.
    */
-  async connect(signal?: AbortSignal, tenant?: string): Promise<Connection> {
-    const turn = tenant === undefined ? null : this.#shares.take(tenant, signal);
+  async connect(signal?: AbortSignal, borrower?: Borrower): Promise<Connection> {
+    const turn = borrower === undefined ? null : this.#shares.take(borrower.tenant, signal);
     if (turn !== null) await turn;
-    const connecting = tenant === undefined ? this.#idle() : this.#idleFor(tenant);
+    const connecting = borrower === undefined ? this.#idle() : this.#idleFor(borrower);
     if (signal === undefined) return connecting;
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(new HostError("CANCELLED"));
@@ -91,11 +91,11 @@ export class Sessions {
     }
   }
 
-  async #idleFor(tenant: string): Promise<Connection> {
-    const give = (): void => this.#shares.give(tenant);
+  async #idleFor(borrower: Borrower): Promise<Connection> {
+    const give = (): void => this.#shares.give(borrower.tenant);
     try {
       const connection = await this.#idle();
-      connection.lend(tenant, give);
+      connection.lend(borrower, give);
       return connection;
     } catch (error) {
       give();

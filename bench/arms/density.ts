@@ -86,6 +86,7 @@ async function buildOurs(
     searchPath: [tenant.schemas.app, "public"],
     statementTag: tenant.id,
     roles: [tenant.roles.anonymous],
+    prepares: false,
     guard: null,
   };
   const task = {

@@ -49,7 +49,7 @@ async function discardAll(connection: Connection): Promise<void> {
 
 /** A session as it is lent to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
-  connection.lend(String(servedBy(index)?.id), () => undefined);
+  connection.lend({ tenant: String(servedBy(index)?.id), prepares: false }, () => undefined);
   if (arm === "discard all") await discardAll(connection);
 }
 

@@ -46,6 +46,8 @@ export interface TenantBinding {
   readonly statementTag: string;
   /** The roles that a request of this tenant may take. */
   readonly roles: readonly string[];
+  /** Whether a function of the tenant's could leave a statement of its own prepared on a connection. */
+  readonly prepares: boolean;
   /** Null where the guard is off or the database keeps no revisions. */
   readonly guard: TenantGuard | null;
 }

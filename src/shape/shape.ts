@@ -6,6 +6,7 @@ import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
+import { preparerCtes } from "./preparers.ts";
 import { spellingCtes } from "./spelling.ts";
 import { hiddenCtes } from "./visibility.ts";
 
@@ -34,6 +35,8 @@ export interface ShapeProbe {
   readonly hidden: readonly string[];
   /** How many queries for rows a build of this shape sends (`@enum`). */
   readonly enumTables: number;
+  /** Whether a function of the path's schemas could prepare a statement in its session. */
+  readonly prepares: boolean;
   /** By physical name, of served and shared schemas; `"0"` where none was recorded. */
   readonly revisions: Readonly<Record<string, string>>;
   /** Only where it was asked for. */
@@ -54,6 +57,7 @@ ${scopeCtes},
 ${spellingCtes},
 ${enumCtes},
 ${hiddenCtes},
+${preparerCtes},
 ${canonicalCtes}
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
@@ -68,6 +72,7 @@ select
   ) as hidden,
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
+  (select able from preparing) as prepares,
   (
     select pg_catalog.json_object_agg(named.name, ${revisions ? "coalesce(r.revision, 0)::text" : "'0'::text"})
     from (select distinct name from pg_catalog.unnest(pg_catalog.array_cat($1::text[], $3::text[])) as name) named
@@ -107,6 +112,7 @@ const probeRow = z.object({
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
+  prepares: z.boolean(),
   revisions: z.record(z.string(), z.string()),
 });
 
@@ -116,6 +122,6 @@ export function parseShape(row: unknown): ShapeProbe {
   if (!parsed.success) {
     throw new HostError("INTERNAL", "the shape query did not answer with a shape", { cause: parsed.error });
   }
-  const { shape, canonical, missing, hidden, enum_tables: enumTables, revisions } = parsed.data;
-  return { shape: shapeHash(shape), missing, hidden, enumTables, revisions, canonicalText: canonical };
+  const { shape, canonical, enum_tables: enumTables, ...rest } = parsed.data;
+  return { ...rest, shape: shapeHash(shape), enumTables, canonicalText: canonical };
 }

@@ -42,7 +42,7 @@ export function decisionOf(
   unsafe: readonly string[] = [],
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, revisions, enumTables } = probe;
+  const { shape, hidden, prepares, revisions, enumTables } = probe;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
   const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
@@ -55,6 +55,7 @@ export function decisionOf(
     searchPath,
     statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
+    prepares,
     guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
   };
   return {

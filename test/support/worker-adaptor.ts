@@ -45,6 +45,7 @@ export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_
         searchPath: [tenant],
         statementTag: tenant,
         roles: [tenant],
+        prepares: false,
         guard: null,
         ...more,
       };

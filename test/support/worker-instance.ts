@@ -96,6 +96,7 @@ export class Worker {
       searchPath: ask.searchPath ?? [ask.tenant, "public"],
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
+      prepares: false,
       guard: ask.guard ?? null,
     };
     this.#ledger[0] = 0;

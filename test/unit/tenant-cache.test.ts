@@ -4,7 +4,14 @@ import type { TenantRequest } from "../../workers/kit/request.ts";
 import { TenantCache } from "../../workers/kit/tenant-cache.ts";
 
 function request(tenant: string, settings: Record<string, string> = {}, tag = "1"): TenantRequest {
-  const binding = { tenant: tenantId(tenant), searchPath: [], statementTag: tag, roles: [], guard: null };
+  const binding = {
+    tenant: tenantId(tenant),
+    searchPath: [],
+    statementTag: tag,
+    roles: [],
+    prepares: false,
+    guard: null,
+  };
   const never = (): never => {
     throw new Error("no database here");
   };

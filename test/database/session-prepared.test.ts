@@ -1,0 +1,126 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { hideStatements } from "../../src/protocol/hidden-statements.ts";
+import { namespace } from "../../workers/namespace.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+
+/** One connection for all, and what is prepared there hidden, as after `rowhouse install`; only `looks` may look. */
+let database: TestDatabase;
+let bench: AdaptorBench;
+const hostRole = `prepared_${randomBytes(4).toString("hex")}`;
+
+beforeAll(async () => {
+  const own = await adaptorDatabase("prepared", ["sea", "seb", "plain"]);
+  database = { ...own, url: own.urlAs(hostRole, "word") };
+  await database.execute(`
+    create role ${hostRole} login password 'word' in role sea, seb, plain;
+    ${hideStatements};
+    create function public.names() returns text[] language sql security definer set search_path = pg_catalog
+      as $$ select array(select name from pg_prepared_statements where not starts_with(name, '${namespace}') order by 1) $$;
+    create function public.own_names() returns int language sql security definer set search_path = pg_catalog
+      as $$ select count(*)::int from pg_prepared_statements where starts_with(name, '${namespace}') and name like '%:%' $$;
+    create function public.try(command text) returns text language plpgsql as $$
+      declare answer text; begin execute command into answer; return answer;
+      exception when others then return sqlerrm; end $$`);
+});
+beforeEach(() => {
+  bench = adaptorOn(database);
+  return () => bench.close();
+});
+afterAll(async () => {
+  await database.execute(`drop role ${hostRole}`);
+  await database.drop();
+});
+
+const as = (tenant: string, prepares = tenant !== "plain") => bench.request(tenant, { prepares });
+const value = (rows: readonly unknown[]): unknown => Object.values(Object(rows[0]))[0];
+const names = async (tenant: string): Promise<unknown> =>
+  value(await bench.read(as(tenant), "select public.names()"));
+const attempt = "select public.try($1)";
+
+const ways: Record<string, (command: string, tenant?: string) => Promise<unknown>> = {
+  "a read": async (command, tenant = "sea") =>
+    value(await bench.read(as(tenant), attempt, undefined, [command])),
+  "a write of one statement": async (command, tenant = "sea") =>
+    value(
+      (
+        await bench.withPgClient.singleWrite(as(tenant).settings, {
+          text: "update item set name = name returning public.try($1)",
+          values: [command],
+        })
+      ).rows,
+    ),
+  "a transaction": (command, tenant = "sea") =>
+    bench.withPgClient(as(tenant).settings, async (client) => {
+      await client.query({ text: "update item set name = name" });
+      return value((await client.query({ text: attempt, values: [command] })).rows);
+    }),
+  "a transaction that is rolled back": async (command, tenant = "sea") => {
+    let answer: unknown;
+    await bench
+      .withPgClient(as(tenant).settings, async (client) => {
+        answer = value((await client.query({ text: attempt, values: [command] })).rows);
+        throw new Error("changed my mind");
+      })
+      .catch(() => undefined);
+    return answer;
+  },
+};
+
+describe.each(Object.keys(ways))("a statement that a tenant's function prepares in %s", (way) => {
+  const run = (command: string, tenant?: string): Promise<unknown> =>
+    ways[way]?.(command, tenant) ?? Promise.reject();
+
+  it("is not there for the next tenant: not to be seen, run, put away or run into", async () => {
+    await run("prepare mine as select 'sea'");
+    expect(await names("sea")).toEqual(["mine"]);
+    expect(await run("execute mine", "seb")).toBe('prepared statement "mine" does not exist');
+    await run("prepare mine as select 'sea'");
+    expect(await names("seb")).toEqual([]);
+    await run("prepare mine as select 'sea'");
+    expect(await run("prepare mine as select 'seb'", "seb")).not.toMatch(/exists/);
+    expect(await run("execute mine", "seb")).toBe("seb");
+    expect(await run("deallocate mine", "sea")).toBe('prepared statement "mine" does not exist');
+  });
+
+  it("is not there after a tenant in between whose functions cannot prepare any", async () => {
+    await run("prepare mine as select 'sea'");
+    await bench.read(as("plain"), "select name from item");
+    expect(await names("seb")).toEqual([]);
+  });
+
+  it("is not there for one that was not known to be able to, nor left by one that was not", async () => {
+    await run("prepare mine as select 'sea'");
+    const unknown = await bench.read(as("seb", false), attempt, undefined, ["execute mine"]);
+    expect(value(unknown)).toBe('prepared statement "mine" does not exist');
+    await bench.read(as("plain", false), attempt, undefined, ["prepare theirs as select 'plain'"]);
+    expect(await run("execute theirs")).toBe('prepared statement "theirs" does not exist');
+  });
+
+  it("is not there after its tenant is no longer known to be able to", async () => {
+    await run("prepare mine as select 'sea'");
+    await bench.read(as("sea", false), "select name from item");
+    const next = await bench.read(as("seb", false), "select public.names()");
+    expect(value(next)).toEqual([]);
+  });
+});
+
+describe("where functions cannot prepare anything", () => {
+  it("what is prepared for requests is kept when tenants change", async () => {
+    const each = async (prepares: boolean) => {
+      for (let round = 0; round < 4; round += 1) {
+        for (const tenant of ["sea", "seb", "plain"])
+          await bench.read(as(tenant, prepares), "select name from item", "q");
+      }
+      return value(await bench.read(as("plain", prepares), "select public.own_names()"));
+    };
+    expect(await each(false)).toBe(3);
+    expect(await each(true)).toBeLessThan(3);
+  });
+
+  it("nor is anything given up while a tenant that could is alone", async () => {
+    for (let round = 0; round < 4; round += 1) await bench.read(as("sea"), "select name from item", "q");
+    expect(value(await bench.read(as("sea"), "select public.own_names()"))).toBe(1);
+  });
+});
