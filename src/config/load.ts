@@ -112,9 +112,26 @@ async function readConfigFile(
     }
   }
   try {
-    const module: { readonly default?: unknown } = await import(pathToFileURL(file).href);
-    return module.default === undefined ? fault(`${file} has no default export`) : { value: module.default };
+    const { default: value }: { readonly default?: unknown } = await import(pathToFileURL(file).href);
+    if (value === undefined) return fault(`${file} has no default export`);
+    // Whoever leaves the keys to a promise or an instance leaves none to be read: everything would be its default.
+    if (!isKeyed(value)) return fault(`the default export of ${file} is not a plain object`);
+    return { value };
   } catch (error) {
-    return fault(`${file} cannot be loaded: ${messageOf(error)}`);
+    return fault(`${file} cannot be loaded: ${messageOf(error)}${moduleHint(error)}`);
   }
+}
+
+/** False for an object whose prototype is neither `Object`'s, of whatever realm, nor none. Other values are the schema's to refuse. */
+function isKeyed(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return true;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** What to do where node (24.21) took `import` or `export` for CommonJS, as the package's `"type": "commonjs"` says; `npm init` writes that. */
+function moduleHint(error: unknown): string {
+  const misread =
+    error instanceof SyntaxError && /outside a module|Unexpected token 'export'/.test(error.message);
+  return misread ? `; give it the ending .mts or .mjs, or set "type": "module" in its package.json` : "";
 }

@@ -120,6 +120,8 @@ describe("the file", () => {
 
   it.each([
     ["no default export", "rowhouse.config.mjs", "export const config = {};", /no default export/],
+    ["a promise", "rowhouse.config.mjs", "export default Promise.resolve({});", /not a plain object/],
+    ["an instance", "rowhouse.config.mjs", "export default new (class Config {})();", /not a plain object/],
     ["an error of its own", "rowhouse.config.mjs", "throw new Error('no such luck');", /no such luck/],
     [
       "broken JSON",
