@@ -1,11 +1,14 @@
 /** `rowhouse check`: the config and the databases, without serving. */
 import { planCapacity } from "../cell/capacity.ts";
-import type { Config } from "../config/config.ts";
+import { tenantDefaults } from "../config/checks.ts";
+import type { Config, DatabaseConfig } from "../config/config.ts";
 import { controlState } from "../guard/install.ts";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
+import { openModuleSource } from "../tenant/source-module.ts";
 import type { Command } from "./command.ts";
+import { listenFault } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const checkCommand: Command = {
@@ -24,7 +27,12 @@ export const checkCommand: Command = {
     } catch (error) {
       faults.push({ path: "cells", message: messageOf(error) });
     }
-    for (const name of Object.keys(config.databases)) await checkDatabase(name, config, faults, notes);
+    for (const [name, database] of Object.entries(config.databases)) {
+      await checkDatabase(name, database, config, faults, notes);
+      const deaf = await listenFault(name, database, "rowhouse:check");
+      if (deaf !== null) faults.push({ path: `databases.${name}.listenUrl`, message: deaf });
+    }
+    faults.push(...(await moduleFaults(config)));
     if (faults.length > 0) throw new ConfigError(faults);
     for (const note of notes) console.log(note);
     console.log(`config: ${config.file ?? "none; defaults and environment"}: no faults`);
@@ -32,8 +40,13 @@ export const checkCommand: Command = {
   },
 };
 
-async function checkDatabase(name: string, config: Config, faults: Fault[], notes: string[]): Promise<void> {
-  const { url, install } = config.databases[name] ?? { url: "", install: true };
+async function checkDatabase(
+  name: string,
+  { url, install }: DatabaseConfig,
+  config: Config,
+  faults: Fault[],
+  notes: string[],
+): Promise<void> {
   const path = `databases.${name}`;
   let database: Database;
   try {
@@ -43,13 +56,11 @@ async function checkDatabase(name: string, config: Config, faults: Fault[], note
     return;
   }
   try {
-    const { version, expected, missing } = await controlState(database);
+    const { version, expected, installable, missing } = await controlState(database);
     notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
-    if (version < expected && !install && config.guard !== "off") {
-      faults.push({
-        path,
-        message: `the control schema is version ${version} of ${expected}. ${missing.join(" ")}`,
-      });
+    if (version < expected && !(install && installable) && config.guard !== "off") {
+      const needed = `guard "${config.guard}" needs the control schema, which is version ${version} of ${expected}`;
+      faults.push(...[needed, ...missing].map((message) => ({ path, message })));
     } else {
       notes.push(...missing.map((each) => `database ${name}: ${each}`));
     }
@@ -59,6 +70,21 @@ async function checkDatabase(name: string, config: Config, faults: Fault[], note
     faults.push({ path, message });
   } finally {
     await database.close();
+  }
+}
+
+/** What is wrong with a module of tenants that `serve` would not start with. */
+async function moduleFaults({ tenants, databases }: Config): Promise<readonly Fault[]> {
+  if (tenants.kind !== "module") return [];
+  const defaults = tenantDefaults(Object.keys(databases));
+  try {
+    const source = await openModuleSource({ url: tenants.url, defaults, observe: () => undefined });
+    await source.close();
+    return [];
+  } catch (error) {
+    return error instanceof ConfigError
+      ? error.faults
+      : [{ path: "tenants.module", message: messageOf(error) }];
   }
 }
 

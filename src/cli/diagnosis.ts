@@ -84,10 +84,12 @@ function controlFindings(
   { control, install }: DatabaseFacts,
   guard: PoolOptions["guard"],
 ): Finding[] {
-  const { version, expected, eventTriggers, missing } = control;
+  const { version, expected, installable, eventTriggers, missing } = control;
   const state = `control schema version ${version} of ${expected}`;
   const words = [state, ...missing].join("; ");
-  if (version < expected) return [guard === "off" || install ? warn(about, words) : fail(about, words)];
+  if (version < expected) {
+    return [guard === "off" || (install && installable) ? warn(about, words) : fail(about, words)];
+  }
   return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
 }
 

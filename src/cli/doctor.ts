@@ -8,7 +8,7 @@ import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
 import { readFacts } from "./database-facts.ts";
 import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./diagnosis.ts";
-import { openConfigured, requireDatabases } from "./opened.ts";
+import { listenFault, openConfigured, requireDatabases } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const doctorCommand: Command = {
@@ -38,6 +38,8 @@ async function examine(config: Config): Promise<readonly Finding[]> {
       known.push(facts);
       findings.push(...diagnoseDatabase(facts, options));
     }
+    const deaf = await listenFault(name, database, "rowhouse:doctor");
+    if (deaf !== null) findings.push({ level: "fail", about: `listenUrl of database ${name}`, text: deaf });
   }
   return [...findings, ...ofTenants, ...diagnosePools(known, options), ...memory.findings];
 }

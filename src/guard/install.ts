@@ -13,6 +13,8 @@ export interface ControlState {
   readonly version: number;
   /** The last migration that this version of the host knows. */
   readonly expected: number;
+  /** Whether the connecting role may bring the one to the other. */
+  readonly installable: boolean;
   /** Whether DDL issued by hand moves revisions. */
   readonly eventTriggers: boolean;
   /** Whether tenants' functions are kept from the names of what is prepared. */
@@ -131,19 +133,20 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
     select current_user as role, current_database() as database,
       has_database_privilege(current_database(), 'create') as creates,
       pg_get_userbyid(n.nspowner) as owner,
+      coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns,
       coalesce(has_schema_privilege(n.oid, 'usage'), false) as uses,
       coalesce(has_table_privilege(c.oid, 'select'), false) as reads
     from (values (1)) one
     left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
     left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'`);
-  const { role, database: name, creates, owner, uses, reads } = placeSchema.parse(rows[0]);
+  const { role, database: name, creates, owner, owns, uses, reads } = placeSchema.parse(rows[0]);
   const hidesStatements = await readHidden(database);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
   if (owner !== null && !(uses && reads)) {
     const missing = [
       `role ${role} may not read schema rowhouse of database ${name}; as ${owner}: grant usage on schema rowhouse to ${quoted(role)}; grant select on all tables in schema rowhouse to ${quoted(role)};`,
     ];
-    return { version: 0, expected, eventTriggers: false, hidesStatements, missing };
+    return { version: 0, expected, installable: owns, eventTriggers: false, hidesStatements, missing };
   }
   const installed = owner === null ? new Map<number, string>() : await readInstalled(database);
   for (const { version, checksum, name: file } of migrations) {
@@ -172,7 +175,15 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       `functions of tenants can find out what is prepared on a connection: ${as("a superuser")}; until then a connection that changes tenants prepares everything anew`,
     );
   }
-  return { version, expected, eventTriggers: present === 2 && enabled, hidesStatements, missing };
+  const installable = owner === null ? creates : owns;
+  return {
+    version,
+    expected,
+    installable,
+    eventTriggers: present === 2 && enabled,
+    hidesStatements,
+    missing,
+  };
 }
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
@@ -182,6 +193,7 @@ const placeSchema = z.object({
   database: z.string(),
   creates: z.boolean(),
   owner: z.string().nullable(),
+  owns: z.boolean(),
   uses: z.boolean(),
   reads: z.boolean(),
 });

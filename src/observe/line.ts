@@ -72,7 +72,9 @@ export function describe(observation: Observation): LogLine {
     case "database.listening":
       return line(observation.gap ? "warn" : "info", "listening for changes");
     case "control.installed":
-      return line(observation.missing.length === 0 ? "info" : "warn", "control schema ready");
+      return observation.missing.length === 0
+        ? line("info", "control schema ready")
+        : line("warn", "control schema incomplete");
     default:
       return unreachable(observation);
   }

@@ -49,6 +49,7 @@ test("a superuser installs everything, once, also when four hosts install at the
     expect(state).toEqual({
       version,
       expected: version,
+      installable: true,
       eventTriggers: true,
       hidesStatements: true,
       missing: [],

@@ -13,7 +13,14 @@ const healthy: DatabaseFacts = {
   versionNumber: 180_004,
   connections: 97,
   limits: { role: -1, database: -1 },
-  control: { version: 3, expected: 3, eventTriggers: true, hidesStatements: true, missing: [] },
+  control: {
+    version: 3,
+    expected: 3,
+    installable: true,
+    eventTriggers: true,
+    hidesStatements: true,
+    missing: [],
+  },
   role: {
     name: "host",
     superuser: false,
@@ -55,6 +62,12 @@ describe("a database", () => {
       { ...control({ version: 2, missing: ["do this"] }), install: false },
       "fail",
       /2 of 3; do this/,
+    ],
+    [
+      "no control schema that its role may install",
+      control({ version: 0, installable: false, missing: ["do this"] }),
+      "fail",
+      /0 of 3; do this/,
     ],
     ["no event triggers", control({ eventTriggers: false, missing: ["no triggers"] }), "warn", /no triggers/],
     ["a superuser", role({ superuser: true, beyond: ["it is a superuser"] }), "fail", /is a superuser/],
