@@ -97,7 +97,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   started.add(() => source.close());
 
   const decisions = await openDecisions({ config, version }, databases, source, observe);
-  watchSchemas(databases, source, decisions, observe);
+  const notices = watchSchemas(databases, source, decisions, observe);
+  started.add(async () => notices.close());
   await databases.listen();
 
   const sessions = new SessionDatabases({ databases: config.databases, applicationName, observe });

@@ -2,11 +2,12 @@
 import { tenantDefaults } from "./config/checks.ts";
 import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
-import { parseNotice } from "./guard/revisions.ts";
+import { parseNotice, readRevisions } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { presetVersion } from "./preset-version.ts";
 import { Decisions, type DecisionsOptions } from "./tenant/decisions.ts";
+import { Notices } from "./tenant/notices.ts";
 import { RoleSafety } from "./tenant/safety.ts";
 import { listSource } from "./tenant/source-list.ts";
 import { openModuleSource } from "./tenant/source-module.ts";
@@ -70,13 +71,25 @@ export async function openDecisions(
 /** The channel on which the control schema's triggers name each schema whose revision moved. */
 const schemaChannel = "rowhouse_schema";
 
-/** Puts the handlers in place; the listeners are opened afterwards. */
+/** Puts the handlers in place; the listeners are opened afterwards, and what is returned is closed before the databases. */
 export function watchSchemas(
   databases: Databases,
   source: TenantSource,
   decisions: Decisions,
   observe: Observe,
-): void {
+): Notices {
+  const notices = new Notices({
+    isNews: (name, schema, revision) => decisions.isNews(name, schema, revision),
+    read: (name, schemas) => {
+      observe({ kind: "notices.read", database: name, schemas: schemas.length });
+      return readRevisions(databases.get(name).database, schemas);
+    },
+    believe: (name, schema, revision) => {
+      for (const tenant of decisions.hear(name, schema, revision)) {
+        observe({ kind: "tenant.changed", tenant, cause: "notification" });
+      }
+    },
+  });
   source.onChange((tenant) => {
     if (tenant === null) decisions.forgetAll();
     else decisions.forget(tenant);
@@ -86,14 +99,12 @@ export function watchSchemas(
     const { listener } = databases.get(name);
     listener.on(schemaChannel, (payload) => {
       const notice = parseNotice(payload);
-      if (notice === null) return;
-      for (const tenant of decisions.hear(name, notice.schema, notice.revision)) {
-        observe({ kind: "tenant.changed", tenant, cause: "notification" });
-      }
+      if (notice !== null) notices.hear(name, notice.schema, notice.revision);
     });
     listener.onGap(() => {
       decisions.forgetAll();
       observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
     });
   }
+  return notices;
 }

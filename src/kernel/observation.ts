@@ -73,6 +73,8 @@ export type Observation =
   | { kind: "guard.failed"; tenant: TenantId; attempt: number }
   | { kind: "guard.exhausted"; tenant: TenantId; attempts: number }
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
+  /** To find out whether what was notified is so; how many schemas. */
+  | { kind: "notices.read"; database: string; schemas: number }
   | { kind: "cell.started"; cell: CellId; startMs: number }
   | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }
   | {

@@ -42,6 +42,8 @@ export function describe(observation: Observation): LogLine {
       return line("info", "tenant migrated");
     case "schema.read":
       return line("debug", "schema read");
+    case "notices.read":
+      return line("debug", "revisions read");
     case "guard.checked":
       // One a second and cell: the metrics count them.
       return line("debug", "guard checked");

@@ -75,6 +75,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     "schema_reads_total",
     "Reads of revisions or shapes outside a tenant's own transaction.",
   );
+  const noticeReads = counter("notice_reads_total", "Reads of revisions to look into notifications.");
   const guardChecks = counter("guard_checks_total", "Transactions that asserted their revisions.");
   const guardFailures = counter("guard_failures_total", "Requests whose schema had changed.");
   const guardRetries = counter("guard_retries_total", "Requests run again after a failed guard.");
@@ -115,6 +116,9 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
         break;
       case "schema.read":
         schemaReads.inc();
+        break;
+      case "notices.read":
+        noticeReads.inc();
         break;
       case "guard.checked":
         guardChecks.inc(observation.count);

@@ -46,6 +46,8 @@ export class Decisions {
   readonly #options: DecisionsOptions;
   readonly #known: KnownDecisions;
   readonly #asking = new SingleFlight<TenantId, Decision | Failed>();
+  /** The records by which it is being asked. */
+  readonly #asked = new Set<Tenant>();
   /** Tenants being asked for whose answer is out of date before it has come. */
   readonly #overtaken = new Set<TenantId>();
   /** Blueprints that a build found unsafe to share, and why. */
@@ -86,10 +88,13 @@ export class Decisions {
   }
 
   async #answer(tenant: Tenant): Promise<Decision | Failed> {
+    this.#asked.add(tenant);
     try {
       return await this.#ask(tenant);
     } catch (thrown) {
       return { tenant, thrown };
+    } finally {
+      this.#asked.delete(tenant);
     }
   }
 
@@ -127,6 +132,14 @@ export class Decisions {
       if (Object.hasOwn(decision.revisions, schema)) this.hear(database, schema, revision);
     }
     if (this.#known.peek(id) === decision) this.forget(id);
+  }
+
+  /** Whether it would outdate anything that a schema has reached a revision, or an answer that is still to come. */
+  isNews(database: string, schema: string, revision: bigint): boolean {
+    const asked = [...this.#asked].some(
+      (tenant) => tenant.database === database && hasSchema(tenant, schema),
+    );
+    return this.#known.isNews(database, schema, revision, asked);
   }
 
   /**
@@ -218,6 +231,10 @@ export class Decisions {
     const key = this.#keys.of(decided.key);
     return { ...decided, key, spec: { ...decided.spec, key } };
   }
+}
+
+function hasSchema({ schemas, sharedSchemas }: Tenant, name: string): boolean {
+  return sharedSchemas.includes(name) || schemas.some(({ physical }) => physical === name);
 }
 
 function isLockTimeout(error: unknown): boolean {

@@ -58,18 +58,29 @@ export class KnownDecisions {
     this.#decisions.clear();
   }
 
+  /** Whether a revision is newer than what was heard, and than a decision; where one is `asked` for, than nothing else. */
+  isNews(database: string, schema: string, revision: bigint, asked: boolean): boolean {
+    const key = place(database, schema);
+    if ((this.#heard.get(key) ?? 0n) >= revision) return false;
+    return asked || this.#olderThan(key, schema, revision).length > 0;
+  }
+
   /** Notes a revision, which only ever moves forward, and forgets the tenants that were decided on an older one. */
   hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
     const key = place(database, schema);
     if ((this.#heard.get(key) ?? 0n) >= revision) return [];
     this.#heard.set(key, revision);
+    const older = this.#olderThan(key, schema, revision);
+    for (const id of older) this.forget(id);
+    return older;
+  }
+
+  #olderThan(key: string, schema: string, revision: bigint): readonly TenantId[] {
     const users = this.#users.get(key) ?? [];
-    const older = [...(typeof users === "string" ? [users] : users)].filter((id) => {
+    return [...(typeof users === "string" ? [users] : users)].filter((id) => {
       const decision = this.#decisions.peek(id);
       return decision !== undefined && revisionOf(decision, schema) < revision;
     });
-    for (const id of older) this.forget(id);
-    return older;
   }
 
   /** Whether a newer revision of one of its schemas has been heard of. */

@@ -71,6 +71,7 @@ describe("the metrics", () => {
       'rowhouse_evictions_total{reason="capacity"}',
       'rowhouse_decisions_total{kind="dedicated"}',
       "rowhouse_schema_reads_total",
+      "rowhouse_notice_reads_total",
       "rowhouse_guard_checks_total",
       "rowhouse_guard_failures_total",
       "rowhouse_guard_retries_total",
@@ -130,6 +131,11 @@ describe("the metrics", () => {
       'rowhouse_decisions_total{kind="pooled"}',
     ],
     ["a schema read", { kind: "schema.read", tenant: acme, what: "shape" }, "rowhouse_schema_reads_total"],
+    [
+      "a look into notices",
+      { kind: "notices.read", database: "main", schemas: 2 },
+      "rowhouse_notice_reads_total",
+    ],
   ];
   it.each(events)("count %s once", async (_what, observation, name) => {
     const metrics = createMetrics(() => null);
