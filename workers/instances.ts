@@ -2,10 +2,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import { collectGarbage } from "../src/kernel/garbage.ts";
 import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
-import { collectGarbage } from "./garbage.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";

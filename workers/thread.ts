@@ -2,6 +2,7 @@
 import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
+import { collectGarbage, releaseReserve } from "../src/kernel/garbage.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -14,11 +15,13 @@ import type {
 } from "../src/protocol/messages.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 import { Bindings } from "./bindings.ts";
-import { collectGarbage } from "./garbage.ts";
 import { buildError, Instances } from "./instances.ts";
 import type { Log } from "./mask.ts";
 import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
 import { RequestScope } from "./scope.ts";
+
+/** A cell that was started for a build gets it within the second, and builds come in rows. */
+const reservedPings = 3;
 
 export class CellThread {
   readonly #ledger: Int8Array;
@@ -28,6 +31,8 @@ export class CellThread {
   readonly #bindings = new Bindings();
   readonly #outbox = new Outbox((message, transfer) => this.#tell(message, transfer));
   #control: MessagePort | null = null;
+  /** Pings until what loading or building has left behind is given back; they come every second. */
+  #reserved = 0;
 
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
@@ -45,13 +50,18 @@ export class CellThread {
     switch (task.kind) {
       case "open":
         this.#control = task.port;
+        this.#reserved = reservedPings;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
         return { ok: true, value: null };
       case "build":
+        this.#reserved = 0;
         return settle<BuildReport>(
           this.#instances
             .build(task.instance, task.spec)
-            .catch((error) => Promise.reject(buildError(error, task.spec))),
+            .catch((error) => Promise.reject(buildError(error, task.spec)))
+            .finally(() => {
+              this.#reserved = reservedPings;
+            }),
         );
       case "release":
         return settle<null>(this.#instances.release(task.instance).then(() => null));
@@ -97,6 +107,7 @@ export class CellThread {
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
+        if (this.#reserved > 0 && --this.#reserved === 0) releaseReserve();
         return;
       case "collect":
         this.#tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });

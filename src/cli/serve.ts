@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
 import { type Host, startHost } from "../host.ts";
+import { releaseReserve } from "../kernel/garbage.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { createLogger } from "../observe/logger.ts";
 import { startEmbedded } from "../pg/embedded.ts";
@@ -47,6 +48,7 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
     console.log(banner(host, demo));
     // A process that is killed leaves nothing to start the next one from.
     flushCompileCache();
+    releaseReserve();
     await stop;
     await host.close();
     return 0;

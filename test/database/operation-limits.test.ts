@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { collectGarbage } from "../../workers/garbage.ts";
+import { collectGarbage } from "../../src/kernel/garbage.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { Worker, type WorkerOptions } from "../support/worker-instance.ts";

@@ -2,6 +2,7 @@
 import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
+import { collectGarbage } from "../../src/kernel/garbage.ts";
 import type {
   Answer,
   BlueprintSpec,
@@ -14,7 +15,6 @@ import type {
   Reply,
   RequestTask,
 } from "../../src/protocol/messages.ts";
-import { collectGarbage } from "../../workers/garbage.ts";
 
 const setup: CellSetup = workerData;
 const ledger = new Int8Array(setup.ledger);
