@@ -2,10 +2,10 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
-import { collectGarbage } from "../src/kernel/garbage.ts";
 import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
+import { Growth } from "./growth.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
@@ -13,9 +13,6 @@ import { withPhysicalNames } from "./schema-names.ts";
 import type { RequestScope } from "./scope.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
-
-/** A full collection takes 100–200 ms of the process with 20 instances; a few answers add less than an instance takes. */
-const collectedHoldsMs = 2_000;
 
 export class Instances {
   readonly #setup: CellSetup;
@@ -29,8 +26,8 @@ export class Instances {
   readonly #requests = new AsyncLocalStorage<RequestScope>();
   /** Transactions that proved their revisions. */
   #guardChecks = 0;
-  /** The heap when the last build had ended; null where something has left it since. */
-  #collected: { readonly bytes: number; readonly atMs: number } | null = null;
+  /** What builds add to the heap: told by a collection that nobody waits for. */
+  readonly growth = new Growth();
 
   constructor(setup: CellSetup, log: Log) {
     this.#setup = setup;
@@ -39,7 +36,16 @@ export class Instances {
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
   async build(id: number, spec: BlueprintSpec): Promise<BuildReport> {
-    const before = this.#heapBefore();
+    this.growth.begin(this.#live.size === 0);
+    try {
+      const { buildMs, types } = await this.#build(id, spec);
+      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types };
+    } finally {
+      this.growth.end();
+    }
+  }
+
+  async #build(id: number, spec: BlueprintSpec): Promise<Pick<BuildReport, "buildMs" | "types">> {
     const startedAt = performance.now();
     const sessions = this.#sessions(spec.database);
     const building = buildingAdaptor(sessions, spec);
@@ -72,17 +78,7 @@ export class Instances {
     this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
-    const bytes = collectGarbage();
-    this.#collected = { bytes, atMs: performance.now() };
-    const heapBytes = Math.max(0, bytes - before);
-    return { buildMs, heapBytes, types: Object.keys(schema.getTypeMap()).length };
-  }
-
-  /** What the heap holds that is no garbage: as far as a build is known by, where another one has only just ended. */
-  #heapBefore(): number {
-    const known = this.#collected;
-    if (known !== null && performance.now() - known.atMs < collectedHoldsMs) return known.bytes;
-    return collectGarbage();
+    return { buildMs, types: Object.keys(schema.getTypeMap()).length };
   }
 
   get(id: number): CellServ | undefined {
@@ -90,7 +86,7 @@ export class Instances {
   }
 
   async release(id: number): Promise<void> {
-    this.#collected = null;
+    this.growth.release(id);
     const serv = this.#live.get(id);
     this.#live.delete(id);
     this.#forgetPlans.get(id)?.();

@@ -2,7 +2,7 @@
 import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
-import { collectGarbage, releaseReserve } from "../src/kernel/garbage.ts";
+import { releaseReserve } from "../src/kernel/garbage.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -52,6 +52,8 @@ export class CellThread {
         this.#control = task.port;
         this.#reserved = reservedPings;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
+        // Once the front has its answer: what the first build is measured by.
+        setImmediate(() => this.#instances.growth.settle());
         return { ok: true, value: null };
       case "build":
         this.#reserved = 0;
@@ -110,7 +112,7 @@ export class CellThread {
         if (this.#reserved > 0 && --this.#reserved === 0) releaseReserve();
         return;
       case "collect":
-        this.#tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
+        this.#tell({ ...this.#instances.growth.measure(), kind: "collected", sequence: message.sequence });
         return;
       default:
         unreachable(message);

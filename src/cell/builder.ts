@@ -83,18 +83,19 @@ export class Builder {
     const startedMs = performance.now();
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
     try {
-      const { buildMs, heapBytes, types } = await this.#buildInTime(instance);
+      const report = await this.#buildInTime(instance);
+      const { buildMs, heapBytes, types } = report;
+      cell.heap.built(report, performance.now());
+      if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
+      else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
       await proveCurrent(request, startedMs + this.#options.timeoutMs);
       // A condemned cell serves on, and whoever replaces it sees to this one too.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
-      // What requests freed meanwhile is not the instance's doing: none is smaller than this.
-      instance.heapMb = Math.max(1, heapBytes / mb);
-      this.#measuredMb.set(key, instance.heapMb);
       instance.phase = "live";
       instance.hold(performance.now());
       this.#roster.publish(instance);
       if (purpose.kind === "successor") void this.#retirement.retire(purpose.of, "stale");
-      observe({ kind: "build.done", key, cell: cell.id, buildMs, heapMb: instance.heapMb, types });
+      observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
       return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);
@@ -104,6 +105,21 @@ export class Builder {
     } finally {
       this.#changed.notify();
     }
+  }
+
+  #measured(instance: Instance, heapMb: number): void {
+    const { cell, spec } = instance;
+    // What requests freed meanwhile is not the instance's doing: none is smaller than this.
+    instance.heapMb = Math.max(1, heapMb);
+    instance.measured = true;
+    this.#measuredMb.set(spec.key, instance.heapMb);
+    this.#options.observe({
+      kind: "instance.measured",
+      key: spec.key,
+      cell: cell.id,
+      heapMb: instance.heapMb,
+    });
+    this.#changed.notify();
   }
 
   async #buildInTime(instance: Instance): Promise<BuildReport> {
@@ -136,6 +152,7 @@ export class Builder {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
     const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
+    const silent = new Set<CellId>();
     const exclusive = plan.cells > 1 && this.#strikes.isSuspect(key, performance.now());
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
@@ -148,11 +165,13 @@ export class Builder {
         needMb: heapMb,
         exclusive,
         avoid: this.#avoided(key, purpose),
+        silent,
       });
       if (step.kind === "place") return this.#reserve(request, step.cell, heapMb, exclusive);
       const nowMs = performance.now();
       if (purpose.kind === "replica" && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
       if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
+      if (step.kind === "measure") silent.add(step.cell);
       await this.#makeRoom(step, deadlineMs - nowMs);
     }
   }
@@ -160,7 +179,7 @@ export class Builder {
   /** Whether a step takes nothing from anyone, and keeps no other build waiting for what may not come. */
   #isFree({ kind }: Placement): boolean {
     const starting = this.#roster.cells.some((cell) => cell.phase === "starting");
-    return kind === "start" || (kind === "wait" && starting);
+    return kind === "start" || kind === "measure" || (kind === "wait" && starting);
   }
 
   #avoided(key: InstanceKey, purpose: BuildPurpose): ReadonlySet<CellId> {
@@ -205,6 +224,11 @@ export class Builder {
         const instance = this.#roster.find(step.instance);
         if (instance !== undefined) void this.#retirement.retire(instance, "capacity");
         return;
+      }
+      case "measure": {
+        const cell = this.#roster.cell(step.cell);
+        cell?.collect(performance.now());
+        return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));
       }
       case "wait":
         return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));

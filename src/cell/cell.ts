@@ -107,7 +107,7 @@ export class Cell {
   }
 
   async release(instance: number): Promise<void> {
-    this.heap.outdate();
+    this.heap.outdate(instance);
     await this.#run<null>({ kind: "release", instance });
   }
 
@@ -209,7 +209,7 @@ export class Cell {
         this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
         return;
       case "collected":
-        this.heap.collected(message.sequence, message.heapUsedBytes);
+        this.heap.collected(message);
         return;
       case "log":
         this.#options.observe({ ...message, kind: "cell.log", cell: this.id });

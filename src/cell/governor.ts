@@ -6,6 +6,7 @@ import type { CellPhase } from "../kernel/phase.ts";
 import { moduleHeapMb } from "./capacity.ts";
 import type { Cell } from "./cell.ts";
 import type { Fleet } from "./fleet.ts";
+import { isUnmeasured } from "./roster.ts";
 
 export interface Watched {
   readonly phase: CellPhase;
@@ -24,6 +25,9 @@ export interface Watched {
   readonly lastPongMs: number;
   /** A build keeps the loop busy for as long as it takes; it has a limit of its own. */
   readonly building: boolean;
+  readonly inFlight: number;
+  /** Since the last build in it ended, where what was built is not measured; else null. */
+  readonly unmeasuredMs: number | null;
   readonly nowMs: number;
   readonly stallTimeoutMs: number;
 }
@@ -38,6 +42,9 @@ export const condemnShare = 0.85;
 const collectEveryMs = 2_000;
 /** and not before this share of the budget has come since the last: a cell may be full for good reasons. */
 const collectGrowthShare = 0.1;
+/** How long after a build an idle cell is collected to measure it, and a busy one. */
+const measureIdleMs = 1_000;
+const measureBusyMs = 3_000;
 /** Compiling and loading modules leaves garbage beyond a small budget; what goes on growing does not stop here. */
 const startingShare = 1.5;
 /** Modules load in 0.4 s; on a machine that is busy or starts cold it takes longer, but not this long. */
@@ -56,9 +63,17 @@ export function decideVerdict(cell: Watched): Verdict {
   const full = heapMb * condemnShare;
   // One that would be as full again has to serve as it is.
   if (phase === "serving" && liveMb !== null && liveMb >= full && cell.rebuiltMb < full) return "condemn";
-  if (usedMb < heapMb * collectShare || cell.collecting) return "none";
+  if (cell.collecting) return "none";
+  if (isTimeToMeasure(cell)) return "collect";
+  if (usedMb < heapMb * collectShare) return "none";
   if (liveMb !== null && usedMb - cell.settledMb < heapMb * collectGrowthShare) return "none";
   return nowMs - cell.lastCollectionMs >= collectEveryMs ? "collect" : "none";
+}
+
+/** Those who waited for the build are answered first, and another one may follow it: one collection measures both. */
+function isTimeToMeasure({ building, inFlight, unmeasuredMs }: Watched): boolean {
+  if (building || unmeasuredMs === null) return false;
+  return unmeasuredMs >= (inFlight === 0 ? measureIdleMs : measureBusyMs);
 }
 
 /** Milliseconds to the next look: a growing Map fills 100 MB in under 200 ms. Pure. */
@@ -151,6 +166,8 @@ export class Governor {
       lastCollectionMs: cell.heap.lastCollectionMs,
       lastPongMs: cell.lastPongMs,
       building: members.some((instance) => instance.phase === "building"),
+      inFlight: cell.inFlight,
+      unmeasuredMs: members.some(isUnmeasured) ? nowMs - cell.heap.lastBuiltMs : null,
       nowMs,
       stallTimeoutMs,
     });

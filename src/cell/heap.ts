@@ -1,7 +1,10 @@
 /** What is known of a thread's heap. */
 import type { Worker } from "node:worker_threads";
+import type { BuildReport, CellMessage } from "../protocol/messages.ts";
 
 const mb = 1024 * 1024;
+
+type Collected = Extract<CellMessage, { kind: "collected" }>;
 
 export class CellHeap {
   /** Heap and external memory at the last look, garbage included: V8's own limits do not see Buffers. */
@@ -11,6 +14,13 @@ export class CellHeap {
   /** `usedMb` at the first look after that collection: what is more came since. */
   settledMb = 0;
   lastCollectionMs = Number.NEGATIVE_INFINITY;
+  /** As the last build ended, garbage included: what was in use, and what of it came since what is built was last measured. */
+  unmeasured = { usedMb: 0, grownMb: 0 };
+  lastBuiltMs = Number.NEGATIVE_INFINITY;
+  /** Of instances that wait to be measured, by number. */
+  readonly #awaited = new Map<number, (heapMb: number) => void>();
+  /** Measured before anybody asked: the thread's two ways to the front keep no common order. */
+  readonly #early = new Map<number, number>();
   #asked = 0;
   #answered = 0;
   /** Collections up to this one were asked for before something left. */
@@ -54,15 +64,39 @@ export class CellHeap {
     return this.#asked;
   }
 
-  collected(sequence: number, heapUsedBytes: number): void {
+  /** What an instance takes, once it has been measured; never settles where its thread goes first, or it does. */
+  sizeOf(instance: number): Promise<number> {
+    const known = this.#early.get(instance);
+    if (known !== undefined) {
+      this.#early.delete(instance);
+      return Promise.resolve(known);
+    }
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.#awaited.set(instance, resolve);
+    return promise;
+  }
+
+  collected({ sequence, heapUsedBytes, measured }: Collected): void {
     this.#answered = sequence;
+    for (const { instance, heapBytes } of measured) {
+      const told = this.#awaited.get(instance);
+      if (told === undefined) this.#early.set(instance, heapBytes / mb);
+      else told(heapBytes / mb);
+      this.#awaited.delete(instance);
+    }
     if (sequence <= this.#outdated) return;
     this.liveMb = heapUsedBytes / mb;
     this.#settling = true;
   }
 
-  /** Something leaves the thread: what was measured with it in there says nothing any more. */
-  outdate(): void {
+  built({ usedBytes, grownBytes }: BuildReport, nowMs: number): void {
+    this.unmeasured = { usedMb: usedBytes / mb, grownMb: grownBytes / mb };
+    this.lastBuiltMs = nowMs;
+  }
+
+  /** An instance leaves the thread: what was measured with it in there says nothing any more. */
+  outdate(instance: number): void {
+    this.#awaited.delete(instance);
     this.liveMb = null;
     this.settledMb = 0;
     this.#outdated = this.#asked;

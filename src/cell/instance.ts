@@ -18,7 +18,9 @@ export class Instance {
   readonly exclusive: boolean;
   /** Tenants that it has served. */
   readonly tenants = new Set<TenantId>();
+  /** An estimate until it is measured. */
   heapMb: number;
+  measured = false;
   requests = 0;
   lastUsedMs: number;
   /**

@@ -11,6 +11,8 @@ export interface PlacedInstance {
   readonly lastUsedMs: number;
   /** False while it is being built or on its way out. */
   readonly live: boolean;
+  /** Built, but what it takes is not known yet. */
+  readonly unmeasured: boolean;
   /** On its way out. */
   readonly leaving: boolean;
 }
@@ -21,6 +23,8 @@ export interface PlacedCell {
   readonly heapMb: number;
   /** After the last collection; null where something was released since. */
   readonly heapLiveMb: number | null;
+  /** Where not all that was built in it is measured: what it then held, and more than those take, with garbage; else null. */
+  readonly unmeasured: { readonly usedMb: number; readonly grownMb: number } | null;
   /** Holds an instance that is to be alone: it may have ended a thread before. */
   readonly exclusive: boolean;
   readonly instances: readonly PlacedInstance[];
@@ -38,11 +42,15 @@ export interface PlacementInput {
   readonly exclusive: boolean;
   /** Not in these cells: one that is being replaced, those that hold the same already. */
   readonly avoid: ReadonlySet<CellId>;
+  /** Asked for a measure already: what they have not told yet is not waited for again. */
+  readonly silent: ReadonlySet<CellId>;
 }
 
 export type Placement =
   | { readonly kind: "place"; readonly cell: CellId }
   | { readonly kind: "start" }
+  /** Finds out what the cell holds: for all that is known it may have room. */
+  | { readonly kind: "measure"; readonly cell: CellId }
   /** Ends the cell's thread; all its instances are idle. */
   | { readonly kind: "evict-cell"; readonly cell: CellId }
   /** Releases one idle instance of a cell that holds others. */
@@ -50,10 +58,17 @@ export type Placement =
   /** Until something changes: a cell that exits, a request that ends. */
   | { readonly kind: "wait" };
 
-/** Heap that a cell has given away: what its instances are known or estimated to take, or what was measured if that is more. */
-export function committedMb(cell: PlacedCell): number {
-  const promised = moduleHeapMb + cell.instances.reduce((sum, instance) => sum + instance.heapMb, 0);
-  return Math.max(promised, cell.heapLiveMb ?? 0);
+/**
+ * Heap that a cell has given away: what its instances are known or estimated to take, or what was measured if that is more. Of what is
+ * built, but not measured, no estimate is used: all that came since the last measure is more than that can be.
+ */
+export function committedMb({ instances, heapLiveMb, unmeasured }: PlacedCell): number {
+  const sum = (counted: readonly PlacedInstance[]): number =>
+    counted.reduce((all, instance) => all + instance.heapMb, 0);
+  const known = instances.filter((instance) => !instance.unmeasured);
+  const building = instances.filter(({ live, leaving }) => !live && !leaving);
+  const promised = moduleHeapMb + sum(known) + (unmeasured?.grownMb ?? 0);
+  return Math.max(promised, heapLiveMb ?? 0, unmeasured === null ? 0 : unmeasured.usedMb + sum(building));
 }
 
 function isOpen(cell: PlacedCell, input: PlacementInput): boolean {
@@ -62,6 +77,11 @@ function isOpen(cell: PlacedCell, input: PlacementInput): boolean {
 
 function hasRoom(cell: PlacedCell, needMb: number): boolean {
   return cell.instances.length === 0 || committedMb(cell) + needMb <= cell.heapMb * fillShare;
+}
+
+/** Whether there may be room for it where garbage seems to leave none. */
+function isDoubtful(cell: PlacedCell, input: PlacementInput): boolean {
+  return cell.unmeasured !== null && isOpen(cell, input) && !input.silent.has(cell.id);
 }
 
 /** What to do next for an instance that needs `needMb`; the caller carries it out and asks again. */
@@ -77,8 +97,10 @@ export function decidePlacement(input: PlacementInput): Placement {
       .toSorted((a, b) => committedMb(b) - committedMb(a));
     const [fullest] = fitting;
     const mayGrow = spare !== undefined || (input.mayStart && cells.length < input.maxCells);
-    if (fullest !== undefined && (serving.length >= input.spread || !mayGrow)) {
-      return { kind: "place", cell: fullest.id };
+    if (serving.length >= input.spread || !mayGrow) {
+      if (fullest !== undefined) return { kind: "place", cell: fullest.id };
+      const doubtful = serving.find((cell) => isDoubtful(cell, input));
+      if (doubtful !== undefined) return { kind: "measure", cell: doubtful.id };
     }
     if (spare !== undefined) return { kind: "place", cell: spare.id };
     // A cell that is coming up will be a spare in a moment.

@@ -9,6 +9,11 @@ export function isServing(cell: Cell): boolean {
   return cell.phase === "serving" || cell.phase === "condemned";
 }
 
+/** Whether it is built, and what it takes not known yet. */
+export function isUnmeasured({ phase, measured }: Instance): boolean {
+  return phase !== "building" && !measured;
+}
+
 export class Roster {
   readonly #cells = new Map<CellId, Cell>();
   readonly #members = new Map<CellId, Set<Instance>>();
@@ -103,6 +108,7 @@ export class Roster {
         phase: cell.phase,
         heapMb: cell.heapMb,
         heapLiveMb: cell.heap.liveMb,
+        unmeasured: members.some(isUnmeasured) ? cell.heap.unmeasured : null,
         exclusive: members.some((instance) => instance.exclusive),
         instances: members.map((instance) => ({
           id: instance.id,
@@ -110,6 +116,7 @@ export class Roster {
           inFlight: instance.inFlight,
           lastUsedMs: instance.lastUsedMs,
           live: instance.phase === "live",
+          unmeasured: isUnmeasured(instance),
           leaving: instance.phase === "draining",
         })),
       };

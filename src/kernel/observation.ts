@@ -88,8 +88,9 @@ export type Observation =
   | { kind: "cell.error"; cell: CellId; error: Error }
   | { kind: "cell.log"; cell: CellId; level: "debug" | "info" | "warn" | "error"; message: string }
   | { kind: "build.started"; key: InstanceKey; cell: CellId; queuedMs: number }
-  | { kind: "build.done"; key: InstanceKey; cell: CellId; buildMs: number; heapMb: number; types: number }
+  | { kind: "build.done"; key: InstanceKey; cell: CellId; buildMs: number; types: number }
   | { kind: "build.failed"; key: InstanceKey; code: ErrorCode; error: Error; buildMs: number }
+  | { kind: "instance.measured"; key: InstanceKey; cell: CellId; heapMb: number }
   | { kind: "instance.evicted"; key: InstanceKey; cell: CellId; reason: EvictionReason; heapMb: number }
   | { kind: "database.lost"; database: string; error: Error }
   | { kind: "database.listening"; database: string; gap: boolean }

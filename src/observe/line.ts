@@ -67,6 +67,8 @@ export function describe(observation: Observation): LogLine {
       return line("info", "build done");
     case "build.failed":
       return line(errorTable[observation.code].level, "build failed");
+    case "instance.measured":
+      return line("debug", "instance measured");
     case "instance.evicted":
       return line("info", "instance evicted");
     case "database.lost":

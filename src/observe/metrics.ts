@@ -148,6 +148,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "cell.error":
       case "cell.log":
       case "build.started":
+      case "instance.measured":
       case "database.lost":
       case "database.listening":
       case "control.installed":

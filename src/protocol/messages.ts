@@ -161,8 +161,12 @@ export interface WireError {
 
 export interface BuildReport {
   readonly buildMs: number;
-  /** What the thread's heap grew by, after a collection. */
-  readonly heapBytes: number;
+  /** What the thread's heap grew by; null: the next collection tells. */
+  readonly heapBytes: number | null;
+  /** In use at its end, garbage and external memory included. */
+  readonly usedBytes: number;
+  /** Of that, what came since the last collection that measured: more than all take that are built since. */
+  readonly grownBytes: number;
   readonly types: number;
 }
 
@@ -213,5 +217,11 @@ export type CellMessage =
       /** Transactions that proved their revisions, since the pong before. */
       readonly guardChecks: number;
     }
-  | { readonly kind: "collected"; readonly sequence: number; readonly heapUsedBytes: number }
+  | {
+      readonly kind: "collected";
+      readonly sequence: number;
+      readonly heapUsedBytes: number;
+      /** What those take that were built since the collection before. */
+      readonly measured: readonly { readonly instance: number; readonly heapBytes: number }[];
+    }
   | { readonly kind: "log"; readonly level: "debug" | "info" | "warn" | "error"; readonly message: string };

@@ -44,17 +44,51 @@ it("an instance that is released gives its heap back, however often", async () =
   expect((released.at(-1) ?? 0) - third).toBeLessThan(held);
 });
 
+it("what requests add between two builds is not taken for what the second one built", async () => {
+  const worker = new Worker(database);
+  const { growth } = worker.instances;
+  const first = await worker.build("pooled", { app: "ada" });
+  growth.measure();
+  await worker.build("pooled", { app: "ada" });
+  const [{ heapBytes: size = 0 } = {}] = growth.measure().measured;
+  for (let n = 0; n < 20; n += 1) {
+    await worker.ask(first, { tenant: "ada", query: `{ allWide${n}S { nodes { rowId a } } }` });
+  }
+  const held = Array.from({ length: 16 }, () => new Array<number>(131_072).fill(0));
+  // What was measured before counts no more than after a long time.
+  await worker.instances.release(2);
+  await worker.build("pooled", { app: "ada" });
+  const [{ heapBytes = 0 } = {}] = growth.measure().measured;
+  expect(held).toHaveLength(16);
+  expect(heapBytes).toBeGreaterThan(size / 3);
+  expect(heapBytes).toBeLessThan(size * 3);
+});
+
 it("instances built one after another, and in the place of a released one, are said to take what the heap grew by", async () => {
   const { instances } = new Worker(database);
-  const build = async (id: number): Promise<number> =>
-    (await instances.build(id, specOf("pooled", { app: "ada" }, id))).heapBytes;
+  const build = (id: number) => instances.build(id, specOf("pooled", { app: "ada" }, id));
+  const measure = (): Map<number, number> =>
+    new Map(instances.growth.measure().measured.map(({ instance, heapBytes }) => [instance, heapBytes]));
+  const sum = (sizes: Map<number, number>): number => [...sizes.values()].reduce((all, one) => all + one, 0);
   // The first ones have code compiled, which is no instance's alone.
   for (const id of [1, 2, 3]) await build(id);
+  measure();
   const before = collectGarbage();
-  const said = (await build(4)) + (await build(5)) + (await build(6));
+  await build(4);
+  const one = measure();
+  expect([...one.keys()]).toEqual([4]);
+  await build(5);
+  const { usedBytes } = await build(6);
+  // Whatever garbage there is, it is no less than what is live.
+  expect(usedBytes).toBeGreaterThan(collectGarbage());
+  const two = measure();
+  expect([...two.keys()]).toEqual([5, 6]);
   const grown = collectGarbage() - before;
+  const said = sum(one) + sum(two);
   expect(said).toBeGreaterThan(grown / 2);
   expect(said).toBeLessThan(grown * 2);
+  expect(measure()).toEqual(new Map());
   await instances.release(6);
-  expect(await build(7)).toBeGreaterThan(grown / 6);
+  await build(7);
+  expect(measure().get(7)).toBeGreaterThan(grown / 6);
 });

@@ -23,6 +23,8 @@ const instances = new Map<number, unknown[]>();
 const leaked: unknown[] = [];
 /** The places of requests that are being answered. */
 const running = new Set<number>();
+/** What is told with the next collection. */
+const unmeasured: { instance: number; heapBytes: number }[] = [];
 let control: MessagePort | null = null;
 let throwsOnPing = false;
 
@@ -66,11 +68,16 @@ function obey(message: ControlMessage): void {
       guardChecks: 0,
     });
   } else {
-    tell({ kind: "collected", sequence: message.sequence, heapUsedBytes: collectGarbage() });
+    tell({
+      kind: "collected",
+      sequence: message.sequence,
+      heapUsedBytes: collectGarbage(),
+      measured: unmeasured.splice(0),
+    });
   }
 }
 
-/** Settings: `gate`, `die`, `fail`, `heapMb` (held), `saysMb` (reported). */
+/** Settings: `gate`, `die`, `fail`, `heapMb` (held), `saysMb` (reported), `usedMb` (in use, and what it says only with a collection). */
 async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<BuildReport>> {
   log(`building ${id}`);
   if (settings["gate"] !== undefined) await gate(String(settings["gate"]));
@@ -79,7 +86,14 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   const heapMb = Number(settings["heapMb"] ?? 0);
   instances.set(id, Array.from({ length: heapMb }, megabyte));
   const saysMb = Number(settings["saysMb"] ?? Math.max(1, heapMb));
-  return { ok: true, value: { buildMs: 1, heapBytes: saysMb * 1024 * 1024, types: 1 } };
+  const heapBytes = saysMb * 1024 * 1024;
+  if (settings["usedMb"] === undefined) {
+    return { ok: true, value: { buildMs: 1, heapBytes, usedBytes: 0, grownBytes: 0, types: 1 } };
+  }
+  unmeasured.push({ instance: id, heapBytes });
+  const usedBytes = Number(settings["usedMb"]) * 1024 * 1024;
+  const grownBytes = usedBytes;
+  return { ok: true, value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1 } };
 }
 
 /** Says on the channel that it is there, and waits to be let through; others that are let through pass as well. */

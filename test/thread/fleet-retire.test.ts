@@ -86,6 +86,24 @@ describe("an eviction", () => {
     expect(fake.fleet.roster.published).toHaveLength(4);
   });
 
+  it("takes nothing for an instance that fits once what was built before it is measured", async () => {
+    // With its garbage the first one seems to leave no room beside it.
+    const fake = start({ cells: 1, heapMb: 256, instanceHeapMb: 60 });
+    fake.blueprints.set("first", { settings: { saysMb: "5", usedMb: "180" } });
+    const { cell } = await fake.ask("first");
+    expect((await fake.ask("second")).cell).toBe(cell);
+    expect(fake.all("instance.measured")).toMatchObject([{ key: keyOf("first"), heapMb: 5 }, {}]);
+    expect(fake.all("instance.evicted")).toEqual([]);
+  });
+
+  it("takes what was built before it where that is large indeed, whatever was expected of it", async () => {
+    const fake = start({ cells: 1, heapMb: 256, instanceHeapMb: 60 });
+    fake.blueprints.set("first", { settings: { saysMb: "140", usedMb: "190" } });
+    await fake.ask("first");
+    await fake.ask("second");
+    expect(fake.all("instance.evicted")).toMatchObject([{ key: keyOf("first"), heapMb: 140 }]);
+  });
+
   it("takes an idle cell although another drains for as long as its request likes", async () => {
     // Of this size only one fits in a cell.
     const fake = start({ cells: 2, heapMb: 128, instanceHeapMb: 60 });

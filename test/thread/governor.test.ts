@@ -77,6 +77,15 @@ describe("the governor", () => {
     expect(fake.all("cell.condemned")).toEqual([]);
   });
 
+  it("has an instance measured after it was built, when nothing waits for it any more", async () => {
+    const fake = start({ cells: 1 });
+    fake.blueprints.set("acme", { settings: { saysMb: "7", usedMb: "70" } });
+    const { instance } = await fake.ask("acme");
+    const seen = fake.fleet.roster.find(instance);
+    expect(await fake.until("instance.measured")).toMatchObject({ key: keyOf("acme"), heapMb: 7 });
+    expect(seen).toMatchObject({ measured: true, heapMb: 7 });
+  });
+
   it("lets a cell live that makes garbage far beyond its budget", async () => {
     const fake = start({ cells: 1, heapMb: 96 });
     const { cell } = await fake.ask("acme");

@@ -18,7 +18,7 @@ const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
 describe("the logger", () => {
   it("writes one JSON line per event, with its kind, its level and its figures", () => {
     const { lines, observe } = capture();
-    observe({ kind: "build.done", key, cell, buildMs: 412.3456, heapMb: 10.7, types: 323 });
+    observe({ kind: "build.done", key, cell, buildMs: 412.3456, types: 323 });
     expect(lines).toHaveLength(1);
     const record = JSON.parse(lines[0] ?? "");
     expect(record).toMatchObject({
@@ -27,7 +27,6 @@ describe("the logger", () => {
       key,
       cell,
       buildMs: 412.35,
-      heapMb: 10.7,
       types: 323,
     });
     expect(Date.parse(record.time)).toBeGreaterThan(0);

@@ -102,12 +102,12 @@ describe("the metrics", () => {
     ],
     [
       "a build",
-      { kind: "build.done", key, cell, buildMs: 400, heapMb: 1, types: 1 },
+      { kind: "build.done", key, cell, buildMs: 400, types: 1 },
       'rowhouse_builds_total{result="ok"}',
     ],
     [
       "a build's time",
-      { kind: "build.done", key, cell, buildMs: 400, heapMb: 1, types: 1 },
+      { kind: "build.done", key, cell, buildMs: 400, types: 1 },
       'rowhouse_build_seconds_bucket{le="0.5"}',
     ],
     [

@@ -17,6 +17,7 @@ const instance = (id: number, lastUsedMs: number, changes: Partial<PlacedInstanc
   inFlight: 0,
   lastUsedMs,
   live: true,
+  unmeasured: false,
   leaving: false,
   ...changes,
 });
@@ -35,6 +36,7 @@ const cell = (
   phase,
   heapMb: 200,
   heapLiveMb: null,
+  unmeasured: null,
   exclusive: false,
   instances,
   ...changes,
@@ -59,6 +61,7 @@ const decide = (cells: PlacedCell[], changes: Partial<PlacementInput> = {}): str
     needMb: 20,
     exclusive: false,
     avoid: new Set(),
+    silent: new Set(),
     ...changes,
   });
   const cellText = "cell" in step ? ` ${step.cell}` : "";
