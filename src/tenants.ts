@@ -4,6 +4,7 @@ import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
 import { parseNotice, readRevisions } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
+import type { TenantId } from "./kernel/ids.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { presetVersion } from "./preset-version.ts";
 import { Decisions, type DecisionsOptions } from "./tenant/decisions.ts";
@@ -78,17 +79,17 @@ export function watchSchemas(
   decisions: Decisions,
   observe: Observe,
 ): Notices {
+  const changed = (tenants: readonly TenantId[]): void => {
+    for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
+  };
   const notices = new Notices({
     isNews: (name, schema, revision) => decisions.isNews(name, schema, revision),
     read: (name, schemas) => {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
       return readRevisions(databases.get(name).database, schemas);
     },
-    believe: (name, schema, revision) => {
-      for (const tenant of decisions.hear(name, schema, revision)) {
-        observe({ kind: "tenant.changed", tenant, cause: "notification" });
-      }
-    },
+    believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
+    miss: (name, schema) => changed(decisions.miss(name, schema)),
   });
   source.onChange((tenant) => {
     if (tenant === null) decisions.forgetAll();

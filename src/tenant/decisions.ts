@@ -136,10 +136,17 @@ export class Decisions {
 
   /** Whether it would outdate anything that a schema has reached a revision, or an answer that is still to come. */
   isNews(database: string, schema: string, revision: bigint): boolean {
-    const asked = [...this.#asked].some(
-      (tenant) => tenant.database === database && hasSchema(tenant, schema),
-    );
-    return this.#known.isNews(database, schema, revision, asked);
+    return this.#known.isNews(database, schema, revision, this.#askedWith(database, schema).length > 0);
+  }
+
+  #askedWith(database: string, schema: string): readonly Tenant[] {
+    return [...this.#asked].filter((tenant) => tenant.database === database && hasSchema(tenant, schema));
+  }
+
+  /** Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. */
+  miss(database: string, schema: string): readonly TenantId[] {
+    for (const { id } of this.#askedWith(database, schema)) this.#overtaken.add(id);
+    return this.#known.miss(database, schema);
   }
 
   /**

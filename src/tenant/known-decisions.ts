@@ -75,11 +75,22 @@ export class KnownDecisions {
     return older;
   }
 
+  /** Forgets the tenants that were decided when the schema had a revision. */
+  miss(database: string, schema: string): readonly TenantId[] {
+    const gone = this.#usersOf(place(database, schema), (decision) => revisionOf(decision, schema) > 0n);
+    for (const id of gone) this.forget(id);
+    return gone;
+  }
+
   #olderThan(key: string, schema: string, revision: bigint): readonly TenantId[] {
+    return this.#usersOf(key, (decision) => revisionOf(decision, schema) < revision);
+  }
+
+  #usersOf(key: string, chosen: (decision: Decision) => boolean): readonly TenantId[] {
     const users = this.#users.get(key) ?? [];
     return [...(typeof users === "string" ? [users] : users)].filter((id) => {
       const decision = this.#decisions.peek(id);
-      return decision !== undefined && revisionOf(decision, schema) < revision;
+      return decision !== undefined && chosen(decision);
     });
   }
 

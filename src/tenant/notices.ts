@@ -8,6 +8,8 @@ export interface NoticesOptions {
   readonly read: (database: string, schemas: readonly string[]) => Promise<ReadonlyMap<string, bigint>>;
   /** Told of what the database says, and of what is said where it does not answer. */
   readonly believe: (database: string, schema: string, revision: bigint) => void;
+  /** Told of a schema that has no revision: it is gone, or never had any. */
+  readonly miss: (database: string, schema: string) => void;
 }
 
 /** A notice that comes alone is looked into at once; of many, so many schemas at a time, and so long after the time before. */
@@ -47,8 +49,13 @@ export class Notices {
     while (waiting.size > 0 && !this.#stop.signal.aborted) {
       const said = new Map([...waiting].slice(0, mostSchemas));
       for (const schema of said.keys()) waiting.delete(schema);
-      const found = await this.#options.read(database, [...said.keys()]).catch(() => said);
-      for (const [schema, revision] of found) this.#options.believe(database, schema, revision);
+      const { read, believe, miss } = this.#options;
+      const found = await read(database, [...said.keys()]).catch(() => said);
+      for (const schema of said.keys()) {
+        const revision = found.get(schema);
+        if (revision === undefined) miss(database, schema);
+        else believe(database, schema, revision);
+      }
       await pause(pauseMs, this.#stop.signal);
     }
     this.#said.delete(database);

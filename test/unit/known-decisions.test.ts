@@ -40,6 +40,17 @@ describe("known decisions", () => {
     known = new KnownDecisions(3);
   });
 
+  test("a schema that has no revision any more forgets those decided when it had one", () => {
+    known.keep(decision("a", { a_app: "5", public: "0" }));
+    known.keep(decision("b", { b_app: "5", public: "0" }));
+    expect(known.isNews("main", "a_app", 6n, false)).toBe(true);
+    expect(known.miss("main", "public")).toEqual([]);
+    expect(known.miss("main", "a_app")).toEqual(["a"]);
+    expect(known.miss("main", "a_app")).toEqual([]);
+    expect(known.isNews("main", "a_app", 6n, false)).toBe(false);
+    expect(known.isNews("main", "a_app", 6n, true)).toBe(true);
+  });
+
   test("a newer revision forgets the tenants of that schema, and nobody else", () => {
     known.keep(decision("a", { a_app: "5", public: "1" }));
     known.keep(decision("b", { b_app: "5", public: "1" }));

@@ -23,6 +23,7 @@ beforeEach(() => {
       return new Map([...revisions].filter(([schema]) => schemas.includes(schema)));
     },
     believe: (database, schema, revision) => believed.push(`${database} ${schema} ${revision}`),
+    miss: (database, schema) => believed.push(`${database} ${schema} gone`),
   });
 });
 afterEach(() => {
@@ -35,6 +36,12 @@ test("a notice is looked into at once, and what the database says is believed", 
   await vi.advanceTimersByTimeAsync(0);
   expect(believed).toEqual(["main a 5"]);
   expect(reads).toEqual([["main", "a"]]);
+});
+
+test("of a schema that has no revision, that is told", async () => {
+  notices.hear("main", "dropped", 9n);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(believed).toEqual(["main dropped gone"]);
 });
 
 test("what is no news is not looked into", async () => {
