@@ -64,14 +64,32 @@ export class KnownTenants {
   /** Has the record read again, unless that was so already; it stays, to be compared with what is read. */
   outdate(tenant: Tenant): boolean {
     if (this.#records.get(tenant.id) !== tenant) return false;
-    this.#records.set(tenant.id, tenant, { ttl: 1, start: -1 });
+    this.#age(tenant);
     return true;
   }
 
-  /** Drops the record of `id`, or all of them. */
-  forget(id: TenantId | null): void {
-    if (id === null) this.#records.clear();
-    else this.#records.delete(id);
+  /** The same of whatever record `id` has, or of all of them. */
+  suspect(id: TenantId | null): void {
+    if (id === null) for (const tenant of [...this.#records.values()]) this.#age(tenant);
+    else {
+      const known = this.#records.peek(id);
+      if (known !== undefined) this.#age(known);
+    }
+  }
+
+  #age(tenant: Tenant): void {
+    this.#records.set(tenant.id, tenant, { ttl: 1, start: -1 });
+  }
+
+  /** The object that stands for `tenant`, where nothing is different, however old; it stays as old. */
+  like(tenant: Tenant): Tenant {
+    const known = this.#records.peek(tenant.id, { allowStale: true });
+    return known !== undefined && isDeepStrictEqual(known, tenant) ? known : tenant;
+  }
+
+  /** Drops all records. */
+  forget(): void {
+    this.#records.clear();
   }
 
   onChange(listener: TenantListener): void {

@@ -48,6 +48,9 @@ const tableRow = z
 
 type Kind = "id" | "host";
 
+/** To have ten thousand records read again takes 10 ms of the front. */
+const restMs = 1_000;
+
 class TableSource implements TenantSource {
   readonly resolve = null;
   readonly #options: TableSourceOptions;
@@ -60,6 +63,10 @@ class TableSource implements TenantSource {
   /** Moves with every change that was told of: what was read before must not be kept after. */
   #epoch = 0;
   #closed = false;
+  /** Runs while a notice of everything has been obeyed a moment ago. */
+  #resting: NodeJS.Timeout | null = null;
+  /** Whether another has come since. */
+  #again = false;
 
   constructor(options: TableSourceOptions) {
     const {
@@ -73,8 +80,11 @@ class TableSource implements TenantSource {
     this.#known = new KnownTenants({ max, maxAgeMs, clock });
     this.#hosts = new LRUCache(growingTo(max));
     this.#unknown = new LRUCache({ ...growingTo(max), ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
-    listener.on(tenantChannel, (payload) => this.#changed(parseTenantId(payload) ?? null));
-    listener.onGap(() => this.#changed(null));
+    listener.on(tenantChannel, (payload) => {
+      const id = payload === "" ? null : parseTenantId(payload);
+      if (id !== undefined) this.#suspect(id);
+    });
+    listener.onGap(() => this.#forget());
   }
 
   get known(): number {
@@ -110,6 +120,7 @@ class TableSource implements TenantSource {
 
   async close(): Promise<void> {
     this.#closed = true;
+    if (this.#resting !== null) clearTimeout(this.#resting);
   }
 
   #read(kind: Kind, name: string): Promise<Tenant | null> {
@@ -121,7 +132,7 @@ class TableSource implements TenantSource {
       const rows = await this.#rows(statements[kind], [kind === "id" ? name : [name, domainToUnicode(name)]]);
       const tenant = rows.length > 1 ? this.#ambiguous(name, rows) : this.#parse(rows[0]);
       // Told of a change meanwhile: the answer is right for those who asked before it, and for nobody after.
-      if (epoch !== this.#epoch) return tenant;
+      if (epoch !== this.#epoch) return tenant === null ? null : this.#known.like(tenant);
       if (tenant === null) {
         this.#unknown.set(key, true);
         const id = kind === "id" ? parseTenantId(name) : undefined;
@@ -169,13 +180,37 @@ class TableSource implements TenantSource {
     return null;
   }
 
-  #changed(id: TenantId | null): void {
+  /**
+   * Has the record of `id`, or all of them, read again before it is used again. Only what is different then counts as a change: any function in
+   * the database may notify, and a tenant that is decided anew costs PostgreSQL 15 ms. Notices of everything are obeyed once a second.
+   */
+  #suspect(id: TenantId | null): void {
     if (this.#closed) return;
     this.#epoch += 1;
-    this.#known.forget(id);
     // The row may have taken any name that was nobody's.
     this.#unknown.clear();
-    this.#known.announce(id);
+    if (id !== null) {
+      this.#known.suspect(id);
+    } else if (this.#resting === null) {
+      this.#known.suspect(null);
+      this.#rest();
+    } else this.#again = true;
+  }
+
+  #rest(): void {
+    this.#again = false;
+    this.#resting = setTimeout(() => {
+      this.#resting = null;
+      if (this.#again) this.#suspect(null);
+    }, restMs);
+  }
+
+  #forget(): void {
+    if (this.#closed) return;
+    this.#epoch += 1;
+    this.#known.forget();
+    this.#unknown.clear();
+    this.#known.announce(null);
   }
 
   #warn(path: string, message: string): void {
