@@ -136,6 +136,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const pauses = new LockPauses({ decisions });
   const dispatcher = new Dispatcher({
     fleet,
+    known: (tenant) => decisions.known(tenant),
     decide: (tenant) => pauses.decide(tenant),
     verify: (decision) => pauses.verify(decision),
     disprove: (decision, revisions) => {

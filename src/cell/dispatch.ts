@@ -3,11 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { discardBody } from "../protocol/body.ts";
-import type { Answer } from "../protocol/messages.ts";
+import type { Answer, RequestTask } from "../protocol/messages.ts";
 import { SchemaMoved } from "../protocol/schema-moved.ts";
 import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
-import type { Fleet, Lease } from "./fleet.ts";
+import type { Fleet, Lease, LeaseRequest } from "./fleet.ts";
 import { isExhausted, type Tries } from "./tries.ts";
 
 /** Whose a request is, and what it may do. */
@@ -36,6 +36,8 @@ export interface CellRequest {
 
 export interface DispatchOptions {
   readonly fleet: Fleet;
+  /** What of `decide` needs no waiting; undefined: it has to be asked. */
+  readonly known: (tenant: Tenant) => Decision | undefined;
   readonly decide: (tenant: Tenant) => Promise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
   /**
@@ -63,10 +65,13 @@ export class Dispatcher {
     for (;;) {
       // Each time anew: where its schemas are another's now, or nobody's, so is the request.
       const admitted = await request.admit();
-      const decision = await before(request.signal, this.#options.decide(admitted.tenant));
+      const decision =
+        this.#options.known(admitted.tenant) ??
+        (await before(request.signal, this.#options.decide(admitted.tenant)));
       let lease: Lease | null = null;
       try {
-        lease = await this.#lease(decision, tries.sinceMs, request.signal);
+        const wanted = this.#wanted(decision, tries.sinceMs);
+        lease = this.#options.fleet.leaseNow(wanted) ?? (await this.#lease(wanted, request.signal));
         return await this.#ask(lease, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);
@@ -112,14 +117,14 @@ export class Dispatcher {
     }
   }
 
+  #wanted(decision: Decision, sinceMs: number): LeaseRequest {
+    const verify = (): Promise<boolean> => this.#options.verify(decision);
+    return { spec: decision.spec, tenant: decision.tenant.id, sinceMs, verify };
+  }
+
   /** A lease, unless the request ends first; a lease that comes too late is given back. */
-  async #lease(decision: Decision, sinceMs: number, signal: AbortSignal): Promise<Lease> {
-    const leasing = this.#options.fleet.lease({
-      spec: decision.spec,
-      tenant: decision.tenant.id,
-      sinceMs,
-      verify: () => this.#options.verify(decision),
-    });
+  async #lease(wanted: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    const leasing = this.#options.fleet.lease(wanted);
     try {
       return await before(signal, leasing);
     } catch (error) {
@@ -133,11 +138,13 @@ export class Dispatcher {
     }
   }
 
-  async #ask(lease: Lease, decision: Decision, admitted: Admitted, request: CellRequest): Promise<Answer> {
+  #ask(lease: Lease, decision: Decision, admitted: Admitted, request: CellRequest): Promise<Answer> {
     const { cell, instance } = lease;
+    const { signal, method, query, headers, body } = request;
+    const { settings, signing, path, basePath } = admitted;
     let slot: number;
     try {
-      request.signal.throwIfAborted();
+      signal.throwIfAborted();
       slot = cell.takeSlot();
     } catch (error) {
       lease.release();
@@ -147,54 +154,45 @@ export class Dispatcher {
       cell.freeSlot(slot);
       lease.release();
     };
-    const { signal, method, query, headers, body } = request;
-    const { settings, signing, path, basePath } = admitted;
-    const cancel = (): void => cell.cancel(slot);
-    signal.addEventListener("abort", cancel, { once: true });
-    const answering = cell
-      .request({
-        kind: "request",
-        slot,
-        instance: instance.id,
-        binding: decision.binding,
-        settings,
-        signing,
-        method,
-        path,
-        basePath,
-        query,
-        headers,
-        body,
-      })
-      .then(
+    const task: RequestTask = {
+      kind: "request",
+      slot,
+      instance: instance.id,
+      binding: decision.binding,
+      settings,
+      signing,
+      method,
+      path,
+      basePath,
+      query,
+      headers,
+      body,
+    };
+    // One promise and one listener for all of it: every request comes by here.
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        cell.cancel(slot);
+        reject(toHostError(signal.reason));
+      };
+      signal.addEventListener("abort", abort, { once: true });
+      cell.request(task).then(
         (answer) => {
+          signal.removeEventListener("abort", abort);
           if (answer.kind === "stream") answer.port.once("close", done);
           else done();
-          return answer;
+          // Nobody reads the answer any more: a stream in it would never end.
+          if (signal.aborted && answer.kind === "stream") discardBody(answer.port);
+          resolve(answer);
         },
         (thrown: unknown) => {
+          signal.removeEventListener("abort", abort);
           const error = toHostError(thrown);
           const mayHaveCommitted = cell.mayHaveCommitted(slot);
           done();
-          throw error.code === "CELL_LOST" ? new LostRequest(error, mayHaveCommitted) : error;
+          reject(error.code === "CELL_LOST" ? new LostRequest(error, mayHaveCommitted) : error);
         },
       );
-    try {
-      return await before(signal, answering);
-    } catch (error) {
-      // Nobody reads the answer any more: a stream in it would never end.
-      if (signal.aborted) {
-        answering.then(
-          (answer) => {
-            if (answer.kind === "stream") discardBody(answer.port);
-          },
-          () => undefined,
-        );
-      }
-      throw error;
-    } finally {
-      signal.removeEventListener("abort", cancel);
-    }
+    });
   }
 }
 

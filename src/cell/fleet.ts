@@ -111,6 +111,12 @@ export class Fleet {
     return this.#supply.healthy;
   }
 
+  /** A lease on the instance of the request's key; undefined where `lease` would have to build it first, or refuses. */
+  leaseNow(request: LeaseRequest): Lease | undefined {
+    const instance = this.#closed ? undefined : this.roster.current(request.spec.key);
+    return instance === undefined ? undefined : this.#enter(instance, request);
+  }
+
   /**
    * A lease on the instance of the request's key, building it first where there is none: once, however many ask.
    * Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended threads repeatedly.
@@ -120,8 +126,8 @@ export class Fleet {
     let doubtful = false;
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
-      const instance = this.roster.current(key);
-      if (instance !== undefined) return this.#enter(instance, request);
+      const lease = this.leaseNow(request);
+      if (lease !== undefined) return lease;
       const leader = this.#flights.leader(key);
       try {
         await this.#flights.run(key, request.tenant, () => this.#admit(request, doubtful));

@@ -69,14 +69,20 @@ export class Decisions {
     return this.#known.peek(tenant);
   }
 
+  /** The decision for `tenant` where there is one that needs no asking. */
+  known(tenant: Tenant): Decision | undefined {
+    const known = this.#known.get(tenant.id);
+    // The source gives the same object for as long as the record stays the same.
+    return known?.tenant === tenant ? known : undefined;
+  }
+
   /**
    * The decision for `tenant`, asking the database where none is known: once, however many wait. A failure is no
    * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and `ROLE_UNSAFE`.
    */
   async decide(tenant: Tenant): Promise<Decision> {
-    const known = this.#known.get(tenant.id);
-    // The source gives the same object for as long as the record stays the same.
-    if (known?.tenant === tenant) return known;
+    const known = this.known(tenant);
+    if (known !== undefined) return known;
     this.#options.safety?.admit(tenant);
     for (;;) {
       const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));
