@@ -13,6 +13,7 @@ import type { Config } from "./config/config.ts";
 import { Databases } from "./guard/databases.ts";
 import { migrateTenant } from "./guard/migrate.ts";
 import { createAdminApp } from "./http/admin.ts";
+import { serveApp } from "./http/fetch-app.ts";
 import { type Listening, listen } from "./http/listener.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
 import { HostError } from "./kernel/errors.ts";
@@ -189,7 +190,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     metricsText: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
     observe,
   });
-  const admin = await listen(adminApp, config.admin, observe);
+  const admin = await listen(serveApp(adminApp), config.admin, observe);
   started.add(() => admin.close(1_000));
   observe({ kind: "host.listening", name: "admin", url: admin.url });
 

@@ -6,6 +6,9 @@ import type { RequestFacts } from "../tenant/route.ts";
 /** A registered name, IPv4 address or bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
 const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
 
+/** What needs no parser to be a host: in lower case, and of the ports those that are one by their digits alone. */
+const plainHost = /^[a-z0-9._-]+(?::(?:\d{1,4}|[1-5]\d{4}))?$/;
+
 /**
  * In a path: empty and dot segments (encoded ones too), encoded NUL, slash and backslash, broken percent signs.
  * Proxies in front normalise each of these in their own way, so that a rule there could be walked around here.
@@ -46,7 +49,9 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
   if (host === undefined || !isSingle(rawHeaders, "host")) {
     throw badRequest("Exactly one Host header is required.");
   }
-  if (!hostPattern.test(host)) throw badRequest("The Host header names no host.");
+  if (!plainHost.test(host) && !(hostPattern.test(host) && URL.canParse(`http://${host}`))) {
+    throw badRequest("The Host header names no host.");
+  }
   return host;
 }
 

@@ -2,10 +2,9 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { getRequestListener } from "@hono/node-server";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { renderFailure, renderRawFailure } from "./failure.ts";
+import { renderRawFailure } from "./failure.ts";
 
 export interface Listening {
   readonly url: string;
@@ -14,9 +13,8 @@ export interface Listening {
   close(drainMs: number): Promise<void>;
 }
 
-interface App {
-  fetch(request: Request, env: object): Response | Promise<Response>;
-}
+/** Answers `incoming` by `outgoing`; what it rejects with costs the connection. */
+export type Serve = (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<void>;
 
 const serverOptions = {
   maxHeaderSize: 16 * 1024,
@@ -41,9 +39,9 @@ interface Current {
 /** How often a server that closes looks for connections that have become idle: Node closes them only once. */
 const idleSweepMs = 50;
 
-/** Serves `app`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
+/** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
 export async function listen(
-  app: App,
+  serve: Serve,
   address: { readonly host: string; readonly port: number },
   observe: Observe,
   mostConnections = 256,
@@ -53,12 +51,6 @@ export async function listen(
   // Room for the next one: whoever wants to keep an idle connection makes another.
   server.on("drop", () => server.closeIdleConnections());
   const current = new WeakMap<Duplex, Current>();
-  const respond = getRequestListener((request, env) => app.fetch(request, env), {
-    // Only for the URL of requests without a Host header, which the app refuses.
-    hostname: "localhost",
-    overrideGlobalObjects: false,
-    errorHandler: unreadable,
-  });
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
     if (incoming.httpVersionMajor !== 1) {
@@ -67,7 +59,7 @@ export async function listen(
     }
     current.set(incoming.socket, { incoming, outgoing });
     if (!server.listening) outgoing.shouldKeepAlive = false;
-    respond(incoming, outgoing).catch(() => outgoing.destroy());
+    serve(incoming, outgoing).catch(() => outgoing.destroy());
   };
   server.on("request", onRequest);
   // Node would invite the body before anyone has looked at the head; see read-body.ts.
@@ -117,15 +109,6 @@ function advice(error: unknown): string {
     default:
       return messageOf(error);
   }
-}
-
-/** For a request of which no URL can be made. */
-function unreadable(error: unknown): Response {
-  const refusal = new HostError("BAD_REQUEST", "The request target or the Host header is not valid.", {
-    cause: error,
-  });
-  const { status, headers, body } = renderFailure(refusal, null);
-  return new Response(body, { status, headers: { ...headers, connection: "close" } });
 }
 
 /** For what the parser gave up on, or what took too long to come. */

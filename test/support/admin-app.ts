@@ -1,6 +1,7 @@
 /** An admin app on a socket of its own, with operations that keep what they were asked for. */
 import { request } from "undici";
 import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin.ts";
+import { serveApp } from "../../src/http/fetch-app.ts";
 import { type Listening, listen } from "../../src/http/listener.ts";
 import { HostError } from "../../src/kernel/errors.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
@@ -46,7 +47,7 @@ export async function startAdminApp(
       },
     },
   });
-  const listening = await listen(app, { host: "127.0.0.1", port: 0 }, () => {});
+  const listening = await listen(serveApp(app), { host: "127.0.0.1", port: 0 }, () => {});
   running.add(listening);
   const { url } = listening;
   const ask = async (

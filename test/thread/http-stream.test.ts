@@ -167,13 +167,21 @@ describe("closing the listener", () => {
     const { port } = app;
     const { listen } = await import("../../src/http/listener.ts");
     await expect(
-      listen({ fetch: () => new Response() }, { host: "127.0.0.1", port }, () => {}),
+      listen(
+        async () => {},
+        { host: "127.0.0.1", port },
+        () => {},
+      ),
     ).rejects.toMatchObject({
       code: "CONFIG_INVALID",
       message: expect.stringContaining("choose another port"),
     });
     await expect(
-      listen({ fetch: () => new Response() }, { host: "203.0.113.1", port: 0 }, () => {}),
+      listen(
+        async () => {},
+        { host: "203.0.113.1", port: 0 },
+        () => {},
+      ),
     ).rejects.toMatchObject({ code: "CONFIG_INVALID", message: expect.stringContaining("no such address") });
   });
 });

@@ -1,0 +1,28 @@
+/** An app that speaks of `Request` and `Response`, on Node's server. */
+import { getRequestListener } from "@hono/node-server";
+import { HostError } from "../kernel/errors.ts";
+import { renderFailure } from "./failure.ts";
+import type { Serve } from "./listener.ts";
+
+interface App {
+  fetch(request: Request, env: object): Response | Promise<Response>;
+}
+
+export function serveApp(app: App): Serve {
+  const respond = getRequestListener((request, env) => app.fetch(request, env), {
+    // Only for the URL of requests without a Host header, which the app refuses.
+    hostname: "localhost",
+    overrideGlobalObjects: false,
+    errorHandler: unreadable,
+  });
+  return (incoming, outgoing) => respond(incoming, outgoing);
+}
+
+/** For a request of which no URL can be made. */
+function unreadable(error: unknown): Response {
+  const refusal = new HostError("BAD_REQUEST", "The request target or the Host header is not valid.", {
+    cause: error,
+  });
+  const { status, headers, body } = renderFailure(refusal, null);
+  return new Response(body, { status, headers: { ...headers, connection: "close" } });
+}
