@@ -42,7 +42,7 @@ describe("the connection", () => {
     await Promise.all([table.source.byId("acme"), table.source.byId("globex")]);
     const told = once(table.events, "changed");
     await table.test.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1",
+      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and datname = current_database()",
       [table.listenerName],
     );
     await told;
