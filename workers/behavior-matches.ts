@@ -33,14 +33,29 @@ export function behaviorMatchesPlugin(): GraphileConfig.Plugin {
           rememberMatches(behavior);
           return value;
         },
-        // Whoever asks later is answered by the original, and nothing is kept for it.
+        // Whoever asks later is answered by the original, which works it out anew.
         finalize(schema, { behavior }) {
           remembered.delete(behavior);
+          forgetBehaviors(behavior);
           return schema;
         },
       },
     },
   };
+}
+
+/**
+ * The behavior of each column, relation and codec was worked out for the build, and is kept as long as the instance with how it
+ * came about: 10 of 58 MB of an instance of 300 tables. These are caches; what is not in them is worked out.
+ */
+function forgetBehaviors(behavior: Behavior): void {
+  const kinds: unknown = Reflect.get(behavior, "behaviorEntities");
+  if (typeof kinds !== "object" || kinds === null) return;
+  for (const kind of Object.values(kinds)) {
+    for (const [name, cache] of Object.entries(kind ?? {})) {
+      if (name.endsWith("Cache") && cache instanceof Map) cache.clear();
+    }
+  }
 }
 
 /** Those of builds under way. */

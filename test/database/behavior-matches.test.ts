@@ -26,8 +26,18 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** What is built with and without the plugin, and the method that its behaviors were matched by. */
-async function built(remembering: boolean): Promise<{ readonly sdl: string; readonly method: string }> {
+interface Built {
+  readonly sdl: string;
+  /** That its behaviors were matched by. */
+  readonly method: string;
+  /** Behaviors of entities that are kept once the build is over. */
+  readonly kept: number;
+  /** Whether rows may be inserted into a resource, asked once the build is over. */
+  readonly inserted: Readonly<Record<string, boolean | undefined>>;
+}
+
+/** What is built with and without the plugin. */
+async function built(remembering: boolean): Promise<Built> {
   const setup = {
     cell: cellId(1),
     applicationName: "rowhouse:behavior-matches",
@@ -63,13 +73,15 @@ async function built(remembering: boolean): Promise<{ readonly sdl: string; read
     log,
   );
   let method = "";
+  let build: GraphileBuild.Build | undefined;
   const spy: GraphileConfig.Plugin = {
     name: "SpyPlugin",
     version: "1.0.0",
     schema: {
       hooks: {
-        finalize(schema, { behavior }) {
-          method = String(behavior.entityMatches);
+        finalize(schema, finished) {
+          build = finished;
+          method = String(finished.behavior.entityMatches);
           return schema;
         },
       },
@@ -81,7 +93,22 @@ async function built(remembering: boolean): Promise<{ readonly sdl: string; read
   expect(plugins.length).toBe((preset.plugins ?? []).length - (remembering ? 0 : 1));
   const { schema } = await makeSchema({ ...preset, plugins: [...plugins, spy] });
   await sessions.close();
-  return { sdl: printSchema(lexicographicSortSchema(schema)), method };
+  if (build === undefined) throw new Error("nothing was built");
+  const kept = keptBehaviors(build);
+  const { behavior, input } = build;
+  const inserted = Object.fromEntries(
+    Object.values(input.pgRegistry.pgResources).map((resource) => [
+      resource.name,
+      behavior.pgResourceMatches(resource, "resource:insert"),
+    ]),
+  );
+  return { sdl: printSchema(lexicographicSortSchema(schema)), method, kept, inserted };
+}
+
+function keptBehaviors({ behavior }: GraphileBuild.Build): number {
+  const kinds: unknown = Reflect.get(behavior, "behaviorEntities");
+  const caches = Object.values(kinds ?? {}).flatMap((kind) => Object.values(kind ?? {}));
+  return caches.reduce<number>((sum, cache) => sum + (cache instanceof Map ? cache.size : 0), 0);
 }
 
 it("a schema is the same whether matches of behaviors are remembered or worked out each time", async () => {
@@ -93,4 +120,9 @@ it("a schema is the same whether matches of behaviors are remembered or worked o
   expect(remembered.sdl).toBe(without.sdl);
   expect(remembered.sdl).toContain("type Book ");
   expect(remembered.sdl).not.toContain("createBook");
+  // What was worked out for the build goes with it, and is worked out again for whoever asks.
+  expect(without.kept).toBeGreaterThan(100);
+  expect(remembered.kept).toBe(0);
+  expect(remembered.inserted).toEqual(without.inserted);
+  expect(remembered.inserted).toMatchObject({ shelf: true, book: false });
 });
