@@ -20,13 +20,6 @@ const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
  */
 const frontFlag = "--max-semi-space-size=4";
 
-/**
- * glibc has an arena of free memory for each thread, V8's helpers included, and none gives it to another: resident memory of a host
- * with one cell and a spare one 172 MB, with a single arena 157, at the same CPU per request. It is read at the start only. Processes
- * that the host starts inherit it; those of embedded PostgreSQL have one thread each.
- */
-const oneArena = { MALLOC_ARENA_MAX: "1" };
-
 function boundFront() {
   const place = process.execArgv.indexOf(frontFlag);
   if (place !== -1) {
@@ -34,7 +27,7 @@ function boundFront() {
     setFlagsFromString("--max-semi-space-size=0");
   } else if (process.argv[2] === "serve" && process.execve !== undefined && !process.connected) {
     const argv = [process.execPath, frontFlag, ...process.execArgv, ...process.argv.slice(1)];
-    process.execve(process.execPath, argv, { ...oneArena, ...process.env });
+    process.execve(process.execPath, argv, process.env);
   }
 }
 

@@ -24,11 +24,7 @@ afterAll(async () => {
 });
 
 /** A host, and V8's limit in its cell. */
-async function start(
-  tenant: string,
-  cli?: string,
-  env: Record<string, string> = {},
-): Promise<{ host: TestHost; limit: string }> {
+async function start(tenant: string, cli?: string): Promise<{ host: TestHost; limit: string }> {
   const host = await TestHost.start({
     config: {
       databases: { main: { url: database.hostUrl, install: false } },
@@ -37,7 +33,6 @@ async function start(
     },
     files: { "preset.mjs": preset },
     connected: database.connected,
-    env,
     ...(cli === undefined ? {} : { cli }),
   });
   hosts.push(host);
@@ -51,11 +46,6 @@ const flagsOf = ({ process }: TestHost): string[] =>
     .split("\0")
     .filter((word) => word.startsWith("--max"));
 
-const arenasOf = ({ process }: TestHost): string[] =>
-  readFileSync(`/proc/${process.pid}/environ`, "utf8")
-    .split("\0")
-    .filter((word) => word.startsWith("MALLOC_ARENA_MAX="));
-
 it("the installed command serves from the process that was started, with a bound on the front's young generation and none on the cells'", async () => {
   const direct = await start("ada");
   const installed = await start("bob", entry);
@@ -63,12 +53,6 @@ it("the installed command serves from the process that was started, with a bound
   expect(flagsOf(installed.host)).toEqual(["--max-semi-space-size=4"]);
   expect(installed.limit).toMatch(/^limit \d+$/);
   expect(installed.limit).toBe(direct.limit);
-  expect(arenasOf(installed.host)).toEqual(["MALLOC_ARENA_MAX=1"]);
-});
-
-it("what the environment says of memory stands", async () => {
-  const { host } = await start("eve", entry, { MALLOC_ARENA_MAX: "7" });
-  expect(arenasOf(host)).toEqual(["MALLOC_ARENA_MAX=7"]);
 });
 
 it("a limit of the caller's own is refused all the same", async () => {
