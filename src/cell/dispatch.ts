@@ -81,7 +81,7 @@ export class Dispatcher {
         const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
         if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, error, tries, { ran, exhausted });
         if (request.signal.aborted || exhausted) throw error;
-        await this.#prepare(decision, error, tries);
+        await this.#prepare(decision, error, tries, ran);
       }
     }
   }
@@ -100,13 +100,14 @@ export class Dispatcher {
   }
 
   /** Sees to it that the request may be tried again; throws `error` where it may not. */
-  async #prepare(decision: Decision, error: HostError, tries: Tries): Promise<void> {
+  async #prepare(decision: Decision, error: HostError, tries: Tries, ran: boolean): Promise<void> {
     const tenant = decision.tenant.id;
     const attempt = tries.runs + tries.builds;
     if (error.code === "BUILD_NOT_SHAREABLE") {
       this.#options.refuse(decision, error.message);
     } else if (error.code === "SCHEMA_CHANGED") {
-      this.#options.observe({ kind: "request.retried", tenant, reason: "schema-changed", attempt });
+      const reason = ran ? "schema-changed" : "build-overtaken";
+      this.#options.observe({ kind: "request.retried", tenant, reason, attempt });
       // Whoever is changing the schema may not be done.
       await sleep(Math.random() * 20 * attempt);
     } else if (error.code === "CELL_LOST" && tries.lost === 0 && !mayHaveCommitted(error)) {

@@ -54,7 +54,13 @@ export type Observation =
       requestId: string;
     }
   | { kind: "request.failed"; requestId: string; code: ErrorCode; tenant?: TenantId; error: Error }
-  | { kind: "request.retried"; tenant: TenantId; reason: "cell-lost" | "schema-changed"; attempt: number }
+  | {
+      kind: "request.retried";
+      tenant: TenantId;
+      /** `build-overtaken`: it has not run yet, as the schema changed while its instance was built. */
+      reason: "cell-lost" | "schema-changed" | "build-overtaken";
+      attempt: number;
+    }
   | {
       kind: "tenant.decided";
       tenant: TenantId;

@@ -77,8 +77,11 @@ describe("a build that a schema change overtakes", () => {
     expect(await host.process.line("build.failed")).toMatchObject({ key: old, code: "SCHEMA_CHANGED" });
     expect(await host.process.line("request.retried")).toMatchObject({
       tenant: "moving",
-      reason: "schema-changed",
+      reason: "build-overtaken",
     });
+    // Nothing ran, so no guard failed.
+    expect(await host.metric("guard_failures_total")).toBe(0);
+    expect(await host.metric("guard_retries_total")).toBe(0);
     const { key } = await host.adminJson("/tenants/moving");
     expect(key).not.toBe(old);
     expect(host.process.linesOf("build.done").map((line) => line["key"])).toContain(key);
