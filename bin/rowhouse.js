@@ -3,7 +3,8 @@
 // the one that the npm package `node` brought.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire, enableCompileCache } from "node:module";
+// As a whole: Node.js 20 has no enableCompileCache, and would refuse this file for its name.
+import nodeModule from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
@@ -34,12 +35,30 @@ function boundFront() {
 if (major > 22 || (major === 22 && minor >= 18)) {
   boundFront();
   // Ahead of the first file with types: what is in the cache needs no compiler to strip them.
-  enableCompileCache();
+  nodeModule.enableCompileCache();
   await import(entry);
 } else {
-  const node = join(dirname(createRequire(import.meta.url).resolve("node/package.json")), "bin", "node");
-  const child = spawn(node, [entry, ...process.argv.slice(2)], { stdio: "inherit" });
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => child.kill(signal));
+  runOnOwn();
+}
+
+/** The same file again, on the Node.js that the npm package `node` brought. */
+function runOnOwn() {
+  let node;
+  try {
+    const place = nodeModule.createRequire(import.meta.url).resolve("node/package.json");
+    node = join(dirname(place), "bin", "node");
+  } catch {}
+  if (node === undefined || !existsSync(node)) {
+    console.error(
+      `rowhouse: this is Node.js ${process.versions.node}; 22.18 or later is needed, and the npm package "node", which brings one, is not installed`,
+    );
+    process.exitCode = 1;
+    return;
+  }
+  const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: "inherit" });
+  // A terminal's Ctrl-C reaches the child by itself; passed on as well, it would be the second signal.
+  process.on("SIGINT", () => process.stdin.isTTY || child.kill("SIGINT"));
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
   child.on("exit", (code, signal) => {
     process.exitCode = code ?? (signal === null ? 0 : 1);
   });

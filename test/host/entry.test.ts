@@ -1,4 +1,6 @@
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { TestHost } from "../support/host.ts";
@@ -64,4 +66,21 @@ it("a limit of the caller's own is refused all the same", async () => {
   });
   expect(code).toBe(1);
   expect(stderr).toMatch(/--max-semi-space-size overrides the heap limit of every worker thread/);
+});
+
+/** The machine's own Node.js, where it is older than the one that the package brings. */
+const older = (process.env["PATH"] ?? "")
+  .split(delimiter)
+  .filter((directory) => !directory.includes("node_modules"))
+  .map((directory) => join(directory, "node"))
+  .find(
+    (node) => existsSync(node) && /^v2[01]\./.test(execFileSync(node, ["--version"], { encoding: "utf8" })),
+  );
+
+it.skipIf(older === undefined)("is run by a Node.js of 20, too, on the one that the package brings", () => {
+  const version = execFileSync(older ?? "", [entry, "--version"], { encoding: "utf8", env: {} });
+  expect(version).toMatch(/^\d+\.\d+\.\d+\n$/);
+  const wrong = (): string =>
+    execFileSync(older ?? "", [entry, "nonsense"], { encoding: "utf8", env: {}, stdio: "pipe" });
+  expect(wrong).toThrow(expect.objectContaining({ status: 2 }));
 });
