@@ -176,14 +176,8 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
     );
   }
   const installable = owner === null ? creates : owns;
-  return {
-    version,
-    expected,
-    installable,
-    eventTriggers: present === 2 && enabled,
-    hidesStatements,
-    missing,
-  };
+  const eventTriggers = present === 2 && enabled;
+  return { version, expected, installable, eventTriggers, hidesStatements, missing };
 }
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);

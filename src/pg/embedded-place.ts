@@ -121,9 +121,14 @@ async function permits(runAs: RunAs, right: "-x" | "-w", path: string): Promise<
 async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<void> {
   const existing = await lstat(directory).catch(() => undefined);
   if (existing === undefined) {
-    // Its parents are not closed to others: the server's user has to pass through them.
-    await mkdir(dirname(directory), { recursive: true });
-    await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
+    try {
+      // Its parents are not closed to others: the server's user has to pass through them.
+      await mkdir(dirname(directory), { recursive: true });
+      await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
+    } catch (error) {
+      const cure = `start in a directory that you may write to, ${orGiveDatabase}`;
+      throw unavailable(`${directory} cannot be created: ${messageOf(error)}; ${cure}`, error);
+    }
   } else if (existing.isSymbolicLink() || !existing.isDirectory()) {
     throw unavailable(`${directory} is not a directory`);
   } else if (uid !== undefined && existing.uid !== 0 && existing.uid !== uid) {

@@ -97,7 +97,7 @@ async function create(place: EmbeddedPlace, persistent: boolean): Promise<void> 
   } catch (error) {
     // Somebody else's may be in place by now: then the start says who runs it.
     if (await exists(join(data, "PG_VERSION"))) return;
-    throw unavailable(`initdb failed in ${directory}: ${messageOf(error)}`, error);
+    throw unavailable(`initdb failed in ${directory} (it must be empty): ${messageOf(error)}`, error);
   } finally {
     await rm(aside, { recursive: true, force: true });
   }

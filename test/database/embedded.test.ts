@@ -186,6 +186,14 @@ test("a directory is made with its parents, where it was asked for", async () =>
   expect(seen).toEqual([]);
 });
 
+test("a directory that cannot be made is refused, with what to do", async () => {
+  await writeFile(directory, "");
+  await expect(start({ directory: join(directory, "below", "it") })).rejects.toMatchObject({
+    code: "EMBEDDED_UNAVAILABLE",
+    message: expect.stringMatching(/cannot be created: .*DATABASE_URL/),
+  });
+});
+
 test("a directory that is not one is refused", async () => {
   await writeFile(directory, "");
   await expect(start()).rejects.toMatchObject({ code: "EMBEDDED_UNAVAILABLE" });
