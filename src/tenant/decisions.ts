@@ -232,14 +232,9 @@ export class Decisions {
 
   #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
     const { control } = this.#options.database(tenant.database);
-    const decided = decisionOf(
-      tenant,
-      { ...probe, shape: this.#shapes.of(probe.shape) },
-      this.#options,
-      control,
-      (key) => this.#unshareable.get(key),
-      unsafe,
-    );
+    const probed = { ...probe, shape: this.#shapes.of(probe.shape) };
+    const refused = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
+    const decided = decisionOf(tenant, probed, this.#options, control, refused, unsafe);
     if (decided.kind === "dedicated") return decided;
     const key = this.#keys.of(decided.key);
     return { ...decided, key, spec: { ...decided.spec, key } };
