@@ -81,12 +81,16 @@ export const typeLabels = (oids: string): string => `(
   left join spelled_type s on s.oid = u.oid
 )`;
 
-/** The names of a relation's columns in the order of an array of attribute numbers; null for an expression. */
-export const columnLabels = (relation: string, numbers: string): string => `(
-  select pg_catalog.json_agg(a.attname order by u.ord)
+/**
+ * The names of a relation's columns in the order of an array of attribute numbers; null for an expression. Each is looked up: joined, all
+ * columns of the relation are read for each of its keys.
+ */
+export const columnLabels = (relation: string, numbers: string): string => `case when ${numbers} is not null then (
+  select pg_catalog.json_agg((
+    select attname from pg_catalog.pg_attribute where attrelid = ${relation} and attnum = u.num and u.num <> 0
+  ) order by u.ord)
   from pg_catalog.unnest(${numbers}) with ordinality as u(num, ord)
-  left join pg_catalog.pg_attribute a on a.attrelid = ${relation} and a.attnum = u.num and u.num <> 0
-)`;
+) end`;
 
 /**
  * A comment verbatim (smart tags are made of it), and which of the served schemas its tags mention by physical name:
