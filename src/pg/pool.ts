@@ -10,7 +10,7 @@ export interface QueryOptions {
 }
 
 export interface Queryable {
-  /** One statement with parameters. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
+  /** One statement with parameters, sent at once behind those that wait for their answers. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
   query(text: string, values?: readonly unknown[], options?: QueryOptions): Promise<{ rows: unknown[] }>;
 }
 
@@ -116,6 +116,8 @@ export class Database implements Queryable {
       // One stays, with the plans that it has: planning the shape's takes 25 of its 35 ms of CPU.
       min: this.#fresh ? 0 : 1,
       keepAlive: true,
+      // What is asked together is sent together, where the server is 0.5 ms away as well as here.
+      pipeline: !this.#fresh,
     });
     // An idle connection that the server cut: without a listener it would end the process.
     this.#pool.on("error", (error) => {

@@ -51,6 +51,31 @@ test("a prepared statement that a pooler took away is asked unprepared, in the s
   expect((await kept()).rows).toEqual([]);
 });
 
+test("of statements that are sent together none runs behind one that fails, whose error it is", async () => {
+  const front = connect(database.url);
+  await front.query("create table behind (id int)");
+  await expect(
+    front.transaction(async (transaction) => {
+      const failing = transaction.query("set local search_path = nothing, 'and no list");
+      const behind = transaction.query("insert into behind values (1)", [], { prepared: true });
+      expect(await Promise.allSettled([failing, behind])).toMatchObject([
+        { reason: { code: "42601" } },
+        { reason: { code: "25P02" } },
+      ]);
+      await Promise.all([failing, behind]);
+    }),
+  ).rejects.toMatchObject({ code: "42601" });
+  expect((await front.query("select from behind")).rows).toEqual([]);
+  // Nor is it taken for prepared.
+  for (const count of [1, 2]) {
+    await front.transaction((transaction) =>
+      transaction.query("insert into behind values (1)", [], { prepared: true }),
+    );
+    expect((await front.query("select from behind")).rows).toHaveLength(count);
+  }
+  expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
+});
+
 test("nothing of a transaction that throws stands, and its connection is used again", async () => {
   const front = connect(database.url);
   await front.query("create table kept (id int)");
