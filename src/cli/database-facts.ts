@@ -22,7 +22,12 @@ export async function readFacts(
     ...listedRoles(listed),
     ...(session === null || session.role === null ? [] : [session.role]),
   ]);
-  const { rows } = await database.query(factsQuery, [[...new Set(schemas)], [...new Set(roles)]]);
+  const withRoles = tenants.filter((tenant) => listedRoles(tenant.roles).length > 0);
+  const { rows } = await database.query(factsQuery, [
+    [...new Set(schemas)],
+    [...new Set(roles)],
+    withRoles.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical)),
+  ]);
   const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
   return {
     name: database.name,
@@ -39,6 +44,7 @@ export async function readFacts(
       absent: row.absent,
       untakable: row.untakable,
       inherited: row.inherited,
+      usable: row.usable,
       beyond: await connectingFindings({
         transaction: (work) => database.transaction(work),
         roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
@@ -86,9 +92,10 @@ const factsRow = z.object({
   absent: names,
   untakable: names,
   inherited: names,
+  usable: names,
 });
 
-/** $1: tenants' schemas, $2: tenants' roles. Of a superuser everything is true; PostgreSQL 16 tells SET from membership. */
+/** $1: tenants' schemas, $2: tenants' roles, $3: schemas of tenants that have roles. Of a superuser everything is true; PostgreSQL 16 tells SET from membership. */
 const factsQuery = `
   select r.rolname::text as name, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,
@@ -118,5 +125,11 @@ const factsQuery = `
     array(
       select t.rolname::text from pg_catalog.pg_roles t
       where t.rolname = any ($2::text[]) and t.oid <> r.oid and pg_has_role(r.oid, t.oid, 'USAGE') order by 1
-    ) as inherited
+    ) as inherited,
+    array(
+      select n.nspname::text from pg_catalog.pg_namespace n
+      where n.nspname = any ($3::text[]) and has_schema_privilege(r.oid, n.oid, 'USAGE')
+      -- What everyone may use is that tenant's finding.
+      and not exists (select from aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE') order by 1
+    ) as usable
   from pg_catalog.pg_roles r where r.rolname = current_user`;

@@ -17,6 +17,8 @@ export interface RoleFacts {
   readonly absent: readonly string[];
   readonly untakable: readonly string[];
   readonly inherited: readonly string[];
+  /** Schemas of tenants with roles that it may use as itself. */
+  readonly usable: readonly string[];
   /** What it is, or may become, that reaches further than it should, a sentence each. */
   readonly beyond: readonly string[];
 }
@@ -94,7 +96,7 @@ function controlFindings(
 }
 
 function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
-  const { name, superuser, owned, absent, untakable, inherited, beyond } = role;
+  const { name, superuser, owned, absent, untakable, inherited, usable, beyond } = role;
   const faults = beyond.map((text) => fail(about, text));
   faults.push(...listed(absent, (names) => fail(about, `roles of tenants do not exist: ${names}`)));
   if (!superuser) {
@@ -107,6 +109,13 @@ function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): 
         `role ${name} has the rights of ${names} without taking them: grant them with inherit false`,
       );
     faults.push(...listed(inherited, rights));
+    // A function that goes back to it can take any tenant's role as well: this stops mistakes, not attacks.
+    const uses = (names: string): Finding =>
+      warn(
+        about,
+        `role ${name} may use schemas of tenants as itself: ${names} (no request needs that: revoke it)`,
+      );
+    if (inherited.length === 0) faults.push(...listed(usable, uses));
     if (owned > 0) {
       const text = `role ${name} owns ${owned} tables or views of tenants: row-level security does not apply to it there`;
       faults.push(rolelessTenants > 0 ? fail(about, text) : warn(about, text));

@@ -163,6 +163,25 @@ describe("rowhouse doctor", () => {
     expect((await examine("refuse")).stdout).not.toMatch(/tenant ada/);
   });
 
+  it("names the schemas that the connecting role may use as itself, of which nothing is refused", async () => {
+    const { host: connecting } = names();
+    await database.execute(`grant usage on schema ${schema} to ${connecting}`);
+    try {
+      const { stdout } = await examine("refuse");
+      expect(stdout).toMatch(/^warn .*may use schemas of tenants as itself: canary_ada \(/m);
+      expect(stdout).not.toMatch(/^fail +database/m);
+      await flush();
+      expect(await host.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
+    } finally {
+      await database.execute(`revoke usage on schema ${schema} from ${connecting}`);
+    }
+    // Through a role whose rights it has without taking it; with inherit false, as by PostgreSQL 16 and later, it has none.
+    await database.execute(`grant ${role()} to ${connecting} with inherit true`);
+    expect((await examine("warn")).stdout).toMatch(/^warn .*has the rights of \S+ without taking them/m);
+    await database.execute(`grant ${role()} to ${connecting} with inherit false`);
+    expect((await examine("refuse")).stdout).not.toMatch(/as itself|without taking/);
+  });
+
   it("names what is wrong with all tenants once, and fails for what the connecting role may become", async () => {
     const cases = unsafeCases.filter(({ name }) => /a superuser$|^shares .* SECURITY/.test(name)).slice(1);
     expect(cases).toHaveLength(2);
