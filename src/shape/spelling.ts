@@ -85,7 +85,10 @@ export const typeLabels = (oids: string): string => `(
  * The names of a relation's columns in the order of an array of attribute numbers; null for an expression. Each is looked up: joined, all
  * columns of the relation are read for each of its keys.
  */
-export const columnLabels = (relation: string, numbers: string): string => `case when ${numbers} is not null then (
+export const columnLabels = (
+  relation: string,
+  numbers: string,
+): string => `case when ${numbers} is not null then (
   select pg_catalog.json_agg((
     select attname from pg_catalog.pg_attribute where attrelid = ${relation} and attnum = u.num and u.num <> 0
   ) order by u.ord)

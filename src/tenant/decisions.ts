@@ -2,37 +2,25 @@
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { parseReport } from "../guard/revisions.ts";
-import { HostError } from "../kernel/errors.ts";
 import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
-import type { Queryable } from "../pg/pool.ts";
-import { parseShape, probeSettings, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
+import type { ShapeProbe } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { Interned } from "./interned.ts";
 import { KnownDecisions } from "./known-decisions.ts";
-import type { RoleFindings } from "./role-safety.ts";
+import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { RoleSafety } from "./safety.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface DecisionsOptions extends DecisionRules {
-  readonly database: (name: string) => {
-    readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
-    /** Whether revisions are kept there. */
-    readonly control: boolean;
-  };
+  readonly database: (name: string) => ProbedDatabase;
   readonly observe: Observe;
   /** Null: nobody looks at roles. */
   readonly safety?: RoleSafety | null;
   /** Most decisions kept; the least recently used is asked for again. */
   readonly most?: number;
 }
-
-/** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
-const lockTimeoutMs = 3_000;
-
-/** What the clients of a tenant are told whose schema is locked, and others that wait for the same build: it names nobody. */
-export const schemaLocked = "The tenant's schema is locked by a change under way.";
 
 /** A probe that was out of date when it came is asked for again, so many times. */
 const mostProbes = 4;
@@ -200,40 +188,9 @@ export class Decisions {
   }
 
   /** `safety`: null where what the tenant's roles may do is not asked for. */
-  async #probe(
-    tenant: Tenant,
-    safety: RoleSafety | null,
-  ): Promise<{ shape: ShapeProbe; findings: RoleFindings | null }> {
-    const database = this.#options.database(tenant.database);
+  #probe(tenant: Tenant, safety: RoleSafety | null): Promise<Probe> {
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
-    const { text, values } = shapeQuery(tenant, { revisions: database.control });
-    const probing = database.transaction(async (transaction) => {
-      // A table that is being rewritten holds the probe up, and all other tenants' behind it.
-      // Its plan is the same for all tenants, and made once: 13 instead of 35 ms of CPU (PostgreSQL 18.4, 42 k relations).
-      const set = transaction.query(
-        `set transaction read only; ${probeSettings}; set local plan_cache_mode = force_generic_plan; set local lock_timeout = ${lockTimeoutMs}`,
-      );
-      const asked = transaction.query(text, values, { prepared: true });
-      // Sent together. Behind one that fails none runs, and what it failed with is what is thrown.
-      const [, { rows }, findings = null] = await Promise.all([
-        set,
-        asked,
-        safety?.read(transaction, tenant),
-      ]);
-      return { shape: parseShape(rows[0]), findings };
-    });
-    const probe = await probing.catch((error: unknown) => {
-      if (!isLockTimeout(error)) throw error;
-      throw new HostError("LOCK_TIMEOUT", schemaLocked);
-    });
-    const [missing] = probe.shape.missing;
-    if (missing !== undefined) {
-      throw new HostError(
-        "SCHEMA_NOT_FOUND",
-        `tenant ${tenant.id}: schema ${JSON.stringify(missing)} does not exist`,
-      );
-    }
-    return probe;
+    return probe(this.#options.database(tenant.database), tenant, safety);
   }
 
   #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
@@ -249,8 +206,4 @@ export class Decisions {
 
 function hasSchema({ schemas, sharedSchemas }: Tenant, name: string): boolean {
   return sharedSchemas.includes(name) || schemas.some(({ physical }) => physical === name);
-}
-
-function isLockTimeout(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "55P03";
 }

@@ -6,7 +6,7 @@ import type { TenantId } from "../kernel/ids.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
 import type { Decision } from "./decision.ts";
-import { schemaLocked } from "./decisions.ts";
+import { schemaLocked } from "./probe.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface LockPausesOptions {
