@@ -204,7 +204,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     observe,
     phase: () => phase,
   });
-  const open: Listening = await listen(publicApp, config.listen, observe, limits.connections);
+  const open: Listening = await listen(serveApp(publicApp), config.listen, observe, limits.connections);
   started.add(() => open.close(cells.drainTimeoutMs));
   observe({ kind: "host.listening", name: "public", url: open.url });
   enter("ready");

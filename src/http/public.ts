@@ -1,5 +1,8 @@
 /** The public app: GraphQL at whatever address routing gives it. It decides nothing of tenants, and parses no GraphQL. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import { Hono } from "hono";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -11,7 +14,6 @@ import { Backlog } from "./backlog.ts";
 import { Exchange, type ExchangeEnd } from "./exchange.ts";
 import { InFlight, Stay } from "./in-flight.ts";
 import { announcesBody, forwardedHeaders, readFacts, requireMediaType } from "./intake.ts";
-import type { Serve } from "./listener.ts";
 import { readBody } from "./read-body.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
 
@@ -42,16 +44,21 @@ export interface PublicDeps {
   phase(): HostPhase;
 }
 
-/**
- * The app for `listen`. Every failure is JSON; one `request.done` is observed for each request. It is one route: no router, and
- * nothing between Node's request and here, which took an eighth of the front's time.
- */
-export function createPublicApp(deps: PublicDeps): Serve {
+export type PublicApp = Hono<{ Bindings: HttpBindings }>;
+
+/** The app for `listen`. Every failure is JSON; one `request.done` is observed for each request. */
+export function createPublicApp(deps: PublicDeps): PublicApp {
+  const app: PublicApp = new Hono();
   const room: Room = {
     inFlight: new InFlight(deps.limits.tenantInFlight),
     backlog: new Backlog(deps.limits.backlogBytes),
   };
-  return (incoming, outgoing) => exchange(deps, room, incoming, outgoing);
+  app.all("*", ({ env: { incoming, outgoing } }) => {
+    exchange(deps, room, incoming, outgoing).catch(() => outgoing.destroy());
+    // Written straight to Node's response: one write for head and body, and a stream that fails can be cut off. Nobody waits for it.
+    return RESPONSE_ALREADY_SENT;
+  });
+  return app;
 }
 
 /** What all requests share. */
