@@ -84,7 +84,9 @@ function served(result: Result, scope: RequestScope): Served {
   switch (result.type) {
     case "json": {
       const json = result.statusCode < 400 ? result.json : withCodes(result.json, result.statusCode);
-      return text(result.statusCode, result.headers, JSON.stringify(json));
+      // grafserv (1.0.2) names no method in a 405; POST is there whatever the preset says of GET.
+      const headers = result.statusCode === 405 ? { ...result.headers, allow: "POST" } : result.headers;
+      return text(result.statusCode, headers, JSON.stringify(json));
     }
     case "buffer":
       // A copy: the buffer may be a view of Node's pool or a file that is kept, and moving either would empty it.
@@ -135,7 +137,7 @@ function bytes(status: number, headers: Record<string, string>, own: Uint8Array<
 }
 
 function protocolError(status: number, message: string): HostError {
-  if (status === 415) return new HostError("MEDIA_TYPE");
+  if (status === 415) return new HostError("MEDIA_TYPE", message);
   if (status === 413) return new HostError("BODY_TOO_LARGE", message);
   if (status === 405) return new HostError("METHOD_NOT_ALLOWED");
   return status < 500 ? new HostError("BAD_REQUEST", message) : new HostError("INTERNAL", message);

@@ -44,10 +44,11 @@ export interface AdminDeps {
 type Env = { Bindings: HttpBindings; Variables: { requestId: string } };
 export type AdminApp = Hono<Env>;
 
-const paths = [
-  ...["/healthz", "/readyz", "/metrics", "/status", "/evict", "/flush"],
-  ...["/tenants/:id", "/tenants/:id/migrate"],
-];
+/** What may be done at each address, for `Allow`. */
+const methods = {
+  "GET, HEAD": ["/healthz", "/readyz", "/metrics", "/status", "/tenants/:id"],
+  POST: ["/evict", "/flush", "/tenants/:id/migrate"],
+};
 
 const bodyLimitBytes = 64 * 1024;
 /** SQL may be long, where it brings rows. */
@@ -115,9 +116,10 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     const request = await readJson(env, migrateRequest, migrateLimitBytes);
     return json(await operations.migrate(req.param("id"), request));
   });
-  for (const path of paths) {
-    app.all(path, () => {
-      throw new HostError("METHOD_NOT_ALLOWED");
+  for (const [allow, paths] of Object.entries(methods)) {
+    app.on("ALL", paths, ({ var: { requestId } }) => {
+      const { status, headers, body } = renderFailure(new HostError("METHOD_NOT_ALLOWED"), requestId);
+      return new Response(body, { status, headers: { ...headers, allow } });
     });
   }
   return app;

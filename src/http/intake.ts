@@ -100,7 +100,9 @@ export function requireMediaType(
   accepted: ReadonlySet<string> = mediaTypes,
 ): void {
   const type = headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  if (!accepted.has(type)) throw new HostError("MEDIA_TYPE");
+  if (!accepted.has(type)) {
+    throw new HostError("MEDIA_TYPE", `The Content-Type must be ${[...accepted].join(" or ")}.`);
+  }
   const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity") throw badRequest("A compressed request body is not supported.");
 }

@@ -19,7 +19,7 @@ const rule = (
 export const errorTable = {
   TENANT_UNKNOWN: rule(404, "debug", "No tenant matches this request."),
   SCHEMA_NOT_FOUND: rule(404, "warn", "The tenant's schema does not exist."),
-  NOT_FOUND: rule(404, "debug", "There is nothing at this address."),
+  NOT_FOUND: rule(404, "debug", "There is nothing at this address, or of this name."),
   TOKEN_INVALID: rule(401, "info", "The token does not verify for this tenant."),
   TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
   /** What would tell does not answer, such as the keys of a JWKS: the token may well be good. */
@@ -31,7 +31,8 @@ export const errorTable = {
   METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
   BODY_TOO_LARGE: rule(413, "info"),
   DEADLINE: rule(408, "info", "The request took longer than it may."),
-  MEDIA_TYPE: rule(415, "debug", "The Content-Type must be application/json or application/graphql."),
+  /** The message names those that may be. */
+  MEDIA_TYPE: rule(415, "debug"),
   BAD_REQUEST: rule(400, "debug"),
   /** The message names the limit. */
   OPERATION_TOO_COMPLEX: rule(400, "debug"),

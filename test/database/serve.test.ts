@@ -65,6 +65,13 @@ describe("an answer", () => {
     else expect([refused.status, refused.json.errors[0].extensions.code]).toEqual([status, code]);
   });
 
+  it("to a method that is not supported names one that is", async () => {
+    expect(await ask({ method: "GET", search: "query={whoami}" })).toMatchObject({
+      status: 405,
+      headers: { allow: "POST" },
+    });
+  });
+
   it("to what does not parse or validate is GraphQL's own, with its places", async () => {
     for (const query of ["{", "{ nonsense }"]) {
       for (const [accept, status] of [

@@ -22,8 +22,18 @@ describe("the admin app", () => {
   it("answers 404 for what is not there and 405 for the wrong method", async () => {
     const { ask } = await start();
     expect(await ask("/nothing")).toMatchObject({ status: 404, code: "NOT_FOUND" });
-    expect(await ask("/evict")).toMatchObject({ status: 405, code: "METHOD_NOT_ALLOWED" });
-    expect(await ask("/status", { method: "PUT" })).toMatchObject({ status: 405 });
+    const allows = (allow: string) => ({ status: 405, code: "METHOD_NOT_ALLOWED", headers: { allow } });
+    expect(await ask("/evict")).toMatchObject(allows("POST"));
+    expect(await ask("/tenants/acme/migrate")).toMatchObject(allows("POST"));
+    expect(await ask("/status", { method: "PUT" })).toMatchObject(allows("GET, HEAD"));
+    expect(await ask("/tenants/acme", { method: "PUT" })).toMatchObject(allows("GET, HEAD"));
+  });
+
+  it("names the media type that it takes, which is not all that GraphQL may come as", async () => {
+    const { ask } = await start();
+    const refused = await ask("/evict", { method: "POST", body: "x" });
+    expect(refused).toMatchObject({ status: 415, code: "MEDIA_TYPE" });
+    expect(refused.text).toMatch(/must be application\/json\./);
   });
 
   it("evicts by exactly one of key, cell and tenant", async () => {
