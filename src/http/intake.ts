@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http";
 import { HostError } from "../kernel/errors.ts";
 import type { RequestFacts } from "../tenant/route.ts";
+import { acceptedTypes } from "./accept.ts";
 
 /** A registered name, IPv4 address or bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
 const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
@@ -83,11 +84,13 @@ const forwarded = [
   "x-apollo-operation-name",
 ] as const;
 
+/** Throws `BAD_REQUEST` where one cannot be understood. */
 export function forwardedHeaders({ headers }: IncomingMessage): Record<string, string> {
   const picked: Record<string, string> = {};
   for (const name of forwarded) {
     const value = headers[name];
-    if (typeof value === "string") picked[name] = value;
+    const read = typeof value === "string" && name === "accept" ? acceptedTypes(value) : value;
+    if (typeof read === "string") picked[name] = read;
   }
   return picked;
 }
