@@ -64,10 +64,11 @@ export function decideVerdict(cell: Watched): Verdict {
   // One that would be as full again has to serve as it is.
   if (phase === "serving" && liveMb !== null && liveMb >= full && cell.rebuiltMb < full) return "condemn";
   if (cell.collecting) return "none";
-  if (isTimeToMeasure(cell)) return "collect";
+  const dueMs = nowMs - cell.lastCollectionMs;
+  if (isTimeToMeasure(cell)) return dueMs >= measureIdleMs ? "collect" : "none";
   if (usedMb < heapMb * collectShare) return "none";
   if (liveMb !== null && usedMb - cell.settledMb < heapMb * collectGrowthShare) return "none";
-  return nowMs - cell.lastCollectionMs >= collectEveryMs ? "collect" : "none";
+  return dueMs >= collectEveryMs ? "collect" : "none";
 }
 
 /** Those who waited for the build are answered first, and another one may follow it: one collection measures both. */

@@ -53,6 +53,11 @@ describe("a cell", () => {
     ["is collected for what came since", { usedMb: 176, liveMb: 150, settledMb: 155 }, "collect"],
     ["that is idle is collected to measure what was built in it", { unmeasuredMs: 1_000 }, "collect"],
     ["is not collected so soon after a build, as another may follow", { unmeasuredMs: 999 }, "none"],
+    [
+      "is not collected for it again at once, whatever that measured",
+      { unmeasuredMs: 9_000, lastCollectionMs: 99_501 },
+      "none",
+    ],
     ["is not collected for it while it builds", { unmeasuredMs: 9_000, building: true }, "none"],
     ["is not collected for it twice at once", { unmeasuredMs: 9_000, collecting: true }, "none"],
     ["that is busy is not collected for it at once", { unmeasuredMs: 2_999, inFlight: 1 }, "none"],
