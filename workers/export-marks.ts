@@ -17,6 +17,8 @@ export function leaveOutExportMarks(): void {
     properties: PropertyDescriptorMap & ThisType<unknown>,
   ): Target {
     if (!Object.hasOwn(properties, factory)) return define(target, properties);
-    return Object.defineProperty(target, factory, { value: true });
+    const { $exporter$name: name = { writable: true, value: undefined } } = properties;
+    // A name that is there is not given again, which something frozen by then could not be.
+    return define(target, { [factory]: { value: true }, $exporter$name: name });
   };
 }
