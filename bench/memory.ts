@@ -10,8 +10,8 @@ import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 const arms = ["stock", "dedicated", "pooled"] as const;
 const query = "{ allT1Items(first: 1) { nodes { name } } }";
 const usualMarks = [1, 10, 100, 500, 1000];
-/** Asked of the first tenant before anything is read: a process grows by 40 MB while it gets going, whoever is served. */
-const warmUp = 1_000;
+/** Asked of the first tenant before anything is read: a process grows by 40 MB while it gets going, whoever is served, and that takes it so long. */
+const warmUp = 3_000;
 const served = (count: number): string => `RSS MB, ${count} served`;
 const failedAfter = "tenants served before it failed";
 
