@@ -35,7 +35,8 @@ const moment = z.union([
     .refine((ms) => !Number.isNaN(ms)),
 ]);
 
-const session = z.object({
+/** Strict: an `expires_at` that nobody reads would leave a session without its end. */
+const session = z.strictObject({
   role: z.string().nullish(),
   claims: z.record(z.string(), z.unknown()).nullish(),
   expiresAt: moment.nullish(),
@@ -59,6 +60,10 @@ export async function askSession(
   const found = session.safeParse(parseJson(answer));
   if (!found.success) throw noSession(tenant);
   const { role, claims, expiresAt, tenant: named } = found.data;
+  // A variable that no row was found for, or OUT parameters that nothing was put in, give an answer of nulls: nobody.
+  if (role == null && expiresAt == null && Object.values(claims ?? {}).every((claim) => claim === null)) {
+    throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: its session function found nobody`);
+  }
   // A function outside of the tenant's own schemas may be others' as well: it has to say whose session it found.
   if (named == null ? !rules.own : named !== tenant.id) {
     throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: the session names another tenant, or none`);

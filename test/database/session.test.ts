@@ -43,7 +43,7 @@ beforeAll(async () => {
   );
   for (const id of ids) await database.execute(sessionSql(id));
   await database.execute(`create schema shared;
-    create function shared.authenticate(token text) returns jsonb language sql stable as $$ select jsonb_build_object('tenant', token) $$;
+    create function shared.authenticate(token text) returns jsonb language sql stable as $$ select jsonb_build_object('tenant', token, 'claims', jsonb_build_object('n', 1)) $$;
     create function shared.vague(token text) returns jsonb language sql stable as $$ select '{}'::jsonb $$;
     grant usage on schema shared to public`);
   const config = {
@@ -88,7 +88,7 @@ describe("a session function", () => {
   it("is asked of the request's tenant alone, however equal the tokens are", async () => {
     await keep("ask_one", "same", { claims: { whose: "one" } });
     await keep("ask_two", "same", { claims: { whose: "two" } });
-    await keep("ask_one", "mine", {});
+    await keep("ask_one", "mine", { claims: { n: 1 } });
     const [one, two] = [tenant("ask_one"), tenant("ask_two")];
     for (let round = 0; round < 3; round += 1) {
       expect(await ask(one, "same")).toMatchObject({ role: userOf("ask_one"), "jwt.claims.whose": "one" });
@@ -132,12 +132,14 @@ describe("a session function", () => {
     expect(await codeOf(ask(one, "ask_one"))).toMatch(/^accepted/);
     expect(await codeOf(ask(one, "ask_two"))).toBe("TOKEN_INVALID");
     expect(await codeOf(ask(tenant("ask_one", "shared.vague"), "x"))).toBe("TOKEN_INVALID");
-    await keep("ask_one", "others", { tenant: "ask_two" });
+    await keep("ask_one", "others", { tenant: "ask_two", claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_one"), "others"))).toBe("TOKEN_INVALID");
   });
 
   it.each([
     ["casts", "TOKEN_INVALID"],
+    ["finds_no_row", "TOKEN_INVALID"],
+    ["says_nothing", "TOKEN_INVALID"],
     ["raises", "TOKEN_INVALID"],
     ["denies", "TOKEN_INVALID"],
     ["breaks", "INTERNAL"],
@@ -165,6 +167,12 @@ describe("a session function", () => {
     ["an end that has passed", { expiresAt: "2020-01-01T00:00:00+00:00" }, "TOKEN_EXPIRED"],
     ["an end in seconds that has passed", { expiresAt: 1 }, "TOKEN_EXPIRED"],
     ["an end to come", { expiresAt: "2100-01-01T00:00:00+02" }, /^accepted/],
+    ["an end under another name", { claims: { n: 1 }, expires_at: 1 }, "INTERNAL"],
+    ["nothing", {}, "TOKEN_INVALID"],
+    ["nulls", { role: null, claims: null, expiresAt: null }, "TOKEN_INVALID"],
+    ["claims of nulls", { tenant: "ask_one", claims: { user_id: null, name: null } }, "TOKEN_INVALID"],
+    ["claims without a value", { claims: {} }, "TOKEN_INVALID"],
+    ["a claim that is false", { claims: { admin: false } }, /^accepted/],
   ])("that answers with %s is held to the rules", async (what, answer, code) => {
     await keep("ask_one", what.replaceAll(" ", "-"), answer);
     expect(await codeOf(ask(tenant("ask_one"), what.replaceAll(" ", "-")))).toMatch(code);
@@ -173,7 +181,7 @@ describe("a session function", () => {
   it("that hangs is given up, and holds up no other tenant's", async () => {
     const hanging = tenant("ask_one", "app.hangs");
     const waiting = Array.from({ length: 4 }, (_, n) => codeOf(ask(hanging, `hang${n}`)));
-    await keep("ask_two", "quick", {});
+    await keep("ask_two", "quick", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "quick"))).toMatch(/^accepted/);
     const text = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
     await expect.poll(() => database.query(text)).toHaveLength(2);
@@ -222,7 +230,7 @@ describe("what a session function said", () => {
     const before = calls;
     for (let round = 0; round < 5; round += 1) expect(await codeOf(ask(one, "never"))).toBe("TOKEN_INVALID");
     expect(calls).toBe(before + 1);
-    await keep("ask_one", "never", {});
+    await keep("ask_one", "never", { claims: { n: 1 } });
     clock.nowMs += 1_001;
     expect(await codeOf(ask(one, "never"))).toMatch(/^accepted/);
   });

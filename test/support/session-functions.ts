@@ -19,9 +19,15 @@ export const sessionSql = (id: string): string => `
       'writes', current_setting('transaction_read_only'), 'left', coalesce(current_setting('ask.left', true), ''), 'temp', to_regclass('pg_temp.left') is not null)) $$;
   create function ${id}.leaves(token text) returns jsonb language plpgsql volatile as $$
     begin perform set_config('ask.left', token, false), set_config('role', '${userOf(id)}', false), pg_advisory_lock(42);
-      return '{}'::jsonb; end $$;
+      return '{"claims": {"n": 1}}'::jsonb; end $$;
   create function ${id}.writes(token text) returns jsonb language plpgsql volatile security definer as $$
     begin insert into ${id}.call default values; return '{}'::jsonb; end $$;
+  -- With a variable of a row that was not found, and with parameters that nothing was put in.
+  create function ${id}.finds_no_row(token text) returns jsonb language plpgsql stable security definer set search_path = ${id}, pg_temp as $$
+    declare found_one session;
+    begin select * into found_one from session s where s.token = finds_no_row.token;
+      return jsonb_build_object('role', found_one.answer ->> 'role', 'claims', jsonb_build_object('user_id', found_one.token)); end $$;
+  create function ${id}.says_nothing(token text, out role text, out claims jsonb) language plpgsql stable as $$ begin end $$;
   create function ${id}.casts(token text) returns jsonb language sql stable as $$ select jsonb_build_object('claims', jsonb_build_object('id', token::uuid)) $$;
   create function ${id}.raises(token text) returns jsonb language plpgsql stable as $$ begin raise exception 'no % here', token; end $$;
   create function ${id}.denies(token text) returns jsonb language plpgsql stable as $$ begin raise 'no' using errcode = '28000'; end $$;
