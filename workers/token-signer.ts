@@ -2,6 +2,7 @@
 import { createSecretKey } from "node:crypto";
 import { SafeError } from "postgraphile/grafast";
 import type { TokenSigning } from "../src/protocol/messages.ts";
+import { signedForClaim } from "../src/protocol/signed-for.ts";
 
 /** A signed token of these claims, names as in PostgreSQL; nulls are left out. */
 export type SignToken = (claims: Readonly<Record<string, unknown>>) => Promise<string>;
@@ -38,6 +39,7 @@ export function tokenSigner(tenant: string, signing: string | null): SignToken {
       ...(notBefore === undefined ? {} : { nbf: notBefore }),
       ...(issuer === null ? {} : { iss: issuer }),
       ...(tenantClaim === null ? {} : { [tenantClaim]: tenant }),
+      [signedForClaim]: tenant,
     })
       .setProtectedHeader({ alg: algorithm, typ: "JWT" })
       .sign(createSecretKey(secret, "utf8"));

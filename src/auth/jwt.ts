@@ -3,6 +3,7 @@ import { createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
 import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
 import type { TenantId } from "../kernel/ids.ts";
+import { signedForClaim } from "../protocol/signed-for.ts";
 import type { JwtRules } from "../tenant/tokens.ts";
 import type { Bearer } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
@@ -29,6 +30,11 @@ export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets)
     );
     if (tenantClaim !== null && claim(payload, tenantClaim) !== tenant) {
       throw new HostError("TOKEN_INVALID", `tenant ${tenant}: the token names another tenant, or none`);
+    }
+    // What a host has signed for one tenant is nobody else's, whatever the function behind it wrote into another's tenantClaim.
+    const signedFor = claim(payload, signedForClaim);
+    if (signedFor !== undefined && signedFor !== tenant) {
+      throw new HostError("TOKEN_INVALID", `tenant ${tenant}: the token was signed for another tenant`);
     }
     const { exp } = payload;
     return {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { Identities } from "../../src/auth/identities.ts";
+import { tokenSigner } from "../../workers/token-signer.ts";
 import { codeOf, facts, identities, seconds, secret, settingsOf, tenant, token } from "../support/tokens.ts";
 
 describe("a request without a token", () => {
@@ -142,6 +143,16 @@ describe("a token of another tenant", () => {
     for (const org of ["acme", undefined, ["globex"], "GLOBEX", null]) {
       expect(await codeOf(settingsOf(other, { ...claims, org }))).toBe("TOKEN_INVALID");
     }
+  });
+
+  it("is refused where this host has signed it, also if its function wrote the other's claim into it", async () => {
+    const rules = { secret, audience: "https://api.example" };
+    const one = tenant({ jwt: { ...rules, tenantClaim: "tid" } });
+    const other = tenant({ id: "globex", jwt: { ...rules, tenantClaim: "org" } });
+    const sign = tokenSigner(one.id, identities.signing(one));
+    const header = facts(`Bearer ${await sign({ user_id: 1, org: "globex", "rowhouse:tenant": "globex" })}`);
+    expect(await identities.settings(one, header)).toMatchObject({ "jwt.claims.user_id": "1" });
+    expect(await codeOf(identities.settings(other, header))).toBe("TOKEN_INVALID");
   });
 
   it("is refused by a tenant that has it remembered under the same text", async () => {
