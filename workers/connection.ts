@@ -39,7 +39,7 @@ export class Connection {
   #tenant: string | null = null;
   /** Whether those, at any time since, could have prepared something. */
   #prepares = false;
-  /** Whether what is prepared may have been put there by another tenant's function. */
+  /** Whether what is prepared may have been put there by another tenant's function, or is not known any more. */
   #strange = false;
   #onRelease: (() => void) | null = null;
   readonly #mostResultBytes: number;
@@ -123,18 +123,24 @@ export class Connection {
         for (const { name, text } of burst.parsed) if (name !== undefined) known.prepared(name, text);
         if (statements.at(-1) === this.#clearing.at(-1)) this.#soiled = false;
       } else if (isStale(failedBehind)) {
-        known.forgetAll();
+        this.#distrust();
       }
       const notices = this.#notices;
       this.#notices = [];
       return { command, rows, rowCount, notices };
     } catch (error) {
-      if (isStale(error)) known.forgetAll();
+      if (isStale(error)) this.#distrust();
       // A result that was cut off ends the connection: the reason for that is the reason to report.
       throw this.#doubt ?? error;
     } finally {
       this.#pending -= 1;
     }
+  }
+
+  /** The server has not got what it should have: what it has instead goes, too, before the next use, or nobody would ever close it. */
+  #distrust(): void {
+    this.statements.forgetAll();
+    this.#strange = true;
   }
 
   /** Whether the session must not be used as it is; inside a transaction, which a commit that failed may have left open, it has to be. */
@@ -219,8 +225,13 @@ export class Connection {
 
 /**
  * Whether a prepared statement was not there, or not to be used again: a function may have said `discard all`, and a
- * changed table may have changed a statement's result ("cached plan must not change result type").
+ * changed table may have changed a statement's result ("cached plan must not change result type": of all that is not supported, the
+ * only one that says so there).
  */
 export function isStale(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "0A000");
+  if (!(error instanceof Error && "code" in error)) return false;
+  return (
+    error.code === "26000" ||
+    (error.code === "0A000" && "routine" in error && error.routine === "RevalidateCachedQuery")
+  );
 }

@@ -102,6 +102,23 @@ describe("prepared statements of one connection", () => {
     expect(names.length).toBeGreaterThan(190);
   });
 
+  it.each(["0A000", "26000"])(
+    "stay within their bound where a tenant's function fails with %s",
+    async (code) => {
+      await database.execute(`create or replace function ada.fail() returns int language plpgsql as
+      $$ begin raise 'no' using errcode = '${code}'; end $$`);
+      for (let round = 0; round < 3; round += 1) {
+        for (let n = 0; n < 100; n += 1) {
+          await read("ada", `q${round} ${n}`);
+          await read("ada", `q${round} ${n}`);
+        }
+        await expect(bench.read(bench.request("ada"), "select fail()")).rejects.toMatchObject({ code });
+        // What is raised by a function is no reason to give up what others have prepared, unless it might be PostgreSQL's own.
+        expect((await prepared()).length).toBe(code === "26000" ? 0 : Math.min(200, (round + 1) * 100));
+      }
+    },
+  );
+
   it("are not taken for prepared after a failure, nor prepared twice", async () => {
     const divide = (by: number) =>
       bench.read(bench.request("ada"), "select 1 / $1::int as n", "divide", [by]);
