@@ -28,6 +28,15 @@ beforeAll(async () => {
       alter table dish_translations enable row level security;
       create policy open on dish_translations for select to ${tenant} using (name is distinct from 'secret');
       create table odd_translations (id int primary key, locale text, name text);
+      create table wine (id int primary key, name text, cellar text);
+      create table wine_translations (
+        wine_id int references wine, locale text, name text, cellar text, internal text, primary key (wine_id, locale)
+      );
+      comment on column wine.cellar is E'@behavior -attribute:select';
+      comment on column wine_translations.internal is E'@behavior -attribute:select';
+      insert into wine values (1, 'red', 'unseen in the table');
+      insert into wine_translations values (1, 'de', 'rot', null, 'unseen in the translation');
+      grant select on wine, wine_translations to ${tenant};
       grant select on dish, dish_translations, odd_translations to ${tenant};
       grant insert on dish to ${tenant};
       reset search_path`);
@@ -124,9 +133,21 @@ describe("localized", () => {
     });
     const types: { name: string; fields: { name: string }[] | null }[] = __schema.types;
     const withField = types.filter(({ fields }) => fields?.some(({ name }) => name === "localized"));
-    expect(withField.map(({ name }) => name)).toEqual(["Dish"]);
+    expect(withField.map(({ name }) => name).toSorted()).toEqual(["Dish", "Wine"]);
     const own = types.find(({ name }) => name === "DishLocalized");
     expect(own?.fields?.map(({ name }) => name)).toEqual(["name", "note", "hint", "locale"]);
+  });
+
+  it("shows no column that the API hides, of the translations or of what they translate", async () => {
+    const fields = await ask("pooled", "de", {
+      query: '{ __type(name: "WineLocalized") { fields { name } } }',
+    });
+    expect(fields.__type.fields).toEqual([{ name: "name" }, { name: "cellar" }, { name: "locale" }]);
+    const query = "{ allWines { nodes { localized { name cellar } } } }";
+    for (const kind of ["pooled", "dedicated"]) {
+      const { allWines } = await ask(kind, "de", { query });
+      expect(allWines.nodes).toEqual([{ localized: { name: "rot", cellar: null } }]);
+    }
   });
 
   it.each([

@@ -24,6 +24,12 @@ beforeAll(async () => {
       create table ${tenant}.meta (id int primary key);
       create table ${tenant}.hidden (id int primary key, person_id int references ${tenant}.person);
       create index on ${tenant}.hidden (person_id);
+      create table ${tenant}.safe (
+        id int primary key, door int unique, coat text unique check (coat <> ''), pin text check (pin <> coat)
+      );
+      create table ${tenant}.safe_key (id int primary key, door int references ${tenant}.safe (door), coat text references ${tenant}.safe (coat));
+      comment on column ${tenant}.safe.coat is E'@behavior -attribute:select';
+      grant select on ${tenant}.safe, ${tenant}.safe_key to ${tenant};
       create role ${tenant}_clerk; grant usage on schema ${tenant} to ${tenant}_clerk;
       grant select on ${tenant}.pet to ${tenant}_clerk`);
   }
@@ -48,6 +54,7 @@ const schemas = (tenant: string) => ({ app: tenant, more: `${tenant}_more` });
 interface Table {
   readonly name: string;
   readonly columns: readonly { readonly name: string }[];
+  readonly constraints: readonly { readonly name: string }[];
   readonly relations: readonly object[];
 }
 
@@ -161,6 +168,18 @@ describe("_meta", () => {
     expect(clerk.tables.map(({ name }) => name)).toEqual(["pet"]);
     expect(clerk.table("pet")?.relations).toEqual([]);
     expect(clerk.text).not.toMatch(/person/i);
+  });
+
+  it("leaves out constraints that would tell of columns which the API hides, on either end", async () => {
+    const worker = new Worker(database, { preset });
+    const { table } = await metaFor(worker, "pooled", "marigold", "bob");
+    expect(table("safe")?.columns.map(({ name }) => name)).toEqual(["id", "door", "pin"]);
+    const constraints = (name: string) =>
+      table(name)
+        ?.constraints.map((each) => each.name)
+        .toSorted();
+    expect(constraints("safe")).toEqual(["safe_door_key", "safe_pkey"]);
+    expect(constraints("safe_key")).toEqual(["safe_key_door_fkey", "safe_key_pkey"]);
   });
 
   it("never mixes builds that run at the same time in one thread", async () => {

@@ -113,7 +113,7 @@ function translatedBy(
   const { codec } = resource;
   const { name = "", schemaName = "" } = codec.extensions?.pg ?? {};
   if (resource.parameters !== undefined || !name.endsWith(suffix)) return undefined;
-  if (codec.attributes?.[localeColumn] === undefined) return undefined;
+  if (!hasAttributes(codec) || codec.attributes[localeColumn] === undefined) return undefined;
   const relations: Record<string, PgCodecRelation> = build.input.pgRegistry.pgRelations[codec.name] ?? {};
   const base = name.slice(0, -suffix.length);
   const relation = Object.values(relations).find(({ isReferencee, remoteResource }) => {
@@ -125,11 +125,19 @@ function translatedBy(
   const columns = Object.entries(codec.attributes)
     .filter(
       ([column, attribute]) =>
-        column !== localeColumn && !local.includes(column) && isLeaf(build, attribute.codec),
+        column !== localeColumn &&
+        !local.includes(column) &&
+        isLeaf(build, attribute.codec) &&
+        isShown(build, codec, column),
     )
     .map(([column]) => column);
   const type = `${build.inflection.tableType(remoteResource.codec)}Localized`;
   return { codec: remoteResource.codec, type, translations: resource, local, remote, columns };
+}
+
+/** Whether the API has the column where its table is. */
+function isShown(build: GraphileBuild.Build, codec: PgCodecWithAttributes, column: string): boolean {
+  return build.behavior.pgCodecAttributeMatches([codec, column], "attribute:select") === true;
 }
 
 /** Whether its values are scalars of GraphQL: what is more than that has plans of its own. */
@@ -184,7 +192,10 @@ function localizedFields(
     const attribute = translations.attributes[column];
     const type = attribute && build.getGraphQLTypeByPgCodec(attribute.codec, "output");
     if (!type || !build.graphql.isOutputType(type)) return [];
-    const base = codec.attributes?.[column] === undefined ? undefined : column;
+    const base =
+      hasAttributes(codec) && column in codec.attributes && isShown(build, codec, column)
+        ? column
+        : undefined;
     const fieldName = build.inflection.attribute({ codec: translations, attributeName: column });
     return [[fieldName, { type, plan: ($found: Step) => first($found, column, base) }]] as const;
   });

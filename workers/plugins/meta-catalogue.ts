@@ -106,9 +106,8 @@ function typeText(instance: Instance, type: PgType | undefined): string {
   if (type === undefined) return "unknown";
   const element = type.typcategory === "A" ? type.getElemType() : undefined;
   if (element !== undefined) return `${typeText(instance, element)}[]`;
-  const called = type.getNamespace()?.nspname ?? "pg_catalog";
-  if (called === "pg_catalog") return type.typname;
-  return `${instance.logicalSchema(called) ?? called}.${type.typname}`;
+  const schema = instance.logicalSchema(type.getNamespace()?.nspname ?? "pg_catalog");
+  return schema === undefined ? type.typname : `${schema}.${type.typname}`;
 }
 
 function constraintOf(instance: Instance, constraint: PgConstraint): MetaConstraint | undefined {

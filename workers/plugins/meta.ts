@@ -3,36 +3,12 @@
 
 import { context, lambda } from "postgraphile/grafast";
 import type {} from "postgraphile/graphile-build-pg";
-import { type GraphQLSchema, isObjectType } from "postgraphile/graphql";
 import { extendSchema, gql } from "postgraphile/utils";
 import { HostError } from "../../src/kernel/errors.ts";
 import { instanceOf, perBuild } from "../kit/instance.ts";
 import { requestOf, type TenantRequest } from "../kit/request.ts";
-import {
-  type CatalogueTable,
-  catalogueTables,
-  type MetaColumn,
-  type MetaReference,
-  tableKey,
-} from "./meta-catalogue.ts";
-
-interface Field {
-  /** Of the GraphQL type. */
-  readonly field: string;
-}
-
-interface MetaRelation extends Field {
-  readonly columns: readonly string[];
-  readonly references: MetaReference;
-  /** Whether it leads to at most one row. */
-  readonly single: boolean;
-}
-
-interface MetaTable extends Omit<CatalogueTable, "columns"> {
-  readonly type: string;
-  readonly columns: readonly (MetaColumn & Field)[];
-  readonly relations: readonly MetaRelation[];
-}
+import { type CatalogueTable, catalogueTables, type MetaReference, tableKey } from "./meta-catalogue.ts";
+import { exposedTables, type MetaTable } from "./meta-tables.ts";
 
 /** With an underscore: a table of the tenants' may well be called `meta`. */
 const typeDefs = gql`
@@ -144,55 +120,6 @@ export function meta(): GraphileConfig.Plugin {
       },
     },
   };
-}
-
-/** Of the tables in `catalogue` those that have a type in `schema`, with what of them can be asked for there. */
-function exposedTables(
-  catalogue: State["catalogue"],
-  schema: GraphQLSchema,
-  build: GraphileBuild.Build,
-): MetaTable[] {
-  const { inflection } = build;
-  const registry = build.input.pgRegistry;
-  const tableOf = (codec: {
-    readonly extensions?: DataplanPg.PgCodecExtensions;
-  }): CatalogueTable | undefined => {
-    const { schemaName = "", name = "" } = codec.extensions?.pg ?? {};
-    return catalogue.get(tableKey(schemaName, name));
-  };
-  return Object.values(registry.pgResources).flatMap((resource): MetaTable[] => {
-    const { codec } = resource;
-    const table = resource.parameters === undefined ? tableOf(codec) : undefined;
-    const type = build.hasGraphQLTypeForPgCodec(codec, "output")
-      ? schema.getType(build.getGraphQLTypeNameByPgCodec(codec, "output") ?? "")
-      : undefined;
-    if (table === undefined || codec.attributes === undefined || !isObjectType(type)) return [];
-    const fields = type.getFields();
-    const columns = table.columns.flatMap((column) => {
-      if (codec.attributes[column.name] === undefined) return [];
-      const field = inflection.attribute({ codec, attributeName: column.name });
-      return field in fields ? [{ ...column, field }] : [];
-    });
-    const relations = Object.entries(registry.pgRelations[codec.name] ?? {}).flatMap(
-      ([relationName, relation]) => {
-        const details = { registry, codec, relationName };
-        const single = relation.isUnique === true;
-        const names = single
-          ? [
-              relation.isReferencee
-                ? inflection.singleRelationBackwards(details)
-                : inflection.singleRelation(details),
-            ]
-          : [inflection.manyRelationConnection(details), inflection.manyRelationList(details)];
-        const field = names.find((name) => name in fields);
-        const target = tableOf(relation.remoteResource.codec);
-        if (field === undefined || target === undefined) return [];
-        const references = { schema: target.schema, table: target.name, columns: relation.remoteAttributes };
-        return [{ field, columns: relation.localAttributes, references, single }];
-      },
-    );
-    return [{ ...table, type: type.name, columns, relations }];
-  });
 }
 
 /** By name and never by text: the schemas' physical names are the request's, so that pooled and dedicated answer alike. */
