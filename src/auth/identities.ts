@@ -133,7 +133,10 @@ export class Identities {
     if (jwt !== null) {
       let verifier: Promise<VerifyJwt> | undefined;
       return async (token) => {
-        verifier ??= this.#jwtVerifier(tenant, jwt);
+        verifier ??= this.#jwtVerifier(tenant, jwt).catch((error: unknown) => {
+          verifier = undefined;
+          throw error;
+        });
         return (await verifier)(token);
       };
     }

@@ -1,5 +1,5 @@
 /** The key sets of identity providers: fetched when they are needed, kept for a while, bounded in every way. */
-import { createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
+import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Agent } from "undici";
 import { HostError, messageOf } from "../kernel/errors.ts";
@@ -77,6 +77,8 @@ export class KeySets {
     if (typeof set !== "object" || set === null || !("keys" in set) || !Array.isArray(set.keys)) {
       throw new Error("not a key set");
     }
+    // Throws where jose would afterwards: a set that it refuses is a failure like others, and not fetched again at once.
+    createLocalJWKSet({ keys: set.keys });
     return Response.json(set);
   }
 

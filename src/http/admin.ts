@@ -207,12 +207,22 @@ const loopbackAddress = /^(?:::ffff:)?127\.|^::1$/;
 const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
 
 /** A proxy on this machine brings the requests of others. */
-const proxyMarks = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+const proxyMarks = [
+  "forwarded",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-proto",
+  "x-real-ip",
+  "x-client-ip",
+  "cf-connecting-ip",
+  "via",
+];
 
 function assertLocal({ incoming }: HttpBindings): void {
   const { remoteAddress, host } = readFacts(incoming);
   const isLocal = loopbackAddress.test(remoteAddress ?? "") && loopbackHost.test(host ?? "");
-  if (!isLocal || proxyMarks.some((name) => incoming.headers[name] !== undefined)) {
-    throw new HostError("UNAUTHORIZED");
-  }
+  // HTTP/1.0 is what nginx speaks to those behind it where nobody told it more; it sends them a Host header of their own then.
+  const proxied =
+    incoming.httpVersionMinor === 0 || proxyMarks.some((name) => incoming.headers[name] !== undefined);
+  if (!isLocal || proxied) throw new HostError("UNAUTHORIZED");
 }

@@ -83,7 +83,14 @@ describe("access to the admin app", () => {
 
   it("without a token, answers nobody who comes through a proxy of this machine", async () => {
     const { ask } = await start();
-    for (const name of ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"]) {
+    for (const name of [
+      "forwarded",
+      "x-forwarded-for",
+      "x-forwarded-proto",
+      "x-real-ip",
+      "x-client-ip",
+      "via",
+    ]) {
       expect(await ask("/status", { headers: { [name]: "for=203.0.113.1" } })).toMatchObject({ status: 401 });
     }
     expect(await ask("/healthz", { headers: { "x-forwarded-for": "203.0.113.1" } })).toMatchObject({
