@@ -103,6 +103,7 @@ export class Builder {
       this.#discard(instance);
       throw error;
     } finally {
+      this.#supply.refillSoon();
       this.#changed.notify();
     }
   }
@@ -203,7 +204,6 @@ export class Builder {
     const nowMs = performance.now();
     const instance = new Instance({ id: this.#ordinal, request, cell, exclusive, heapMb, nowMs });
     this.#roster.add(instance);
-    this.#supply.refill();
     return instance;
   }
 
@@ -228,7 +228,11 @@ export class Builder {
       case "measure": {
         const cell = this.#roster.cell(step.cell);
         cell?.collect(performance.now());
-        return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));
+        // Whatever else happens meanwhile says nothing about this cell.
+        const untilMs = performance.now() + Math.min(timeoutMs, lookAgainMs);
+        do await this.#changed.wait(untilMs - performance.now());
+        while (!this.#closed && cell?.heap.collecting === true && performance.now() < untilMs);
+        return;
       }
       case "wait":
         return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));
