@@ -12,6 +12,10 @@ const operations = {
   nested: "{ allT3Items(first: 5) { nodes { name t2ItemByParentId { name t1ItemByParentId { name } } } } }",
 } as const;
 
+/** Keeps a thread busy: rows, and little to wait for. */
+const busy =
+  "{ allT3Items(first: 50) { nodes { rowId name t2ItemByParentId { name t1ItemByParentId { name } } } } }";
+
 const status = z.object({ cells: z.array(z.object({ instances: z.array(z.object({ key: z.string() })) })) });
 
 async function instancesOf(server: ServerArm): Promise<number> {
@@ -23,7 +27,7 @@ async function measure(load: ArmLoad<number>, durationMs: number): Promise<Figur
   const { arm: replicas, server } = load;
   // Busy for as long as it takes to be given its second cell.
   for (let attempt = 0; attempt < 10; attempt += 1) {
-    await measureLoad(load, 5_000);
+    await measureLoad({ ...load, query: busy }, 5_000);
     if ((await instancesOf(server)) === replicas) break;
   }
   const cells = await instancesOf(server);
