@@ -90,6 +90,7 @@ describe("a login function of a pooled instance", () => {
     const token = await tokenOf("login_one", field, { ...signing, secret: signing.secret.repeat(2) });
     expect(decodeProtectedHeader(token)).toEqual({ alg: "HS384", typ: "JWT" });
     expect(decodeJwt(token)).toEqual({
+      "rowhouse:tenant": "login_one",
       role: "login_one",
       person_id: 1,
       aud: "login_one",
