@@ -152,7 +152,7 @@ function linesOption(chart: LinesChart) {
     },
     xAxis: {
       type: chart.logarithmicAcross === true ? ("log" as const) : ("value" as const),
-      min: "dataMin" as const,
+      min: chart.logarithmicAcross === true ? "dataMin" : ({ min }: { min: number }) => Math.floor(min),
       name: chart.across,
       nameLocation: "middle" as const,
       nameGap: 30,

@@ -57,7 +57,8 @@ const bench: Bench = {
       rounds: rounds.all,
       ratios: measuredOf(ratios),
       notes: [
-        `${tenants} tenants in turn on 8 connections, each request another tenant's; the adaptor alone, without GraphQL or HTTP`,
+        `${tenants} tenants in turn on 8 connections; the adaptor alone, without GraphQL or HTTP`,
+        "each request is another tenant's than the one before it on its connection",
       ],
     };
   },
