@@ -54,7 +54,12 @@ export const scopedCtes = `\
   constraints as (
     select pg_constraint.oid as _id, *
     from pg_catalog.pg_constraint
-    where conrelid = any (array(select oid from scope_class)) or contypid = any (array(select oid from scope_type))
+    -- Either by its own index; an "or" of the two is a scan of all constraints.
+    where oid = any (array(
+      select oid from pg_catalog.pg_constraint where conrelid = any (array(select oid from scope_class))
+      union all
+      select oid from pg_catalog.pg_constraint where contypid = any (array(select oid from scope_type))
+    ))
   ),
 
   procs as (
@@ -130,30 +135,31 @@ export const scopedCtes = `\
     )) as oid
   ),
 
-  role_above(oid) as (
-    select oid from mentioned_role
+  -- What leads up to one of those or to a superuser, from below. From above it would be all that the host's user is a member of,
+  -- which may be every tenant's role: 70 of 90 ms, and ten times that with three times the tenants, for 300 of them.
+  role_below(oid) as (
+    select pg_catalog.unnest(array(
+      select oid from mentioned_role
+      union
+      select oid from pg_catalog.pg_roles where rolsuper
+    ))
     union
-    select m.roleid
-    from role_above
+    select m.member
+    from role_below
     cross join lateral (
-      select roleid from pg_catalog.pg_auth_members where member = role_above.oid offset 0
+      select member from pg_catalog.pg_auth_members where roleid = role_below.oid offset 0
     ) m
   ),
 
   scope_role(oid) as (
-    select pg_catalog.unnest(array(
-      select oid from mentioned_role
-      union
-      select r.oid from role_above cross join lateral (
-        select oid from pg_catalog.pg_roles where oid = role_above.oid and rolsuper offset 0
-      ) r
-    ))
+    select oid from mentioned_role
     union
-    select m.member
+    select m.roleid
     from scope_role
+    cross join role_below
     cross join lateral (
-      select member from pg_catalog.pg_auth_members
-      where roleid = scope_role.oid and member in (select oid from role_above)
+      select roleid from pg_catalog.pg_auth_members
+      where member = scope_role.oid and roleid = role_below.oid
       offset 0
     ) m
   ),

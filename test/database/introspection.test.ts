@@ -237,7 +237,8 @@ describe("a scoped introspection's answer", () => {
     const [row] = await database.query<{ "QUERY PLAN": unknown }>(`explain (format json) ${text}`, values);
     await database.query("rollback");
     const scanned = new Set(unindexed(row?.["QUERY PLAN"]));
-    expect([...scanned].sort()).toEqual(["pg_am", "pg_language"]);
+    // Nothing tells superusers from others but a look at all roles, which takes less than a walk up from a member of many.
+    expect([...scanned].sort()).toEqual(["pg_am", "pg_authid", "pg_language"]);
   });
 });
 
