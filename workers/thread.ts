@@ -2,7 +2,7 @@
 import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
-import { releaseReserve } from "../src/kernel/garbage.ts";
+import { Reserve } from "../src/kernel/reserve.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -20,9 +20,6 @@ import type { Log } from "./mask.ts";
 import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
 import { RequestScope } from "./scope.ts";
 
-/** A cell that was started for a build gets it within the second, and builds come in rows. */
-const reservedPings = 3;
-
 export class CellThread {
   readonly #ledger: Int8Array;
   /** By slot. */
@@ -31,8 +28,10 @@ export class CellThread {
   readonly #bindings = new Bindings();
   readonly #outbox = new Outbox((message, transfer) => this.#tell(message, transfer));
   #control: MessagePort | null = null;
-  /** Pings until what loading or building has left behind is given back; they come every second. */
-  #reserved = 0;
+  readonly #reserve = new Reserve();
+  #building = 0;
+  /** Builds and requests so far. */
+  #done = 0;
 
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
@@ -50,19 +49,20 @@ export class CellThread {
     switch (task.kind) {
       case "open":
         this.#control = task.port;
-        this.#reserved = reservedPings;
+        this.#done += 1;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
         // Once the front has its answer: what the first build is measured by.
         setImmediate(() => this.#instances.growth.settle());
         return { ok: true, value: null };
       case "build":
-        this.#reserved = 0;
+        this.#building += 1;
         return settle<BuildReport>(
           this.#instances
             .build(task.instance, task.spec)
             .catch((error) => Promise.reject(buildError(error, task.spec)))
             .finally(() => {
-              this.#reserved = reservedPings;
+              this.#building -= 1;
+              this.#done += 1;
             }),
         );
       case "release":
@@ -72,9 +72,14 @@ export class CellThread {
     }
   }
 
+  get #rests(): boolean {
+    return this.#building === 0 && !this.#running.some((scope) => scope !== undefined);
+  }
+
   /** Never rejects: there would be no reply, and the request's place in the front never free. */
   async #request(task: RequestTask): Promise<Outgoing> {
     let finish = (): void => undefined;
+    this.#done += 1;
     try {
       const binding = this.#bindings.read(task.binding);
       const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
@@ -109,7 +114,7 @@ export class CellThread {
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
-        if (this.#reserved > 0 && --this.#reserved === 0) releaseReserve();
+        if (this.#rests) this.#reserve.tick(this.#done);
         return;
       case "collect":
         this.#tell({ ...this.#instances.growth.measure(), kind: "collected", sequence: message.sequence });

@@ -63,6 +63,7 @@ export class Fleet {
   readonly #builder: Builder;
   readonly #replacement: Replacement;
   readonly #replicas: Replicas;
+  #leases = 0;
   #closed = false;
 
   constructor(options: FleetOptions) {
@@ -106,6 +107,11 @@ export class Fleet {
     return this.#retirement.evictions;
   }
 
+  /** Requests that have had a lease so far. */
+  get leases(): number {
+    return this.#leases;
+  }
+
   /** False while threads fail to start. */
   get healthy(): boolean {
     return this.#supply.healthy;
@@ -140,6 +146,7 @@ export class Fleet {
   }
 
   #enter(instance: Instance, request: LeaseRequest): Lease {
+    this.#leases += 1;
     instance.enter(request.tenant, request, performance.now());
     return {
       instance,

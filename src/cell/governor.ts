@@ -1,8 +1,10 @@
 /** Watches cells: their heaps against the budget, and whether their event loops turn. */
 import { memoryUsage } from "node:process";
+import { Allocator } from "../kernel/allocator.ts";
 import { pause } from "../kernel/duration.ts";
 import { unreachable } from "../kernel/errors.ts";
 import type { CellPhase } from "../kernel/phase.ts";
+import { Reserve } from "../kernel/reserve.ts";
 import { moduleHeapMb } from "./capacity.ts";
 import type { Cell } from "./cell.ts";
 import type { Fleet } from "./fleet.ts";
@@ -92,15 +94,20 @@ export interface GovernorOptions {
 const pingEveryMs = 1_000;
 /** A thread in a native call answers when that has ended; the others are not left alone meanwhile. */
 const readingLimitMs = 20;
+const trimEveryMs = 5_000;
 /** A thread's memory is back 8 s after its end: giving up more before that would not help. */
 const relieveEveryMs = 10_000;
 
 export class Governor {
   readonly #options: GovernorOptions;
+  /** Of this thread: cells see to their own. */
+  readonly #reserve = new Reserve();
+  readonly #allocator = new Allocator();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   #lastPingMs = 0;
   #lastRelievedMs = 0;
+  #lastTrimmedMs = 0;
   #lastLookMs = performance.now();
 
   constructor(options: GovernorOptions) {
@@ -147,7 +154,12 @@ export class Governor {
     if (nowMs - this.#lastPingMs >= pingEveryMs) {
       this.#lastPingMs = nowMs;
       for (const cell of cells) cell.ping();
+      if (cells.every((cell) => cell.inFlight === 0)) this.#reserve.tick(fleet.leases);
       fleet.sweep(nowMs);
+      if (nowMs - this.#lastTrimmedMs >= trimEveryMs) {
+        this.#lastTrimmedMs = nowMs;
+        void this.#allocator.trim();
+      }
       this.#relieve(nowMs);
     }
   }

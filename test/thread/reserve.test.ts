@@ -3,34 +3,71 @@ import { MessageChannel } from "node:worker_threads";
 import { expect, it } from "vitest";
 import { startThread } from "../../src/cell/start-thread.ts";
 import { cellId } from "../../src/kernel/ids.ts";
+import type { LaneTask } from "../../src/protocol/messages.ts";
 
-it("a cell that nobody builds in gives back what loading left, within a few pings", async () => {
-  const [pool, worker] = startThread({
-    workerData: {
-      cell: cellId(1),
-      applicationName: "rowhouse:test",
-      databases: {},
-      preset: null,
-      graphiql: false,
-      production: true,
-      resultBytes: 2 ** 20,
-      operations: { fields: 1_000, depth: 16, introspection: true },
-      statementTimeoutMs: 30_000,
-      ledger: new SharedArrayBuffer(8),
+const setup = {
+  cell: cellId(1),
+  applicationName: "rowhouse:test",
+  databases: {},
+  preset: null,
+  graphiql: false,
+  production: true,
+  resultBytes: 2 ** 20,
+  operations: { fields: 1_000, depth: 16, introspection: true },
+  statementTimeoutMs: 30_000,
+  ledger: new SharedArrayBuffer(4096),
+};
+
+/** What nothing serves: it is answered, and leaves garbage all the same. */
+function taskOf(number: number): LaneTask {
+  return {
+    kind: "numbered",
+    number,
+    task: {
+      kind: "request",
+      slot: number % 1_000,
+      instance: 1,
+      binding: JSON.stringify({ tenant: `t${number}`, searchPath: Array.from({ length: 20 }, String) }),
+      settings: {},
+      signing: null,
+      method: "POST",
+      path: "/graphql",
+      basePath: "",
+      query: "",
+      headers: {},
+      body: null,
     },
-    v8LimitMb: 256,
-    youngMb: 16,
-  });
+  };
+}
+
+it("a cell gives back what loading left, and later what requests left, within a few pings of rest", async () => {
+  const [pool, worker] = startThread({ workerData: setup, v8LimitMb: 256, youngMb: 32 });
   const { port1, port2 } = new MessageChannel();
   const heldBytes = async (): Promise<number> => (await worker.getHeapStatistics()).total_physical_size;
+  const ping = async (): Promise<void> => {
+    port1.postMessage({ kind: "ping" });
+    await once(port1, "message");
+  };
+  const rest = async (): Promise<void> => {
+    for (let pings = 0; pings < 5; pings += 1) await ping();
+  };
+  const fallsTo = (bytes: number): Promise<void> =>
+    expect.poll(heldBytes, { timeout: 20_000 }).toBeLessThan(bytes);
   try {
     await pool.run({ kind: "open", port: port2 }, { transferList: [port2] });
     const loaded = await heldBytes();
-    for (let pings = 0; pings < 5; pings += 1) {
-      port1.postMessage({ kind: "ping" });
+    await rest();
+    await fallsTo(loaded - 4 * 2 ** 20);
+    for (let batch = 0; batch < 40; batch += 1) {
+      const tasks = Array.from({ length: 1_000 }, (_, index) => taskOf(batch * 1_000 + index));
+      port1.postMessage({ kind: "tasks", tasks });
       await once(port1, "message");
+      // No rest for a cell that is asked in between.
+      await ping();
     }
-    await expect.poll(heldBytes, { timeout: 20_000 }).toBeLessThan(loaded - 4 * 2 ** 20);
+    const served = await heldBytes();
+    await rest();
+    await fallsTo(served - 8 * 2 ** 20);
   } finally {
     port1.close();
     await pool.destroy();
