@@ -15,16 +15,16 @@ it.runIf(new Allocator().trims)(
   "what the C library has kept of freed memory is given back by a trim",
   async () => {
     const allocator = new Allocator();
-  const kept = scatter();
-  const before = rssMb();
-  // V8 frees buffers on a thread of its own, some time after the collection.
-  const trimmed = async (): Promise<number> => {
-    collectGarbage();
-    await Promise.all([allocator.trim(), allocator.trim()]);
-    return rssMb();
-  };
-  await expect.poll(trimmed).toBeLessThan(before - 150);
-  expect(kept.length).toBe(1_000);
+    const kept = scatter();
+    const before = rssMb();
+    // V8 frees buffers on a thread of its own, some time after the collection.
+    const trimmed = async (): Promise<number> => {
+      collectGarbage();
+      await Promise.all([allocator.trim(), allocator.trim()]);
+      return rssMb();
+    };
+    await expect.poll(trimmed).toBeLessThan(before - 150);
+    expect(kept.length).toBe(1_000);
   },
 );
 
