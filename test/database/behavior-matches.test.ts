@@ -30,6 +30,8 @@ interface Built {
   readonly sdl: string;
   /** That its behaviors were matched by. */
   readonly method: string;
+  /** Of tables and columns, while it is built, with how they came about. */
+  readonly behaviors: string;
   /** Behaviors of entities that are kept once the build is over. */
   readonly kept: number;
   /** Whether rows may be inserted into a resource, asked once the build is over. */
@@ -73,12 +75,26 @@ async function built(remembering: boolean): Promise<Built> {
     log,
   );
   let method = "";
+  let behaviors = "";
   let build: GraphileBuild.Build | undefined;
   const spy: GraphileConfig.Plugin = {
     name: "SpyPlugin",
     version: "1.0.0",
     schema: {
       hooks: {
+        GraphQLSchema(config, { behavior, input }) {
+          behaviors = JSON.stringify(
+            Object.values(input.pgRegistry.pgResources).map((resource) => [
+              behavior.getBehaviorForEntity("pgResource", resource),
+              behavior.getBehaviorForEntity("pgCodec", resource.codec),
+              Object.keys(resource.codec.attributes ?? {}).map((name) =>
+                // biome-ignore lint/suspicious/noExplicitAny: it has attributes, or there were no names
+                behavior.getBehaviorForEntity("pgCodecAttribute", [resource.codec as any, name]),
+              ),
+            ]),
+          );
+          return config;
+        },
         finalize(schema, finished) {
           build = finished;
           method = String(finished.behavior.entityMatches);
@@ -102,7 +118,7 @@ async function built(remembering: boolean): Promise<Built> {
       behavior.pgResourceMatches(resource, "resource:insert"),
     ]),
   );
-  return { sdl: printSchema(lexicographicSortSchema(schema)), method, kept, inserted };
+  return { sdl: printSchema(lexicographicSortSchema(schema)), method, behaviors, kept, inserted };
 }
 
 function keptBehaviors({ behavior }: GraphileBuild.Build): number {
@@ -118,6 +134,8 @@ it("a schema is the same whether matches of behaviors are remembered or worked o
   const remembered = await built(true);
   expect(remembered.method).not.toContain("behaviorRegistry");
   expect(remembered.sdl).toBe(without.sdl);
+  expect(remembered.behaviors).toBe(without.behaviors);
+  expect(remembered.behaviors).toContain("-query:resource:connection");
   expect(remembered.sdl).toContain("type Book ");
   expect(remembered.sdl).not.toContain("createBook");
   // What was worked out for the build goes with it, and is worked out again for whoever asks.
