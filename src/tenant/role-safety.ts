@@ -27,7 +27,7 @@ const text = `
 with recursive
 listed as (
   select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
-  where r.rolname = any ($1::text[]) or (pg_catalog.cardinality($1::text[]) = 0 and r.rolname = session_user)
+  where r.rolname = any (case when pg_catalog.cardinality($1::text[]) = 0 then array[session_user::text] else $1::text[] end)
 ),
 -- The connecting role, where no tenant's request is its own; a superuser is told of as such.
 self as (
@@ -38,14 +38,15 @@ reach(root, name, oid) as (
   select rolname, rolname, oid from listed
   union
   select reach.root, r.rolname, r.oid from reach
-  join pg_catalog.pg_auth_members m on m.member = reach.oid
-  join pg_catalog.pg_roles r on r.oid = m.roleid
+  cross join lateral (select roleid from pg_catalog.pg_auth_members where member = reach.oid offset 0) m
+  cross join lateral (select oid, rolname from pg_catalog.pg_roles where oid = m.roleid offset 0) r
 ),
 reachable as (
   select reach.*, r.rolsuper, r.rolbypassrls,
     pg_catalog.quote_ident(reach.root) || case when reach.root = reach.name then ''
       else ' (through ' || pg_catalog.quote_ident(reach.name) || ')' end as who
-  from reach join pg_catalog.pg_roles r on r.oid = reach.oid
+  from reach
+  cross join lateral (select rolsuper, rolbypassrls from pg_catalog.pg_roles where oid = reach.oid offset 0) r
 ),
 own as (select n.oid, n.nspname, n.nspacl from pg_catalog.pg_namespace n where n.nspname = any ($2::text[])),
 shared as (
@@ -55,7 +56,7 @@ shared as (
   from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
 ),
 held as (
-  -- "offset 0" keeps it a look-up for each role: planned as a join it reads all of pg_shdepend.
+  -- "offset 0" keeps it a look-up for each role, whatever the statistics say: planned as a join it reads all of pg_shdepend.
   select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
   from reachable cross join lateral (
     select objid, classid, deptype from pg_catalog.pg_shdepend
@@ -68,9 +69,12 @@ held as (
 control as (
   select c.oid, c.relname::text as name, n.oid as schema
   from pg_catalog.pg_namespace n
-  join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid = n.oid
-    and d.classid = 'pg_catalog.pg_class'::regclass
-  join pg_catalog.pg_class c on c.oid = d.objid
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = n.oid and classid = 'pg_catalog.pg_class'::regclass
+    offset 0
+  ) d
+  cross join lateral (select oid, relname, relkind from pg_catalog.pg_class where oid = d.objid offset 0) c
   where n.nspname = 'rowhouse' and c.relkind in ('r', 'p', 'v', 'm')
 ),
 controlled as (
@@ -84,11 +88,16 @@ controlled as (
 ),
 misled as (
   select p.oid, p.pronamespace, 'function ' || p.oid::regprocedure::text || ' is SECURITY DEFINER without a search_path of its own' as said
-  from pg_catalog.pg_depend d join pg_catalog.pg_proc p on p.oid = d.objid
-  where d.classid = 'pg_catalog.pg_proc'::regclass and d.refclassid = 'pg_catalog.pg_namespace'::regclass
-    and d.refobjid in (select oid from own union all select oid from shared)
-    and p.prosecdef and p.prosqlbody is null
-    and not exists (select from pg_catalog.unnest(p.proconfig) each where each like 'search_path=%')
+  from (select oid from own union select oid from shared) n
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = n.oid and classid = 'pg_catalog.pg_proc'::regclass
+    offset 0
+  ) d
+  cross join lateral (
+    select oid, pronamespace, proconfig from pg_catalog.pg_proc where oid = d.objid and prosecdef and prosqlbody is null offset 0
+  ) p
+  where not exists (select from pg_catalog.unnest(p.proconfig) each where each like 'search_path=%')
     and not exists (
       select from pg_catalog.pg_depend e
       where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'
@@ -105,7 +114,10 @@ finding(ordinal, said) as (
     and name = any (${predefined})
   union all
   select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
-  from held join pg_catalog.pg_class c on c.oid = held.objid
+  from held
+  cross join lateral (
+    select relkind, relforcerowsecurity, relnamespace from pg_catalog.pg_class where oid = held.objid offset 0
+  ) c
   where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
     and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
   group by held.who
@@ -113,9 +125,15 @@ finding(ordinal, said) as (
   -- Whatever a request takes its role from: a function of the tenant's can go back to it.
   select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
     || ' of the tenant''s tables: row-level security does not apply to it there'
-  from self join pg_catalog.pg_class c on c.relowner = self.oid
-  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = c.oid
-    and d.refclassid = 'pg_catalog.pg_namespace'::regclass and d.refobjid in (select oid from own)
+  from self cross join own
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = own.oid and classid = 'pg_catalog.pg_class'::regclass
+    offset 0
+  ) d
+  cross join lateral (
+    select relkind, relforcerowsecurity from pg_catalog.pg_class where oid = d.objid and relowner = self.oid offset 0
+  ) c
   where c.relkind in ('r', 'p') and not c.relforcerowsecurity
   group by self.rolname
   union all
@@ -155,7 +173,8 @@ select
   ) as shared,
   array(
     select distinct n.nspname::text
-    from held join pg_catalog.pg_namespace n on n.oid = held.objid
+    from held
+    cross join lateral (select nspname, nspacl from pg_catalog.pg_namespace where oid = held.objid offset 0) n
     where held.classid = 'pg_catalog.pg_namespace'::regclass
       and n.nspname <> all ($2::text[]) and n.nspname <> all ($3::text[]) and n.nspname <> 'rowhouse'
       and (held.deptype = 'o' or exists (
