@@ -5,7 +5,7 @@ import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
 import type { Database, Queryable } from "../pg/pool.ts";
-import { parseShape, probeSettings, shapeQuery } from "../shape/shape.ts";
+import { parseShape, probeSettings, probeSettingsOver, shapeQuery } from "../shape/shape.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { readTriggers } from "./install.ts";
@@ -144,7 +144,7 @@ async function shapeOf(transaction: Queryable, tenant: Tenant): Promise<ShapeHas
   const { text, values } = shapeQuery(tenant);
   await transaction.query(probeSettings);
   const { rows } = await transaction.query(text, values);
-  await transaction.query("set local search_path to default");
+  await transaction.query(probeSettingsOver);
   const { shape, missing } = parseShape(rows[0]);
   const [first] = missing;
   if (first !== undefined) {

@@ -1,77 +1,70 @@
 /** The canonical text: one line of JSON for each thing that PostGraphile's build, or a plugin of it, can see. */
+import { grantCtes, markLines } from "./canonical-marks.ts";
 import { relationLines } from "./canonical-relations.ts";
 import type { Lines } from "./lines.ts";
-import { comment, extension, grants, typeLabel, typeLabels } from "./spelling.ts";
-
-/** Type oids of pg_catalog are the same in every database of a server version; that is in the header. */
-const notBuiltIn = (namespace: string): string => `${namespace} <> 'pg_catalog'::regnamespace`;
+import { typeLabel, typeLabels } from "./spelling.ts";
 
 const namespaces: Lines = {
   place: "''",
-  position: "pg_catalog.row_number() over (order by n.oid)",
-  line: [
-    "'schema'",
-    "s.label",
-    grants("n", "n.nspacl", "n.nspowner", "s.own"),
-    comment("pg_namespace", "n.oid"),
-  ],
-  from: `from spelled_namespace s join pg_catalog.pg_namespace n on n.oid = s.oid cross join actor
-    where ${notBuiltIn("n.oid")}`,
+  position: "oid",
+  line: ["'schema'", "label"],
+  // Type oids of pg_catalog are the same in every database of a server version; that is in the header.
+  from: "from spelled_namespace where oid <> 'pg_catalog'::regnamespace",
 };
 
 const types: Lines = {
-  place: "s.label",
+  place: "t.label",
   line: [
     "'type'",
-    "s.label",
+    "t.label",
     "t.typtype",
     "t.typcategory",
     "t.typnotnull",
     "t.typtypmod",
-    "t.typdefault is not null",
+    "t.typhasdefault",
     "t.typdelim",
-    typeLabel("t.typbasetype"),
-    typeLabel("t.typelem"),
-    "(select label from spelled_class where oid = t.typrelid)",
-    "(select label from spelled_type where oid = t.typarray)",
-    `(select ${typeLabel("r.rngsubtype")} from pg_catalog.pg_range r where r.rngtypid = t.oid)`,
-    `(select pg_catalog.json_agg(e.enumlabel order by e.enumsortorder)
-      from pg_catalog.pg_enum e where e.enumtypid = t.oid and t.typtype = 'e')`,
-    extension("pg_type", "t.oid"),
-    `case when t.typacl is not null then ${grants("T", "t.typacl", "t.typowner", "s.own")} end`,
-    comment("pg_type", "t.oid"),
+    typeLabel("t.typbasetype", "base"),
+    typeLabel("t.typelem", "element"),
+    "c.label",
+    "many.label",
+    `case when t.typtype = 'r' then (
+      select ${typeLabel("r.rngsubtype", "s")} from pg_catalog.pg_range r
+      left join spelled_type s on s.oid = r.rngsubtype where r.rngtypid = t.oid
+    ) end`,
+    `case when t.typtype = 'e' then (
+      select pg_catalog.json_agg(e.enumlabel order by e.enumsortorder) from pg_catalog.pg_enum e where e.enumtypid = t.oid
+    ) end`,
   ],
-  from: `from spelled_type s cross join actor
-    cross join lateral (select * from pg_catalog.pg_type where oid = s.oid offset 0) t
-    where ${notBuiltIn("t.typnamespace")}`,
+  from: `from spelled_type t
+    left join spelled_type base on base.oid = t.typbasetype
+    left join spelled_type element on element.oid = t.typelem
+    left join spelled_class c on c.oid = t.typrelid
+    left join spelled_type many on many.oid = t.typarray
+    where t.typnamespace <> 'pg_catalog'::regnamespace`,
 };
 
 const procs: Lines = {
-  place: "s.label || '.' || pg_catalog.quote_ident(p.proname)",
+  place: "p.label",
   line: [
     "'function'",
-    "s.label",
-    "p.proname",
+    "p.label",
     "p.prokind",
-    typeLabels("p.proargtypes::oid[]"),
+    "p.arguments",
     typeLabels("p.proallargtypes"),
     "p.proargmodes",
     "p.proargnames",
     "p.pronargdefaults",
-    typeLabel("p.provariadic"),
-    typeLabel("p.prorettype"),
+    typeLabel("p.provariadic", "rest"),
+    typeLabel("p.prorettype", "result"),
     "p.proretset",
     "p.provolatile",
     "p.proisstrict",
     "p.prosecdef",
     "l.lanname",
-    extension("pg_proc", "p.oid"),
-    `case when p.proacl is not null then ${grants("f", "p.proacl", "p.proowner", "s.own")} end`,
-    comment("pg_proc", "p.oid"),
   ],
-  from: `from scope_proc cross join actor
-    cross join lateral (select * from pg_catalog.pg_proc where oid = scope_proc.oid offset 0) p
-    left join spelled_namespace s on s.oid = p.pronamespace
+  from: `from spelled_proc p
+    left join spelled_type rest on rest.oid = p.provariadic
+    left join spelled_type result on result.oid = p.prorettype
     left join pg_catalog.pg_language l on l.oid = p.prolang`,
 };
 
@@ -79,7 +72,7 @@ const header: Lines = {
   place: "''",
   line: [
     // Moves when what follows is written differently.
-    "1",
+    "2",
     "pg_catalog.current_setting('server_version_num')::int / 10000",
     "$2::text[]",
   ],
@@ -92,10 +85,19 @@ const enumRows: Lines = {
   from: "from enum_table e join spelled_class s on s.oid = e.oid",
 };
 
-const sections: readonly Lines[] = [header, namespaces, ...relationLines, types, procs, enumRows];
+const sections: readonly Lines[] = [
+  header,
+  namespaces,
+  ...relationLines,
+  types,
+  procs,
+  enumRows,
+  ...markLines,
+];
 
 /** SQL, after `spellingCtes` and `enumCtes`: `canonical(text)`, one row. */
 export const canonicalCtes = `\
+${grantCtes},
 line(section, place, position, content) as (
 ${sections
   .map(

@@ -34,7 +34,10 @@ shared as materialized (
 ),
 -- What pg-introspection never reads, wherever it is referenced from; of pg_catalog it reads the types.
 hidden_namespace as materialized (
-  select oid from pg_catalog.pg_namespace where nspname like 'pg\\_%' or nspname = 'information_schema'
+  -- "pg\\_%" as a range, which is looked up: there may be ten thousand others.
+  select oid from pg_catalog.pg_namespace where nspname >= 'pg_' and nspname < 'pg\`'
+  union all
+  select oid from pg_catalog.pg_namespace where nspname = 'information_schema'
 ),
 own_object as materialized (
   select d.classid, d.objid, served.oid as namespace
@@ -115,10 +118,9 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_class
     cross join lateral (
       select description from pg_catalog.pg_description
-      where objsubid = 0 and description ~* '@.*references' and (
-        (objoid = pg_class.oid and classoid = 'pg_catalog.pg_class'::regclass)
-        or (objoid = pg_class.reltype and classoid = 'pg_catalog.pg_type'::regclass)
-      )
+      where objoid = any (array[pg_class.oid, pg_class.reltype]) and objsubid = 0 and description ~* '@.*references'
+      and ((objoid = pg_class.oid and classoid = 'pg_catalog.pg_class'::regclass)
+        or (objoid = pg_class.reltype and classoid = 'pg_catalog.pg_type'::regclass))
       offset 0
     ) d
     cross join lateral pg_catalog.regexp_matches(

@@ -6,6 +6,7 @@ import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
+import { probePlanning, usualPlanning } from "./planning.ts";
 import { preparerCtes } from "./preparers.ts";
 import { spellingCtes } from "./spelling.ts";
 import { hiddenCtes } from "./visibility.ts";
@@ -48,7 +49,13 @@ export interface ShapeProbe {
  * regclass, which there is none of) would be taken, and run as the connecting role: `public` is in the path by default, and
  * where tenants may create in it they could. With JIT a probe takes 30 times as long.
  */
-export const probeSettings = "set local jit = off; set local search_path = pg_catalog, pg_temp";
+export const probeSettings = `set local jit = off; set local search_path = pg_catalog, pg_temp; ${probePlanning}`;
+
+/** Behind a probe, where its transaction goes on. */
+export const probeSettingsOver = `set local search_path to default; ${usualPlanning}`;
+
+const revisionOf = (name: string): string =>
+  `coalesce((select revision from rowhouse.schema_revision where schema_name = ${name}), 0)::text`;
 
 function probeText({ revisions = false, canonicalText = false }: ShapeOptions): string {
   return `\
@@ -74,9 +81,8 @@ select
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
   (
-    select pg_catalog.json_object_agg(named.name, ${revisions ? "coalesce(r.revision, 0)::text" : "'0'::text"})
+    select pg_catalog.json_object_agg(named.name, ${revisions ? revisionOf("named.name") : "'0'::text"})
     from (select distinct name from pg_catalog.unnest(pg_catalog.array_cat($1::text[], $3::text[])) as name) named
-    ${revisions ? "left join rowhouse.schema_revision r on r.schema_name = named.name" : ""}
   ) as revisions
 from canonical`;
 }

@@ -1,5 +1,12 @@
 /** How the canonical text names what PostgreSQL knows by oid: nothing in it tells one tenant's copy from another's. */
 
+/** The names of the types in an array of oids, in its order. */
+export const typeLabels = (oids: string): string => `(
+  select pg_catalog.json_agg(coalesce(s.label, '#' || u.oid::text) order by u.ord)
+  from pg_catalog.unnest(${oids}) with ordinality as u(oid, ord)
+  left join spelled_type s on s.oid = u.oid
+)`;
+
 /**
  * SQL, after `scopeCtes`: who asks, and the names by which namespaces, types and own schemas are spelled.
  * `$4::text` is the anonymous role's name, `$5::text` the authenticated role's; both may be null. `$6::text[]` are the others', in
@@ -23,41 +30,96 @@ actor as materialized (
       select from pg_catalog.pg_roles where rolsuper and pg_catalog.pg_has_role(oid, 'MEMBER')
     ) as superuser
 ),
-spelled_namespace(oid, label, own) as materialized (
-  select n.oid, case
+spelled_namespace as materialized (
+  select n.oid, n.nspname, n.nspowner, n.nspacl, served.oid is not null as own, case
     when served.oid is not null then pg_catalog.quote_ident(served.logical)
     when shared.oid is not null then '=' || pg_catalog.quote_ident(n.nspname)
     else '!' || pg_catalog.quote_ident(n.nspname)
-  end, served.oid is not null
+  end as label
   from pg_catalog.pg_namespace n
   left join served on served.oid = n.oid
   left join shared on shared.oid = n.oid
   where n.oid = any (array(select oid from scope_namespace))
 ),
-spelled_type(oid, label, own) as materialized (
-  select t.oid, n.label || '.' || pg_catalog.quote_ident(t.typname), n.own
+spelled_type as materialized (
+  select t.oid, t.typname, t.typnamespace, t.typtype, t.typcategory, t.typnotnull, t.typtypmod, t.typdefault is not null as typhasdefault,
+    t.typdelim, t.typbasetype, t.typelem, t.typrelid, t.typarray, t.typowner, t.typacl,
+    n.own, n.label || '.' || pg_catalog.quote_ident(t.typname) as label
   from pg_catalog.pg_type t
   left join spelled_namespace n on n.oid = t.typnamespace
   where t.oid = any (array(select oid from scope_type))
 ),
-spelled_class(oid, label, own) as materialized (
-  select c.oid, n.label || '.' || pg_catalog.quote_ident(c.relname), n.own
+spelled_class as materialized (
+  select c.oid, c.relname, c.relnamespace, c.relkind, c.relpersistence, c.relispartition, c.relrowsecurity, c.relforcerowsecurity,
+    c.reltype, c.reloftype, c.relowner, c.relacl,
+    n.own, n.label || '.' || pg_catalog.quote_ident(c.relname) as label
   from pg_catalog.pg_class c
   left join spelled_namespace n on n.oid = c.relnamespace
   where c.oid = any (array(select oid from scope_class)) and c.relkind in ('r', 'v', 'm', 'f', 'p', 'c')
 ),
+spelled_proc as materialized (
+  select p.oid, p.proname, p.pronamespace, p.prokind, p.proargtypes, p.proallargtypes, p.proargmodes, p.proargnames, p.pronargdefaults,
+    p.provariadic, p.prorettype, p.proretset, p.provolatile, p.proisstrict, p.prosecdef, p.prolang, p.proowner, p.proacl,
+    n.own, n.label || '.' || pg_catalog.quote_ident(p.proname) as label, ${typeLabels("p.proargtypes::oid[]")}::text as arguments
+  from pg_catalog.pg_proc p
+  left join spelled_namespace n on n.oid = p.pronamespace
+  where p.oid = any (array(select oid from scope_proc))
+),
+spelled_attribute as materialized (
+  select attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity, attgenerated, attislocal, attacl, attisdropped
+  from pg_catalog.pg_attribute
+  where attrelid = any (array(select oid from spelled_class)) and attnum > 0
+),
+-- By attribute number, as those of a table have no gaps but those of dropped columns.
+column_names(oid, names) as materialized (
+  select attrelid, pg_catalog.array_agg(case when not attisdropped then attname end order by attnum) from spelled_attribute group by attrelid
+),
+own_constraint as materialized (
+  select k.*, s.label from pg_catalog.pg_constraint k
+  join spelled_class s on s.oid = k.conrelid
+  where k.conrelid = any (array(select oid from spelled_class))
+  union all
+  select k.*, s.label from pg_catalog.pg_constraint k
+  join spelled_type s on s.oid = k.contypid
+  where k.contypid = any (array(select oid from spelled_type where typtype = 'd'))
+),
+own_index as materialized (
+  select i.*, c.relname, c.relam, s.label from pg_catalog.pg_index i
+  join spelled_class s on s.oid = i.indrelid
+  cross join lateral (select relname, relam from pg_catalog.pg_class where oid = i.indexrelid offset 0) c
+  where i.indrelid = any (array(select oid from spelled_class))
+),
+own_policy as materialized (
+  select p.*, s.label, s.relowner from pg_catalog.pg_policy p
+  join spelled_class s on s.oid = p.polrelid
+  where p.polrelid = any (array(select oid from spelled_class where own))
+),
+-- What can have a comment, or belong to an extension. Kind, label and name tell all of them apart.
+object(class, oid, kind, label, name) as materialized (
+  select 'pg_catalog.pg_namespace'::regclass::oid, oid, 'schema', label, null from spelled_namespace
+  where oid <> 'pg_catalog'::regnamespace
+  union all select 'pg_catalog.pg_class'::regclass, oid, 'relation', label, null from spelled_class
+  union all select 'pg_catalog.pg_class'::regclass, indexrelid, 'index', label, relname from own_index
+  union all select 'pg_catalog.pg_constraint'::regclass, oid, 'constraint', label, conname from own_constraint
+  union all select 'pg_catalog.pg_policy'::regclass, oid, 'policy', label, polname from own_policy
+  union all select 'pg_catalog.pg_type'::regclass, oid, 'type', label, null from spelled_type
+  where typnamespace <> 'pg_catalog'::regnamespace
+  union all select 'pg_catalog.pg_proc'::regclass, oid, 'function', label, arguments from spelled_proc
+),
+described(class, oid, sub, description) as materialized (
+  select classoid, objoid, objsubid, description from pg_catalog.pg_description
+  where objoid = any (array(select oid from object))
+),
 extension_member(classid, objid, extname) as materialized (
   select d.classid, d.objid, e.extname
-  from scope_extension
-  join pg_catalog.pg_extension e on e.oid = scope_extension.oid
-  cross join lateral (
-    select classid, objid from pg_catalog.pg_depend
-    where refclassid = 'pg_catalog.pg_extension'::regclass and refobjid = e.oid and deptype = 'e' and objsubid = 0
+  from (
+    select classid, objid, refobjid from pg_catalog.pg_depend
+    where classid = any (array['pg_catalog.pg_class', 'pg_catalog.pg_type', 'pg_catalog.pg_proc']::regclass[])
+    and objid = any (array(select oid from object where kind in ('relation', 'type', 'function')))
+    and deptype = 'e' and refclassid = 'pg_catalog.pg_extension'::regclass and objsubid = 0
     offset 0
   ) d
-  where d.objid in (
-    select oid from scope_class union all select oid from scope_type union all select oid from scope_proc
-  )
+  join pg_catalog.pg_extension e on e.oid = d.refobjid
 ),
 -- Whole words only, whatever their case: "@foreignKey (a) references ACME.b (c)" names the schema acme too.
 own_name(ord, pattern) as materialized (
@@ -65,53 +127,22 @@ own_name(ord, pattern) as materialized (
   from pg_catalog.unnest($1::text[]) with ordinality as binding(physical, ord)
 )`;
 
-type Catalogue = "pg_class" | "pg_type" | "pg_proc" | "pg_constraint" | "pg_namespace" | "pg_policy";
-
-const catalogue = (name: Catalogue): string => `'pg_catalog.${name}'::regclass`;
-
-/** The name of a type; what scope should know and does not is spelled by its oid, which keeps tenants apart. */
-export const typeLabel = (oid: string): string => `coalesce(
-  (select label from spelled_type where oid = ${oid}), nullif('#' || ${oid}::text, '#0')
-)`;
-
-/** The names of the types in an array of oids, in its order. */
-export const typeLabels = (oids: string): string => `(
-  select pg_catalog.json_agg(coalesce(s.label, '#' || u.oid::text) order by u.ord)
-  from pg_catalog.unnest(${oids}) with ordinality as u(oid, ord)
-  left join spelled_type s on s.oid = u.oid
-)`;
+/** The name of a type that was joined; what scope should know and does not is spelled by its oid, which keeps tenants apart. */
+export const typeLabel = (oid: string, type: string): string =>
+  `coalesce(${type}.label, nullif('#' || ${oid}::text, '#0'))`;
 
 /**
- * The names of a relation's columns in the order of an array of attribute numbers; null for an expression. Each is looked up: joined, all
- * columns of the relation are read for each of its keys.
+ * The names of columns in the order of an array of attribute numbers that begins at `first`, by `names` of their relation; a number
+ * for what has no name, as an expression. One alone, as most are, needs no subquery: 5 µs each.
  */
-export const columnLabels = (
-  relation: string,
-  numbers: string,
-): string => `case when ${numbers} is not null then (
-  select pg_catalog.json_agg((
-    select attname from pg_catalog.pg_attribute where attrelid = ${relation} and attnum = u.num and u.num <> 0
-  ) order by u.ord)
+export const columnLabels = (names: string, numbers: string, first: 0 | 1): string => {
+  const label = (number: string): string =>
+    `coalesce(pg_catalog.to_json(${names}[${number}]), pg_catalog.to_json(${number}))`;
+  return `case when pg_catalog.cardinality(${numbers}) = 1 then ${label(`(${numbers})[${first}]`)} else (
+  select pg_catalog.json_agg(${label("u.num")} order by u.ord)
   from pg_catalog.unnest(${numbers}) with ordinality as u(num, ord)
 ) end`;
-
-/**
- * A comment verbatim (smart tags are made of it), and which of the served schemas its tags mention by physical name:
- * what such a comment makes of the API is true of this tenant only.
- */
-export const comment = (of: Catalogue, oid: string, column = "0"): string => `(
-  select pg_catalog.json_build_array(d.description, (
-    select pg_catalog.json_agg(o.ord order by o.ord) from own_name o
-    where d.description like '%@%' and d.description ~* o.pattern
-  ))
-  from pg_catalog.pg_description d
-  where d.objoid = ${oid} and d.classoid = ${catalogue(of)} and d.objsubid = ${column}
-)`;
-
-/** The name of the extension that owns an object, if any. */
-export const extension = (of: Catalogue, oid: string): string => `(
-  select extname from extension_member where classid = ${catalogue(of)} and objid = ${oid}
-)`;
+};
 
 /** A role by what it is to the tenant. A role that is nothing to it keeps its name. */
 export const roleLabel = (role: string, owner: string): string => `case ${role}
@@ -122,29 +153,3 @@ export const roleLabel = (role: string, owner: string): string => `case ${role}
   when actor.self then 'self'
   else coalesce('other:' || pg_catalog.array_position(actor.others, ${role}), 'role:' || pg_catalog.pg_get_userbyid(${role}))
 end`;
-
-/**
- * An object's grants, and what they come to for the connecting role: as pg-introspection's `entityPermissions` resolves
- * it for PgRBACPlugin, through every membership, with an owner's rights only where its entry was not taken away. Of what
- * is shared (`own` is false) only the tenant's roles are listed: the others are mostly other tenants'.
- * Needs `actor` in the FROM clause.
- */
-export const grants = (kind: string, acl: string, owner: string, own: string): string => `(
-  select pg_catalog.json_build_array(
-    pg_catalog.string_agg(g.entry, ' ' order by g.entry collate "C") filter (
-      where ${own} or g.grantee in (0, actor.anonymous, actor.authenticated, actor.self) or g.grantee = any (actor.others)
-    ),
-    case when actor.superuser or (${owner} = actor.self and not coalesce(pg_catalog.bool_or(g.grantee = ${owner}), false))
-      then 'ALL'
-      else pg_catalog.string_agg(distinct g.privilege, ' ' order by g.privilege) filter (
-        where case when g.grantee = 0 then true else pg_catalog.pg_has_role(g.grantee, 'MEMBER') end
-      )
-    end
-  )
-  from (
-    select x.grantee, x.privilege_type collate "C" as privilege,
-      pg_catalog.quote_ident(${roleLabel("x.grantee", owner)}) || ':' || x.privilege_type
-        || case when x.is_grantable then '*' else '' end as entry
-    from pg_catalog.aclexplode(coalesce(${acl}, pg_catalog.acldefault('${kind}', ${owner}))) x
-  ) g
-)`;

@@ -20,7 +20,7 @@ export function searchPathText(schemas: readonly string[]): string {
 }
 
 /**
- * SQL, after `scopeCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
+ * SQL, after `spellingCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
  *
  * The path is compared name by name instead of asking `pg_table_is_visible` and its like: those answer for the role that
  * asks, and leave out every schema on which it has no USAGE. The host's own role rightly has none on tenants' schemas;
@@ -88,16 +88,11 @@ hidden_relation(oid, kind, name) as materialized (
       when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table'
     end,
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
-  from scope_class
-  cross join lateral (
-    select oid, relkind, relname, relnamespace from pg_catalog.pg_class
-    where oid = scope_class.oid and relkind in ('r', 'v', 'm', 'f', 'p')
-    and relnamespace in (select oid from served)
-    offset 0
-  ) c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  join path_schema own on own.oid = c.relnamespace
-  where exists (
+  from spelled_class c
+  join spelled_namespace n on n.oid = c.relnamespace
+  join served own on own.oid = c.relnamespace
+  where c.relkind in ('r', 'v', 'm', 'f', 'p')
+  and exists (
     select from path_schema earlier
     cross join lateral (
       select from pg_catalog.pg_class where relname = c.relname and relnamespace = earlier.oid offset 0
@@ -109,36 +104,35 @@ hidden(kind, name) as materialized (
   select kind, name from hidden_relation
   union all
   select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
-  from spoken_type
-  cross join lateral (
-    select oid, typname, typnamespace, typrelid from pg_catalog.pg_type
+  from (
+    select t.oid, t.typname, t.typnamespace, t.typrelid
+    from spelled_type t
+    left join path_schema own on own.oid = t.typnamespace
     -- An array is written as its element and brackets.
-    where oid = spoken_type.oid and not (typcategory = 'A' and typelem <> 0)
-    and typnamespace <> 'pg_catalog'::regnamespace
+    where not (t.typcategory = 'A' and t.typelem <> 0)
+    and t.typnamespace <> 'pg_catalog'::regnamespace
+    and (
+      own.oid is null
+      or exists (
+        select from path_schema earlier
+        cross join lateral (
+          select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
+        ) other
+        where earlier.ord < own.ord
+      )
+    )
     offset 0
   ) t
-  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-  left join path_schema own on own.oid = t.typnamespace
-  where (
-    own.oid is null
-    or exists (
-      select from path_schema earlier
-      cross join lateral (
-        select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
-      ) other
-      where earlier.ord < own.ord
-    )
-  )
+  join spelled_namespace n on n.oid = t.typnamespace
+  -- Looked for only where there is something that would be hidden.
+  where t.oid = any (array(select oid from spoken_type))
   and t.typrelid not in (select oid from hidden_relation)
   union all
   select 'function', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)
     || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
-  from scope_proc
-  cross join lateral (
-    select oid, proname, pronamespace, proargtypes from pg_catalog.pg_proc where oid = scope_proc.oid offset 0
-  ) p
+  from spelled_proc p
   join served own on own.oid = p.pronamespace
-  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  join spelled_namespace n on n.oid = p.pronamespace
   where exists (
     select from pg_catalog.pg_proc other
     where other.proname = p.proname and other.pronamespace <> p.pronamespace
@@ -161,7 +155,7 @@ hidden(kind, name) as materialized (
     where own_object.classid = 'pg_catalog.pg_operator'::regclass and oid = own_object.objid
     offset 0
   ) o
-  join pg_catalog.pg_namespace n on n.oid = o.oprnamespace
+  join spelled_namespace n on n.oid = o.oprnamespace
   where exists (
     select from pg_catalog.pg_operator other
     where other.oprname = o.oprname and other.oprnamespace = 'pg_catalog'::regnamespace

@@ -35,6 +35,17 @@ describe("a migration", () => {
     expect(await main.seen(migratedTenant("globex"))).toEqual(others);
   });
 
+  test("has its SQL planned as anybody's is, behind the probe of the shape before it", async () => {
+    await main.migrate(`
+      create table planned as select name, setting = reset_val as usual, current_setting('search_path') as path from pg_settings
+      where name like 'enable\\_%' or name in ('join_collapse_limit', 'from_collapse_limit', 'plan_cache_mode')`);
+    const rows = await main.test.query(
+      "select name from acme_app.planned where not usual or path not like '%acme_app%'",
+    );
+    expect(rows).toEqual([]);
+    expect((await main.test.query("select from acme_app.planned")).length).toBeGreaterThan(10);
+  });
+
   test("brings tenants of one shape to one shape", async () => {
     const sql = "create type mood as enum ('calm'); alter table item add column mood mood";
     const [one, other] = [await main.migrate(sql), await main.migrate(sql, {}, migratedTenant("globex"))];

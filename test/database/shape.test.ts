@@ -173,6 +173,28 @@ describe("what comes with the shape", () => {
     expect((await probe(client, acme)).enumTables).toBe(3);
   });
 
+  it("rows of an enum come in the order in which a build reads them, however the probe itself is planned", async () => {
+    const made = async (rows: string): Promise<readonly string[]> => {
+      await client.query("savepoint making");
+      await client.query(
+        inTenant(
+          acme,
+          `create table :app.units (code text primary key); insert into :app.units values ${rows};
+           comment on table :app.units is '@enum'; grant select on :app.units to :host;
+           update pg_class set relpages = 1, reltuples = 2, relallvisible = 1 where oid = ':app.units'::regclass; -- as VACUUM leaves it
+           create table :app.measures (id int primary key, unit text references :app.units); grant select on :app.measures to :host`,
+        ),
+      );
+      const seen = [(await buildApi(client, acme)).sdl, await shapeOf(acme)];
+      await client.query("rollback to savepoint making");
+      return seen;
+    };
+    const [sdl, shape] = await made("('kg'), ('cm')");
+    const [sdlOfOther, shapeOfOther] = await made("('cm'), ('kg')");
+    expect(sdlOfOther).not.toBe(sdl);
+    expect(shapeOfOther).not.toBe(shape);
+  });
+
   it("revisions are those of served and shared schemas, 0 where there is none", async () => {
     await client.query(`create schema rowhouse;
       create table rowhouse.schema_revision (schema_name text primary key, revision bigint, changed_at timestamptz)`);

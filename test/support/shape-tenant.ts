@@ -18,7 +18,7 @@ import {
   printSchema,
 } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
-import { parseShape, type ShapeProbe, shapeQuery } from "../../src/shape/shape.ts";
+import { parseShape, probeSettings, type ShapeProbe, shapeQuery } from "../../src/shape/shape.ts";
 import { isIntrospectionQuery, scopedIntrospection } from "../../workers/introspection.ts";
 
 /** Roles are the cluster's, which other test files share: two transactions that create one role wait for each other. */
@@ -116,7 +116,10 @@ grant select on :app.customers to :anonymous;`;
 /** The tenant's probe as the connecting role makes it. */
 export async function probe(client: Client, name: string): Promise<ShapeProbe> {
   const query = shapeQuery(tenantOf(name), { canonicalText: true });
-  return asHost(client, async () => parseShape((await client.query(query)).rows[0]));
+  return asHost(client, async () => {
+    await client.query(probeSettings);
+    return parseShape((await client.query(query)).rows[0]);
+  });
 }
 
 /** Runs `work` as the connecting role, and undoes whatever it did. */
