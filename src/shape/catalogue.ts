@@ -100,10 +100,6 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_class
     where reached.kind = 'relation' and oid = reached.oid
     union all
-    select 'class', indexrelid
-    from pg_catalog.pg_index
-    where reached.kind = 'relation' and indrelid = reached.oid
-    union all
     select 'class', confrelid
     from pg_catalog.pg_constraint
     where reached.kind = 'relation' and conrelid = reached.oid and contype = 'f'
@@ -117,10 +113,14 @@ reached(kind, oid, namespace) as (
     select 'class', target.oid
     from pg_catalog.pg_class
     cross join lateral (
-      select description from pg_catalog.pg_description
-      where objoid = any (array[pg_class.oid, pg_class.reltype]) and objsubid = 0 and description ~* '@.*references'
-      and ((objoid = pg_class.oid and classoid = 'pg_catalog.pg_class'::regclass)
-        or (objoid = pg_class.reltype and classoid = 'pg_catalog.pg_type'::regclass))
+      select description from (
+        select description from pg_catalog.pg_description
+        where objoid = pg_class.oid and classoid = 'pg_catalog.pg_class'::regclass and objsubid = 0
+        union all
+        select description from pg_catalog.pg_description
+        where objoid = pg_class.reltype and classoid = 'pg_catalog.pg_type'::regclass and objsubid = 0
+      ) of_either
+      where description ~* '@.*references'
       offset 0
     ) d
     cross join lateral pg_catalog.regexp_matches(
@@ -142,17 +142,14 @@ reached(kind, oid, namespace) as (
     ) target
     where reached.kind = 'relation' and pg_class.oid = reached.oid
     union all
-    select 'type', pg_catalog.unnest(array[
-      typelem, typbasetype,
+    select v.kind, v.oid
+    from pg_catalog.pg_type
+    cross join lateral (values
+      ('type', typelem), ('type', typbasetype), ('class', typrelid),
       -- PostGraphile goes from an array to its element, never the other way: only what is served is listed whole.
-      case when reached.namespace in (select oid from served) then typarray end
-    ])
-    from pg_catalog.pg_type
-    where reached.kind = 'type' and oid = reached.oid
-    union all
-    select 'class', typrelid
-    from pg_catalog.pg_type
-    where reached.kind = 'type' and oid = reached.oid
+      ('type', case when reached.namespace in (select oid from served) then typarray end)
+    ) v(kind, oid)
+    where reached.kind = 'type' and pg_type.oid = reached.oid
     union all
     -- A multirange comes with the functions that make it.
     select 'type', rngsubtype
@@ -193,10 +190,16 @@ reached(kind, oid, namespace) as (
     )
     offset 0
   ) as node(kind, oid, namespace)
+  -- Nothing is reached from the others.
+  where reached.kind in ('relation', 'type')
   -- True of every row. Without it the planner expects millions, and their hash tables cost more than the query.
-  where step.kind in ('class', 'type') and node.kind in ('relation', 'index', 'sequence', 'type')
+  and step.kind in ('class', 'type') and node.kind in ('relation', 'index', 'sequence', 'type')
 ),
-scope_class as materialized (select oid from reached where kind <> 'type'),
+scope_class as materialized (
+  select oid from reached where kind <> 'type'
+  union
+  select indexrelid from pg_catalog.pg_index where indrelid = any (array(select oid from reached where kind = 'relation'))
+),
 scope_type as materialized (select oid from reached where kind = 'type'),
 scope_proc as materialized (select oid from own_proc),
 scope_namespace as materialized (

@@ -5,17 +5,11 @@
  * constraint, of five among 42,000, says that `contypid` is the same in all rows. With three of 14 samples of the same 48,000 relations a probe
  * read all of pg_constraint for each type, and took 145 ms of CPU instead of 9 (PostgreSQL 18.4). There is an index for whatever a probe looks up.
  */
-const settings: Readonly<Record<string, string>> = {
+export const probePlanning: Readonly<Record<string, string>> = {
   enable_seqscan: "off",
 };
 
-const names = Object.keys(settings);
-
-/** For the transaction of a probe. */
-export const probePlanning = names.map((name) => `set local ${name} = ${settings[name]}`).join("; ");
-
-/** Behind a probe, where its transaction goes on. */
-export const usualPlanning = names.map((name) => `set local ${name} to default`).join("; ");
+const names = Object.keys(probePlanning);
 
 /** SQL, a scalar subquery and never null: from here on statements are planned as they are without `probePlanning`. */
 export const withUsualPlanning = `(

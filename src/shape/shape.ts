@@ -6,7 +6,7 @@ import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
-import { probePlanning, usualPlanning } from "./planning.ts";
+import { probePlanning } from "./planning.ts";
 import { preparerCtes } from "./preparers.ts";
 import { spellingCtes } from "./spelling.ts";
 import { hiddenCtes } from "./visibility.ts";
@@ -49,10 +49,26 @@ export interface ShapeProbe {
  * regclass, which there is none of) would be taken, and run as the connecting role: `public` is in the path by default, and
  * where tenants may create in it they could. With JIT a probe takes 30 times as long.
  */
-export const probeSettings = `set local jit = off; set local search_path = pg_catalog, pg_temp; ${probePlanning}`;
+const settings: Readonly<Record<string, string>> = {
+  jit: "off",
+  search_path: "pg_catalog, pg_temp",
+  ...probePlanning,
+};
+const entries = Object.entries(settings);
+
+/** As statements for a transaction that is open. */
+export const probeSettings = entries.map(([name, value]) => `set local ${name} = ${value}`).join("; ");
+
+/** As one statement that comes first in its transaction, which reads only, with `more` settings. */
+export function probeSettingsQuery(more: Readonly<Record<string, string>> = {}): string {
+  const calls = Object.entries({ transaction_read_only: "on", ...settings, ...more }).map(
+    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`,
+  );
+  return `select ${calls.join(", ")}`;
+}
 
 /** Behind a probe, where its transaction goes on. */
-export const probeSettingsOver = `set local search_path to default; ${usualPlanning}`;
+export const probeSettingsOver = entries.map(([name]) => `set local ${name} to default`).join("; ");
 
 const revisionOf = (name: string): string =>
   `coalesce((select revision from rowhouse.schema_revision where schema_name = ${name}), 0)::text`;

@@ -67,8 +67,8 @@ spelled_proc as materialized (
 ),
 spelled_attribute as materialized (
   select attrelid, attnum, attname, atttypid, atttypmod, attnotnull, atthasdef, attidentity, attgenerated, attislocal, attacl, attisdropped
-  from pg_catalog.pg_attribute
-  where attrelid = any (array(select oid from spelled_class)) and attnum > 0
+  from (select * from pg_catalog.pg_attribute where attrelid = any (array(select oid from spelled_class)) offset 0) a
+  where attnum > 0
 ),
 -- By attribute number, as those of a table have no gaps but those of dropped columns.
 column_names(oid, names) as materialized (
@@ -81,7 +81,7 @@ own_constraint as materialized (
   union all
   select k.*, s.label from pg_catalog.pg_constraint k
   join spelled_type s on s.oid = k.contypid
-  where k.contypid = any (array(select oid from spelled_type where typtype = 'd'))
+  where k.conrelid = 0 and k.contypid = any (array(select oid from spelled_type where typtype = 'd'))
 ),
 own_index as materialized (
   select i.*, c.relname, c.relam, s.label from pg_catalog.pg_index i

@@ -19,6 +19,20 @@ export function searchPathText(schemas: readonly string[]): string {
   return [...schemas.map((schema) => QuoteUtils.quoteIdentifier(schema)), "pg_temp"].join(", ");
 }
 
+/** Of a type `t` and the schema `own` of the path that it lies in, if any. An array is written as its element and brackets. */
+const isHiddenType = `not (t.typcategory = 'A' and t.typelem <> 0)
+  and t.typnamespace <> 'pg_catalog'::regnamespace
+  and (
+    own.oid is null
+    or exists (
+      select from path_schema earlier
+      cross join lateral (
+        select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
+      ) other
+      where earlier.ord < own.ord
+    )
+  )`;
+
 /**
  * SQL, after `spellingCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
  *
@@ -48,21 +62,9 @@ path_schema(oid, ord) as materialized (
 ),
 spoken_type(oid) as (
   select own.oid from (
-    select t.oid from scope_type
-    cross join lateral (select oid, typnamespace from pg_catalog.pg_type where oid = scope_type.oid offset 0) t
-    where t.typnamespace in (select oid from served)
+    select oid from spelled_type where own
     union
-    select a.atttypid from scope_class
-    cross join lateral (
-      select oid, relkind from pg_catalog.pg_class
-      where oid = scope_class.oid and relnamespace in (select oid from served)
-      offset 0
-    ) c
-    cross join lateral (
-      select atttypid from pg_catalog.pg_attribute
-      where attrelid = c.oid and attnum > 0 and not attisdropped and c.relkind in ('r', 'v', 'm', 'f', 'p', 'c')
-      offset 0
-    ) a
+    select a.atttypid from spelled_attribute a join spelled_class s on s.oid = a.attrelid where s.own and not a.attisdropped
     union
     select prorettype from own_proc
     union
@@ -76,9 +78,11 @@ spoken_type(oid) as (
     union all
     select rngsubtype from pg_catalog.pg_range where rngtypid = spoken_type.oid
     union all
-    select atttypid from pg_catalog.pg_type t
-    join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
-    where t.oid = spoken_type.oid and t.typtype = 'c' and t.typrelid <> 0
+    select atttypid
+    from (select typrelid from pg_catalog.pg_type where oid = spoken_type.oid and typtype = 'c' and typrelid <> 0 offset 0) t
+    cross join lateral (
+      select atttypid from pg_catalog.pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped offset 0
+    ) a
     offset 0
   ) step(oid)
   where step.oid <> 0
@@ -90,8 +94,8 @@ hidden_relation(oid, kind, name) as materialized (
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
   from spelled_class c
   join spelled_namespace n on n.oid = c.relnamespace
-  join served own on own.oid = c.relnamespace
-  where c.relkind in ('r', 'v', 'm', 'f', 'p')
+  join path_schema own on own.oid = c.relnamespace
+  where c.own and c.relkind in ('r', 'v', 'm', 'f', 'p')
   and exists (
     select from path_schema earlier
     cross join lateral (
@@ -100,32 +104,36 @@ hidden_relation(oid, kind, name) as materialized (
     where earlier.ord < own.ord
   )
 ),
+-- Of the types in scope. Which are spoken of is looked for only where there is any such, or one that is not in scope at all.
+hidden_type(oid) as (
+  select t.oid from spelled_type t
+  left join path_schema own on own.oid = t.typnamespace
+  where ${isHiddenType}
+),
+unscoped_type(oid) as (
+  select oid from (
+    select atttypid as oid from spelled_attribute where not attisdropped
+    union all select typelem from spelled_type
+    union all select typbasetype from spelled_type
+    union all select r.rngsubtype from spelled_type t
+    cross join lateral (select rngsubtype from pg_catalog.pg_range where t.typtype = 'r' and rngtypid = t.oid offset 0) r
+    union all select prorettype from own_proc
+    union all select pg_catalog.unnest(argument_types) from own_proc
+  ) mentioned
+  where oid <> 0 and oid not in (select oid from scope_type)
+),
 hidden(kind, name) as materialized (
   select kind, name from hidden_relation
   union all
   select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
-  from (
-    select t.oid, t.typname, t.typnamespace, t.typrelid
-    from spelled_type t
-    left join path_schema own on own.oid = t.typnamespace
-    -- An array is written as its element and brackets.
-    where not (t.typcategory = 'A' and t.typelem <> 0)
-    and t.typnamespace <> 'pg_catalog'::regnamespace
-    and (
-      own.oid is null
-      or exists (
-        select from path_schema earlier
-        cross join lateral (
-          select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
-        ) other
-        where earlier.ord < own.ord
-      )
-    )
-    offset 0
+  from spoken_type
+  cross join lateral (
+    select oid, typname, typnamespace, typrelid, typcategory, typelem from pg_catalog.pg_type where oid = spoken_type.oid offset 0
   ) t
-  join spelled_namespace n on n.oid = t.typnamespace
-  -- Looked for only where there is something that would be hidden.
-  where t.oid = any (array(select oid from spoken_type))
+  cross join lateral (select nspname from pg_catalog.pg_namespace where oid = t.typnamespace offset 0) n
+  left join path_schema own on own.oid = t.typnamespace
+  where (exists (select from hidden_type) or exists (select from unscoped_type))
+  and ${isHiddenType}
   and t.typrelid not in (select oid from hidden_relation)
   union all
   select 'function', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)

@@ -49,12 +49,14 @@ afterAll(async () => {
 interface Node {
   readonly "Node Type": string;
   readonly "Relation Name"?: string | undefined;
+  readonly "Index Name"?: string | undefined;
   readonly "Index Cond"?: string | undefined;
   readonly Plans?: readonly Node[] | undefined;
 }
 const node: z.ZodType<Node> = z.object({
   "Node Type": z.string(),
   "Relation Name": z.string().optional(),
+  "Index Name": z.string().optional(),
   "Index Cond": z.string().optional(),
   get Plans() {
     return z.array(node).optional();
@@ -103,8 +105,25 @@ test.for(
       /^(Seq|Index|Index Only|Bitmap Index) Scan$/.test(each["Node Type"]),
     );
     expect(scans.length).toBeGreaterThan(10);
-    const whole = scans.filter((each) => each["Index Cond"] === undefined);
-    const names = new Set(whole.map((each) => each["Relation Name"] ?? ""));
+    const leading = await leadingColumns();
+    // Without a condition on its first column PostgreSQL 18 skips through all of an index, and older ones read it.
+    const whole = scans.filter(({ "Index Name": index = "", "Index Cond": condition = "" }) => {
+      const [, column = ""] = leading.find(([name]) => name === index) ?? [];
+      return column === "" || !new RegExp(`\\b${column}\\b`).test(condition);
+    });
+    const names = new Set(whole.map((each) => each["Relation Name"] ?? each["Index Name"] ?? ""));
     expect([...names].filter((name) => ![...small, besides].includes(name))).toEqual([]);
   },
 );
+
+const leadingRow = z.object({ index: z.string(), column: z.string() });
+
+async function leadingColumns(): Promise<readonly (readonly [string, string])[]> {
+  const { rows } = await client.query(`
+    select i.indexrelid::regclass::text as index, a.attname as column
+    from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]`);
+  return rows.map((row) => {
+    const { index, column } = leadingRow.parse(row);
+    return [index.replace("rowhouse.", ""), column] as const;
+  });
+}
