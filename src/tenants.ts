@@ -53,7 +53,7 @@ export async function openDecisions(
   const { pooling, guard, roleSafety } = config;
   const database: DecisionsOptions["database"] = (name) => {
     const { database: opened, control } = databases.get(name);
-    return { transaction: (work) => opened.transaction(work), control };
+    return { together: (statements) => opened.together(statements), control };
   };
   return new Decisions({
     database,

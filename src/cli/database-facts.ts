@@ -46,7 +46,7 @@ export async function readFacts(
       inherited: row.inherited,
       usable: row.usable,
       beyond: await connectingFindings({
-        transaction: (work) => database.transaction(work),
+        together: (statements) => database.together(statements),
         roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
       }),
     },

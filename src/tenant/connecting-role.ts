@@ -1,11 +1,12 @@
 /** What is wrong with the role that a host connects as, whichever tenant asks. */
 import { z } from "zod";
-import type { Queryable } from "../pg/pool.ts";
-import { probeSettings } from "../shape/shape.ts";
+import type { GroupedStatement } from "../pg/group.ts";
+import { probeSettingsQuery } from "../shape/shape.ts";
 import { predefined } from "./role-safety.ts";
 
 export interface ConnectingOptions {
-  readonly transaction: <Value>(work: (transaction: Queryable) => Promise<Value>) => Promise<Value>;
+  /** The rows of each statement; all in one transaction, and none behind one that fails. */
+  readonly together: (statements: readonly GroupedStatement[]) => Promise<readonly (readonly unknown[])[]>;
   /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
   readonly roles: () => Promise<readonly string[]>;
 }
@@ -44,15 +45,11 @@ order by 1`;
 const row = z.object({ said: z.string(), itself: z.boolean() });
 
 /** A sentence each. To be run on a connection of the role that requests connect as. */
-export async function connectingFindings({
-  transaction,
-  roles,
-}: ConnectingOptions): Promise<readonly string[]> {
-  const ask = (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> =>
-    transaction(async ({ query }) => {
-      await query(`set transaction read only; ${probeSettings}`);
-      return (await query(text, [leftOut])).rows.map((each) => row.parse(each));
-    });
+export async function connectingFindings({ together, roles }: ConnectingOptions): Promise<readonly string[]> {
+  const ask = async (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> => {
+    const [, found = []] = await together([{ text: probeSettingsQuery() }, { text, values: [leftOut] }]);
+    return found.map((each) => row.parse(each));
+  };
   const found = await ask([]);
   // What the role is by itself, it is whatever tenants' roles there are.
   const leftOut = found.every(({ itself }) => itself) ? [] : await roles();

@@ -97,7 +97,7 @@ export class Decisions {
    * changed and changed back has the same shape again, and a build in between may have seen another.
    */
   async verify(decision: Decision): Promise<boolean> {
-    const { shape } = await this.#probe(decision.tenant, null);
+    const { shape } = await this.#probe(decision.tenant, false);
     const current =
       this.#decisionOf(decision.tenant, shape).key === decision.key &&
       isDeepStrictEqual(shape.revisions, decision.revisions);
@@ -163,7 +163,7 @@ export class Decisions {
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
       const { safety = null } = this.#options;
-      const { shape, findings } = await this.#probe(tenant, safety);
+      const { shape, findings } = await this.#probe(tenant, safety !== null);
       const unsafe = findings === null ? [] : await safety?.judge(tenant, findings);
       const decision = this.#decisionOf(tenant, shape, unsafe);
       const outdated = this.#known.isOutdated(decision);
@@ -187,8 +187,8 @@ export class Decisions {
     });
   }
 
-  /** `safety`: null where what the tenant's roles may do is not asked for. */
-  #probe(tenant: Tenant, safety: RoleSafety | null): Promise<Probe> {
+  /** `safety`: whether what the tenant's roles may do is asked for. */
+  #probe(tenant: Tenant, safety: boolean): Promise<Probe> {
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
     return probe(this.#options.database(tenant.database), tenant, safety);
   }

@@ -4,9 +4,8 @@ import { HostError } from "../kernel/errors.ts";
 import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
-import type { Queryable } from "../pg/pool.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
-import { parseRoleFindings, type RoleFindings, roleSafetyQuery } from "./role-safety.ts";
+import type { RoleFindings } from "./role-safety.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleSafetyOptions {
@@ -14,7 +13,7 @@ export interface RoleSafetyOptions {
   /** Every tenant that there is, as far as anyone can tell. */
   readonly tenants: () => Promise<readonly Tenant[]>;
   /** As the role that requests connect as. */
-  readonly database: (name: string) => Pick<ConnectingOptions, "transaction">;
+  readonly database: (name: string) => Pick<ConnectingOptions, "together">;
   readonly observe: Observe;
 }
 
@@ -64,13 +63,6 @@ export class RoleSafety {
     this.#refused.clear();
     this.#connecting.clear();
     this.#list.clear();
-  }
-
-  /** In the transaction of a probe. */
-  async read(transaction: Queryable, tenant: Tenant): Promise<RoleFindings> {
-    const { text, values } = roleSafetyQuery(tenant);
-    const { rows } = await transaction.query(text, values, { prepared: true });
-    return parseRoleFindings(rows[0]);
   }
 
   /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
@@ -126,9 +118,9 @@ export class RoleSafety {
     // What the role of a tenant that is too new for the list may become is held against all: not for long where they are refused.
     const maxAgeMs = mode === "refuse" ? refusalMs : listMaxAgeMs;
     return recent(this.#connecting, name, refusalMs, async () => {
-      const { transaction } = database(name);
+      const { together } = database(name);
       const roles = async (): Promise<readonly string[]> => (await this.#listed(maxAgeMs)).roles;
-      return brief(await connectingFindings({ transaction, roles }));
+      return brief(await connectingFindings({ together, roles }));
     });
   }
 }

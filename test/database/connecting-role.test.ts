@@ -50,11 +50,14 @@ function decisionsAs(
     if (observation.kind === "database.unsafe") told.push(...observation.findings);
   };
   const opened: DecisionsOptions["database"] = () => ({
-    transaction: (work) =>
-      database.transaction(async (transaction) => {
-        if (user !== null) await transaction.query(`set local session authorization ${user}`);
-        return work(transaction);
-      }),
+    together: async (statements) => {
+      if (user === null) return database.together(statements);
+      const [, ...rows] = await database.together([
+        { text: `set local session authorization ${user}` },
+        ...statements,
+      ]);
+      return rows;
+    },
     control: false,
   });
   const decisions = new Decisions({

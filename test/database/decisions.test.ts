@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { installControl } from "../../src/guard/install.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
-import { Database, type Queryable } from "../../src/pg/pool.ts";
+import { Database } from "../../src/pg/pool.ts";
 import type { TenantBinding } from "../../src/protocol/messages.ts";
 import type { Decision } from "../../src/tenant/decision.ts";
 import { Decisions } from "../../src/tenant/decisions.ts";
@@ -53,8 +53,8 @@ describe("decisions", () => {
     gate = Promise.resolve();
     decisions = new Decisions({
       database: () => ({
-        transaction: async <Value>(work: (transaction: Queryable) => Promise<Value>): Promise<Value> => {
-          const value = await database.transaction(work);
+        together: async (statements) => {
+          const value = await database.together(statements);
           probes += 1;
           await gate;
           return value;

@@ -36,7 +36,7 @@ beforeAll(async () => {
     observe: () => undefined,
   });
   decisions = new Decisions({
-    database: () => ({ transaction: (work) => database.transaction(work), control: false }),
+    database: () => ({ together: (statements) => database.together(statements), control: false }),
     pooling: true,
     guard: "off",
     presetVersion: "1",

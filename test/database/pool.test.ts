@@ -32,46 +32,55 @@ test("values travel as parameters and rows come back", async () => {
   expect(rows).toEqual([{ a: "it's; drop", b: "rowhouse:h1:front" }]);
 });
 
-test("a prepared statement that a pooler took away is asked unprepared, in the same transaction run again", async () => {
+test("a prepared statement that a pooler took away is asked unprepared, with all that was sent together", async () => {
   const front = connect(database.url);
-  const runs: number[] = [];
   const ask = () =>
-    front.transaction(async (transaction) => {
-      runs.push(runs.length);
-      const { rows } = await transaction.query("select $1::int + 1 as next", [1], { prepared: true });
-      return rows;
-    });
+    front.together([
+      { text: "select set_config('my.word', $1, true) as said", values: ["ours"] },
+      { text: "select $1::int + 1 as next, current_setting('my.word') as said", values: [1], prepared: true },
+    ]);
   const kept = () => front.query("select from pg_prepared_statements");
-  expect(await ask()).toEqual([{ next: 2 }]);
+  const answer = [[{ said: "ours" }], [{ next: 2, said: "ours" }]];
+  expect(await ask()).toEqual(answer);
+  expect(await ask()).toEqual(answer);
   expect((await kept()).rows).toHaveLength(1);
   await front.query("deallocate all");
-  expect(await ask()).toEqual([{ next: 2 }]);
-  expect(await ask()).toEqual([{ next: 2 }]);
-  expect(runs).toHaveLength(4);
+  expect(await ask()).toEqual(answer);
+  expect(await ask()).toEqual(answer);
   expect((await kept()).rows).toEqual([]);
+});
+
+test("statements sent together are one transaction, whose settings end with it", async () => {
+  const front = connect(database.url);
+  await front.query("create table one_of (id int)");
+  const ids = "select pg_current_xact_id() as id, current_setting('my.word', true) as word";
+  const [, first, second] = await front.together([
+    { text: "select set_config('my.word', 'ours', true)" },
+    { text: ids, prepared: true },
+    { text: ids },
+  ]);
+  expect(first).toEqual([{ id: expect.any(String), word: "ours" }]);
+  expect(second).toEqual(first);
+  expect((await front.query("select current_setting('my.word', true) as word")).rows).toEqual([{ word: "" }]);
+  // And where the last one fails, nothing of the others stands.
+  const failing = [{ text: "insert into one_of values (1)" }, { text: "select 1/0" }];
+  await expect(front.together(failing)).rejects.toMatchObject({ code: "22012" });
+  expect((await front.query("select from one_of")).rows).toEqual([]);
 });
 
 test("of statements that are sent together none runs behind one that fails, whose error it is", async () => {
   const front = connect(database.url);
-  await front.query("create table behind (id int)");
-  await expect(
-    front.transaction(async (transaction) => {
-      const failing = transaction.query("set local search_path = nothing, 'and no list");
-      const behind = transaction.query("insert into behind values (1)", [], { prepared: true });
-      expect(await Promise.allSettled([failing, behind])).toMatchObject([
-        { reason: { code: "42601" } },
-        { reason: { code: "25P02" } },
-      ]);
-      await Promise.all([failing, behind]);
-    }),
-  ).rejects.toMatchObject({ code: "42601" });
-  expect((await front.query("select from behind")).rows).toEqual([]);
-  // Nor is it taken for prepared.
+  await front.query("create sequence ran");
+  const behind = { text: "select nextval('ran')::int as ran", prepared: true };
+  for (const failing of ["select set_config('search_path', 'nothing, ''and no list', true)", "selec"]) {
+    await expect(front.together([{ text: failing }, behind])).rejects.toMatchObject({
+      code: failing === "selec" ? "42601" : "22023",
+    });
+  }
+  // Nor is it taken for prepared, or for not prepared where it was.
   for (const count of [1, 2]) {
-    await front.transaction((transaction) =>
-      transaction.query("insert into behind values (1)", [], { prepared: true }),
-    );
-    expect((await front.query("select from behind")).rows).toHaveLength(count);
+    expect(await front.together([behind])).toEqual([[{ ran: count }]]);
+    await expect(front.together([{ text: "selec" }, behind])).rejects.toMatchObject({ code: "42601" });
   }
   expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
 });

@@ -25,7 +25,7 @@ afterAll(async () => {
 function decisionsOf(tenants: readonly Tenant[]): Decisions {
   const observe = () => undefined;
   const opened: DecisionsOptions["database"] = () => ({
-    transaction: (work) => database.transaction(work),
+    together: (statements) => database.together(statements),
     control: false,
   });
   return new Decisions({
