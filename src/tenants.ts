@@ -7,8 +7,10 @@ import { HostError, unreachable } from "./kernel/errors.ts";
 import type { TenantId } from "./kernel/ids.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { presetVersion } from "./preset-version.ts";
-import { Decisions, type DecisionsOptions } from "./tenant/decisions.ts";
+import { Decisions } from "./tenant/decisions.ts";
 import { Notices } from "./tenant/notices.ts";
+import { type ProbedDatabase, rehearse } from "./tenant/probe.ts";
+import { Rehearsals } from "./tenant/rehearsals.ts";
 import { RoleSafety } from "./tenant/safety.ts";
 import { listSource } from "./tenant/source-list.ts";
 import { openModuleSource } from "./tenant/source-module.ts";
@@ -43,6 +45,11 @@ export async function openSource(
   }
 }
 
+function probed(databases: Databases, name: string): ProbedDatabase {
+  const { database, control } = databases.get(name);
+  return { together: (statements) => database.together(statements), control };
+}
+
 /** Decisions about tenants by what `config` says of all of them. */
 export async function openDecisions(
   { config, version }: { readonly config: Config; readonly version: string },
@@ -51,10 +58,7 @@ export async function openDecisions(
   observe: Observe,
 ): Promise<Decisions> {
   const { pooling, guard, roleSafety } = config;
-  const database: DecisionsOptions["database"] = (name) => {
-    const { database: opened, control } = databases.get(name);
-    return { together: (statements) => opened.together(statements), control };
-  };
+  const database = (name: string): ProbedDatabase => probed(databases, name);
   return new Decisions({
     database,
     pooling,
@@ -78,7 +82,7 @@ export function watchSchemas(
   source: TenantSource,
   decisions: Decisions,
   observe: Observe,
-): Notices {
+): { close(): void } {
   const changed = (tenants: readonly TenantId[]): void => {
     for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
   };
@@ -91,21 +95,31 @@ export function watchSchemas(
     believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
     miss: (name, schema) => changed(decisions.miss(name, schema)),
   });
+  const rehearsals = new Rehearsals({ rehearse: (name) => rehearse(probed(databases, name)) });
   source.onChange((tenant) => {
     if (tenant === null) decisions.forgetAll();
     else decisions.forget(tenant);
     observe({ kind: "tenant.changed", tenant, cause: tenant === null ? "reload" : "notification" });
   });
   for (const name of databases.names) {
+    // Nothing is planned there yet.
+    rehearsals.hear(name);
     const { listener } = databases.get(name);
     listener.on(schemaChannel, (payload) => {
       const notice = parseNotice(payload);
-      if (notice !== null) notices.hear(name, notice.schema, notice.revision);
+      if (notice === null) return;
+      notices.hear(name, notice.schema, notice.revision);
+      rehearsals.hear(name);
     });
     listener.onGap(() => {
       decisions.forgetAll();
       observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
     });
   }
-  return notices;
+  return {
+    close() {
+      notices.close();
+      rehearsals.close();
+    },
+  };
 }

@@ -59,11 +59,14 @@ const entries = Object.entries(settings);
 /** As statements for a transaction that is open. */
 export const probeSettings = entries.map(([name, value]) => `set local ${name} = ${value}`).join("; ");
 
-/** As one statement that comes first in its transaction, which reads only, with `more` settings. */
+/** As one statement that comes first in its transaction, which reads only and makes plans for good, with `more` settings. */
 export function probeSettingsQuery(more: Readonly<Record<string, string>> = {}): string {
-  const calls = Object.entries({ transaction_read_only: "on", ...settings, ...more }).map(
-    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`,
-  );
+  const calls = Object.entries({
+    transaction_read_only: "on",
+    plan_cache_mode: "force_generic_plan",
+    ...settings,
+    ...more,
+  }).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`);
   return `select ${calls.join(", ")}`;
 }
 

@@ -47,7 +47,10 @@ const row = z.object({ said: z.string(), itself: z.boolean() });
 /** A sentence each. To be run on a connection of the role that requests connect as. */
 export async function connectingFindings({ together, roles }: ConnectingOptions): Promise<readonly string[]> {
   const ask = async (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> => {
-    const [, found = []] = await together([{ text: probeSettingsQuery() }, { text, values: [leftOut] }]);
+    const [, found = []] = await together([
+      { text: probeSettingsQuery(), prepared: true },
+      { text, values: [leftOut], prepared: true },
+    ]);
     return found.map((each) => row.parse(each));
   };
   const found = await ask([]);

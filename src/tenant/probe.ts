@@ -2,7 +2,7 @@
 import { HostError } from "../kernel/errors.ts";
 import type { GroupedStatement } from "../pg/group.ts";
 import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
-import { parseRoleFindings, type RoleFindings, roleSafetyQuery } from "./role-safety.ts";
+import { parseRoleFindings, type RoleFindings, roleSafetyQuery, type SafetyInput } from "./role-safety.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface ProbedDatabase {
@@ -29,21 +29,16 @@ export const schemaLocked = "The tenant's schema is locked by a change under way
  * being rewritten holds the probe up, and all other tenants' behind it.
  */
 const settings: GroupedStatement = {
-  text: probeSettingsQuery({ plan_cache_mode: "force_generic_plan", lock_timeout: String(lockTimeoutMs) }),
+  text: probeSettingsQuery({ lock_timeout: String(lockTimeoutMs) }),
   prepared: true,
 };
 
 /** Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT` and what the database throws; `safety`: whether roles are asked for. */
 export async function probe(database: ProbedDatabase, tenant: Tenant, safety: boolean): Promise<Probe> {
-  const asked = [shapeQuery(tenant, { revisions: database.control })];
-  // The last word is the shape's, which leaves the planning to itself.
-  if (safety) asked.unshift(roleSafetyQuery(tenant));
-  const probing = database
-    .together([settings, ...asked.map((query) => ({ ...query, prepared: true }))])
-    .then((rows) => ({
-      shape: parseShape(rows.at(-1)?.[0]),
-      findings: safety ? parseRoleFindings(rows[1]?.[0]) : null,
-    }));
+  const probing = database.together(statements(database, tenant, safety)).then((rows) => ({
+    shape: parseShape(rows.at(-1)?.[0]),
+    findings: safety ? parseRoleFindings(rows[1]?.[0]) : null,
+  }));
   const probed = await probing.catch((error: unknown) => {
     if (!isLockTimeout(error)) throw error;
     throw new HostError("LOCK_TIMEOUT", schemaLocked);
@@ -56,6 +51,25 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
     );
   }
   return probed;
+}
+
+const nobody: SafetyInput = {
+  schemas: [],
+  sharedSchemas: [],
+  // One that there is not: where none is listed it is the connecting role, and all that it may become.
+  roles: { anonymous: "", authenticated: null, others: [] },
+};
+
+/** Has all of a probe planned, as there is nobody to probe. Throws what the database throws. */
+export async function rehearse(database: ProbedDatabase): Promise<void> {
+  await database.together(statements(database, nobody, true));
+}
+
+function statements(database: ProbedDatabase, tenant: SafetyInput, safety: boolean): GroupedStatement[] {
+  const asked = [shapeQuery(tenant, { revisions: database.control })];
+  // In front: what comes behind the shape, which has rows of enums read as a build does, is planned as usual.
+  if (safety) asked.unshift(roleSafetyQuery(tenant));
+  return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];
 }
 
 function isLockTimeout(error: unknown): boolean {

@@ -183,8 +183,11 @@ select
     order by 1
   ) as usable`;
 
+export type SafetyInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles"> &
+  Partial<Pick<Tenant, "session">>;
+
 /** To be run as the role that requests connect as, after `probeSettings`. */
-export function roleSafetyQuery(tenant: Tenant): { text: string; values: unknown[] } {
+export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: unknown[] } {
   const physical = tenant.schemas.map((schema) => schema.physical);
   const asker = tenant.session?.role ?? null;
   return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas, asker] };

@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { z } from "zod";
+import type { GroupedStatement } from "../../src/pg/group.ts";
 import { Database } from "../../src/pg/pool.ts";
 import { Decisions, type DecisionsOptions } from "../../src/tenant/decisions.ts";
+import { probe, rehearse } from "../../src/tenant/probe.ts";
 import { RoleSafety } from "../../src/tenant/safety.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -65,6 +68,35 @@ test("an operator of somebody's in public does not run as the connecting role, n
     expect(await server.query("select * from public.called")).toHaveLength(2);
   } finally {
     await server.execute(`drop owned by ${role}; drop role ${role}`);
+  }
+});
+
+test("a rehearsal has prepared what a probe asks", async () => {
+  const front = new Database({
+    name: "main",
+    url: server.url,
+    applicationName: "test",
+    maxConnections: 1,
+    observe: () => undefined,
+  });
+  try {
+    const probed = {
+      together: (statements: readonly GroupedStatement[]) => front.together(statements),
+      control: false,
+    };
+    const prepared = async () =>
+      (await front.query("select name, generic_plans::int as used from pg_prepared_statements order by 1"))
+        .rows;
+    await rehearse(probed);
+    const before = z.array(z.object({ name: z.string(), used: z.literal(1) })).parse(await prepared());
+    expect(before).toHaveLength(3);
+    await server.execute("create schema rehearsed; create table rehearsed.thing (id int primary key)");
+    expect(await probe(probed, tenantOf("rehearsed", { anonymous: "nobody" }), true)).toMatchObject({
+      findings: { unsafe: [] },
+    });
+    expect(await prepared()).toEqual(before.map(({ name }) => ({ name, used: 2 })));
+  } finally {
+    await front.close();
   }
 });
 
