@@ -1,6 +1,7 @@
 /** Milliseconds to the first answer: of a schema that nothing is known of yet, and of a tenant of a known blueprint. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, type BenchTenant, benchDatabase } from "./database.ts";
+import { type BenchDatabase, type BenchTenant, benchDatabase, tenantCalled } from "./database.ts";
 import { type Figures, figureOf, measuredOf, median, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 import { cellOf, waitForStatus } from "./status.ts";
@@ -71,40 +72,52 @@ async function giveUp(server: ServerArm, { id }: BenchTenant): Promise<void> {
   await waitForStatus(server, ({ cells }) => cells.every((each) => each.id !== cell));
 }
 
-/** Tenants of the first one's shape, each asked for the first time. */
-async function known(server: ServerArm, tenants: readonly BenchTenant[]): Promise<Measured> {
-  const same = tenants.filter((_, index) => index % shapes === 0);
+/** As long as it takes whoever has just signed up to ask for something. */
+const signUpMs = 1_500;
+
+/** Tenants of the first one's shape, each asked for the first time; `made` are made just before that. */
+async function known(
+  server: ServerArm,
+  database: BenchDatabase,
+  made: readonly BenchTenant[],
+): Promise<Measured> {
+  const same = database.tenants.filter((_, index) => index % shapes === 0);
   const [first, ...others] = same;
   if (first === undefined) throw new Error("no tenants");
   const answers = new Map([[first.id, (await timed(server, first)).answer]]);
   const warmMs = await medianMs(server, times(first, 200));
   const firstMs = await medianMs(server, others.slice(0, 40));
+  const madeMs: number[] = [];
+  for (const tenant of made) {
+    await database.add(tenant);
+    await sleep(signUpMs);
+    madeMs.push((await timed(server, tenant)).ms);
+  }
   return {
     figures: {
       "first answer ms": firstMs,
       "warm answer ms": warmMs,
       "over a warm one ms": firstMs - warmMs,
+      "the same, schema just made ms": median(madeMs) - warmMs,
     },
     answers,
   };
 }
 
-async function measure(arm: Arm, database: BenchDatabase): Promise<Measured> {
+async function measure(arm: Arm, database: BenchDatabase, made: readonly BenchTenant[]): Promise<Measured> {
   const tenants = database.tenants.slice(0, shapes);
   const server =
     arm === "stock"
       ? await startStock(database, tenants, { execArgv: ["--max-old-space-size=8192"] })
       : await startRowhouse({
           database,
-          tenants: database.tenants,
+          tenants: [...database.tenants, ...made],
           config: { pooling: true, cells: { memoryMb: 4096, spare: arm === "cold cell" ? 0 : 1 } },
         });
   try {
     // What the client needs for its own first request is not counted.
     await server.ask("nobody", query);
-    return await (arm === "known blueprint"
-      ? known(server, database.tenants)
-      : unknown(arm, server, tenants));
+    return await (arm === "known blueprint" ? known(server, database, made) : unknown(arm, server, tenants));
   } finally {
     await server.stop();
   }
@@ -119,7 +132,8 @@ const bench: Bench = {
       await database.installControl();
       for (let round = 0; round < (quick ? 1 : 5); round += 1) {
         for (const arm of inTurn(arms, round)) {
-          const measured = await measure(arm, database);
+          const made = Array.from({ length: 5 }, (_, index) => tenantCalled(`n${round}${index}`));
+          const measured = await measure(arm, database, made);
           rounds.add(arm, measured.figures);
           for (const [tenant, answer] of measured.answers) {
             const other = answers.get(tenant) ?? answer;
@@ -144,6 +158,7 @@ const bench: Bench = {
       notes: [
         `database: ${tenants} tenants × ${tables} tables of ${shapes} shapes`,
         "the process runs and has served another schema; the shape is asked of PostgreSQL within the time",
+        `a schema that was just made is asked for ${signUpMs / 1000} s after it, for the first time`,
       ],
     };
   },

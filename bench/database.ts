@@ -15,6 +15,8 @@ export interface BenchDatabase {
   /** Of the role that owns everything: migrations run as it. */
   readonly ownerUrl: string;
   readonly tenants: readonly BenchTenant[];
+  /** Makes another tenant, of the first shape. */
+  add(tenant: BenchTenant): Promise<void>;
   /** Installs the control schema, which the guard needs. */
   installControl(): Promise<void>;
   /** CPU seconds that the server has used, all its processes. */
@@ -31,6 +33,13 @@ export interface BenchTenant {
 const controlRights = `
   grant usage on schema rowhouse to bench_host;
   grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host`;
+
+/** A tenant's names, all made of its id. */
+export const tenantCalled = (id: string): BenchTenant => ({
+  id,
+  schemas: { app: `${id}_app` },
+  roles: { anonymous: `${id}_anonymous` },
+});
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
@@ -73,10 +82,9 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: n
 export async function benchDatabase(tenants: number, tables: number, shapes = 1): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
   const server = await startEmbedded({ directory, persistent: false });
-  const list = Array.from({ length: tenants }, (_, index): BenchTenant => {
-    const id = `t${String(index + 1).padStart(4, "0")}`;
-    return { id, schemas: { app: `${id}_app` }, roles: { anonymous: `${id}_anonymous` } };
-  });
+  const list = Array.from({ length: tenants }, (_, index) =>
+    tenantCalled(`t${String(index + 1).padStart(4, "0")}`),
+  );
   const admin = new pg.Client({ connectionString: server.url });
   await admin.connect();
   await admin.query("create role bench_host login password 'bench'");
@@ -92,6 +100,12 @@ export async function benchDatabase(tenants: number, tables: number, shapes = 1)
     ownerUrl: server.url,
     tenants: list,
     cpuSeconds: () => familyCpuSeconds(Number(pid)),
+    async add(tenant) {
+      const owner = new pg.Client({ connectionString: server.url });
+      await owner.connect();
+      await owner.query(tenantSql(tenant, tables, 0));
+      await owner.end();
+    },
     async installControl() {
       const owner = new Database({
         name: "main",

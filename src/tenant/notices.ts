@@ -17,7 +17,7 @@ const mostSchemas = 1_000;
 const pauseMs = 100;
 
 /**
- * A probe takes PostgreSQL 15 ms, and a tenant's function that lies about another's schema (`pg_notify`) would cost that
+ * A probe takes PostgreSQL 7 ms, and a tenant's function that lies about another's schema (`pg_notify`) would cost that
  * tenant's next request up to four; looking up a revision takes 0.1 ms, and is done ten times a second at most, however many notices come.
  */
 export class Notices {
