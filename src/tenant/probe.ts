@@ -25,7 +25,7 @@ const lockTimeoutMs = 3_000;
 export const schemaLocked = "The tenant's schema is locked by a change under way.";
 
 /**
- * The plans are the same for all tenants, and made once: 5 instead of 20 ms of CPU (PostgreSQL 18.4, 48 k relations). A table that is
+ * The plans are the same for all tenants, and made once: 5 instead of 20 ms of CPU (PostgreSQL 18.4, 36,000 relations). A table that is
  * being rewritten holds the probe up, and all other tenants' behind it.
  */
 const settings: GroupedStatement = {
