@@ -3,6 +3,7 @@ import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import { discardBody } from "../src/protocol/body.ts";
 import type { Answer, CellMessage, Reply } from "../src/protocol/messages.ts";
+import { packReplies } from "../src/protocol/parcel.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 
 export type Transfer = readonly (ArrayBuffer | MessagePort)[];
@@ -56,7 +57,7 @@ export class Outbox {
 
   #send(outgoing: readonly Numbered[]): void {
     this.#post(
-      { kind: "replies", replies: outgoing.map(({ number, reply }) => ({ number, reply })) },
+      { kind: "replies", parcel: packReplies(outgoing) },
       outgoing.flatMap(({ transfer }) => transfer),
     );
   }

@@ -13,6 +13,7 @@ import type {
   Reply,
   RequestTask,
 } from "../src/protocol/messages.ts";
+import { unpackTasks } from "../src/protocol/parcel.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 import { Bindings } from "./bindings.ts";
 import { buildError, Instances } from "./instances.ts";
@@ -110,7 +111,7 @@ export class CellThread {
   #obey(message: ControlMessage): void {
     switch (message.kind) {
       case "tasks":
-        for (const task of message.tasks) void this.#take(task);
+        for (const task of unpackTasks(message.parcel)) void this.#take(task);
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });

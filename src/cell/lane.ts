@@ -6,9 +6,10 @@ import type {
   CellMessage,
   ControlMessage,
   LaneTask,
-  NumberedReply,
+  Parcel,
   RequestTask,
 } from "../protocol/messages.ts";
+import { packTasks, unpackReplies } from "../protocol/parcel.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
 
 interface Asked {
@@ -34,7 +35,7 @@ export class Lane {
     this.#port = port;
     this.#hear = (message) => {
       hear(message);
-      if (message.kind === "replies") this.#answer(message.replies);
+      if (message.kind === "replies") this.#answer(message.parcel);
     };
     port.on("message", this.#hear);
     port.unref();
@@ -57,8 +58,8 @@ export class Lane {
     this.#send({ kind: "cancel", slot });
   }
 
-  #answer(replies: readonly NumberedReply[]): void {
-    for (const { number, reply } of replies) {
+  #answer(parcel: Parcel): void {
+    for (const { number, reply } of unpackReplies(parcel)) {
       const asked = this.#settle(number);
       if (reply.ok) asked?.resolve(reply.value);
       else asked?.reject(fromWireError(reply.error));
@@ -85,7 +86,7 @@ export class Lane {
     const tasks = this.#tasks;
     this.#tasks = [];
     try {
-      this.tell({ kind: "tasks", tasks });
+      this.tell({ kind: "tasks", parcel: packTasks(tasks) });
     } catch {
       for (const task of tasks) this.#sendAlone(task);
     }
@@ -94,7 +95,7 @@ export class Lane {
   /** What cannot be sent of one request is not the others' fault. */
   #sendAlone(task: LaneTask): void {
     try {
-      this.tell({ kind: "tasks", tasks: [task] });
+      this.tell({ kind: "tasks", parcel: packTasks([task]) });
     } catch (error) {
       if (task.kind === "numbered") this.#settle(task.number)?.reject(toHostError(error));
     }

@@ -201,15 +201,18 @@ export interface NumberedReply {
   readonly reply: Reply<Answer>;
 }
 
+/** Requests or replies as `parcel.ts` packs them. */
+export type Parcel = readonly unknown[];
+
 /** Over the thread's port, front → thread. */
 export type ControlMessage =
-  | { readonly kind: "tasks"; readonly tasks: readonly LaneTask[] }
+  | { readonly kind: "tasks"; readonly parcel: Parcel }
   | { readonly kind: "ping" }
   | { readonly kind: "collect"; readonly sequence: number };
 
 /** Over the thread's port, thread → front. */
 export type CellMessage =
-  | { readonly kind: "replies"; readonly replies: readonly NumberedReply[] }
+  | { readonly kind: "replies"; readonly parcel: Parcel }
   | {
       readonly kind: "pong";
       /** Connections of this thread, over all databases. */

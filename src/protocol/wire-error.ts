@@ -27,9 +27,12 @@ export function parseWireError(value: unknown): WireError | undefined {
   if (!("code" in value) || !("message" in value)) return undefined;
   const { code, message } = value;
   if (!isErrorCode(code) || typeof message !== "string") return undefined;
-  return "detail" in value && typeof value.detail === "string"
-    ? { code, message, detail: value.detail }
-    : { code, message };
+  return {
+    code,
+    message,
+    ...("detail" in value && typeof value.detail === "string" ? { detail: value.detail } : {}),
+    ...("revisions" in value && typeof value.revisions === "string" ? { revisions: value.revisions } : {}),
+  };
 }
 
 function isErrorCode(code: unknown): code is ErrorCode {

@@ -15,6 +15,7 @@ import type {
   Reply,
   RequestTask,
 } from "../../src/protocol/messages.ts";
+import { packReplies, unpackTasks } from "../../src/protocol/parcel.ts";
 
 const setup: CellSetup = workerData;
 const ledger = new Int8Array(setup.ledger);
@@ -54,12 +55,15 @@ export default perform;
 
 async function take(task: LaneTask): Promise<void> {
   if (task.kind === "cancel") log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
-  else tell({ kind: "replies", replies: [{ number: task.number, reply: await request(task.task) }] });
+  else {
+    const replies = [{ number: task.number, reply: await request(task.task) }];
+    tell({ kind: "replies", parcel: packReplies(replies) });
+  }
 }
 
 function obey(message: ControlMessage): void {
   if (message.kind === "tasks") {
-    for (const task of message.tasks) void take(task);
+    for (const task of unpackTasks(message.parcel)) void take(task);
   } else if (message.kind === "ping") {
     if (throwsOnPing) throw new Error("in the dead of night");
     tell({

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Lane } from "../../src/cell/lane.ts";
 import { HostError } from "../../src/kernel/errors.ts";
 import type { ControlMessage, NumberedTask, RequestTask } from "../../src/protocol/messages.ts";
+import { packReplies, unpackTasks } from "../../src/protocol/parcel.ts";
 
 const close: (() => void)[] = [];
 afterEach(() => {
@@ -32,7 +33,7 @@ function open() {
   const waiting: (() => void)[] = [];
   port2.on("message", (message: ControlMessage) => {
     if (message.kind !== "tasks") return;
-    for (const task of message.tasks) if (task.kind === "numbered") came.push(task);
+    for (const task of unpackTasks(message.parcel)) if (task.kind === "numbered") came.push(task);
     for (const wake of waiting.splice(0)) wake();
   });
   close.push(() => port2.close());
@@ -43,16 +44,11 @@ function open() {
       while (came.length < count) await new Promise<void>((wake) => waiting.push(wake));
       return came;
     },
-    answer: (task: NumberedTask | undefined, body: string) =>
-      port2.postMessage({
-        kind: "replies",
-        replies: [
-          {
-            number: task?.number,
-            reply: { ok: true, value: { kind: "text", status: 200, headers: {}, body } },
-          },
-        ],
-      }),
+    answer: (task: NumberedTask | undefined, body: string) => {
+      const value = { kind: "text", status: 200, headers: {}, body } as const;
+      const parcel = packReplies([{ number: task?.number ?? 0, reply: { ok: true, value } }]);
+      port2.postMessage({ kind: "replies", parcel });
+    },
   };
 }
 

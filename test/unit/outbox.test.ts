@@ -2,14 +2,19 @@ import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 import { expect, it, vi } from "vitest";
 import { sendBody, windowBytes } from "../../src/protocol/body.ts";
+import type { CellMessage, NumberedReply } from "../../src/protocol/messages.ts";
+import { unpackReplies } from "../../src/protocol/parcel.ts";
 import { Outbox } from "../../workers/outbox.ts";
 
-function openOutbox(): { outbox: Outbox; heard: () => Promise<unknown>; close: () => void } {
+function openOutbox(): { outbox: Outbox; heard: () => Promise<readonly NumberedReply[]>; close: () => void } {
   const { port1, port2 } = new MessageChannel();
   const outbox = new Outbox((message, transfer) => port1.postMessage(message, transfer));
   return {
     outbox,
-    heard: async () => (await once(port2, "message"))[0],
+    heard: async () => {
+      const [message]: CellMessage[] = await once(port2, "message");
+      return message?.kind === "replies" ? unpackReplies(message.parcel) : [];
+    },
     close: () => port2.close(),
   };
 }
@@ -22,12 +27,9 @@ const answer = (body: string, headers: Record<string, string> = {}) => ({
 it("what gathers in one turn of the loop goes in one message, in its order", async () => {
   const { outbox, heard, close } = openOutbox();
   for (const number of [3, 1, 2]) outbox.add(number, answer(`of ${number}`));
-  expect(await heard()).toEqual({
-    kind: "replies",
-    replies: [3, 1, 2].map((number) => ({ number, reply: answer(`of ${number}`).reply })),
-  });
+  expect(await heard()).toEqual([3, 1, 2].map((number) => ({ number, reply: answer(`of ${number}`).reply })));
   outbox.add(4, answer("of 4"));
-  expect(await heard()).toEqual({ kind: "replies", replies: [{ number: 4, reply: answer("of 4").reply }] });
+  expect(await heard()).toEqual([{ number: 4, reply: answer("of 4").reply }]);
   close();
 });
 
@@ -39,11 +41,9 @@ it("an answer that cannot be sent fails alone", async () => {
   outbox.add(2, answer("odd", odd));
   outbox.add(3, answer("behind"));
   const messages = [await heard(), await heard(), await heard()];
-  expect(messages[0]).toEqual({ kind: "replies", replies: [{ number: 1, reply: answer("before").reply }] });
-  expect(messages[1]).toMatchObject({
-    replies: [{ number: 2, reply: { ok: false, error: { code: "INTERNAL" } } }],
-  });
-  expect(messages[2]).toEqual({ kind: "replies", replies: [{ number: 3, reply: answer("behind").reply }] });
+  expect(messages[0]).toEqual([{ number: 1, reply: answer("before").reply }]);
+  expect(messages[1]).toMatchObject([{ number: 2, reply: { ok: false, error: { code: "INTERNAL" } } }]);
+  expect(messages[2]).toEqual([{ number: 3, reply: answer("behind").reply }]);
   close();
 });
 
@@ -63,7 +63,7 @@ it("the body of an answer that cannot be sent ends, and its source with it", asy
   Object.assign(headers, { vary: () => "whatever a plugin put there" });
   const value = { kind: "stream" as const, status: 200, headers, port: port2 };
   outbox.add(1, { reply: { ok: true, value }, transfer: [port2] });
-  expect(await heard()).toMatchObject({ replies: [{ number: 1, reply: { ok: false } }] });
+  expect(await heard()).toMatchObject([{ number: 1, reply: { ok: false } }]);
   expect(await sent).toMatchObject({ code: "CANCELLED" });
   await vi.waitFor(() => expect(given).toBe(true), { timeout: 20_000 });
   close();
