@@ -13,7 +13,7 @@ import type { Config } from "./config/config.ts";
 import { Databases } from "./guard/databases.ts";
 import { migrateTenant } from "./guard/migrate.ts";
 import { createAdminApp } from "./http/admin.ts";
-import { serveApp } from "./http/fetch-app.ts";
+import { serveApp, serveDirectly } from "./http/fetch-app.ts";
 import { type Listening, listen } from "./http/listener.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
 import { HostError } from "./kernel/errors.ts";
@@ -204,7 +204,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     observe,
     phase: () => phase,
   });
-  const open: Listening = await listen(serveApp(publicApp), config.listen, observe, limits.connections);
+  const serve = serveDirectly(publicApp);
+  const open: Listening = await listen(serve, config.listen, observe, limits.connections);
   started.add(() => open.close(cells.drainTimeoutMs));
   observe({ kind: "host.listening", name: "public", url: open.url });
   enter("ready");

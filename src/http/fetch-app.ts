@@ -1,5 +1,5 @@
-/** An app that speaks of `Request` and `Response`, on Node's server. */
-import { getRequestListener } from "@hono/node-server";
+/** Apps of `Request` and `Response` on Node's server. */
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { HostError } from "../kernel/errors.ts";
 import { renderFailure } from "./failure.ts";
 import type { Serve } from "./listener.ts";
@@ -16,6 +16,21 @@ export function serveApp(app: App): Serve {
     errorHandler: unreadable,
   });
   return (incoming, outgoing) => respond(incoming, outgoing);
+}
+
+interface DirectApp {
+  fetch(request: Request, env: HttpBindings): Response | Promise<Response>;
+}
+
+/**
+ * For an app that reads Node's request and writes Node's response itself, whatever it returns. It is given one and the same `Request`:
+ * to make one of what came, and to read from a `Response` that there is nothing to write, takes the front 0.8 µs a request.
+ */
+export function serveDirectly(app: DirectApp): Serve {
+  const request = new Request("http://localhost/");
+  return async (incoming, outgoing) => {
+    await app.fetch(request, { incoming, outgoing });
+  };
 }
 
 /** For a request of which no URL can be made. */

@@ -1,6 +1,6 @@
 /** A public app on a socket of its own, with whatever stands in for the host behind it. */
 
-import { serveApp } from "../../src/http/fetch-app.ts";
+import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { type Listening, listen } from "../../src/http/listener.ts";
 import { createPublicApp, type PublicRequest } from "../../src/http/public.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
@@ -54,7 +54,7 @@ export async function startPublicApp(
     observe,
     phase: () => state.phase,
   });
-  const listening = await listen(serveApp(app), { host: "127.0.0.1", port: 0 }, observe);
+  const listening = await listen(serveDirectly(app), { host: "127.0.0.1", port: 0 }, observe);
   const ended = () => observations.filter((observation) => observation.kind === "request.done");
   return Object.assign(state, listening, {
     requests,
