@@ -47,6 +47,8 @@ const cellPhases = {
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const bytesPerMb = 1024 * 1024;
+/** Requests until a counter and a histogram hear of them: 0.15 µs each in a row, and a microsecond amid all else that a request runs. */
+const mostUntold = 500;
 
 /** Metrics whose gauges are read from `snapshot` when they are scraped; null while there is no fleet. */
 export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
@@ -92,11 +94,21 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
   for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
   for (const kind of ["pooled", "dedicated"]) decisions.inc({ kind }, 0);
 
+  /** Of each request its status and its seconds. */
+  const untold: number[] = [];
+  const tellRequests = (): void => {
+    for (let at = 0; at < untold.length; at += 2) {
+      requests.inc({ status: untold[at] ?? 0 });
+      requestTime.observe(untold[at + 1] ?? 0);
+    }
+    untold.length = 0;
+  };
+
   const observe = (observation: Observation): void => {
     switch (observation.kind) {
       case "request.done":
-        requests.inc({ status: observation.status });
-        requestTime.observe(observation.durationMs / 1000);
+        untold.push(observation.status, observation.durationMs / 1000);
+        if (untold.length >= 2 * mostUntold) tellRequests();
         break;
       case "cell.terminated":
         terminations.inc({ reason: observation.reason });
@@ -179,6 +191,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     observe,
     contentType: registry.contentType,
     text: () => {
+      tellRequests();
       readFleet(snapshot());
       return registry.metrics();
     },

@@ -54,6 +54,24 @@ async function scrape(metrics: ReturnType<typeof createMetrics>): Promise<Map<st
 }
 
 describe("the metrics", () => {
+  it("count every request, however many come between two looks", async () => {
+    const metrics = createMetrics(() => null);
+    const observe = (count: number, status: number, durationMs: number): void => {
+      for (let nth = 0; nth < count; nth += 1) {
+        metrics.observe({ kind: "request.done", status, durationMs, requestId: "r" });
+      }
+    };
+    observe(1_201, 200, 2);
+    observe(2, 404, 20);
+    const first = await scrape(metrics);
+    expect(first.get('rowhouse_requests_total{status="200"}')).toBe(1_201);
+    expect(first.get('rowhouse_requests_total{status="404"}')).toBe(2);
+    expect(first.get("rowhouse_request_seconds_count")).toBe(1_203);
+    expect(first.get('rowhouse_request_seconds_bucket{le="0.0025"}')).toBe(1_201);
+    observe(1, 200, 2);
+    expect((await scrape(metrics)).get('rowhouse_requests_total{status="200"}')).toBe(1_202);
+  });
+
   it("have the names and labels that the contract promises", async () => {
     const metrics = createMetrics(() => fleet);
     metrics.observe({ kind: "request.done", status: 200, durationMs: 3, requestId: "r" });
