@@ -1,7 +1,9 @@
 /** Brings a request to the instance of its tenant, and its answer back. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { HostError, toHostError } from "../kernel/errors.ts";
+import type { Eventually } from "../kernel/eventually.ts";
 import type { Observe } from "../kernel/observation.ts";
+import type { StopSignal } from "../kernel/stop.ts";
 import { discardBody } from "../protocol/body.ts";
 import type { Answer, RequestTask } from "../protocol/messages.ts";
 import { SchemaMoved } from "../protocol/schema-moved.ts";
@@ -29,9 +31,9 @@ export interface CellRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | null;
   /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
-  readonly signal: AbortSignal;
-  /** Admits the request, by what is known of its tenant then; throws what the client is to be told. */
-  admit(): Promise<Admitted>;
+  readonly signal: StopSignal;
+  /** Admits the request, by what is known of its tenant then; throws, or rejects with, what the client is to be told. */
+  admit(): Eventually<Admitted>;
 }
 
 export interface DispatchOptions {
@@ -64,7 +66,8 @@ export class Dispatcher {
     const tries: Tries = { sinceMs: performance.now(), runs: 0, builds: 0, lost: 0 };
     for (;;) {
       // Each time anew: where its schemas are another's now, or nobody's, so is the request.
-      const admitted = await request.admit();
+      const admitting = request.admit();
+      const admitted = admitting instanceof Promise ? await admitting : admitting;
       const decision =
         this.#options.known(admitted.tenant) ??
         (await before(request.signal, this.#options.decide(admitted.tenant)));
@@ -124,7 +127,7 @@ export class Dispatcher {
   }
 
   /** A lease, unless the request ends first; a lease that comes too late is given back. */
-  async #lease(wanted: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+  async #lease(wanted: LeaseRequest, signal: StopSignal): Promise<Lease> {
     const leasing = this.#options.fleet.lease(wanted);
     try {
       return await before(signal, leasing);
@@ -220,7 +223,7 @@ function mayHaveCommitted(error: HostError): boolean {
 }
 
 /** `work`, or the reason of `signal` if it aborts first. */
-function before<Value>(signal: AbortSignal, work: Promise<Value>): Promise<Value> {
+function before<Value>(signal: StopSignal, work: Promise<Value>): Promise<Value> {
   if (signal.aborted) {
     // Nobody hears of its failure, which unheard would end the process.
     work.catch(() => undefined);

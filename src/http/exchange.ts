@@ -2,6 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type ErrorCode, HostError } from "../kernel/errors.ts";
 import type { TenantId } from "../kernel/ids.ts";
+import { Stop, type StopSignal } from "../kernel/stop.ts";
 import { readRequestId } from "./intake.ts";
 
 export interface ExchangeEnd {
@@ -18,7 +19,7 @@ export class Exchange {
   tenant: TenantId | undefined;
   /** The error that the client was, or would have been, told of. */
   error: HostError | undefined;
-  readonly #abort = new AbortController();
+  readonly #stop = new Stop();
   #interrupt = (_reason: HostError): void => {};
 
   /** `onEnd` is called once, when the answer has been written or the connection is gone. */
@@ -34,13 +35,13 @@ export class Exchange {
     const startedMs = performance.now();
     const timer = setTimeout(() => {
       const late = new HostError("DEADLINE");
-      this.#stop(late);
+      this.#end(late);
       // Too late for a 408: a client that reads too slowly, or a stream that goes on too long.
       if (outgoing.headersSent) outgoing.destroy();
     }, timeoutMs);
-    outgoing.once("close", () => {
+    outgoing.on("close", () => {
       clearTimeout(timer);
-      if (!outgoing.writableFinished) this.#stop(new HostError("CANCELLED"));
+      if (!outgoing.writableFinished) this.#end(new HostError("CANCELLED"));
       onEnd(
         {
           status: outgoing.headersSent ? outgoing.statusCode : (this.error?.status ?? outgoing.statusCode),
@@ -53,23 +54,23 @@ export class Exchange {
   }
 
   /** Aborts when the client goes away or the deadline passes; the reason is a HostError `CANCELLED` or `DEADLINE`. */
-  get signal(): AbortSignal {
-    return this.#abort.signal;
+  get signal(): StopSignal {
+    return this.#stop;
   }
 
   /** What `work` gives, or the signal's reason as soon as it aborts; `drop` is told of a value that comes too late. */
   unlessAborted<Value>(work: Promise<Value>, drop: (value: Value) => void): Promise<Value> {
     return new Promise((resolve, reject) => {
       this.#interrupt = reject;
-      if (this.signal.aborted) reject(this.error);
-      work.then((value) => (this.signal.aborted ? drop(value) : resolve(value)), reject);
+      if (this.#stop.aborted) reject(this.error);
+      work.then((value) => (this.#stop.aborted ? drop(value) : resolve(value)), reject);
     });
   }
 
-  #stop(reason: HostError): void {
-    if (this.signal.aborted) return;
+  #end(reason: HostError): void {
+    if (this.#stop.aborted) return;
     this.error ??= reason;
-    this.#abort.abort(reason);
+    this.#stop.abort(reason);
     this.#interrupt(reason);
   }
 }

@@ -4,9 +4,11 @@ import type { HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
 import { HostError, toHostError } from "../kernel/errors.ts";
+import type { Eventually } from "../kernel/eventually.ts";
 import type { TenantId } from "../kernel/ids.ts";
-import type { Observe } from "../kernel/observation.ts";
+import type { Observation, Observe } from "../kernel/observation.ts";
 import type { HostPhase } from "../kernel/phase.ts";
+import type { StopSignal } from "../kernel/stop.ts";
 import { discardBody } from "../protocol/body.ts";
 import type { Answer } from "../protocol/messages.ts";
 import type { RequestFacts } from "../tenant/route.ts";
@@ -25,7 +27,7 @@ export interface PublicRequest {
   /** Null but for POST. */
   readonly body: string | null;
   /** Aborts with a HostError: `CANCELLED` when the client goes away, `DEADLINE` when the time is up. */
-  readonly signal: AbortSignal;
+  readonly signal: StopSignal;
   /** To be called whenever the tenant is known; throws `TENANT_BUSY` where it has too many requests under way. */
   routed(tenant: TenantId): void;
 }
@@ -80,20 +82,33 @@ async function exchange(
     room.backlog.leave(incoming);
     room.backlog.leave(outgoing);
     stay.end();
-    deps.observe({
+    const done: Extract<Observation, { kind: "request.done" }> = {
       kind: "request.done",
       status,
       durationMs,
       requestId,
-      ...(code === undefined ? {} : { code }),
-      ...(tenant === undefined ? {} : { tenant }),
-    });
+    };
+    if (code !== undefined) done.code = code;
+    if (tenant !== undefined) done.tenant = tenant;
+    deps.observe(done);
   };
   const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, onEnd);
   const stay = new Stay(room.inFlight);
   try {
-    const request = await readRequest(deps, room, stay, current);
-    const answer = await current.unlessAborted(deps.handle(request), drop);
+    const phase = deps.phase();
+    if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
+    const facts = readFacts(incoming);
+    const headers = forwardedHeaders(incoming);
+    const body = await bodyOf(facts.method, current, deps.limits.bodyBytes, room.backlog);
+    if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
+    const { requestId, signal } = current;
+    const routed = (tenant: TenantId): void => {
+      current.tenant = tenant;
+      signal.throwIfAborted();
+      stay.begin(tenant);
+    };
+    const work = deps.handle({ requestId, facts, headers, body, signal, routed });
+    const answer = await current.unlessAborted(work, drop);
     await sendAnswer(outgoing, answer, current.requestId, current.signal);
     // What the kernel has not taken waits here.
     const { writableLength } = outgoing;
@@ -106,42 +121,16 @@ async function exchange(
   }
 }
 
-async function readRequest(
-  deps: PublicDeps,
-  { backlog }: Room,
-  stay: Stay,
-  current: Exchange,
-): Promise<PublicRequest> {
-  const { incoming, requestId, signal } = current;
-  const phase = deps.phase();
-  if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
-  const facts = readFacts(incoming);
-  return {
-    requestId,
-    facts,
-    headers: forwardedHeaders(incoming),
-    body: await bodyOf(facts.method, current, deps.limits.bodyBytes, backlog),
-    signal,
-    routed: (tenant) => {
-      current.tenant = tenant;
-      signal.throwIfAborted();
-      stay.begin(tenant);
-    },
-  };
-}
-
-async function bodyOf(
+function bodyOf(
   method: string,
   { incoming, outgoing, signal }: Exchange,
   limitBytes: number,
   backlog: Backlog,
-): Promise<string | null> {
+): Eventually<string | null> {
   switch (method) {
     case "POST": {
       requireMediaType(incoming);
-      const body = await readBody(incoming, outgoing, limitBytes, signal, backlog);
-      if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
-      return body;
+      return readBody(incoming, outgoing, limitBytes, signal, backlog);
     }
     case "GET":
     case "OPTIONS":

@@ -2,6 +2,7 @@
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HostError, toHostError } from "../kernel/errors.ts";
+import type { StopSignal } from "../kernel/stop.ts";
 import type { Backlog } from "./backlog.ts";
 
 /** Small bodies are not counted: slow large ones must not keep them out. */
@@ -17,7 +18,7 @@ export function readBody(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   limitBytes: number,
-  signal?: AbortSignal,
+  signal?: StopSignal,
   backlog?: Backlog,
 ): Promise<string> {
   if (Number(incoming.headers["content-length"] ?? 0) > limitBytes)

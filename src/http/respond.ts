@@ -1,6 +1,7 @@
 /** Answers and failures onto the socket, each in as few writes as it takes. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type HostError, unreachable } from "../kernel/errors.ts";
+import type { StopSignal } from "../kernel/stop.ts";
 import { discardBody, receiveBody } from "../protocol/body.ts";
 import type { Answer } from "../protocol/messages.ts";
 import { renderFailure } from "./failure.ts";
@@ -18,7 +19,7 @@ export async function sendAnswer(
   outgoing: ServerResponse,
   answer: Answer,
   requestId: string,
-  signal: AbortSignal,
+  signal: StopSignal,
 ): Promise<void> {
   const { status, headers } = answer;
   headers["x-request-id"] = requestId;
@@ -52,7 +53,7 @@ export async function sendAnswer(
 async function pump(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   outgoing: ServerResponse,
-  signal: AbortSignal,
+  signal: StopSignal,
 ): Promise<void> {
   // Also ends a read that is waiting.
   const cancel = (): void => {
