@@ -17,13 +17,14 @@ import { serveApp, serveDirectly } from "./http/fetch-app.ts";
 import { type Listening, listen } from "./http/listener.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
 import { HostError } from "./kernel/errors.ts";
+import type { Eventually } from "./kernel/eventually.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { type HostPhase, hostStep } from "./kernel/phase.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
 import type { Answer } from "./protocol/messages.ts";
 import { LockPauses } from "./tenant/lock-pauses.ts";
-import { createRouter } from "./tenant/route.ts";
+import { createRouter, type Routed } from "./tenant/route.ts";
 import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
 export interface HostOptions {
@@ -148,14 +149,22 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     observe,
     patienceMs: limits.requestTimeoutMs / 2,
   });
-  const handle = async (request: PublicRequest): Promise<Answer> => {
+  const handle = (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;
-    const admit = async (): Promise<Admitted> => {
-      const routed = await router.route(facts);
+    const admitRouted = (routed: Routed | null): Eventually<Admitted> => {
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
-      request.routed(routed.tenant.id);
-      const settings = await identities.settings(routed.tenant, facts);
-      return { ...routed, settings, signing: identities.signing(routed.tenant) };
+      const { tenant, path, basePath } = routed;
+      request.routed(tenant.id);
+      const signing = identities.signing(tenant);
+      const known = identities.known(tenant, facts);
+      if (known !== undefined) return { tenant, path, basePath, settings: known, signing };
+      return identities
+        .settings(tenant, facts)
+        .then((settings) => ({ tenant, path, basePath, settings, signing }));
+    };
+    const admit = (): Eventually<Admitted> => {
+      const routed = router.route(facts);
+      return routed instanceof Promise ? routed.then(admitRouted) : admitRouted(routed);
     };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });

@@ -83,6 +83,20 @@ export class Identities {
    * served as nobody: rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
    */
   async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
+    return this.#settings(tenant, facts, (key, ask) => this.#asking.run(key, ask));
+  }
+
+  /** The same where nobody has to be asked; undefined where somebody has. Throws what `settings` rejects with. */
+  known(tenant: Tenant, facts: RequestFacts): Settings | undefined {
+    return this.#settings(tenant, facts, () => undefined);
+  }
+
+  /** `asking` is given what asks, and the key of the question, where nobody has asked lately. */
+  #settings<Asked>(
+    tenant: Tenant,
+    facts: RequestFacts,
+    asking: (key: string, ask: () => Promise<Settings>) => Asked,
+  ): Settings | Asked {
     const header = facts.header("authorization");
     if (header === null) return anonymousSettings(tenant, facts);
     const { serial, verify } = this.#rulesOf(tenant);
@@ -93,7 +107,7 @@ export class Identities {
     if (found !== undefined) return found;
     const refused = this.#refused.get(key);
     if (refused !== undefined) throw refused;
-    return this.#asking.run(key, () => this.#ask(tenant, key, () => verify(token)));
+    return asking(key, () => this.#ask(tenant, key, () => verify(token)));
   }
 
   async #ask(tenant: Tenant, key: string, verify: () => Promise<Bearer>): Promise<Settings> {

@@ -1,5 +1,8 @@
 /** Which tenant a request is for: routing rules, tried in order. */
+import { LRUCache } from "lru-cache";
 import { unreachable } from "../kernel/errors.ts";
+import type { Eventually } from "../kernel/eventually.ts";
+import { growingTo } from "../kernel/growth.ts";
 import { parseTenantId } from "../kernel/ids.ts";
 import { normaliseHost } from "./host.ts";
 import type { Tenant } from "./tenant.ts";
@@ -44,7 +47,7 @@ export function parseRoutingRule(text: string): RoutingRule | undefined {
   return literal && named ? { kind: "path", segments } : undefined;
 }
 
-interface Routed {
+export interface Routed {
   readonly tenant: Tenant;
   /** The request's path without the prefix that named the tenant; begins with a slash. */
   readonly path: string;
@@ -54,15 +57,19 @@ interface Routed {
 
 /** The part of a tenant source that routing needs. */
 export interface TenantLookup {
-  byId(id: string): Promise<Tenant | null>;
-  byHost(host: string): Promise<Tenant | null>;
+  byId(id: string): Eventually<Tenant | null>;
+  byHost(host: string): Eventually<Tenant | null>;
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
 }
 
 export interface Router {
-  /** The request's tenant, or null where no rule finds one; rejects as the tenant source does. */
-  route(facts: RequestFacts): Promise<Routed | null>;
+  /** The request's tenant, or null where no rule finds one; rejects, or throws, as the tenant source does. */
+  route(facts: RequestFacts): Eventually<Routed | null>;
 }
+
+/** Spellings of hosts that are remembered, short ones: the URL parser takes a microsecond of each request. */
+const mostSpellings = 1_000;
+const longestSpelling = 300;
 
 /**
  * Routes by `rules`. The first rule that says something wins: a host that belongs to a tenant, or a header or path
@@ -83,35 +90,58 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return { tenant, path: taken?.path ?? facts.path, basePath: taken?.basePath ?? "" };
   };
 
-  return {
-    async route(facts) {
-      if (source.resolve !== null) return byResolve(facts, source.resolve);
-      for (const rule of rules) {
-        const named = nameIn(rule, facts);
-        if (named === null) continue;
-        if (named.kind === "host") {
-          const tenant = await source.byHost(named.host);
-          if (tenant === null) continue;
-          return { tenant, path: facts.path, basePath: "" };
-        }
-        const tenant = parseTenantId(named.id) === undefined ? null : await source.byId(named.id);
-        return tenant === null ? null : { tenant, path: named.path, basePath: named.basePath };
-      }
-      return null;
-    },
+  const spellings = new LRUCache<string, { readonly host: string | null }>(growingTo(mostSpellings));
+  const spelled = (text: string): string | null => {
+    let known = spellings.get(text);
+    if (known === undefined) {
+      known = { host: normaliseHost(text) ?? null };
+      if (text.length <= longestSpelling) spellings.set(text, known);
+    }
+    return known.host;
   };
+
+  /** By the rules from `first` on. */
+  const byRules = (facts: RequestFacts, first: number): Eventually<Routed | null> => {
+    for (let index = first; ; index += 1) {
+      const rule = rules[index];
+      if (rule === undefined) return null;
+      const named = nameIn(rule, facts, spelled);
+      if (named === null) continue;
+      const { path, basePath } = named;
+      const routed = (tenant: Tenant): Routed => ({ tenant, path, basePath });
+      if (named.kind === "id") {
+        const found = parseTenantId(named.id) === undefined ? null : source.byId(named.id);
+        if (found instanceof Promise)
+          return found.then((tenant) => (tenant === null ? null : routed(tenant)));
+        return found === null ? null : routed(found);
+      }
+      const found = source.byHost(named.host);
+      if (found instanceof Promise) {
+        return found.then((tenant) => (tenant === null ? byRules(facts, index + 1) : routed(tenant)));
+      }
+      if (found !== null) return routed(found);
+    }
+  };
+
+  const { resolve } = source;
+  return { route: (facts) => (resolve === null ? byRules(facts, 0) : byResolve(facts, resolve)) };
 }
 
-type Named =
+type Named = { readonly path: string; readonly basePath: string } & (
   | { readonly kind: "host"; readonly host: string }
-  | { readonly kind: "id"; readonly id: string; readonly path: string; readonly basePath: string };
+  | { readonly kind: "id"; readonly id: string }
+);
 
-/** What `rule` reads from a request; null where it does not apply. */
-function nameIn(rule: RoutingRule, facts: RequestFacts): Named | null {
+/** What `rule` reads from a request; null where it does not apply. `spelled`: a host as records have it, or null. */
+function nameIn(
+  rule: RoutingRule,
+  facts: RequestFacts,
+  spelled: (host: string) => string | null,
+): Named | null {
   switch (rule.kind) {
     case "host": {
-      const host = facts.host === null ? undefined : normaliseHost(facts.host);
-      return host === undefined ? null : { kind: "host", host };
+      const host = facts.host === null ? null : spelled(facts.host);
+      return host === null ? null : { kind: "host", host, path: facts.path, basePath: "" };
     }
     case "header": {
       const id = facts.header(rule.name);

@@ -3,6 +3,7 @@ import { domainToUnicode } from "node:url";
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import { HostError, messageOf } from "../kernel/errors.ts";
+import type { Eventually } from "../kernel/eventually.ts";
 import { ConfigError } from "../kernel/fault.ts";
 import { growingTo } from "../kernel/growth.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
@@ -91,13 +92,13 @@ class TableSource implements TenantSource {
     return this.#known.size;
   }
 
-  async byId(text: string): Promise<Tenant | null> {
+  byId(text: string): Eventually<Tenant | null> {
     const id = parseTenantId(text);
     if (id === undefined) return null;
     return this.#known.get(id) ?? this.#read("id", id);
   }
 
-  async byHost(host: string): Promise<Tenant | null> {
+  byHost(host: string): Eventually<Tenant | null> {
     const id = this.#hosts.get(host);
     const tenant = id === undefined ? undefined : this.#known.get(id);
     // A record read again since may have given the host up.

@@ -1,4 +1,5 @@
 /** Where tenants come from: one contract, three kinds (a list, a control table, a module). */
+import type { Eventually } from "../kernel/eventually.ts";
 import type { Fault } from "../kernel/fault.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { RequestFacts, TenantLookup } from "./route.ts";
@@ -13,9 +14,9 @@ export type TenantListener = (tenant: TenantId | null) => void;
  * fails; a single bad record is an unknown tenant and a `config.warning`.
  */
 export interface TenantSource extends TenantLookup {
-  byId(id: string): Promise<Tenant | null>;
+  byId(id: string): Eventually<Tenant | null>;
   /** `host` as `normaliseHost` writes it. */
-  byHost(host: string): Promise<Tenant | null>;
+  byHost(host: string): Eventually<Tenant | null>;
   /** Set where the source chooses tenants itself. */
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
   /** Told when `tenant` was found out of date: its record is read again before it is given again. */

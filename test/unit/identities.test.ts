@@ -17,6 +17,30 @@ describe("a request without a token", () => {
   });
 });
 
+describe("what is known of who asks", () => {
+  it("is what asking gave, and nothing before that", async () => {
+    const [acme, header] = [tenant(), `Bearer ${await token({})}`];
+    const own = new Identities({ sessions: () => expect.unreachable() });
+    expect(own.known(acme, facts(null))).toEqual({ role: "acme_anonymous" });
+    expect(own.known(acme, facts(header))).toBeUndefined();
+    const settings = await own.settings(acme, facts(header));
+    expect(settings).toMatchObject({ role: "acme_user" });
+    expect(own.known(acme, facts(header))).toBe(settings);
+    // Of another record of the same tenant nothing is known.
+    expect(own.known(tenant(), facts(header))).toBeUndefined();
+    await own.close();
+  });
+
+  it("is a refusal where asking would be refused", async () => {
+    const acme = tenant();
+    expect(() => identities.known(acme, facts("Basic eDp5"))).toThrow();
+    const forged = facts(`Bearer ${await token({})}x`);
+    expect(identities.known(acme, forged)).toBeUndefined();
+    expect(await codeOf(identities.settings(acme, forged))).toBe("TOKEN_INVALID");
+    expect(() => identities.known(acme, forged)).toThrow();
+  });
+});
+
 describe("credentials that are no bearer token", () => {
   it.each([
     "Bearer",
