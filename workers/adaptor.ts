@@ -47,7 +47,7 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
   if (!scope.open) {
     throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that is over");
   }
-  if (scope.signal.aborted) throw new HostError("CANCELLED");
+  if (scope.stop.aborted) throw new HostError("CANCELLED");
   // The host answers, or runs the request again: nothing more of it may be done here.
   if (scope.fatal !== null) throw scope.fatal;
   return scope;
@@ -148,14 +148,14 @@ export function servingAdaptor(
     scope: RequestScope,
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.signal, scope.binding);
+    const connection = await sessions.connect(scope.stop, scope.binding);
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const cancel = (): void => {
       connection.cancel();
       reject(new HostError("CANCELLED"));
     };
-    const uncancel = (): void => scope.signal.removeEventListener("abort", cancel);
-    scope.signal.addEventListener("abort", cancel, { once: true });
+    const uncancel = (): void => scope.stop.removeEventListener("abort", cancel);
+    scope.stop.addEventListener("abort", cancel, { once: true });
     try {
       return await Promise.race([work(connection, uncancel), cancelled]);
     } finally {
@@ -235,7 +235,7 @@ export function servingAdaptor(
     };
     try {
       return await once().catch(async (error: unknown) => {
-        if (scope.signal.aborted || !(isConnectionLoss(error) || isStale(error))) throw error;
+        if (scope.stop.aborted || !(isConnectionLoss(error) || isStale(error))) throw error;
         // A server restart leaves idle connections that are dead; a turn of the loop, and the pool knows them all.
         await nextTurn();
         return once();

@@ -1,5 +1,6 @@
 /** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
 import { HostError } from "../src/kernel/errors.ts";
+import { Stop, type StopSignal } from "../src/kernel/stop.ts";
 import type { TenantBinding } from "../src/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
@@ -22,14 +23,14 @@ export class RequestScope {
   readonly settings: RequestSettings;
   /** As far as a cell is told of them; names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly signal: AbortSignal;
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
   fatal: Error | null = null;
   #open = true;
   #streaming = false;
   #committing = 0;
   #committed = false;
-  readonly #abort = new AbortController();
+  readonly #stop = new Stop();
+  #signal: AbortSignal | null = null;
   readonly #ledger: Int8Array;
   /** In a closure: what has the scope may sign for its tenant, and cannot read the secret. */
   readonly #sign: SignToken;
@@ -47,7 +48,6 @@ export class RequestScope {
     this.binding = input.binding;
     this.basePath = input.basePath;
     this.headers = input.headers ?? {};
-    this.signal = this.#abort.signal;
     this.#ledger = input.ledger;
     this.#sign = tokenSigner(input.binding.tenant, input.signing);
     this.settings = { ...input.settings, [requestScope]: this };
@@ -68,8 +68,24 @@ export class RequestScope {
     return this.#sign(claims);
   }
 
+  /** Stops when nobody waits for the answer any more. */
+  get stop(): StopSignal {
+    return this.#stop;
+  }
+
+  /** The same for whoever needs what everybody understands; made when it is asked for, which most requests never do. */
+  get signal(): AbortSignal {
+    if (this.#signal === null) {
+      const controller = new AbortController();
+      this.#signal = controller.signal;
+      if (this.#stop.aborted) controller.abort();
+      else this.#stop.addEventListener("abort", () => controller.abort());
+    }
+    return this.#signal;
+  }
+
   cancel(): void {
-    this.#abort.abort();
+    this.#stop.abort();
   }
 
   /** Called when the answer has begun as a stream: from then on a failure belongs to the part that it happened in. */

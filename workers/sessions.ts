@@ -1,6 +1,7 @@
 /** A cell's connections to one database. */
 import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { StopSignal } from "../src/kernel/stop.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import type { Statement } from "./burst.ts";
 import { type Borrower, Connection } from "./connection.ts";
@@ -68,7 +69,7 @@ export class Sessions {
    * A connection that is idle, outside any transaction, of the share of the tenant that it is for, if any; throws
    * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts.
    */
-  async connect(signal?: AbortSignal, borrower?: Borrower): Promise<Connection> {
+  async connect(signal?: StopSignal, borrower?: Borrower): Promise<Connection> {
     const turn = borrower === undefined ? null : this.#shares.take(borrower.tenant, signal);
     if (turn !== null) await turn;
     const connecting = borrower === undefined ? this.#idle() : this.#idleFor(borrower);

@@ -1,5 +1,6 @@
 /** Who may ask for how many of a pool's connections. */
 import { HostError } from "../src/kernel/errors.ts";
+import type { StopSignal } from "../src/kernel/stop.ts";
 
 /**
  * Where several tenants share a pool, none of them gets its last connection: slow statements of one, as many as it likes, leave the
@@ -24,7 +25,7 @@ export class Shares {
    * Null where `tenant` has one more from now on, else what resolves when it has; rejects with `NO_CAPACITY` after the time, and
    * with `CANCELLED` as soon as `signal` aborts. A `give` is owed for each.
    */
-  take(tenant: string, signal: AbortSignal | undefined): Promise<void> | null {
+  take(tenant: string, signal: StopSignal | undefined): Promise<void> | null {
     this.#only ??= tenant;
     this.#several ||= this.#only !== tenant;
     const held = this.#held.get(tenant) ?? 0;
@@ -46,7 +47,7 @@ export class Shares {
     return this.#several ? Math.max(1, this.#size - 1) : this.#size;
   }
 
-  #wait(tenant: string, signal: AbortSignal | undefined): Promise<void> {
+  #wait(tenant: string, signal: StopSignal | undefined): Promise<void> {
     const queue = this.#waiting.get(tenant) ?? [];
     this.#waiting.set(tenant, queue);
     const { promise, resolve, reject } = Promise.withResolvers<void>();

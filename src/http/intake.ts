@@ -1,4 +1,5 @@
 /** What of a request's head is let in. Whatever two readers could read differently is refused, not repaired. */
+import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { HostError } from "../kernel/errors.ts";
 import type { RequestFacts } from "../tenant/route.ts";
@@ -122,5 +123,5 @@ const requestIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 /** The id that a proxy has given the request, where it is a harmless one; else a random one. */
 export function readRequestId({ headers }: IncomingMessage): string {
   const given = headers["x-request-id"];
-  return typeof given === "string" && requestIdPattern.test(given) ? given : crypto.randomUUID();
+  return typeof given === "string" && requestIdPattern.test(given) ? given : randomUUID();
 }

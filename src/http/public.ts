@@ -109,7 +109,8 @@ async function exchange(
     };
     const work = deps.handle({ requestId, facts, headers, body, signal, routed });
     const answer = await current.unlessAborted(work, drop);
-    await sendAnswer(outgoing, answer, current.requestId, current.signal);
+    const sending = sendAnswer(outgoing, answer, current.requestId, current.signal);
+    if (sending instanceof Promise) await sending;
     // What the kernel has not taken waits here.
     const { writableLength } = outgoing;
     if (writableLength > smallBytes) room.backlog.add(outgoing, writableLength, () => outgoing.destroy());

@@ -1,6 +1,7 @@
 /** Answers and failures onto the socket, each in as few writes as it takes. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type HostError, unreachable } from "../kernel/errors.ts";
+import type { Eventually } from "../kernel/eventually.ts";
 import type { StopSignal } from "../kernel/stop.ts";
 import { discardBody, receiveBody } from "../protocol/body.ts";
 import type { Answer } from "../protocol/messages.ts";
@@ -11,16 +12,16 @@ import { announcesBody } from "./intake.ts";
 const lingerMs = 500;
 
 /**
- * Writes `answer`; its headers are taken over, names in lower case. Resolves when the last byte is with the socket.
- * A stream follows the client's pace; where it fails, or `signal` aborts, the promise rejects and the answer has no
+ * Writes `answer`; its headers are taken over, names in lower case. Done, or resolves, when the last byte is with the socket.
+ * A stream follows the client's pace; where it fails, or `signal` aborts, its promise rejects and the answer has no
  * end: the caller destroys the connection, because a clean end would pass half an answer off as a whole one.
  */
-export async function sendAnswer(
+export function sendAnswer(
   outgoing: ServerResponse,
   answer: Answer,
   requestId: string,
   signal: StopSignal,
-): Promise<void> {
+): Eventually<void> {
   const { status, headers } = answer;
   headers["x-request-id"] = requestId;
   headers["x-content-type-options"] = "nosniff";
@@ -42,8 +43,7 @@ export async function sendAnswer(
       }
       outgoing.writeHead(status, headers);
       outgoing.flushHeaders();
-      await pump(receiveBody(answer.port).getReader(), outgoing, signal);
-      return;
+      return pump(receiveBody(answer.port).getReader(), outgoing, signal);
     default:
       unreachable(answer);
   }

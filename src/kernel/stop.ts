@@ -28,7 +28,7 @@ export class Stop implements StopSignal {
   }
 
   /** Tells all who listen, in the order in which they came. Listeners do not throw. */
-  abort(reason: unknown): void {
+  abort(reason?: unknown): void {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#reason = reason;
