@@ -31,6 +31,14 @@ describe("what is known of who asks", () => {
     await own.close();
   });
 
+  it("is each token's own, however many are asked for at once", async () => {
+    const [acme, first, second] = [tenant(), await token({ user_id: 1 }), await token({ user_id: 2 })];
+    const asked = [first, second, first].map((each) => identities.settings(acme, facts(`Bearer ${each}`)));
+    const users = (await Promise.all(asked)).map((settings) => settings["jwt.claims.user_id"]);
+    expect(users).toEqual(["1", "2", "1"]);
+    expect(identities.known(acme, facts(`Bearer ${second}`))).toMatchObject({ "jwt.claims.user_id": "2" });
+  });
+
   it("is a refusal where asking would be refused", async () => {
     const acme = tenant();
     expect(() => identities.known(acme, facts("Basic eDp5"))).toThrow();
