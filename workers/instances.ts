@@ -12,6 +12,7 @@ import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
 import { withPhysicalNames } from "./schema-names.ts";
 import type { RequestScope } from "./scope.ts";
+import { rememberSelectTexts } from "./select-texts.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
 
@@ -34,6 +35,7 @@ export class Instances {
     this.#setup = setup;
     this.#log = log;
     leaveOutExportMarks();
+    rememberSelectTexts();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */

@@ -1,0 +1,137 @@
+/** A preset whose plugin has SQL made in ways that PostGraphile's own fields do not. */
+import { AsyncLocalStorage } from "node:async_hooks";
+import { TYPES } from "postgraphile/@dataplan/pg";
+import { connection, context, lambda } from "postgraphile/grafast";
+import { type SQL, sql } from "postgraphile/pg-sql2";
+import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { extendSchema } from "postgraphile/utils";
+
+interface Builder {
+  readonly alias: SQL;
+  where(condition: SQL): void;
+}
+
+/** The role of the request that runs: where a careless plugin's functions find it that are not called with anything. */
+const running = new AsyncLocalStorage<string>();
+
+const roleIn = ({ pgSettings }: { pgSettings: Record<string, string | undefined> | null }): string =>
+  String(pgSettings?.["role"]);
+
+const fields = extendSchema((build) => {
+  const { person, pet } = build.input.pgRegistry.pgResources;
+  if (person === undefined || pet === undefined) throw new Error("no tables");
+  return {
+    typeDefs: /* GraphQL */ `
+      extend type Person {
+        petsApart(first: Int): [Pet]
+      }
+      extend type Query {
+        fixed(first: Int): [Person]
+        second: [Person]
+        told(name: String): [Person]
+        own: [Person]
+        ordered: [Person]
+        cast: PersonConnection
+        noted: String
+      }
+    `,
+    objects: {
+      Person: {
+        plans: {
+          /** A statement of its own, for all rows of what is around it. */
+          petsApart($person, fieldArgs) {
+            const $pets = pet.find({ owner_id: $person.get("id") });
+            $pets.setInliningForbidden();
+            $pets.setFirst(fieldArgs.getRaw("first"));
+            return $pets;
+          },
+        },
+      },
+      Query: {
+        plans: {
+          /** A value that stands in the plan. */
+          fixed(_query, fieldArgs) {
+            const $people = person.find();
+            $people.where(sql`${$people.alias}.id > ${sql.value(1)}`);
+            $people.setFirst(fieldArgs.getRaw("first"));
+            return $people;
+          },
+          /** A parameter that is the request's role. */
+          second() {
+            const $people = person.find();
+            const $name = lambda(context(), (found) => `${roleIn(found)} 2`);
+            $people.where(sql`${$people.alias}.name = ${$people.placeholder($name, TYPES.text)}`);
+            return $people;
+          },
+          /** One parameter at two places. */
+          told(_query, fieldArgs) {
+            const $people = person.find();
+            const name = $people.placeholder(fieldArgs.getRaw("name"), TYPES.text);
+            $people.where(sql`${name} is null or ${$people.alias}.name = ${name}`);
+            return $people;
+          },
+          /** A condition that is made for the request, with its role in the SQL. */
+          own() {
+            const $people = person.find();
+            $people.apply(
+              lambda(context(), (found) => (builder: Builder) => {
+                builder.where(sql`${builder.alias}.name like ${sql.literal(`${roleIn(found)} %`)}`);
+              }),
+            );
+            return $people;
+          },
+          /** An order that a function of the plan's works out for each request, from what it finds of it. */
+          ordered() {
+            const $people = person.find();
+            $people.orderBy({
+              attribute: "name",
+              direction: "ASC",
+              callback: (name, codec) => [
+                sql`${name} = ${sql.literal(running.getStore() === "ada" ? "ada 4" : "bob 2")}`,
+                codec,
+                false,
+              ],
+            });
+            return $people;
+          },
+          /** An order whose values are read by a codec's SQL, which is worked out for each request in the same way. */
+          cast() {
+            const $people = person.find();
+            const castFromPg = (name: SQL): SQL =>
+              sql`${name} || ${sql.literal(` for ${running.getStore()}`)}`;
+            const fragment = sql`${$people.alias}.name`;
+            $people.orderBy({ fragment, codec: { ...TYPES.text, castFromPg }, direction: "ASC" });
+            $people.setOrderIsUnique();
+            return connection($people);
+          },
+          /** What a plan notes on a select. */
+          noted() {
+            const $people = person.find();
+            $people.setMeta("note", "told");
+            return lambda([$people.getMeta("note"), $people.items()], ([note]) => String(note));
+          },
+        },
+      },
+    },
+  };
+});
+
+const asRole: GraphileConfig.Plugin = {
+  name: "RunningPlugin",
+  version: "1.0.0",
+  grafast: {
+    middleware: {
+      execute(next, { args }) {
+        const found = args.contextValue;
+        const settings = typeof found === "object" && found !== null && "pgSettings" in found ? found : null;
+        return running.run(String(Reflect.get(Object(settings?.pgSettings), "role")), next);
+      },
+    },
+  },
+};
+
+const preset: GraphileConfig.Preset = {
+  extends: [PostGraphileAmberPreset],
+  plugins: [fields, asRole],
+};
+export default preset;
