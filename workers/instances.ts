@@ -5,6 +5,7 @@ import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
+import { rememberChangeTexts } from "./change-texts.ts";
 import { leaveOutExportMarks } from "./export-marks.ts";
 import { Growth } from "./growth.ts";
 import type { Log } from "./mask.ts";
@@ -36,6 +37,7 @@ export class Instances {
     this.#log = log;
     leaveOutExportMarks();
     rememberSelectTexts();
+    rememberChangeTexts();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */

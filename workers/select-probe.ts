@@ -1,6 +1,5 @@
 /** A select's statement, built where nothing of any request is in reach. */
-import { AsyncLocalStorage } from "node:async_hooks";
-import { Mark, markedCodecs, Reach } from "./select-reach.ts";
+import { Mark, markedCodecs, outsideRequests, Reach } from "./select-reach.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
 import type {
   AppliedFunction,
@@ -29,9 +28,6 @@ export interface SelectText {
 }
 
 type Execute = (details: Details) => unknown;
-
-/** Code that a plugin left in a plan finds no request here that it could ask. */
-const outsideRequests = AsyncLocalStorage.snapshot();
 
 /**
  * The function that `step` gives for `page` and `applied`, made by `execute`, which is its own, out of reach of any request. Throws

@@ -1,5 +1,9 @@
 /** Stands in for the results of other steps where a select's statement is built without a request. */
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { AppliedFunction, Codec, Details, Page, Paged, Placeholder, Values } from "./select-steps.ts";
+
+/** Code that a plugin left in a plan finds no request here that it could ask. */
+export const outsideRequests = AsyncLocalStorage.snapshot();
 
 /** Stands for a value of a request. */
 export class Mark {

@@ -10,15 +10,13 @@ import {
   isInlineStep,
   isPlainInline,
   isPlainSelect,
+  knownVersions,
   type Paged,
   pageOf,
   type SelectStep,
   type Spec,
   type Values,
 } from "./select-steps.ts";
-
-/** Those whose builder was read, line by line, for what it makes a text of. */
-const knownVersions: ReadonlySet<string> = new Set(["1.1.2"]);
 
 /** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
 const mostTexts = 8;

@@ -141,3 +141,54 @@ export const otherCases: readonly SelectCase[] = [
     variables: [{ mood: "happy" }],
   },
 ];
+
+const added = `mutation ($person: PersonInput!) { createPerson(input: { clientMutationId: "c", person: $person }) {
+  clientMutationId person { name mood email tags extra age { start { value } } home { town } } } }`;
+const changed = `mutation ($id: Int!, $patch: PersonPatch!) {
+  updatePersonByRowId(input: { rowId: $id, clientMutationId: "u", personPatch: $patch }) {
+    clientMutationId person { rowId name mood email tags extra } } }`;
+
+/** In this order, on a tenant as it is made. */
+export const changeCases: readonly SelectCase[] = [
+  {
+    query: added,
+    variables: [
+      { person: { name: "one" } },
+      { person: { name: "two" } },
+      { person: { name: "three", mood: "sad" } },
+      { person: { mood: "happy", name: "four" } },
+      { person: { name: "five", mood: null } },
+      { person: { name: "six", email: "six@here", tags: ["a", null, "b'\""], extra: { deep: [1, null] } } },
+      { person: { name: "seven", home: { town: "there" }, age: { start: { value: 1, inclusive: true } } } },
+      { person: { name: "eight", email: "no address" } },
+      { person: { name: "nine" } },
+    ],
+  },
+  {
+    query: changed,
+    variables: [
+      { id: 1, patch: { name: "first" } },
+      { id: 2, patch: { name: "second" } },
+      { id: 2, patch: { mood: "sad" } },
+      { id: 3, patch: { name: "third", mood: null, tags: [] } },
+      { id: 3, patch: { tags: ["x"], name: "again" } },
+      { id: 3, patch: {} },
+      { id: 99, patch: { name: "nobody" } },
+      { id: 1, patch: { name: null } },
+      { id: 4, patch: { name: "fourth" } },
+    ],
+  },
+  {
+    query: `mutation ($name: String!) {
+      a: createPet(input: { pet: { name: $name, ownerId: 1 } }) { pet { name personByOwnerId { name } } }
+      b: createPet(input: { pet: { name: "b", ownerId: 2 } }) { pet { name personByOwnerId { name } } }
+      c: createPet(input: { pet: { ownerId: 3, name: $name } }) { pet { ...own } }
+      d: deletePetByRowId(input: { rowId: 5 }) { pet { name } }
+    } fragment own on Pet { name ownerId }`,
+    variables: [{ name: "first" }, { name: "second" }],
+  },
+  {
+    query: `mutation ($name: String) { stamped(name: $name) { name mood email } marked(id: 2) }`,
+    variables: [{ name: "given" }, {}, { name: null }, { name: "given again" }],
+  },
+];

@@ -1,7 +1,7 @@
 /** A preset whose plugin has SQL made in ways that PostGraphile's own fields do not. */
 import { AsyncLocalStorage } from "node:async_hooks";
-import { TYPES } from "postgraphile/@dataplan/pg";
-import { connection, context, lambda } from "postgraphile/grafast";
+import { pgClassExpression, pgInsertSingle, pgUpdateSingle, TYPES } from "postgraphile/@dataplan/pg";
+import { connection, constant, context, lambda } from "postgraphile/grafast";
 import { type SQL, sql } from "postgraphile/pg-sql2";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
@@ -9,6 +9,10 @@ import { extendSchema } from "postgraphile/utils";
 interface Builder {
   readonly alias: SQL;
   where(condition: SQL): void;
+}
+
+interface Setting {
+  set(name: string, value: unknown): void;
 }
 
 /** The role of the request that runs: where a careless plugin's functions find it that are not called with anything. */
@@ -33,6 +37,10 @@ const fields = extendSchema((build) => {
         ordered: [Person]
         cast: PersonConnection
         noted: String
+      }
+      extend type Mutation {
+        stamped(name: String): Person
+        marked(id: Int!): String
       }
     `,
     objects: {
@@ -109,6 +117,30 @@ const fields = extendSchema((build) => {
             const $people = person.find();
             $people.setMeta("note", "told");
             return lambda([$people.getMeta("note"), $people.items()], ([note]) => String(note));
+          },
+        },
+      },
+      Mutation: {
+        plans: {
+          /** Columns of the plan's, one of which may be undefined, and one that a function sets for the request. */
+          stamped(_mutation, fieldArgs) {
+            const $name = lambda(fieldArgs.getRaw("name"), (name) => name ?? "nameless");
+            const $mood = lambda(fieldArgs.getRaw("name"), (name) => (name === null ? undefined : "sad"));
+            const $set = lambda(context(), (found) => (builder: Setting) => {
+              builder.set("email", `${roleIn(found)}@role`);
+            });
+            const $insert = pgInsertSingle(person, { name: $name, mood: $mood });
+            $insert.apply($set);
+            return $insert;
+          },
+          /** A value that stands in what is given back. */
+          marked(_mutation, fieldArgs) {
+            const $update = pgUpdateSingle(
+              person,
+              { id: fieldArgs.getRaw("id") },
+              { name: constant("marked") },
+            );
+            return pgClassExpression($update, TYPES.text)`${sql.value("of the plan")}`;
           },
         },
       },

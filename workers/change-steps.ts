@@ -1,0 +1,83 @@
+/** The steps of @dataplan/pg that insert or update a row, as far as Rowhouse knows their insides. */
+import type { Codec, Values } from "./select-steps.ts";
+
+export interface Column {
+  readonly name: string;
+  readonly depId: number;
+  readonly pgCodec: Codec;
+}
+
+export interface Mutation {
+  readonly context: unknown;
+  readonly text: string;
+  readonly values: readonly unknown[];
+}
+
+export interface Changed {
+  readonly rows: readonly unknown[];
+  readonly rowCount: number | null;
+  readonly notices: unknown;
+}
+
+export interface ChangeStep {
+  readonly alias: unknown;
+  readonly contextId: number;
+  readonly resource: {
+    readonly codec: { readonly attributes: Readonly<Record<string, { readonly codec: Codec }>> };
+    executeMutation(mutation: Mutation): Promise<Changed>;
+  };
+  readonly attributes: readonly Column[];
+  /** By what an update finds its row. */
+  readonly getBys?: readonly Column[];
+  readonly applyDepIds: readonly number[];
+}
+
+export interface Details {
+  readonly values: readonly Values[];
+  indexMap<Item>(callback: (index: number) => Item): Item[];
+}
+
+export type Execute = (details: Details) => unknown;
+
+/** What a function of an input field is called with; of the SQL it can say nothing but which columns get which values. */
+export interface Builder {
+  set(name: string, value: unknown): void;
+  setMeta(key: PropertyKey, value: unknown): void;
+}
+
+/** What a request sets. */
+export interface Told {
+  readonly columns: readonly (readonly [name: string, value: unknown])[];
+  /** As they are sent, with what an update finds its row by. */
+  readonly parameters: readonly unknown[];
+  readonly meta: Readonly<Record<PropertyKey, unknown>>;
+}
+
+export function isExecute(value: unknown): value is Execute {
+  return typeof value === "function" && value.length === 1;
+}
+
+export function isColumns(value: unknown): value is readonly Column[] {
+  return (
+    Array.isArray(value) &&
+    value.every(
+      (column: unknown) =>
+        typeof column === "object" &&
+        column !== null &&
+        ["name", "depId", "pgCodec"].every((field) => field in column),
+    )
+  );
+}
+
+export function isChangeStep(step: object, isUpdate: boolean): step is ChangeStep {
+  const resource: unknown = Reflect.get(step, "resource");
+  const codec: unknown = Reflect.get(Object(resource), "codec");
+  return (
+    typeof Reflect.get(step, "contextId") === "number" &&
+    Array.isArray(Reflect.get(step, "applyDepIds")) &&
+    isColumns(Reflect.get(step, "attributes")) &&
+    isColumns(Reflect.get(step, "getBys")) === isUpdate &&
+    typeof Reflect.get(Object(resource), "executeMutation") === "function" &&
+    typeof Reflect.get(Object(codec), "attributes") === "object"
+  );
+}

@@ -1,0 +1,204 @@
+/** The SQL of inserts and updates, built once for each set of columns instead of for every request. */
+import { isDeepStrictEqual } from "node:util";
+import { PgInsertSingleStep, PgUpdateSingleStep, version } from "postgraphile/@dataplan/pg";
+import { SafeError, setter } from "postgraphile/grafast";
+import { $$toSQL } from "postgraphile/pg-sql2";
+import {
+  type Builder,
+  type Changed,
+  type ChangeStep,
+  type Details,
+  type Execute,
+  isChangeStep,
+  isExecute,
+  type Mutation,
+  type Told,
+} from "./change-steps.ts";
+import { outsideRequests } from "./select-reach.ts";
+import { type Codec, knownVersions, type Values } from "./select-steps.ts";
+
+/** Of one step; which columns are set is for whoever asks to choose. */
+const mostTexts = 16;
+
+/** A step with its texts by the columns that are set. */
+interface Change {
+  readonly step: ChangeStep;
+  readonly texts: Map<string, string>;
+  /** Whether it gives nothing where no row was found. */
+  readonly isUpdate: boolean;
+}
+
+/** By step, and so for as long as its plan is kept; null: to be left alone. */
+const changes = new WeakMap<object, Change | null>();
+const seen = new WeakSet<object>();
+
+/**
+ * Replaces the methods of PgInsertSingleStep and PgUpdateSingleStep (@dataplan/pg 1.1.2) that build their SQL for each request. It
+ * is made of the plan, and of the names of the columns that are set: what sets them is called for every request as before, and has
+ * no other way into the text. The text for some names is the original's, built without any value. Another version's steps are
+ * left alone.
+ */
+export function rememberChangeTexts(): void {
+  if (!knownVersions.has(version)) return;
+  replaceExecute(PgInsertSingleStep.prototype, false);
+  replaceExecute(PgUpdateSingleStep.prototype, true);
+}
+
+function replaceExecute(prototype: object, isUpdate: boolean): void {
+  const original: unknown = Reflect.get(prototype, "execute");
+  if (seen.has(prototype) || !isExecute(original)) return;
+  seen.add(prototype);
+  const changeOf = (step: object): Change | null => {
+    const known = changes.get(step);
+    if (known !== undefined) return known;
+    const isKnown = Object.getPrototypeOf(step) === prototype && isChangeStep(step, isUpdate);
+    const change = isKnown && isPlain(step, original) ? { step, texts: new Map(), isUpdate } : null;
+    changes.set(step, change);
+    return change;
+  };
+  const execute = async function (this: object, details: Details): Promise<unknown> {
+    const change = changeOf(this);
+    if (change === null) return original.call(this, details);
+    return details.indexMap((index) => changeOne(change, details.values, index, original));
+  };
+  Object.defineProperty(prototype, "execute", { value: execute, writable: true, configurable: true });
+}
+
+/** Whether no value stands in the plan itself: a parameter is then one of the columns', in their order. */
+function isPlain(step: ChangeStep, original: Execute): boolean {
+  const [name] = Object.keys(step.resource.codec.attributes);
+  return name !== undefined && textFor(step, [name], original) !== null;
+}
+
+/** What the step sends to set `names`, built where there is no request; null where it has other parameters than these. */
+function textFor(step: ChangeStep, names: readonly string[], original: Execute): string | null {
+  const { getBys = [], contextId } = step;
+  let sent: Mutation | undefined;
+  const executeMutation = async (mutation: Mutation): Promise<Changed> => {
+    sent = mutation;
+    return { rows: [], rowCount: 1, notices: [] };
+  };
+  const apply = (builder: Builder): void => {
+    for (const name of names) builder.set(name, null);
+  };
+  const values: Values[] = [];
+  for (const index of [contextId, ...getBys.map(({ depId }) => depId)]) values[index] = always(null);
+  const own = told(step, values.length, executeMutation);
+  values.push(always(apply));
+  const details: Details = { values, indexMap: (callback) => [callback(0)] };
+  const made = outsideRequests((): unknown => original.call(own, details));
+  void Promise.resolve(made).catch(() => undefined);
+  if (sent === undefined) return null;
+  const isPlainly =
+    sent.values.length === names.length + getBys.length && sent.values.every((one) => one === null);
+  return isPlainly ? sent.text : null;
+}
+
+function always(value: unknown): Values {
+  return { isBatch: false, at: () => value, unaryValue: () => value };
+}
+
+async function changeOne(
+  change: Change,
+  values: readonly Values[],
+  index: number,
+  original: Execute,
+): Promise<unknown> {
+  const { step, texts, isUpdate } = change;
+  const { resource, alias } = step;
+  const context = values[step.contextId]?.at(index);
+  const columns: [name: string, value: unknown][] = [];
+  const parameters: unknown[] = [];
+  let key = "";
+  const set = (name: string, value: unknown, codec: Codec): void => {
+    columns.push([name, value]);
+    parameters.push(encode(value, codec));
+    // No name in PostgreSQL has a NUL.
+    key += `${name}\0`;
+  };
+  for (const { depId, name, pgCodec } of step.attributes) {
+    const value = values[depId]?.at(index);
+    // Null is kept, undefined is skipped.
+    if (value !== undefined) set(name, value, pgCodec);
+  }
+  const meta: Record<PropertyKey, unknown> = Object.create(null);
+  const builder = {
+    alias,
+    [$$toSQL]: () => alias,
+    setMeta(key: PropertyKey, value: unknown) {
+      meta[key] = value;
+    },
+    getMetaRaw: (key: PropertyKey) => meta[key],
+    set(name: string, value: unknown) {
+      const codec = resource.codec.attributes[name]?.codec;
+      if (codec === undefined) throw new Error(`Attribute ${name} not recognized on ${resource}`);
+      set(name, value, codec);
+    },
+    setBuilder() {
+      return setter(this);
+    },
+  };
+  for (const applyDepId of step.applyDepIds) {
+    const applied = values[applyDepId]?.unaryValue();
+    for (const apply of Array.isArray(applied) ? applied : [applied]) apply?.(builder);
+  }
+  if (isUpdate && columns.length === 0) {
+    throw new SafeError("Attempted to update a record, but no new values were specified.");
+  }
+  for (const { depId, pgCodec } of step.getBys ?? [])
+    parameters.push(encode(values[depId]?.at(index), pgCodec));
+  const text = texts.get(key);
+  if (text === undefined) return build(change, key, { columns, parameters, meta }, values, index, original);
+  const { rows, rowCount, notices } = await resource.executeMutation({ context, text, values: parameters });
+  if (isUpdate && rowCount === 0) return null;
+  return Object.assign(Object.create(null), { m: meta, t: rows[0] ?? [], c: rowCount, n: notices });
+}
+
+/**
+ * What the original gives where it is told the same columns, and nothing else is called again. The text is kept if that is what was
+ * sent; a step that sends anything else is left alone from then on.
+ */
+async function build(
+  { step, texts }: Change,
+  key: string,
+  { columns, parameters, meta }: Told,
+  values: readonly Values[],
+  index: number,
+  original: Execute,
+): Promise<unknown> {
+  const names = columns.map(([name]) => name);
+  const text = textFor(step, names, original);
+  const executeMutation = (mutation: Mutation): Promise<Changed> => {
+    if (mutation.text === text && isDeepStrictEqual(mutation.values, parameters)) {
+      if (texts.size >= mostTexts) texts.clear();
+      texts.set(key, text);
+    } else changes.set(step, null);
+    return step.resource.executeMutation(mutation);
+  };
+  const tell = (builder: Builder): void => {
+    for (const [name, value] of columns) builder.set(name, value);
+    for (const name of Reflect.ownKeys(meta)) builder.setMeta(name, meta[name]);
+  };
+  const made = await original.call(told(step, values.length, executeMutation), {
+    values: [...values, always(tell)],
+    indexMap: (callback) => [callback(index)],
+  });
+  return Array.isArray(made) ? made[0] : made;
+}
+
+/** `step` with what it sets, and where it sends it, in the place of its own. */
+function told(
+  step: ChangeStep,
+  applyDepId: number,
+  executeMutation: (mutation: Mutation) => Promise<Changed>,
+): ChangeStep {
+  return Object.create(step, {
+    attributes: { value: [] },
+    applyDepIds: { value: [applyDepId] },
+    resource: { value: Object.create(step.resource, { executeMutation: { value: executeMutation } }) },
+  });
+}
+
+function encode(value: unknown, codec: Codec): unknown {
+  return value === undefined || value === null ? null : codec.toPg(value);
+}
