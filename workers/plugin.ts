@@ -10,6 +10,7 @@ import type { BlueprintSpec, OperationLimits } from "../src/protocol/messages.ts
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
 import { extentRule } from "./complexity.ts";
 import { readingWithin } from "./documents.ts";
+import { readAlone } from "./lone-reads.ts";
 import { builtNames } from "./schema-names.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
 
@@ -165,6 +166,7 @@ export function rowhousePlugin(
           const executor = info.helpers.pgIntrospection.getExecutorForService("main");
           sendReadsAsOneBurst(executor);
           sendMutationsAsOneBurst(executor);
+          readAlone(executor);
         },
       },
     },
