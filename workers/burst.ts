@@ -4,9 +4,11 @@ import pg from "pg";
 import { serialize } from "pg-protocol";
 import { HostError } from "../src/kernel/errors.ts";
 import { namespace } from "./namespace.ts";
+import type { Columns } from "./statements.ts";
 
 declare module "pg" {
   interface Query<R, I> {
+    handleRowDescription(message: { readonly fields: readonly unknown[] }): void;
     handleDataRow(message: unknown): void;
     handleCommandComplete(message: unknown, connection: pg.Connection): void;
     handleCopyInResponse(connection: pg.Connection): void;
@@ -65,6 +67,8 @@ export interface BurstOptions {
   readonly closed?: readonly string[];
   /** Whether the connection has `text` under `name` already. */
   readonly isPrepared?: (name: string, text: string) => boolean;
+  /** The columns of what the connection has under that name, where they are known: it is not asked for them again. */
+  readonly columnsOf?: (name: string) => Columns | null;
 }
 
 const describePortal = serialize.describe({ type: "P", name: "" });
@@ -83,6 +87,8 @@ export class Burst extends pg.Query {
   failedBehind: Error | null = null;
   /** The statements that are parsed by it; those among them with a name are prepared once it has succeeded. */
   readonly parsed: Statement[] = [];
+  /** The columns of the statement at `resultAt`, where PostgreSQL was asked for them. */
+  described: Columns | null = null;
   readonly #messages: Buffer;
   readonly #resultAt: number;
   readonly #standsAt: number;
@@ -101,7 +107,9 @@ export class Burst extends pg.Query {
     this.result = promise;
     this.#resultAt = resultAt;
     this.#standsAt = options.standsAt ?? resultAt;
-    this.#messages = messagesOf(statements, resultAt, options, this.parsed);
+    const columns = knownColumns(statements.at(resultAt), options);
+    if (columns !== null) super.handleRowDescription({ fields: columns });
+    this.#messages = messagesOf(statements, columns === null ? resultAt : null, options, this.parsed);
   }
 
   override submit = (connection: pg.Connection): null => {
@@ -109,6 +117,11 @@ export class Burst extends pg.Query {
     connection.stream.write(this.#messages);
     return null;
   };
+
+  override handleRowDescription(message: { readonly fields: Columns }): void {
+    this.described = message.fields;
+    super.handleRowDescription(message);
+  }
 
   override handleDataRow(message: unknown): void {
     if (this.#completed === this.#resultAt) super.handleDataRow(message);
@@ -150,9 +163,18 @@ export class Burst extends pg.Query {
   }
 }
 
+function knownColumns(
+  statement: Statement | undefined,
+  { isPrepared, columnsOf }: BurstOptions,
+): Columns | null {
+  const { name = "", text = "" } = statement ?? {};
+  return name !== "" && isPrepared?.(name, text) === true ? (columnsOf?.(name) ?? null) : null;
+}
+
+/** With a question for the columns of the statement at `describedAt`. */
 function messagesOf(
   statements: readonly Statement[],
-  resultAt: number,
+  describedAt: number | null,
   { closed = [], isPrepared }: BurstOptions,
   parsed: Statement[],
 ): Buffer {
@@ -166,12 +188,12 @@ function messagesOf(
       messages.push(serialize.parse({ name, text, types: [] }));
       parsed.push(statement);
     }
-    if (fixed !== undefined && index !== resultAt) {
+    if (fixed !== undefined && index !== describedAt) {
       messages.push(fixed);
       return;
     }
     messages.push(serialize.bind({ statement: name, values: values.map((value) => prepareValue(value)) }));
-    if (index === resultAt) messages.push(describePortal);
+    if (index === describedAt) messages.push(describePortal);
     messages.push(execute);
   });
   messages.push(sync);

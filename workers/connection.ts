@@ -113,6 +113,7 @@ export class Connection {
       ...options,
       closed: known.takeForgotten(),
       isPrepared: (name, text) => known.isPrepared(name, text),
+      columnsOf: (name) => known.columnsOf(name),
     });
     this.#pending += 1;
     try {
@@ -121,6 +122,8 @@ export class Connection {
       const { failedBehind } = burst;
       if (failedBehind === null) {
         for (const { name, text } of burst.parsed) if (name !== undefined) known.prepared(name, text);
+        const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
+        if (described !== undefined && burst.described !== null) known.described(described, burst.described);
         if (statements.at(-1) === this.#clearing.at(-1)) this.#soiled = false;
       } else if (isStale(failedBehind)) {
         this.#distrust();

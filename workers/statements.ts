@@ -6,6 +6,14 @@ import { namespace } from "./namespace.ts";
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
 const mostNames = 200;
 
+/** As PostgreSQL describes them, for whoever reads the rows. */
+export type Columns = readonly unknown[];
+
+interface Prepared {
+  readonly text: string;
+  columns: Columns | null;
+}
+
 /** Of a statement; its name once it has been used twice. */
 interface Use {
   name: string | undefined;
@@ -19,8 +27,8 @@ interface Use {
 export class Statements {
   /** By tag and what PostGraphile calls them. */
   readonly #names: LRUCache<string, Use>;
-  /** What the server is known to have: name → text. */
-  readonly #prepared = new Map<string, string>();
+  /** What the server is known to have, by name. */
+  readonly #prepared = new Map<string, Prepared>();
   #forgotten: string[] = [];
 
   constructor(most: number = mostNames) {
@@ -49,12 +57,26 @@ export class Statements {
 
   /** False also where the name is another text's: it is then prepared anew, never taken for it. */
   isPrepared(name: string, text: string): boolean {
-    return this.#prepared.get(name) === text;
+    return this.#prepared.get(name)?.text === text;
   }
 
   /** To be called once a statement was prepared under `name`, and run, without an error. */
   prepared(name: string, text: string): void {
-    this.#prepared.set(name, text);
+    this.#prepared.set(name, { text, columns: null });
+  }
+
+  /**
+   * The columns of what is prepared under `name`, where they are known. They are always the same: PostgreSQL refuses to run a
+   * statement whose result has changed, by an error after which everything is prepared anew.
+   */
+  columnsOf(name: string): Columns | null {
+    return this.#prepared.get(name)?.columns ?? null;
+  }
+
+  /** To be called with the columns that PostgreSQL told of what is prepared under `name`. */
+  described(name: string, columns: Columns): void {
+    const prepared = this.#prepared.get(name);
+    if (prepared !== undefined) prepared.columns = columns;
   }
 
   /** To be called when the server turned out not to have what it should, or a plan that it cannot use any more. */

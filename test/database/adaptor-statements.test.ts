@@ -170,6 +170,29 @@ describe("prepared statements of one connection", () => {
     },
   );
 
+  it("tell their columns once, and again when these have changed", async () => {
+    const connection = await bench.sessions.connect();
+    let told = 0;
+    connection.client.connection.on("rowDescription", () => {
+      told += 1;
+    });
+    connection.release();
+    const first = await read("ada");
+    expect(await read("ada")).toEqual(first);
+    expect(told).toBe(2);
+    for (let n = 0; n < 3; n += 1) expect(await read("ada")).toEqual(first);
+    // A statement of the same name and another text, and one of another tenant's, have columns of their own.
+    const other = await bench.read(bench.request("ada"), "select code from thing where id = $1", "q", [1]);
+    expect(other).toEqual([{ code: "ada" }]);
+    expect(await read("bob")).toMatchObject([{ mood: "bob" }]);
+    expect(told).toBe(4);
+    await database.execute("alter table ada.thing add extra int default 7, drop code");
+    for (let n = 0; n < 3; n += 1)
+      expect(await read("ada")).toEqual([{ id: 1, mood: "ada", moods: "{ada}", extra: 7 }]);
+    await database.execute("alter table ada.thing drop extra, add code text default 'ada'");
+    expect(await read("ada")).toMatchObject([{ code: "ada" }]);
+  });
+
   it("of 20 tenants, interleaved on two connections, with writes, errors and cancels, are never each other's", async () => {
     const wide = adaptorOn(database, 2);
     const errors: unknown[] = [];

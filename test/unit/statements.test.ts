@@ -56,6 +56,22 @@ describe("the names of statements", () => {
   });
 });
 
+it("columns are those of what is prepared under a name, for as long as it is", () => {
+  const statements = new Statements();
+  statements.described("a", [{ name: "early" }]);
+  expect(statements.columnsOf("a")).toBe(null);
+  statements.prepared("a", "select 1");
+  expect(statements.columnsOf("a")).toBe(null);
+  statements.described("a", [{ name: "one" }]);
+  expect(statements.columnsOf("a")).toEqual([{ name: "one" }]);
+  expect(statements.columnsOf("b")).toBe(null);
+  statements.prepared("a", "select 2");
+  expect(statements.columnsOf("a")).toBe(null);
+  statements.described("a", [{ name: "two" }]);
+  statements.forgetAll();
+  expect(statements.columnsOf("a")).toBe(null);
+});
+
 describe("the text of a statement", () => {
   it.each([
     "select 1",
