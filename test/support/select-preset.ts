@@ -106,7 +106,7 @@ const fields = extendSchema((build) => {
           cast() {
             const $people = person.find();
             const castFromPg = (name: SQL): SQL =>
-              sql`${name} || ${sql.literal(` for ${running.getStore()}`)}`;
+              sql`${name} || ${sql.literal(running.getStore() === "ada" ? " for ada" : "")}`;
             const fragment = sql`${$people.alias}.name`;
             $people.orderBy({ fragment, codec: { ...TYPES.text, castFromPg }, direction: "ASC" });
             $people.setOrderIsUnique();

@@ -2,7 +2,8 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { expect, it } from "vitest";
 import { probeSelect } from "../../workers/select-probe.ts";
 import { pageRows } from "../../workers/select-results.ts";
-import type { Codec, Details, Inputs, Resource, SelectStep } from "../../workers/select-steps.ts";
+import { isSent } from "../../workers/select-sending.ts";
+import type { Codec, Common, Details, Inputs, Resource, SelectStep } from "../../workers/select-steps.ts";
 
 const codec: Codec = { toPg: (value) => String(value) };
 
@@ -106,4 +107,34 @@ it("nothing can be left in what requests share of a text", async () => {
   expect(Object.isFrozen(found.cursorDetails)).toBe(true);
   expect(Object.isFrozen(cursorDetails.indicies)).toBe(true);
   expect(Object.isFrozen(cursorDetails.indicies[0])).toBe(true);
+});
+
+it("a text is told from what the original sends, up to the last parameter", async () => {
+  const text = await probeSelect(step, inputs, execute());
+  const one = (value: unknown) => ({ isBatch: false, at: () => value, unaryValue: () => value });
+  const details: Details = {
+    count: 1,
+    values: [one({}), one(7), one(2), one(null)],
+    stream: null,
+    extra: { eventEmitter: undefined },
+    indexMap: (callback) => [callback(0)],
+  };
+  const common: Common = {
+    text: "limit 2",
+    rawSqlValues: ["7"],
+    identifierIndex: null,
+    eventEmitter: undefined,
+    useTransaction: false,
+  };
+  const specs = [{ context: {}, queryValues: [] }];
+  const isSame = (more: Partial<Common>, sent = specs): boolean =>
+    isSent(step, text, inputs, details, sent, { ...common, ...more });
+  expect(isSame({})).toBe(true);
+  expect(isSame({ text: "limit 3" })).toBe(false);
+  expect(isSame({ rawSqlValues: ["8"] })).toBe(false);
+  expect(isSame({ rawSqlValues: ["7", "8"] })).toBe(false);
+  expect(isSame({ name: "another" })).toBe(false);
+  expect(isSame({ identifierIndex: 1 })).toBe(false);
+  expect(isSame({ useTransaction: true })).toBe(false);
+  expect(isSame({}, [...specs, ...specs])).toBe(false);
 });
