@@ -43,12 +43,15 @@ export interface Statement {
   readonly name?: string | undefined;
   /** The messages that run it where the connection has it under that name already; where they are always the same. */
   readonly messages?: Buffer;
+  /** What an error of this statement, and of no other, means. */
+  readonly meaning?: (error: pg.DatabaseError) => Error;
 }
 
-/** A statement without parameters that is prepared under `own`, with what makes that a name of this thread's. */
-export function fixedStatement(own: string, text: string): Statement {
+/** A statement that always has the same values, prepared under `own` with what makes that a name of this thread's. */
+export function fixedStatement(own: string, text: string, values: readonly string[] = []): Statement {
   const name = `${namespace}${own}`;
-  return { name, text, messages: Buffer.concat([serialize.bind({ statement: name }), serialize.execute()]) };
+  const bind = serialize.bind({ statement: name, values: [...values] });
+  return { name, text, values, messages: Buffer.concat([bind, serialize.execute()]) };
 }
 
 export interface BurstResult {
@@ -89,6 +92,7 @@ export class Burst extends pg.Query {
   readonly parsed: Statement[] = [];
   /** The columns of the statement at `resultAt`, where PostgreSQL was asked for them. */
   described: Columns | null = null;
+  readonly #statements: readonly Statement[];
   readonly #messages: Buffer;
   readonly #resultAt: number;
   readonly #standsAt: number;
@@ -105,6 +109,7 @@ export class Burst extends pg.Query {
       else reject(error);
     });
     this.result = promise;
+    this.#statements = statements;
     this.#resultAt = resultAt;
     this.#standsAt = options.standsAt ?? resultAt;
     const columns = knownColumns(statements.at(resultAt), options);
@@ -152,7 +157,7 @@ export class Burst extends pg.Query {
       connection.off("readyForQuery", settle);
       connection.off("end", settle);
       if (this.#completed <= this.#standsAt || connection.stream.destroyed) {
-        super.handleError(error, connection);
+        super.handleError(this.#statements[this.#completed]?.meaning?.(error) ?? error, connection);
       } else {
         this.failedBehind = error;
         this.handleReadyForQuery(connection);

@@ -4,6 +4,7 @@ import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { toHostError } from "../src/kernel/errors.ts";
 import { Burst, type BurstOptions, type BurstResult, type Statement } from "./burst.ts";
+import type { Baseline } from "./hygiene.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -22,6 +23,11 @@ export interface Result extends BurstResult {
 export interface Borrower {
   readonly tenant: string;
   readonly prepares: boolean;
+}
+
+export interface SessionFacts extends Baseline {
+  /** Whether nobody can find out the names of what is prepared in it. */
+  readonly hidden: boolean;
 }
 
 const deallocation: Statement = { text: "deallocate all" };
@@ -45,17 +51,16 @@ export class Connection {
   readonly #mostResultBytes: number;
   readonly #clearing: readonly Statement[];
   readonly #hidden: boolean;
+  /** A hint: the server's configuration may have changed since. */
+  readonly readCommitted: boolean;
 
-  /**
-   * `clearing` makes the session what it was when it was new; `hidden` tells that nobody can find out the names of what is
-   * prepared in it.
-   */
   constructor(
     client: PoolClient,
     mostResultBytes: number,
-    { clearing, hidden }: { readonly clearing: readonly Statement[]; readonly hidden: boolean },
+    { clearing, hidden, readCommitted }: SessionFacts,
   ) {
     this.client = client;
+    this.readCommitted = readCommitted;
     this.#mostResultBytes = mostResultBytes;
     this.#clearing = clearing;
     this.#hidden = hidden;

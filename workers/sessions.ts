@@ -3,9 +3,8 @@ import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { StopSignal } from "../src/kernel/stop.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
-import type { Statement } from "./burst.ts";
-import { type Borrower, Connection } from "./connection.ts";
-import { baselineText, clearing } from "./hygiene.ts";
+import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
+import { setBaseline } from "./hygiene.ts";
 import { Shares } from "./shares.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
@@ -23,19 +22,12 @@ export interface SessionsOptions {
 export class Sessions {
   readonly #pool: pg.Pool;
   readonly #connections = new WeakMap<PoolClient, Connection>();
-  readonly #found = new WeakMap<
-    object,
-    { readonly clearing: readonly Statement[]; readonly hidden: boolean }
-  >();
+  readonly #found = new WeakMap<object, SessionFacts>();
   readonly #shares: Shares;
 
   constructor(options: SessionsOptions) {
     const { statementTimeoutMs } = options;
     this.#shares = new Shares(options.poolSize, connectTimeoutMs);
-    const clearings = {
-      checking: clearing(true, statementTimeoutMs),
-      plain: clearing(false, statementTimeoutMs),
-    };
     this.#pool = new pg.Pool({
       connectionString: options.url,
       application_name: options.applicationName,
@@ -45,21 +37,15 @@ export class Sessions {
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: 30_000,
       onConnect: async (client) => {
-        // Not every platform has the interval; the host cancels a terminated cell's backends as well.
-        const clearing = await client.query(baselineText(true, statementTimeoutMs)).then(
-          () => clearings.checking,
-          async () => {
-            await client.query(baselineText(false, statementTimeoutMs));
-            return clearings.plain;
-          },
-        );
+        const baseline = await setBaseline(client, statementTimeoutMs);
         const { rows } = await client.query(hidesStatementsQuery);
-        this.#found.set(client, { clearing, hidden: rows[0]?.hidden === true });
+        this.#found.set(client, { ...baseline, hidden: rows[0]?.hidden === true });
       },
     });
     this.#pool.on("connect", (client) => {
-      const found = this.#found.get(client) ?? { clearing: clearings.plain, hidden: false };
-      this.#connections.set(client, new Connection(client, options.resultBytes, found));
+      const found = this.#found.get(client);
+      if (found !== undefined)
+        this.#connections.set(client, new Connection(client, options.resultBytes, found));
     });
     // An idle connection that the server closed: the pool has dropped it already.
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));

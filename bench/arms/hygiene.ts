@@ -4,7 +4,7 @@ import { randomSeed } from "../../src/kernel/seed.ts";
 import { searchPathText } from "../../src/shape/visibility.ts";
 import { fixedStatement } from "../../workers/burst.ts";
 import { Connection } from "../../workers/connection.ts";
-import { baselineText, clearing } from "../../workers/hygiene.ts";
+import { setBaseline } from "../../workers/hygiene.ts";
 import type { Setting } from "../../workers/settings.ts";
 import { read, Transaction } from "../../workers/transaction.ts";
 import { cpuSeconds } from "../processes.ts";
@@ -13,20 +13,17 @@ import { armInput, reply } from "./input.ts";
 const { arm, url, tenants, durationMs } = await armInput();
 const connections = 8;
 const statementTimeoutMs = 30_000;
-const baseline = baselineText(true, statementTimeoutMs);
 
 /** What costs nothing, for arms that clear nothing behind a commit. */
-const behindCommit =
-  arm === "chosen" || arm === "names not hidden"
-    ? clearing(true, statementTimeoutMs)
-    : [fixedStatement("nothing", "select")];
+const nothing = [fixedStatement("nothing", "select")];
 
 const opened = await Promise.all(
   Array.from({ length: connections }, async () => {
     const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
-    await client.query(baseline);
+    const { clearing, readCommitted } = await setBaseline(client, statementTimeoutMs);
+    const behindCommit = arm === "chosen" || arm === "names not hidden" ? clearing : nothing;
     const hidden = arm !== "names not hidden";
-    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden });
+    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden, readCommitted });
   }),
 );
 
@@ -44,7 +41,7 @@ function settingsOf(index: number): Setting[] {
 async function discardAll(connection: Connection): Promise<void> {
   await connection.send([{ text: "discard all" }]);
   connection.statements.forgetAll();
-  await connection.send([{ text: baseline }]);
+  await setBaseline(connection.client, statementTimeoutMs);
 }
 
 /** A session as it is lent to the next tenant. */
