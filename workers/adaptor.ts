@@ -172,7 +172,7 @@ export function servingAdaptor(
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
-        const guard = writeGuard(scope.binding, list);
+        const guard = writeGuard(scope.binding, list, connection.readCommitted);
         const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         try {
           const value = await callback(servingClient(connection.client, transaction));
@@ -205,7 +205,7 @@ export function servingAdaptor(
       return await withConnection(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
         if (scope.fatal !== null) throw scope.fatal;
-        const guard = writeGuard(scope.binding, list);
+        const guard = writeGuard(scope.binding, list, connection.readCommitted);
         const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         if (guard !== null) onGuardCheck();
         try {

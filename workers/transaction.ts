@@ -3,7 +3,7 @@ import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
-import { isGuardFailure, type TransactionGuard } from "./guard.ts";
+import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./guard.ts";
 import { forgetSequences } from "./hygiene.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
@@ -23,27 +23,25 @@ export async function read(
   settings: readonly Setting[],
   tag: string,
   query: PgClientQuery,
-  guard: Statement | null,
+  guard: ReadGuard | null,
 ): Promise<Result> {
   assertHarmless(query.text);
   const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
-  const burst = [
-    beginReading,
-    // A guard makes the settings as well.
-    guard ?? settingsStatement(settings),
-    { text: query.text, values: query.values, name },
-    rollback,
-    unlock,
-  ];
+  const run = (first: Statement): Promise<Result> => {
+    const work = { text: query.text, values: query.values, name };
+    return connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
+  };
   try {
-    return await connection.send(burst, query.arrayMode, burst.length - 3);
+    // A guard makes the settings as well.
+    return await run(guard?.first ?? settingsStatement(settings));
   } catch (error) {
     if (connection.doubt === null && connection.client.getTransactionStatus() !== "I") {
       await connection
         .send([{ text: "rollback" }, { text: unlock.text }])
         .catch((fault: unknown) => connection.condemn(toHostError(fault)));
     }
-    throw error;
+    if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;
+    return await run(guard.thorough);
   }
 }
 
@@ -55,16 +53,16 @@ export function isWrite(error: unknown): boolean {
 /** Deferred constraints are checked, and their triggers run, at commit. */
 const commitTimeoutMs = 60_000;
 
-const begin: Statement = { text: "begin" };
+const begin = fixedStatement("begin", "begin");
 /** Unnamed: a function of the tenant's may have given up the names, and what it wrote is to be committed all the same. */
 const commit: Statement = { text: "commit" };
 
 /** A transaction of several statements. */
 export class Transaction {
   readonly #connection: Connection;
-  readonly #head: readonly Statement[];
+  readonly #settings: readonly Setting[];
   readonly #tag: string;
-  readonly #guard: TransactionGuard | null;
+  #guard: TransactionGuard | null;
   /** The guard's failure, once it has failed: what came of it afterwards says less. */
   #changed: unknown = null;
   #opening: Promise<unknown> | null = null;
@@ -79,7 +77,7 @@ export class Transaction {
   ) {
     this.#connection = connection;
     this.#tag = tag;
-    this.#head = [begin, ...(guard?.first ?? [settingsStatement(settings)])];
+    this.#settings = settings;
     this.#guard = guard;
   }
 
@@ -128,31 +126,42 @@ export class Transaction {
   }
 
   #open(statement: Statement, arrayMode: boolean): Promise<Result> {
-    const burst = this.#beginning(statement);
-    return this.#twice(() => this.#connection.send(burst, arrayMode));
+    const named = this.#named(statement);
+    return this.#twice(() => this.#connection.send([...this.#head, named], arrayMode));
   }
 
   #once(statement: Statement, arrayMode = false): Promise<Result> {
-    const burst = this.#beginning(statement);
-    const all = [...burst, ...(this.#guard?.last ?? []), commit];
-    return this.#twice(() => this.#connection.commit(all, arrayMode, burst.length - 1));
+    const named = this.#named(statement);
+    return this.#twice(() => {
+      const head = this.#head;
+      const all = [...head, named, ...(this.#guard?.last ?? []), commit];
+      return this.#connection.commit(all, arrayMode, head.length);
+    });
+  }
+
+  get #head(): Statement[] {
+    return [begin, ...(this.#guard?.first ?? [settingsStatement(this.#settings)])];
   }
 
   /**
-   * The head and `statement`, the one that can be sent again where its name turns out not to be there. Most mutations have no
+   * `statement` as the one that can be sent again where its name turns out not to be there. Most mutations have no
    * other, and parsing and planning it is 40 µs of PostgreSQL's time.
    */
-  #beginning(statement: Statement): Statement[] {
-    const name = this.#connection.statements.nameFor(this.#tag, statement.text);
-    return [...this.#head, { ...statement, name }];
+  #named(statement: Statement): Statement {
+    return { ...statement, name: this.#connection.statements.nameFor(this.#tag, statement.text) };
   }
 
-  /** `send`, and once more, with what is prepared prepared anew, where that was stale: nothing stands then. */
+  /**
+   * `send`, and once more where nothing of the transaction stands and its first statement may do better: where what is prepared
+   * was stale, with all of it prepared anew; where the guard was overtaken at the beginning, by what waits and decides.
+   */
   async #twice(send: () => Promise<Result>): Promise<Result> {
     try {
       return await send();
     } catch (error) {
-      if (!isStale(error)) throw error;
+      const thorough = this.#guard?.thorough ?? null;
+      if (thorough !== null && error instanceof Overtaken && error.atBeginning) this.#guard = thorough;
+      else if (!isStale(error)) throw error;
       await this.#connection.send([{ text: "rollback" }]);
       return await send();
     }
@@ -191,7 +200,7 @@ export class Transaction {
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
     const committing = this.#connection.commit([...(this.#guard?.last ?? []), commit]);
-    const { command } = await committing.finally(() => clearTimeout(timer));
+    const { command } = await this.#inside(committing.finally(() => clearTimeout(timer)));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
     }
@@ -201,9 +210,14 @@ export class Transaction {
   async rollback(suspect = false): Promise<void> {
     this.#closed = true;
     if (this.#connection.doubt !== null) return;
-    const asks = suspect && this.#guard !== null && this.#changed === null;
+    const asks = this.#changed === null ? suspect : this.#changed instanceof Overtaken;
     await this.#connection
-      .send([rollback, unlock, forgetSequences, ...(asks ? [this.#guard.assertion()] : [])])
+      .send([
+        rollback,
+        unlock,
+        forgetSequences,
+        ...(asks && this.#guard !== null ? [this.#guard.assertion()] : []),
+      ])
       .catch((error: unknown) => {
         if (isGuardFailure(error)) this.#changed = error;
         // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.
