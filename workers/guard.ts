@@ -107,8 +107,8 @@ function textOf(key: string, make: () => string): string {
  * migration that commits between the snapshot and the lock is seen at the end, as DDL by hand is.
  *
  * The first setting's name is found with the revisions: without them it is null, and `set_config` refuses that with 22004.
- * There is little to such a statement: PostgreSQL executes 23,000 to 27,000 instructions less than for an assertion, of
- * 450,000 for a guarded mutation, twice. At the end the level of isolation is known from the beginning.
+ * There is little to such a statement: with a look at the beginning and the end, and no statement of its own for the lock,
+ * PostgreSQL executes 49,000 of 456,000 instructions less for a mutation than with assertions. At the end the level of isolation is known from the beginning.
  */
 function look({ schemas, revisions }: TenantGuard, settings: readonly Setting[], tenant?: string): Statement {
   const count = schemas.length;

@@ -17,7 +17,7 @@ export const forgetSequences = fixedStatement("clear_sequences", "discard sequen
  * What `discard all` does, but for the prepared statements, which are ours. A request that reads needs none of it: its
  * transaction is rolled back, and settings, roles, temporary tables, LISTEN and cursors of its functions with it.
  *
- * Prepared once per connection and sent behind the commit, in one group with it, these cost PostgreSQL 14 µs and the thread
+ * Prepared once per connection and sent behind the commit, in one group with it, these cost PostgreSQL 16 µs and the thread
  * 10 µs. Parsed each time and sent as a group of their own in front of the next request: 60 and 33. `discard all` itself
  * takes PostgreSQL 3 µs, and 35 to prepare again what it took away, before any tenant's statements (PostgreSQL 18.4).
  */
