@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 import { startThread } from "../../src/cell/start-thread.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { LaneTask } from "../../src/protocol/messages.ts";
+import { packTasks } from "../../src/protocol/parcel.ts";
 
 const setup = {
   cell: cellId(1),
@@ -60,7 +61,7 @@ it("a cell gives back what loading left, and later what requests left, within a 
     await fallsTo(loaded - 4 * 2 ** 20);
     for (let batch = 0; batch < 40; batch += 1) {
       const tasks = Array.from({ length: 1_000 }, (_, index) => taskOf(batch * 1_000 + index));
-      port1.postMessage({ kind: "tasks", tasks });
+      port1.postMessage({ kind: "tasks", parcel: packTasks(tasks) });
       await once(port1, "message");
       // No rest for a cell that is asked in between.
       await ping();
