@@ -1,5 +1,5 @@
 /** The steps of @dataplan/pg that make a SELECT, as far as Rowhouse knows their insides. */
-import { TYPES } from "postgraphile/@dataplan/pg";
+import { hasFixedType, isFixedSelect } from "./select-sql.ts";
 
 /** Of @dataplan/pg: those whose building of SQL was read, line by line, for what it makes a text of. */
 export const knownVersions: ReadonlySet<string> = new Set(["1.1.2"]);
@@ -79,7 +79,6 @@ export interface SelectStep extends Paged {
   readonly fetchOneExtra: boolean;
   readonly placeholders: readonly Placeholder[];
   readonly deferreds: readonly unknown[];
-  readonly orders: readonly unknown[];
   readonly streamDetailsDepIds: readonly number[] | null;
   readonly _meta: object;
   readonly operationPlan: { readonly operation: { readonly operation: string } };
@@ -88,7 +87,7 @@ export interface SelectStep extends Paged {
 /** A select that was put into another one; what it gives is a function that does so. */
 export interface InlineStep extends Paged {
   readonly identifier: string;
-  readonly staticInfo: { readonly mode: string; readonly orders: readonly unknown[] };
+  readonly staticInfo: { readonly mode: string };
 }
 
 /** Puts a select into another one. */
@@ -121,54 +120,13 @@ function isPaged(step: object): boolean {
   );
 }
 
-/** An order may be worked out by a function of a plugin's, anew for each request. */
-function areFixed(orders: unknown): boolean {
-  return (
-    Array.isArray(orders) &&
-    orders.every((order: unknown) => isObject(order) && typeof Reflect.get(order, "callback") !== "function")
-  );
-}
-
-function fieldOf(value: unknown, name: string): unknown {
-  return isObject(value) ? Reflect.get(value, name) : undefined;
-}
-
-function listIn(value: unknown, name: string): readonly unknown[] {
-  const list = fieldOf(value, name);
-  return Array.isArray(list) ? list : [];
-}
-
-/** By which values of PostgreSQL's own types are read. */
-const ownCasts: ReadonlySet<unknown> = new Set(Object.values(TYPES).map(({ castFromPg }) => castFromPg));
-
-/**
- * Where cursors or groups are asked for, the values that make them are read by SQL of their codecs', which is worked out anew for each
- * request: by a function that may be a plugin's.
- */
-function areReadPlainly(select: object): boolean {
-  if (fieldOf(select, "needsCursor") === false && fieldOf(select, "needsGroups") === false) return true;
-  const resource = fieldOf(select, "resource");
-  const attributes = fieldOf(fieldOf(resource, "codec"), "attributes");
-  const byName = (name: unknown): unknown => fieldOf(fieldOf(attributes, String(name)), "codec");
-  const orders = listIn(select, "orders").map((order) =>
-    (fieldOf(order, "attribute") ?? null) === null
-      ? fieldOf(order, "codec")
-      : byName(fieldOf(order, "attribute")),
-  );
-  const groups = listIn(select, "groups").map((group) => fieldOf(group, "codec"));
-  // What an order is made unique by.
-  const unique = listIn(listIn(resource, "uniques")[0], "attributes").map(byName);
-  return [...orders, ...groups, ...unique].every(
-    (codec) => isObject(codec) && ownCasts.has(Reflect.get(codec, "castFromPg") ?? undefined),
-  );
-}
-
 function isPlaceholder(value: unknown): value is Placeholder {
   if (!isObject(value) || typeof Reflect.get(value, "dependencyIndex") !== "number") return false;
   const codec: unknown = Reflect.get(value, "codec");
   return (
     isObject(codec) &&
     typeof Reflect.get(codec, "toPg") === "function" &&
+    hasFixedType(codec) &&
     typeof Reflect.get(value, "alreadyEncoded") === "boolean"
   );
 }
@@ -194,8 +152,7 @@ export function isPlainSelect(step: object): step is SelectStep {
     placeholders.every(isPlaceholder) &&
     Array.isArray(deferreds) &&
     deferreds.length === 0 &&
-    areFixed(field("orders")) &&
-    areReadPlainly(step) &&
+    isFixedSelect(step) &&
     (streams === null || Array.isArray(streams)) &&
     isObject(field("_meta")) &&
     isObject(field("operationPlan")) &&
@@ -220,8 +177,8 @@ export function isInlineStep(step: unknown): step is InlineStep {
 }
 
 export function isPlainInline({ staticInfo }: InlineStep): boolean {
-  const { mode, orders } = staticInfo;
-  return (mode === "normal" || mode === "aggregate") && areFixed(orders) && areReadPlainly(staticInfo);
+  const { mode } = staticInfo;
+  return (mode === "normal" || mode === "aggregate") && isFixedSelect(staticInfo);
 }
 
 function unary(values: readonly Values[], index: number | null): unknown {

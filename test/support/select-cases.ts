@@ -119,6 +119,8 @@ export const otherCases: readonly SelectCase[] = [
   },
   { query: "{ own { rowId name } }", variables: [{}] },
   { query: "{ cast { edges { cursor } } }", variables: [{}] },
+  { query: "{ joined { name } }", variables: [{}] },
+  { query: "{ ranked { name } }", variables: [{}] },
   { query: "{ own { name } ordered { rowId name } }", variables: [{}] },
   {
     query: "query ($by: Int) { divide(by: $by) allPeople { nodes { rowId } } }",

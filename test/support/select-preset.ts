@@ -2,7 +2,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { pgClassExpression, pgInsertSingle, pgUpdateSingle, TYPES } from "postgraphile/@dataplan/pg";
 import { connection, constant, context, lambda } from "postgraphile/grafast";
-import { type SQL, sql } from "postgraphile/pg-sql2";
+import { $$toSQL, type SQL, sql } from "postgraphile/pg-sql2";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
 
@@ -36,6 +36,8 @@ const fields = extendSchema((build) => {
         own: [Person]
         ordered: [Person]
         cast: PersonConnection
+        joined: [Person]
+        ranked: [Person]
         noted: String
       }
       extend type Mutation {
@@ -111,6 +113,27 @@ const fields = extendSchema((build) => {
             $people.orderBy({ fragment, codec: { ...TYPES.text, castFromPg }, direction: "ASC" });
             $people.setOrderIsUnique();
             return connection($people);
+          },
+          /** Joined with what becomes SQL for each request anew. For the one tenant it is what it is outside of any request. */
+          joined() {
+            const $people = person.find();
+            const alias = sql.identifier(Symbol("own"));
+            const from = {
+              [$$toSQL]: () => sql`(select ${sql.literal(running.getStore() ?? "bob")}::text as "name")`,
+            };
+            const condition = sql`${$people.alias}.name like ${alias}.name || ' 1'`;
+            $people.join({ type: "inner", from: from as unknown as SQL, alias, conditions: [condition] });
+            return $people;
+          },
+          /** In an order that becomes SQL in the same way. */
+          ranked() {
+            const $people = person.find();
+            const fragment = {
+              [$$toSQL]: () =>
+                sql`${$people.alias}.name <> ${sql.literal(`${running.getStore() ?? "bob"} 3`)}`,
+            };
+            $people.orderBy({ fragment: fragment as unknown as SQL, codec: TYPES.boolean, direction: "ASC" });
+            return $people;
           },
           /** What a plan notes on a select. */
           noted() {

@@ -20,7 +20,6 @@ const step: SelectStep = {
   fetchOneExtra: true,
   placeholders: [{ dependencyIndex: 1, codec, alreadyEncoded: false }],
   deferreds: [],
-  orders: [],
   streamDetailsDepIds: null,
   dependencies: [{}, {}, {}, {}],
   _meta: {},
