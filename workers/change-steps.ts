@@ -1,4 +1,5 @@
 /** The steps of @dataplan/pg that insert or update a row, as far as Rowhouse knows their insides. */
+import { hasFixedType } from "./select-sql.ts";
 import type { Codec, Values } from "./select-steps.ts";
 
 export interface Column {
@@ -45,10 +46,10 @@ export interface Builder {
   setMeta(key: PropertyKey, value: unknown): void;
 }
 
-/** What a request sets. */
+/** What a request sets, column by column. */
 export interface Told {
-  readonly columns: readonly (readonly [name: string, value: unknown])[];
-  /** As they are sent, with what an update finds its row by. */
+  readonly names: readonly string[];
+  /** As they are sent: what writes them may do so in another way when it is asked again. */
   readonly parameters: readonly unknown[];
   readonly meta: Readonly<Record<PropertyKey, unknown>>;
 }
@@ -72,12 +73,15 @@ export function isColumns(value: unknown): value is readonly Column[] {
 export function isChangeStep(step: object, isUpdate: boolean): step is ChangeStep {
   const resource: unknown = Reflect.get(step, "resource");
   const codec: unknown = Reflect.get(Object(resource), "codec");
+  const attributes: unknown = Reflect.get(Object(codec), "attributes");
   return (
     typeof Reflect.get(step, "contextId") === "number" &&
     Array.isArray(Reflect.get(step, "applyDepIds")) &&
     isColumns(Reflect.get(step, "attributes")) &&
     isColumns(Reflect.get(step, "getBys")) === isUpdate &&
     typeof Reflect.get(Object(resource), "executeMutation") === "function" &&
-    typeof Reflect.get(Object(codec), "attributes") === "object"
+    typeof attributes === "object" &&
+    attributes !== null &&
+    Object.values(attributes).every((column: unknown) => hasFixedType(Reflect.get(Object(column), "codec")))
   );
 }

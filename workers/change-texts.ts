@@ -78,20 +78,28 @@ function textFor(step: ChangeStep, names: readonly string[], original: Execute):
     sent = mutation;
     return { rows: [], rowCount: 1, notices: [] };
   };
+  const marks = names.map((name) => ({ name }));
   const apply = (builder: Builder): void => {
-    for (const name of names) builder.set(name, null);
+    for (const [index, name] of names.entries()) builder.set(name, marks[index]);
   };
   const values: Values[] = [];
   for (const index of [contextId, ...getBys.map(({ depId }) => depId)]) values[index] = always(null);
-  const own = told(step, values.length, executeMutation);
+  const own = told(step, names, values.length, executeMutation);
   values.push(always(apply));
   const details: Details = { values, indexMap: (callback) => [callback(0)] };
   const made = outsideRequests((): unknown => original.call(own, details));
-  void Promise.resolve(made).catch(() => undefined);
+  void ended(made);
   if (sent === undefined) return null;
   const isPlainly =
-    sent.values.length === names.length + getBys.length && sent.values.every((one) => one === null);
+    sent.values.length === names.length + getBys.length &&
+    sent.values.every((one, index) => one === (marks[index] ?? null));
   return isPlainly ? sent.text : null;
+}
+
+/** What goes wrong here goes wrong for the request as well, which is told: nobody else has to be. */
+async function ended(made: unknown): Promise<void> {
+  const [list] = await Promise.allSettled([made]);
+  if (list.status === "fulfilled" && Array.isArray(list.value)) await Promise.allSettled(list.value);
 }
 
 function always(value: unknown): Values {
@@ -107,12 +115,12 @@ async function changeOne(
   const { step, texts, isUpdate } = change;
   const { resource, alias } = step;
   const context = values[step.contextId]?.at(index);
-  const columns: [name: string, value: unknown][] = [];
+  const names: string[] = [];
   const parameters: unknown[] = [];
   let key = "";
   const set = (name: string, value: unknown, codec: Codec): void => {
-    columns.push([name, value]);
     parameters.push(encode(value, codec));
+    names.push(name);
     // No name in PostgreSQL has a NUL.
     key += `${name}\0`;
   };
@@ -142,16 +150,23 @@ async function changeOne(
     const applied = values[applyDepId]?.unaryValue();
     for (const apply of Array.isArray(applied) ? applied : [applied]) apply?.(builder);
   }
-  if (isUpdate && columns.length === 0) {
+  if (isUpdate && names.length === 0) {
     throw new SafeError("Attempted to update a record, but no new values were specified.");
   }
-  for (const { depId, pgCodec } of step.getBys ?? [])
-    parameters.push(encode(values[depId]?.at(index), pgCodec));
   const text = texts.get(key);
-  if (text === undefined) return build(change, key, { columns, parameters, meta }, values, index, original);
-  const { rows, rowCount, notices } = await resource.executeMutation({ context, text, values: parameters });
+  if (text === undefined) return build(change, key, { names, parameters, meta }, values, index, original);
+  const { rows, rowCount, notices } = await resource.executeMutation({
+    context,
+    text,
+    // Not the list itself: who kept the builder may set more while this is on its way.
+    values: [...parameters, ...findingBy(step, values, index)],
+  });
   if (isUpdate && rowCount === 0) return null;
   return Object.assign(Object.create(null), { m: meta, t: rows[0] ?? [], c: rowCount, n: notices });
+}
+
+function findingBy({ getBys = [] }: ChangeStep, values: readonly Values[], index: number): unknown[] {
+  return getBys.map(({ depId, pgCodec }) => encode(values[depId]?.at(index), pgCodec));
 }
 
 /**
@@ -161,43 +176,55 @@ async function changeOne(
 async function build(
   { step, texts }: Change,
   key: string,
-  { columns, parameters, meta }: Told,
+  { names, parameters, meta }: Told,
   values: readonly Values[],
   index: number,
   original: Execute,
 ): Promise<unknown> {
-  const names = columns.map(([name]) => name);
   const text = textFor(step, names, original);
   const executeMutation = (mutation: Mutation): Promise<Changed> => {
-    if (mutation.text === text && isDeepStrictEqual(mutation.values, parameters)) {
+    const columns = mutation.values.slice(0, names.length);
+    if (mutation.text === text && isDeepStrictEqual(columns, parameters)) {
       if (texts.size >= mostTexts) texts.clear();
       texts.set(key, text);
     } else changes.set(step, null);
     return step.resource.executeMutation(mutation);
   };
   const tell = (builder: Builder): void => {
-    for (const [name, value] of columns) builder.set(name, value);
+    for (const [index, name] of names.entries()) builder.set(name, parameters[index]);
     for (const name of Reflect.ownKeys(meta)) builder.setMeta(name, meta[name]);
   };
-  const made = await original.call(told(step, values.length, executeMutation), {
+  const made = await original.call(told(step, names, values.length, executeMutation), {
     values: [...values, always(tell)],
     indexMap: (callback) => [callback(index)],
   });
   return Array.isArray(made) ? made[0] : made;
 }
 
-/** `step` with what it sets, and where it sends it, in the place of its own. */
+/** `step` with what it sets, `names`, as it is to be sent, and where it sends it, in the place of its own. */
 function told(
   step: ChangeStep,
+  names: readonly string[],
   applyDepId: number,
   executeMutation: (mutation: Mutation) => Promise<Changed>,
 ): ChangeStep {
+  const { codec } = step.resource;
+  const written = names.map((name) => [
+    name,
+    { codec: Object.create(codec.attributes[name]?.codec ?? null, { toPg: { value: asItIs } }) },
+  ]);
+  const resource: unknown = Object.create(step.resource, {
+    executeMutation: { value: executeMutation },
+    codec: { value: { attributes: Object.fromEntries(written) } },
+  });
   return Object.create(step, {
     attributes: { value: [] },
     applyDepIds: { value: [applyDepId] },
-    resource: { value: Object.create(step.resource, { executeMutation: { value: executeMutation } }) },
+    resource: { value: resource },
   });
 }
+
+const asItIs = (value: unknown): unknown => value;
 
 function encode(value: unknown, codec: Codec): unknown {
   return value === undefined || value === null ? null : codec.toPg(value);

@@ -1,0 +1,124 @@
+import { PgInsertSingleStep, PgUpdateSingleStep, TYPES } from "postgraphile/@dataplan/pg";
+import { $$toSQL, sql } from "postgraphile/pg-sql2";
+import { expect, it, vi } from "vitest";
+import type { Builder, Mutation } from "../../workers/change-steps.ts";
+import { rememberChangeTexts } from "../../workers/change-texts.ts";
+import type { Codec, Values } from "../../workers/select-steps.ts";
+
+rememberChangeTexts();
+
+interface Subject {
+  readonly sent: Mutation[];
+  /** Sends what `apply` sets, for the row with `id`. */
+  change(apply: (builder: Builder) => unknown, id?: unknown): Promise<unknown>;
+}
+
+/** A step that inserts, or updates, a row of a table whose columns all have `codec`. */
+function subject(codec: object, isUpdate = false, table = sql`t`): Subject {
+  const sent: Mutation[] = [];
+  const id = { name: "id", depId: 2, pgCodec: TYPES.int };
+  const symbol = Symbol("id");
+  // As @dataplan/pg does: its place is taken by the row's id.
+  const sqlWhere = sql`id = ${Reflect.apply(sql.value, sql, [symbol])}`;
+  const own = {
+    name: "t",
+    alias: sql.identifier("t"),
+    contextId: 0,
+    attributes: [],
+    applyDepIds: [1],
+    ...(isUpdate ? { getBys: [id] } : {}),
+    resource: {
+      codec: { attributes: { a: { codec }, b: { codec } } },
+      executeMutation: async (mutation: Mutation) => {
+        // As what is sent waits for a connection.
+        await Promise.resolve();
+        sent.push({ ...mutation, values: [...mutation.values] });
+        return { rows: [[]], rowCount: 1, notices: [] };
+      },
+    },
+    finalizeResults: {
+      table,
+      returning: sql.blank,
+      sqlWhere,
+      queryValueDetailsBySymbol: new Map([[symbol, { depId: 2, processor: TYPES.int.toPg }]]),
+    },
+  };
+  const { prototype } = isUpdate ? PgUpdateSingleStep : PgInsertSingleStep;
+  const step: object = Object.defineProperties(
+    Object.create(prototype),
+    Object.getOwnPropertyDescriptors(own),
+  );
+  const one = (value: unknown): Values => ({ isBatch: false, at: () => value, unaryValue: () => value });
+  return {
+    sent,
+    async change(apply, byId = 7) {
+      const values = [one({}), one(apply), one(byId)];
+      const indexMap = (callback: (index: number) => unknown): unknown[] => [callback(0)];
+      const made: unknown = await Reflect.apply(Object(Reflect.get(step, "execute")), step, [
+        { values, indexMap },
+      ]);
+      return Promise.all(Array.isArray(made) ? made : []);
+    },
+  };
+}
+
+it.each([false, true])(
+  "each value is written once, also where a text is built (update: %s)",
+  async (isUpdate) => {
+    const codec: Codec = { ...TYPES.text, toPg: (list) => (Array.isArray(list) ? list.pop() : null) };
+    const { sent, change } = subject(codec, isUpdate);
+    for (let n = 0; n < 3; n += 1) await change((builder) => builder.set("a", ["second", "first"]));
+    expect(sent.map(({ values }) => values[0])).toEqual(["first", "first", "first"]);
+  },
+);
+
+it.each([false, true])(
+  "what is set when the statement is under way is left out (update: %s)",
+  async (isUpdate) => {
+    const { sent, change } = subject(TYPES.text, isUpdate);
+    const late = async (builder: Builder): Promise<void> => {
+      builder.set("a", "in time");
+      await null;
+      builder.set("b", "too late");
+    };
+    for (let n = 0; n < 3; n += 1) await change(late);
+    const expected = isUpdate ? ["in time", "7"] : ["in time"];
+    expect(sent.map(({ values }) => values.map(String))).toEqual([expected, expected, expected]);
+  },
+);
+
+it("a text is built each time where a column's type becomes SQL for each request anew", async () => {
+  let type = sql`one`;
+  const { sent, change } = subject({ ...TYPES.text, sqlType: { [$$toSQL]: () => type } });
+  const set = (builder: Builder): void => builder.set("a", "value");
+  await change(set);
+  await change(set);
+  type = sql`another`;
+  await change(set);
+  expect(sent.map(({ text }) => text.includes("another"))).toEqual([false, false, true]);
+});
+
+it("a statement that cannot be built fails the requests that ask for it, and nothing else", async () => {
+  const { sent, change } = subject(TYPES.text, false, sql.placeholder(Symbol("nothing")));
+  for (let n = 0; n < 3; n += 1) {
+    await expect(change((builder) => builder.set("a", n))).rejects.toThrow("no fallback");
+  }
+  expect(sent).toEqual([]);
+});
+
+it("a text is kept for the columns that are set, in their order", async () => {
+  const { sent, change } = subject(TYPES.text);
+  const compile = vi.spyOn(sql, "compile");
+  for (let n = 0; n < 3; n += 1) {
+    compile.mockClear();
+    await change((builder) => builder.set("a", `a ${n}`));
+    await change((builder) => {
+      builder.set("b", `b ${n}`);
+      builder.set("a", null);
+    });
+  }
+  expect(compile.mock.calls.length).toBe(0);
+  compile.mockRestore();
+  expect(sent.at(-2)?.values).toEqual(["a 2"]);
+  expect(sent.at(-1)?.values).toEqual(["b 2", null]);
+});
