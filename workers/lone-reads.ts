@@ -1,5 +1,5 @@
 /** A read for one row of what is around it, which is nearly every read, without what reads for many take. */
-import { version } from "postgraphile/@dataplan/pg";
+import { PgExecutor, version } from "postgraphile/@dataplan/pg";
 import { type Common, knownVersions, type Spec } from "./select-steps.ts";
 
 interface Rows {
@@ -60,16 +60,21 @@ function isReads(value: unknown): value is Reads {
 
 const ignore = (): void => undefined;
 
+/** The library's own, before any plugin is there. */
+const { executeWithCache, executeWithoutCache } = PgExecutor.prototype;
+const originals = { executeWithCache, executeWithoutCache };
+
 /**
  * Replaces the methods by which a PgExecutor (@dataplan/pg 1.1.2) is asked for rows: one read goes to `_execute` at once. The
- * original groups them, and waits for them by four promises. What it would explain, or is not known, is left to it.
+ * original groups them, and waits for them by four promises. What it would explain, or is not known, is left to it; so is an
+ * executor that a plugin has given methods of its own.
  */
 export function readAlone(executor: object): void {
   if (!knownVersions.has(version) || !isExecutor(executor)) return;
   const { $$cache } = executor;
   const replace = (name: "executeWithCache" | "executeWithoutCache", keeps: boolean): void => {
     const original: unknown = Reflect.get(executor, name);
-    if (!isExecuteAll(original)) return;
+    if (original !== originals[name] || !isExecuteAll(original)) return;
     const execute: ExecuteAll = (specs, common) => {
       const [spec] = specs;
       const { context, queryValues } = spec ?? {};
@@ -87,7 +92,7 @@ export function readAlone(executor: object): void {
         ? readOnce(executor, $$cache, context, queryValues, common)
         : foundBy(readRows(executor, context, JSON.stringify(queryValues), common));
     };
-    Object.defineProperty(executor, name, { value: execute });
+    Object.defineProperty(executor, name, { value: execute, writable: true, configurable: true });
   };
   replace("executeWithCache", true);
   replace("executeWithoutCache", false);

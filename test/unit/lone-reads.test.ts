@@ -136,3 +136,27 @@ it("what is read alone is not read by the original", async () => {
   await ask([spec], { eventEmitter: {} });
   expect(asked).toEqual(["original", "original", "original"]);
 });
+
+it("whoever replaces how an executor reads, before or after, is asked", async () => {
+  const names = ["executeWithCache", "executeWithoutCache"] as const;
+  class Own extends PgExecutor {
+    override async executeWithCache(): Promise<never> {
+      throw new Error("by a class");
+    }
+  }
+  const plain = (): PgExecutor => new PgExecutor({ name: "main", context });
+  const replaced = (executor: object, message: string): void => {
+    for (const name of names) Object.assign(executor, { [name]: () => Promise.reject(new Error(message)) });
+  };
+  const [before, after, own] = [plain(), plain(), new Own({ name: "main", context })];
+  replaced(before, "before");
+  for (const executor of [before, after, own]) readAlone(executor);
+  replaced(after, "after");
+  const ask = async (executor: PgExecutor, name: (typeof names)[number]): Promise<unknown> =>
+    Reflect.apply(executor[name], executor, [[{ context: {}, queryValues: [] }], common("plain")]);
+  for (const name of names) {
+    await expect(ask(before, name)).rejects.toThrow("before");
+    await expect(ask(after, name)).rejects.toThrow("after");
+  }
+  await expect(ask(own, "executeWithCache")).rejects.toThrow("by a class");
+});
