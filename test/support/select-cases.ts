@@ -120,6 +120,10 @@ export const otherCases: readonly SelectCase[] = [
   { query: "{ own { rowId name } }", variables: [{}] },
   { query: "{ cast { edges { cursor } } }", variables: [{}] },
   { query: "{ joined { name } }", variables: [{}] },
+  {
+    query: "query ($name: String) { taken(name: $name) { name } }",
+    variables: [{ name: "ada 1" }, { name: "bob 1" }],
+  },
   { query: "{ ranked { name } }", variables: [{}] },
   { query: "{ own { name } ordered { rowId name } }", variables: [{}] },
   {

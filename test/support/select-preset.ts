@@ -33,6 +33,7 @@ const fields = extendSchema((build) => {
         fixed(first: Int): [Person]
         second: [Person]
         told(name: String): [Person]
+        taken(name: String): [Person]
         own: [Person]
         ordered: [Person]
         cast: PersonConnection
@@ -78,6 +79,18 @@ const fields = extendSchema((build) => {
             const $people = person.find();
             const name = $people.placeholder(fieldArgs.getRaw("name"), TYPES.text);
             $people.where(sql`${name} is null or ${$people.alias}.name = ${name}`);
+            return $people;
+          },
+          /** A parameter that can be written once. */
+          taken(_query, fieldArgs) {
+            const $people = person.find();
+            const $list = lambda(fieldArgs.getRaw("name"), (name) => [name]);
+            const toPg = (list: unknown): string => {
+              if (!Array.isArray(list) || list.length === 0) throw new Error("taken before");
+              return String(list.pop());
+            };
+            const name = $people.placeholder($list, { ...TYPES.text, toPg });
+            $people.where(sql`${$people.alias}.name = ${name}`);
             return $people;
           },
           /** A condition that is made for the request, with its role in the SQL. */
