@@ -6,6 +6,12 @@ import { namespace } from "./namespace.ts";
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
 const mostNames = 200;
 
+/**
+ * What PostgreSQL plans by itself. Others, such as `execute`, may run what was prepared or declared anew since: their columns are then
+ * others, without an error.
+ */
+const planned = /^\s*(?:select|insert|update|delete|merge|with)\b/i;
+
 /** As PostgreSQL describes them, for whoever reads the rows. */
 export type Columns = readonly unknown[];
 
@@ -67,16 +73,16 @@ export class Statements {
 
   /**
    * The columns of what is prepared under `name`, where they are known. They are always the same: PostgreSQL refuses to run a
-   * statement whose result has changed, by an error after which everything is prepared anew.
+   * query whose result has changed, by an error after which everything is prepared anew.
    */
   columnsOf(name: string): Columns | null {
     return this.#prepared.get(name)?.columns ?? null;
   }
 
-  /** To be called with the columns that PostgreSQL told of what is prepared under `name`. */
+  /** To be called with the columns that PostgreSQL told of what is prepared under `name`; kept where they are always the same. */
   described(name: string, columns: Columns): void {
     const prepared = this.#prepared.get(name);
-    if (prepared !== undefined) prepared.columns = columns;
+    if (prepared !== undefined && planned.test(prepared.text)) prepared.columns = columns;
   }
 
   /** To be called when the server turned out not to have what it should, or a plan that it cannot use any more. */

@@ -106,6 +106,25 @@ describe.each(Object.keys(ways))("a statement that a tenant's function prepares 
   });
 });
 
+it("a statement that runs another one tells that one's columns, each time", async () => {
+  const run = (command: string) => bench.read(as("sea"), attempt, undefined, [command]);
+  const found = async (): Promise<unknown> =>
+    (
+      await bench.withPgClient(as("sea").settings, (client) =>
+        client.query({ text: "execute mine", arrayMode: true }),
+      )
+    ).rows;
+  for (const [select, row] of [
+    ["select 1", [1]],
+    ["select '{\"a\": 1}'::text, true", ['{"a": 1}', true]],
+    ["select '{\"a\": 1}'::json, 2", [{ a: 1 }, 2]],
+  ] as const) {
+    await run("deallocate mine");
+    await run(`prepare mine as ${select}`);
+    for (let n = 0; n < 3; n += 1) expect(await found()).toEqual([row]);
+  }
+});
+
 describe("where functions cannot prepare anything", () => {
   it("what is prepared for requests is kept when tenants change", async () => {
     const each = async (prepares: boolean) => {
