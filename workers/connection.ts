@@ -234,12 +234,15 @@ export class Connection {
 /**
  * Whether a prepared statement was not there, or not to be used again: a function may have said `discard all`, and a
  * changed table may have changed a statement's result ("cached plan must not change result type": of all that is not supported, the
- * only one that says so there).
+ * only one that says so there). A parameter's type that is no longer there is missed before the statement is looked at ("cache lookup
+ * failed for type"); nothing of it has run then.
  */
 export function isStale(error: unknown): boolean {
   if (!(error instanceof Error && "code" in error)) return false;
+  const routine = "routine" in error ? error.routine : undefined;
   return (
     error.code === "26000" ||
-    (error.code === "0A000" && "routine" in error && error.routine === "RevalidateCachedQuery")
+    (error.code === "0A000" && routine === "RevalidateCachedQuery") ||
+    (error.code === "XX000" && routine === "getTypeInputInfo")
   );
 }

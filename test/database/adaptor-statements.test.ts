@@ -193,6 +193,15 @@ describe("prepared statements of one connection", () => {
     expect(await read("ada")).toMatchObject([{ code: "ada" }]);
   });
 
+  it("are prepared anew where a parameter's type was made anew", async () => {
+    const made = `create type ada.step as enum ('one')`;
+    await database.execute(made);
+    const steps = () => bench.read(bench.request("ada"), "select $1::step::text as step", "s", ["one"]);
+    for (let n = 0; n < 3; n += 1) expect(await steps()).toEqual([{ step: "one" }]);
+    await database.execute(`drop type ada.step; ${made}`);
+    for (let n = 0; n < 3; n += 1) expect(await steps()).toEqual([{ step: "one" }]);
+  });
+
   it("of 20 tenants, interleaved on two connections, with writes, errors and cancels, are never each other's", async () => {
     const wide = adaptorOn(database, 2);
     const errors: unknown[] = [];
