@@ -30,6 +30,10 @@ export interface ChangeStep {
   readonly attributes: readonly Column[];
   /** By what an update finds its row. */
   readonly getBys?: readonly Column[];
+  /** Of these, how each is written. */
+  readonly finalizeResults: {
+    readonly queryValueDetailsBySymbol?: ReadonlyMap<symbol, object>;
+  };
   readonly applyDepIds: readonly number[];
 }
 
@@ -79,6 +83,8 @@ export function isChangeStep(step: object, isUpdate: boolean): step is ChangeSte
     Array.isArray(Reflect.get(step, "applyDepIds")) &&
     isColumns(Reflect.get(step, "attributes")) &&
     isColumns(Reflect.get(step, "getBys")) === isUpdate &&
+    Reflect.get(Object(Reflect.get(step, "finalizeResults")), "queryValueDetailsBySymbol") instanceof Map ===
+      isUpdate &&
     typeof Reflect.get(Object(resource), "executeMutation") === "function" &&
     typeof attributes === "object" &&
     attributes !== null &&

@@ -83,16 +83,17 @@ function textFor(step: ChangeStep, names: readonly string[], original: Execute):
     for (const [index, name] of names.entries()) builder.set(name, marks[index]);
   };
   const values: Values[] = [];
-  for (const index of [contextId, ...getBys.map(({ depId }) => depId)]) values[index] = always(null);
-  const own = told(step, names, values.length, executeMutation);
+  values[contextId] = always(null);
+  for (const { depId } of getBys) values[depId] = always({ depId });
+  const own = withoutCodecs(told(step, names, values.length, executeMutation));
   values.push(always(apply));
   const details: Details = { values, indexMap: (callback) => [callback(0)] };
   const made = outsideRequests((): unknown => original.call(own, details));
   void ended(made);
   if (sent === undefined) return null;
+  const expected = [...marks, ...getBys.map(({ depId }) => values[depId]?.unaryValue())];
   const isPlainly =
-    sent.values.length === names.length + getBys.length &&
-    sent.values.every((one, index) => one === (marks[index] ?? null));
+    sent.values.length === expected.length && sent.values.every((one, index) => one === expected[index]);
   return isPlainly ? sent.text : null;
 }
 
@@ -221,6 +222,17 @@ function told(
     attributes: { value: [] },
     applyDepIds: { value: [applyDepId] },
     resource: { value: resource },
+  });
+}
+
+/** `step` with what an update finds its row by sent as it is, too. */
+function withoutCodecs(step: ChangeStep): ChangeStep {
+  const { finalizeResults } = step;
+  const { queryValueDetailsBySymbol: details } = finalizeResults;
+  if (details === undefined) return step;
+  const written = new Map([...details].map(([symbol, one]) => [symbol, { ...one, processor: asItIs }]));
+  return Object.create(step, {
+    finalizeResults: { value: { ...finalizeResults, queryValueDetailsBySymbol: written } },
   });
 }
 

@@ -39,8 +39,12 @@ function subject(codec: object, isUpdate = false, table = sql`t`): Subject {
     finalizeResults: {
       table,
       returning: sql.blank,
-      sqlWhere,
-      queryValueDetailsBySymbol: new Map([[symbol, { depId: 2, processor: TYPES.int.toPg }]]),
+      ...(isUpdate
+        ? {
+            sqlWhere,
+            queryValueDetailsBySymbol: new Map([[symbol, { depId: 2, processor: TYPES.int.toPg }]]),
+          }
+        : {}),
     },
   };
   const { prototype } = isUpdate ? PgUpdateSingleStep : PgInsertSingleStep;
