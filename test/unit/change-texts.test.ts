@@ -9,24 +9,30 @@ rememberChangeTexts();
 
 interface Subject {
   readonly sent: Mutation[];
-  /** Sends what `apply` sets, for the row with `id`. */
-  change(apply: (builder: Builder) => unknown, id?: unknown): Promise<unknown>;
+  /** Sends what `apply` sets, for the row that is found by 7, and by 8 where there is another column for it. */
+  change(apply: (builder: Builder) => unknown): Promise<unknown>;
 }
 
-/** A step that inserts, or updates, a row of a table whose columns all have `codec`. */
-function subject(codec: object, isUpdate = false, table = sql`t`): Subject {
+/** A step that inserts, or updates, a row of a table whose columns all have `codec`; it finds one by `finds`, last first. */
+function subject(codec: object, isUpdate = false, table = sql`t`, finds = ["id"]): Subject {
   const sent: Mutation[] = [];
-  const id = { name: "id", depId: 2, pgCodec: TYPES.int };
-  const symbol = Symbol("id");
-  // As @dataplan/pg does: its place is taken by the row's id.
-  const sqlWhere = sql`id = ${Reflect.apply(sql.value, sql, [symbol])}`;
+  // As @dataplan/pg does: their places are taken by what the row is found by.
+  const getBys = finds.map((name, index) => ({ name, depId: 2 + index, pgCodec: TYPES.int }));
+  const symbols = getBys.map(
+    ({ name, depId }) => [Symbol(name), { depId, processor: TYPES.int.toPg }] as const,
+  );
+  const places = symbols.toSorted(([, a], [, b]) => b.depId - a.depId);
+  const sqlWhere = sql.join(
+    places.map(([symbol]) => Reflect.apply(sql.value, sql, [symbol])),
+    " and ",
+  );
   const own = {
     name: "t",
     alias: sql.identifier("t"),
     contextId: 0,
     attributes: [],
     applyDepIds: [1],
-    ...(isUpdate ? { getBys: [id] } : {}),
+    ...(isUpdate ? { getBys } : {}),
     resource: {
       codec: { attributes: { a: { codec }, b: { codec } } },
       executeMutation: async (mutation: Mutation) => {
@@ -39,12 +45,7 @@ function subject(codec: object, isUpdate = false, table = sql`t`): Subject {
     finalizeResults: {
       table,
       returning: sql.blank,
-      ...(isUpdate
-        ? {
-            sqlWhere,
-            queryValueDetailsBySymbol: new Map([[symbol, { depId: 2, processor: TYPES.int.toPg }]]),
-          }
-        : {}),
+      ...(isUpdate ? { sqlWhere, queryValueDetailsBySymbol: new Map(symbols) } : {}),
     },
   };
   const { prototype } = isUpdate ? PgUpdateSingleStep : PgInsertSingleStep;
@@ -55,8 +56,8 @@ function subject(codec: object, isUpdate = false, table = sql`t`): Subject {
   const one = (value: unknown): Values => ({ isBatch: false, at: () => value, unaryValue: () => value });
   return {
     sent,
-    async change(apply, byId = 7) {
-      const values = [one({}), one(apply), one(byId)];
+    async change(apply) {
+      const values = [one({}), one(apply), one(7), one(8)];
       const indexMap = (callback: (index: number) => unknown): unknown[] => [callback(0)];
       const made: unknown = await Reflect.apply(Object(Reflect.get(step, "execute")), step, [
         { values, indexMap },
@@ -100,6 +101,12 @@ it("a text is built each time where a column's type becomes SQL for each request
   type = sql`another`;
   await change(set);
   expect(sent.map(({ text }) => text.includes("another"))).toEqual([false, false, true]);
+});
+
+it("an update that finds its row by columns in another order than is known is left alone", async () => {
+  const { sent, change } = subject(TYPES.text, true, sql`t`, ["id", "of"]);
+  for (let n = 0; n < 3; n += 1) await change((builder) => builder.set("a", n));
+  expect(sent.map(({ values }) => values.map(String))).toEqual([0, 1, 2].map((n) => [String(n), "8", "7"]));
 });
 
 it("a statement that cannot be built fails the requests that ask for it, and nothing else", async () => {
