@@ -53,6 +53,8 @@ afterAll(async () => {
 });
 
 const waiting = async (): Promise<string[]> => {
+  // A transaction sees the backends that there were when it looked first: the front's may have come since.
+  await server.query("select pg_stat_clear_snapshot()");
   const rows = await server.query<{ name: string }>(
     "select l.relation::regclass::text as name from pg_locks l join pg_stat_activity a using (pid) where a.application_name = 'front' and not l.granted and a.datname = current_database() order by 1",
   );
