@@ -1,5 +1,5 @@
 /** Statements that travel together: one write, one answer, one transaction. */
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import pg from "pg";
 
 declare module "pg" {
@@ -19,59 +19,81 @@ export interface GroupedStatement {
   readonly prepared?: boolean;
 }
 
-/** The name of a text as a prepared statement. */
-const preparedName = (text: string): string => createHash("sha1").update(text).digest("base64url");
+/** What is prepared on a connection. */
+interface Known {
+  /** What names begin with there: a tenant's function that knew one could put a statement of its own in its place. */
+  readonly secret: string;
+  /** Name → text. */
+  readonly texts: Readonly<Record<string, string>>;
+}
 
-/** By connection, what is prepared on it: name → text. */
-const known = new WeakMap<pg.Connection, Record<string, string>>();
+const known = new WeakMap<pg.Connection, Known>();
+
+function knownOf(connection: pg.Connection): Known {
+  const had = known.get(connection);
+  if (had !== undefined) return had;
+  const made = { secret: randomBytes(12).toString("base64url"), texts: {} };
+  known.set(connection, made);
+  return made;
+}
+
+const begin: GroupedStatement = { text: "begin" };
+/** Rows of an enum may be a view's or have a policy, and so be made by a tenant's function: whatever it set for the session goes. */
+const end: readonly GroupedStatement[] = [
+  { text: "rollback" },
+  { text: "select pg_catalog.pg_advisory_unlock_all()" },
+];
+
+/** Behind a group that failed. */
+export const groupOver = end.map(({ text }) => text).join("; ");
 
 /**
- * One Sync ends all of it, and no `begin` is needed: up to a Sync, messages of the extended protocol are one transaction. Where a
- * statement fails PostgreSQL skips all that follow, so that nothing can run without the settings that were made before it.
+ * A transaction that is rolled back, with one Sync at the end of all of it: where a statement fails PostgreSQL skips all that
+ * follow, so that nothing can run without the settings that were made before it. What failed is still open: `groupOver`.
  */
 export class Group extends pg.Query {
   /** The rows of each statement. */
   readonly answers: Promise<readonly (readonly unknown[])[]>;
-  readonly #parts: readonly { readonly name: string; readonly text: string; readonly query: pg.Query }[];
-  #connection: pg.Connection | null = null;
+  readonly #statements: readonly GroupedStatement[];
+  /** Of a group that failed nobody knows what was prepared before that: it is prepared anew. */
+  #remember = (): void => undefined;
 
   constructor(statements: readonly GroupedStatement[]) {
     const { promise, resolve, reject } = Promise.withResolvers<readonly (readonly unknown[])[]>();
     super({ text: "" }, undefined, (error: Error | null | undefined, results) => {
       if (error != null) return reject(error);
       this.#remember();
-      resolve([results].flat().map((result) => result.rows));
+      resolve(
+        [results]
+          .flat()
+          .slice(1, -end.length)
+          .map((result) => result.rows),
+      );
     });
     this.answers = promise;
-    this.#parts = statements.map(({ text, values = [], prepared = false }) => {
-      const name = prepared ? preparedName(text) : "";
-      return { name, text, query: new pg.Query({ text, values: [...values], name }) };
-    });
+    this.#statements = [begin, ...statements, ...end];
   }
 
   override submit = (connection: pg.Connection): null => {
-    this.#connection = connection;
-    const parsedStatements = { ...known.get(connection) };
+    const { secret, texts } = knownOf(connection);
+    const parsedStatements = { ...texts };
     const unsynced: pg.Connection = Object.create(connection, {
       sync: { value: () => undefined },
       parsedStatements: { value: parsedStatements },
       submittedNamedStatements: { value: {} },
     });
+    const named: Record<string, string> = {};
     connection.stream.cork();
-    for (const { name, query } of this.#parts) {
+    for (const { text, values = [], prepared = false } of this.#statements) {
+      const name = prepared ? secret + createHash("sha1").update(text).digest("base64url") : "";
+      if (prepared) named[name] = text;
       // Closing what is not there is no error; parsing under a name that is taken is one.
-      if (name !== "" && !Object.hasOwn(parsedStatements, name)) connection.close({ type: "S", name });
-      query.prepare(unsynced);
+      if (prepared && !Object.hasOwn(parsedStatements, name)) connection.close({ type: "S", name });
+      new pg.Query({ text, values: [...values], name }).prepare(unsynced);
     }
     connection.sync();
     connection.stream.uncork();
+    this.#remember = () => void known.set(connection, { secret, texts: { ...texts, ...named } });
     return null;
   };
-
-  /** Of a group that failed nobody knows what was prepared before that: it is prepared anew. */
-  #remember(): void {
-    if (this.#connection === null) return;
-    const named = this.#parts.filter(({ name }) => name !== "").map(({ name, text }) => [name, text]);
-    known.set(this.#connection, { ...known.get(this.#connection), ...Object.fromEntries(named) });
-  }
 }

@@ -2,7 +2,7 @@
 import pg, { type PoolClient } from "pg";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { Group, type GroupedStatement } from "./group.ts";
+import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
 export interface Queryable {
   /** One statement with parameters, sent at once behind those that wait for their answers. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
@@ -125,8 +125,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * The rows of each of `statements`, sent in one write and run in one transaction; where one fails none behind it runs, and nothing
-   * of them stands. They are asked again, unprepared, where a prepared statement was not there.
+   * The rows of each of `statements`, sent in one write and run in one transaction, which is rolled back; where one fails none behind
+   * it runs. They are asked again, unprepared, where a prepared statement was not there.
    */
   async together(statements: readonly GroupedStatement[]): Promise<readonly (readonly unknown[])[]> {
     const prepares = this.#prepares;
@@ -144,9 +144,14 @@ export class Database implements Queryable {
     prepares: boolean,
   ): Promise<readonly (readonly unknown[])[]> {
     const group = new Group(prepares ? statements : statements.map((each) => ({ ...each, prepared: false })));
-    return this.#withClient((client) => {
+    return this.#withClient(async (client) => {
       client.query(group);
-      return group.answers;
+      try {
+        return await group.answers;
+      } catch (error) {
+        if (!isConnectionError(error)) await client.query(groupOver);
+        throw error;
+      }
     });
   }
 

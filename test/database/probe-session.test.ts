@@ -1,0 +1,97 @@
+import { createHash } from "node:crypto";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Database } from "../../src/pg/pool.ts";
+import { shapeQuery } from "../../src/shape/shape.ts";
+import { probe } from "../../src/tenant/probe.ts";
+import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+
+let server: TestDatabase;
+let front: Database;
+
+const tenantOf = (id: string): Tenant =>
+  parseTenant({ id, schemas: { app: id } }, { database: "main", databases: ["main"] });
+
+const asked = (tenant: Tenant) =>
+  probe({ together: (statements) => front.together(statements), control: false }, tenant, false);
+
+/** A view whose rows are an enum's: a build reads them, and so a probe does. `does` runs with the first of them. */
+const enumView = (schema: string, does: string): string => `
+  create schema ${schema};
+  create function ${schema}.trick() returns text language plpgsql as $trick$ begin ${does}; return 'a'; end $trick$;
+  create view ${schema}.kinds as select ${schema}.trick() as kind;
+  comment on view ${schema}.kinds is E'@enum\\n@primaryKey kind'`;
+
+beforeAll(async () => {
+  server = await createDatabase("probe_session");
+  front = new Database({
+    name: "main",
+    url: server.url,
+    applicationName: "test",
+    observe: () => undefined,
+    maxConnections: 1,
+  });
+  await server.execute("create schema plain; create table plain.thing (id int primary key)");
+});
+afterAll(async () => {
+  await front.close();
+  await server.drop();
+});
+
+const session = `select session_user = current_user as itself, current_setting('search_path') as path,
+  current_setting('enable_seqscan') as scans, current_setting('plan_cache_mode') as plans, current_setting('lock_timeout') as patience,
+  current_setting('transaction_read_only') as read_only, pg_catalog.to_regclass('taken') is null as bare,
+  (select pg_catalog.count(*)::int from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_catalog.pg_backend_pid()) as locks`;
+
+test.each([
+  ["of a probe itself", "null"],
+  ["of a function that a tenant's enum is made of", "TRICKS"],
+  ["of one that fails at the end", "TRICKS; raise exception 'enough'"],
+])(
+  "nothing %s stays in the session, where the next tenant's probe and lists of tenants are asked",
+  async (_case, does) => {
+    const role = `${server.name}_sly`;
+    const schema = `sly_${createHash("sha1").update(does).digest("hex").slice(0, 6)}`;
+    await server.execute(
+      `do $$ begin if pg_catalog.to_regrole('${role}') is null then create role ${role}; end if; end $$`,
+    );
+    await server.execute(
+      enumView(
+        schema,
+        does.replace("null", "perform 1").replace(
+          "TRICKS",
+          `perform pg_catalog.set_config('role', '${role}', false), pg_catalog.set_config('search_path', '${schema}', false),
+            pg_catalog.set_config('plan_cache_mode', 'force_custom_plan', false), pg_catalog.pg_advisory_lock(7)`,
+        ),
+      ),
+    );
+    const { rows: before } = await front.query(session);
+    const plain = await asked(tenantOf("plain"));
+    const sly = await asked(tenantOf(schema)).catch((error: unknown) => error);
+    if (does.includes("raise")) expect(sly).toMatchObject({ code: "P0001" });
+    else expect(sly).toMatchObject({ shape: { enumTables: 1 } });
+    expect((await front.query(session)).rows).toEqual(before);
+    expect(await asked(tenantOf("plain"))).toEqual(plain);
+    expect(before).toMatchObject([{ itself: true, locks: 0, scans: "on", plans: "auto" }]);
+  },
+);
+
+test("a function that knows what a probe asks puts no statement of its own in its place", async () => {
+  const { text } = shapeQuery(tenantOf("plain"), { revisions: false });
+  const name = createHash("sha1").update(text).digest("base64url");
+  const answer = `select 'forged' as shape, null::text as canonical, $1 || $2 || $3 || array[$4, $5] || $6 as missing, '{}'::text[] as hidden, 0 as enum_tables, false as prepares, '{}'::json as revisions`;
+  await server.execute(
+    enumView(
+      "forger",
+      `begin execute 'deallocate "${name}"'; exception when others then null; end;
+      execute $sql$ prepare "${name}" (text[], text[], text[], text, text, text[]) as ${answer} $sql$`,
+    ),
+  );
+  const plain = await asked(tenantOf("plain"));
+  expect(await asked(tenantOf("forger"))).toMatchObject({ shape: { enumTables: 1 } });
+  // It did what it was to do; and what is asked is not what it put there.
+  expect((await front.query("select from pg_prepared_statements where name = $1", [name])).rows).toHaveLength(
+    1,
+  );
+  expect(await asked(tenantOf("plain"))).toEqual(plain);
+});
