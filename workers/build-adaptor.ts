@@ -2,12 +2,12 @@
 import type { PoolClient } from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
-import { HostError } from "../src/kernel/errors.ts";
+import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
-import { rowsOf } from "./transaction.ts";
+import { rowsOf, unlock } from "./transaction.ts";
 
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
@@ -39,14 +39,19 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   ): Promise<T> => {
     const connection = await sessions.connect();
     const { client } = connection;
+    const readsRows = (): void => {
+      otherQueries += 1;
+      // A function may be what makes them: nobody knows yet whether the tenant's prepare anything.
+      connection.lend({ tenant: spec.tenant, prepares: true }, () => undefined);
+    };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect(client, query.text);
-      otherQueries += 1;
+      readsRows();
       return rowsOf(client.query(withPhysicalNames(query.text, spec), query.values));
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
-        otherQueries += 1;
+        readsRows();
         return client;
       },
       query: run,
@@ -59,15 +64,14 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
         // A build has its own limit, and a catalogue may be large.
         { text: "set local statement_timeout = 0" },
       ]);
-      const value = await callback(building);
-      await client.query("commit");
-      return value;
-    } catch (error) {
-      if (connection.doubt === null) {
-        await client.query("rollback").catch((fault: Error) => connection.condemn(fault));
-      }
-      throw error;
+      return await callback(building);
     } finally {
+      // Whatever a function of the tenant's set for the session goes.
+      if (connection.doubt === null) {
+        await connection
+          .send([{ text: "rollback" }, unlock])
+          .catch((fault: unknown) => connection.condemn(toHostError(fault)));
+      }
       connection.release();
     }
   };

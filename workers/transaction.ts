@@ -11,7 +11,7 @@ import { assertHarmless } from "./statement-text.ts";
 const beginReading = fixedStatement("begin_reading", "begin read only");
 const rollback = fixedStatement("rollback", "rollback");
 /** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
-const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
+export const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
 
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
