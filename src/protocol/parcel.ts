@@ -1,7 +1,7 @@
 /** How requests and their replies travel between front and thread: all of a turn in one flat array. */
 import { MessagePort } from "node:worker_threads";
 import { HostError, unreachable } from "../kernel/errors.ts";
-import type { Answer, LaneTask, NumberedReply, Parcel, Reply, RequestTask } from "./messages.ts";
+import type { Answer, LaneTask, NumberedReply, Parcel, Reply, RequestTask, WireError } from "./messages.ts";
 import { parseWireError } from "./wire-error.ts";
 
 /**
@@ -77,7 +77,7 @@ export function packReplies(replies: readonly NumberedReply[]): Parcel {
   return parcel;
 }
 
-/** What `packReplies` was given; throws `INTERNAL` for anything else. */
+/** What `packReplies` was given, with `INTERNAL` for a reply that is none; throws `INTERNAL` for what is no list of them. */
 export function unpackReplies(parcel: Parcel): readonly NumberedReply[] {
   const replies: NumberedReply[] = [];
   for (const reader = new Reader(parcel); reader.more; ) {
@@ -86,12 +86,14 @@ export function unpackReplies(parcel: Parcel): readonly NumberedReply[] {
   return replies;
 }
 
+/** Of one request: that the others in the message, and the front itself, should fail with it is worse. */
+const noReply: WireError = { code: "INTERNAL", message: "the thread's reply is none" };
+
 function replyIn(reader: Reader): Reply<Answer> {
   const status = reader.numberOrNull();
   const content = reader.next();
   if (status === null) {
-    const error = parseWireError(content);
-    return error === undefined ? foreign() : { ok: false, error };
+    return { ok: false, error: parseWireError(content) ?? noReply };
   }
   const headers = reader.headers();
   if (typeof content === "string") {
@@ -103,7 +105,7 @@ function replyIn(reader: Reader): Reply<Answer> {
   if (content instanceof MessagePort) {
     return { ok: true, value: { kind: "stream", status, headers, port: content } };
   }
-  return foreign();
+  return { ok: false, error: noReply };
 }
 
 /** As they are where one is no text, such as a list of cookies: whether they can be sent is for the message to find out. */

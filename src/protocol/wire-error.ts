@@ -1,18 +1,33 @@
 /** Errors as they cross a thread boundary: plain data, because a structured clone of an Error drops its code. */
-import { type ErrorCode, errorTable, HostError, toHostError } from "../kernel/errors.ts";
+import { type ErrorCode, errorTable, HostError, messageOf, toHostError } from "../kernel/errors.ts";
 import type { WireError } from "./messages.ts";
 import { SchemaMoved } from "./schema-moved.ts";
 
-/** `error` as plain data; `detail` holds its stack and its causes' messages, for the log only. */
+/**
+ * `error` as plain data; `detail` holds its stack and its causes' messages, for the log only. An error of the host's may have been in a
+ * plugin's hands, which gave it a code or a message of its own: what the front does not know is `INTERNAL` there.
+ */
 export function toWireError(error: unknown): WireError {
-  const { code, message, stack, cause } = toHostError(error);
-  const origin = cause instanceof Error ? cause.stack : stack;
+  const hosts = toHostError(error);
+  const code: unknown = hosts.code;
+  const detail = stackOf(hosts);
   return {
-    code,
-    message,
-    ...(origin === undefined ? {} : { detail: origin }),
+    code: isErrorCode(code) ? code : "INTERNAL",
+    message: messageOf(hosts),
+    ...(detail === undefined ? {} : { detail }),
     ...(error instanceof SchemaMoved ? { revisions: error.revisions } : {}),
   };
+}
+
+/** The stack of its cause, or else its own. It is made when it is read, by whatever a plugin's libraries have put in V8's place. */
+function stackOf(error: HostError): string | undefined {
+  try {
+    const { cause, stack } = error;
+    const origin: unknown = cause instanceof Error ? cause.stack : stack;
+    return typeof origin === "string" ? origin : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The HostError that `wire` describes; its cause carries the other thread's stack. */

@@ -2,7 +2,12 @@ import { MessageChannel } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
 import { Lane } from "../../src/cell/lane.ts";
 import { HostError } from "../../src/kernel/errors.ts";
-import type { ControlMessage, NumberedTask, RequestTask } from "../../src/protocol/messages.ts";
+import type {
+  ControlMessage,
+  NumberedReply,
+  NumberedTask,
+  RequestTask,
+} from "../../src/protocol/messages.ts";
 import { packReplies, unpackTasks } from "../../src/protocol/parcel.ts";
 
 const close: (() => void)[] = [];
@@ -44,6 +49,8 @@ function open() {
       while (came.length < count) await new Promise<void>((wake) => waiting.push(wake));
       return came;
     },
+    say: (replies: readonly NumberedReply[]) =>
+      port2.postMessage({ kind: "replies", parcel: packReplies(replies) }),
     answer: (task: NumberedTask | undefined, body: string) => {
       const value = { kind: "text", status: 200, headers: {}, body } as const;
       const parcel = packReplies([{ number: task?.number ?? 0, reply: { ok: true, value } }]);
@@ -84,6 +91,28 @@ describe("a lane", () => {
     for (const task of await tasks(2)) answer(task, `of ${task.task.slot}`);
     expect(await before).toMatchObject({ body: "of 1" });
     expect(await behind).toMatchObject({ body: "of 3" });
+  });
+
+  it("fails with INTERNAL whose reply is none, and resolves what came behind it in the same message", async () => {
+    const { lane, tasks, say } = open();
+    const asked = [lane.ask(requestIn(1)), lane.ask(requestIn(2)), lane.ask(requestIn(3))];
+    const settled = Promise.allSettled(asked);
+    const numbers = (await tasks(3)).map(({ number }) => number);
+    const [first = 0, second = 0, third = 0] = numbers;
+    const error = Object.assign({ code: "INTERNAL", message: "" } as const, { code: "DB_DOWN" });
+    const odd = { kind: "text", status: 200, headers: { vary: "accept" }, body: "odd" } as const;
+    Object.assign(odd, { body: 7 });
+    const value = { kind: "text", status: 200, headers: {}, body: "of 3" } as const;
+    say([
+      { number: first, reply: { ok: false, error } },
+      { number: second, reply: { ok: true, value: odd } },
+      { number: third, reply: { ok: true, value } },
+    ]);
+    expect(await settled).toMatchObject([
+      { status: "rejected", reason: { code: "INTERNAL" } },
+      { status: "rejected", reason: { code: "INTERNAL" } },
+      { status: "fulfilled", value: { body: "of 3" } },
+    ]);
   });
 
   it("fails whoever still waits when the thread is gone, and hears its last words", async () => {

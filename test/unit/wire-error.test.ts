@@ -1,0 +1,33 @@
+import { describe, expect, it } from "vitest";
+import { HostError } from "../../src/kernel/errors.ts";
+import { fromWireError, parseWireError, toWireError } from "../../src/protocol/wire-error.ts";
+
+/** An error of the host's after a plugin had it in its hands: nothing there is read-only. */
+const changed = (changes: object): HostError =>
+  Object.assign(new HostError("DATABASE_UNREACHABLE", "no connection"), changes);
+
+const unreadable = Object.defineProperty(new Error("odd"), "stack", {
+  get() {
+    throw new Error("prepareStackTrace failed");
+  },
+});
+
+describe("an error that a plugin has changed crosses to the front as one that is understood there", () => {
+  it.each<[string, HostError, string, string]>([
+    ["a code of its own", changed({ code: "DB_DOWN" }), "INTERNAL", "no connection"],
+    ["a code that is no text", changed({ code: 7 }), "INTERNAL", "no connection"],
+    ["a code of every object's", changed({ code: "constructor" }), "INTERNAL", "no connection"],
+    ["a message that is no text", changed({ message: { a: 1 } }), "DATABASE_UNREACHABLE", "[object Object]"],
+    ["a stack that is no text", changed({ stack: [() => 1] }), "DATABASE_UNREACHABLE", "no connection"],
+    [
+      "a cause with no stack to be had",
+      changed({ cause: unreadable }),
+      "DATABASE_UNREACHABLE",
+      "no connection",
+    ],
+  ])("with %s", (_, error, code, message) => {
+    const wire = structuredClone(toWireError(error));
+    expect(parseWireError(wire)).toMatchObject({ code, message });
+    expect(fromWireError(wire)).toMatchObject({ code, message });
+  });
+});
