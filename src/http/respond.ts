@@ -14,9 +14,25 @@ const lingerMs = 500;
 /**
  * Writes `answer`; its headers are taken over, names in lower case. Done, or resolves, when the last byte is with the socket.
  * A stream follows the client's pace; where it fails, or `signal` aborts, its promise rejects and the answer has no
- * end: the caller destroys the connection, because a clean end would pass half an answer off as a whole one.
+ * end: the caller destroys the connection, because a clean end would pass half an answer off as a whole one. Throws where the head
+ * cannot be written, with nothing of it sent.
  */
 export function sendAnswer(
+  outgoing: ServerResponse,
+  answer: Answer,
+  requestId: string,
+  signal: StopSignal,
+): Eventually<void> {
+  try {
+    return writeAnswer(outgoing, answer, requestId, signal);
+  } catch (error) {
+    // A head that a plugin has spoiled: nobody will read the body, and its source would wait for that for ever.
+    if (answer.kind === "stream") discardBody(answer.port);
+    throw error;
+  }
+}
+
+function writeAnswer(
   outgoing: ServerResponse,
   answer: Answer,
   requestId: string,

@@ -3,7 +3,7 @@ import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
 import { sendBody, windowBytes } from "../../src/protocol/body.ts";
 import type { Answer } from "../../src/protocol/messages.ts";
-import { get, rawConnect } from "../support/http.ts";
+import { codeIn, get, rawConnect } from "../support/http.ts";
 import { startPublicApp, type TestApp } from "../support/public-app.ts";
 
 let app: TestApp | undefined;
@@ -116,6 +116,18 @@ describe("a streamed answer", () => {
     expect(await received).not.toMatch(/\r\n0\r\n\r\n$/);
     expect(await ends[0]).toMatchObject({ code: "DEADLINE" });
     expect(await running.done(1)).toMatchObject({ code: "DEADLINE" });
+  });
+
+  it.each<[string, Partial<Answer>]>([
+    ["header", { headers: { vary: "a\nb" } }],
+    ["status", { status: 99 }],
+  ])("whose %s cannot be sent is INTERNAL, and stops its source", async (_, more) => {
+    const { port1, port2 } = new MessageChannel();
+    const end = sendBody(port1, endless(new Uint8Array(windowBytes)));
+    app = await startPublicApp(async () => ({ ...streamAnswer(port2), ...more }) as Answer);
+    const { statusCode, body } = await request(`${app.url}/graphql`);
+    expect([statusCode, codeIn(await body.text())]).toEqual([500, "INTERNAL"]);
+    expect(await end).toMatchObject({ code: "CANCELLED" });
   });
 
   it("that comes after the deadline stops its source", async () => {
