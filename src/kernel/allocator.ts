@@ -10,7 +10,7 @@ type MallocTrim = (pad: number, done: (error: unknown) => void) => void;
  * of CPU, 30.
  */
 export class Allocator {
-  readonly #trim: MallocTrim | null = mallocTrim();
+  #trim: MallocTrim | null = mallocTrim();
   #trimming = false;
 
   /** Whether there is anything that `trim` could do. */
@@ -18,14 +18,18 @@ export class Allocator {
     return this.#trim !== null;
   }
 
-  /** Gives back what is free, on another thread; resolves when that is done, at once where it is under way or cannot be done. */
+  /**
+   * Gives back what is free, on another thread; resolves when that is done, at once where it is under way or cannot be done. Never
+   * rejects: memory that is kept is no reason to end a host.
+   */
   async trim(): Promise<void> {
-    if (this.#trim === null || this.#trimming) return;
+    const trim = this.#trim;
+    if (trim === null || this.#trimming) return;
     this.#trimming = true;
-    const { promise, resolve } = Promise.withResolvers<void>();
     try {
-      this.#trim(0, () => resolve());
-      await promise;
+      await new Promise<void>((resolve) => trim(0, () => resolve()));
+    } catch {
+      this.#trim = null;
     } finally {
       this.#trimming = false;
     }
@@ -37,14 +41,16 @@ function mallocTrim(): MallocTrim | null {
   if (process.platform !== "linux") return null;
   try {
     const koffi: unknown = createRequire(import.meta.url)("koffi");
-    return isKoffi(koffi) ? koffi.load("libc.so.6").func("int malloc_trim(size_t pad)").async : null;
+    if (!isKoffi(koffi)) return null;
+    const trim = koffi.load("libc.so.6").func("int malloc_trim(size_t pad)").async;
+    return typeof trim === "function" ? trim : null;
   } catch {
     return null;
   }
 }
 
 interface Koffi {
-  load(library: string): { func(prototype: string): { readonly async: MallocTrim } };
+  load(library: string): { func(prototype: string): { readonly async?: MallocTrim } };
 }
 
 function isKoffi(value: unknown): value is Koffi {
