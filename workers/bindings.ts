@@ -8,11 +8,14 @@ const mostBindings = 1_000;
 export class Bindings {
   readonly #known = new LRUCache<string, TenantBinding>({ max: mostBindings });
 
-  /** What `text`, which the front wrote, says: the same object for the same text, as long as it is kept. */
+  /**
+   * What `text`, which the front wrote, says: the same object for the same text, as long as it is kept, and frozen, as plugins are given
+   * it: what one of them changed would be every later request's path, roles or revisions.
+   */
   read(text: string): TenantBinding {
     const known = this.#known.get(text);
     if (known !== undefined) return known;
-    const binding: TenantBinding = JSON.parse(text);
+    const binding: TenantBinding = JSON.parse(text, (_, value: unknown) => Object.freeze(value));
     this.#known.set(text, binding);
     return binding;
   }
