@@ -37,7 +37,8 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
   const known = new KnownTenants({ max: 10_000, maxAgeMs: 0, clock });
 
   const resolve = async (facts: RequestFacts): Promise<Tenant | null> => {
-    const value = await callWithin(timeoutMs, "resolve", () => module.resolve(facts));
+    // A copy: a path that the module left as something else than a text would end the thread that it is sent to.
+    const value = await callWithin(timeoutMs, "resolve", () => module.resolve({ ...facts }));
     return value === null || value === undefined ? null : known.keep(parsed("resolve", value, defaults));
   };
 

@@ -56,6 +56,17 @@ describe("a tenant module", () => {
     expect(await resolved("export const resolve = () => undefined")).toBeNull();
   });
 
+  it("may write on the facts that it is given: the request itself stays what came", async () => {
+    const { resolve } = await open(`export const resolve = (facts) => {
+      Object.assign(facts, { path: 7, query: null, header: () => "Bearer another's" });
+      return { id: "acme", schemas: ["acme"] };
+    };`);
+    const asked = facts("acme.example");
+    const { header } = asked;
+    expect(await resolve?.(asked)).toMatchObject({ id: "acme" });
+    expect(asked).toEqual({ ...facts("acme.example"), header });
+  });
+
   it("leaves no timer behind once it has answered", async () => {
     const { resolve } = await open("export const resolve = () => null");
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
