@@ -112,11 +112,15 @@ function served(result: Result, scope: RequestScope): Served {
   }
 }
 
-/** Headers without a prototype do not survive the way to the front as an object that `Object.entries` likes. */
+/**
+ * Headers without a prototype do not survive the way to the front as an object that `Object.entries` likes. Names are written in any case
+ * by plugins, and in lower case there: a length in capitals would be sent beside the right one, and where the answer ends be anybody's guess.
+ */
 function plain(headers: Record<string, string>): Record<string, string> {
   const copy: Record<string, string> = {};
-  for (const name in headers) {
-    const value = headers[name];
+  for (const given in headers) {
+    const value = headers[given];
+    const name = given.toLowerCase();
     // The front knows how it sends the bytes.
     if (value !== undefined && name !== "content-length" && name !== "transfer-encoding") copy[name] = value;
   }

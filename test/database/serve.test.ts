@@ -181,6 +181,8 @@ describe("an answer that is a stream", () => {
     export default { extends: [PostGraphileAmberPreset], plugins: [{ name: "Streams", grafserv: { middleware: {
       processRequest(next, { requestDigest: { path } }) {
         const last = Number(/^.stream.(.*)/.exec(path)?.[1]);
+        const odd = { "Content-Type": "text/plain", "Content-Length": "3", "Transfer-Encoding": "chunked", VARY: "accept" };
+        if (path === "/capitals") return { type: "buffer", statusCode: 200, headers: odd, buffer: Buffer.from("whole") };
         if (!(last > 0)) return next();
         return { type: "bufferStream", statusCode: 200, headers: { "content-type": "text/plain" }, bufferIterator: body(last) };
       } } } }] };`);
@@ -196,6 +198,11 @@ describe("an answer that is a stream", () => {
     const { text, headers } = await ask({ path: "/stream/2000" }, on, by);
     expect([text.length, headers]).toEqual([2_000_000, { "content-type": "text/plain" }]);
     expect(streaming()).toBe(0);
+  });
+
+  it("or none has a plugin's headers in lower case, but for how its bytes are sent", async () => {
+    const { text, headers } = await ask({ path: "/capitals" }, on, by);
+    expect([text, headers]).toEqual(["whole", { "content-type": "text/plain", vary: "accept" }]);
   });
 
   it("that fails in the middle is never taken for whole", async () => {
