@@ -51,6 +51,11 @@ export async function listen(
   // Room for the next one: whoever wants to keep an idle connection makes another.
   server.on("drop", () => server.closeIdleConnections());
   const current = new WeakMap<Duplex, Current>();
+  const sockets = new Set<Duplex>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("close", () => sockets.delete(socket));
+  });
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
     if (incoming.httpVersionMajor !== 1) {
@@ -79,6 +84,11 @@ export async function listen(
     port,
     close: (drainMs) => {
       closing ??= close(server, drainMs);
+      // Answers that say "keep-alive" are followed by requests, and those are reset with the connection.
+      for (const socket of sockets) {
+        const outgoing = current.get(socket)?.outgoing;
+        if (outgoing !== undefined && !outgoing.headersSent) outgoing.shouldKeepAlive = false;
+      }
       return closing;
     },
   };

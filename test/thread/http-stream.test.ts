@@ -163,6 +163,23 @@ describe("closing the listener", () => {
     await closed;
   });
 
+  it("tells whoever waits for an answer that the connection ends with it, so that no next request is lost on it", async () => {
+    const release = Promise.withResolvers<Answer>();
+    const running = await startPublicApp(() => release.promise);
+    app = running;
+    const waiting = await rawConnect(running.port);
+    waiting.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    await expect.poll(() => running.requests.length).toBe(2);
+    const closed = running.close(10_000);
+    release.resolve({ kind: "text", status: 200, headers: {}, body: "." });
+    // The first of two says nothing of it: the second is still to come.
+    expect((await waiting.received).match(/^connection: \S+/gim)).toEqual([
+      "Connection: keep-alive",
+      "Connection: close",
+    ]);
+    await closed;
+  });
+
   it("cuts a request that does not end within the drain time", async () => {
     const running = await startPublicApp(() => new Promise(() => {}));
     const { send, received } = await rawConnect(running.port);
