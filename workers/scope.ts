@@ -29,6 +29,9 @@ export class RequestScope {
   #streaming = false;
   #committing = 0;
   #committed = false;
+  /** What this one has written into the ledger. */
+  #marked = false;
+  #hasSlot = true;
   readonly #stop = new Stop();
   #signal: AbortSignal | null = null;
   readonly #ledger: Int8Array;
@@ -88,6 +91,11 @@ export class RequestScope {
     this.#stop.abort();
   }
 
+  /** Called when the place is another request's: the front gives that of a stream away as soon as it gives the stream up. */
+  leaveSlot(): void {
+    this.#hasSlot = false;
+  }
+
   /** Called when the answer has begun as a stream: from then on a failure belongs to the part that it happened in. */
   stream(): void {
     this.#streaming = true;
@@ -104,6 +112,7 @@ export class RequestScope {
    * `stands` judges a failure: whether what was to be committed may stand all the same.
    */
   async committing<Value>(commit: () => Promise<Value>, stands: (error: unknown) => boolean): Promise<Value> {
+    this.#marked = true;
     Atomics.store(this.#ledger, this.slot, 1);
     this.#committing += 1;
     try {
@@ -115,12 +124,18 @@ export class RequestScope {
       throw error;
     } finally {
       this.#committing -= 1;
-      if (this.#committing === 0 && !this.#committed) Atomics.store(this.#ledger, this.slot, 0);
+      if (this.#committing === 0 && !this.#committed) this.#unmark();
     }
   }
 
+  /** Not where the place may be another's by now, and the mark as well: one too many costs that one a second try, and no more. */
+  #unmark(): void {
+    this.#marked = false;
+    if (this.#open && this.#hasSlot) Atomics.store(this.#ledger, this.slot, 0);
+  }
+
   get mayHaveCommitted(): boolean {
-    return Atomics.load(this.#ledger, this.slot) === 1;
+    return this.#marked;
   }
 }
 

@@ -84,6 +84,7 @@ export class CellThread {
     try {
       const binding = this.#bindings.read(task.binding);
       const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
+      this.#running[task.slot]?.leaveSlot();
       this.#running[task.slot] = scope;
       finish = () => {
         scope.close();

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { tenantId } from "../../src/kernel/ids.ts";
 import { RequestScope } from "../../workers/scope.ts";
 
-const open = (): RequestScope =>
+const open = (ledger = new Int8Array(new SharedArrayBuffer(1))): RequestScope =>
   new RequestScope({
     slot: 0,
     binding: {
@@ -16,7 +16,7 @@ const open = (): RequestScope =>
     basePath: "",
     settings: {},
     signing: null,
-    ledger: new Int8Array(new SharedArrayBuffer(1)),
+    ledger,
   });
 
 describe("the signal of a request in its thread", () => {
@@ -39,5 +39,43 @@ describe("the signal of a request in its thread", () => {
     );
     scope.cancel();
     await waiting;
+  });
+});
+
+describe("a request whose place another may have by now", () => {
+  it.each<[string, (scope: RequestScope) => void]>([
+    ["as a stream's that the host gave up while it wrote", (scope) => scope.leaveSlot()],
+    ["as one that was answered while a plugin's write went on", (scope) => scope.close()],
+  ])("%s, takes no mark away: the other may have committed", async (_, leave) => {
+    const ledger = new Int8Array(new SharedArrayBuffer(1));
+    const before = open(ledger);
+    const refusal = Promise.withResolvers<never>();
+    const failing = before.committing(
+      () => refusal.promise,
+      () => false,
+    );
+    leave(before);
+    ledger[0] = 0;
+    const after = open(ledger);
+    expect([before.mayHaveCommitted, after.mayHaveCommitted]).toEqual([true, false]);
+    void after.committing(
+      () => new Promise(() => {}),
+      () => false,
+    );
+    refusal.reject(new Error("refused"));
+    await expect(failing).rejects.toThrow("refused");
+    expect([before.mayHaveCommitted, after.mayHaveCommitted, ledger[0]]).toEqual([false, true, 1]);
+  });
+
+  it("takes its own mark away while it has the place", async () => {
+    const ledger = new Int8Array(new SharedArrayBuffer(1));
+    const scope = open(ledger);
+    const refused = scope.committing(
+      () => Promise.reject(new Error("refused")),
+      () => false,
+    );
+    expect(ledger[0]).toBe(1);
+    await expect(refused).rejects.toThrow("refused");
+    expect([scope.mayHaveCommitted, ledger[0]]).toEqual([false, 0]);
   });
 });
