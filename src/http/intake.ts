@@ -8,8 +8,14 @@ import { acceptedTypes } from "./accept.ts";
 /** A registered name, IPv4 address or bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
 const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
 
-/** What needs no parser to be a host: in lower case, and of the ports those that are one by their digits alone. */
-const plainHost = /^[a-z0-9._-]+(?::(?:\d{1,4}|[1-5]\d{4}))?$/;
+/**
+ * What needs no parser to be a host, of those that come all the time: in lower case, an IPv4 address or a name whose last part is not
+ * taken for a number; of the ports those that are one by their digits alone.
+ */
+const octet = /(?:25[0-5]|2[0-4]\d|1?\d?\d)/.source;
+const plainHost = new RegExp(
+  `^(?:(?:${octet}\\.){3}${octet}|(?:[a-z0-9_-]+\\.)*[a-z_-][a-z0-9_-]*)(?::(?:\\d{1,4}|[1-5]\\d{4}))?$`,
+);
 
 /**
  * In a path: empty and dot segments (encoded ones too), encoded NUL, slash and backslash, broken percent signs.

@@ -26,6 +26,8 @@ describe("the public app's door", () => {
     ["a Host header with a list", get("/graphql", "Host: acme.localhost, globex.localhost")],
     ["a Host header with raw non-ASCII", get("/graphql", "Host: ac\u00e4me.localhost")],
     ["no Host header in HTTP/1.0", get("/graphql").replace("HTTP/1.1", "HTTP/1.0")],
+    ["a Host header with an address that is none", get("/graphql", "Host: 1.2.3.999")],
+    ["a Host header that ends in a number", get("/graphql", "Host: acme.99999999999")],
     ["an absolute-form target", get("http://globex.localhost/graphql", "Host: acme.localhost")],
     ["an asterisk-form target", get("*", "Host: a").replace("GET", "OPTIONS")],
     ["an empty segment", get("/t/acme//graphql", "Host: a")],
