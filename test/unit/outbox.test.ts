@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { MessageChannel } from "node:worker_threads";
+import { MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { expect, it, vi } from "vitest";
 import { sendBody, windowBytes } from "../../src/protocol/body.ts";
 import type { CellMessage, NumberedReply } from "../../src/protocol/messages.ts";
@@ -66,5 +66,32 @@ it("the body of an answer that cannot be sent ends, and its source with it", asy
   expect(await heard()).toMatchObject([{ number: 1, reply: { ok: false } }]);
   expect(await sent).toMatchObject({ code: "CANCELLED" });
   await vi.waitFor(() => expect(given).toBe(true), { timeout: 20_000 });
+  close();
+});
+
+it("an answer that cannot be sent costs those beside it neither their bytes nor their streams", async () => {
+  const { outbox, heard, close } = openOutbox();
+  const { port1, port2 } = new MessageChannel();
+  const own = Uint8Array.of(1, 2, 3);
+  const odd: Record<string, string> = {};
+  Object.assign(odd, { vary: () => "whatever a plugin put there" });
+  const head = { status: 200, headers: {} } as const;
+  outbox.add(1, {
+    reply: { ok: true, value: { kind: "bytes", ...head, body: own } },
+    transfer: [own.buffer],
+  });
+  outbox.add(2, { reply: { ok: true, value: { kind: "stream", ...head, port: port2 } }, transfer: [port2] });
+  outbox.add(3, answer("odd", odd));
+  const replies = [await heard(), await heard(), await heard()].flat();
+  expect(replies).toMatchObject([
+    { number: 1, reply: { ok: true, value: { body: Uint8Array.of(1, 2, 3) } } },
+    { number: 2, reply: { ok: true, value: { kind: "stream" } } },
+    { number: 3, reply: { ok: false, error: { code: "INTERNAL" } } },
+  ]);
+  port1.postMessage("through");
+  const [, stream] = replies;
+  const port = stream?.reply.ok === true && stream.reply.value.kind === "stream" && stream.reply.value.port;
+  expect(port && receiveMessageOnPort(port)?.message).toBe("through");
+  port1.close();
   close();
 });
