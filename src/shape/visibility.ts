@@ -19,19 +19,19 @@ export function searchPathText(schemas: readonly string[]): string {
   return [...schemas.map((schema) => QuoteUtils.quoteIdentifier(schema)), "pg_temp"].join(", ");
 }
 
+/** Whether a schema of the path in front of `own` has a row of `catalogue`, whose columns begin with `prefix`, of the name of `row`. */
+const isNamedEarlier = (catalogue: string, prefix: string, row: string): string => `exists (
+    select from path_schema earlier
+    cross join lateral (
+      select from pg_catalog.${catalogue} where ${prefix}name = ${row}.${prefix}name and ${prefix}namespace = earlier.oid offset 0
+    ) other
+    where earlier.ord < own.ord
+  )`;
+
 /** Of a type `t` and the schema `own` of the path that it lies in, if any. An array is written as its element and brackets. */
 const isHiddenType = `not (t.typcategory = 'A' and t.typelem <> 0)
   and t.typnamespace <> 'pg_catalog'::regnamespace
-  and (
-    own.oid is null
-    or exists (
-      select from path_schema earlier
-      cross join lateral (
-        select from pg_catalog.pg_type where typname = t.typname and typnamespace = earlier.oid offset 0
-      ) other
-      where earlier.ord < own.ord
-    )
-  )`;
+  and (own.oid is null or ${isNamedEarlier("pg_type", "typ", "t")})`;
 
 /**
  * SQL, after `spellingCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
@@ -96,13 +96,7 @@ hidden_relation(oid, kind, name) as materialized (
   join spelled_namespace n on n.oid = c.relnamespace
   join path_schema own on own.oid = c.relnamespace
   where c.own and c.relkind in ('r', 'v', 'm', 'f', 'p')
-  and exists (
-    select from path_schema earlier
-    cross join lateral (
-      select from pg_catalog.pg_class where relname = c.relname and relnamespace = earlier.oid offset 0
-    ) other
-    where earlier.ord < own.ord
-  )
+  and ${isNamedEarlier("pg_class", "rel", "c")}
 ),
 -- Of the types in scope. Which are spoken of is looked for only where there is any such, or one that is not in scope at all.
 hidden_type(oid) as (

@@ -1,12 +1,10 @@
 /** What is wrong with the role that a host connects as, whichever tenant asks. */
 import { z } from "zod";
-import type { GroupedStatement } from "../pg/group.ts";
 import { probeSettingsQuery } from "../shape/shape.ts";
+import type { ProbedDatabase } from "./probe.ts";
 import { predefined } from "./role-safety.ts";
 
-export interface ConnectingOptions {
-  /** The rows of each statement; all in one transaction, and none behind one that fails. */
-  readonly together: (statements: readonly GroupedStatement[]) => Promise<readonly (readonly unknown[])[]>;
+export interface ConnectingOptions extends Pick<ProbedDatabase, "together"> {
   /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
   readonly roles: () => Promise<readonly string[]>;
 }
