@@ -7,7 +7,7 @@ import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
-import { rowsOf, unlock } from "./transaction.ts";
+import { rowsOf, transactionOver } from "./transaction.ts";
 
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
@@ -69,7 +69,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
       // Whatever a function of the tenant's set for the session goes.
       if (connection.doubt === null) {
         await connection
-          .send([{ text: "rollback" }, unlock])
+          .send(transactionOver)
           .catch((fault: unknown) => connection.condemn(toHostError(fault)));
       }
       connection.release();

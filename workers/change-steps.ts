@@ -42,8 +42,6 @@ export interface Details {
   indexMap<Item>(callback: (index: number) => Item): Item[];
 }
 
-export type Execute = (details: Details) => unknown;
-
 /** What a function of an input field is called with; of the SQL it can say nothing but which columns get which values. */
 export interface Builder {
   set(name: string, value: unknown): void;
@@ -56,10 +54,6 @@ export interface Told {
   /** As they are sent: what writes them may do so in another way when it is asked again. */
   readonly parameters: readonly unknown[];
   readonly meta: Readonly<Record<PropertyKey, unknown>>;
-}
-
-export function isExecute(value: unknown): value is Execute {
-  return typeof value === "function" && value.length === 1;
 }
 
 export function isColumns(value: unknown): value is readonly Column[] {

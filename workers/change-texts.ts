@@ -8,14 +8,13 @@ import {
   type Changed,
   type ChangeStep,
   type Details,
-  type Execute,
   isChangeStep,
-  isExecute,
   type Mutation,
   type Told,
 } from "./change-steps.ts";
 import { outsideRequests } from "./select-reach.ts";
-import { type Codec, knownVersions, type Values } from "./select-steps.ts";
+import { type Codec, encode, knownVersions, type Values } from "./select-steps.ts";
+import { type Execute, replaceExecute } from "./step-execute.ts";
 
 /** Of one step; which columns are set is for whoever asks to choose. */
 const mostTexts = 16;
@@ -30,7 +29,6 @@ interface Change {
 
 /** By step, and so for as long as its plan is kept; null: to be left alone. */
 const changes = new WeakMap<object, Change | null>();
-const seen = new WeakSet<object>();
 
 /**
  * Replaces the methods of PgInsertSingleStep and PgUpdateSingleStep (@dataplan/pg 1.1.2) that build their SQL for each request. It
@@ -40,38 +38,36 @@ const seen = new WeakSet<object>();
  */
 export function rememberChangeTexts(): void {
   if (!knownVersions.has(version)) return;
-  replaceExecute(PgInsertSingleStep.prototype, false);
-  replaceExecute(PgUpdateSingleStep.prototype, true);
+  rememberTexts(PgInsertSingleStep.prototype, false);
+  rememberTexts(PgUpdateSingleStep.prototype, true);
 }
 
-function replaceExecute(prototype: object, isUpdate: boolean): void {
-  const original: unknown = Reflect.get(prototype, "execute");
-  if (seen.has(prototype) || !isExecute(original)) return;
-  seen.add(prototype);
-  const changeOf = (step: object): Change | null => {
-    const known = changes.get(step);
-    if (known !== undefined) return known;
-    const isKnown = Object.getPrototypeOf(step) === prototype && isChangeStep(step, isUpdate);
-    const change = isKnown && isPlain(step, original) ? { step, texts: new Map(), isUpdate } : null;
-    changes.set(step, change);
-    return change;
-  };
-  const execute = async function (this: object, details: Details): Promise<unknown> {
-    const change = changeOf(this);
-    if (change === null) return original.call(this, details);
-    return details.indexMap((index) => changeOne(change, details.values, index, original));
-  };
-  Object.defineProperty(prototype, "execute", { value: execute, writable: true, configurable: true });
+function rememberTexts(prototype: object, isUpdate: boolean): void {
+  replaceExecute<Details>(prototype, (original) => {
+    const changeOf = (step: object): Change | null => {
+      const known = changes.get(step);
+      if (known !== undefined) return known;
+      const isKnown = Object.getPrototypeOf(step) === prototype && isChangeStep(step, isUpdate);
+      const change = isKnown && isPlain(step, original) ? { step, texts: new Map(), isUpdate } : null;
+      changes.set(step, change);
+      return change;
+    };
+    return async function execute(this: object, details: Details): Promise<unknown> {
+      const change = changeOf(this);
+      if (change === null) return original.call(this, details);
+      return details.indexMap((index) => changeOne(change, details.values, index, original));
+    };
+  });
 }
 
 /** Whether no value stands in the plan itself: a parameter is then one of the columns', in their order. */
-function isPlain(step: ChangeStep, original: Execute): boolean {
+function isPlain(step: ChangeStep, original: Execute<Details>): boolean {
   const [name] = Object.keys(step.resource.codec.attributes);
   return name !== undefined && textFor(step, [name], original) !== null;
 }
 
 /** What the step sends to set `names`, built where there is no request; null where it has other parameters than these. */
-function textFor(step: ChangeStep, names: readonly string[], original: Execute): string | null {
+function textFor(step: ChangeStep, names: readonly string[], original: Execute<Details>): string | null {
   const { getBys = [], contextId } = step;
   let sent: Mutation | undefined;
   const executeMutation = async (mutation: Mutation): Promise<Changed> => {
@@ -111,7 +107,7 @@ async function changeOne(
   change: Change,
   values: readonly Values[],
   index: number,
-  original: Execute,
+  original: Execute<Details>,
 ): Promise<unknown> {
   const { step, texts, isUpdate } = change;
   const { resource, alias } = step;
@@ -180,7 +176,7 @@ async function build(
   { names, parameters, meta }: Told,
   values: readonly Values[],
   index: number,
-  original: Execute,
+  original: Execute<Details>,
 ): Promise<unknown> {
   const text = textFor(step, names, original);
   const executeMutation = (mutation: Mutation): Promise<Changed> => {
@@ -237,7 +233,3 @@ function withoutCodecs(step: ChangeStep): ChangeStep {
 }
 
 const asItIs = (value: unknown): unknown => value;
-
-function encode(value: unknown, codec: Codec): unknown {
-  return value === undefined || value === null ? null : codec.toPg(value);
-}

@@ -12,6 +12,7 @@ import type {
   SelectStep,
   Spec,
 } from "./select-steps.ts";
+import type { Execute } from "./step-execute.ts";
 
 /** A statement without any request's values. */
 export interface SelectText {
@@ -27,8 +28,6 @@ export interface SelectText {
   readonly inlinedMeta: Readonly<Record<string, unknown>>;
 }
 
-type Execute = (details: Details) => unknown;
-
 /**
  * The function that `step` gives for `page` and `applied`, made by `execute`, which is its own, out of reach of any request. Throws
  * where it is not made of these alone.
@@ -36,7 +35,7 @@ type Execute = (details: Details) => unknown;
 export function inlineFunction(
   step: InlineStep,
   { page, applied }: Pick<Inputs, "page" | "applied">,
-  execute: Execute,
+  execute: Execute<Details>,
 ): AppliedFunction {
   const reach = new Reach(step.dependencies.length);
   reach.page(step, page);
@@ -65,11 +64,15 @@ function sampleRows({ first, last }: Page): unknown[][][] {
  * The statement that `execute`, which is the step's own, sends for `inputs`: it is called with marks in the place of values, and
  * cannot come by anything else of a request. Rejects where it tries to, or is not the one that is known.
  */
-export function probeSelect(step: SelectStep, inputs: Inputs, execute: Execute): Promise<SelectText> {
+export function probeSelect(
+  step: SelectStep,
+  inputs: Inputs,
+  execute: Execute<Details>,
+): Promise<SelectText> {
   return outsideRequests(probe, step, inputs, execute);
 }
 
-async function probe(step: SelectStep, inputs: Inputs, execute: Execute): Promise<SelectText> {
+async function probe(step: SelectStep, inputs: Inputs, execute: Execute<Details>): Promise<SelectText> {
   const reach = new Reach(step.dependencies.length);
   reach.give(step.contextId, "context");
   reach.page(step, inputs.page);

@@ -2,7 +2,16 @@
 import { isDeepStrictEqual } from "node:util";
 import type { SelectText } from "./select-probe.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
-import type { Common, Details, Inputs, Placeholder, SelectStep, Spec, Values } from "./select-steps.ts";
+import {
+  type Common,
+  type Details,
+  encode,
+  type Inputs,
+  type Placeholder,
+  type SelectStep,
+  type Spec,
+  type Values,
+} from "./select-steps.ts";
 
 function parametersOf(
   { placeholders }: SelectStep,
@@ -11,14 +20,13 @@ function parametersOf(
   values: readonly Values[],
 ): unknown[] {
   const encoded = placeholders.map((placeholder, index) =>
-    direct[index] === true ? encode(values[placeholder.dependencyIndex]?.at(0), placeholder) : undefined,
+    direct[index] === true ? encodeFor(placeholder, values[placeholder.dependencyIndex]?.at(0)) : undefined,
   );
   return text.values.map((value) => (typeof value === "number" ? encoded[value] : value.fixed));
 }
 
-function encode(value: unknown, { alreadyEncoded, codec }: Placeholder): unknown {
-  if (value === undefined || value === null) return null;
-  return alreadyEncoded ? value : codec.toPg(value);
+function encodeFor({ alreadyEncoded, codec }: Placeholder, value: unknown): unknown {
+  return alreadyEncoded ? (value ?? null) : encode(value, codec);
 }
 
 const noValues: readonly unknown[] = Object.freeze([]);
@@ -29,10 +37,7 @@ function queryValuesOf(
   index: number,
 ): readonly unknown[] {
   if (identifierIndex === null) return noValues;
-  return queries.map(({ dependency, codec }) => {
-    const value = values[dependency]?.at(index);
-    return value === undefined || value === null ? null : codec.toPg(value);
-  });
+  return queries.map(({ dependency, codec }) => encode(values[dependency]?.at(index), codec));
 }
 
 /** What the original would give, with `text` in place of one that is built. */

@@ -23,6 +23,11 @@ export interface Codec {
   toPg(value: unknown): unknown;
 }
 
+/** As @dataplan/pg writes a parameter. */
+export function encode(value: unknown, codec: Codec): unknown {
+  return value === undefined || value === null ? null : codec.toPg(value);
+}
+
 /** A place in the SQL for the result of another step. */
 export interface Placeholder {
   readonly dependencyIndex: number;

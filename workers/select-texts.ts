@@ -17,6 +17,7 @@ import {
   type Spec,
   type Values,
 } from "./select-steps.ts";
+import { type Execute, replaceExecute } from "./step-execute.ts";
 
 /** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
 const mostTexts = 8;
@@ -29,12 +30,6 @@ interface Select {
   readonly texts: Map<string, Entry>;
 }
 
-type Execute = (details: Details) => unknown;
-
-function isExecute(value: unknown): value is Execute {
-  return typeof value === "function" && value.length === 1;
-}
-
 /** By step, and so for as long as its plan is kept; null: to be left alone. */
 const selects = new WeakMap<object, Select | null>();
 /** By step: its functions, each for one page. */
@@ -42,8 +37,6 @@ const inlines = new WeakMap<object, Map<string, AppliedFunction> | null>();
 /** A function of the above, and the number that stands for it in keys. */
 const numbers = new WeakMap<object, number>();
 let lastNumber = 0;
-/** Prototypes that were seen to. */
-const seen = new WeakSet<object>();
 
 /**
  * Replaces the method of PgSelectStep (@dataplan/pg 1.1.2) that builds its SQL for each request, and that of selects inside it. Nearly
@@ -55,7 +48,7 @@ const seen = new WeakSet<object>();
 export function rememberSelectTexts(): void {
   const { prototype } = PgSelectStep;
   if (!knownVersions.has(version)) return;
-  replaceExecute(prototype, (original) => {
+  replaceExecute<Details>(prototype, (original) => {
     const selectOf = (step: object): Select | null => {
       const known = selects.get(step);
       if (known !== undefined) return known;
@@ -85,26 +78,10 @@ export function rememberSelectTexts(): void {
   });
 }
 
-function replaceExecute(
-  prototype: object,
-  make: (original: Execute) => (this: object, details: Details) => unknown,
-): void {
-  if (seen.has(prototype)) return;
-  seen.add(prototype);
-  const original: unknown = Reflect.get(prototype, "execute");
-  if (isExecute(original)) {
-    Object.defineProperty(prototype, "execute", {
-      value: make(original),
-      writable: true,
-      configurable: true,
-    });
-  }
-}
-
 /** The class is not exported: its first instance is met in the select that it was put into. */
 function rememberInlined(step: unknown): void {
   if (!isInlineStep(step)) return;
-  replaceExecute(Object.getPrototypeOf(step), (original) => {
+  replaceExecute<Details>(Object.getPrototypeOf(step), (original) => {
     const functionsOf = (inline: object): Map<string, AppliedFunction> | null => {
       const known = inlines.get(inline);
       if (known !== undefined) return known;
@@ -193,7 +170,7 @@ async function build(
   step: SelectStep,
   inputs: Inputs,
   details: Details,
-  original: Execute,
+  original: Execute<Details>,
   keep: (entry: Entry) => void,
 ): Promise<unknown> {
   const text = await probeSelect(step, inputs, original).catch(() => null);

@@ -11,7 +11,9 @@ import { assertHarmless } from "./statement-text.ts";
 const beginReading = fixedStatement("begin_reading", "begin read only");
 const rollback = fixedStatement("rollback", "rollback");
 /** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
-export const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
+const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
+/** What ends a transaction of which nothing is to stay. Unnamed: a function of the tenant's may have given up the names. */
+export const transactionOver: readonly Statement[] = [{ text: rollback.text }, { text: unlock.text }];
 
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
@@ -37,7 +39,7 @@ export async function read(
   } catch (error) {
     if (connection.doubt === null && connection.client.getTransactionStatus() !== "I") {
       await connection
-        .send([{ text: "rollback" }, { text: unlock.text }])
+        .send(transactionOver)
         .catch((fault: unknown) => connection.condemn(toHostError(fault)));
     }
     if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;

@@ -1,0 +1,26 @@
+/** The method by which steps of Grafast's do their work, replaced for a whole class of them. */
+
+export type Execute<Details> = (details: Details) => unknown;
+
+/** Prototypes that were seen to. */
+const seen = new WeakSet<object>();
+
+function isExecute<Details>(value: unknown): value is Execute<Details> {
+  return typeof value === "function" && value.length === 1;
+}
+
+/** Puts what `make` makes of it in the place of the class's own `execute`: once, and not where that is not the known one. */
+export function replaceExecute<Details>(
+  prototype: object,
+  make: (original: Execute<Details>) => (this: object, details: Details) => unknown,
+): void {
+  if (seen.has(prototype)) return;
+  seen.add(prototype);
+  const original: unknown = Reflect.get(prototype, "execute");
+  if (!isExecute<Details>(original)) return;
+  Object.defineProperty(prototype, "execute", {
+    value: make(original),
+    writable: true,
+    configurable: true,
+  });
+}
