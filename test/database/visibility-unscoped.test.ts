@@ -1,35 +1,7 @@
-import { Client } from "pg";
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
-import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { expect, it } from "vitest";
+import { freshSchemas } from "../support/fresh-schemas.ts";
 
-let database: TestDatabase;
-let client: Client;
-
-beforeAll(async () => {
-  database = await createDatabase("visibility_unscoped");
-  client = new Client({ connectionString: database.url });
-  await client.connect();
-  await client.query("begin; create schema one; create schema two; savepoint fresh");
-});
-
-beforeEach(async () => {
-  await client.query("rollback to savepoint fresh");
-});
-
-afterAll(async () => {
-  await client.end();
-  await database.drop();
-});
-
-const input = {
-  schemas: [
-    { logical: "app", physical: "one" },
-    { logical: "crm", physical: "two" },
-  ],
-  sharedSchemas: ["public"],
-  roles: { anonymous: null, authenticated: null },
-};
+const { hiddenAfter } = freshSchemas("visibility_unscoped");
 
 const type = "information_schema.sql_identifier";
 
@@ -47,7 +19,6 @@ it.each([
 ])(
   "hidden, though it is in no tenant's scope: a type of PostgreSQL's own, but not of pg_catalog, that %s",
   async (_how, sql) => {
-    await client.query(sql);
-    expect(parseShape((await client.query(shapeQuery(input))).rows[0]).hidden).toEqual([`type ${type}`]);
+    expect(await hiddenAfter(sql)).toEqual([`type ${type}`]);
   },
 );

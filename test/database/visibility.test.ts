@@ -1,42 +1,10 @@
-import { Client } from "pg";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
 import { searchPathText } from "../../src/shape/visibility.ts";
-import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { freshInput, freshSchemas } from "../support/fresh-schemas.ts";
 
-let database: TestDatabase;
-let client: Client;
-
-beforeAll(async () => {
-  database = await createDatabase("visibility");
-  client = new Client({ connectionString: database.url });
-  await client.connect();
-  await client.query("begin; create schema one; create schema two; create schema private; savepoint fresh");
-});
-
-beforeEach(async () => {
-  await client.query("rollback to savepoint fresh");
-});
-
-afterAll(async () => {
-  await client.end();
-  await database.drop();
-});
-
-/** Served are `one` and `two`, in this order; `public` is shared. */
-const input = {
-  schemas: [
-    { logical: "app", physical: "one" },
-    { logical: "crm", physical: "two" },
-  ],
-  sharedSchemas: ["public"],
-  roles: { anonymous: null, authenticated: null },
-};
-
-async function hiddenAfter(sql: string): Promise<readonly string[]> {
-  await client.query(sql);
-  return parseShape((await client.query(shapeQuery(input))).rows[0]).hidden;
-}
+const fresh = freshSchemas("visibility");
+const { hiddenAfter } = fresh;
 
 const returningInt = "returns int language sql as 'select 1'";
 
@@ -182,9 +150,9 @@ describe("hidden is what its bare name does not find", () => {
   });
 
   it("names are given as one would write them", async () => {
-    await client.query('create schema "My App"; create table "My App"."pg_class" (id int)');
+    await fresh.client.query('create schema "My App"; create table "My App"."pg_class" (id int)');
     const schemas = [{ logical: "app", physical: "My App" }];
-    const probe = parseShape((await client.query(shapeQuery({ ...input, schemas }))).rows[0]);
+    const probe = parseShape((await fresh.client.query(shapeQuery({ ...freshInput, schemas }))).rows[0]);
     expect(probe.hidden).toEqual(['table "My App".pg_class']);
   });
 
@@ -192,10 +160,10 @@ describe("hidden is what its bare name does not find", () => {
     "PostgreSQL finds the rest: %s",
     async (_law, sql) => {
       const hidden = await hiddenAfter(sql);
-      await client.query("select set_config('search_path', $1, true)", [
+      await fresh.client.query("select set_config('search_path', $1, true)", [
         searchPathText(["one", "two", "public"]),
       ]);
-      const { rows } = await client.query<{ name: string }>(
+      const { rows } = await fresh.client.query<{ name: string }>(
         `with own(oid, nspname) as (select oid, nspname from pg_namespace where nspname in ('one', 'two'))
        select nspname || '.' || relname as name from pg_class join own on own.oid = relnamespace
        where relkind in ('r', 'v', 'm', 'f', 'p') and not pg_table_is_visible(pg_class.oid)
@@ -210,8 +178,8 @@ describe("hidden is what its bare name does not find", () => {
   );
 
   it("it is the same for a host that has no rights on the tenant's schemas", async () => {
-    const role = `nobody_${database.name}`;
-    await client.query(`create role ${role}`);
+    const role = `nobody_${fresh.name}`;
+    await fresh.client.query(`create role ${role}`);
     expect(await hiddenAfter("create table one.a (id int); create table one.pg_class (id int)")).toEqual(
       await hiddenAfter(`set local role ${role}`),
     );
@@ -220,19 +188,19 @@ describe("hidden is what its bare name does not find", () => {
 
 describe("the search path", () => {
   it("of the session is left alone, and has no say", async () => {
-    await client.query("set local search_path = two, one");
+    await fresh.client.query("set local search_path = two, one");
     expect(await hiddenAfter("create table one.users (id int); create table two.users (id int)")).toEqual([
       "table two.users",
     ]);
-    expect((await client.query("show search_path")).rows).toEqual([{ search_path: "two, one" }]);
+    expect((await fresh.client.query("show search_path")).rows).toEqual([{ search_path: "two, one" }]);
   });
 
   it("finds a schema that PostgreSQL would fold, split or take for a keyword", async () => {
     const odd = ["Fold", "a,b", "select", 'quo"te', "sp ace", "ünïcode"];
-    await client.query("select set_config('search_path', $1, true)", [searchPathText(odd)]);
+    await fresh.client.query("select set_config('search_path', $1, true)", [searchPathText(odd)]);
     for (const schema of odd)
-      await client.query(`create schema ${JSON.stringify(schema).replace('\\"', '""')}`);
-    const { rows } = await client.query("select current_schemas(false)::text[] as found");
+      await fresh.client.query(`create schema ${JSON.stringify(schema).replace('\\"', '""')}`);
+    const { rows } = await fresh.client.query("select current_schemas(false)::text[] as found");
     expect(rows).toEqual([{ found: odd }]);
   });
 });

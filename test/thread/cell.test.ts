@@ -3,6 +3,7 @@ import { Cell, type CellOptions } from "../../src/cell/cell.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { Observation, TerminationReason } from "../../src/kernel/observation.ts";
 import type { RequestTask } from "../../src/protocol/messages.ts";
+import { requestTask } from "../support/request-task.ts";
 import { entry, setup } from "./fake-fleet.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, countThreads, Gate } from "./witness.ts";
@@ -42,20 +43,8 @@ function start(options: Partial<CellOptions> = {}): Watched {
   return { cell, seen, ready: ready.promise, gone: gone.promise };
 }
 
-const request = (slot: number, path: string, query = ""): RequestTask => ({
-  kind: "request",
-  slot,
-  instance: 1,
-  binding: JSON.stringify({ tenant: spec.tenant }),
-  settings: {},
-  signing: null,
-  method: "POST",
-  path,
-  basePath: "",
-  query,
-  headers: {},
-  body: null,
-});
+const request = (slot: number, path: string, query = ""): RequestTask =>
+  requestTask({ slot, binding: JSON.stringify({ tenant: spec.tenant }), path, query });
 
 async function built(): Promise<Watched> {
   const watched = start();

@@ -5,6 +5,7 @@ import { startThread } from "../../src/cell/start-thread.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { LaneTask } from "../../src/protocol/messages.ts";
 import { packTasks } from "../../src/protocol/parcel.ts";
+import { requestTask } from "../support/request-task.ts";
 
 const setup = {
   cell: cellId(1),
@@ -24,20 +25,10 @@ function taskOf(number: number): LaneTask {
   return {
     kind: "numbered",
     number,
-    task: {
-      kind: "request",
+    task: requestTask({
       slot: number % 1_000,
-      instance: 1,
       binding: JSON.stringify({ tenant: `t${number}`, searchPath: Array.from({ length: 20 }, String) }),
-      settings: {},
-      signing: null,
-      method: "POST",
-      path: "/graphql",
-      basePath: "",
-      query: "",
-      headers: {},
-      body: null,
-    },
+    }),
   };
 }
 

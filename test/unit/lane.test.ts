@@ -9,26 +9,14 @@ import type {
   RequestTask,
 } from "../../src/protocol/messages.ts";
 import { packReplies, unpackTasks } from "../../src/protocol/parcel.ts";
+import { requestTask } from "../support/request-task.ts";
 
 const close: (() => void)[] = [];
 afterEach(() => {
   for (const each of close.splice(0)) each();
 });
 
-const requestIn = (slot: number, body: string | null = null): RequestTask => ({
-  kind: "request",
-  slot,
-  instance: 1,
-  binding: "{}",
-  settings: {},
-  signing: null,
-  method: "POST",
-  path: "/graphql",
-  basePath: "",
-  query: "",
-  headers: {},
-  body,
-});
+const requestIn = (slot: number, body: string | null = null): RequestTask => requestTask({ slot, body });
 
 /** A lane whose thread is this test. */
 function open() {

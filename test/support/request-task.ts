@@ -1,0 +1,20 @@
+import type { RequestTask } from "../../src/protocol/messages.ts";
+
+/** A request to a cell, with as little in it as there can be, but for `own`. */
+export function requestTask(own: Partial<RequestTask> = {}): RequestTask {
+  return {
+    kind: "request",
+    slot: 0,
+    instance: 1,
+    binding: "{}",
+    settings: {},
+    signing: null,
+    method: "POST",
+    path: "/graphql",
+    basePath: "",
+    query: "",
+    headers: {},
+    body: null,
+    ...own,
+  };
+}
