@@ -1,18 +1,17 @@
 /** PostGraphile's way to PostgreSQL while it serves: every statement inside a transaction with the request's settings. */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import pg from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
 import { randomSeed } from "../src/kernel/seed.ts";
-import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
-import { isGuardFailure, readGuard, reportedRevisions, writeGuard } from "./guard.ts";
+import { readGuard, writeGuard } from "./guard.ts";
+import { hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
-import { isConnectionLoss, type Sessions } from "./sessions.ts";
+import type { Sessions } from "./sessions.ts";
 import type { Setting } from "./settings.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";
 
@@ -27,6 +26,9 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
   /** One statement that may write, with its commit in the same burst: what a callback with no other statement would do. */
   readonly singleWrite: SingleQuery;
 }
+
+/** How often a read is sent whose connections are lost. */
+const mostReads = 4;
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
 const reserved = new Set(["search_path", "session_authorization"]);
@@ -80,57 +82,6 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   return list;
 }
 
-/** Whether a changed schema may be why a statement failed. */
-function isSuspect(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && !isGuardFailure(error);
-}
-
-/** Whether what was to be committed may stand after `error`: not where PostgreSQL said no; where it said nothing, nobody knows. */
-function mayStand(error: unknown): boolean {
-  if (isConnectionLoss(error)) return true;
-  return !(error instanceof pg.DatabaseError || error instanceof HostError);
-}
-
-/** `error`, or what it means where the host is to answer the request or run it again, unless it is settled. */
-function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
-  if (isGuardFailure(error)) {
-    if (scope.settled) {
-      return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
-    }
-    const revisions = reportedRevisions(error);
-    scope.fatal ??=
-      revisions === null
-        ? new HostError("SCHEMA_CHANGED", undefined, { cause: error })
-        : new SchemaMoved(revisions, error);
-    return scope.fatal;
-  }
-  // A pool that is busy: no connection was had, so that nothing of this statement may stand.
-  if (error instanceof HostError && error.code === "NO_CAPACITY") {
-    if (scope.settled) return new SafeError(error.publicText, { code: error.code });
-    scope.fatal ??= error;
-    return scope.fatal;
-  }
-  if (error instanceof pg.DatabaseError && error.code === "57014") {
-    return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
-  }
-  const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
-  if (!isHosts && !isConnectionLoss(error)) return error;
-  if (scope.settled) {
-    return new SafeError("The connection to the database was lost; a change may or may not have been made.", {
-      code: "DATABASE_UNREACHABLE",
-    });
-  }
-  scope.fatal ??= isHosts
-    ? error
-    : new HostError("DATABASE_UNREACHABLE", "connection lost", { cause: error });
-  return scope.fatal;
-}
-
-/** For a result that was cut off with the commit on its way behind it. */
-function openEnded(error: SafeError): SafeError {
-  return new SafeError(`${error.message} A change may or may not have been made.`, error.extensions);
-}
-
 /**
  * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
  * the code runs that calls it, as far as that is known.
@@ -147,8 +98,9 @@ export function servingAdaptor(
   const withConnection = async <T>(
     scope: RequestScope,
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
+    younger?: number,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.stop, scope.binding);
+    const connection = await sessions.connect(scope.stop, scope.binding, younger);
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const cancel = (): void => {
       connection.cancel();
@@ -227,22 +179,21 @@ export function servingAdaptor(
     const list = settingsOf(settings, scope);
     const { binding } = scope;
     const guard = readGuard(binding, list);
-    const once = (): Promise<PgClientResult<unknown>> => {
+    let younger: number | undefined;
+    for (let attempt = 1; ; attempt += 1) {
       if (guard !== null) onGuardCheck();
-      return withConnection(scope, (connection) =>
-        read(connection, list, binding.statementTag, query, guard),
-      );
-    };
-    try {
-      return await once().catch(async (error: unknown) => {
-        if (scope.stop.aborted || !(isConnectionLoss(error) || isStale(error))) throw error;
-        // A server restart leaves idle connections that are dead; a turn of the loop, and the pool knows them all.
+      try {
+        const sent = (connection: Connection) => read(connection, list, binding.statementTag, query, guard);
+        return await withConnection(scope, sent, younger);
+      } catch (error) {
+        if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
+        const isLost = isConnectionLoss(error);
+        const isLast = attempt === mostReads || !(isLost || (isStale(error) && attempt === 1));
+        if (scope.stop.aborted || isLast) throw hostsToAnswer(scope, error);
+        // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
+        if (isLost) younger = sessions.youngest;
         await nextTurn();
-        return once();
-      });
-    } catch (error) {
-      if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
-      throw hostsToAnswer(scope, error);
+      }
     }
   };
 

@@ -28,6 +28,8 @@ export interface Borrower {
 export interface SessionFacts extends Baseline {
   /** Whether nobody can find out the names of what is prepared in it. */
   readonly hidden: boolean;
+  /** Counts the connections of its cell to that database. */
+  readonly ordinal: number;
 }
 
 const deallocation: Statement = { text: "deallocate all" };
@@ -53,13 +55,12 @@ export class Connection {
   readonly #hidden: boolean;
   /** A hint: the server's configuration may have changed since. */
   readonly readCommitted: boolean;
+  readonly ordinal: number;
 
-  constructor(
-    client: PoolClient,
-    mostResultBytes: number,
-    { clearing, hidden, readCommitted }: SessionFacts,
-  ) {
+  constructor(client: PoolClient, mostResultBytes: number, facts: SessionFacts) {
+    const { clearing, hidden, readCommitted, ordinal } = facts;
     this.client = client;
+    this.ordinal = ordinal;
     this.readCommitted = readCommitted;
     this.#mostResultBytes = mostResultBytes;
     this.#clearing = clearing;

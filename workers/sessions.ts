@@ -5,10 +5,13 @@ import type { StopSignal } from "../src/kernel/stop.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
 import { setBaseline } from "./hygiene.ts";
+import { isCutOff } from "./losses.ts";
 import { Shares } from "./shares.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
+/** How often a connection is asked for whose like was cut off while it was being made. */
+const mostAttempts = 4;
 
 export interface SessionsOptions {
   readonly url: string;
@@ -24,6 +27,7 @@ export class Sessions {
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, SessionFacts>();
   readonly #shares: Shares;
+  #opened = 0;
 
   constructor(options: SessionsOptions) {
     const { statementTimeoutMs } = options;
@@ -39,7 +43,8 @@ export class Sessions {
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
         const { rows } = await client.query(hidesStatementsQuery);
-        this.#found.set(client, { ...baseline, hidden: rows[0]?.hidden === true });
+        this.#opened += 1;
+        this.#found.set(client, { ...baseline, hidden: rows[0]?.hidden === true, ordinal: this.#opened });
       },
     });
     this.#pool.on("connect", (client) => {
@@ -53,12 +58,13 @@ export class Sessions {
 
   /**
    * A connection that is idle, outside any transaction, of the share of the tenant that it is for, if any; throws
-   * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts.
+   * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts. Connections
+   * that are not `younger` than that are given up: what ended one of them may be on its way to the others.
    */
-  async connect(signal?: StopSignal, borrower?: Borrower): Promise<Connection> {
+  async connect(signal?: StopSignal, borrower?: Borrower, younger = 0): Promise<Connection> {
     const turn = borrower === undefined ? null : this.#shares.take(borrower.tenant, signal);
     if (turn !== null) await turn;
-    const connecting = borrower === undefined ? this.#idle() : this.#idleFor(borrower);
+    const connecting = borrower === undefined ? this.#idle(younger) : this.#idleFor(borrower, younger);
     if (signal === undefined) return connecting;
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(new HostError("CANCELLED"));
@@ -78,10 +84,10 @@ export class Sessions {
     }
   }
 
-  async #idleFor(borrower: Borrower): Promise<Connection> {
+  async #idleFor(borrower: Borrower, younger: number): Promise<Connection> {
     const give = (): void => this.#shares.give(borrower.tenant);
     try {
-      const connection = await this.#idle();
+      const connection = await this.#idle(younger);
       connection.lend(borrower, give);
       return connection;
     } catch (error) {
@@ -90,12 +96,26 @@ export class Sessions {
     }
   }
 
-  async #idle(): Promise<Connection> {
+  async #idle(younger: number): Promise<Connection> {
     for (;;) {
-      let client: PoolClient;
+      const client = await this.#connectedClient();
+      const connection = this.#connections.get(client);
+      if (connection === undefined)
+        throw new HostError("INTERNAL", "a connection that the pool never announced");
+      const fit = connection.doubt === null && client.getTransactionStatus() === "I";
+      if (fit && connection.ordinal > younger) return connection;
+      connection.condemn(new Error(fit ? "another of its age was lost" : "the connection was not idle"));
+      connection.release();
+    }
+  }
+
+  async #connectedClient(): Promise<PoolClient> {
+    for (let attempt = 1; ; attempt += 1) {
       try {
-        client = await this.#pool.connect();
+        return await this.#pool.connect();
       } catch (error) {
+        // Nothing was asked of it yet.
+        if (isCutOff(error) && attempt < mostAttempts) continue;
         // pg-pool says the same of a server that is silent and of a pool that is busy.
         const { totalCount, options } = this.#pool;
         const busy =
@@ -104,13 +124,12 @@ export class Sessions {
           ? new HostError("NO_CAPACITY", `no connection became free in ${connectTimeoutMs} ms`)
           : new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
       }
-      const connection = this.#connections.get(client);
-      if (connection === undefined)
-        throw new HostError("INTERNAL", "a connection that the pool never announced");
-      if (connection.doubt === null && client.getTransactionStatus() === "I") return connection;
-      connection.condemn(new Error("the connection was not idle"));
-      connection.release();
     }
+  }
+
+  /** The ordinal of the youngest connection: what is asked for with it is one that is not there yet. */
+  get youngest(): number {
+    return this.#opened;
   }
 
   get stats(): { total: number; idle: number; waiting: number } {
@@ -121,18 +140,4 @@ export class Sessions {
   close(): Promise<void> {
     return this.#pool.end();
   }
-}
-
-/** Of class 08 connection exceptions; server shut down, crashed, starting, session or transaction ended by a timeout; sockets. */
-const lossCodes =
-  /^(08...|57P0[1235]|25P0[34]|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT|EHOSTUNREACH|ENETUNREACH)$/;
-
-/** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
-export function isConnectionLoss(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  if (lossCodes.test(code)) return true;
-  return /^(Connection terminated|Client has encountered a connection error|Client was closed)/.test(
-    error.message,
-  );
 }

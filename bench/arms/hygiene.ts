@@ -18,12 +18,12 @@ const statementTimeoutMs = 30_000;
 const nothing = [fixedStatement("nothing", "select")];
 
 const opened = await Promise.all(
-  Array.from({ length: connections }, async () => {
+  Array.from({ length: connections }, async (_, ordinal) => {
     const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
     const { clearing, readCommitted } = await setBaseline(client, statementTimeoutMs);
     const behindCommit = arm === "chosen" || arm === "names not hidden" ? clearing : nothing;
     const hidden = arm !== "names not hidden";
-    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden, readCommitted });
+    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden, readCommitted, ordinal });
   }),
 );
 

@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { openProxy } from "../support/host-proxy.ts";
 import { oneConnection } from "../support/one-connection.ts";
+import { adaptorOn } from "../support/worker-adaptor.ts";
 import { until } from "../support/worker-instance.ts";
 
 const one = oneConnection("connection");
@@ -11,6 +13,7 @@ const running = async (text: string): Promise<number> =>
     .length;
 const pid = async (): Promise<unknown> =>
   (await one.bench.read(one.request, "select pg_backend_pid() as pid"))[0];
+const pidOf = (row: unknown): unknown => typeof row === "object" && row !== null && "pid" in row && row.pid;
 const terminateAll = () => one.database.query(`select pg_terminate_backend(pid) ${backends}`);
 
 describe("a request that is cancelled", () => {
@@ -146,12 +149,41 @@ describe("a connection that is lost", () => {
     expect(await reading).toMatchObject([{ a: "again" }]);
   });
 
-  it("in a read twice fails the request, as the database's fault", async () => {
+  it("in a read has none asked again that was there at the time: what ended one may end them all", async () => {
+    const own = adaptorOn(one.database, 2);
+    const slow = "select pg_sleep(0.5), pg_backend_pid() as pid";
+    const request = own.request("ada");
+    const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
+    expect(new Set(before).size).toBe(2);
+    const reading = own.read(request, slow);
+    await until(async () => (await running("pg_sleep(0.5)")) > 0);
+    await one.database.query(`select pg_terminate_backend(pid) ${backends} and state = 'active'`);
+    expect(before).not.toContain(pidOf((await reading)[0]));
+    await own.close();
+  });
+
+  it("while it is being made is made again, up to four times", async () => {
+    const proxy = await openProxy(one.database.url);
+    const own = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
+    proxy.dropNext(3);
+    expect(await own.read(own.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
+    await own.close();
+    const again = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
+    proxy.dropNext(4);
+    await expect(again.read(again.request("ada"), "select 1 as n")).rejects.toMatchObject({
+      code: "DATABASE_UNREACHABLE",
+    });
+    expect(await again.read(again.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
+    await again.close();
+    await proxy.close();
+  });
+
+  it("in a read four times fails the request, as the database's fault", async () => {
     const failing = expect(one.bench.read(one.request, "select pg_sleep(600)")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
     let last = 0;
-    for (let n = 0; n < 2; n += 1) {
+    for (let n = 0; n < 4; n += 1) {
       last = await until(async () => {
         const [row] = await one.database.query<{ pid: number }>(
           `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> $1`,

@@ -1,6 +1,6 @@
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { TestDatabase } from "../support/database.ts";
+import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 
@@ -202,9 +202,7 @@ describe.each(["repeatable read", "serializable"])("under %s", (level) => {
     await hand.connect();
     await hand.query("begin; select pg_advisory_xact_lock(rowhouse.tenant_lock_key('gus'))");
     const writing = write(overtaken, insert(3).text, own).catch((error: unknown) => error);
-    await expect
-      .poll(() => database.query("select from pg_locks where locktype = 'advisory' and not granted"))
-      .toHaveLength(1);
+    await expect.poll(() => advisoryWaits(database)).toHaveLength(1);
     await hand.query(`comment on table gus.item is 'under ${level}'; commit`);
     await hand.end();
     expect(await writing).toMatchObject({ ...changed, cause: { code: "40001" } });

@@ -1,7 +1,7 @@
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { SchemaMoved } from "../../src/protocol/schema-moved.ts";
-import type { TestDatabase } from "../support/database.ts";
+import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 
@@ -59,10 +59,7 @@ const ways: Record<string, (request: Request, text?: string) => Promise<unknown>
 describe.each(Object.keys(ways))("%s", (way) => {
   const write = (request: Request, text?: string): Promise<unknown> =>
     ways[way]?.(request, text) ?? Promise.reject();
-  const blocked = (): Promise<void> =>
-    expect
-      .poll(() => database.query("select from pg_locks where locktype = 'advisory' and not granted"))
-      .toHaveLength(1);
+  const blocked = (): Promise<void> => expect.poll(() => advisoryWaits(database)).toHaveLength(1);
   const lock = "begin; select pg_advisory_xact_lock(rowhouse.tenant_lock_key('lou'))";
 
   it("waits for a managed migration that moves nothing, and then stands", async () => {
@@ -94,9 +91,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     const migrating = migration.query(lock);
     await blocked();
     const writing = write(await guarded());
-    await expect
-      .poll(() => database.query("select from pg_locks where locktype = 'advisory' and not granted"))
-      .toHaveLength(2);
+    await expect.poll(() => advisoryWaits(database)).toHaveLength(2);
     await reader.end();
     await migrating;
     await migration.query("commit");
@@ -118,9 +113,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     const writing = write(overtaken, "insert into item select 3, pg_advisory_xact_lock(4731)::text").catch(
       (error: unknown) => error,
     );
-    await expect
-      .poll(() => database.query("select from pg_locks where objid = 4731 and not granted"))
-      .toHaveLength(1);
+    await expect.poll(() => advisoryWaits(database, 4731)).toHaveLength(1);
     await migration.query(move());
     await database.execute("select pg_advisory_unlock_all()");
     const error = await writing;
@@ -149,15 +142,13 @@ describe.each(Object.keys(ways))("%s", (way) => {
     const writing = write(request, "insert into item select 3, pg_advisory_xact_lock(4732)::text").catch(
       (error: unknown) => error,
     );
-    await expect
-      .poll(() => database.query("select from pg_locks where objid = 4732 and not granted"))
-      .toHaveLength(1);
+    await expect.poll(() => advisoryWaits(database, 4732)).toHaveLength(1);
     const moving = migration.query(move());
     // Under such a level it waits for the lock that the guard has on the row of the revision.
     await expect
       .poll(() =>
         database.query(
-          "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'comment on table lou.item%'",
+          "select from pg_stat_activity where wait_event_type = 'Lock' and query like 'comment on table lou.item%' and datname = current_database()",
         ),
       )
       .toHaveLength(1);

@@ -100,7 +100,7 @@ describe("among writes, a migration", () => {
     await vi.waitFor(
       async () => {
         const rows = await main.test.query(
-          "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse:test:migrate' and wait_event = 'PgSleep'",
+          "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'rowhouse:test:migrate' and wait_event = 'PgSleep' and datname = current_database()",
         );
         expect(rows).toHaveLength(1);
       },

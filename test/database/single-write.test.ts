@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { Burst } from "../../workers/burst.ts";
-import type { TestDatabase } from "../support/database.ts";
+import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 import { until } from "../support/worker-instance.ts";
@@ -173,10 +173,7 @@ describe("a guarded write of one statement", () => {
     const writing = write(overtaken, "insert into item select 3, pg_advisory_xact_lock(4713)::text").catch(
       (error: unknown) => error,
     );
-    await until(
-      async () =>
-        (await database.query("select from pg_locks where objid = 4713 and not granted")).length === 1,
-    );
+    await until(async () => (await advisoryWaits(database, 4713)).length === 1);
     await move();
     await database.execute("select pg_advisory_unlock_all()");
     expect(await writing).toMatchObject(changed);
@@ -192,10 +189,7 @@ describe("a guarded write of one statement", () => {
     const failing = write(overtaken, "insert into item select 1, pg_advisory_xact_lock(4714)::text").catch(
       (error: unknown) => error,
     );
-    await until(
-      async () =>
-        (await database.query("select from pg_locks where objid = 4714 and not granted")).length === 1,
-    );
+    await until(async () => (await advisoryWaits(database, 4714)).length === 1);
     await move();
     await database.execute("select pg_advisory_unlock_all()");
     expect(await failing).toMatchObject(changed);

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { escapeIdentifier as quote } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { advisoryWaits } from "../support/database.ts";
 import { create, deafUrl, gatedMutation, Hand, held } from "../support/guard-host.ts";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
@@ -79,7 +80,7 @@ describe("migrations among writes of one tenant", () => {
     for (let round = 0; round < rounds; round += 1) {
       await hand.beginMigration();
       await expect
-        .poll(() => database.query("select from pg_locks where locktype = 'advisory' and not granted"), {
+        .poll(() => advisoryWaits(database), {
           interval: 5,
           timeout: 20_000,
         })

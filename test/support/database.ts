@@ -47,6 +47,15 @@ export async function createDatabase(name = "test"): Promise<TestDatabase> {
   };
 }
 
+/** The advisory locks that are waited for in that database; each file has one of its own, and the server has all of them. */
+export function advisoryWaits(database: TestDatabase, objid: number | null = null): Promise<object[]> {
+  return database.query(
+    `select objid from pg_locks where locktype = 'advisory' and not granted and objid = coalesce($1, objid)
+      and database = (select oid from pg_database where datname = current_database())`,
+    [objid],
+  );
+}
+
 async function onCluster(clusterUrl: string, sql: string): Promise<void> {
   const client = new Client({ connectionString: clusterUrl });
   await client.connect();

@@ -69,6 +69,12 @@ export class Hand {
     await this.run("select pg_advisory_unlock(hashtext('gate ' || current_schema()))");
   }
 
+  /** Lets one write through, and nobody behind it: whoever waits has the lock before this connection asks for it again. */
+  async letOneThrough(): Promise<void> {
+    const gate = "hashtext('gate ' || current_schema())";
+    await this.run(`select pg_advisory_unlock(${gate}), pg_advisory_lock(${gate})`);
+  }
+
   close(): Promise<void> {
     return this.#client.end();
   }

@@ -9,6 +9,8 @@ export interface DatabaseProxy {
   /** Ends every connection and refuses new ones. */
   cut(): Promise<void>;
   restore(): Promise<void>;
+  /** Ends the next `count` connections at their first byte. */
+  dropNext(count: number): void;
   close(): Promise<void>;
 }
 
@@ -16,7 +18,13 @@ export interface DatabaseProxy {
 export async function openProxy(target: string): Promise<DatabaseProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
+  let toDrop = 0;
   const forward = (client: Socket): void => {
+    if (toDrop > 0) {
+      toDrop -= 1;
+      client.once("data", () => client.destroy());
+      return;
+    }
     const server = connect(Number(port), hostname);
     for (const [from, to] of [
       [client, server],
@@ -57,6 +65,9 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
     },
     cut,
     restore,
+    dropNext: (count) => {
+      toDrop = count;
+    },
     close: cut,
   };
 }
