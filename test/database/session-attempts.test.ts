@@ -113,7 +113,8 @@ const told = `select current_user as role, session_user as session,
   (select json_agg(c.relname) from pg_class c where c.relnamespace = pg_my_temp_schema()) as temporary,
   (select json_agg(p.proname) from pg_proc p where p.pronamespace = pg_my_temp_schema()) as functions,
   (select json_agg(l.objid) from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid()) as locks,
-  (select json_agg(setconfig) from pg_db_role_setting where setrole <> 'sea'::regrole) as stored`;
+  (select json_agg(setconfig) from pg_db_role_setting s where setrole <> 'sea'::regrole
+    and (setrole = 'seb'::regrole or exists (select from pg_database d where d.oid = s.setdatabase and d.datname = current_database()))) as stored`;
 
 const seen = async () => {
   const rows = await bench.read(bench.request("seb"), told);
