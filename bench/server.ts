@@ -117,6 +117,7 @@ const measured = z.object({
   requestsPerSecond: z.number(),
   p50Ms: z.number(),
   p99Ms: z.number(),
+  cpuMicros: z.number(),
   failed: z.number(),
 });
 
@@ -148,7 +149,7 @@ export async function measureLoad(
   const before = await used();
   const message = await next();
   const after = await used();
-  const { requests, requestsPerSecond, p50Ms, p99Ms, failed } = measured.parse(message);
+  const { requests, requestsPerSecond, p50Ms, p99Ms, cpuMicros, failed } = measured.parse(message);
   if (failed > 0) throw new Error(`${failed} requests failed: ${query}`);
   return {
     "req/s": requestsPerSecond,
@@ -156,6 +157,7 @@ export async function measureLoad(
     "p99 ms": p99Ms,
     "server CPU µs": ((after[0] - before[0]) * 1e6) / requests,
     "postgres CPU µs": ((after[1] - before[1]) * 1e6) / requests,
+    "load CPU µs": cpuMicros,
     requests,
   };
 }

@@ -11,16 +11,16 @@ export interface TransactionGuard {
   readonly first: readonly Statement[];
   /** In front of `commit`, and in one group with it. */
   readonly last: readonly Statement[];
-  /** What decides where `first` was `Overtaken`; null where it cannot be. */
-  readonly thorough: TransactionGuard | null;
+  /** Gives what decides where `first` was `Overtaken`; null where it cannot be. */
+  readonly thorough: (() => TransactionGuard) | null;
   /** The revisions alone, for after the transaction: as the connection's own role, without a lock. */
   assertion(): Statement;
 }
 
 export interface ReadGuard {
   readonly first: Statement;
-  /** What decides where that was `Overtaken`. */
-  readonly thorough: Statement;
+  /** Gives what decides where that was `Overtaken`. */
+  readonly thorough: () => Statement;
 }
 
 /**
@@ -53,7 +53,8 @@ export function writeGuard(
 ): TransactionGuard | null {
   if (guard === null) return null;
   const restored = settings.filter(([name]) => name === "role" || name === "search_path");
-  const thorough: TransactionGuard = {
+  // Not made unless it is needed: it would be a tenth of what the guard of a write costs its thread.
+  const thorough = (): TransactionGuard => ({
     first: [
       {
         name: `${namespace}begin_write`,
@@ -68,22 +69,21 @@ export function writeGuard(
     last: [leaveRole, leavePath, assertion(guard, restored)],
     thorough: null,
     assertion: () => assertion(guard, []),
-  };
-  if (!readCommitted || !isLookable(guard)) return thorough;
+  });
+  if (!readCommitted || !isLookable(guard)) return thorough();
   return {
     first: [look(guard, settings, tenant)],
     last: [leaveRole, leavePath, look(guard, restored)],
     thorough,
-    assertion: thorough.assertion,
+    assertion: () => assertion(guard, []),
   };
 }
 
 /** What a read asserts, without a lock, where reads are guarded, and its settings. Null: nothing. */
 export function readGuard({ guard }: TenantBinding, settings: readonly Setting[]): ReadGuard | null {
   if (guard?.reads !== true) return null;
-  const thorough = assertion(guard, settings);
-  const first = isLookable(guard) ? look(guard, settings) : thorough;
-  return { first, thorough };
+  const thorough = (): Statement => assertion(guard, settings);
+  return { first: isLookable(guard) ? look(guard, settings) : thorough(), thorough };
 }
 
 /** A schema without a revision has no row to be found, and tables joined take their time. */
@@ -91,15 +91,31 @@ function isLookable({ schemas, revisions }: TenantGuard): boolean {
   return schemas.length > 0 && schemas.length <= 4 && !revisions.includes("0");
 }
 
-const texts = new Map<string, string>();
+/** Statements of so many schemas and settings, by both numbers. */
+class Texts {
+  readonly #made: Map<number, Required<Pick<Statement, "name" | "text">>>[] = [];
+  readonly #kind: string;
+  readonly #make: (schemas: number, settings: number) => string;
 
-function textOf(key: string, make: () => string): string {
-  const known = texts.get(key);
-  if (known !== undefined) return known;
-  const text = make();
-  texts.set(key, text);
-  return text;
+  constructor(kind: string, make: (schemas: number, settings: number) => string) {
+    this.#kind = kind;
+    this.#make = make;
+  }
+
+  of(schemas: number, settings: number): Required<Pick<Statement, "name" | "text">> {
+    const known = this.#made[schemas]?.get(settings);
+    if (known !== undefined) return known;
+    const name = `${namespace}${this.#kind}_${schemas}_${settings}`;
+    const made = { name, text: this.#make(schemas, settings) };
+    this.#made[schemas] ??= new Map();
+    this.#made[schemas].set(settings, made);
+    return made;
+  }
 }
+
+const looksAtBeginning = new Texts("look_begin", (schemas, settings) => lookText(schemas, settings, true));
+const looks = new Texts("look", (schemas, settings) => lookText(schemas, settings, false));
+const assertions = new Texts("assert", (schemas, settings) => assertionText(schemas, settings));
 
 /**
  * Looks whether the revisions stand, and makes `settings`, of which there is one at least; fails with `Overtaken` otherwise. For
@@ -111,15 +127,15 @@ function textOf(key: string, make: () => string): string {
  * PostgreSQL executes 49,000 of 456,000 instructions less for a mutation than with assertions. At the end the level of isolation is known from the beginning.
  */
 function look({ schemas, revisions }: TenantGuard, settings: readonly Setting[], tenant?: string): Statement {
-  const count = schemas.length;
-  const key = `look_${count}_${settings.length}${tenant === undefined ? "" : "_begin"}`;
-  const text = textOf(key, () => lookText(count, settings.length, tenant !== undefined));
-  const values = schemas.flatMap((schema, index) => [schema, revisions[index]]);
+  const texts = tenant === undefined ? looks : looksAtBeginning;
+  const { name, text } = texts.of(schemas.length, settings.length);
+  const values = valuesOf(schemas, revisions);
   if (tenant !== undefined) values.push(tenant);
+  for (const setting of settings) values.push(...setting);
   return {
-    name: `${namespace}${key}`,
+    name,
     text,
-    values: [...values, ...settings.flat()],
+    values,
     meaning: (error) => (error.code === "22004" ? new Overtaken(error, tenant !== undefined) : error),
   };
 }
@@ -149,11 +165,15 @@ function lookText(schemas: number, settings: number, begins: boolean): string {
  * the levels of isolation where a row is read as it was.
  */
 function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setting[]): Statement {
-  const count = schemas.length;
-  const key = `${count}_${settings.length}`;
-  const text = textOf(key, () => assertionText(count, settings.length));
-  const values = schemas.flatMap((schema, index) => [schema, revisions[index]]);
-  return { name: `${namespace}assert_${key}`, text, values: [...values, ...settings.flat()] };
+  const values = valuesOf(schemas, revisions);
+  for (const setting of settings) values.push(...setting);
+  return { ...assertions.of(schemas.length, settings.length), values };
+}
+
+function valuesOf(schemas: readonly string[], revisions: readonly string[]): (string | undefined)[] {
+  const values: (string | undefined)[] = [];
+  for (let index = 0; index < schemas.length; index += 1) values.push(schemas[index], revisions[index]);
+  return values;
 }
 
 function assertionText(schemas: number, settings: number): string {

@@ -43,7 +43,7 @@ export async function read(
         .catch((fault: unknown) => connection.condemn(toHostError(fault)));
     }
     if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;
-    return await run(guard.thorough);
+    return await run(guard.thorough());
   }
 }
 
@@ -162,7 +162,7 @@ export class Transaction {
       return await send();
     } catch (error) {
       const thorough = this.#guard?.thorough ?? null;
-      if (thorough !== null && error instanceof Overtaken && error.atBeginning) this.#guard = thorough;
+      if (thorough !== null && error instanceof Overtaken && error.atBeginning) this.#guard = thorough();
       else if (!isStale(error)) throw error;
       await this.#connection.send([{ text: "rollback" }]);
       return await send();

@@ -94,7 +94,7 @@ export interface GovernorOptions {
 const pingEveryMs = 1_000;
 /** A thread in a native call answers when that has ended; the others are not left alone meanwhile. */
 const readingLimitMs = 20;
-const trimEveryMs = 5_000;
+const trimEveryMs = 2_000;
 /** A thread's memory is back 8 s after its end: giving up more before that would not help. */
 const relieveEveryMs = 10_000;
 

@@ -52,7 +52,7 @@ it("the installed command serves from the process that was started, with a bound
   const direct = await start("ada");
   const installed = await start("bob", entry);
   expect(flagsOf(direct.host)).toEqual([]);
-  expect(flagsOf(installed.host)).toEqual(["--max-semi-space-size=4"]);
+  expect(flagsOf(installed.host)).toEqual(["--max-semi-space-size=2"]);
   expect(installed.limit).toMatch(/^limit \d+$/);
   expect(installed.limit).toBe(direct.limit);
 });
