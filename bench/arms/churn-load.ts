@@ -14,13 +14,13 @@ const message = z.object({
     expected: z.string(),
     perSecond: z.number(),
     durationMs: z.number(),
+    /** Nobody waits for longer, neither for an answer nor for a connection. */
+    patienceMs: z.number(),
   }),
 });
 const [first]: unknown[] = await once(process, "message");
-const { url, tenants, query, expected, perSecond, durationMs } = message.parse(first).input;
+const { url, tenants, query, expected, perSecond, durationMs, patienceMs } = message.parse(first).input;
 const agent = new Agent({ connections: 256, headersTimeout: 0, bodyTimeout: 0 });
-/** Nobody waits for longer, neither for an answer nor for a connection. */
-const patienceMs = 120_000;
 
 /** The same sequence in every arm: a linear congruential generator (Numerical Recipes). */
 let seed = 20;
