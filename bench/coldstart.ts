@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, type BenchTenant, benchDatabase, tenantCalled } from "./database.ts";
+import { cpuSeconds } from "./processes.ts";
 import { type Figures, figureOf, measuredOf, median, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 import { cellOf, waitForStatus } from "./status.ts";
@@ -28,6 +29,42 @@ async function medianMs(server: ServerArm, tenants: readonly BenchTenant[]): Pro
   const all: number[] = [];
   for (const tenant of tenants) all.push((await timed(server, tenant)).ms);
   return median(all);
+}
+
+/** Hosts with so many blueprints start, and all are asked for at once. */
+const restarted = 20;
+const restartArm = `restart, ${restarted} blueprints`;
+
+/** Until the last of them has its first answer, from when the host says that it is ready. */
+async function restart(database: BenchDatabase): Promise<Figures> {
+  const { tenants } = database;
+  const server = await startRowhouse({
+    database,
+    tenants,
+    config: { pooling: true, cells: { memoryMb: 2048 } },
+  });
+  try {
+    await server.ask("nobody", query);
+    const startedMs = performance.now();
+    const cpuBefore = await cpuSeconds(server.child.pid);
+    await Promise.all(tenants.map((tenant) => timed(server, tenant)));
+    return {
+      "all first answers ms": performance.now() - startedMs,
+      "host CPU ms": ((await cpuSeconds(server.child.pid)) - cpuBefore) * 1_000,
+    };
+  } finally {
+    await server.stop();
+  }
+}
+
+async function measureRestarts(tables: number, times: number, rounds: Rounds): Promise<void> {
+  const database = await benchDatabase(restarted, tables, restarted);
+  try {
+    await database.installControl();
+    for (let round = 0; round < times; round += 1) rounds.add(restartArm, await restart(database));
+  } finally {
+    await database.close();
+  }
 }
 
 const times = <Value>(value: Value, count: number): Value[] => Array.from({ length: count }, () => value);
@@ -145,6 +182,7 @@ const bench: Bench = {
     } finally {
       await database.close();
     }
+    await measureRestarts(tables, quick ? 1 : 5, rounds);
     const found = { arms: rounds.medians };
     const first = (arm: Arm): number => figureOf(found, arm, "first answer ms");
     return {
@@ -159,6 +197,7 @@ const bench: Bench = {
         `database: ${tenants} tenants × ${tables} tables of ${shapes} shapes`,
         "the process runs and has served another schema; the shape is asked of PostgreSQL within the time",
         `a schema that was just made is asked for ${signUpMs / 1000} s after it, for the first time`,
+        `restart: ${restarted} tenants of as many shapes, asked for at once when the host is ready`,
       ],
     };
   },

@@ -1,6 +1,7 @@
 /** Writes what bench/results holds into README.md and docs/benches.md, with the charts: the one place where numbers come from. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { type Chart, chartSvg, shown } from "./charts.ts";
+import { goalRows } from "./goals.ts";
 import { figureOf, type Result, resultShape } from "./report.ts";
 
 const root = new URL("../", import.meta.url);
@@ -144,5 +145,6 @@ export async function writeFigures(chartsOf: (result: Result) => Promise<readonl
     sections.push(section(result, charts.length));
   }
   await fill("README.md", summary(results));
-  await fill("docs/benches.md", sections.join("\n\n"));
+  const goals = `### Goals\n\n${table(["", "goal", "measured", "met"], goalRows(results))}`;
+  await fill("docs/benches.md", [goals, ...sections].join("\n\n"));
 }

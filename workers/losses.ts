@@ -17,7 +17,13 @@ const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
 export function isCutOff(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  return cutCodes.test(code) || /^Connection terminated( unexpectedly)?$/.test(error.message);
+  // What is asked of a client behind the loss is told the last two.
+  return (
+    cutCodes.test(code) ||
+    /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/.test(
+      error.message,
+    )
+  );
 }
 
 /** Whether `error` says that the connection is gone, as opposed to a statement that failed. */

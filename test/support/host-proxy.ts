@@ -9,8 +9,10 @@ export interface DatabaseProxy {
   /** Ends every connection and refuses new ones. */
   cut(): Promise<void>;
   restore(): Promise<void>;
-  /** Ends the next `count` connections at their first byte. */
-  dropNext(count: number): void;
+  /** Ends the next `count` connections at what their client sends as its `atChunk`th, the first unless told otherwise. */
+  dropNext(count: number, atChunk?: number): void;
+  /** How many it has ended so. */
+  readonly dropped: number;
   close(): Promise<void>;
 }
 
@@ -19,11 +21,19 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
   const { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
   let toDrop = 0;
+  let dropAt = 1;
+  let dropped = 0;
   const forward = (client: Socket): void => {
     if (toDrop > 0) {
       toDrop -= 1;
-      client.once("data", () => client.destroy());
-      return;
+      const last = dropAt;
+      let chunks = 0;
+      client.on("data", () => {
+        chunks += 1;
+        if (chunks !== last) return;
+        dropped += 1;
+        client.destroy();
+      });
     }
     const server = connect(Number(port), hostname);
     for (const [from, to] of [
@@ -65,8 +75,12 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
     },
     cut,
     restore,
-    dropNext: (count) => {
+    get dropped() {
+      return dropped;
+    },
+    dropNext: (count, atChunk = 1) => {
       toDrop = count;
+      dropAt = atChunk;
     },
     close: cut,
   };

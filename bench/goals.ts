@@ -1,0 +1,129 @@
+/** What Rowhouse is measured by, and what was measured: a goal that is missed is shown like one that is met. */
+import { shown } from "./charts.ts";
+import { figureOf, type Result } from "./report.ts";
+
+interface Goal {
+  readonly what: string;
+  readonly most?: number;
+  readonly least?: number;
+  readonly unit: string;
+  /** NaN where it was not measured. */
+  measured(figure: Figure, ratio: Ratio): number;
+}
+
+type Figure = (bench: string, arm: string, name: string) => number;
+type Ratio = (bench: string, name: string) => number;
+
+const throughput = (name: string): [Goal["measured"], Goal["measured"]] => [
+  (_, ratio) => ratio("throughput", `${name}: req/s, pooled over stock`),
+  (_, ratio) => ratio("throughput", `${name}: CPU, pooled over stock`),
+];
+const operations: [name: string, least: number][] = [
+  ["one row", 1.5],
+  ["one query", 1.5],
+  ["nested", 1.4],
+  ["mutation", 1.2],
+  ["typename", 0.9],
+];
+
+const goals: readonly Goal[] = [
+  {
+    what: "heap of a dedicated instance, 300 tenants × 20 tables in the database",
+    most: 8,
+    unit: "MB",
+    measured: (figure) => figure("density", "scoped", "heap MB"),
+  },
+  { what: "its build", most: 350, unit: "ms", measured: (figure) => figure("density", "scoped", "build ms") },
+  {
+    what: "heap of an instance of 300 tables",
+    most: 45,
+    unit: "MB",
+    measured: (figure) => figure("density", "scoped, 300 tables", "heap MB"),
+  },
+  {
+    what: "resident memory, 1000 pooled tenants served over one",
+    most: 1.05,
+    unit: "×",
+    measured: (_, ratio) => ratio("memory", "pooled, 1000 served over 1"),
+  },
+  {
+    what: "resident memory of a host that serves one blueprint, while it is asked",
+    most: 170,
+    unit: "MB",
+    measured: (figure) => figure("memory", "pooled", "RSS MB, 1 served"),
+  },
+  ...operations.flatMap(([name, least]): Goal[] => {
+    const [requests, cpu] = throughput(name);
+    return [
+      { what: `requests per second over stock's, ${name}`, least, unit: "×", measured: requests },
+      // A request without SQL is the way through a thread alone.
+      ...(name === "typename"
+        ? []
+        : [{ what: `CPU per request over stock's, ${name}`, most: 0.75, unit: "×", measured: cpu }]),
+    ];
+  }),
+  {
+    what: "first answer of an unknown blueprint, with a warm spare",
+    most: 350,
+    unit: "ms",
+    measured: (figure) => figure("coldstart", "warm spare", "first answer ms"),
+  },
+  {
+    what: "first answer of a new tenant of a known blueprint, over a warm one",
+    most: 15,
+    unit: "ms",
+    measured: (figure) => figure("coldstart", "known blueprint", "over a warm one ms"),
+  },
+  {
+    what: "first answers of 20 blueprints at once after a start",
+    most: 2_000,
+    unit: "ms",
+    measured: (figure) => figure("coldstart", "restart, 20 blueprints", "all first answers ms"),
+  },
+  {
+    what: "memory back 10 s after eight cells are evicted",
+    least: 90,
+    unit: "%",
+    measured: (figure) => figure("reclaim", "rowhouse", "% back after 10 s"),
+  },
+  {
+    what: "mutations per second with the guard over without",
+    least: 0.97,
+    unit: "×",
+    measured: (_, ratio) => ratio("guard", "mutation: req/s, writes over off"),
+  },
+  {
+    what: "schema reads for all the guard's writes",
+    most: 0,
+    unit: "",
+    measured: (figure) => figure("guard", "mutation · writes", "schema reads"),
+  },
+  {
+    what: "failed of 60 blueprints' requests in 512 MB, five minutes",
+    most: 0,
+    unit: "",
+    measured: (figure) => figure("churn", "rowhouse", "failed"),
+  },
+  {
+    what: "rows of other tenants seen",
+    most: 0,
+    unit: "",
+    measured: (figure) => figure("bleed", "rowhouse", "foreign rows"),
+  },
+];
+
+/** Rows of goal, what it says, what was measured, and whether that meets it; those that were not measured are left out. */
+export function goalRows(results: ReadonlyMap<string, Result>): string[][] {
+  const figure: Figure = (bench, arm, name) => {
+    const result = results.get(bench);
+    return result === undefined ? Number.NaN : figureOf(result, arm, name);
+  };
+  const ratio: Ratio = (bench, name) => results.get(bench)?.ratios[name] ?? Number.NaN;
+  return goals.flatMap(({ what, most, least, unit, measured }) => {
+    const value = measured(figure, ratio);
+    if (!Number.isFinite(value)) return [];
+    const met = (most === undefined || value <= most) && (least === undefined || value >= least);
+    const bound = most === undefined ? `≥ ${least}` : most === 0 ? "0" : `≤ ${most}`;
+    return [[what, `${bound} ${unit}`.trim(), `${shown(value)} ${unit}`.trim(), met ? "yes" : "no"]];
+  });
+}
