@@ -8,7 +8,7 @@ import { randomSeed } from "../src/kernel/seed.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
 import { readGuard, writeGuard } from "./guard.ts";
-import { hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { endedByTimeout, hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
@@ -27,8 +27,11 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
   readonly singleWrite: SingleQuery;
 }
 
-/** How often a read is sent whose connections are lost. */
-const mostReads = 4;
+/** How often a read is sent whose connections are lost, each after `lostMs`: a long one may be why, and one that was over its time is. */
+function mostReadsIn(lostMs: number, error: unknown): number {
+  if (endedByTimeout(error)) return 1;
+  return lostMs < 1_000 ? 4 : 2;
+}
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
 const reserved = new Set(["search_path", "session_authorization"]);
@@ -182,17 +185,25 @@ export function servingAdaptor(
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       if (guard !== null) onGuardCheck();
+      let used: Connection | undefined;
+      const startedMs = performance.now();
       try {
-        const sent = (connection: Connection) => read(connection, list, binding.statementTag, query, guard);
+        const sent = (connection: Connection) => {
+          used = connection;
+          return read(connection, list, binding.statementTag, query, guard);
+        };
         return await withConnection(scope, sent, younger);
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
-        const isLost = isConnectionLoss(error);
-        const isLast = attempt === mostReads || !(isLost || (isStale(error) && attempt === 1));
-        if (scope.stop.aborted || isLast) throw hostsToAnswer(scope, error);
+        // A function can raise the code of a loss: the connection tells.
+        const isLost = isConnectionLoss(error) && used !== undefined && used.doubt !== null;
+        const most = isLost ? mostReadsIn(performance.now() - startedMs, error) : isStale(error) ? 2 : 1;
+        if (scope.stop.aborted || attempt >= most) throw hostsToAnswer(scope, error);
         // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
-        if (isLost) younger = sessions.youngest;
+        if (isLost) younger = sessions.lost();
         await nextTurn();
+        // Another of the request's may have failed meanwhile, or the request be over.
+        scopeOf(settings, running());
       }
     }
   };

@@ -5,6 +5,7 @@ import { SafeError } from "postgraphile/grafast";
 import { toHostError } from "../src/kernel/errors.ts";
 import { Burst, type BurstOptions, type BurstResult, type Statement } from "./burst.ts";
 import type { Baseline } from "./hygiene.ts";
+import { endedByTimeout } from "./losses.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -139,8 +140,8 @@ export class Connection {
       return { command, rows, rowCount, notices };
     } catch (error) {
       if (isStale(error)) this.#distrust();
-      // A result that was cut off ends the connection: the reason for that is the reason to report.
-      throw this.#doubt ?? error;
+      // A result that was cut off ends the connection: the reason for that is the reason to report. So is PostgreSQL's own for an end.
+      throw endedByTimeout(error) ? error : (this.#doubt ?? error);
     } finally {
       this.#pending -= 1;
     }

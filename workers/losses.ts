@@ -10,6 +10,11 @@ import type { RequestScope } from "./scope.ts";
 const lossCodes =
   /^(08...|57P0[1235]|25P0[34]|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT|EHOSTUNREACH|ENETUNREACH)$/;
 
+/** Whether PostgreSQL ended the session for the time that its transaction took: it would again. */
+export function endedByTimeout(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && (error.code === "25P03" || error.code === "25P04");
+}
+
 /** Of those, what ends one connection while others may be made. */
 const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
 

@@ -12,6 +12,8 @@ import { Shares } from "./shares.ts";
 const connectTimeoutMs = 10_000;
 /** How often a connection is asked for whose like was cut off while it was being made. */
 const mostAttempts = 4;
+/** What is lost one after the other, for whatever reason, does not cost everybody's idle connections each time. */
+const lossEveryMs = 1_000;
 
 export interface SessionsOptions {
   readonly url: string;
@@ -28,6 +30,8 @@ export class Sessions {
   readonly #found = new WeakMap<object, SessionFacts>();
   readonly #shares: Shares;
   #opened = 0;
+  #lostMs = Number.NEGATIVE_INFINITY;
+  #openedAtLoss = 0;
 
   constructor(options: SessionsOptions) {
     const { statementTimeoutMs } = options;
@@ -64,7 +68,8 @@ export class Sessions {
   async connect(signal?: StopSignal, borrower?: Borrower, younger = 0): Promise<Connection> {
     const turn = borrower === undefined ? null : this.#shares.take(borrower.tenant, signal);
     if (turn !== null) await turn;
-    const connecting = borrower === undefined ? this.#idle(younger) : this.#idleFor(borrower, younger);
+    const connecting =
+      borrower === undefined ? this.#idle(younger, signal) : this.#idleFor(borrower, younger, signal);
     if (signal === undefined) return connecting;
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(new HostError("CANCELLED"));
@@ -84,10 +89,10 @@ export class Sessions {
     }
   }
 
-  async #idleFor(borrower: Borrower, younger: number): Promise<Connection> {
+  async #idleFor(borrower: Borrower, younger: number, signal?: StopSignal): Promise<Connection> {
     const give = (): void => this.#shares.give(borrower.tenant);
     try {
-      const connection = await this.#idle(younger);
+      const connection = await this.#idle(younger, signal);
       connection.lend(borrower, give);
       return connection;
     } catch (error) {
@@ -96,26 +101,29 @@ export class Sessions {
     }
   }
 
-  async #idle(younger: number): Promise<Connection> {
+  async #idle(younger: number, signal?: StopSignal): Promise<Connection> {
     for (;;) {
-      const client = await this.#connectedClient();
+      const client = await this.#connectedClient(signal);
       const connection = this.#connections.get(client);
       if (connection === undefined)
         throw new HostError("INTERNAL", "a connection that the pool never announced");
       const fit = connection.doubt === null && client.getTransactionStatus() === "I";
-      if (fit && connection.ordinal > younger) return connection;
+      // Whoever has given up takes what comes, and gives it back.
+      if (fit && (connection.ordinal > younger || signal?.aborted === true)) return connection;
       connection.condemn(new Error(fit ? "another of its age was lost" : "the connection was not idle"));
       connection.release();
     }
   }
 
-  async #connectedClient(): Promise<PoolClient> {
+  async #connectedClient(signal?: StopSignal): Promise<PoolClient> {
+    const untilMs = performance.now() + connectTimeoutMs;
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.#pool.connect();
       } catch (error) {
+        const isLast = attempt === mostAttempts || signal?.aborted === true || performance.now() >= untilMs;
         // Nothing was asked of it yet.
-        if (isCutOff(error) && attempt < mostAttempts) continue;
+        if (isCutOff(error) && !isLast) continue;
         // pg-pool says the same of a server that is silent and of a pool that is busy.
         const { totalCount, options } = this.#pool;
         const busy =
@@ -127,9 +135,14 @@ export class Sessions {
     }
   }
 
-  /** The ordinal of the youngest connection: what is asked for with it is one that is not there yet. */
-  get youngest(): number {
-    return this.#opened;
+  /** To be called when a connection was lost; what is asked for as younger than what this gives was made since, or since a loss a moment ago. */
+  lost(): number {
+    const nowMs = performance.now();
+    if (nowMs - this.#lostMs >= lossEveryMs) {
+      this.#lostMs = nowMs;
+      this.#openedAtLoss = this.#opened;
+    }
+    return this.#openedAtLoss;
   }
 
   get stats(): { total: number; idle: number; waiting: number } {

@@ -43,6 +43,11 @@ export class Turns {
     return { running: this.#running, queued: this.#waiting.length };
   }
 
+  /** Whether whoever comes now has to wait. */
+  get waits(): boolean {
+    return decideTurn(this.state, this.#limits) !== "run";
+  }
+
   /**
    * What `work` gives, when its turn has come; rejects at once where too many wait. `sinceMs` is when whoever it is for began to
    * wait: earlier than now where what was done for it was in vain. Nobody is passed more than twice.

@@ -177,25 +177,67 @@ describe("a connection that is lost", () => {
     await expect(again.read(again.request("ada"), "select 1 as n")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
+    expect(proxy.dropped).toBe(3 * 6 + 4);
     expect(await again.read(again.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
     await again.close();
     await proxy.close();
+  });
+
+  it("in a read that has run for a second has it sent once more, and not again", async () => {
+    const failing = expect(one.bench.read(one.request, "select pg_sleep(601)")).rejects.toMatchObject({
+      code: "DATABASE_UNREACHABLE",
+    });
+    const ended: number[] = [];
+    for (let n = 0; n < 2; n += 1) {
+      const next = await until(async () => {
+        const [row] = await one.database.query<{ pid: number }>(
+          `select pid ${backends} and query like '%pg_sleep(601)%' and pid <> all ($1::int[])
+            and clock_timestamp() - query_start > '1.1 s'`,
+          [ended],
+        );
+        return row?.pid;
+      });
+      ended.push(next);
+      await one.database.query("select pg_terminate_backend($1)", [next]);
+    }
+    await failing;
+    expect(await running("pg_sleep(601)")).toBe(0);
+  });
+
+  it.each([
+    ["whose function says that it is", "raises()"],
+    ["by the time that its transaction took", "over()"],
+  ])("%s costs nobody else theirs, and the read is not sent again", async (_, call) => {
+    await one.database.execute(`
+      create or replace function ada.raises() returns int language plpgsql as
+        $$ begin raise 'no server' using errcode = '08006'; end $$;
+      create or replace function ada.over() returns int language plpgsql as
+        $$ begin perform set_config('transaction_timeout', '100', true); perform pg_sleep(20); return 1; end $$`);
+    const own = adaptorOn(one.database, 2);
+    const slow = "select pg_sleep(0.3), pg_backend_pid() as pid";
+    const request = own.request("ada");
+    const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
+    await expect(own.read(request, `select ${call}`)).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    const left = await own.read(own.request("bob"), "select pg_backend_pid() as pid");
+    expect(before).toContain(pidOf(left[0]));
+    await own.close();
   });
 
   it("in a read four times fails the request, as the database's fault", async () => {
     const failing = expect(one.bench.read(one.request, "select pg_sleep(600)")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
-    let last = 0;
+    const ended: number[] = [];
     for (let n = 0; n < 4; n += 1) {
-      last = await until(async () => {
+      const next = await until(async () => {
         const [row] = await one.database.query<{ pid: number }>(
-          `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> $1`,
-          [last],
+          `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> all ($1::int[])`,
+          [ended],
         );
         return row?.pid;
       });
-      await one.database.query("select pg_terminate_backend($1)", [last]);
+      ended.push(next);
+      await one.database.query("select pg_terminate_backend($1)", [next]);
     }
     await failing;
     expect(one.request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
