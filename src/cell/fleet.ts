@@ -70,7 +70,8 @@ export class Fleet {
     this.#options = options;
     const { roster } = this;
     const changed = this.#changed;
-    this.#admission = new Admission(options.builds);
+    // Whoever has to wait will want the next thread, and is not kept waiting for its start as well.
+    this.#admission = new Admission(options.builds, () => this.#supply.refill());
     this.#flights = new Flights(changed);
     this.#supply = new Supply(
       { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },
@@ -171,8 +172,6 @@ export class Fleet {
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
     if (doubtful) await proveCurrent(request, queuedMs + timeoutMs);
-    // Whoever has to wait will want the next thread, and is not kept waiting for its start as well.
-    if (this.#admission.waits) this.#supply.refill();
     return this.#admission.run(async () => {
       // A build costs fifty times what this question does, and in a long queue much may have changed.
       if (performance.now() - queuedMs > staleMs) await glance(request);

@@ -30,22 +30,19 @@ const mostPassed = 2;
 export class Turns {
   readonly #limits: TurnLimits;
   readonly #refusal: () => Error;
+  readonly #onWait: () => void;
   readonly #waiting: Waiting[] = [];
   #running = 0;
 
-  /** `refusal` makes what is thrown where too many wait. */
-  constructor(limits: TurnLimits, refusal: () => Error) {
+  /** `refusal` makes what is thrown where too many wait; `onWait` is called whenever somebody has to. */
+  constructor(limits: TurnLimits, refusal: () => Error, onWait: () => void = () => undefined) {
     this.#limits = limits;
     this.#refusal = refusal;
+    this.#onWait = onWait;
   }
 
   get state(): TurnsState {
     return { running: this.#running, queued: this.#waiting.length };
-  }
-
-  /** Whether whoever comes now has to wait. */
-  get waits(): boolean {
-    return decideTurn(this.state, this.#limits) !== "run";
   }
 
   /**
@@ -56,6 +53,7 @@ export class Turns {
     const decision = decideTurn(this.state, this.#limits);
     if (decision === "refuse") throw this.#refusal();
     if (decision === "queue") {
+      this.#onWait();
       // The place is handed over by whoever leaves, so that nobody slips in between.
       await new Promise<void>((start) => this.#enqueue({ sinceMs, start, passed: 0 }));
     } else {

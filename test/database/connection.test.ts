@@ -1,20 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { openProxy } from "../support/host-proxy.ts";
 import { oneConnection } from "../support/one-connection.ts";
-import { adaptorOn } from "../support/worker-adaptor.ts";
 import { until } from "../support/worker-instance.ts";
 
 const one = oneConnection("connection");
-
-const backends =
-  "from pg_stat_activity where application_name = 'rowhouse:adaptor-test' and datname = current_database()";
-const running = async (text: string): Promise<number> =>
-  (await one.database.query(`select 1 ${backends} and state = 'active' and query like $1`, [`%${text}%`]))
-    .length;
-const pid = async (): Promise<unknown> =>
-  (await one.bench.read(one.request, "select pg_backend_pid() as pid"))[0];
-const pidOf = (row: unknown): unknown => typeof row === "object" && row !== null && "pid" in row && row.pid;
-const terminateAll = () => one.database.query(`select pg_terminate_backend(pid) ${backends}`);
 
 describe("a request that is cancelled", () => {
   const ways = {
@@ -29,10 +17,10 @@ describe("a request that is cancelled", () => {
 
   it.each(Object.entries(ways))("has its running %s stopped in PostgreSQL", async (_, run) => {
     const failing = expect(run("select pg_sleep(600)")).rejects.toMatchObject({ code: "CANCELLED" });
-    await until(async () => (await running("pg_sleep(600)")) > 0);
+    await until(async () => (await one.running("pg_sleep(600)")) > 0);
     one.request.scope.cancel();
     await failing;
-    await until(async () => (await running("pg_sleep(600)")) === 0);
+    await until(async () => (await one.running("pg_sleep(600)")) === 0);
     expect(await one.database.query("select * from ada.item where id = 77")).toEqual([]);
   });
 
@@ -40,16 +28,16 @@ describe("a request that is cancelled", () => {
     await one.database.execute(`create or replace function ada.deaf() returns int language plpgsql
       set client_connection_check_interval = 0 as $$ begin perform pg_catalog.pg_sleep(600); return 1; end $$`);
     const failing = expect(ways.read("select deaf()")).rejects.toMatchObject({ code: "CANCELLED" });
-    await until(async () => (await running("deaf()")) > 0);
+    await until(async () => (await one.running("deaf()")) > 0);
     one.request.scope.cancel();
     await failing;
-    await until(async () => (await running("deaf()")) === 0);
+    await until(async () => (await one.running("deaf()")) === 0);
   });
 
   it("is let go while it waits for a connection that others have", async () => {
     const other = one.bench.request("bob");
     const holding = expect(one.bench.read(other, "select pg_sleep(600)")).rejects.toThrow();
-    await until(async () => (await running("pg_sleep(600)")) > 0);
+    await until(async () => (await one.running("pg_sleep(600)")) > 0);
     const waiting = [
       one.bench.read(one.request, "select 1"),
       one.bench.withPgClient(one.request.settings, () => 1),
@@ -91,7 +79,7 @@ describe("a request that is cancelled", () => {
     const committing = one.bench.withPgClient(one.request.settings, (client) =>
       client.query({ text: "insert into item values (8, 'x')" }),
     );
-    await until(async () => (await running("commit")) > 0);
+    await until(async () => (await one.running("commit")) > 0);
     one.request.scope.cancel();
     await committing;
     expect(one.request.marked()).toBe(true);
@@ -113,175 +101,22 @@ describe("a result larger than the limit", () => {
       () => one.bench.withPgClient(one.request.settings, (client) => client.query({ text })),
     ];
     for (const way of ways) {
-      const connection = await pid();
+      const connection = await one.pid();
       await expect(way()).rejects.toMatchObject({ extensions: { code: "RESULT_TOO_LARGE" } });
-      expect(await pid()).not.toEqual(connection);
-      await until(async () => (await running("repeat")) === 0);
+      expect(await one.pid()).not.toEqual(connection);
+      await until(async () => (await one.running("repeat")) === 0);
     }
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
   });
 
   it("is one result's limit, not a transaction's or a connection's", async () => {
     const text = "select repeat('x', 400000) as v";
-    const before = await pid();
+    const before = await one.pid();
     await one.bench.withPgClient(one.request.settings, async (client) => {
       for (let n = 0; n < 5; n += 1) await client.query({ text });
       await Promise.all(Array.from({ length: 5 }, () => client.query({ text })));
     });
     for (let n = 0; n < 5; n += 1) await one.bench.read(one.request, text);
-    expect(await pid()).toEqual(before);
-  });
-});
-
-describe("a connection that is lost", () => {
-  it("while idle costs a read nothing", async () => {
-    await pid();
-    for (let n = 0; n < 3; n += 1) {
-      await terminateAll();
-      expect(await one.bench.read(one.request, "select 1 as n")).toEqual([{ n: 1 }]);
-    }
-  });
-
-  it("in a read has it sent once more", async () => {
-    const reading = one.bench.read(one.request, "select pg_sleep(0.5), 'again' as a");
-    await until(async () => (await running("pg_sleep(0.5)")) > 0);
-    await terminateAll();
-    expect(await reading).toMatchObject([{ a: "again" }]);
-  });
-
-  it("in a read has none asked again that was there at the time: what ended one may end them all", async () => {
-    const own = adaptorOn(one.database, 2);
-    const slow = "select pg_sleep(0.5), pg_backend_pid() as pid";
-    const request = own.request("ada");
-    const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
-    expect(new Set(before).size).toBe(2);
-    const reading = own.read(request, slow);
-    await until(async () => (await running("pg_sleep(0.5)")) > 0);
-    await one.database.query(`select pg_terminate_backend(pid) ${backends} and state = 'active'`);
-    expect(before).not.toContain(pidOf((await reading)[0]));
-    await own.close();
-  });
-
-  it("while it is being made is made again, up to four times", async () => {
-    const proxy = await openProxy(one.database.url);
-    // From the first message to the read itself; and what is never dropped is no test of that.
-    for (let chunk = 1; chunk <= 6; chunk += 1) {
-      const own = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
-      proxy.dropNext(3, chunk);
-      expect(await own.read(own.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
-      expect(proxy.dropped).toBe(3 * chunk);
-      await own.close();
-    }
-    const again = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
-    proxy.dropNext(4);
-    await expect(again.read(again.request("ada"), "select 1 as n")).rejects.toMatchObject({
-      code: "DATABASE_UNREACHABLE",
-    });
-    expect(proxy.dropped).toBe(3 * 6 + 4);
-    expect(await again.read(again.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
-    await again.close();
-    await proxy.close();
-  });
-
-  it("in a read that has run for a second has it sent once more, and not again", async () => {
-    const failing = expect(one.bench.read(one.request, "select pg_sleep(601)")).rejects.toMatchObject({
-      code: "DATABASE_UNREACHABLE",
-    });
-    const ended: number[] = [];
-    for (let n = 0; n < 2; n += 1) {
-      const next = await until(async () => {
-        const [row] = await one.database.query<{ pid: number }>(
-          `select pid ${backends} and query like '%pg_sleep(601)%' and pid <> all ($1::int[])
-            and clock_timestamp() - query_start > '1.1 s'`,
-          [ended],
-        );
-        return row?.pid;
-      });
-      ended.push(next);
-      await one.database.query("select pg_terminate_backend($1)", [next]);
-    }
-    await failing;
-    expect(await running("pg_sleep(601)")).toBe(0);
-  });
-
-  it.each([
-    ["whose function says that it is", "raises()"],
-    ["by the time that its transaction took", "over()"],
-  ])("%s costs nobody else theirs, and the read is not sent again", async (_, call) => {
-    await one.database.execute(`
-      create or replace function ada.raises() returns int language plpgsql as
-        $$ begin raise 'no server' using errcode = '08006'; end $$;
-      create or replace function ada.over() returns int language plpgsql as
-        $$ begin perform set_config('transaction_timeout', '100', true); perform pg_sleep(20); return 1; end $$`);
-    const own = adaptorOn(one.database, 2);
-    const slow = "select pg_sleep(0.3), pg_backend_pid() as pid";
-    const request = own.request("ada");
-    const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
-    await expect(own.read(request, `select ${call}`)).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
-    const left = await own.read(own.request("bob"), "select pg_backend_pid() as pid");
-    expect(before).toContain(pidOf(left[0]));
-    await own.close();
-  });
-
-  it("in a read four times fails the request, as the database's fault", async () => {
-    const failing = expect(one.bench.read(one.request, "select pg_sleep(600)")).rejects.toMatchObject({
-      code: "DATABASE_UNREACHABLE",
-    });
-    const ended: number[] = [];
-    for (let n = 0; n < 4; n += 1) {
-      const next = await until(async () => {
-        const [row] = await one.database.query<{ pid: number }>(
-          `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> all ($1::int[])`,
-          [ended],
-        );
-        return row?.pid;
-      });
-      ended.push(next);
-      await one.database.query("select pg_terminate_backend($1)", [next]);
-    }
-    await failing;
-    expect(one.request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
-  });
-
-  it("in a write fails it at once: nothing is repeated, nothing stands", async () => {
-    let runs = 0;
-    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
-      runs += 1;
-      await client.query({ text: "insert into item values (9, 'x')" });
-      await terminateAll();
-      await client.query({ text: "select 1" });
-    });
-    await expect(failing).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
-    expect(runs).toBe(1);
-    expect(one.request.marked()).toBe(false);
-    expect(await one.database.query("select * from ada.item where id = 9")).toEqual([]);
-  });
-
-  it("in a commit leaves it open whether the write stands, and says so", async () => {
-    await one.database.execute(`
-      create or replace function ada.suicide() returns trigger language plpgsql security definer as
-        $$ begin perform pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); return null; end $$;
-      create constraint trigger suicide after insert on ada.item deferrable initially deferred
-        for each row execute function ada.suicide()`);
-    const failing = one.bench.withPgClient(one.request.settings, (client) =>
-      client.query({ text: "insert into item values (10, 'x')" }),
-    );
-    await expect(failing).rejects.toMatchObject({ message: expect.stringMatching(/may or may not/) });
-    expect(one.request.scope.fatal).toBeNull();
-    await one.database.execute("drop trigger suicide on ada.item");
-  });
-
-  it("between statements, with nobody waiting, is no uncaught error", async () => {
-    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
-      await client.query({ text: "select 1" });
-      await terminateAll();
-      await until(async () => (await one.database.query(`select 1 ${backends}`)).length === 0);
-    });
-    // Its end may reach this process before the commit leaves it, or behind that: then nobody knows whether it stands.
-    const code = await failing.then(
-      () => "none",
-      (error) => error.code ?? error.extensions?.code,
-    );
-    expect(code).toBe("DATABASE_UNREACHABLE");
+    expect(await one.pid()).toEqual(before);
   });
 });

@@ -10,6 +10,10 @@ export const state =
 export const ofAda = { role: "ada", path: "ada, pg_temp", name: "ada" };
 export const ofBob = { role: "bob", path: "bob, pg_temp", name: "bob" };
 
+/** What `pg_stat_activity` says of the bench's connections. */
+export const backends =
+  "from pg_stat_activity where application_name = 'rowhouse:adaptor-test' and datname = current_database()";
+
 export class OneConnection {
   readonly rejections: unknown[] = [];
   #database: TestDatabase | undefined;
@@ -53,6 +57,16 @@ export class OneConnection {
   async ids(): Promise<number[]> {
     const rows = await this.database.query<{ id: number }>("select id from ada.item order by id");
     return rows.map(({ id }) => id);
+  }
+
+  /** How many statements with that text run. */
+  async running(text: string): Promise<number> {
+    const sql = `select 1 ${backends} and state = 'active' and query like $1`;
+    return (await this.database.query(sql, [`%${text}%`])).length;
+  }
+
+  async pid(): Promise<unknown> {
+    return (await this.bench.read(this.request, "select pg_backend_pid() as pid"))[0];
   }
 
   inside<T>(work: (client: NodePostgresPgClient) => T | Promise<T>): Promise<T> {
