@@ -42,7 +42,7 @@ export function heldForMs(record: StrikeRecord | undefined, nowMs: number): numb
 
 /** The places for builds. */
 export class Admission extends Turns {
-  constructor(limits: TurnLimits, onWait?: () => void) {
-    super(limits, () => new HostError("BUILD_QUEUE_FULL"), onWait);
+  constructor(limits: TurnLimits) {
+    super(limits, () => new HostError("BUILD_QUEUE_FULL"));
   }
 }

@@ -70,8 +70,7 @@ export class Fleet {
     this.#options = options;
     const { roster } = this;
     const changed = this.#changed;
-    // Whoever has to wait will want the next thread, and is not kept waiting for its start as well.
-    this.#admission = new Admission(options.builds, () => this.#supply.refill());
+    this.#admission = new Admission(options.builds);
     this.#flights = new Flights(changed);
     this.#supply = new Supply(
       { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },

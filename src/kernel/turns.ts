@@ -30,15 +30,13 @@ const mostPassed = 2;
 export class Turns {
   readonly #limits: TurnLimits;
   readonly #refusal: () => Error;
-  readonly #onWait: () => void;
   readonly #waiting: Waiting[] = [];
   #running = 0;
 
-  /** `refusal` makes what is thrown where too many wait; `onWait` is called whenever somebody has to. */
-  constructor(limits: TurnLimits, refusal: () => Error, onWait: () => void = () => undefined) {
+  /** `refusal` makes what is thrown where too many wait. */
+  constructor(limits: TurnLimits, refusal: () => Error) {
     this.#limits = limits;
     this.#refusal = refusal;
-    this.#onWait = onWait;
   }
 
   get state(): TurnsState {
@@ -53,7 +51,6 @@ export class Turns {
     const decision = decideTurn(this.state, this.#limits);
     if (decision === "refuse") throw this.#refusal();
     if (decision === "queue") {
-      this.#onWait();
       // The place is handed over by whoever leaves, so that nobody slips in between.
       await new Promise<void>((start) => this.#enqueue({ sinceMs, start, passed: 0 }));
     } else {

@@ -41,24 +41,6 @@ describe("a build", () => {
     expect(fake.fleet.builds).toEqual({ running: 0, queued: 0 });
   });
 
-  it("that others wait for has the next thread started beside it", async () => {
-    const fake = start({ cells: 3, spare: 1 });
-    const phases = (): string[] => fake.fleet.roster.cells.map(({ phase }) => phase).toSorted();
-    await expect.poll(phases).toEqual(["spare"]);
-    // Once a second it would have a spare started in any case.
-    fake.governor.close();
-    using gate = new Gate();
-    fake.blueprints.set("slow", { settings: { gate: gate.name } });
-    const slow = fake.ask("slow");
-    await gate.arrived;
-    expect(phases()).toEqual(["serving"]);
-    const next = fake.ask("next");
-    await expect.poll(phases).toEqual(["serving", "spare"]);
-    expect(fake.all("build.done")).toEqual([]);
-    gate.open();
-    await Promise.all([slow, next]);
-  });
-
   it("that takes too long ends with its cell, and the next is fine", async () => {
     const fake = start({ buildTimeoutMs: 5_000 });
     using gate = new Gate();
