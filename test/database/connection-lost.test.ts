@@ -9,6 +9,23 @@ const one = oneConnection("connection_lost");
 const pidOf = (row: unknown): unknown => typeof row === "object" && row !== null && "pid" in row && row.pid;
 const terminateAll = () => one.database.query(`select pg_terminate_backend(pid) ${backends}`);
 
+/** Ends so many connections, one after the other, when each has run that text for a second. */
+async function endEach(count: number, text: string): Promise<void> {
+  const ended: number[] = [];
+  for (let n = 0; n < count; n += 1) {
+    const next = await until(async () => {
+      const [row] = await one.database.query<{ pid: number }>(
+        `select pid ${backends} and query like $1 and pid <> all ($2::int[])
+          and clock_timestamp() - query_start > '1.1 s'`,
+        [`%${text}%`, ended],
+      );
+      return row?.pid;
+    });
+    ended.push(next);
+    await one.database.query("select pg_terminate_backend($1)", [next]);
+  }
+}
+
 describe("a connection that is lost", () => {
   it("while idle costs a read nothing", async () => {
     await one.pid();
@@ -63,19 +80,7 @@ describe("a connection that is lost", () => {
     const failing = expect(one.bench.read(one.request, "select pg_sleep(601)")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
-    const ended: number[] = [];
-    for (let n = 0; n < 2; n += 1) {
-      const next = await until(async () => {
-        const [row] = await one.database.query<{ pid: number }>(
-          `select pid ${backends} and query like '%pg_sleep(601)%' and pid <> all ($1::int[])
-            and clock_timestamp() - query_start > '1.1 s'`,
-          [ended],
-        );
-        return row?.pid;
-      });
-      ended.push(next);
-      await one.database.query("select pg_terminate_backend($1)", [next]);
-    }
+    await endEach(2, "pg_sleep(601)");
     await failing;
     expect(await one.running("pg_sleep(601)")).toBe(0);
   });
@@ -100,23 +105,16 @@ describe("a connection that is lost", () => {
   });
 
   it("in a read four times fails the request, as the database's fault", async () => {
-    const failing = expect(one.bench.read(one.request, "select pg_sleep(600)")).rejects.toMatchObject({
-      code: "DATABASE_UNREACHABLE",
-    });
-    const ended: number[] = [];
-    for (let n = 0; n < 4; n += 1) {
-      const next = await until(async () => {
-        const [row] = await one.database.query<{ pid: number }>(
-          `select pid ${backends} and query like '%pg_sleep(600)%' and pid <> all ($1::int[])`,
-          [ended],
-        );
-        return row?.pid;
-      });
-      ended.push(next);
-      await one.database.query("select pg_terminate_backend($1)", [next]);
-    }
-    await failing;
-    expect(one.request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    const proxy = await openProxy(one.database.url);
+    const own = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
+    const request = own.request("ada");
+    // Each at the read itself, which is the sixth thing that a new connection sends.
+    proxy.dropNext(10, 6);
+    await expect(own.read(request, "select 1 as n")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    expect(proxy.dropped).toBe(4);
+    expect(request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    await own.close();
+    await proxy.close();
   });
 
   it("in a write fails it at once: nothing is repeated, nothing stands", async () => {
