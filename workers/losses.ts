@@ -18,27 +18,25 @@ export function endedByTimeout(error: unknown): boolean {
 /** Of those, what ends one connection while others may be made. */
 const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
 
-/** Whether a connection was made and then cut off, as a backend is that is terminated. */
-export function isCutOff(error: unknown): boolean {
+/** What pg says of a connection that is gone; of a client that is asked behind that, the last two. */
+const lossMessages = /^(Connection terminated|Client has encountered a connection error|Client was closed)/;
+const cutMessages =
+  /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/;
+
+function tells(error: unknown, codes: RegExp, messages: RegExp): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  // What is asked of a client behind the loss is told the last two.
-  return (
-    cutCodes.test(code) ||
-    /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/.test(
-      error.message,
-    )
-  );
+  return codes.test(code) || messages.test(error.message);
+}
+
+/** Whether a connection was made and then cut off, as a backend is that is terminated. */
+export function isCutOff(error: unknown): boolean {
+  return tells(error, cutCodes, cutMessages);
 }
 
 /** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
 export function isConnectionLoss(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  if (lossCodes.test(code)) return true;
-  return /^(Connection terminated|Client has encountered a connection error|Client was closed)/.test(
-    error.message,
-  );
+  return tells(error, lossCodes, lossMessages);
 }
 
 /** Whether a changed schema may be why a statement failed. */
