@@ -121,7 +121,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       graphiql: config.graphiql,
       production: config.production,
       resultBytes: limits.resultBytes,
-      operations: { fields: limits.fields, depth: limits.depth, introspection: config.introspection },
+      operations: { ...limits, introspection: config.introspection },
       statementTimeoutMs: limits.statementTimeoutMs,
     },
     onCellGone: (name) => void databases.cancel(name),

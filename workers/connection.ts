@@ -58,7 +58,12 @@ export class Connection {
   readonly readCommitted: boolean;
   readonly ordinal: number;
 
-  constructor(client: PoolClient, mostResultBytes: number, facts: SessionFacts) {
+  constructor(
+    client: PoolClient,
+    mostResultBytes: number,
+    facts: SessionFacts,
+    onData?: (tenant: string) => void,
+  ) {
     const { clearing, hidden, readCommitted, ordinal } = facts;
     this.client = client;
     this.ordinal = ordinal;
@@ -70,6 +75,12 @@ export class Connection {
     client.on("error", (error) => this.condemn(error));
     client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
     const { connection } = client;
+    if (onData !== undefined) {
+      // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
+      connection.stream.prependListener("data", () => {
+        if (this.#onRelease !== null && this.#tenant !== null) onData(this.#tenant);
+      });
+    }
     connection.stream.on("data", (chunk: Uint8Array) => this.#count(chunk.length));
     // The end of each group of statements: the limit is per result.
     connection.on("readyForQuery", () => {

@@ -20,6 +20,7 @@ import { Sessions } from "./sessions.ts";
 export class Instances {
   readonly #setup: CellSetup;
   readonly #log: Log;
+  readonly #onData: (tenant: string) => void;
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, Sessions>();
   /** Of all instances of the thread. */
@@ -32,9 +33,11 @@ export class Instances {
   /** What builds add to the heap: told by a collection that nobody waits for. */
   readonly growth = new Growth();
 
-  constructor(setup: CellSetup, log: Log) {
+  /** `onData` is called with the tenant for whom bytes have come from PostgreSQL. */
+  constructor(setup: CellSetup, log: Log, onData = (_tenant: string): void => undefined) {
     this.#setup = setup;
     this.#log = log;
+    this.#onData = onData;
     leaveOutExportMarks();
     rememberSelectTexts();
     rememberChangeTexts();
@@ -128,6 +131,7 @@ export class Instances {
       resultBytes: this.#setup.resultBytes,
       statementTimeoutMs: this.#setup.statementTimeoutMs,
       log: this.#log,
+      onData: this.#onData,
     });
     this.#databases.set(name, sessions);
     return sessions;

@@ -2,7 +2,7 @@
 import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import { discardBody } from "../src/protocol/body.ts";
-import type { Answer, CellMessage, Reply } from "../src/protocol/messages.ts";
+import type { Answer, BusyTimes, CellMessage, Reply } from "../src/protocol/messages.ts";
 import { packReplies } from "../src/protocol/parcel.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 
@@ -21,11 +21,13 @@ interface Numbered extends Outgoing {
 /** Sends what gathers in one turn of the event loop in one message, like `Lane` on the other side. */
 export class Outbox {
   readonly #post: (message: CellMessage, transfer: Transfer) => void;
+  readonly #busy: () => BusyTimes;
   #outgoing: Numbered[] = [];
 
-  /** `post` throws where something of a message cannot be sent. */
-  constructor(post: (message: CellMessage, transfer: Transfer) => void) {
+  /** `post` throws where something of a message cannot be sent; `busy` gives what each tenant took of the thread, which goes along. */
+  constructor(post: (message: CellMessage, transfer: Transfer) => void, busy: () => BusyTimes) {
     this.#post = post;
+    this.#busy = busy;
   }
 
   add(number: number, { reply, transfer }: Outgoing): void {
@@ -36,28 +38,32 @@ export class Outbox {
   #flush(): void {
     const all = this.#outgoing;
     this.#outgoing = [];
+    const busy = this.#busy();
     try {
-      this.#send(all);
+      this.#send(all, busy);
     } catch {
-      for (const each of all) this.#sendAlone(each);
+      for (const [index, each] of all.entries()) this.#sendAlone(each, index === 0 ? busy : []);
     }
   }
 
   /** What a plugin put into one answer, such as a header that is no text, is not the others' fault. */
-  #sendAlone(one: Numbered): void {
+  #sendAlone(one: Numbered, busy: BusyTimes): void {
     try {
-      this.#send([one]);
+      this.#send([one], busy);
     } catch (error) {
       // The body of an answer that nobody will have: its sender would wait for credit for ever.
       for (const moved of one.transfer) if (moved instanceof MessagePort) discardBody(moved);
       const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
-      this.#send([{ number: one.number, reply: { ok: false, error: toWireError(fault) }, transfer: [] }]);
+      this.#send(
+        [{ number: one.number, reply: { ok: false, error: toWireError(fault) }, transfer: [] }],
+        busy,
+      );
     }
   }
 
-  #send(outgoing: readonly Numbered[]): void {
+  #send(outgoing: readonly Numbered[], busy: BusyTimes): void {
     this.#post(
-      { kind: "replies", parcel: packReplies(outgoing) },
+      { kind: "replies", parcel: packReplies(outgoing), busy },
       outgoing.flatMap(({ transfer }) => transfer),
     );
   }

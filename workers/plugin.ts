@@ -13,6 +13,7 @@ import { readingWithin } from "./documents.ts";
 import { readAlone } from "./lone-reads.ts";
 import { builtNames } from "./schema-names.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
+import { assertFewValues } from "./variables.ts";
 
 interface ExecutorContext {
   readonly pgSettings: RequestSettings;
@@ -192,6 +193,11 @@ export function rowhousePlugin(
         setPreset(next, event) {
           event.validationRules.unshift(extentRule(limits));
           event.getExecutionConfig = readingWithin(limits, event.validationRules, event.getExecutionConfig);
+          return next();
+        },
+        processGraphQLRequestBody(next, event) {
+          assertFewValues(event.body.variableValues, limits);
+          assertFewValues(event.body.extensions, limits);
           return next();
         },
         async ruruHTML(next, event) {

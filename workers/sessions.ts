@@ -22,6 +22,8 @@ export interface SessionsOptions {
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
   readonly log: (level: "warn" | "debug", message: string) => void;
+  /** Called when bytes have come for a tenant, before anything is made of them. */
+  readonly onData?: (tenant: string) => void;
 }
 
 export class Sessions {
@@ -54,7 +56,7 @@ export class Sessions {
     this.#pool.on("connect", (client) => {
       const found = this.#found.get(client);
       if (found !== undefined)
-        this.#connections.set(client, new Connection(client, options.resultBytes, found));
+        this.#connections.set(client, new Connection(client, options.resultBytes, found, options.onData));
     });
     // An idle connection that the server closed: the pool has dropped it already.
     this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));

@@ -16,9 +16,11 @@ import type {
 import { unpackTasks } from "../src/protocol/parcel.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 import { Bindings } from "./bindings.ts";
+import { CpuMeter } from "./cpu-meter.ts";
 import { buildError, Instances } from "./instances.ts";
 import type { Log } from "./mask.ts";
 import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
+import { Parking } from "./parking.ts";
 import { RequestScope } from "./scope.ts";
 
 export class CellThread {
@@ -27,7 +29,14 @@ export class CellThread {
   readonly #running: (RequestScope | undefined)[] = [];
   readonly #instances: Instances;
   readonly #bindings = new Bindings();
-  readonly #outbox = new Outbox((message, transfer) => this.#tell(message, transfer));
+  readonly #meter = new CpuMeter(() => this.#parking.parkAll());
+  readonly #outbox = new Outbox(
+    (message, transfer) => this.#tell(message, transfer),
+    () => this.#meter.take(),
+  );
+  readonly #parking = new Parking((upTo) => {
+    this.#tell({ kind: "parked", upTo, busy: this.#meter.take() });
+  });
   #control: MessagePort | null = null;
   readonly #reserve = new Reserve();
   #building = 0;
@@ -37,7 +46,7 @@ export class CellThread {
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
     const log: Log = (level, message) => this.#tell({ kind: "log", level, message });
-    this.#instances = new Instances(setup, log);
+    this.#instances = new Instances(setup, log, (tenant) => this.#meter.enter(tenant));
     // What libraries and plugins complain of goes where everything else does, without credentials, instead of past the log.
     const complain = (...words: unknown[]): void => log("warn", format(...words));
     Object.assign(console, { error: complain, warn: complain, dir: complain, trace: complain });
@@ -83,6 +92,7 @@ export class CellThread {
     this.#done += 1;
     try {
       const binding = this.#bindings.read(task.binding);
+      this.#meter.enter(binding.tenant);
       const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
       this.#running[task.slot]?.leaveSlot();
       this.#running[task.slot] = scope;
@@ -105,14 +115,31 @@ export class CellThread {
   }
 
   async #take(task: LaneTask): Promise<void> {
-    if (task.kind === "cancel") this.#running[task.slot]?.cancel();
-    else this.#outbox.add(task.number, await this.#request(task.task));
+    if (task.kind === "cancel") {
+      this.#running[task.slot]?.cancel();
+      return;
+    }
+    const { number } = task;
+    this.#parking.begin(number);
+    const outgoing = await this.#request(task.task);
+    this.#parking.end(number);
+    this.#outbox.add(number, outgoing);
+  }
+
+  /**
+   * One after the other, each in a turn of its own as far as its microtasks go: whose time it is would be anybody's guess if they
+   * ran among one another. Immediates that are queued together run without a look for events between them.
+   */
+  #takeAll(tasks: readonly LaneTask[]): void {
+    const [first, ...others] = tasks;
+    if (first !== undefined) void this.#take(first);
+    for (const task of others) setImmediate(() => void this.#take(task));
   }
 
   #obey(message: ControlMessage): void {
     switch (message.kind) {
       case "tasks":
-        for (const task of unpackTasks(message.parcel)) void this.#take(task);
+        this.#takeAll(unpackTasks(message.parcel));
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });

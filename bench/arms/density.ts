@@ -61,7 +61,7 @@ async function buildOurs(
       graphiql: false,
       production: true,
       resultBytes: 32 * mb,
-      operations: { fields: 1_000, depth: 16, introspection: true },
+      operations: { fields: 1_000, depth: 16, variables: 20_000, variablesDepth: 64, introspection: true },
       statementTimeoutMs: 30_000,
       ledger: new SharedArrayBuffer(8),
     },

@@ -2,13 +2,14 @@
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { Piscina } from "piscina";
 import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
-import type { CellId } from "../kernel/ids.ts";
+import { type CellId, parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { Observe, TerminationReason } from "../kernel/observation.ts";
 import { type CellPhase, cellStep } from "../kernel/phase.ts";
 import type {
   Answer,
   BlueprintSpec,
   BuildReport,
+  BusyTimes,
   CellMessage,
   CellSetup,
   CellTask,
@@ -16,6 +17,7 @@ import type {
   RequestTask,
 } from "../protocol/messages.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
+import { FairQueue, type FairQueueLimits, type TenantUsage, type Ticket } from "./fair-queue.ts";
 import { CellHeap } from "./heap.ts";
 import { Lane } from "./lane.ts";
 import { Slots } from "./slots.ts";
@@ -41,6 +43,18 @@ export interface CellOptions {
 /** Requests at a time in one cell; each has a byte in the ledger. */
 const slotCount = 4096;
 
+/** A request that has not gone to the thread. */
+interface Queued {
+  readonly ticket: Ticket;
+  readonly reject: (error: HostError) => void;
+}
+
+/** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
+function queueLimits(heapMb: number): FairQueueLimits {
+  const heapBytes = heapMb * 2 ** 20;
+  return { tenantBytes: heapBytes / 64, bytes: heapBytes / 16 };
+}
+
 export class Cell {
   readonly id: CellId;
   readonly heapMb: number;
@@ -53,6 +67,9 @@ export class Cell {
   readonly #worker: Worker;
   readonly #lane: Lane;
   readonly #slots = new Slots(slotCount);
+  readonly #queue: FairQueue;
+  /** Requests that have not gone to the thread yet, by their slots. */
+  readonly #queued = new Map<number, Queued>();
   readonly #gone = Promise.withResolvers<void>();
   #phase: CellPhase = "starting";
   #ending: TerminationReason | null = null;
@@ -67,7 +84,12 @@ export class Cell {
     this.lastPongMs = performance.now();
     this.applicationName = `${options.setup.applicationName}:${options.id}`;
     const { port1, port2 } = new MessageChannel();
-    this.#lane = new Lane(port1, (message) => this.#hear(message));
+    this.#queue = new FairQueue(queueLimits(options.heapMb));
+    this.#lane = new Lane(
+      port1,
+      (message) => this.#hear(message),
+      () => this.#queue.settle(),
+    );
     const workerData: CellSetup = {
       ...options.setup,
       cell: options.id,
@@ -125,14 +147,58 @@ export class Cell {
     return this.#slots.marked(slot);
   }
 
-  /** The answer to `task`; rejects with the thread's error, or with `CELL_LOST` once the thread has ended without one. */
-  request(task: RequestTask): Promise<Answer> {
-    return this.#ending === null ? this.#lane.ask(task) : Promise.reject(this.#lostError(this.#ending));
+  /** Requests that wait for their tenant's turn. */
+  get queued(): number {
+    return this.#queue.waiting;
   }
 
-  /** Stops the request in `slot`: it was sent before, the same way, and so is known there or over. */
+  /** What each tenant took of the thread since the last call. */
+  sampleUsage(): readonly TenantUsage[] {
+    return this.#queue.sample();
+  }
+
+  /**
+   * The answer to `task`, which goes to the thread when it is `tenant`'s turn; rejects with the thread's error, with `CANCELLED` where it
+   * was cancelled before it went there, or with `CELL_LOST` once the thread has ended without an answer.
+   */
+  request(task: RequestTask, tenant: TenantId): Promise<Answer> {
+    if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
+    return new Promise((resolve, reject) => {
+      const { slot } = task;
+      let ticket: Ticket | undefined;
+      const leave = (): void => {
+        if (ticket !== undefined) this.#queue.leave(ticket);
+      };
+      const start = (): number => {
+        this.#queued.delete(slot);
+        return this.#lane.ask(task, {
+          resolve: (answer) => {
+            leave();
+            resolve(answer);
+          },
+          reject: (error) => {
+            leave();
+            // What could not be sent has no message of the thread's behind it.
+            this.#queue.settle();
+            reject(error);
+          },
+        });
+      };
+      ticket = this.#queue.enter({ tenant, bytes: task.body?.length ?? 0, start });
+      if (ticket.phase === "waiting") this.#queued.set(slot, { ticket, reject });
+    });
+  }
+
+  /** Stops the request in `slot`: it waits here, or was sent before, the same way, and so is known there or over. */
   cancel(slot: number): void {
-    this.#lane.cancel(slot);
+    const queued = this.#queued.get(slot);
+    if (queued === undefined) {
+      this.#lane.cancel(slot);
+      return;
+    }
+    this.#queued.delete(slot);
+    this.#queue.leave(queued.ticket);
+    queued.reject(new HostError("CANCELLED"));
   }
 
   ping(): void {
@@ -202,6 +268,11 @@ export class Cell {
       case "replies":
         // A loop that answers is turning, whether or not it has come to its pings.
         this.lastPongMs = performance.now();
+        this.#charge(message.busy);
+        return;
+      case "parked":
+        this.#charge(message.busy);
+        this.#queue.park(message.upTo);
         return;
       case "pong":
         this.lastPongMs = performance.now();
@@ -217,6 +288,20 @@ export class Cell {
       default:
         unreachable(message);
     }
+  }
+
+  #charge(busy: BusyTimes): void {
+    for (let at = 0; at + 1 < busy.length; at += 2) {
+      const tenant = parseTenantId(String(busy[at]));
+      if (tenant !== undefined) this.#queue.charge(tenant, Number(busy[at + 1]));
+    }
+  }
+
+  #endQueue(): readonly Queued[] {
+    this.#queue.drain();
+    const queued = [...this.#queued.values()];
+    this.#queued.clear();
+    return queued;
   }
 
   #lost(error: Error): void {
@@ -237,7 +322,10 @@ export class Cell {
       void this.#pool.destroy().catch((error: Error) => this.#report(error));
     }
     this.phase = "gone";
-    this.#lane.end(this.#lostError(this.#ending));
+    const lost = this.#lostError(this.#ending);
+    // Ahead of the others, whose leaving would send them to a thread that is not there.
+    for (const { reject } of this.#endQueue()) reject(lost);
+    this.#lane.end(lost);
     this.#gone.resolve();
     this.#options.onGone(this, this.#ending);
   }

@@ -179,7 +179,7 @@ export class Dispatcher {
         reject(toHostError(signal.reason));
       };
       signal.addEventListener("abort", abort, { once: true });
-      cell.request(task).then(
+      cell.request(task, admitted.tenant.id).then(
         (answer) => {
           signal.removeEventListener("abort", abort);
           if (answer.kind === "stream") answer.port.once("close", done);

@@ -12,7 +12,8 @@ import type {
 import { packTasks, unpackReplies } from "../protocol/parcel.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
 
-interface Asked {
+/** Who waits for an answer. */
+export interface Asker {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: HostError) => void;
 }
@@ -26,16 +27,17 @@ export class Lane {
   readonly #port: MessagePort;
   readonly #hear: (message: CellMessage) => void;
   /** By number. */
-  readonly #asked = new Map<number, Asked>();
+  readonly #asked = new Map<number, Asker>();
   #number = 0;
   #tasks: LaneTask[] = [];
 
-  /** `hear` is told of all that the thread says. */
-  constructor(port: MessagePort, hear: (message: CellMessage) => void) {
+  /** `hear` is told of all that the thread says, before answers are handed on; `heard` when they have been. */
+  constructor(port: MessagePort, hear: (message: CellMessage) => void, heard: () => void) {
     this.#port = port;
     this.#hear = (message) => {
       hear(message);
       if (message.kind === "replies") this.#answer(message.parcel);
+      heard();
     };
     port.on("message", this.#hear);
     port.unref();
@@ -45,13 +47,12 @@ export class Lane {
     this.#port.postMessage(message);
   }
 
-  /** The answer to `task`; rejects with the thread's error, or as `end` says. */
-  ask(task: RequestTask): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      this.#number += 1;
-      this.#asked.set(this.#number, { resolve, reject });
-      this.#send({ kind: "numbered", number: this.#number, task });
-    });
+  /** Sends `task`, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
+  ask(task: RequestTask, asker: Asker): number {
+    this.#number += 1;
+    this.#asked.set(this.#number, asker);
+    this.#send({ kind: "numbered", number: this.#number, task });
+    return this.#number;
   }
 
   cancel(slot: number): void {
@@ -101,7 +102,7 @@ export class Lane {
     }
   }
 
-  #settle(number: number): Asked | undefined {
+  #settle(number: number): Asker | undefined {
     const asked = this.#asked.get(number);
     this.#asked.delete(number);
     return asked;

@@ -63,6 +63,9 @@ export interface Config {
     readonly connections: number;
     readonly fields: number;
     readonly depth: number;
+    /** Values in the variables of one request. */
+    readonly variables: number;
+    readonly variablesDepth: number;
   };
   readonly graphiql: boolean;
   readonly introspection: boolean;

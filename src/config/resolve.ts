@@ -56,6 +56,8 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       connections: limits.connections,
       fields: limits.fields,
       depth: limits.depth,
+      variables: limits.variables,
+      variablesDepth: limits.variablesDepth,
     },
     graphiql,
     introspection: record.introspection ?? graphiql,

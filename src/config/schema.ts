@@ -124,6 +124,8 @@ export const configSchema = z.strictObject({
       connections: wholeNumber(1, 1_000_000).default(4_000),
       fields: wholeNumber(1, 1_000_000).default(1_000),
       depth: wholeNumber(1, 10_000).default(16),
+      variables: wholeNumber(1, 10_000_000).default(20_000),
+      variablesDepth: wholeNumber(1, 10_000).default(64),
     })
     .prefault({}),
   graphiql: z.boolean().optional(),

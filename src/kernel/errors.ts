@@ -36,6 +36,8 @@ export const errorTable = {
   BAD_REQUEST: rule(400, "debug"),
   /** The message names the limit. */
   OPERATION_TOO_COMPLEX: rule(400, "debug"),
+  /** The message names the limit. */
+  VARIABLES_TOO_LARGE: rule(400, "debug"),
   INTROSPECTION_DISABLED: rule(400, "debug", "Introspection is off here."),
   /** PostgreSQL refused a migration's SQL, and nothing of it stands; the message is PostgreSQL's. */
   MIGRATION_FAILED: rule(400, "warn"),

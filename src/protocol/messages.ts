@@ -58,6 +58,10 @@ export interface OperationLimits {
   readonly fields: number;
   /** Selections inside one another. */
   readonly depth: number;
+  /** Values in the variables of a request, lists and objects counted as well. */
+  readonly variables: number;
+  /** Lists and objects inside one another there. */
+  readonly variablesDepth: number;
   readonly introspection: boolean;
 }
 
@@ -210,9 +214,14 @@ export type ControlMessage =
   | { readonly kind: "ping" }
   | { readonly kind: "collect"; readonly sequence: number };
 
+/** Tenants, and for how many milliseconds each kept the thread busy since the message before, in turn: `["acme", 1.5, "globex", 0.2]`. */
+export type BusyTimes = readonly (string | number)[];
+
 /** Over the thread's port, thread → front. */
 export type CellMessage =
-  | { readonly kind: "replies"; readonly parcel: Parcel }
+  | { readonly kind: "replies"; readonly parcel: Parcel; readonly busy: BusyTimes }
+  /** All requests up to that number have been taken up; those without an answer wait for something else than the thread. */
+  | { readonly kind: "parked"; readonly upTo: number; readonly busy: BusyTimes }
   | {
       readonly kind: "pong";
       /** Connections of this thread, over all databases. */

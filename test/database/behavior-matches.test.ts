@@ -6,6 +6,7 @@ import { buildingAdaptor } from "../../workers/build-adaptor.ts";
 import { instancePreset } from "../../workers/preset.ts";
 import { Sessions } from "../../workers/sessions.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { operationLimits } from "../support/operation-limits.ts";
 import { specOf } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
@@ -48,7 +49,7 @@ async function built(remembering: boolean): Promise<Built> {
     graphiql: false,
     production: true,
     resultBytes: 1_000_000,
-    operations: { fields: 1_000, depth: 16, introspection: true },
+    operations: operationLimits,
     statementTimeoutMs: 30_000,
     ledger: new SharedArrayBuffer(8),
   };

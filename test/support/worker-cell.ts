@@ -1,8 +1,9 @@
 /** A real cell that serves one instance of the tenant ada. */
 import { Cell } from "../../src/cell/cell.ts";
-import { cellId } from "../../src/kernel/ids.ts";
+import { cellId, tenantId } from "../../src/kernel/ids.ts";
 import type { Answer } from "../../src/protocol/messages.ts";
 import type { TestDatabase } from "./database.ts";
+import { operationLimits } from "./operation-limits.ts";
 import { type Ask, specOf, Worker } from "./worker-instance.ts";
 
 export interface WorkerCell {
@@ -26,7 +27,7 @@ export async function openCell(database: TestDatabase, preset: string): Promise<
       graphiql: false,
       production: true,
       resultBytes: 1_000_000,
-      operations: { fields: 1_000, depth: 16, introspection: true },
+      operations: operationLimits,
       statementTimeoutMs: 120_000,
     },
     heapMb: 256,
@@ -47,11 +48,8 @@ export async function openCell(database: TestDatabase, preset: string): Promise<
     logged,
     ask: (query, more = {}) => {
       const ask = { tenant: "ada", query, settings: { role: "ada" }, ...more };
-      return cell.request({
-        ...worker.task(ask, worker.scope(ask)),
-        instance: 1,
-        settings: ask.settings,
-      });
+      const task = { ...worker.task(ask, worker.scope(ask)), instance: 1, settings: ask.settings };
+      return cell.request(task, tenantId(ask.tenant));
     },
     close: () => cell.terminate("shutdown"),
   };

@@ -15,6 +15,7 @@ import { Instances } from "../../workers/instances.ts";
 import { RequestScope } from "../../workers/scope.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import type { TestDatabase } from "./database.ts";
+import { operationLimits } from "./operation-limits.ts";
 
 export interface Ask {
   /** Which tenant; its physical schema and role are called after it. */
@@ -70,7 +71,7 @@ export class Worker {
       graphiql: options.graphiql ?? false,
       production: options.production ?? false,
       resultBytes: options.resultBytes ?? 32_000_000,
-      operations: { fields: 1_000, depth: 16, introspection: true, ...options.operations },
+      operations: { ...operationLimits, ...options.operations },
       statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
       ledger: new SharedArrayBuffer(8),
     };

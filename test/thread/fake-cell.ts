@@ -56,8 +56,12 @@ export default perform;
 async function take(task: LaneTask): Promise<void> {
   if (task.kind === "cancel") log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
   else {
-    const replies = [{ number: task.number, reply: await request(task.task) }];
-    tell({ kind: "replies", parcel: packReplies(replies) });
+    const { number } = task;
+    // What takes longer than this waits for its gate, or sleeps.
+    const waiting = setTimeout(() => tell({ kind: "parked", upTo: number, busy: [] }), 10);
+    const replies = [{ number, reply: await request(task.task) }];
+    clearTimeout(waiting);
+    tell({ kind: "replies", parcel: packReplies(replies), busy: [] });
   }
 }
 

@@ -10,6 +10,7 @@ import type { Observation } from "../../src/kernel/observation.ts";
 import type { BlueprintSpec, CellSetup } from "../../src/protocol/messages.ts";
 import type { Decision } from "../../src/tenant/decision.ts";
 import type { Tenant } from "../../src/tenant/tenant.ts";
+import { operationLimits } from "../support/operation-limits.ts";
 
 export const entry = new URL("./fake-cell.ts", import.meta.url);
 
@@ -20,7 +21,7 @@ export const setup: Omit<CellSetup, "cell" | "ledger"> = {
   graphiql: false,
   production: true,
   resultBytes: 1_000_000,
-  operations: { fields: 1_000, depth: 16, introspection: true },
+  operations: operationLimits,
   statementTimeoutMs: 30_000,
 };
 

@@ -5,6 +5,7 @@ import { startThread } from "../../src/cell/start-thread.ts";
 import { cellId } from "../../src/kernel/ids.ts";
 import type { LaneTask } from "../../src/protocol/messages.ts";
 import { packTasks } from "../../src/protocol/parcel.ts";
+import { operationLimits } from "../support/operation-limits.ts";
 import { requestTask } from "../support/request-task.ts";
 
 const setup = {
@@ -15,7 +16,7 @@ const setup = {
   graphiql: false,
   production: true,
   resultBytes: 2 ** 20,
-  operations: { fields: 1_000, depth: 16, introspection: true },
+  operations: operationLimits,
   statementTimeoutMs: 30_000,
   ledger: new SharedArrayBuffer(4096),
 };

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Lane } from "../../src/cell/lane.ts";
 import { HostError } from "../../src/kernel/errors.ts";
 import type {
+  Answer,
   ControlMessage,
   NumberedReply,
   NumberedTask,
@@ -21,7 +22,11 @@ const requestIn = (slot: number, body: string | null = null): RequestTask => req
 /** A lane whose thread is this test. */
 function open() {
   const { port1, port2 } = new MessageChannel();
-  const lane = new Lane(port1, () => undefined);
+  const lane = new Lane(
+    port1,
+    () => undefined,
+    () => undefined,
+  );
   const came: NumberedTask[] = [];
   const waiting: (() => void)[] = [];
   port2.on("message", (message: ControlMessage) => {
@@ -32,6 +37,7 @@ function open() {
   close.push(() => port2.close());
   return {
     lane,
+    ask: (task: RequestTask) => new Promise<Answer>((resolve, reject) => lane.ask(task, { resolve, reject })),
     /** The first `count` tasks. */
     tasks: async (count: number): Promise<readonly NumberedTask[]> => {
       while (came.length < count) await new Promise<void>((wake) => waiting.push(wake));
@@ -49,16 +55,16 @@ function open() {
 
 describe("a lane", () => {
   it("gives nobody the late answer of another that was in its slot", async () => {
-    const { lane, tasks, answer } = open();
+    const { lane, ask, tasks, answer } = open();
     const unsendable = requestIn(1);
     Object.assign(unsendable, { body: () => "nothing that a message can hold" });
-    const first = lane.ask(requestIn(1, "a"));
+    const first = ask(requestIn(1, "a"));
     const [a] = await tasks(1);
     // Its slot is given up for another while its answer is on its way.
-    const failing = expect(lane.ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
+    const failing = expect(ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
     lane.cancel(1);
     await failing;
-    const second = lane.ask(requestIn(1, "b"));
+    const second = ask(requestIn(1, "b"));
     const [, b] = await tasks(2);
     answer(a, "of a");
     expect(await first).toMatchObject({ body: "of a" });
@@ -69,12 +75,12 @@ describe("a lane", () => {
   });
 
   it("fails what cannot be sent alone, and sends what is in the same message", async () => {
-    const { lane, tasks, answer } = open();
+    const { ask, tasks, answer } = open();
     const unsendable = requestIn(2);
     Object.assign(unsendable, { body: () => "nothing that a message can hold" });
-    const before = lane.ask(requestIn(1));
-    const failing = expect(lane.ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
-    const behind = lane.ask(requestIn(3));
+    const before = ask(requestIn(1));
+    const failing = expect(ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
+    const behind = ask(requestIn(3));
     await failing;
     for (const task of await tasks(2)) answer(task, `of ${task.task.slot}`);
     expect(await before).toMatchObject({ body: "of 1" });
@@ -82,8 +88,8 @@ describe("a lane", () => {
   });
 
   it("fails with INTERNAL whose reply is none, and resolves what came behind it in the same message", async () => {
-    const { lane, tasks, say } = open();
-    const asked = [lane.ask(requestIn(1)), lane.ask(requestIn(2)), lane.ask(requestIn(3))];
+    const { ask, tasks, say } = open();
+    const asked = [ask(requestIn(1)), ask(requestIn(2)), ask(requestIn(3))];
     const settled = Promise.allSettled(asked);
     const numbers = (await tasks(3)).map(({ number }) => number);
     const [first = 0, second = 0, third = 0] = numbers;
@@ -104,9 +110,9 @@ describe("a lane", () => {
   });
 
   it("fails whoever still waits when the thread is gone, and hears its last words", async () => {
-    const { lane, tasks, answer } = open();
-    const answered = lane.ask(requestIn(1));
-    const lost = expect(lane.ask(requestIn(2))).rejects.toMatchObject({ code: "CELL_LOST" });
+    const { lane, ask, tasks, answer } = open();
+    const answered = ask(requestIn(1));
+    const lost = expect(ask(requestIn(2))).rejects.toMatchObject({ code: "CELL_LOST" });
     const [first] = await tasks(2);
     answer(first, "last words");
     lane.end(new HostError("CELL_LOST"));

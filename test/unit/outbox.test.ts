@@ -8,7 +8,10 @@ import { Outbox } from "../../workers/outbox.ts";
 
 function openOutbox(): { outbox: Outbox; heard: () => Promise<readonly NumberedReply[]>; close: () => void } {
   const { port1, port2 } = new MessageChannel();
-  const outbox = new Outbox((message, transfer) => port1.postMessage(message, transfer));
+  const outbox = new Outbox(
+    (message, transfer) => port1.postMessage(message, transfer),
+    () => ["acme", 1.5],
+  );
   return {
     outbox,
     heard: async () => {

@@ -1,0 +1,323 @@
+/**
+ * Which request a cell's thread is given next: few at a time, and the tenants in turn.
+ *
+ * A thread runs what it has in the order in which it came, and nothing stops a request that computes. So what one tenant asks for
+ * waits here, in the front, where others can go first: deficit round robin (Shreedhar and Varghese, 1995) over the tenants, by the
+ * time that their requests have kept the thread busy. The thread reports that time, so a turn is paid for afterwards.
+ *
+ * A request leaves the queue's books when it is answered, or earlier, when the thread says that it is waiting for something else
+ * than the thread (`parked`): a slow query costs its tenant no turns.
+ */
+import type { TenantId } from "../kernel/ids.ts";
+
+/** A request that wants to go to the thread. */
+export interface Turn {
+  readonly tenant: TenantId;
+  /** What its body takes in the thread's heap, roughly. */
+  readonly bytes: number;
+  /** Sends it, and gives the number under which the thread knows it. */
+  start(): number;
+}
+
+/** A turn in the queue's books. */
+export interface Ticket {
+  readonly turn: Turn;
+  phase: "waiting" | "running" | "parked" | "over";
+  /** The thread's number of it, once it is running. */
+  number: number;
+  /** Whether its tenant's requests took long when it started. */
+  heavy: boolean;
+}
+
+export interface FairQueueLimits {
+  /** Most bytes of bodies in the thread: of one tenant, and of all. One request is always let in. */
+  readonly tenantBytes: number;
+  readonly bytes: number;
+}
+
+interface Account {
+  readonly tenant: TenantId;
+  readonly waiting: Ticket[];
+  /** Milliseconds of the thread that it may still use before others have had their turn; negative where it has used more. */
+  deficitMs: number;
+  /** When the deficit was last brought up to date. */
+  deficitAtMs: number;
+  /** Most requests that it may have running at a time. */
+  window: number;
+  /** What a request of the tenant's takes of the thread, pessimistically. */
+  estimateMs: number;
+  running: number;
+  inThread: number;
+  bytes: number;
+  /** Not yet shared out over answers. */
+  spentMs: number;
+  answered: number;
+  /** Since the last sample. */
+  sampleMs: number;
+  entered: number;
+  lastMs: number;
+}
+
+/** What a tenant did to a cell's thread since the sample before. */
+export interface TenantUsage {
+  readonly tenant: TenantId;
+  readonly busyMs: number;
+  readonly requests: number;
+}
+
+/** What a tenant may use in a round. */
+const quantumMs = 5;
+/** Most time that one tenant's requests in the thread are expected to take: what others wait for behind them. */
+const windowMs = 8;
+const widestWindow = 16;
+/** Of a tenant that nothing is known of. */
+const firstWindow = 2;
+/** From here on only one such request is in the thread, whoever sends it. */
+const heavyMs = 5;
+/** Of all tenants. A request that is answered within a millisecond needs no more than this to keep the thread busy. */
+const mostRunning = 64;
+/** What an answer takes is remembered this well: after fourteen quick ones a slow one is forgotten. */
+const memory = 0.8;
+/** A deficit is forgiven at this rate: a tenant may use half of a thread and owe nothing. */
+const forgiveness = 0.5;
+/** How long nothing is forgotten of a tenant that has gone quiet. */
+const forgetAfterMs = 30_000;
+
+export class FairQueue {
+  readonly #limits: FairQueueLimits;
+  readonly #clock: { now(): number };
+  readonly #accounts = new Map<TenantId, Account>();
+  /** Those with something waiting, in the order of their turns. */
+  readonly #ring = new Map<TenantId, Account>();
+  /** Running and not parked, in the order of their numbers. */
+  readonly #running = new Map<number, Ticket>();
+  readonly #touched = new Set<Account>();
+  #heavy = 0;
+  #bytes = 0;
+  #waiting = 0;
+
+  constructor(limits: FairQueueLimits, clock: { now(): number } = performance) {
+    this.#limits = limits;
+    this.#clock = clock;
+  }
+
+  /** Requests that are not with the thread yet. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Starts `turn`, at once or when its time has come. Each ticket is to be given to `leave` once. */
+  enter(turn: Turn): Ticket {
+    const ticket: Ticket = { turn, phase: "waiting", number: 0, heavy: false };
+    const account = this.#account(turn.tenant);
+    account.entered += 1;
+    if (account.waiting.length === 0 && this.#mayStart(account, ticket)) {
+      this.#start(account, ticket);
+      return ticket;
+    }
+    if (account.waiting.length === 0) {
+      this.#forgive(account);
+      this.#ring.set(turn.tenant, account);
+    }
+    account.waiting.push(ticket);
+    this.#waiting += 1;
+    return ticket;
+  }
+
+  /** The request was answered, or never will be. One that still waits is not started. */
+  leave(ticket: Ticket): void {
+    const account = this.#account(ticket.turn.tenant);
+    switch (ticket.phase) {
+      case "waiting":
+        account.waiting.splice(account.waiting.indexOf(ticket), 1);
+        this.#waiting -= 1;
+        if (account.waiting.length === 0) this.#retire(account);
+        break;
+      case "running":
+        this.#rest(account, ticket);
+        this.#depart(account, ticket);
+        break;
+      case "parked":
+        this.#depart(account, ticket);
+        break;
+      case "over":
+        return;
+    }
+    ticket.phase = "over";
+  }
+
+  /** The thread has taken up everything to the number `upTo`: what is not answered waits for something else. */
+  park(upTo: number): void {
+    for (const [number, ticket] of this.#running) {
+      if (number > upTo) break;
+      this.#rest(this.#account(ticket.turn.tenant), ticket);
+      ticket.phase = "parked";
+    }
+  }
+
+  /** `tenant` has kept the thread busy for `ms`. */
+  charge(tenant: TenantId, ms: number): void {
+    const account = this.#account(tenant);
+    this.#forgive(account);
+    account.deficitMs -= ms;
+    account.spentMs += ms;
+    account.sampleMs += ms;
+  }
+
+  /** To be called when all of a message of the thread's has been taken note of: works out what requests take, and starts others. */
+  settle(): void {
+    for (const account of this.#touched) {
+      const cost = account.spentMs / account.answered;
+      account.estimateMs = Math.max(cost, account.estimateMs * memory);
+      account.spentMs = 0;
+      account.answered = 0;
+      const fitting = Math.floor(windowMs / Math.max(account.estimateMs, 0.001));
+      account.window = Math.max(1, Math.min(widestWindow, fitting, account.window * 2));
+    }
+    this.#touched.clear();
+    this.#pump();
+  }
+
+  /** What each tenant did since the last call; forgets those that have been quiet for long. */
+  sample(): readonly TenantUsage[] {
+    const nowMs = this.#clock.now();
+    const usage: TenantUsage[] = [];
+    for (const [tenant, account] of this.#accounts) {
+      if (account.sampleMs > 0 || account.entered > 0) {
+        usage.push({ tenant, busyMs: account.sampleMs, requests: account.entered });
+        account.sampleMs = 0;
+        account.entered = 0;
+        account.lastMs = nowMs;
+      } else if (
+        account.inThread === 0 &&
+        account.waiting.length === 0 &&
+        nowMs - account.lastMs > forgetAfterMs
+      ) {
+        this.#accounts.delete(tenant);
+      }
+    }
+    return usage;
+  }
+
+  /** Everything that still waits, which will not be started any more. */
+  drain(): readonly Turn[] {
+    const turns: Turn[] = [];
+    for (const account of this.#ring.values()) {
+      for (const ticket of account.waiting.splice(0)) {
+        ticket.phase = "over";
+        turns.push(ticket.turn);
+      }
+    }
+    this.#ring.clear();
+    this.#waiting = 0;
+    return turns;
+  }
+
+  #account(tenant: TenantId): Account {
+    const known = this.#accounts.get(tenant);
+    if (known !== undefined) return known;
+    const nowMs = this.#clock.now();
+    const account: Account = {
+      tenant,
+      waiting: [],
+      deficitMs: quantumMs,
+      deficitAtMs: nowMs,
+      window: firstWindow,
+      estimateMs: 0,
+      running: 0,
+      inThread: 0,
+      bytes: 0,
+      spentMs: 0,
+      answered: 0,
+      sampleMs: 0,
+      entered: 0,
+      lastMs: nowMs,
+    };
+    this.#accounts.set(tenant, account);
+    return account;
+  }
+
+  #mayStart(account: Account, { turn: { bytes } }: Ticket): boolean {
+    if (this.#running.size >= mostRunning || account.running >= account.window) return false;
+    if (isHeavy(account) && this.#heavy > 0) return false;
+    if (account.inThread > 0 && account.bytes + bytes > this.#limits.tenantBytes) return false;
+    return this.#bytes === 0 || this.#bytes + bytes <= this.#limits.bytes;
+  }
+
+  #start(account: Account, ticket: Ticket): void {
+    const { bytes } = ticket.turn;
+    ticket.phase = "running";
+    ticket.heavy = isHeavy(account);
+    ticket.number = ticket.turn.start();
+    this.#running.set(ticket.number, ticket);
+    if (ticket.heavy) this.#heavy += 1;
+    account.running += 1;
+    account.inThread += 1;
+    account.bytes += bytes;
+    this.#bytes += bytes;
+  }
+
+  /** It keeps the thread busy no longer. */
+  #rest(account: Account, ticket: Ticket): void {
+    this.#running.delete(ticket.number);
+    if (ticket.heavy) this.#heavy -= 1;
+    account.running -= 1;
+  }
+
+  #depart(account: Account, { turn: { bytes } }: Ticket): void {
+    account.inThread -= 1;
+    account.bytes -= bytes;
+    this.#bytes -= bytes;
+    account.answered += 1;
+    this.#touched.add(account);
+  }
+
+  #pump(): void {
+    while (this.#ring.size > 0 && this.#running.size < mostRunning) {
+      const account = this.#next();
+      const ticket = account?.waiting.shift();
+      if (account === undefined || ticket === undefined) return;
+      this.#waiting -= 1;
+      // To the end of the ring, or out of it.
+      this.#retire(account);
+      if (account.waiting.length > 0) this.#ring.set(account.tenant, account);
+      this.#start(account, ticket);
+    }
+  }
+
+  #retire(account: Account): void {
+    this.#forgive(account);
+    this.#ring.delete(account.tenant);
+  }
+
+  /** Whose turn it is; undefined where nobody who waits may start. Rounds in which all are in debt are skipped in one go. */
+  #next(): Account | undefined {
+    const able: Account[] = [];
+    for (const account of this.#ring.values()) {
+      const [first] = account.waiting;
+      if (first === undefined || !this.#mayStart(account, first)) continue;
+      if (account.deficitMs > 0) return account;
+      able.push(account);
+    }
+    const rounds = Math.min(...able.map(({ deficitMs }) => Math.floor(-deficitMs / quantumMs) + 1));
+    for (const account of able)
+      account.deficitMs = Math.min(quantumMs, account.deficitMs + rounds * quantumMs);
+    return able.find(({ deficitMs }) => deficitMs > 0);
+  }
+
+  /** While others wait beside it, a tenant's debts are settled by rounds alone. */
+  #forgive(account: Account): void {
+    const nowMs = this.#clock.now();
+    if (this.#ring.has(account.tenant)) {
+      account.deficitAtMs = nowMs;
+      return;
+    }
+    const regained = (nowMs - account.deficitAtMs) * forgiveness;
+    account.deficitMs = Math.min(quantumMs, account.deficitMs + regained);
+    account.deficitAtMs = nowMs;
+  }
+}
+
+function isHeavy({ estimateMs }: Account): boolean {
+  return estimateMs >= heavyMs;
+}

@@ -1,0 +1,204 @@
+import { describe, expect, it } from "vitest";
+import { FairQueue, type FairQueueLimits, type Ticket } from "../../src/cell/fair-queue.ts";
+import { type TenantId, tenantId } from "../../src/kernel/ids.ts";
+
+interface Asked {
+  readonly tenant: TenantId;
+  readonly costMs: number;
+  readonly atMs: number;
+}
+
+/** A thread that runs what it is given in the order in which it came, on a clock of the test's own. */
+class FakeThread {
+  nowMs = 0;
+  readonly queue: FairQueue;
+  readonly answered: { tenant: string; afterMs: number }[] = [];
+  readonly #waiting = new Map<number, Asked>();
+  readonly #tickets = new Map<Asked, Ticket>();
+  #number = 0;
+
+  constructor(limits: FairQueueLimits = { tenantBytes: 1_000_000, bytes: 4_000_000 }) {
+    this.queue = new FairQueue(limits, { now: () => this.nowMs });
+  }
+
+  ask(name: string, costMs: number, bytes = 100): Ticket {
+    const tenant = tenantId(name);
+    const asked = { costMs, tenant, atMs: this.nowMs };
+    const start = (): number => {
+      this.#number += 1;
+      this.#waiting.set(this.#number, asked);
+      return this.#number;
+    };
+    const ticket = this.queue.enter({ tenant, bytes, start });
+    this.#tickets.set(asked, ticket);
+    return ticket;
+  }
+
+  get inThread(): number {
+    return this.#waiting.size;
+  }
+
+  /** Runs the next request to its end; false where there is none. */
+  step(): boolean {
+    const [next] = this.#waiting;
+    if (next === undefined) return false;
+    const [number, entry] = next;
+    this.#waiting.delete(number);
+    this.nowMs += entry.costMs;
+    this.queue.charge(entry.tenant, entry.costMs);
+    const ticket = this.#tickets.get(entry);
+    if (ticket !== undefined) this.queue.leave(ticket);
+    this.answered.push({ tenant: entry.tenant, afterMs: this.nowMs - entry.atMs });
+    this.queue.settle();
+    return true;
+  }
+
+  run(): void {
+    while (this.step());
+  }
+}
+
+describe("a fair queue", () => {
+  it("gives a light request its turn behind one heavy one at most, however many wait", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 200; count += 1) thread.ask("heavy", 100);
+    // By now it is known what its requests take.
+    for (let count = 0; count < 5; count += 1) thread.step();
+    thread.ask("light", 1);
+    thread.run();
+    const light = thread.answered.find(({ tenant }) => tenant === "light");
+    expect(light?.afterMs).toBeLessThanOrEqual(101);
+  });
+
+  it("keeps to two requests of a tenant that nothing is known of", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 50; count += 1) thread.ask("new", 500);
+    expect(thread.inThread).toBe(2);
+    expect(thread.queue.waiting).toBe(48);
+  });
+
+  it("lets a tenant of quick requests have sixteen at a time in the thread", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 100; count += 1) thread.ask("quick", 0.2);
+    let most = 0;
+    while (thread.step()) most = Math.max(most, thread.inThread);
+    expect(most).toBe(16);
+    expect(thread.answered).toHaveLength(100);
+  });
+
+  it("shares a thread by time, not by requests", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 400; count += 1) {
+      thread.ask("slow", 20);
+      thread.ask("slower", 80);
+    }
+    for (let count = 0; count < 200; count += 1) thread.step();
+    const busy = new Map<string, number>();
+    for (const { tenant, busyMs } of thread.queue.sample()) busy.set(tenant, busyMs);
+    const [slow = 0, slower = 0] = [busy.get("slow"), busy.get("slower")];
+    expect(slow / slower).toBeGreaterThan(0.85);
+    expect(slow / slower).toBeLessThan(1.15);
+  });
+
+  it("never has two heavy requests in the thread, whoever sends them", () => {
+    const thread = new FakeThread();
+    const names = Array.from({ length: 8 }, (_, index) => `t${index}`);
+    for (const name of names) for (let count = 0; count < 20; count += 1) thread.ask(name, 50);
+    // The first of each are not known to be heavy.
+    while (thread.answered.length < 40) thread.step();
+    let most = 0;
+    while (thread.step()) most = Math.max(most, thread.inThread);
+    expect(most).toBe(1);
+    expect(thread.answered).toHaveLength(160);
+  });
+
+  it("does not count requests that wait for something else than the thread", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 10; count += 1) thread.ask("sleeper", 1);
+    expect(thread.inThread).toBe(2);
+    thread.queue.park(2);
+    thread.queue.settle();
+    expect(thread.inThread).toBe(4);
+    // Those that came later are not parked with them.
+    thread.queue.park(3);
+    thread.queue.settle();
+    expect(thread.inThread).toBe(5);
+    thread.run();
+    expect(thread.answered).toHaveLength(10);
+  });
+
+  it("never starts a request that was given up while it waited, and takes nobody else's place for it", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 2; count += 1) thread.ask("acme", 1);
+    const given = thread.ask("acme", 1);
+    const kept = thread.ask("acme", 1);
+    thread.queue.leave(given);
+    thread.queue.leave(given);
+    expect(thread.queue.waiting).toBe(1);
+    thread.run();
+    expect(thread.answered).toHaveLength(3);
+    expect([given.phase, kept.phase]).toEqual(["over", "over"]);
+  });
+
+  it("holds bodies back by what they take of the heap, and always lets one in", () => {
+    const thread = new FakeThread({ tenantBytes: 1_000, bytes: 1_500 });
+    thread.ask("big", 1, 5_000);
+    thread.ask("big", 1, 5_000);
+    expect(thread.inThread).toBe(1);
+    // All that there may be is in the thread.
+    thread.ask("small", 1, 10);
+    expect(thread.inThread).toBe(1);
+    thread.run();
+    expect(thread.answered).toHaveLength(3);
+  });
+
+  it("gives out everything that still waits when its thread is gone, once", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 5; count += 1) thread.ask("acme", 1);
+    expect(thread.queue.drain()).toHaveLength(3);
+    expect(thread.queue.drain()).toHaveLength(0);
+    thread.run();
+    expect(thread.answered).toHaveLength(2);
+  });
+
+  it("tells what each tenant took since the last sample, and forgets tenants that are quiet for long", () => {
+    const thread = new FakeThread();
+    thread.ask("acme", 3);
+    thread.ask("globex", 4);
+    thread.run();
+    expect(thread.queue.sample()).toEqual([
+      { tenant: "acme", busyMs: 3, requests: 1 },
+      { tenant: "globex", busyMs: 4, requests: 1 },
+    ]);
+    expect(thread.queue.sample()).toEqual([]);
+  });
+
+  it("comes out even after any order of starts, answers, parkings and cancellations", () => {
+    let seed = 7;
+    const random = (below: number): number => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return seed % below;
+    };
+    const thread = new FakeThread({ tenantBytes: 3_000, bytes: 8_000 });
+    const tickets: Ticket[] = [];
+    for (let count = 0; count < 5_000; count += 1) {
+      const what = random(10);
+      if (what < 5) tickets.push(thread.ask(`t${random(12)}`, random(30), random(2_000)));
+      else if (what < 8) thread.step();
+      else if (what === 8) {
+        thread.queue.park(random(count + 1));
+        thread.queue.settle();
+      } else {
+        const ticket = tickets[random(tickets.length + 1)];
+        if (ticket?.phase === "waiting") thread.queue.leave(ticket);
+      }
+    }
+    thread.run();
+    expect(thread.queue.waiting).toBe(0);
+    expect(tickets.filter(({ phase }) => phase !== "over")).toEqual([]);
+    // Nothing is left behind that would hold anybody back.
+    for (let count = 0; count < 20; count += 1) thread.ask("fresh", 0.1);
+    thread.run();
+    expect(thread.queue.waiting).toBe(0);
+  });
+});
