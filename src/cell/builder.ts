@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { LRUCache } from "lru-cache";
 import { HostError, toHostError, unreachable } from "../kernel/errors.ts";
 import { growingTo } from "../kernel/growth.ts";
-import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Signal } from "../kernel/signal.ts";
 import type { BuildReport } from "../protocol/messages.ts";
@@ -23,7 +23,9 @@ export type BuildPurpose =
   /** In place of one that is to leave its cell. */
   | { readonly kind: "successor"; readonly of: Instance }
   /** Beside those that serve its key, in another cell; it takes no room from anyone. */
-  | { readonly kind: "replica" };
+  | { readonly kind: "replica" }
+  /** The same for one tenant alone, in a cell of its own. */
+  | { readonly kind: "quarantine"; readonly tenant: TenantId };
 
 export interface BuilderOptions {
   readonly plan: CapacityPlan;
@@ -47,6 +49,7 @@ export class Builder {
   readonly #measuredMb = new LRUCache<InstanceKey, number>(growingTo(10_000));
   #ordinal = 0;
   #closed = false;
+  #concede: () => void = () => undefined;
 
   constructor(
     options: BuilderOptions,
@@ -62,6 +65,11 @@ export class Builder {
 
   close(): void {
     this.#closed = true;
+  }
+
+  /** `concede` is called when a build finds no room: it gives up what is not needed most. */
+  onFull(concede: () => void): void {
+    this.#concede = concede;
   }
 
   /**
@@ -154,7 +162,9 @@ export class Builder {
     const { key } = request.spec;
     const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
     const silent = new Set<CellId>();
-    const exclusive = plan.cells > 1 && this.#strikes.isSuspect(key, performance.now());
+    const reservedFor = purpose.kind === "quarantine" ? purpose.tenant : null;
+    const exclusive =
+      reservedFor !== null || (plan.cells > 1 && this.#strikes.isSuspect(key, performance.now()));
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const step = decidePlacement({
@@ -168,9 +178,14 @@ export class Builder {
         avoid: this.#avoided(key, purpose),
         silent,
       });
-      if (step.kind === "place") return this.#reserve(request, step.cell, heapMb, exclusive);
+      if (step.kind === "place") {
+        return this.#reserve(request, step.cell, { heapMb, exclusive, reservedFor });
+      }
       const nowMs = performance.now();
-      if (purpose.kind === "replica" && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
+      const isExtra = purpose.kind === "replica" || purpose.kind === "quarantine";
+      if (isExtra && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
+      // What one tenant has for itself is the first to go.
+      if (!isExtra && this.#takesRoom(step)) this.#concede();
       if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
       if (step.kind === "measure") silent.add(step.cell);
       await this.#makeRoom(step, deadlineMs - nowMs);
@@ -183,6 +198,13 @@ export class Builder {
     return kind === "start" || kind === "measure" || (kind === "wait" && starting);
   }
 
+  /** Whether a step takes something from somebody, or waits for it while nothing is on its way. */
+  #takesRoom({ kind }: Placement): boolean {
+    if (kind === "wait")
+      return this.#roster.cells.every(({ phase }) => phase === "serving" || phase === "condemned");
+    return kind === "evict-cell" || kind === "evict-instance";
+  }
+
   #avoided(key: InstanceKey, purpose: BuildPurpose): ReadonlySet<CellId> {
     switch (purpose.kind) {
       case "first":
@@ -190,19 +212,24 @@ export class Builder {
       case "successor":
         return new Set([purpose.of.cell.id]);
       case "replica":
+      case "quarantine":
         return new Set(this.#roster.serving(key).map(({ cell }) => cell.id));
       default:
         return unreachable(purpose);
     }
   }
 
-  #reserve(request: BuildRequest, id: CellId, heapMb: number, exclusive: boolean): Instance {
+  #reserve(
+    request: BuildRequest,
+    id: CellId,
+    what: Pick<Instance, "heapMb" | "exclusive" | "reservedFor">,
+  ): Instance {
     const cell = this.#roster.cell(id);
     if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that is not there");
     cell.phase = "serving";
     this.#ordinal += 1;
     const nowMs = performance.now();
-    const instance = new Instance({ id: this.#ordinal, request, cell, exclusive, heapMb, nowMs });
+    const instance = new Instance({ ...what, id: this.#ordinal, request, cell, nowMs });
     this.#roster.add(instance);
     return instance;
   }

@@ -10,6 +10,7 @@ import type { Cell, CellOptions } from "./cell.ts";
 import { Flights, isLeadersOwn } from "./flights.ts";
 import { glance, proveCurrent } from "./freshness.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
+import { Quarantine, type QuarantineRules } from "./quarantine.ts";
 import { Replacement } from "./replacement.ts";
 import { Replicas } from "./replicas.ts";
 import { Retirement } from "./retirement.ts";
@@ -27,6 +28,8 @@ export interface FleetOptions {
   readonly idleTtlMs: number;
   /** Most cells that may serve one key. */
   readonly replicas: number;
+  /** What a tenant may take of a cell before it is served apart. */
+  readonly quarantine: QuarantineRules;
   readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
   readonly observe: Observe;
   /** Called when a thread has ended, so that what it left in PostgreSQL can be stopped. */
@@ -63,6 +66,7 @@ export class Fleet {
   readonly #builder: Builder;
   readonly #replacement: Replacement;
   readonly #replicas: Replicas;
+  readonly #quarantine: Quarantine;
   #leases = 0;
   #closed = false;
 
@@ -92,6 +96,8 @@ export class Fleet {
     };
     this.#replacement = new Replacement(options, parts);
     this.#replicas = new Replicas(options.replicas, parts);
+    this.#quarantine = new Quarantine(options, parts);
+    this.#builder.onFull(() => this.#quarantine.concede());
   }
 
   /** Starts the warm spares; at least one cell is up before the first request. */
@@ -119,7 +125,7 @@ export class Fleet {
 
   /** A lease on the instance of the request's key; undefined where `lease` would have to build it first, or refuses. */
   leaseNow(request: LeaseRequest): Lease | undefined {
-    const instance = this.#closed ? undefined : this.roster.current(request.spec.key);
+    const instance = this.#closed ? undefined : this.roster.current(request.spec.key, request.tenant);
     return instance === undefined ? undefined : this.#enter(instance, request);
   }
 
@@ -194,6 +200,7 @@ export class Fleet {
   sweep(nowMs: number): void {
     const { idleTtlMs, plan } = this.#options;
     this.#replicas.look();
+    this.#quarantine.look(nowMs);
     this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
     // A host that is not ready is asked for nothing: it has to try by itself.
     this.#supply.refill(this.#supply.failing ? Math.max(1, plan.spare) : plan.spare);

@@ -16,6 +16,8 @@ export class Instance {
   readonly cell: Cell;
   /** Alone in its cell: it was there when a thread ended, and the next end is to say whose doing it was. */
   readonly exclusive: boolean;
+  /** The only tenant that it serves, which took more than its share elsewhere; null: any. */
+  readonly reservedFor: TenantId | null;
   /** Tenants that it has served. */
   readonly tenants = new Set<TenantId>();
   /** An estimate until it is measured. */
@@ -37,6 +39,7 @@ export class Instance {
     request: BuildRequest;
     cell: Cell;
     exclusive: boolean;
+    reservedFor: TenantId | null;
     heapMb: number;
     nowMs: number;
   }) {
@@ -45,6 +48,7 @@ export class Instance {
     this.spec = input.request.spec;
     this.cell = input.cell;
     this.exclusive = input.exclusive;
+    this.reservedFor = input.reservedFor;
     this.heapMb = input.heapMb;
     this.lastUsedMs = input.nowMs;
   }

@@ -62,7 +62,10 @@ export class Replacement {
     while (cell.phase === "condemned") {
       const members = this.#roster.instancesOf(cell);
       const [next] = members
-        .filter((instance) => instance.phase === "live" && !tried.has(instance))
+        // What one tenant has for itself is not built again: it is served with all others, and judged anew.
+        .filter(
+          (instance) => instance.phase === "live" && instance.reservedFor === null && !tried.has(instance),
+        )
         .toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
       if (next === undefined) {
         // What is still being built in there is published there, and then moved like the others.
@@ -91,7 +94,8 @@ export class Replacement {
       if (instance.phase !== "live") return null;
       // Where others serve the key, they take over what it did; not where they are about to go as well.
       const others = this.#roster.serving(instance.spec.key).filter((each) => each !== instance);
-      if (others.some(({ cell }) => cell.phase === "serving")) return null;
+      if (others.some(({ cell, reservedFor }) => cell.phase === "serving" && reservedFor === null))
+        return null;
       return this.#builder.build(instance.latest, { kind: "successor", of: instance }, patienceMs, queuedMs);
     });
   }

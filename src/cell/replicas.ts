@@ -102,7 +102,9 @@ export class Replicas {
   #loads(): Map<Instance, ReplicaLoad> {
     const counts = new Map<Instance, number>();
     const loads = new Map<Instance, ReplicaLoad>();
-    for (const [cell, members] of Map.groupBy(this.#roster.published, (instance): Cell => instance.cell)) {
+    // What serves one tenant alone is no replica.
+    const shared = this.#roster.published.filter(({ reservedFor }) => reservedFor === null);
+    for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
       const utilization = cell.utilization.take();
       const since = members.map((instance) => instance.requests - (this.#counts.get(instance) ?? 0));
       const all = since.reduce((sum, count) => sum + count, 0);

@@ -1,5 +1,5 @@
 /** Which cells there are, what is in them, and which instance serves a key. State only; the fleet owns it. */
-import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { Cell } from "./cell.ts";
 import type { Instance } from "./instance.ts";
 import type { PlacedCell } from "./placement.ts";
@@ -74,12 +74,19 @@ export class Roster {
     return this.#current.get(key)?.filter(({ cell }) => isServing(cell)) ?? [];
   }
 
-  /** Of what serves `key` the one with the fewest requests in flight. */
-  current(key: InstanceKey): Instance | undefined {
+  /** What serves `key` for `tenant` alone. */
+  reserved(key: InstanceKey, tenant: TenantId): Instance | undefined {
+    return this.#current.get(key)?.find((each) => each.reservedFor === tenant && isServing(each.cell));
+  }
+
+  /** What serves `key` for `tenant`: what is its own, or else the one with the fewest requests in flight. */
+  current(key: InstanceKey, tenant: TenantId): Instance | undefined {
     let least: Instance | undefined;
     for (const instance of this.#current.get(key) ?? []) {
-      if (isServing(instance.cell) && (least === undefined || instance.inFlight < least.inFlight))
-        least = instance;
+      if (!isServing(instance.cell)) continue;
+      if (instance.reservedFor === tenant) return instance;
+      if (instance.reservedFor !== null) continue;
+      if (least === undefined || instance.inFlight < least.inFlight) least = instance;
     }
     return least;
   }

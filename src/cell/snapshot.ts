@@ -19,6 +19,7 @@ export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
       heapBudgetMb: cell.heapMb,
       hardLimitMb: cell.hardLimitMb,
       inFlight: cell.inFlight,
+      queued: cell.queued,
       instances: fleet.roster.instancesOf(cell).map((instance) => ({
         key: instance.spec.key,
         kind: instance.spec.kind,
@@ -26,6 +27,7 @@ export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
         requests: instance.requests,
         lastUsedMs: nowMs - instance.lastUsedMs,
         heapMb: instance.heapMb,
+        quarantined: instance.reservedFor,
       })),
     })),
     builds: fleet.builds,

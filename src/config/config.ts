@@ -47,6 +47,8 @@ export interface Config {
     readonly instanceHeapMb: number;
     readonly spare: number;
     readonly replicas: number;
+    /** More than this share of a cell over that time, while others wait, has a tenant served apart; 1: never. */
+    readonly quarantine: { readonly share: number; readonly windowMs: number };
     readonly idleTtlMs: number;
     readonly drainTimeoutMs: number;
     readonly stallTimeoutMs: number;

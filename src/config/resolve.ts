@@ -19,7 +19,7 @@ const hourMs = 3_600_000;
 export function resolveConfig(record: ConfigRecord, around: Surroundings): Config {
   const { listen, admin, cells, builds, limits } = record;
   const graphiql = record.graphiql ?? !around.production;
-  const { idleTtl, drainTimeout, stallTimeout, ...figures } = cells;
+  const { idleTtl, drainTimeout, stallTimeout, quarantineShare, quarantineWindow, ...figures } = cells;
   return {
     file: around.file,
     production: around.production,
@@ -42,6 +42,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       max: figures.max ?? null,
       instances: figures.instances ?? null,
       memoryMb: figures.memoryMb ?? around.availableMemoryMb,
+      quarantine: { share: quarantineShare, windowMs: quarantineWindow },
       idleTtlMs: idleTtl ?? (around.production ? 6 * hourMs : hourMs / 12),
       drainTimeoutMs: drainTimeout,
       stallTimeoutMs: stallTimeout,

@@ -102,6 +102,9 @@ export const configSchema = z.strictObject({
       instanceHeapMb: wholeNumber(1, 65_536).default(64),
       spare: wholeNumber(0, 100).default(1),
       replicas: wholeNumber(1, 100).default(1),
+      // Below a twentieth a tenant alone with its first plans would be too much.
+      quarantineShare: z.number().min(0.05).max(1).default(0.5),
+      quarantineWindow: durationMs(1_000).default(10_000),
       idleTtl: durationMs(1).optional(),
       drainTimeout: durationMs(0).default(30_000),
       stallTimeout: durationMs(100).default(15_000),

@@ -75,6 +75,9 @@ export type Observation =
   | { kind: "database.unsafe"; database: string; findings: readonly string[]; refused: boolean }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
+  /** The tenant took `share` of the time of the cell that it shared, and has an instance of its own from now on. */
+  | { kind: "tenant.quarantined"; tenant: TenantId; key: InstanceKey; cell: CellId; share: number }
+  | { kind: "tenant.released"; tenant: TenantId; key: InstanceKey; cell: CellId; why: "calm" | "capacity" }
   | { kind: "guard.checked"; count: number }
   | { kind: "guard.failed"; tenant: TenantId; attempt: number }
   | { kind: "guard.exhausted"; tenant: TenantId; attempts: number }

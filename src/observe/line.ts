@@ -40,6 +40,10 @@ export function describe(observation: Observation): LogLine {
       return line("info", "tenant forgotten");
     case "tenant.migrated":
       return line("info", "tenant migrated");
+    case "tenant.quarantined":
+      return line("warn", "tenant quarantined: it takes more than its share");
+    case "tenant.released":
+      return line("info", "tenant released from quarantine");
     case "schema.read":
       return line("debug", "schema read");
     case "notices.read":

@@ -83,7 +83,17 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
   const guardRetries = counter("guard_retries_total", "Requests run again after a failed guard.");
   const guardExhausted = counter("guard_exhausted_total", "Requests given up after the last attempt.");
 
+  const quarantines = counter(
+    "quarantines_total",
+    "Tenants that were given an instance of their own for a while.",
+  );
+
   const cells = gauge("cells", "Cells, by phase.", "phase");
+  const quarantined = gauge(
+    "quarantined_tenants",
+    "Tenants served apart, as they take more than their share.",
+  );
+  const requestsQueued = gauge("requests_queued", "Requests that wait for their tenant's turn in a cell.");
   const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
   const instances = gauge("instances", "Instances held.", "kind");
   const buildQueue = gauge("build_queue", "Builds waiting.");
@@ -123,6 +133,9 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "instance.evicted":
         evictions.inc({ reason: observation.reason });
         break;
+      case "tenant.quarantined":
+        quarantines.inc();
+        break;
       case "tenant.decided":
         decisions.inc({ kind: observation.pooled ? "pooled" : "dedicated" });
         break;
@@ -155,6 +168,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "database.unsafe":
       case "tenant.changed":
       case "tenant.migrated":
+      case "tenant.released":
       case "cell.started":
       case "cell.condemned":
       case "cell.error":
@@ -180,6 +194,10 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       cellHeap.set({ cell: cell.id }, cell.heapUsedMb * bytesPerMb);
       for (const { kind } of cell.instances) instances.inc({ kind });
     }
+    quarantined.set(
+      fleet?.cells.flatMap((cell) => cell.instances).filter((each) => each.quarantined !== null).length ?? 0,
+    );
+    requestsQueued.set(fleet?.cells.reduce((sum, { queued }) => sum + queued, 0) ?? 0);
     buildQueue.set(fleet?.builds.queued ?? 0);
     const { total, idle, waiting } = fleet?.connections ?? { total: 0, idle: 0, waiting: 0 };
     connections.set({ state: "active" }, total - idle);

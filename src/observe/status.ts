@@ -1,5 +1,5 @@
 /** What `GET /status` answers, and the parts that the fleet contributes. */
-import type { CellId, InstanceKey } from "../kernel/ids.ts";
+import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { CellPhase } from "../kernel/phase.ts";
 
 export interface InstanceStatus {
@@ -11,6 +11,8 @@ export interface InstanceStatus {
   /** Milliseconds since its last request. */
   readonly lastUsedMs: number;
   readonly heapMb: number;
+  /** The tenant that it serves alone, since it took more than its share elsewhere. */
+  readonly quarantined: TenantId | null;
 }
 
 export interface CellStatus {
@@ -20,6 +22,8 @@ export interface CellStatus {
   readonly heapBudgetMb: number;
   readonly hardLimitMb: number;
   readonly inFlight: number;
+  /** Of those in flight, the requests that wait for their tenant's turn. */
+  readonly queued: number;
   readonly instances: readonly InstanceStatus[];
 }
 

@@ -59,9 +59,12 @@ async function take(task: LaneTask): Promise<void> {
     const { number } = task;
     // What takes longer than this waits for its gate, or sleeps.
     const waiting = setTimeout(() => tell({ kind: "parked", upTo: number, busy: [] }), 10);
+    const startedMs = performance.now();
     const replies = [{ number, reply: await request(task.task) }];
     clearTimeout(waiting);
-    tell({ kind: "replies", parcel: packReplies(replies), busy: [] });
+    const { path, binding } = task.task;
+    const busy = path === "/busy" ? [JSON.parse(binding).tenant, performance.now() - startedMs] : [];
+    tell({ kind: "replies", parcel: packReplies(replies), busy });
   }
 }
 

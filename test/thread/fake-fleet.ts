@@ -42,6 +42,7 @@ export interface FakeOptions {
   readonly drainTimeoutMs?: number;
   readonly idleTtlMs?: number;
   readonly replicas?: number;
+  readonly quarantine?: { readonly share: number; readonly windowMs: number };
   readonly stallTimeoutMs?: number;
 }
 
@@ -98,6 +99,7 @@ export class FakeFleet {
       drainTimeoutMs: options.drainTimeoutMs ?? 5_000,
       idleTtlMs: options.idleTtlMs ?? 3_600_000,
       replicas: options.replicas ?? 1,
+      quarantine: options.quarantine ?? { share: 1, windowMs: 10_000 },
       builds: {
         concurrency: options.concurrency ?? 1,
         queue: options.queue ?? 100,

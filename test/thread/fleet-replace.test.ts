@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { tenantId } from "../../src/kernel/ids.ts";
 import { type FakeFleet, keyOf, type Served } from "./fake-fleet.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 import { Gate } from "./witness.ts";
@@ -77,7 +78,7 @@ describe("a cell that is replaced", () => {
     expect((await asking).tenant).toBe("acme");
     await replaced;
     clearInterval(opening);
-    expect(fake.fleet.roster.current(keyOf("acme"))?.cell).not.toBe(cell);
+    expect(fake.fleet.roster.current(keyOf("acme"), tenantId("acme"))?.cell).not.toBe(cell);
     expect(fake.all("build.failed")).toEqual([]);
   });
 
@@ -101,7 +102,7 @@ describe("a cell that is replaced", () => {
     second.release();
     moved = true;
     await fake.fleet.replace(first.cell);
-    expect(fake.fleet.roster.current(keyOf("shared"))?.spec.tenant).toBe("stayer");
+    expect(fake.fleet.roster.current(keyOf("shared"), tenantId("stayer"))?.spec.tenant).toBe("stayer");
   });
 
   it("goes on with the others where one of its blueprints cannot be rebuilt", async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { tenantId } from "../../src/kernel/ids.ts";
 import { keyOf } from "./fake-fleet.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, Gate } from "./witness.ts";
@@ -64,7 +65,7 @@ describe("the governor", () => {
     expect(await fake.until("cell.condemned")).toMatchObject({ cell, heapBudgetMb: 256 });
     expect(await fake.until("cell.terminated")).toMatchObject({ cell, reason: "replaced", inFlight: 0 });
     await run;
-    expect(fake.fleet.roster.current(keyOf("acme"))?.cell.id).not.toBe(cell);
+    expect(fake.fleet.roster.current(keyOf("acme"), tenantId("acme"))?.cell.id).not.toBe(cell);
   });
 
   it("replaces no cell in vain: one whose only instance is as large from the start", async () => {

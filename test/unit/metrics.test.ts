@@ -18,8 +18,9 @@ const fleet: FleetSnapshot = {
       heapBudgetMb: 256,
       hardLimitMb: 512,
       inFlight: 2,
+      queued: 1,
       instances: [
-        { key, kind: "pooled", tenants: 50, requests: 9, lastUsedMs: 12.6, heapMb: 10.74 },
+        { key, kind: "pooled", tenants: 50, requests: 9, lastUsedMs: 12.6, heapMb: 10.74, quarantined: null },
         {
           key: dedicatedKey(acme, sha),
           kind: "dedicated",
@@ -27,6 +28,7 @@ const fleet: FleetSnapshot = {
           requests: 1,
           lastUsedMs: 0,
           heapMb: 31,
+          quarantined: acme,
         },
       ],
     },
@@ -37,6 +39,7 @@ const fleet: FleetSnapshot = {
       heapBudgetMb: 256,
       hardLimitMb: 512,
       inFlight: 1,
+      queued: 0,
       instances: [],
     },
   ],

@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+import { tenantId } from "../../src/kernel/ids.ts";
+import { type FakeFleet, keyOf } from "./fake-fleet.ts";
+import { fakeFleets } from "./fake-fleets.ts";
+
+const start = fakeFleets({ heapMb: 256, quarantine: { share: 0.5, windowMs: 1_000 } });
+
+/** Two tenants of one blueprint. */
+function shared(fake: FakeFleet): FakeFleet {
+  for (const name of ["loud", "quiet"]) fake.blueprints.set(name, { tenant: `${name}@shared` });
+  return fake;
+}
+
+/** `loud` asks for all that the thread can do, and `quiet` for next to nothing, until told to stop. */
+function noise(fake: FakeFleet) {
+  let over = false;
+  const cells = { loud: "", quiet: "" };
+  const run = async (tenant: "loud" | "quiet", path: string, query: string): Promise<void> => {
+    while (!over) {
+      cells[tenant] = (await fake.ask(tenant, path, query)).cell;
+      if (tenant === "quiet") await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const running = [
+    ...Array.from({ length: 4 }, () => run("loud", "/busy", "n=20")),
+    run("quiet", "/echo", ""),
+  ];
+  return {
+    cells,
+    stop: async (): Promise<void> => {
+      over = true;
+      await Promise.all(running);
+    },
+  };
+}
+
+const isolated = (fake: FakeFleet) => fake.fleet.roster.reserved(keyOf("shared"), tenantId("loud"));
+
+describe("a tenant that takes more than its share of a cell", () => {
+  it("is served by a cell of its own, where the others are not, and with them again when it has calmed down", async () => {
+    const fake = shared(start({ cells: 3 }));
+    const { cells, stop } = noise(fake);
+    const { tenant, cell } = await fake.until("tenant.quarantined");
+    expect(tenant).toBe("loud");
+    await expect.poll(() => cells.loud).toBe(cell);
+    expect(cells.quiet).not.toBe(cell);
+    await stop();
+    expect(await fake.until("tenant.released")).toMatchObject({ tenant: "loud", cell, why: "calm" });
+    expect((await fake.ask("loud")).cell).toBe((await fake.ask("quiet")).cell);
+    // Nothing failed or was built for it but the one.
+    expect(fake.all("build.done")).toHaveLength(2);
+    expect(fake.all("build.failed")).toEqual([]);
+  });
+
+  it("gives the cell up as soon as another blueprint needs the room", async () => {
+    // Nothing fits beside an instance of this size.
+    const fake = shared(start({ cells: 2, instanceHeapMb: 100 }));
+    fake.blueprints.set("shared", { settings: { saysMb: "140" } });
+    const { stop } = noise(fake);
+    await fake.until("tenant.quarantined");
+    expect(await fake.ask("large")).toMatchObject({ tenant: "large" });
+    expect(await fake.until("tenant.released")).toMatchObject({ tenant: "loud", why: "capacity" });
+    await stop();
+    expect((await fake.ask("loud")).cell).toBe((await fake.ask("quiet")).cell);
+  });
+
+  it("is served with all others again when its cell dies, without a request failing", async () => {
+    const fake = shared(start({ cells: 3 }));
+    const { cells, stop } = noise(fake);
+    await fake.until("tenant.quarantined");
+    const own = isolated(fake)?.cell;
+    await expect.poll(() => cells.loud).toBe(own?.id);
+    await own?.terminate("over-budget");
+    await stop();
+    expect(isolated(fake)?.cell).not.toBe(own);
+    expect(await fake.ask("loud")).toMatchObject({ tenant: "loud" });
+  });
+
+  it("stays where it is where there may be no other cell", async () => {
+    const fake = shared(start({ cells: 1 }));
+    const { cells, stop } = noise(fake);
+    // Long enough for several looks: each is a second's.
+    await expect
+      .poll(() => fake.fleet.roster.current(keyOf("shared"), tenantId("loud"))?.requests)
+      .toBeGreaterThan(200);
+    await stop();
+    expect(cells.loud).toBe(cells.quiet);
+    expect(fake.all("tenant.quarantined")).toEqual([]);
+  });
+
+  it("may take all of a cell that nobody else asks for anything", async () => {
+    const fake = shared(start({ cells: 3 }));
+    const running = Array.from({ length: 4 }, async () => {
+      for (let count = 0; count < 50; count += 1) await fake.ask("loud", "/busy", "n=20");
+    });
+    await Promise.all(running);
+    expect(fake.all("tenant.quarantined")).toEqual([]);
+  });
+});
