@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { collectGarbage } from "../../src/kernel/garbage.ts";
 import type { CellServ } from "../../workers/serve.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { Worker, type WorkerOptions } from "../support/worker-instance.ts";
+import { type Answered, Worker, type WorkerOptions } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;
@@ -86,6 +86,62 @@ describe("an operation", () => {
     for (let n = 1; n <= mostFields / 120 + 3; n += 1) await ask(plan(n), [limited, on]);
     expect(plans.calculatedSize).toBeGreaterThan(mostFields / 2);
     expect(plans.calculatedSize).toBeLessThanOrEqual(mostFields);
+  });
+});
+
+describe("the variables of a request", () => {
+  const echo =
+    'query ($v: [String!]) { echo(said: "a") allPeople(first: 1) { nodes { name } } a: __typename }';
+  const said = "query ($said: String!) { echo(said: $said) }";
+  const deep = (levels: number): string => `${"[".repeat(levels)}1${"]".repeat(levels)}`;
+  const withVariables = (query: string, variables: string): Promise<Answered> =>
+    worker.ask(serv, { tenant: "ada", body: `{"query":${JSON.stringify(query)},"variables":${variables}}` });
+
+  it.each<[string, string]>([
+    ["20,001 values in a list", `{"v":[${Array(20_000).fill(1).join()}]}`],
+    ["half a million integers", `{"v":[${Array(490_000).fill(1).join()}]}`],
+    ["20,001 names", `{${Array.from({ length: 20_001 }, (_, n) => `"v${n}":1`).join()}}`],
+    ["lists of empty lists", `{"v":[${Array(30_000).fill("[]").join()}]}`],
+    ["65 levels", `{"v":${deep(64)}}`],
+    ["as many levels as a megabyte holds", `{"v":${deep(500_000)}}`],
+    ["objects inside one another without end", `{"v":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}`],
+  ])("with %s are refused with their code, before anything looks at them", async (_, variables) => {
+    const { status, json } = await withVariables(said, variables);
+    expect([status, json.errors]).toEqual([
+      400,
+      [
+        {
+          message: expect.stringMatching(
+            /^The variables (hold more than 20000 values|are more than 64 levels deep)\.$/,
+          ),
+          extensions: { code: "VARIABLES_TOO_LARGE" },
+        },
+      ],
+    ]);
+  });
+
+  it("of one long text are no more than one value", async () => {
+    const { status, json } = await withVariables(said, JSON.stringify({ said: "x".repeat(900_000) }));
+    expect([status, json.errors, json.data.echo.length]).toEqual([200, undefined, 900_000]);
+  });
+
+  it("with 20,000 values are read as they always were", async () => {
+    const { json } = await withVariables(echo, `{"v":[${Array(19_999).fill('"a"').join()}]}`);
+    expect(json.errors[0].message).toBe('Variable "$v" is never used.');
+  });
+
+  it("may be more where the limits say so", async () => {
+    const wide = await start({ operations: { variables: 30_000, variablesDepth: 100 } });
+    const ask = (variables: string) =>
+      wide[0].ask(wide[1], { tenant: "ada", body: `{"query":"{ whoami }","variables":${variables}}` });
+    expect((await ask(`{"v":[${Array(29_000).fill(1).join()}],"w":${deep(90)}}`)).status).toBe(200);
+    expect((await ask(`{"v":[${Array(30_001).fill(1).join()}]}`)).status).toBe(400);
+  });
+
+  it("count in the extensions of a request as well", async () => {
+    const body = `{"query":"{ whoami }","extensions":{"v":${deep(500_000)}}}`;
+    const { status, json } = await worker.ask(serv, { tenant: "ada", body });
+    expect([status, json.errors[0].extensions.code]).toEqual([400, "VARIABLES_TOO_LARGE"]);
   });
 });
 
