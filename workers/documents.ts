@@ -12,6 +12,7 @@ import {
 } from "postgraphile/graphql";
 import type { OperationLimits } from "../src/protocol/messages.ts";
 import { refusal } from "./complexity.ts";
+import { assertShortOrders } from "./order-limit.ts";
 
 type Read =
   | { readonly document: DocumentNode; readonly errors?: never }
@@ -100,16 +101,27 @@ export function readingWithin(
   original: GetExecutionConfig,
 ): GetExecutionConfig {
   const readers = new WeakMap<GraphQLSchema, ReturnType<typeof documentReader>>();
-  const withReader = (config: ExecutionConfig): ExecutionConfig => {
-    let read = readers.get(config.schema);
+  const withReader = (config: ExecutionConfig, longLists: readonly string[] | null): ExecutionConfig => {
+    const { schema } = config;
+    let read = readers.get(schema);
     if (read === undefined) {
-      read = documentReader(config.schema, rules, limits);
-      readers.set(config.schema, read);
+      read = documentReader(schema, rules, limits);
+      readers.set(schema, read);
     }
-    return { ...config, parseAndValidate: read };
+    if (longLists === null) return { ...config, parseAndValidate: read };
+    const reader = read;
+    const parseAndValidate = (text: string): Read => {
+      const result = reader(text);
+      if ("document" in result) assertShortOrders(schema, result.document, longLists);
+      return result;
+    };
+    return { ...config, parseAndValidate };
   };
   return function getExecutionConfig(context) {
     const config = original.call(this, context);
-    return "then" in config ? config.then(withReader) : withReader(config);
+    const longLists = context.rowhouse?.longLists ?? null;
+    return "then" in config
+      ? config.then((later) => withReader(later, longLists))
+      : withReader(config, longLists);
   };
 }

@@ -11,6 +11,7 @@ import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
 import { extentRule } from "./complexity.ts";
 import { readingWithin } from "./documents.ts";
 import { readAlone } from "./lone-reads.ts";
+import { longListsIn, orderRule } from "./order-limit.ts";
 import { builtNames } from "./schema-names.ts";
 import { type RequestSettings, requestScope } from "./scope.ts";
 import { assertFewValues } from "./variables.ts";
@@ -191,13 +192,17 @@ export function rowhousePlugin(
     grafserv: {
       middleware: {
         setPreset(next, event) {
-          event.validationRules.unshift(extentRule(limits));
+          event.validationRules.unshift(extentRule(limits), orderRule);
           event.getExecutionConfig = readingWithin(limits, event.validationRules, event.getExecutionConfig);
           return next();
         },
         processGraphQLRequestBody(next, event) {
-          assertFewValues(event.body.variableValues, limits);
-          assertFewValues(event.body.extensions, limits);
+          const { variableValues, extensions } = event.body;
+          assertFewValues(variableValues, limits);
+          assertFewValues(extensions, limits);
+          const rowhouse = event.request?.requestContext.rowhouse;
+          // Whether they are too long is known with the operation.
+          if (rowhouse !== undefined) rowhouse.longLists = longListsIn(variableValues);
           return next();
         },
         async ruruHTML(next, event) {

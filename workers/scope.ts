@@ -23,6 +23,8 @@ export class RequestScope {
   readonly settings: RequestSettings;
   /** As far as a cell is told of them; names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Variables of the request that are long lists: what they may hold is known when its operation is. */
+  longLists: readonly string[] | null = null;
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
   fatal: Error | null = null;
   #open = true;

@@ -138,6 +138,34 @@ describe("the variables of a request", () => {
     expect((await ask(`{"v":[${Array(30_001).fill(1).join()}]}`)).status).toBe(400);
   });
 
+  it.each<[string, string, unknown]>([
+    [
+      "in a variable",
+      "query ($o: [PersonOrderBy!]) { allPeople(orderBy: $o) { nodes { name } } }",
+      Array(101).fill("NATURAL"),
+    ],
+    ["written out", `{ allPeople(orderBy: [${"NATURAL ".repeat(101)}]) { nodes { name } } }`, undefined],
+    [
+      "as a variable's default",
+      `query ($o: [PersonOrderBy!] = [${"NATURAL ".repeat(101)}]) { allPeople(orderBy: $o) { nodes { name } } }`,
+      undefined,
+    ],
+  ])("order by a hundred columns at most, %s", async (_, query, o) => {
+    const { status, json } = await worker.ask(serv, { tenant: "ada", query, variables: { o } });
+    expect([status, json.errors]).toEqual([
+      400,
+      [
+        {
+          message: "A list holds more than 100 values of PersonOrderBy.",
+          extensions: { code: "VARIABLES_TOO_LARGE" },
+        },
+      ],
+    ]);
+    const fewer = query.replace("NATURAL ", "");
+    const asked = { tenant: "ada", query: fewer, variables: { o: Array.isArray(o) ? o.slice(1) : o } };
+    expect((await worker.ask(serv, asked)).json.errors).toBeUndefined();
+  });
+
   it("count in the extensions of a request as well", async () => {
     const body = `{"query":"{ whoami }","extensions":{"v":${deep(500_000)}}}`;
     const { status, json } = await worker.ask(serv, { tenant: "ada", body });

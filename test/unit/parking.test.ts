@@ -1,0 +1,44 @@
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { Parking } from "../../workers/parking.ts";
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+function open(): { parking: Parking; told: number[] } {
+  const told: number[] = [];
+  return { parking: new Parking((upTo) => told.push(upTo)), told };
+}
+
+it("tells of requests that are under way for long, once, and of none that is answered quickly", () => {
+  const { parking, told } = open();
+  for (const number of [1, 2, 3]) parking.begin(number);
+  parking.end(3);
+  vi.advanceTimersByTime(50);
+  // The second came behind the first, so it is told of with the next look.
+  expect(told).toEqual([1, 3]);
+  parking.begin(4);
+  parking.end(4);
+  vi.advanceTimersByTime(50);
+  expect(told).toEqual([1, 3]);
+});
+
+it("never tells of a request that came a moment ago", () => {
+  const { parking, told } = open();
+  parking.begin(1);
+  vi.advanceTimersByTime(9);
+  parking.begin(2);
+  vi.advanceTimersByTime(1);
+  expect(told).toEqual([1]);
+  vi.advanceTimersByTime(10);
+  expect(told).toEqual([1, 2]);
+});
+
+it("tells of all that has begun where it has run as far as it could", () => {
+  const { parking, told } = open();
+  for (const number of [1, 2]) parking.begin(number);
+  parking.parkAll();
+  expect(told).toEqual([2]);
+  parking.parkAll();
+  vi.advanceTimersByTime(50);
+  expect(told).toEqual([2]);
+});
