@@ -43,6 +43,9 @@ export interface CellOptions {
 /** Requests at a time in one cell; each has a byte in the ledger. */
 const slotCount = 4096;
 
+/** Requests a second from which on a cell counts as busy. */
+const busyFrom = 2;
+
 /** A request that has not gone to the thread. */
 interface Queued {
   readonly ticket: Ticket;
@@ -71,6 +74,8 @@ export class Cell {
   /** Requests that have not gone to the thread yet, by their slots. */
   readonly #queued = new Map<number, Queued>();
   readonly #gone = Promise.withResolvers<void>();
+  /** A mean that forgets half of itself with each sample. */
+  #requestsASecond = 0;
   #phase: CellPhase = "starting";
   #ending: TerminationReason | null = null;
   lastPongMs: number;
@@ -152,9 +157,18 @@ export class Cell {
     return this.#queue.waiting;
   }
 
-  /** What each tenant took of the thread since the last call. */
-  sampleUsage(): readonly TenantUsage[] {
-    return this.#queue.sample();
+  /** Whether requests have been coming all the time of late. */
+  get isBusy(): boolean {
+    return this.#requestsASecond >= busyFrom;
+  }
+
+  /** What each tenant took of the thread since the last call, `spanMs` ago. */
+  sampleUsage(spanMs: number): readonly TenantUsage[] {
+    const usage = this.#queue.sample();
+    const asked = usage.reduce((sum, { requests }) => sum + requests, 0);
+    const nowASecond = (asked * 1_000) / Math.max(1, spanMs);
+    this.#requestsASecond += (nowASecond - this.#requestsASecond) / 2;
+    return usage;
   }
 
   /**

@@ -25,6 +25,8 @@ export interface PlacedCell {
   readonly heapLiveMb: number | null;
   /** Where not all that was built in it is measured: what it then held, and more than those take, with garbage; else null. */
   readonly unmeasured: { readonly usedMb: number; readonly grownMb: number } | null;
+  /** Asked for something all the time: a build would hold those requests up. */
+  readonly busy: boolean;
   /** Holds an instance that is to be alone: it may have ended a thread before. */
   readonly exclusive: boolean;
   readonly instances: readonly PlacedInstance[];
@@ -92,13 +94,14 @@ export function decidePlacement(input: PlacementInput): Placement {
   const serving = cells.filter((cell) => cell.phase === "serving");
 
   if (instances < input.maxInstances) {
+    // A build keeps its thread busy for a tenth of a second: where others are not asked for, before where there is least room.
     const fitting = cells
       .filter((cell) => isOpen(cell, input) && hasRoom(cell, input.needMb))
-      .toSorted((a, b) => committedMb(b) - committedMb(a));
-    const [fullest] = fitting;
+      .toSorted((a, b) => Number(a.busy) - Number(b.busy) || committedMb(b) - committedMb(a));
+    const [best] = fitting;
     const mayGrow = spare !== undefined || (input.mayStart && cells.length < input.maxCells);
     if (serving.length >= input.spread || !mayGrow) {
-      if (fullest !== undefined) return { kind: "place", cell: fullest.id };
+      if (best !== undefined) return { kind: "place", cell: best.id };
       const doubtful = serving.find((cell) => isDoubtful(cell, input));
       if (doubtful !== undefined) return { kind: "measure", cell: doubtful.id };
     }

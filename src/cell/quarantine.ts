@@ -120,7 +120,7 @@ export class Quarantine {
   }
 
   #sampled(cell: Cell, spanMs: number): Map<TenantId, UsageSample[]> {
-    const usage = cell.sampleUsage();
+    const usage = cell.sampleUsage(spanMs);
     const history = this.#histories.get(cell.id) ?? new Map<TenantId, UsageSample[]>();
     const asking = usage.filter(({ requests }) => requests > 0).length;
     const fresh = new Map(usage.map((each) => [each.tenant, each]));

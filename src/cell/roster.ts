@@ -116,6 +116,7 @@ export class Roster {
         heapMb: cell.heapMb,
         heapLiveMb: cell.heap.liveMb,
         unmeasured: members.some(isUnmeasured) ? cell.heap.unmeasured : null,
+        busy: cell.isBusy,
         exclusive: members.some((instance) => instance.exclusive),
         instances: members.map((instance) => ({
           id: instance.id,

@@ -18,6 +18,7 @@ const cell = (ordinal: number, phase: CellPhase, changes: Partial<PlacedCell> = 
   heapMb: 200,
   heapLiveMb: null,
   unmeasured: null,
+  busy: false,
   exclusive: false,
   instances: [],
   ...changes,

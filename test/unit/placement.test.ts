@@ -37,6 +37,7 @@ const cell = (
   heapMb: 200,
   heapLiveMb: null,
   unmeasured: null,
+  busy: false,
   exclusive: false,
   instances,
   ...changes,
@@ -71,6 +72,14 @@ const decide = (cells: PlacedCell[], changes: Partial<PlacementInput> = {}): str
 type Case = [string, PlacedCell[], Partial<PlacementInput>, string];
 
 describe("where there is room, an instance", () => {
+  it("is built where nothing is asked for all the time, if it fits there, however much room others have", () => {
+    const busy = { ...one(1), busy: true };
+    const calm = cell(2, "serving", []);
+    expect(decide([busy, calm])).toBe("place c2");
+    expect(decide([{ ...busy, busy: false }, calm])).toBe("place c1");
+    expect(decide([busy, full(2, 500)])).toBe("place c1");
+  });
+
   it.each<Case>([
     ["starts the first cell", [], {}, "start"],
     ["waits for a cell that is starting", [cell(1, "starting")], {}, "wait"],
