@@ -79,8 +79,16 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: n
   return statements.join(";\n");
 }
 
-/** Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`. */
-export async function benchDatabase(tenants: number, tables: number, shapes = 1): Promise<BenchDatabase> {
+/**
+ * Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`.
+ * `furtherSql` adds statements to those that make each tenant.
+ */
+export async function benchDatabase(
+  tenants: number,
+  tables: number,
+  shapes = 1,
+  furtherSql: (tenant: BenchTenant, index: number) => string = () => "",
+): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
   // A bench that is interrupted ends at once: its server stops by itself, but would leave its data.
   const removeAtExit = (): void => rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
@@ -92,7 +100,9 @@ export async function benchDatabase(tenants: number, tables: number, shapes = 1)
   const admin = new pg.Client({ connectionString: server.url });
   await admin.connect();
   await admin.query("create role bench_host login password 'bench'");
-  for (const [index, tenant] of list.entries()) await admin.query(tenantSql(tenant, tables, index % shapes));
+  for (const [index, tenant] of list.entries()) {
+    await admin.query(`${tenantSql(tenant, tables, index % shapes)};\n${furtherSql(tenant, index)}`);
+  }
   await admin.query("vacuum analyze");
   await admin.end();
   const url = new URL(server.url);
