@@ -1,6 +1,6 @@
 /** What a bench is, and how its arms run: a fresh process each, in alternating order. */
 import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
+import { on, once } from "node:events";
 import type { Chart } from "./charts.ts";
 import type { Found } from "./report.ts";
 
@@ -8,6 +8,10 @@ export interface BenchOptions {
   readonly quick: boolean;
   readonly tenants: number | undefined;
   readonly tables: number | undefined;
+  /** The arms to run, for benches that can leave some out. */
+  readonly only: readonly string[] | undefined;
+  /** Another checkout of the project whose host is measured, for benches that can. */
+  readonly host: string | undefined;
 }
 
 export interface Bench {
@@ -66,4 +70,17 @@ export function startArm(name: string, execArgv: readonly string[] = []): ChildP
       env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
     }),
   );
+}
+
+/** The messages of `child` from now on; `next` rejects if the process ends instead. */
+export function messagesOf(child: ChildProcess, name: string): { next(): Promise<unknown> } {
+  const messages = on(child, "message", { close: ["exit"] });
+  return {
+    async next() {
+      const step = await messages.next();
+      if (step.done === true) throw new Error(`${name} ended before it had said everything`);
+      const [message]: unknown[] = step.value;
+      return message;
+    },
+  };
 }

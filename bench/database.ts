@@ -1,4 +1,5 @@
 /** The database of a bench: tenants of one shape, each with schemas, a role and rows of its own. */
+import { rmSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -78,9 +79,20 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: n
   return statements.join(";\n");
 }
 
-/** Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`. */
-export async function benchDatabase(tenants: number, tables: number, shapes = 1): Promise<BenchDatabase> {
+/**
+ * Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`.
+ * `furtherSql` adds statements to those that make each tenant.
+ */
+export async function benchDatabase(
+  tenants: number,
+  tables: number,
+  shapes = 1,
+  furtherSql: (tenant: BenchTenant, index: number) => string = () => "",
+): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
+  // A bench that is interrupted ends at once: its server stops by itself, but would leave its data.
+  const removeAtExit = (): void => rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+  process.once("exit", removeAtExit);
   const server = await startEmbedded({ directory, persistent: false });
   const list = Array.from({ length: tenants }, (_, index) =>
     tenantCalled(`t${String(index + 1).padStart(4, "0")}`),
@@ -88,7 +100,9 @@ export async function benchDatabase(tenants: number, tables: number, shapes = 1)
   const admin = new pg.Client({ connectionString: server.url });
   await admin.connect();
   await admin.query("create role bench_host login password 'bench'");
-  for (const [index, tenant] of list.entries()) await admin.query(tenantSql(tenant, tables, index % shapes));
+  for (const [index, tenant] of list.entries()) {
+    await admin.query(`${tenantSql(tenant, tables, index % shapes)};\n${furtherSql(tenant, index)}`);
+  }
   await admin.query("vacuum analyze");
   await admin.end();
   const url = new URL(server.url);
@@ -120,6 +134,7 @@ export async function benchDatabase(tenants: number, tables: number, shapes = 1)
     close: async () => {
       await server.close();
       await rm(directory, { recursive: true, force: true });
+      process.off("exit", removeAtExit);
     },
   };
 }

@@ -108,6 +108,24 @@ const goals: readonly Goal[] = [
     measured: (figure) => figure("churn", "rowhouse", "failed"),
   },
   {
+    what: "99th percentile of a tenant's answers beside the worst attack, over that without one",
+    most: 5,
+    unit: "×",
+    measured: (_, ratio) => ratio("fairness", "worst attack: p99 over quiet"),
+  },
+  {
+    what: "by how much the worst attack delays it",
+    most: 150,
+    unit: "ms",
+    measured: (_, ratio) => ratio("fairness", "worst attack: delay ms"),
+  },
+  {
+    what: "failed requests of a tenant beside all attacks",
+    most: 0,
+    unit: "",
+    measured: (_, ratio) => ratio("fairness", "failures beside all attacks"),
+  },
+  {
     what: "rows of other tenants seen",
     most: 0,
     unit: "",

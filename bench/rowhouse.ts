@@ -1,10 +1,12 @@
 /** The host as a user starts it: `rowhouse serve` on a config file, in a process of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import pg from "pg";
 import { z } from "zod";
 import { ownChild } from "./bench.ts";
 import type { BenchDatabase, BenchTenant } from "./database.ts";
@@ -16,9 +18,13 @@ export interface RowhouseOptions {
   /** More of the configuration. The control schema is made by `database.installControl`, which the guard needs. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly execArgv?: readonly string[];
+  /** Another checkout of the project whose host is started instead of this one's. */
+  readonly host?: string | undefined;
 }
 
-const cli = fileURLToPath(new URL("../bin/rowhouse.js", import.meta.url));
+const ownCheckout = fileURLToPath(new URL("../", import.meta.url));
+/** The command line of a checkout, by default of this one. */
+const cliOf = (host = ownCheckout): string => join(resolve(host), "bin", "rowhouse.js");
 
 /** What of the bench's environment would configure the host. */
 const foreign = /^(DATABASE_URL|PORT|ROWHOUSE_|GRAPHILE_|NODE_OPTIONS|PG)/;
@@ -29,22 +35,63 @@ const listening = z.object({ kind: z.literal("host.listening"), name: z.string()
 export async function spawnRowhouse(
   options: RowhouseOptions,
 ): Promise<{ child: ChildProcess; publicUrl: string; adminUrl: string }> {
-  const { database, tenants, poolSize = 4, config = {}, execArgv = [] } = options;
+  const { database, tenants, poolSize = 4, config = {}, execArgv = [], host } = options;
+  const contents = {
+    databases: { main: { url: database.url, install: false, poolSize } },
+    tenants,
+    listen: { port: 0 },
+    admin: { port: 0 },
+    ...config,
+  };
+  return withConfig(contents, async (file) => {
+    const child = spawnCli([...execArgv, cliOf(host), "serve", "--config", file]);
+    return { child, ...(await urlsOf(child)) };
+  });
+}
+
+/**
+ * Installs the control schema by the command line of the checkout at `host`, by default of this one: versions differ in it. The
+ * host's role may then read and call everything in that schema, which covers what any version needs.
+ */
+export async function installByCli(database: BenchDatabase, host: string | undefined): Promise<void> {
+  const contents = { databases: { main: { url: database.ownerUrl } }, tenants: [] };
+  await withConfig(contents, async (file) => {
+    const child = spawnCli([cliOf(host), "install", "--config", file]);
+    const said: string[] = [];
+    for (const stream of [child.stdout, child.stderr]) {
+      if (stream !== null) createInterface({ input: stream }).on("line", (line) => said.push(line));
+    }
+    const [code]: unknown[] = await once(child, "close");
+    if (code !== 0) throw new Error(`rowhouse install ended with ${String(code)}:\n${said.join("\n")}`);
+  });
+  const owner = new pg.Client({ connectionString: database.ownerUrl });
+  await owner.connect();
+  await owner.query(`
+    grant usage on schema rowhouse to bench_host;
+    grant select on all tables in schema rowhouse to bench_host;
+    grant execute on all functions in schema rowhouse to bench_host`);
+  await owner.end();
+}
+
+/** Calls `work` with a config file that exists until it has ended. */
+async function withConfig<Result>(
+  contents: object,
+  work: (file: string) => Promise<Result>,
+): Promise<Result> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-host-"));
-  const file = join(directory, "host.json");
-  await writeFile(
-    file,
-    JSON.stringify({
-      databases: { main: { url: database.url, install: false, poolSize } },
-      tenants,
-      listen: { port: 0 },
-      admin: { port: 0 },
-      ...config,
-    }),
-  );
-  const child = ownChild(
-    spawn(process.execPath, [...execArgv, cli, "serve", "--config", file], {
-      // Not the directory that is about to go: no thread starts in a process whose directory is gone.
+  try {
+    const file = join(directory, "host.json");
+    await writeFile(file, JSON.stringify(contents));
+    return await work(file);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function spawnCli(args: readonly string[]): ChildProcess {
+  return ownChild(
+    spawn(process.execPath, args, {
+      // Not the directory of the config, which is about to go: no thread starts in a process whose directory is gone.
       cwd: tmpdir(),
       env: {
         ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name))),
@@ -53,11 +100,6 @@ export async function spawnRowhouse(
       stdio: ["ignore", "pipe", "pipe"],
     }),
   );
-  try {
-    return { child, ...(await urlsOf(child)) };
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
 }
 
 function urlsOf(child: ChildProcess): Promise<{ publicUrl: string; adminUrl: string }> {

@@ -1,4 +1,4 @@
-/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]`, `all` and `figures`. */
+/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M] [--only ARM,…] [--host DIR]`, `all` and `figures`. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { type Bench, endArms } from "./bench.ts";
@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   coldstart: () => import("./coldstart.ts"),
   containment: () => import("./containment.ts"),
   density: () => import("./density.ts"),
+  fairness: () => import("./fairness.ts"),
   guard: () => import("./guard.ts"),
   hygiene: () => import("./hygiene.ts"),
   memory: () => import("./memory.ts"),
@@ -28,6 +29,8 @@ const { values, positionals } = parseArgs({
     quick: { type: "boolean", default: false },
     tenants: { type: "string" },
     tables: { type: "string" },
+    only: { type: "string" },
+    host: { type: "string" },
   },
 });
 
@@ -38,7 +41,7 @@ async function benchOf(name: string): Promise<Bench> {
   const load = benches[name];
   if (load === undefined) {
     console.error(
-      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
+      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness: [--only ARM,…] [--host DIR], some of its arms, another checkout's host\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
     );
     process.exit(2);
   }
@@ -51,6 +54,8 @@ async function measure(name: string, json: string | URL | undefined): Promise<vo
     quick: values.quick,
     tenants: whole(values.tenants),
     tables: whole(values.tables),
+    only: values.only?.split(","),
+    host: values.host,
   });
   const when = new Date().toISOString();
   const result: Result = resultShape.parse({

@@ -1,9 +1,9 @@
 /** A server arm: its process, what it answers, and what it costs under load. */
 import type { ChildProcess } from "node:child_process";
-import { on, once } from "node:events";
+import { once } from "node:events";
 import { Agent, request } from "undici";
 import { z } from "zod";
-import { startArm } from "./bench.ts";
+import { messagesOf, startArm } from "./bench.ts";
 import type { BenchDatabase, BenchTenant } from "./database.ts";
 import { cpuSeconds } from "./processes.ts";
 import type { Figures } from "./report.ts";
@@ -134,20 +134,14 @@ export async function measureLoad(
     input: { url: server.url, tenants, query, connections: 8, warmMs: durationMs / 3, durationMs },
   });
   // Listened to from the start: on a busy machine a short load is over before what it has used so far is read.
-  const messages = on(child, "message", { close: ["exit"] });
-  const next = async (): Promise<unknown> => {
-    const step = await messages.next();
-    if (step.done === true) throw new Error(`the load ended before it was measured: ${query}`);
-    const [message]: unknown[] = step.value;
-    return message;
-  };
+  const messages = messagesOf(child, `the load (${query})`);
   const used = async (): Promise<[number, number]> => [
     await cpuSeconds(server.child.pid),
     await database.cpuSeconds(),
   ];
-  await next();
+  await messages.next();
   const before = await used();
-  const message = await next();
+  const message = await messages.next();
   const after = await used();
   const { requests, requestsPerSecond, p50Ms, p99Ms, cpuMicros, failed } = measured.parse(message);
   if (failed > 0) throw new Error(`${failed} requests failed: ${query}`);
