@@ -82,7 +82,7 @@ export class Instances {
       );
     }
     live = true;
-    const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests);
+    const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
     await serv.opened();
     this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);

@@ -5,9 +5,10 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/grafserv";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import { sendBody } from "../src/protocol/body.ts";
-import type { Answer, RequestTask } from "../src/protocol/messages.ts";
+import type { Answer, OperationLimits, RequestTask } from "../src/protocol/messages.ts";
 import { lightenMiddleware } from "./middleware.ts";
 import type { RequestScope } from "./scope.ts";
+import { assertFewValuesIn } from "./variables.ts";
 
 /** From this length on, a text is encoded here and its bytes are handed over, instead of being copied twice. */
 const transferFrom = 64 * 1024;
@@ -27,10 +28,12 @@ const nothingMore = Promise.resolve();
 
 export class CellServ extends GrafservBase {
   readonly #requests: AsyncLocalStorage<RequestScope>;
+  readonly #limits: OperationLimits;
 
-  constructor(config: GrafservConfig, requests: AsyncLocalStorage<RequestScope>) {
+  constructor(config: GrafservConfig, requests: AsyncLocalStorage<RequestScope>, limits: OperationLimits) {
     super(config);
     this.#requests = requests;
+    this.#limits = limits;
   }
 
   /** Resolves when requests can be answered; throws what a preset's middleware threw: grafserv would answer 503 for ever. */
@@ -53,6 +56,8 @@ export class CellServ extends GrafservBase {
 
   async #answer(task: ServedRequest, scope: RequestScope): Promise<Served> {
     const { body, headers } = task;
+    if (body !== null && headers["content-type"]?.includes("json") === true)
+      assertFewValuesIn(body, this.#limits);
     const result = await this.processRequest({
       httpVersionMajor: 1,
       httpVersionMinor: 1,
