@@ -8,7 +8,8 @@ function capture(options: Partial<LoggerOptions> = {}) {
   const write = (text: string): void => {
     lines.push(text);
   };
-  return { lines, observe: createLogger({ level: "debug", format: "json", write, ...options }) };
+  const sink = { admits: () => true, write };
+  return { lines, ...createLogger({ level: "debug", format: "json", sink, ...options }) };
 }
 
 const key = pooledKey("a".repeat(64));
