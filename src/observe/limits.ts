@@ -11,24 +11,24 @@ export const lineRate = { burst: 20, perSecond: 1, mostKeys: 10_000 } as const;
 export function limitKey(observation: Observation): string | null {
   switch (observation.kind) {
     case "request.failed":
-      return key(observation.tenant, observation.kind, observation.code);
+      return of(observation.tenant, `request.failed ${observation.code}`);
     case "request.retried":
-      return key(observation.tenant, observation.kind, observation.reason);
+      return of(observation.tenant, `request.retried ${observation.reason}`);
     case "tenant.decided":
     case "tenant.unsafe":
     case "guard.failed":
     case "guard.exhausted":
-      return key(observation.tenant, observation.kind);
+      return of(observation.tenant, observation.kind);
     case "tenant.changed":
-      return key(observation.tenant ?? undefined, observation.kind, observation.cause);
-    case "admin.refused":
-      return key(undefined, observation.kind, observation.code);
+      return of(observation.tenant ?? undefined, `tenant.changed ${observation.cause}`);
     case "cell.log":
-      return key(observation.tenant, observation.kind, observation.level);
+      return of(observation.tenant, `cell.log ${observation.level}`);
+    case "admin.refused":
+      return `admin.refused ${observation.code}`;
     case "config.warning":
-      return key(undefined, observation.kind, observation.path.slice(0, 200));
+      return `config.warning ${observation.path.slice(0, 200)}`;
     case "database.lost":
-      return key(undefined, observation.kind, observation.database);
+      return `database.lost ${observation.database}`;
     case "host.error":
       return observation.fatal ? null : observation.kind;
     case "http.error":
@@ -40,5 +40,5 @@ export function limitKey(observation: Observation): string | null {
 }
 
 /** As it is shown where lines of it were left out. */
-const key = (tenant: string | undefined, ...words: readonly string[]): string =>
-  tenant === undefined ? words.join(" ") : `${words.join(" ")} of ${tenant}`;
+const of = (tenant: string | undefined, what: string): string =>
+  tenant === undefined ? what : `${what} of ${tenant}`;

@@ -14,8 +14,9 @@ export const bufferBytes = 1024 * 1024;
 const chunkBytes = 64 * 1024;
 /** No line is shorter. */
 const leastBytes = 64;
-/** Until a reader that has fallen behind is tried again. */
-const retryMs = 50;
+/** Until a reader that has fallen behind is tried again: a terminal holds 4 kB, and takes them at once; one that stopped costs little. */
+const leastRetryMs = 2;
+const mostRetryMs = 100;
 /** At the end: for a reader that goes on reading, and for one that does not. */
 const flushMs = 1_000;
 const quietMs = 100;
@@ -50,6 +51,7 @@ export class Outlet {
   #writing = false;
   #lacks = false;
   #takenMs = performance.now();
+  #retryMs = leastRetryMs;
 
   constructor(options: OutletOptions) {
     this.#options = options;
@@ -158,13 +160,15 @@ export class Outlet {
     this.#writing = false;
     this.#bytes -= taken;
     this.#takenMs = performance.now();
+    this.#retryMs = leastRetryMs;
   }
 
   #retry(): void {
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#pump();
-    }, retryMs);
+    }, this.#retryMs);
+    this.#retryMs = Math.min(2 * this.#retryMs, mostRetryMs);
     // The end of the process does not wait for it: `flush` does, for a moment.
     this.#timer.unref();
   }
