@@ -56,9 +56,11 @@ export class Reports {
     Object.assign(console, { error: complain, warn: complain, dir: complain, trace: complain });
     divert(process.stdout, (text) => this.log("info", text.trimEnd()));
     divert(process.stderr, (text) => this.log("warn", text.trimEnd()));
-    // Node's own listener writes to standard error, and waits for its reader.
-    process.removeAllListeners("warning");
-    process.on("warning", ({ name, message }) => this.log("warn", `${name}: ${message}`));
+    // Node's own listener, which is not there under --no-warnings, writes to standard error, and waits for its reader.
+    if (process.listenerCount("warning") > 0) {
+      process.removeAllListeners("warning");
+      process.on("warning", ({ name, message }) => this.log("warn", `${name}: ${message}`));
+    }
     process.on("unhandledRejection", (reason) =>
       this.log("error", `unhandled rejection: ${messageOf(reason)}`),
     );
