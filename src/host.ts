@@ -20,6 +20,7 @@ import { HostError } from "./kernel/errors.ts";
 import type { Eventually } from "./kernel/eventually.ts";
 import type { Observe } from "./kernel/observation.ts";
 import { type HostPhase, hostStep } from "./kernel/phase.ts";
+import type { Logger } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
 import type { Answer } from "./protocol/messages.ts";
@@ -30,7 +31,7 @@ import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 export interface HostOptions {
   readonly config: Config;
   readonly version: string;
-  readonly log: Observe;
+  readonly log: Logger;
 }
 
 export interface Host {
@@ -73,9 +74,12 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const startedMs = performance.now();
   let phase: HostPhase = "starting";
   let fleet: Fleet | null = null;
-  const metrics = createMetrics(() => (fleet === null ? null : fleetSnapshot(fleet)));
+  const metrics = createMetrics(
+    () => (fleet === null ? null : fleetSnapshot(fleet)),
+    () => log.dropped.all,
+  );
   const observe: Observe = (observation) => {
-    log(observation);
+    log.observe(observation);
     metrics.observe(observation);
   };
   const enter = (next: HostPhase): void => {

@@ -2,6 +2,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
+import type { TenantId } from "../src/kernel/ids.ts";
 import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
@@ -92,6 +93,11 @@ export class Instances {
 
   get(id: number): CellServ | undefined {
     return this.#live.get(id);
+  }
+
+  /** Whose request the code that asks runs for; undefined in a build, and where nobody can tell. */
+  get tenant(): TenantId | undefined {
+    return this.#requests.getStore()?.binding.tenant;
   }
 
   async release(id: number): Promise<void> {

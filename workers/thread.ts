@@ -1,5 +1,4 @@
 /** One cell's thread: its instances, its requests in flight, and its answers to the front. */
-import { format } from "node:util";
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import { Reserve } from "../src/kernel/reserve.ts";
@@ -18,9 +17,9 @@ import { toWireError } from "../src/protocol/wire-error.ts";
 import { Bindings } from "./bindings.ts";
 import { CpuMeter } from "./cpu-meter.ts";
 import { buildError, Instances } from "./instances.ts";
-import type { Log } from "./mask.ts";
 import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
 import { Parking } from "./parking.ts";
+import { Reports } from "./reports.ts";
 import { RequestScope } from "./scope.ts";
 
 export class CellThread {
@@ -28,6 +27,7 @@ export class CellThread {
   /** By slot. */
   readonly #running: (RequestScope | undefined)[] = [];
   readonly #instances: Instances;
+  readonly #reports: Reports;
   readonly #bindings = new Bindings();
   readonly #meter = new CpuMeter(() => this.#parking.parkAll());
   readonly #outbox = new Outbox(
@@ -45,13 +45,12 @@ export class CellThread {
 
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
-    const log: Log = (level, message) => this.#tell({ kind: "log", level, message });
-    this.#instances = new Instances(setup, log, (tenant) => this.#meter.enter(tenant));
-    // What libraries and plugins complain of goes where everything else does, without credentials, instead of past the log.
-    const complain = (...words: unknown[]): void => log("warn", format(...words));
-    Object.assign(console, { error: complain, warn: complain, dir: complain, trace: complain });
-    // A promise that a plugin dropped is that plugin's fault alone, and no reason to end every tenant's requests here.
-    process.on("unhandledRejection", (reason) => log("error", `unhandled rejection: ${messageOf(reason)}`));
+    this.#reports = new Reports({
+      send: (report) => this.#tell({ ...report, kind: "log" }),
+      tenant: () => this.#instances.tenant,
+    });
+    this.#instances = new Instances(setup, this.#reports.log, (tenant) => this.#meter.enter(tenant));
+    this.#reports.takeOutput();
   }
 
   /** Never rejects: a rejection would be taken for a crash. */
@@ -143,6 +142,7 @@ export class CellThread {
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
+        this.#reports.tellLeftOut();
         if (this.#rests) this.#reserve.tick(this.#done);
         return;
       case "collect":

@@ -6,10 +6,10 @@ import { demoPassword, seedDemo } from "../demo/seed.ts";
 import { type Host, startHost } from "../host.ts";
 import { releaseReserve } from "../kernel/garbage.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { createLogger } from "../observe/logger.ts";
 import { startEmbedded } from "../pg/embedded.ts";
 import { parseTenant } from "../tenant/tenant.ts";
 import { type Command, UsageError } from "./command.ts";
+import { openLog } from "./log.ts";
 import { commandConfig, configOption, numberOption } from "./options.ts";
 import { hostVersion } from "./version.ts";
 
@@ -36,13 +36,8 @@ export const serveCommand: Command = {
 async function serve(config: Config, moreTenants: number): Promise<number> {
   const stop = stopSignal();
   const terminal = process.stdout.isTTY === true && !config.production;
-  const log = createLogger({ level: "info", format: terminal ? "terminal" : "json" });
-  // A rejection nobody waits for is a fault to be seen, not a reason for every tenant to lose its host.
-  process.on("unhandledRejection", (reason) => {
-    const error = reason instanceof Error ? reason : new Error(String(reason));
-    log({ kind: "request.failed", requestId: "-", code: "INTERNAL", error });
-  });
-  const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log) : null;
+  const log = openLog(terminal ? "terminal" : "json");
+  const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log.observe) : null;
   try {
     const host = await startHost({ config: demo?.config ?? config, version: await hostVersion(), log });
     console.log(banner(host, demo));

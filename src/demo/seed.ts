@@ -165,8 +165,8 @@ async function createShop(
   for (const file of ["shop.sql", named[id] ?? null]) {
     const script = file === null ? "" : (scripts.get(file) ?? "");
     await transaction.execute(
-      script.replace(/(?<![:\w]):(\w+)/g, (whole, word: string) =>
-        words[word] === undefined ? whole : QuoteUtils.quoteIdentifier(words[word]),
+      script.replace(/(^|[^:\w]):(\w+)/g, (whole, before: string, word: string) =>
+        words[word] === undefined ? whole : `${before}${QuoteUtils.quoteIdentifier(words[word])}`,
       ),
     );
   }

@@ -1,6 +1,7 @@
 /** What a migration that did not happen is answered with. */
 import pg from "pg";
 import { HostError } from "../kernel/errors.ts";
+import { excerpt } from "../kernel/excerpt.ts";
 import type { ShapeHash, TenantId } from "../kernel/ids.ts";
 
 /** The tenant does not have the shape that a migration was meant for; `details.shape` is the one that it has. */
@@ -30,7 +31,7 @@ export interface MigrationContext {
   readonly lockTimeoutMs: number;
 }
 
-/** `error` as a HostError where it is PostgreSQL's; anything else unchanged. DETAIL stays out: it quotes rows. */
+/** `error` as a HostError where it is PostgreSQL's; anything else unchanged. DETAIL stays out, and long quoted values: they are rows'. */
 export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: MigrationContext): unknown {
   if (!(error instanceof pg.DatabaseError)) return error;
   const { code: sqlState = "", message } = error;
@@ -43,7 +44,7 @@ export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: M
   }
   const place = placeOf(error, sql);
   const at = place === null ? "" : ` at line ${place.line}, column ${place.column}`;
-  const text = `${message} (${sqlState})${at}${adviceFor(error)}; nothing was changed`;
+  const text = `${excerpt(message)} (${sqlState})${at}${adviceFor(error)}; nothing was changed`;
   return new HostError("MIGRATION_FAILED", text, { cause: error, details: { sqlState, ...place } });
 }
 

@@ -6,29 +6,36 @@ const mostCharacters = 1_000;
 const plain = /^(?:\*\/\*|[a-z]+\/[a-z.+-]+)$/;
 const parts = /"(?:[^"\\]|\\.)*"|[^",;\s]+|\S/g;
 const token = "[!#$%&'+.^_`|~\\w-][!#$%&'*+.^_`|~\\w-]*";
-const member = new RegExp(
-  `^(?:\\*/\\*|${token}/(?:\\*|${token}))(?:;(?:q=(?:0(?:\\.\\d*)?|1(?:\\.0*)?)|(?!q=)${token}=(?:${token}|"[ -~\\t]*")))*$`,
-);
+/** One alternative for each character: what could be read in two ways takes as long as there are ways. */
+const quoted = '"(?:[ !#-\\[\\]-~\\t]|\\\\[ -~\\t])*"';
+const type = new RegExp(`^(?:\\*/\\*|${token}/(?:\\*|${token}))$`);
+const weight = /^q=(?:0(?:\.\d*)?|1(?:\.0*)?)$/;
+const parameter = new RegExp(`^${token}=(?:${token}|${quoted})$`);
 
 /** The same list without blanks and empty members; null where it names nothing. Throws `BAD_REQUEST` for what is none. */
 export function acceptedTypes(header: string): string | null {
   if (plain.test(header)) return header;
   if (header.length > mostCharacters) throw refusal();
   const members: string[] = [];
-  let current = "";
+  let pieces = [""];
   const end = (): void => {
-    const text = current.endsWith(";") ? current.slice(0, -1) : current;
-    current = "";
-    if (text === "") return;
-    if (!member.test(text)) throw refusal();
-    members.push(text);
+    const [range = "", ...parameters] = pieces;
+    pieces = [""];
+    if (parameters.at(-1) === "") parameters.pop();
+    if (range === "" && parameters.length === 0) return;
+    if (!type.test(range) || !parameters.every(isParameter)) throw refusal();
+    members.push([range, ...parameters].join(";"));
   };
   for (const [part] of header.matchAll(parts)) {
+    const last = pieces.length - 1;
     if (part === ",") end();
-    else if (part !== ";" || !(current === "" || current.endsWith(";"))) current += part;
+    else if (part !== ";") pieces[last] += part;
+    else if (pieces[last] !== "") pieces.push("");
   }
   end();
   return members.length === 0 ? null : members.join();
 }
+
+const isParameter = (text: string): boolean => (text.startsWith("q=") ? weight : parameter).test(text);
 
 const refusal = (): HostError => new HostError("BAD_REQUEST", "the Accept header is no list of media types");

@@ -1,5 +1,6 @@
 /** What is wrong with something that people wrote (config, tenant records), all of it at once. */
 import { HostError } from "./errors.ts";
+import { withoutSecrets } from "./excerpt.ts";
 
 export interface Fault {
   /** `cells.heapMb`, `tenants[3].hosts[0]`, or the name of an environment variable or option. */
@@ -7,22 +8,18 @@ export interface Fault {
   readonly message: string;
 }
 
-/** Config that cannot be used. Its message lists every fault, a line each, without URLs' credentials. */
+/** Config that cannot be used. Its message lists every fault, a line each, cut and without credentials. */
 export class ConfigError extends HostError<"CONFIG_INVALID"> {
   readonly faults: readonly Fault[];
 
   constructor(faults: readonly Fault[], options?: { cause?: unknown }) {
-    const shown = faults.map(({ path, message }) => ({ path: redact(path), message: redact(message) }));
+    const shown = faults.map(({ path, message }) => ({
+      path: withoutSecrets(path),
+      message: withoutSecrets(message),
+    }));
     super("CONFIG_INVALID", shown.map(({ path, message }) => `${path}: ${message}`).join("\n"), options);
     this.faults = shown;
   }
-}
-
-/** `text` without what may be a URL's user, password or `password` parameter. */
-function redact(text: string): string {
-  // Up to the last @ before a blank: a password that was not percent-encoded may itself hold an @ or a slash. One
-  // slash is enough: where a URL was taken for a path, that is what is left of two.
-  return text.replace(/:\/+\S*@/g, "://***@").replace(/(password=)[^&\s]*/gi, "$1***");
 }
 
 /** `a.b[2]["odd key"]`, as one would write it in JavaScript. */

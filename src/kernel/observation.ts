@@ -26,6 +26,9 @@ export type EvictionReason =
   | "cell-lost"
   | "shutdown";
 
+/** Why a log line was not written: it did not fit in, or there were too many of its kind. */
+export type DropReason = "full" | "rate";
+
 export type Observation =
   | { kind: "host.phase"; phase: HostPhase; version: string }
   | { kind: "host.listening"; name: "public" | "admin"; url: string }
@@ -40,6 +43,12 @@ export type Observation =
       spare: number;
       planMb: number;
     }
+  /** What nobody caught. A fatal one is the end of the process. */
+  | { kind: "host.error"; error: Error; fatal: boolean }
+  /** What Node.js or a library warns of. */
+  | { kind: "host.warning"; message: string }
+  /** Lines that are not in the log: nobody took them, or there were too many of their kind; `lines` says of which. */
+  | { kind: "log.dropped"; reason: DropReason; count: number; lines: readonly string[] }
   | { kind: "config.warning"; path: string; message: string }
   /** A listening socket that could not take a connection, for want of file descriptors for one. */
   | { kind: "http.error"; error: Error }
@@ -95,7 +104,16 @@ export type Observation =
       instances: number;
     }
   | { kind: "cell.error"; cell: CellId; error: Error }
-  | { kind: "cell.log"; cell: CellId; level: "debug" | "info" | "warn" | "error"; message: string }
+  | {
+      kind: "cell.log";
+      cell: CellId;
+      level: "debug" | "info" | "warn" | "error";
+      message: string;
+      /** Where it was said while a request of that tenant ran. */
+      tenant?: TenantId;
+      /** How many like it the thread kept to itself before. */
+      leftOut?: number;
+    }
   | { kind: "build.started"; key: InstanceKey; cell: CellId; queuedMs: number }
   | { kind: "build.done"; key: InstanceKey; cell: CellId; buildMs: number; types: number }
   | { kind: "build.failed"; key: InstanceKey; code: ErrorCode; error: Error; buildMs: number }

@@ -1,7 +1,7 @@
 /** An observation as a log line: a level, a sentence, and its figures. */
-import { errorTable, unreachable } from "../kernel/errors.ts";
+import { errorTable, messageOf, unreachable } from "../kernel/errors.ts";
+import { excerpt, excerptOfStack } from "../kernel/excerpt.ts";
 import type { Observation } from "../kernel/observation.ts";
-import { withoutSecrets } from "./secrets.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
@@ -19,6 +19,15 @@ export function describe(observation: Observation): LogLine {
       return line("info", `${observation.name} listener ready`);
     case "host.plan":
       return line("info", "memory plan");
+    case "host.error":
+      return line(
+        "error",
+        observation.fatal ? "the host ends: an error that nobody caught" : "an error that nobody caught",
+      );
+    case "host.warning":
+      return line("warn", "warning");
+    case "log.dropped":
+      return line("warn", "lines are missing here");
     case "config.warning":
       return line("warn", "config");
     case "http.error":
@@ -93,7 +102,7 @@ const line = (level: LogLevel, text: string): LogLine => ({ level, text });
 /** Ends that someone or something has planned. */
 const expected: ReadonlySet<string> = new Set(["evicted", "idle", "replaced", "flushed", "shutdown"]);
 
-/** All of `observation` as plain, clean values: errors with their stack and causes, milliseconds and MB rounded. */
+/** All of `observation` as plain, clean values: texts as excerpts, errors with stack and causes, milliseconds and MB rounded. */
 export function figuresOf(observation: Observation): Record<string, unknown> {
   const figures: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(observation)) {
@@ -105,23 +114,33 @@ export function figuresOf(observation: Observation): Record<string, unknown> {
 
 const own: Partial<Record<string, string>> = { message: "detail", level: "severity" };
 
+/** More than this of a list is not read in a log. */
+const mostEntries = 50;
+
 function clean(value: unknown): unknown {
   if (typeof value === "number") return Math.round(value * 100) / 100;
-  if (typeof value === "string") return withoutSecrets(value);
+  if (typeof value === "string") return excerpt(value);
   if (value instanceof Error) return cleanError(value, 0);
-  if (Array.isArray(value)) return value.map(clean);
-  return value;
+  if (!Array.isArray(value)) return value;
+  const more = value.length > mostEntries ? [`and ${value.length - mostEntries} more`] : [];
+  return [...value.slice(0, mostEntries).map(clean), ...more];
 }
 
 /** Deeper causes than this say nothing new, and a chain may be circular. */
 const mostCauses = 4;
 
 function cleanError(error: Error, depth: number): Record<string, unknown> {
-  const { name, message, stack, cause } = error;
-  const code = "code" in error && typeof error.code === "string" ? { code: error.code } : {};
+  const { name, message, stack = "", cause } = error;
+  const code = "code" in error && typeof error.code === "string" ? { code: excerpt(error.code) } : {};
   const deeper = cause === undefined || depth === mostCauses ? {} : { cause: cleanCause(cause, depth + 1) };
-  return { name, message: withoutSecrets(message), ...code, stack: withoutSecrets(stack ?? ""), ...deeper };
+  return {
+    name: excerpt(name),
+    message: excerpt(message),
+    ...code,
+    stack: excerptOfStack(stack, message),
+    ...deeper,
+  };
 }
 
 const cleanCause = (cause: unknown, depth: number): unknown =>
-  cause instanceof Error ? cleanError(cause, depth) : withoutSecrets(String(cause));
+  cause instanceof Error ? cleanError(cause, depth) : excerpt(messageOf(cause));

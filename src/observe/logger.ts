@@ -1,22 +1,119 @@
 /** Observations as log lines: JSON for machines, one short line each for a terminal. */
-import { type DestinationStream, destination, pino, stdTimeFunctions } from "pino";
+import { pino, stdTimeFunctions } from "pino";
 import type { Observation, Observe } from "../kernel/observation.ts";
+import { RateLimit } from "../kernel/rate-limit.ts";
+import { Dropped } from "./dropped.ts";
+import { limitKey, lineRate } from "./limits.ts";
 import { describe, figuresOf, type LogLevel } from "./line.ts";
+
+/** Where lines go. */
+export interface LineSink {
+  /** False for a line that would be dropped, and counts as such. */
+  admits(level: LogLevel): boolean;
+  write(text: string, level: LogLevel): void;
+}
 
 export interface LoggerOptions {
   /** The least level that is written; `silent` writes nothing. */
   readonly level: LogLevel | "silent";
   /** JSON lines, or lines for people. */
   readonly format: "json" | "terminal";
-  /** Where lines go; standard output unless given. */
-  readonly write?: (text: string) => void;
+  readonly sink: LineSink;
+  /** Where is counted what is left out. */
+  readonly dropped?: Dropped;
+  readonly clock?: { now(): number };
 }
 
-/** An `Observe` that writes one line per observation, without credentials. */
-export function createLogger({ level, format, write }: LoggerOptions): Observe {
-  // Synchronous: the lines before a crash or an exit are the ones that will be read.
-  const out: DestinationStream = write === undefined ? destination({ dest: 1, sync: true }) : { write };
-  const sink = format === "json" ? out : { write: (json: string) => out.write(terminalLine(json)) };
+export interface Logger {
+  /** Writes one line per observation, without credentials, unless there are too many of its kind. */
+  readonly observe: Observe;
+  readonly dropped: Dropped;
+  /** Says what did not fit in; to be called when there is room again. */
+  tellFull(): void;
+  /** Says what was left out for its number; to be called now and then where there is no next line to say it. */
+  tellLimited(): void;
+  /** Says what is left to be said, and ends the timer. */
+  close(): void;
+}
+
+/** Until what was left out is said, where no line of its kind comes that would say it. */
+const summaryMs = 10_000;
+/** Kinds that a summary names. */
+const mostNamed = 20;
+
+export function createLogger(options: LoggerOptions): Logger {
+  const { sink, dropped = new Dropped() } = options;
+  const write = lineWriter(options);
+  const limit = new RateLimit({
+    ...lineRate,
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+  });
+  let timer: NodeJS.Timeout | null = null;
+
+  const observe = (observation: Observation): void => {
+    const loudness = describe(observation).level;
+    // Most lines are requests at debug: nothing is copied for a line that is not written.
+    if (!write.isEnabled(loudness)) return;
+    // What a thread has kept to itself.
+    const kept = observation.kind === "cell.log" ? (observation.leftOut ?? 0) : 0;
+    if (kept > 0) dropped.add(loudness, "rate", kept);
+    const key = limitKey(observation);
+    const leftOut = key === null ? 0 : limit.admit(key, kept);
+    if (leftOut === undefined) {
+      dropped.add(loudness, "rate");
+      timer ??= setInterval(tellLimited, summaryMs).unref();
+    } else if (sink.admits(loudness)) write(observation, leftOut);
+  };
+  const tell = (reason: "full" | "rate", count: number, lines: readonly string[]): void => {
+    const observation: Observation = { kind: "log.dropped", reason, count, lines };
+    if (write.isEnabled("warn") && sink.admits("warn")) write(observation, 0);
+  };
+  const tellFull = (): void => {
+    const lines = dropped.takeFull();
+    const count = lines.reduce((sum, line) => sum + line.count, 0);
+    if (count > 0)
+      tell(
+        "full",
+        count,
+        lines.map((line) => `${line.count} ${line.level}`),
+      );
+  };
+  const tellLimited = (): void => {
+    const { byKey, other } = limit.takeLeftOut();
+    const named = byKey.slice(0, mostNamed);
+    const count = byKey.reduce((sum, [, each]) => sum + each, other);
+    const rest = count - named.reduce((sum, [, each]) => sum + each, 0);
+    if (count > 0) {
+      const more = rest > 0 ? [`${rest} others`] : [];
+      tell("rate", count, [...named.map(([key, each]) => `${each} ${key}`), ...more]);
+    }
+    // Whoever goes on starts it again.
+    stopTimer();
+  };
+  const stopTimer = (): void => {
+    if (timer !== null) clearInterval(timer);
+    timer = null;
+  };
+  return {
+    observe,
+    dropped,
+    tellFull,
+    tellLimited,
+    close: () => {
+      tellLimited();
+      tellFull();
+    },
+  };
+}
+
+interface LineWriter {
+  (observation: Observation, leftOut: number): void;
+  isEnabled(level: LogLevel): boolean;
+}
+
+function lineWriter({ level, format, sink }: LoggerOptions): LineWriter {
+  let current: LogLevel = "info";
+  const write = (json: string): void => sink.write(format === "json" ? json : terminalLine(json), current);
   const logger = pino(
     {
       level,
@@ -24,13 +121,16 @@ export function createLogger({ level, format, write }: LoggerOptions): Observe {
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    sink,
+    { write },
   );
-  return (observation: Observation) => {
+  const line = (observation: Observation, leftOut: number): void => {
     const { level: loudness, text } = describe(observation);
-    // Most lines are requests at debug: nothing is copied for a line that is not written.
-    if (logger.isLevelEnabled(loudness)) logger[loudness](figuresOf(observation), text);
+    const figures = figuresOf(observation);
+    if (leftOut > 0) figures["leftOut"] = leftOut;
+    current = loudness;
+    logger[loudness](figures, text);
   };
+  return Object.assign(line, { isEnabled: (asked: LogLevel) => logger.isLevelEnabled(asked) });
 }
 
 const colours: Partial<Record<string, string>> = { debug: "\x1b[2m", warn: "\x1b[33m", error: "\x1b[31m" };

@@ -3,6 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { unreachable } from "../kernel/errors.ts";
 import type { EvictionReason, Observation, Observe, TerminationReason } from "../kernel/observation.ts";
 import type { CellPhase } from "../kernel/phase.ts";
+import type { DroppedLines } from "./dropped.ts";
 import type { FleetSnapshot } from "./status.ts";
 
 export interface Metrics {
@@ -51,7 +52,10 @@ const bytesPerMb = 1024 * 1024;
 const mostUntold = 500;
 
 /** Metrics whose gauges are read from `snapshot` when they are scraped; null while there is no fleet. */
-export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
+export function createMetrics(
+  snapshot: () => FleetSnapshot | null,
+  droppedLines: () => readonly DroppedLines[] = () => [],
+): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -87,6 +91,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     "quarantines_total",
     "Tenants that were given an instance of their own for a while.",
   );
+  const dropped = counter("log_dropped_total", "Log lines that were not written.", "level", "reason");
 
   const cells = gauge("cells", "Cells, by phase.", "phase");
   const quarantined = gauge(
@@ -160,6 +165,9 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "host.phase":
       case "host.listening":
       case "host.plan":
+      case "host.error":
+      case "host.warning":
+      case "log.dropped":
       case "config.warning":
       case "http.error":
       case "admin.refused":
@@ -211,6 +219,8 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     text: () => {
       tellRequests();
       readFleet(snapshot());
+      dropped.reset();
+      for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
       return registry.metrics();
     },
   };

@@ -164,7 +164,7 @@ async function checkRuns(postgres: string, runAs: RunAs): Promise<void> {
     await run(postgres, ["--version"], { ...runAs, cwd: "/" });
   } catch (error) {
     const text = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
-    const library = /error while loading shared libraries: (\S+?):/.exec(text)?.[1];
+    const library = /error while loading shared libraries: ([^\s:]+):/.exec(text)?.[1];
     if (library !== undefined) {
       throw unavailable(
         `the system has no ${library}; install the package that contains it, ${orGiveDatabase}`,

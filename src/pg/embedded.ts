@@ -132,7 +132,8 @@ async function isPostgres(pid: number): Promise<boolean> {
           ({ stdout }) => stdout,
           () => "",
         );
-  return /^[^\0]*\b(?:postgres|postmaster)(?![^\0:\s])/.test(command);
+  const [program = ""] = command.split("\0", 1);
+  return /\b(?:postgres|postmaster)(?:[:\s]|$)/.test(program);
 }
 
 async function start(

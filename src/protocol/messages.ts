@@ -236,4 +236,13 @@ export type CellMessage =
       /** What those take that were built since the collection before. */
       readonly measured: readonly { readonly instance: number; readonly heapBytes: number }[];
     }
-  | { readonly kind: "log"; readonly level: "debug" | "info" | "warn" | "error"; readonly message: string };
+  | {
+      readonly kind: "log";
+      readonly level: "debug" | "info" | "warn" | "error";
+      /** An excerpt. */
+      readonly message: string;
+      /** Whose request ran. */
+      readonly tenant?: TenantId;
+      /** How many of its kind were left out before. */
+      readonly leftOut?: number;
+    };

@@ -1,10 +1,12 @@
 /** Errors as they cross a thread boundary: plain data, because a structured clone of an Error drops its code. */
 import { type ErrorCode, errorTable, HostError, messageOf, toHostError } from "../kernel/errors.ts";
+import { excerpt, excerptOfStack } from "../kernel/excerpt.ts";
 import type { WireError } from "./messages.ts";
 import { SchemaMoved } from "./schema-moved.ts";
 
 /**
- * `error` as plain data; `detail` holds its stack and its causes' messages, for the log only. An error of the host's may have been in a
+ * `error` as plain data; `detail` holds its stack, for the log only; both are excerpts, as a message may quote a
+ * client's megabytes. An error of the host's may have been in a
  * plugin's hands, which gave it a code or a message of its own: what the front does not know is `INTERNAL` there.
  */
 export function toWireError(error: unknown): WireError {
@@ -13,7 +15,7 @@ export function toWireError(error: unknown): WireError {
   const detail = stackOf(hosts);
   return {
     code: isErrorCode(code) ? code : "INTERNAL",
-    message: messageOf(hosts),
+    message: excerpt(messageOf(hosts)),
     ...(detail === undefined ? {} : { detail }),
     ...(error instanceof SchemaMoved ? { revisions: error.revisions } : {}),
   };
@@ -22,9 +24,9 @@ export function toWireError(error: unknown): WireError {
 /** The stack of its cause, or else its own. It is made when it is read, by whatever a plugin's libraries have put in V8's place. */
 function stackOf(error: HostError): string | undefined {
   try {
-    const { cause, stack } = error;
-    const origin: unknown = cause instanceof Error ? cause.stack : stack;
-    return typeof origin === "string" ? origin : undefined;
+    const origin = error.cause instanceof Error ? error.cause : error;
+    const stack: unknown = origin.stack;
+    return typeof stack === "string" ? excerptOfStack(stack, messageOf(origin)) : undefined;
   } catch {
     return undefined;
   }

@@ -6,3 +6,6 @@ export const presetFile = fileURLToPath(new URL("host-preset.ts", import.meta.ur
 
 /** A preset module; see careless-preset.ts. */
 export const carelessPresetFile = fileURLToPath(new URL("careless-preset.ts", import.meta.url));
+
+/** A preset module; see noisy-preset.ts. */
+export const noisyPresetFile = fileURLToPath(new URL("noisy-preset.ts", import.meta.url));

@@ -8,7 +8,8 @@ function capture(options: Partial<LoggerOptions> = {}) {
   const write = (text: string): void => {
     lines.push(text);
   };
-  return { lines, observe: createLogger({ level: "debug", format: "json", write, ...options }) };
+  const sink = { admits: () => true, write };
+  return { lines, ...createLogger({ level: "debug", format: "json", sink, ...options }) };
 }
 
 const key = pooledKey("a".repeat(64));
@@ -96,5 +97,80 @@ describe("the logger", () => {
     error.cause = error;
     observe({ kind: "cell.error", cell, error });
     expect(lines).toHaveLength(1);
+  });
+
+  it("writes so many lines of a tenant's kind, and with the next one how many were left out", () => {
+    const clock = { ms: 0, now: () => clock.ms };
+    const { lines, observe, dropped } = capture({ clock });
+    const fail = (tenant: string | undefined, count: number): void => {
+      for (let round = 0; round < count; round += 1) {
+        observe({
+          kind: "request.failed",
+          requestId: `r${round}`,
+          code: "TOKEN_INVALID",
+          error: new HostError("TOKEN_INVALID"),
+          ...(tenant === undefined ? {} : { tenant: tenantId(tenant) }),
+        });
+      }
+    };
+    fail("acme", 120);
+    expect(lines).toHaveLength(20);
+    fail("globex", 1);
+    expect(lines).toHaveLength(21);
+    clock.ms = 1_000;
+    fail("acme", 1);
+    expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({ tenant: "acme", leftOut: 100 });
+    expect(dropped.all).toContainEqual({ level: "info", reason: "rate", count: 100 });
+  });
+
+  it("says what was left out where no line comes that would", () => {
+    const { lines, observe, tellLimited } = capture();
+    for (let round = 0; round < 25; round += 1) {
+      observe({ kind: "cell.log", cell, level: "warn", message: "odd", tenant: tenantId("acme") });
+    }
+    tellLimited();
+    expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({
+      level: "warn",
+      kind: "log.dropped",
+      reason: "rate",
+      count: 5,
+      lines: ["5 cell.log warn of acme"],
+    });
+    tellLimited();
+    expect(lines).toHaveLength(21);
+  });
+
+  it("leaves out nothing of what the host itself does", () => {
+    const { lines, observe } = capture();
+    for (let round = 0; round < 200; round += 1) {
+      observe({ kind: "build.started", key, cell, queuedMs: 1 });
+      observe({ kind: "cell.started", cell, startMs: 1 });
+      observe({ kind: "build.failed", key, code: "BUILD_FAILED", error: new Error(), buildMs: 1 });
+    }
+    expect(lines).toHaveLength(600);
+  });
+
+  it("makes no line that would not be taken", () => {
+    const lines: string[] = [];
+    const sink = { admits: (level: string) => level === "error", write: (text: string) => lines.push(text) };
+    const { observe } = createLogger({ level: "debug", format: "json", sink });
+    observe({ kind: "cell.log", cell, level: "warn", message: "odd" });
+    observe({ kind: "cell.log", cell, level: "error", message: "worse" });
+    expect(lines).toHaveLength(1);
+  });
+
+  it.each(["json", "terminal"] as const)("has a bound on what one error makes of a line in %s", (format) => {
+    const { lines, observe } = capture({ format });
+    let error = new Error("x".repeat(300_000));
+    for (let depth = 0; depth < 9; depth += 1) error = new Error("y ".repeat(150_000), { cause: error });
+    observe({ kind: "cell.error", cell, error });
+    observe({
+      kind: "admin.refused",
+      requestId: "r",
+      code: "UNAUTHORIZED",
+      remoteAddress: "::1",
+      path: "/z".repeat(9_000),
+    });
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThan(50_000);
   });
 });

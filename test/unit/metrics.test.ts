@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
+import { Dropped } from "../../src/observe/dropped.ts";
 import { createMetrics } from "../../src/observe/metrics.ts";
 import { composeStatus, type FleetSnapshot } from "../../src/observe/status.ts";
 
@@ -182,6 +183,19 @@ describe("the metrics", () => {
     expect(after.has('rowhouse_cell_heap_bytes{cell="c1"}')).toBe(false);
     expect(after.get('rowhouse_cells{phase="serving"}')).toBe(0);
     expect(after.get('rowhouse_instances{kind="dedicated"}')).toBe(0);
+  });
+
+  it("count the log lines that were left out, from the start at 0", async () => {
+    const dropped = new Dropped();
+    const metrics = createMetrics(
+      () => null,
+      () => dropped.all,
+    );
+    const name = 'rowhouse_log_dropped_total{level="warn",reason="rate"}';
+    expect((await scrape(metrics)).get(name)).toBe(0);
+    dropped.add("warn", "rate", 3);
+    expect((await scrape(metrics)).get(name)).toBe(3);
+    expect((await scrape(metrics)).get('rowhouse_log_dropped_total{level="error",reason="full"}')).toBe(0);
   });
 
   it("of two hosts in one process do not mix", async () => {

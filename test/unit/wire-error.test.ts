@@ -31,3 +31,11 @@ describe("an error that a plugin has changed crosses to the front as one that is
     expect(fromWireError(wire)).toMatchObject({ code, message });
   });
 });
+
+it("an error crosses to the front as an excerpt, stack and all", () => {
+  const inner = new Error(`invalid input syntax for type integer: "${"a".repeat(300_000)}"`);
+  const wire = toWireError(new HostError("INTERNAL", inner.message, { cause: inner }));
+  expect(JSON.stringify(wire).length).toBeLessThan(10_000);
+  expect(JSON.stringify(wire)).not.toContain("aaaa");
+  expect(wire.detail).toContain("wire-error.test.ts");
+});

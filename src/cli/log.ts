@@ -1,0 +1,57 @@
+/** The log of `serve`, and all else that the process writes: none of it ever waits for its reader. */
+import { divert } from "../kernel/divert.ts";
+import { messageOf } from "../kernel/errors.ts";
+import { standardDescriptor } from "../observe/descriptor.ts";
+import { Dropped } from "../observe/dropped.ts";
+import type { LogLevel } from "../observe/line.ts";
+import { createLogger, type Logger, type LoggerOptions } from "../observe/logger.ts";
+import { Outlet } from "../observe/outlet.ts";
+
+/**
+ * The logger on standard output. From here on whatever is written to either of the process's streams is kept where its reader does not
+ * take it, up to a bound, and what nobody catches is in the log. All of it is written out at the end, as far as there is a reader.
+ */
+export function openLog(format: LoggerOptions["format"]): Logger {
+  const dropped = new Dropped();
+  const onDrop = (level: LogLevel): void => dropped.add(level, "full");
+  const out = new Outlet({
+    descriptor: standardDescriptor(1, () => process.stdout),
+    onDrop,
+    onResume: () => logger.tellFull(),
+  });
+  const errors = new Outlet({
+    descriptor: standardDescriptor(2, () => process.stderr),
+    onDrop,
+    onResume: () => logger.tellFull(),
+  });
+  const logger = createLogger({ level: "info", format, sink: out, dropped });
+  divert(process.stdout, (text) => out.write(text, "info"));
+  divert(process.stderr, (text) => errors.write(text, "error"));
+  watchProcess(logger);
+  process.on("exit", () => {
+    logger.close();
+    out.flush();
+    errors.flush();
+  });
+  return logger;
+}
+
+function watchProcess({ observe }: Logger): void {
+  const report = (thrown: unknown, fatal: boolean): void => {
+    const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+    observe({ kind: "host.error", error, fatal });
+  };
+  // A rejection nobody waits for is a fault to be seen, not a reason for every tenant to lose its host.
+  process.on("unhandledRejection", (reason) => report(reason, false));
+  process.on("uncaughtException", (error) => {
+    report(error, true);
+    process.exit(1);
+  });
+  // Node's own listener, which is not there under --no-warnings, writes past all streams and waits for the reader.
+  if (process.listenerCount("warning") > 0) {
+    process.removeAllListeners("warning");
+    process.on("warning", ({ name, message }) =>
+      observe({ kind: "host.warning", message: `${name}: ${message}` }),
+    );
+  }
+}
