@@ -27,6 +27,8 @@ export interface ArmOptions {
   readonly host: string | undefined;
   readonly victimAddress: string;
   readonly durationMs: number;
+  /** The first part of it, which has figures of its own. */
+  readonly onsetMs: number;
   /** What is not answered so long after the victim's last request has failed. */
   readonly graceMs: number;
 }
@@ -42,6 +44,8 @@ const victimShape = z.object({
   p50Ms: z.number(),
   p99Ms: z.number(),
   maxMs: z.number(),
+  onsetP50Ms: z.number(),
+  onsetMaxMs: z.number(),
   lateMs: z.number(),
   sent: z.number(),
   failed: z.number(),
@@ -94,7 +98,7 @@ async function measure(
   name: string,
   server: ServerArm,
   { victim, attacker }: Participants,
-  { tenants, durationMs, graceMs, victimAddress: localAddress }: ArmOptions,
+  { tenants, durationMs, onsetMs, graceMs, victimAddress: localAddress }: ArmOptions,
 ): Promise<ArmFound> {
   const { url } = server;
   const { id: tenant } = tenants.victim;
@@ -107,7 +111,7 @@ async function measure(
     durationMs,
   };
   const token = await tokenFor(tenants.victim);
-  await victim.prepare({ ...asking, url, tenant, token, localAddress, durationMs, graceMs });
+  await victim.prepare({ ...asking, url, tenant, token, localAddress, durationMs, onsetMs, graceMs });
   await attacker?.prepare({ attack: name, target });
   if (attacks[name]?.unread === true) server.child.stdout?.pause();
   attacker?.begin();
@@ -120,6 +124,8 @@ async function measure(
       "p50 ms": felt.p50Ms,
       "p99 ms": felt.p99Ms,
       "max ms": felt.maxMs,
+      "onset p50 ms": felt.onsetP50Ms,
+      "onset max ms": felt.onsetMaxMs,
       failures: felt.failed,
       sent: felt.sent,
       "sent late ms": felt.lateMs,

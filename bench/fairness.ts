@@ -102,7 +102,8 @@ const bench: Bench = {
       tenants,
       host,
       victimAddress: (await isOwnAddress(victimAddress)) ? victimAddress : "127.0.0.1",
-      durationMs: quick ? 2_000 : 7_000,
+      durationMs: quick ? 3_000 : 11_000,
+      onsetMs: quick ? 1_500 : 5_000,
       graceMs: quick ? 1_000 : 3_000,
     };
     try {
@@ -124,7 +125,7 @@ const bench: Bench = {
       rounds: rounds.all,
       ratios: ratiosOf(found, names),
       notes: [
-        `20 requests a second of a tenant, every fifth a mutation, for ${options.durationMs / 1_000} s beside each attack; a fresh host each time, pooled, with its defaults`,
+        `20 requests a second of a tenant, every fifth a mutation, for ${options.durationMs / 1_000} s beside each attack, of which the first ${options.onsetMs / 1_000} are told apart as its onset; a fresh host each time, pooled, with its defaults`,
         "times count from the moment when a request was due; what had no answer when the arm was over counts as failed, after the time that it had",
         ...endings.notes,
       ],

@@ -21,6 +21,8 @@ const message = z.object({
     mutationEvery: z.number(),
     warmRequests: z.number(),
     everyMs: z.number(),
+    /** What is due before this is told apart: an attack takes time to be known as one. */
+    onsetMs: z.number(),
     durationMs: z.number(),
     /** What is not answered so long after the last request has failed. */
     graceMs: z.number(),
@@ -84,13 +86,15 @@ process.send?.({ kind: "ready" });
 await messages.next();
 
 const latencies: number[] = [];
+const onset: number[] = [];
 const lateness: number[] = [];
 const asking: Promise<void>[] = [];
 
 async function askOnTime(ordinal: number, dueMs: number): Promise<void> {
   lateness.push(performance.now() - dueMs);
   const wrong = await ask(ordinal);
-  latencies.push(performance.now() - dueMs);
+  const taken = dueMs - beganMs < input.onsetMs ? onset : latencies;
+  taken.push(performance.now() - dueMs);
   if (wrong !== null) failures.set(wrong, (failures.get(wrong) ?? 0) + 1);
 }
 
@@ -111,8 +115,10 @@ const figures = {
   p50Ms: at(latencies, 0.5),
   p99Ms: at(latencies, 0.99),
   maxMs: at(latencies, 1),
+  onsetP50Ms: at(onset, 0.5),
+  onsetMaxMs: at(onset, 1),
   lateMs: at(lateness, 1),
-  sent: latencies.length,
+  sent: onset.length + latencies.length,
   failed: [...failures.values()].reduce((sum, count) => sum + count, 0),
   failures: Object.fromEntries(failures),
 };
