@@ -4,7 +4,7 @@
 export interface PoolState {
   /** Connections that any tenant may have, one alone all of them. */
   readonly size: number;
-  /** Connections beyond those, which only tenants that hold none may have. */
+  /** Connections beyond those, for tenants that hold none. */
   readonly reserve: number;
   readonly lent: number;
   /** Whether more than one tenant has asked so far. */
@@ -29,17 +29,15 @@ export function openPlaces({ size, reserve, several }: PoolState): number {
 
 /**
  * Whether `asker` may have one now, as far as nobody goes before it. Beyond the open places a connection is for tenants that hold none,
- * so that n of them hold `size` + n - 1 together at most. The last of a reserve is not for slow ones: however many tenants sleep
- * on their connections, those that do not have one left.
+ * so that n of them hold `size` + n - 1 together at most, and for requests that could not end without it, one of a tenant. The last of
+ * a reserve is not for slow ones: however many tenants sleep on their connections, those that do not have one left.
  */
 export function mayAcquire(pool: PoolState, asker: Asker): boolean {
   const { size, reserve, lent } = pool;
   if (lent < openPlaces(pool)) return true;
   const leftBehind = size + reserve - lent - 1;
-  if (leftBehind < 0) return false;
-  if (leftBehind > 0 && asker.nested) return true;
-  if (asker.held > 0) return false;
-  return leftBehind > 0 || reserve === 0 || !asker.slow;
+  if (leftBehind < 0 || (asker.held > 0 && !asker.nested)) return false;
+  return leftBehind > 0 || (reserve === 0 && asker.held === 0) || !asker.slow;
 }
 
 /**
