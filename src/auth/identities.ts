@@ -5,7 +5,6 @@ import { HostError } from "../kernel/errors.ts";
 import { growingTo } from "../kernel/growth.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
-import type { Database } from "../pg/pool.ts";
 import type { RequestFacts } from "../tenant/route.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { JwtRules } from "../tenant/tokens.ts";
@@ -14,13 +13,14 @@ import { type Bearer, bearerSettings } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
 import type { VerifyJwt } from "./jwt.ts";
 import { askSession } from "./session.ts";
+import { type SessionDatabase, tenantSessions } from "./session-databases.ts";
 import { tokenSigning } from "./signing.ts";
 
 export type Settings = Readonly<Record<string, string>>;
 
 export interface IdentitiesOptions {
   /** Connections for session functions and nothing else; asked for when the first is called. */
-  readonly sessions: (database: string) => Database;
+  readonly sessions: (database: string) => SessionDatabase;
   readonly keySets?: KeySets;
   readonly clock?: { now(): number };
 }
@@ -48,7 +48,7 @@ const refusalMs = 1_000;
 const mostRefusals = 1_000;
 
 /** Session functions of one tenant at a time, of the few connections that there are for all of them. */
-const asking = { concurrency: 2, queue: 100 };
+const asking = { concurrency: tenantSessions, queue: 100 };
 
 export class Identities {
   readonly #sessions: IdentitiesOptions["sessions"];

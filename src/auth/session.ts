@@ -3,14 +3,12 @@ import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { randomSeed } from "../kernel/seed.ts";
-import type { Database } from "../pg/pool.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { SessionRules } from "../tenant/session.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Bearer } from "./claims.ts";
+import { type SessionDatabase, sessionTimeoutMs } from "./session-databases.ts";
 
-/** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
-export const sessionTimeoutMs = 5_000;
 const mostBytes = 65_536;
 
 /** The database's clock decides what is over, as it is the one that the function goes by. */
@@ -49,7 +47,7 @@ const session = z.strictObject({
  * fails otherwise or gives no session. No message repeats what PostgreSQL said: it may have quoted the token.
  */
 export async function askSession(
-  database: Database,
+  database: SessionDatabase,
   tenant: Tenant,
   rules: SessionRules,
   token: string,
@@ -78,7 +76,7 @@ const noSession = ({ id }: Tenant): HostError =>
 
 /** In a transaction that cannot write: what it answers is remembered, so that it is not called for every request. */
 async function ask(
-  database: Database,
+  database: SessionDatabase,
   tenant: Tenant,
   rules: SessionRules,
   token: string,
@@ -86,7 +84,7 @@ async function ask(
   const path = [...tenant.schemas.map(({ physical }) => physical), ...tenant.sharedSchemas];
   const role = rules.role ?? tenant.roles.anonymous ?? "none";
   try {
-    return await database.transaction(async (transaction) => {
+    return await database.transaction(tenant.id, async (transaction) => {
       await transaction.query("set transaction read only");
       await transaction.query(
         `select set_config('statement_timeout', $1, true), set_config('role', $2, true), set_config('seed', $4, true), set_config('search_path', $3, true)`,

@@ -61,6 +61,12 @@ export function isConnectionError(error: unknown): boolean {
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
 }
 
+/** Whether PostgreSQL had no connection for us; nothing was asked of it then. */
+export function isRefused(error: unknown): boolean {
+  const cause = error instanceof HostError ? error.cause : error;
+  return cause instanceof pg.DatabaseError && cause.code === "53300";
+}
+
 /** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
 function isLostStatement(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "42P05");
