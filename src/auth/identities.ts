@@ -5,6 +5,7 @@ import { HostError } from "../kernel/errors.ts";
 import { growingTo } from "../kernel/growth.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
 import { Turns } from "../kernel/turns.ts";
+import type { Database } from "../pg/pool.ts";
 import type { RequestFacts } from "../tenant/route.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { JwtRules } from "../tenant/tokens.ts";
@@ -13,14 +14,14 @@ import { type Bearer, bearerSettings } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
 import type { VerifyJwt } from "./jwt.ts";
 import { askSession } from "./session.ts";
-import { type SessionDatabase, tenantSessions } from "./session-databases.ts";
+import { tenantSessions } from "./session-databases.ts";
 import { tokenSigning } from "./signing.ts";
 
 export type Settings = Readonly<Record<string, string>>;
 
 export interface IdentitiesOptions {
   /** Connections for session functions and nothing else; asked for when the first is called. */
-  readonly sessions: (database: string) => SessionDatabase;
+  readonly sessions: (database: string) => Database;
   readonly keySets?: KeySets;
   readonly clock?: { now(): number };
 }

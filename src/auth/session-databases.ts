@@ -2,8 +2,7 @@
 import type { DatabaseConfig } from "../config/config.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { type Grant, TenantShares } from "../kernel/tenant-shares.ts";
-import { Database, isRefused, type Transaction } from "../pg/pool.ts";
+import { Database } from "../pg/pool.ts";
 
 /** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
 export const sessionTimeoutMs = 5_000;
@@ -24,57 +23,9 @@ interface SessionDatabasesOptions {
   readonly observe: Observe;
 }
 
-/** The connections to one database. */
-export class SessionDatabase {
-  readonly #database: Database;
-  readonly #shares = new TenantShares({
-    size: tenantSessions,
-    reserve,
-    timeoutMs: waitMs,
-    code: "TOKEN_UNVERIFIABLE",
-  });
-
-  constructor(database: Database) {
-    this.#database = database;
-  }
-
-  /** What `work` returns, in a transaction of `tenant`'s share. Rejects with `TOKEN_UNVERIFIABLE` where none became free in time. */
-  async transaction<Value>(
-    tenant: string,
-    work: (transaction: Transaction) => Promise<Value>,
-  ): Promise<Value> {
-    const grant = await this.#shares.acquire(tenant);
-    return this.#granted(grant, work);
-  }
-
-  async #granted<Value>(grant: Grant, work: (transaction: Transaction) => Promise<Value>): Promise<Value> {
-    // What a function raises is its own affair, whatever code it chooses.
-    let begun = false;
-    try {
-      const value = await this.#database.transaction((transaction) => {
-        begun = true;
-        return work(transaction);
-      });
-      grant.release();
-      return value;
-    } catch (error) {
-      if (begun || !grant.beyond || !isRefused(error)) {
-        grant.release();
-        throw error;
-      }
-    }
-    return this.#granted(await this.#shares.refuse(grant, 0), work);
-  }
-
-  async close(): Promise<void> {
-    this.#shares.close();
-    await this.#database.close();
-  }
-}
-
 export class SessionDatabases {
   readonly #options: SessionDatabasesOptions;
-  readonly #open = new Map<string, SessionDatabase>();
+  readonly #open = new Map<string, Database>();
   #closed = false;
 
   constructor(options: SessionDatabasesOptions) {
@@ -82,25 +33,24 @@ export class SessionDatabases {
   }
 
   /** The database of that name; it connects when it is first asked. */
-  get(name: string): SessionDatabase {
+  get(name: string): Database {
     const known = this.#open.get(name);
     if (known !== undefined) return known;
     const { databases, applicationName, observe } = this.#options;
     const config = databases[name];
     if (this.#closed) throw new HostError("SHUTTING_DOWN");
     if (config === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
-    const database = new SessionDatabase(
-      new Database({
-        name,
-        url: config.url,
-        applicationName: `${applicationName}:session`,
-        observe,
-        maxConnections: sessionConnections,
-        // What a tenant's function leaves in the session is not for the next tenant's.
-        freshConnections: true,
-        queryTimeoutMs: 2 * sessionTimeoutMs,
-      }),
-    );
+    const database = new Database({
+      name,
+      url: config.url,
+      applicationName: `${applicationName}:session`,
+      observe,
+      maxConnections: sessionConnections,
+      shares: { size: tenantSessions, reserve, timeoutMs: waitMs, code: "TOKEN_UNVERIFIABLE" },
+      // What a tenant's function leaves in the session is not for the next tenant's.
+      freshConnections: true,
+      queryTimeoutMs: 2 * sessionTimeoutMs,
+    });
     this.#open.set(name, database);
     return database;
   }

@@ -3,11 +3,12 @@ import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { randomSeed } from "../kernel/seed.ts";
+import type { Database } from "../pg/pool.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { SessionRules } from "../tenant/session.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Bearer } from "./claims.ts";
-import { type SessionDatabase, sessionTimeoutMs } from "./session-databases.ts";
+import { sessionTimeoutMs } from "./session-databases.ts";
 
 const mostBytes = 65_536;
 
@@ -47,7 +48,7 @@ const session = z.strictObject({
  * fails otherwise or gives no session. No message repeats what PostgreSQL said: it may have quoted the token.
  */
 export async function askSession(
-  database: SessionDatabase,
+  database: Database,
   tenant: Tenant,
   rules: SessionRules,
   token: string,
@@ -76,7 +77,7 @@ const noSession = ({ id }: Tenant): HostError =>
 
 /** In a transaction that cannot write: what it answers is remembered, so that it is not called for every request. */
 async function ask(
-  database: SessionDatabase,
+  database: Database,
   tenant: Tenant,
   rules: SessionRules,
   token: string,
@@ -84,7 +85,7 @@ async function ask(
   const path = [...tenant.schemas.map(({ physical }) => physical), ...tenant.sharedSchemas];
   const role = rules.role ?? tenant.roles.anonymous ?? "none";
   try {
-    return await database.transaction(tenant.id, async (transaction) => {
+    return await database.transaction(async (transaction) => {
       await transaction.query("set transaction read only");
       await transaction.query(
         `select set_config('statement_timeout', $1, true), set_config('role', $2, true), set_config('seed', $4, true), set_config('search_path', $3, true)`,
@@ -93,7 +94,7 @@ async function ask(
       const { rows } = await transaction.query(sessionQuery(rules), [token]);
       if (rows.length > 1) throw noSession(tenant);
       return rows.length === 0 ? { answer: null, absent: true, now: 0 } : row.parse(rows[0]);
-    });
+    }, tenant.id);
   } catch (error) {
     throw sessionFailure(tenant, error);
   }

@@ -53,8 +53,8 @@ export interface PoolOptions {
   readonly roleSafety: "refuse" | "warn" | "off";
 }
 
-/** Beside the cells': two for tenants and shapes, one that listens, one for a migration. */
-export const frontConnections = 4;
+/** Beside the cells': four for tenants and shapes, one that listens, one for a migration. */
+export const frontConnections = 6;
 
 /** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
 const testedMajor = 18;
