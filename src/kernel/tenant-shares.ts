@@ -29,17 +29,24 @@ export class Grant {
   /** Whether it was given beyond the open places, to a request that holds another. */
   readonly nested: boolean;
   readonly sinceMs: number;
-  /** How many wait that it cannot be released before. */
+  /** What its request held already. */
+  readonly parent: Grant | null;
+  /** How many others it is the parent of, or is to be: it is not released before they are. */
   awaited = 0;
   released = false;
   readonly #shares: TenantShares;
 
-  constructor(shares: TenantShares, holder: Holder, facts: Pick<Grant, "beyond" | "nested" | "sinceMs">) {
+  constructor(
+    shares: TenantShares,
+    holder: Holder,
+    facts: Pick<Grant, "beyond" | "nested" | "sinceMs" | "parent">,
+  ) {
     this.#shares = shares;
     this.holder = holder;
     this.beyond = facts.beyond;
     this.nested = facts.nested;
     this.sinceMs = facts.sinceMs;
+    this.parent = facts.parent;
   }
 
   release(): void {
@@ -93,7 +100,7 @@ export class TenantShares {
   readonly #waiting = new Set<Holder>();
   /** Waiters whose requests hold another, oldest first. */
   readonly #nested = new Set<Waiter>();
-  /** Grants that are not released before somebody has another. */
+  /** Grants that are not released before another is: where that is all of them, nothing happens any more. */
   #stuck = 0;
   /** Until when those are slow that hold nothing for long any more. */
   readonly #slowUntilMs = new Map<string, number>();
@@ -131,7 +138,7 @@ export class TenantShares {
     const holder = this.#holders.get(tenant) ?? this.#newHolder(tenant);
     const holding = parent == null || parent.released ? null : parent;
     if (this.#waiting.size === 0 && holding === null && mayAcquire(this.#pool, holder)) {
-      return this.#grant(holder, false);
+      return this.#grant(holder, null);
     }
     return this.#wait(holder, signal, holding);
   }
@@ -159,9 +166,9 @@ export class TenantShares {
       this.#pool.reserve = this.#options.reserve;
       this.#dispatch();
     }, refusedMs);
-    const { holder } = grant;
+    const { holder, parent } = grant;
     this.#holders.set(holder.tenant, holder);
-    return this.#wait(holder, signal, null, true);
+    return this.#wait(holder, signal, parent?.released === false ? parent : null, true);
   }
 
   /** Nobody waits any longer. */
@@ -193,9 +200,9 @@ export class TenantShares {
     this.#slowUntilMs.set(tenant, Math.max(untilMs, this.#slowUntilMs.get(tenant) ?? 0));
   }
 
-  #grant(holder: Holder, holdsAnother: boolean): Grant {
+  #grant(holder: Holder, parent: Grant | null): Grant {
     const pool = this.#pool;
-    const nested = holdsAnother && holder.held > 0 && pool.lent >= openPlaces(pool);
+    const nested = parent !== null && holder.held > 0 && pool.lent >= openPlaces(pool);
     const beyond = this.#lentWithin >= pool.size;
     const sinceMs = this.#clock.now();
     pool.lent += 1;
@@ -203,16 +210,17 @@ export class TenantShares {
     holder.held += 1;
     if (nested) holder.nestedHeld += 1;
     holder.grantedMs = sinceMs;
-    return new Grant(this, holder, { beyond, nested, sinceMs });
+    return new Grant(this, holder, { beyond, nested, sinceMs, parent });
   }
 
   #takeBack(grant: Grant): boolean {
     if (grant.released) return false;
     grant.released = true;
-    const { holder } = grant;
+    const { holder, parent } = grant;
     this.#pool.lent -= 1;
     if (!grant.beyond) this.#lentWithin -= 1;
     if (grant.awaited > 0) this.#stuck -= 1;
+    if (parent !== null) this.#await(parent, -1);
     if (grant.nested) holder.nestedHeld -= 1;
     holder.held -= 1;
     this.#forgetIdle(holder);
@@ -254,8 +262,14 @@ export class TenantShares {
     this.#waiters += 1;
     if (parent === null) return;
     this.#nested.add(waiter);
-    parent.awaited += 1;
-    if (parent.awaited === 1) this.#stuck += 1;
+    this.#await(parent, 1);
+  }
+
+  #await(parent: Grant, more: 1 | -1): void {
+    const before = parent.awaited > 0;
+    parent.awaited += more;
+    if (parent.released) return;
+    this.#stuck += Number(parent.awaited > 0) - Number(before);
   }
 
   #dequeue(waiter: Waiter): void {
@@ -267,31 +281,33 @@ export class TenantShares {
     queue.splice(queue.indexOf(waiter), 1);
     if (queue.length === 0) this.#waiting.delete(holder);
     this.#forgetIdle(holder);
-    if (parent === null) return;
-    this.#nested.delete(waiter);
-    parent.awaited -= 1;
-    if (parent.awaited === 0 && !parent.released) this.#stuck -= 1;
+    if (parent !== null) this.#nested.delete(waiter);
   }
 
   #leave(waiter: Waiter, error: Error): void {
     if (waiter.end === null) return;
     this.#dequeue(waiter);
+    if (waiter.parent !== null) this.#await(waiter.parent, -1);
     waiter.reject(error);
   }
 
   /** Gives what may be given. */
   #dispatch(): void {
     for (;;) {
-      const holder = nextOf(this.#pool, this.#waiting);
-      const waiter = holder?.queue?.[0];
-      if (holder === undefined || waiter === undefined) break;
-      const grant = this.#grant(holder, waiter.parent !== null);
-      this.#dequeue(waiter);
-      this.#toTheBack(holder);
-      waiter.resolve(grant);
+      const waiter = nextOf(this.#pool, this.#waiting)?.queue?.[0];
+      if (waiter === undefined) break;
+      this.#give(waiter);
     }
     this.#breakDeadlock();
     this.#awaitHaste();
+  }
+
+  #give(waiter: Waiter): void {
+    const { holder, parent } = waiter;
+    const grant = this.#grant(holder, parent);
+    this.#dequeue(waiter);
+    this.#toTheBack(holder);
+    waiter.resolve(grant);
   }
 
   /** Whoever has one, or had one until now, has had its turn. */
@@ -299,12 +315,16 @@ export class TenantShares {
     if (this.#waiting.delete(holder)) this.#waiting.add(holder);
   }
 
+  /** Where every holder waits for another, the first has what is left, whomever that is for; or the last has to give up. */
   #breakDeadlock(): void {
+    const { size, reserve } = this.#pool;
     while (this.#stuck > 0 && this.#stuck === this.#pool.lent) {
+      const [first] = this.#nested;
       const last = [...this.#nested].at(-1);
-      if (last === undefined) return;
+      if (first === undefined || last === undefined) return;
       const text = "every connection is held by a request that waits for another one";
-      this.#leave(last, new HostError(this.#options.code, text));
+      if (this.#pool.lent < size + reserve) this.#give(first);
+      else this.#leave(last, new HostError(this.#options.code, text));
     }
   }
 

@@ -248,6 +248,25 @@ describe("a request that holds one and needs another", () => {
     expect([shares.lent, shares.waiting]).toEqual([0, 0]);
   });
 
+  it("has what is left, where nobody else holds any: also a slow one, and what needs a third", async () => {
+    const shares = sharesOf(1, 2);
+    const outer = ask(shares, "a");
+    vi.advanceTimersByTime(5_000);
+    const inner = ask(shares, "a", undefined, outer.grant ?? undefined);
+    expect(await had(inner)).toEqual([true]);
+    vi.advanceTimersByTime(5_000);
+    const innermost = ask(shares, "a", undefined, inner.grant ?? undefined);
+    expect(await had(innermost)).toEqual([true]);
+    const none = ask(shares, "a", undefined, innermost.grant ?? undefined);
+    await settled();
+    expect(none.error).toMatchObject({
+      code: "NO_CAPACITY",
+      message: expect.stringMatching(/every connection/),
+    });
+    for (const { grant } of [innermost, inner, outer]) grant?.release();
+    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+  });
+
   it("goes before its tenant's others", async () => {
     const shares = sharesOf(2, 0);
     const [first, second] = many(shares, "a", 2);
