@@ -207,7 +207,9 @@ describe("where nothing is free", () => {
     try {
       expect(await served("sha", holder)).toEqual([{ name: "sha" }]);
       const waiting = served("shb", other);
+      // One is on its way, and then refused.
       await until(async () => (other.sessions.stats.total > 0 ? true : undefined));
+      await until(async () => (other.sessions.stats.total === 0 ? true : undefined));
       await holder.close();
       expect(await waiting).toEqual([{ name: "shb" }]);
     } finally {
