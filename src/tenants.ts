@@ -47,7 +47,7 @@ export async function openSource(
 
 function probed(databases: Databases, name: string): ProbedDatabase {
   const { database, control } = databases.get(name);
-  return { together: (statements) => database.together(statements), control };
+  return { together: (statements, tenant) => database.together(statements, tenant), control };
 }
 
 /** Decisions about tenants by what `config` says of all of them. */

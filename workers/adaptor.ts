@@ -1,4 +1,5 @@
 /** PostGraphile's way to PostgreSQL while it serves: every statement inside a transaction with the request's settings. */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
@@ -94,6 +95,9 @@ export function servingAdaptor(
   onGuardCheck = (): void => undefined,
   running = (): RequestScope | undefined => undefined,
 ): ServingWithPgClient {
+  /** On which connection the callback waits that asks for another one. */
+  const holding = new AsyncLocalStorage<Connection>();
+
   /**
    * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
    * be waiting for something that never comes, and is not waited for. `uncancel` ends that.
@@ -103,7 +107,7 @@ export function servingAdaptor(
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
     younger?: number,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.stop, scope.binding, younger);
+    const connection = await sessions.connect(scope.stop, scope.binding, younger, holding.getStore());
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const cancel = (): void => {
       connection.cancel();
@@ -130,7 +134,8 @@ export function servingAdaptor(
         const guard = writeGuard(scope.binding, list, connection.readCommitted);
         const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         try {
-          const value = await callback(servingClient(connection.client, transaction));
+          const client = servingClient(connection.client, transaction);
+          const value = await holding.run(connection, () => callback(client));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
             // Beside it, another of the request's has failed so that the host runs all of them again.

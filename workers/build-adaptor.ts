@@ -42,7 +42,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const readsRows = (): void => {
       otherQueries += 1;
       // A function may be what makes them: nobody knows yet whether the tenant's prepare anything.
-      connection.lend({ tenant: spec.tenant, prepares: true }, () => undefined);
+      connection.lend({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect(client, query.text);

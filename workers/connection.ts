@@ -3,6 +3,7 @@ import { connect as connectSocket } from "node:net";
 import type { PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { toHostError } from "../src/kernel/errors.ts";
+import type { Grant } from "../src/kernel/tenant-shares.ts";
 import { Burst, type BurstOptions, type BurstResult, type Statement } from "./burst.ts";
 import type { Baseline } from "./hygiene.ts";
 import { endedByTimeout } from "./losses.ts";
@@ -46,11 +47,13 @@ export class Connection {
   #soiled = false;
   /** Whose functions ran here last. */
   #tenant: string | null = null;
+  /** Whether it is at work for them. */
+  #isLent = false;
   /** Whether those, at any time since, could have prepared something. */
   #prepares = false;
   /** Whether what is prepared may have been put there by another tenant's function, or is not known any more. */
   #strange = false;
-  #onRelease: (() => void) | null = null;
+  #grant: Grant | null = null;
   readonly #mostResultBytes: number;
   readonly #clearing: readonly Statement[];
   readonly #hidden: boolean;
@@ -78,7 +81,7 @@ export class Connection {
     if (onData !== undefined) {
       // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
       connection.stream.prependListener("data", () => {
-        if (this.#onRelease !== null && this.#tenant !== null) onData(this.#tenant);
+        if (this.#isLent && this.#tenant !== null) onData(this.#tenant);
       });
     }
     connection.stream.on("data", (chunk: Uint8Array) => this.#count(chunk.length));
@@ -218,17 +221,27 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
+  /** By what right it is lent; null where it is not. */
+  get grant(): Grant | null {
+    return this.#grant;
+  }
+
+  /** Says so; `grant` is released with the connection. */
+  grantedBy(grant: Grant): void {
+    this.#grant = grant;
+  }
+
   /**
-   * Lends it; `onRelease` is called when it is given back. What a tenant's function prepares is that tenant's own affair until
+   * Says whom it is lent to. What a tenant's function prepares is that tenant's own affair until
    * another's turn comes. Both are asked whether functions of theirs could know of it: of one it may have become true a moment ago.
    */
-  lend({ tenant, prepares }: Borrower, onRelease: () => void): void {
-    this.#onRelease = onRelease;
+  lend({ tenant, prepares }: Borrower): void {
     const another = this.#tenant !== tenant;
     if (another && this.#tenant !== null && (!this.#hidden || prepares || this.#prepares))
       this.#strange = true;
     this.#prepares = prepares || (this.#prepares && !another);
     this.#tenant = tenant;
+    this.#isLent = true;
   }
 
   /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */
@@ -238,9 +251,12 @@ export class Connection {
       this.condemn(new Error("the connection was left with something unfinished"));
     }
     this.#notices = [];
+    this.#isLent = false;
     this.client.release(this.#doubt ?? undefined);
-    this.#onRelease?.();
-    this.#onRelease = null;
+    // Behind that: whoever is granted it next finds it in the pool.
+    const grant = this.#grant;
+    this.#grant = null;
+    grant?.release();
   }
 }
 

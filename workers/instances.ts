@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { TenantId } from "../src/kernel/ids.ts";
-import type { BlueprintSpec, BuildReport, CellSetup } from "../src/protocol/messages.ts";
+import type { BlueprintSpec, BuildReport, CellSetup, PoolFigures } from "../src/protocol/messages.ts";
 import { servingAdaptor } from "./adaptor.ts";
 import { buildingAdaptor } from "./build-adaptor.ts";
 import { rememberChangeTexts } from "./change-texts.ts";
@@ -111,14 +111,15 @@ export class Instances {
 
   /** For the front's figures; the checks since the last time. */
   takeFigures(): {
-    readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+    readonly connections: PoolFigures;
     readonly guardChecks: number;
   } {
-    const sum = { total: 0, idle: 0, waiting: 0 };
+    const sum = { total: 0, idle: 0, waiting: 0, reserve: 0 };
     for (const { stats } of this.#databases.values()) {
       sum.total += stats.total;
       sum.idle += stats.idle;
       sum.waiting += stats.waiting;
+      sum.reserve += stats.reserve;
     }
     const guardChecks = this.#guardChecks;
     this.#guardChecks = 0;
@@ -133,6 +134,7 @@ export class Instances {
     const sessions = new Sessions({
       url: database.url,
       poolSize: database.poolSize,
+      poolReserve: database.poolReserve,
       applicationName: this.#setup.applicationName,
       resultBytes: this.#setup.resultBytes,
       statementTimeoutMs: this.#setup.statementTimeoutMs,

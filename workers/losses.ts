@@ -34,6 +34,11 @@ export function isCutOff(error: unknown): boolean {
   return tells(error, cutCodes, cutMessages);
 }
 
+/** Whether PostgreSQL has no connection for us: all that it has are taken, or all that our role or this database may have. */
+export function isRefused(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "53300";
+}
+
 /** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
 export function isConnectionLoss(error: unknown): boolean {
   return tells(error, lossCodes, lossMessages);

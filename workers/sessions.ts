@@ -1,12 +1,14 @@
 /** A cell's connections to one database. */
+import { setTimeout as pause } from "node:timers/promises";
 import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { StopSignal } from "../src/kernel/stop.ts";
+import { type Grant, hostsOwn, TenantShares } from "../src/kernel/tenant-shares.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
+import type { PoolFigures } from "../src/protocol/messages.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
 import { setBaseline } from "./hygiene.ts";
-import { isCutOff } from "./losses.ts";
-import { Shares } from "./shares.ts";
+import { isCutOff, isRefused } from "./losses.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -14,10 +16,17 @@ const connectTimeoutMs = 10_000;
 const mostAttempts = 4;
 /** What is lost one after the other, for whatever reason, does not cost everybody's idle connections each time. */
 const lossEveryMs = 1_000;
+/** How long after PostgreSQL had no connection within the pool's size for us it is asked again. */
+const refusedPauseMs = 250;
+const idleTimeoutMs = 30_000;
+/** One beyond the pool's size takes 10 to 20 ms to open: whoever asks twice a second is to find the one that it had. */
+const reserveIdleTimeoutMs = 5_000;
 
 export interface SessionsOptions {
   readonly url: string;
   readonly poolSize: number;
+  /** Connections beyond `poolSize`, each opened for a tenant that holds none. */
+  readonly poolReserve: number;
   readonly applicationName: string;
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
@@ -27,25 +36,41 @@ export interface SessionsOptions {
 }
 
 export class Sessions {
+  readonly #options: SessionsOptions;
   readonly #pool: pg.Pool;
+  /** What is beyond the pool's size stands in a pool of its own, so that what is given back is closed first. */
+  readonly #reserve: pg.Pool | null;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, SessionFacts>();
-  readonly #shares: Shares;
+  readonly #shares: TenantShares;
   #opened = 0;
   #lostMs = Number.NEGATIVE_INFINITY;
   #openedAtLoss = 0;
 
   constructor(options: SessionsOptions) {
-    const { statementTimeoutMs } = options;
-    this.#shares = new Shares(options.poolSize, connectTimeoutMs);
-    this.#pool = new pg.Pool({
-      connectionString: options.url,
-      application_name: options.applicationName,
-      max: options.poolSize,
+    const { poolSize, poolReserve } = options;
+    this.#options = options;
+    this.#shares = new TenantShares({
+      size: poolSize,
+      reserve: poolReserve,
+      timeoutMs: connectTimeoutMs,
+      code: "NO_CAPACITY",
+    });
+    this.#pool = this.#newPool(poolSize, idleTimeoutMs);
+    // pg-pool takes 0 for its default.
+    this.#reserve = poolReserve === 0 ? null : this.#newPool(poolReserve, reserveIdleTimeoutMs);
+  }
+
+  #newPool(max: number, idleTimeoutMillis: number): pg.Pool {
+    const { url, applicationName, statementTimeoutMs, resultBytes, log, onData } = this.#options;
+    const pool = new pg.Pool({
+      connectionString: url,
+      application_name: applicationName,
+      max,
       pipeline: true,
       keepAlive: true,
       connectionTimeoutMillis: connectTimeoutMs,
-      idleTimeoutMillis: 30_000,
+      idleTimeoutMillis,
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
         const { rows } = await client.query(hidesStatementsQuery);
@@ -53,32 +78,38 @@ export class Sessions {
         this.#found.set(client, { ...baseline, hidden: rows[0]?.hidden === true, ordinal: this.#opened });
       },
     });
-    this.#pool.on("connect", (client) => {
+    pool.on("connect", (client) => {
       const found = this.#found.get(client);
-      if (found !== undefined)
-        this.#connections.set(client, new Connection(client, options.resultBytes, found, options.onData));
+      if (found === undefined) return;
+      this.#connections.set(client, new Connection(client, resultBytes, found, onData));
     });
     // An idle connection that the server closed: the pool has dropped it already.
-    this.#pool.on("error", (error) => options.log("debug", `idle connection lost: ${error.message}`));
+    pool.on("error", (error) => log("debug", `idle connection lost: ${error.message}`));
+    return pool;
   }
 
   /**
-   * A connection that is idle, outside any transaction, of the share of the tenant that it is for, if any; throws
+   * A connection that is idle, outside any transaction, of the share of the tenant that it is for, or of the host's own; throws
    * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts. Connections
-   * that are not `younger` than that are given up: what ended one of them may be on its way to the others.
+   * that are not `younger` than that are given up: what ended one of them may be on its way to the others. `parent` is what the
+   * request holds until it has this one.
    */
-  async connect(signal?: StopSignal, borrower?: Borrower, younger = 0): Promise<Connection> {
-    const turn = borrower === undefined ? null : this.#shares.take(borrower.tenant, signal);
-    if (turn !== null) await turn;
-    const connecting =
-      borrower === undefined ? this.#idle(younger, signal) : this.#idleFor(borrower, younger, signal);
-    if (signal === undefined) return connecting;
+  async connect(
+    signal?: StopSignal,
+    borrower?: Borrower,
+    younger = 0,
+    parent?: Connection,
+  ): Promise<Connection> {
+    const turn = this.#shares.acquire(borrower?.tenant ?? hostsOwn, signal, parent?.grant);
+    const grant = turn instanceof Promise ? await turn : turn;
+    const connecting = this.#granted(grant, younger, signal);
+    if (signal === undefined) return lent(await connecting, borrower);
     const { promise: cancelled, reject } = Promise.withResolvers<never>();
     const abort = (): void => reject(new HostError("CANCELLED"));
     signal.addEventListener("abort", abort, { once: true });
     if (signal.aborted) abort();
     try {
-      return await Promise.race([connecting, cancelled]);
+      return lent(await Promise.race([connecting, cancelled]), borrower);
     } catch (error) {
       // The pool takes no waiter back: a connection that comes too late returns at once.
       connecting.then(
@@ -91,21 +122,29 @@ export class Sessions {
     }
   }
 
-  async #idleFor(borrower: Borrower, younger: number, signal?: StopSignal): Promise<Connection> {
-    const give = (): void => this.#shares.give(borrower.tenant);
+  /** The connection that `grant` is for, or another grant after it. Where there is none to be had, all are given back. */
+  async #granted(grant: Grant, younger: number, signal?: StopSignal): Promise<Connection> {
     try {
-      const connection = await this.#idle(younger, signal);
-      connection.lend(borrower, give);
+      const connection = await this.#idle(grant.beyond, younger, signal);
+      connection.grantedBy(grant);
       return connection;
     } catch (error) {
-      give();
-      throw error;
+      if (!grant.beyond || !isRefused(error) || signal?.aborted === true) {
+        grant.release();
+        throw unreachable(error);
+      }
     }
+    const open = this.#reserve?.totalCount ?? 0;
+    this.#options.log(
+      "warn",
+      `PostgreSQL has no connection beyond poolSize; ${open} of the reserve are open`,
+    );
+    return this.#granted(await this.#shares.refuse(grant, open, signal), younger, signal);
   }
 
-  async #idle(younger: number, signal?: StopSignal): Promise<Connection> {
+  async #idle(beyond: boolean, younger: number, signal?: StopSignal): Promise<Connection> {
     for (;;) {
-      const client = await this.#connectedClient(signal);
+      const client = await this.#connectedClient(beyond, signal);
       const connection = this.#connections.get(client);
       if (connection === undefined)
         throw new HostError("INTERNAL", "a connection that the pool never announced");
@@ -117,22 +156,18 @@ export class Sessions {
     }
   }
 
-  async #connectedClient(signal?: StopSignal): Promise<PoolClient> {
+  async #connectedClient(beyond: boolean, signal?: StopSignal): Promise<PoolClient> {
+    const pool = beyond ? (this.#reserve ?? this.#pool) : this.#pool;
     const untilMs = performance.now() + connectTimeoutMs;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await this.#pool.connect();
+        return await pool.connect();
       } catch (error) {
-        const isLast = attempt === mostAttempts || signal?.aborted === true || performance.now() >= untilMs;
+        if (signal?.aborted === true || performance.now() >= untilMs) throw error;
+        // Others of this server's hosts and cells may have taken what is ours, and for no longer than they need it.
+        if (isRefused(error) && !beyond) await pause(refusedPauseMs);
         // Nothing was asked of it yet.
-        if (isCutOff(error) && !isLast) continue;
-        // pg-pool says the same of a server that is silent and of a pool that is busy.
-        const { totalCount, options } = this.#pool;
-        const busy =
-          /^timeout exceeded when trying to connect/.test(messageOf(error)) && totalCount >= options.max;
-        throw busy
-          ? new HostError("NO_CAPACITY", `no connection became free in ${connectTimeoutMs} ms`)
-          : new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+        else if (!isCutOff(error) || attempt === mostAttempts) throw error;
       }
     }
   }
@@ -147,12 +182,31 @@ export class Sessions {
     return this.#openedAtLoss;
   }
 
-  get stats(): { total: number; idle: number; waiting: number } {
-    const { totalCount, idleCount, waitingCount } = this.#pool;
-    return { total: totalCount, idle: idleCount, waiting: waitingCount + this.#shares.waiting };
+  get stats(): PoolFigures {
+    const reserve = this.#reserve?.totalCount ?? 0;
+    return {
+      total: this.#pool.totalCount + reserve,
+      idle: this.#pool.idleCount + (this.#reserve?.idleCount ?? 0),
+      waiting: this.#shares.waiting,
+      reserve,
+    };
   }
 
-  close(): Promise<void> {
-    return this.#pool.end();
+  async close(): Promise<void> {
+    this.#shares.close();
+    await Promise.all([this.#pool.end(), this.#reserve?.end()]);
   }
+}
+
+function lent(connection: Connection, borrower: Borrower | undefined): Connection {
+  if (borrower !== undefined) connection.lend(borrower);
+  return connection;
+}
+
+/** Why there is no connection, as an error of the host. */
+function unreachable(error: unknown): HostError {
+  if (error instanceof HostError) return error;
+  if (isRefused(error))
+    return new HostError("NO_CAPACITY", `PostgreSQL has no connection: ${messageOf(error)}`);
+  return new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
 }

@@ -56,7 +56,7 @@ async function buildOurs(
     {
       cell: cellId(1),
       applicationName: "rowhouse:bench",
-      databases: { main: { url, poolSize: 1 } },
+      databases: { main: { url, poolSize: 1, poolReserve: 0 } },
       preset: null,
       graphiql: false,
       production: true,

@@ -46,7 +46,7 @@ async function discardAll(connection: Connection): Promise<void> {
 
 /** A session as it is lent to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
-  connection.lend({ tenant: String(servedBy(index)?.id), prepares: false }, () => undefined);
+  connection.lend({ tenant: String(servedBy(index)?.id), prepares: false });
   if (arm === "discard all") await discardAll(connection);
 }
 

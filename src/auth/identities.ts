@@ -14,6 +14,7 @@ import { type Bearer, bearerSettings } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
 import type { VerifyJwt } from "./jwt.ts";
 import { askSession } from "./session.ts";
+import { tenantSessions } from "./session-databases.ts";
 import { tokenSigning } from "./signing.ts";
 
 export type Settings = Readonly<Record<string, string>>;
@@ -48,7 +49,7 @@ const refusalMs = 1_000;
 const mostRefusals = 1_000;
 
 /** Session functions of one tenant at a time, of the few connections that there are for all of them. */
-const asking = { concurrency: 2, queue: 100 };
+const asking = { concurrency: tenantSessions, queue: 100 };
 
 export class Identities {
   readonly #sessions: IdentitiesOptions["sessions"];

@@ -1,12 +1,21 @@
-/** The connections that session functions are called on: few, and none of them anybody else's. */
+/** The connections that session functions are called on: few, none of them anybody else's, and no tenant takes them from the others. */
 import type { DatabaseConfig } from "../config/config.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { Database } from "../pg/pool.ts";
-import { sessionTimeoutMs } from "./session.ts";
 
-/** Most to each database. Two tenants whose functions hang leave room for the others'. */
-export const sessionConnections = 6;
+/** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
+export const sessionTimeoutMs = 5_000;
+
+/** What one tenant may have at a time, of each database. */
+export const tenantSessions = 2;
+/** For tenants that call no function yet: six whose functions hang leave room for the others', once they are known to. */
+const reserve = 6;
+/** Most to each database. */
+export const sessionConnections = tenantSessions + reserve;
+
+/** Whoever waits longer than that for connections that hanging functions have would rather be told. */
+const waitMs = 2 * sessionTimeoutMs;
 
 interface SessionDatabasesOptions {
   readonly databases: Readonly<Record<string, DatabaseConfig>>;
@@ -37,6 +46,7 @@ export class SessionDatabases {
       applicationName: `${applicationName}:session`,
       observe,
       maxConnections: sessionConnections,
+      shares: { size: tenantSessions, reserve, timeoutMs: waitMs, code: "TOKEN_UNVERIFIABLE" },
       // What a tenant's function leaves in the session is not for the next tenant's.
       freshConnections: true,
       queryTimeoutMs: 2 * sessionTimeoutMs,

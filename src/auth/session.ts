@@ -8,9 +8,8 @@ import { searchPathText } from "../shape/visibility.ts";
 import type { SessionRules } from "../tenant/session.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Bearer } from "./claims.ts";
+import { sessionTimeoutMs } from "./session-databases.ts";
 
-/** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
-export const sessionTimeoutMs = 5_000;
 const mostBytes = 65_536;
 
 /** The database's clock decides what is over, as it is the one that the function goes by. */
@@ -95,7 +94,7 @@ async function ask(
       const { rows } = await transaction.query(sessionQuery(rules), [token]);
       if (rows.length > 1) throw noSession(tenant);
       return rows.length === 0 ? { answer: null, absent: true, now: 0 } : row.parse(rows[0]);
-    });
+    }, tenant.id);
   } catch (error) {
     throw sessionFailure(tenant, error);
   }

@@ -79,7 +79,7 @@ export class Cell {
   #phase: CellPhase = "starting";
   #ending: TerminationReason | null = null;
   lastPongMs: number;
-  connections = { total: 0, idle: 0, waiting: 0 };
+  connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
 
   constructor(options: CellOptions) {
     this.#options = options;

@@ -5,11 +5,12 @@ import type { Fleet } from "./fleet.ts";
 export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
   const nowMs = performance.now();
   const { cells } = fleet.roster;
-  const connections = { total: 0, idle: 0, waiting: 0 };
+  const connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
   for (const cell of cells) {
     connections.total += cell.connections.total;
     connections.idle += cell.connections.idle;
     connections.waiting += cell.connections.waiting;
+    connections.reserve += cell.connections.reserve;
   }
   return {
     cells: cells.map((cell) => ({

@@ -14,7 +14,7 @@ import type { DatabaseFacts } from "./diagnosis.ts";
 /** `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` for a foreign control schema. */
 export async function readFacts(
   database: Database,
-  { poolSize, install }: DatabaseConfig,
+  { poolSize, poolReserve, install }: DatabaseConfig,
   tenants: readonly Tenant[],
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
@@ -54,6 +54,7 @@ export async function readFacts(
     unsafe: await unsafeRoles(database, tenants),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
+    poolReserve,
     sessionConnections: tenants.some(({ session }) => session !== null) ? sessionConnections : 0,
     install,
   };

@@ -41,6 +41,7 @@ export interface DatabaseFacts {
   /** Tenants without any role: their requests run as the connecting one. */
   readonly rolelessTenants: number;
   readonly poolSize: number;
+  readonly poolReserve: number;
   /** Those for the session functions of its tenants, if any have one. */
   readonly sessionConnections: number;
   readonly install: boolean;
@@ -52,8 +53,8 @@ export interface PoolOptions {
   readonly roleSafety: "refuse" | "warn" | "off";
 }
 
-/** Beside the cells': two for tenants and shapes, one that listens, one for a migration. */
-export const frontConnections = 4;
+/** Beside the cells': four for tenants and shapes, one that listens, one for a migration. */
+export const frontConnections = 6;
 
 /** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
 const testedMajor = 18;
@@ -140,22 +141,31 @@ function unsafeFindings(
   return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
 }
 
-/** Connections that every cell at its full pool would take, by server. */
+/** Connections that every cell at its full pool would take, by server; a reserve that cannot be had is no failure: tenants wait then. */
 export function diagnosePools(databases: readonly DatabaseFacts[], { cells }: PoolOptions): Finding[] {
   const findings: Finding[] = [];
   for (const group of Map.groupBy(databases, ({ server }) => server).values()) {
     const names = group.map(({ name }) => name).join(", ");
     const about = `connections of ${names}`;
-    const [first] = group;
     const needed = group.reduce((sum, each) => sum + connectionsOf(each, cells), 0);
+    const reserve = group.reduce((sum, each) => sum + cells * each.poolReserve, 0);
     const pools = [...new Set(group.map(({ poolSize }) => poolSize))].join(" or ");
     const sum = `${cells} cells × poolSize ${pools}${group.length > 1 ? ` × ${group.length} databases` : ""} and the front's: ${needed}`;
-    const most = first?.connections ?? 0;
+    const most = group[0]?.connections ?? 0;
+    const all = `${sum}, with poolReserve ${needed + reserve}, of ${most}`;
     if (needed > most) {
       findings.push(fail(about, `${sum}, but the server gives ${most}: lower cells.max or poolSize`));
+    } else if (needed + reserve > most) {
+      const fitting = Math.floor((most - needed) / (cells * group.length));
+      findings.push(
+        warn(
+          about,
+          `${all}: ${needReserve(fitting)}, or raise max_connections by ${needed + reserve - most}`,
+        ),
+      );
     } else if (needed > most * nearlyAll) {
-      findings.push(warn(about, `${sum} of ${most}: a second host would not fit`));
-    } else findings.push(ok(about, `${sum} of ${most}`));
+      findings.push(warn(about, `${all}: a second host would not fit`));
+    } else findings.push(ok(about, all));
     findings.push(...group.flatMap((each) => limitFindings(each, cells)));
   }
   return findings;
@@ -163,21 +173,23 @@ export function diagnosePools(databases: readonly DatabaseFacts[], { cells }: Po
 
 const nearlyAll = 0.5;
 
+const needReserve = (fitting: number): string => `lower poolReserve to ${fitting}`;
+
 const connectionsOf = ({ poolSize, sessionConnections }: DatabaseFacts, cells: number): number =>
   cells * poolSize + frontConnections + sessionConnections;
 
 function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
   const needed = connectionsOf(facts, cells);
+  const reserve = cells * facts.poolReserve;
   const { role, database } = facts.limits;
   const least = Math.min(...[role, database].filter((limit) => limit >= 0));
-  if (needed <= least) return [];
+  if (needed + reserve <= least) return [];
+  const about = `connections of ${facts.name}`;
   const who = least === role ? `role ${facts.role.name}` : `database ${facts.name}`;
-  return [
-    fail(
-      `connections of ${facts.name}`,
-      `${needed} may be needed, but ${who} has a connection limit of ${least}`,
-    ),
-  ];
+  const limit = `may be needed, but ${who} has a connection limit of ${least}`;
+  if (needed > least) return [fail(about, `${needed} ${limit}`)];
+  const fitting = Math.floor((least - needed) / cells);
+  return [warn(about, `${needed + reserve} ${limit}: ${needReserve(fitting)}, or raise that limit`)];
 }
 
 const mostNamed = 5;

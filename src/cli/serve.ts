@@ -84,7 +84,7 @@ async function startDemo(config: Config, moreTenants: number, observe: Observe):
         ...config,
         // What the demo is there to show; its tenants are made for it.
         pooling: true,
-        databases: { main: { url, listenUrl: url, poolSize: 4, install: false } },
+        databases: { main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: false } },
         tenants: { kind: "list", list },
       },
       tenants,

@@ -8,6 +8,8 @@ export interface DatabaseConfig {
   readonly listenUrl: string;
   /** Connections per cell. */
   readonly poolSize: number;
+  /** Connections per cell beyond those, each opened for a tenant that holds none. */
+  readonly poolReserve: number;
   readonly install: boolean;
 }
 

@@ -28,7 +28,11 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
     databases: Object.fromEntries(
       Object.entries(record.databases).map(([name, database]): [string, DatabaseConfig] => [
         name,
-        { ...database, listenUrl: database.listenUrl ?? database.url },
+        {
+          ...database,
+          listenUrl: database.listenUrl ?? database.url,
+          poolReserve: database.poolReserve ?? database.poolSize,
+        },
       ]),
     ),
     tenants: resolveTenants(record, around),

@@ -75,6 +75,7 @@ export const configSchema = z.strictObject({
         url: databaseUrl,
         listenUrl: databaseUrl.optional(),
         poolSize: wholeNumber(1, 1_000).default(4),
+        poolReserve: wholeNumber(0, 1_000).optional(),
         install: z.boolean().default(true),
       }),
     )

@@ -25,6 +25,12 @@ export interface DatabasesOptions {
   readonly parallelMigrations?: number;
 }
 
+/**
+ * Connections for the probes of tenants, a second one of which each tenant has to wait for. A view that is an enum's is read in one and may
+ * take its time: two such tenants leave one for others, and a last connection is for what is asked for no tenant.
+ */
+const probes = { size: 1, reserve: 2, timeoutMs: 10_000, code: "NO_CAPACITY" } as const;
+
 export class Databases {
   readonly #open: ReadonlyMap<string, OpenDatabase>;
   readonly #observe: Observe;
@@ -45,7 +51,14 @@ export class Databases {
     try {
       for (const [name, config] of Object.entries(options.databases)) {
         const applicationName = `${options.applicationName}:front`;
-        const database = new Database({ name, url: config.url, applicationName, observe });
+        const database = new Database({
+          name,
+          url: config.url,
+          applicationName,
+          observe,
+          maxConnections: probes.size + probes.reserve + 1,
+          shares: probes,
+        });
         const listener = new Listener({ name, url: config.listenUrl, applicationName, observe });
         const migrations = new Database({
           name,

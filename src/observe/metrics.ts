@@ -103,6 +103,7 @@ export function createMetrics(
   const instances = gauge("instances", "Instances held.", "kind");
   const buildQueue = gauge("build_queue", "Builds waiting.");
   const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
+  const reserve = gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize.");
 
   for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
   for (const reason of Object.keys(evictionReasons)) evictions.inc({ reason }, 0);
@@ -207,10 +208,12 @@ export function createMetrics(
     );
     requestsQueued.set(fleet?.cells.reduce((sum, { queued }) => sum + queued, 0) ?? 0);
     buildQueue.set(fleet?.builds.queued ?? 0);
-    const { total, idle, waiting } = fleet?.connections ?? { total: 0, idle: 0, waiting: 0 };
+    const none = { total: 0, idle: 0, waiting: 0, reserve: 0 };
+    const { total, idle, waiting, reserve: beyond } = fleet?.connections ?? none;
     connections.set({ state: "active" }, total - idle);
     connections.set({ state: "idle" }, idle);
     connections.set({ state: "waiting" }, waiting);
+    reserve.set(beyond);
   };
 
   return {

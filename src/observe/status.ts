@@ -1,6 +1,7 @@
 /** What `GET /status` answers, and the parts that the fleet contributes. */
 import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { CellPhase } from "../kernel/phase.ts";
+import type { PoolFigures } from "../protocol/messages.ts";
 
 export interface InstanceStatus {
   readonly key: InstanceKey;
@@ -34,7 +35,7 @@ export interface FleetSnapshot {
   /** Instances evicted since the start. */
   readonly evictions: number;
   /** Connections to PostgreSQL of all cells together. */
-  readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+  readonly connections: PoolFigures;
 }
 
 export interface StatusSnapshot {

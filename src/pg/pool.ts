@@ -2,6 +2,7 @@
 import pg, { type PoolClient } from "pg";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
+import { type Grant, TenantShares, type TenantSharesOptions } from "../kernel/tenant-shares.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
 export interface Queryable {
@@ -27,6 +28,8 @@ export interface DatabaseOptions {
   readonly freshConnections?: boolean;
   /** The longest that a statement is waited for; after it the connection is given up. */
   readonly queryTimeoutMs?: number;
+  /** For what is asked for a tenant: its share of the connections, which has to leave some for what is asked for none. */
+  readonly shares?: TenantSharesOptions;
 }
 
 /** What node reports where there is no connection, or no longer one. */
@@ -61,6 +64,11 @@ export function isConnectionError(error: unknown): boolean {
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
 }
 
+/** Whether PostgreSQL had no connection for us. */
+function isRefused(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "53300";
+}
+
 /** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
 function isLostStatement(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "42P05");
@@ -89,6 +97,7 @@ export class Database implements Queryable {
   readonly name: string;
   readonly #pool: pg.Pool;
   readonly #fresh: boolean;
+  readonly #shares: TenantShares | null;
   /** Not where connections are cleared, nor behind a pooler that turned out to hand them around. */
   #prepares: boolean;
   #closed: Promise<void> | undefined;
@@ -97,6 +106,7 @@ export class Database implements Queryable {
     this.name = options.name;
     this.#fresh = options.freshConnections === true;
     this.#prepares = !this.#fresh;
+    this.#shares = options.shares === undefined ? null : new TenantShares(options.shares);
     checkUrl(options.name, options.url);
     this.#pool = new pg.Pool({
       connectionString: options.url,
@@ -126,22 +136,26 @@ export class Database implements Queryable {
 
   /**
    * The rows of each of `statements`, sent in one write and run in one transaction, which is rolled back; where one fails none behind
-   * it runs. They are asked again, unprepared, where a prepared statement was not there.
+   * it runs. They are asked again, unprepared, where a prepared statement was not there. `tenant` is whose share they are of, if anybody's.
    */
-  async together(statements: readonly GroupedStatement[]): Promise<readonly (readonly unknown[])[]> {
+  async together(
+    statements: readonly GroupedStatement[],
+    tenant?: string,
+  ): Promise<readonly (readonly unknown[])[]> {
     const prepares = this.#prepares;
     try {
-      return await this.#together(statements, prepares);
+      return await this.#together(statements, prepares, tenant);
     } catch (error) {
       if (!prepares || !isLostStatement(error)) throw error;
       this.#prepares = false;
-      return this.#together(statements, false);
+      return this.#together(statements, false, tenant);
     }
   }
 
   #together(
     statements: readonly GroupedStatement[],
     prepares: boolean,
+    tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
     const group = new Group(prepares ? statements : statements.map((each) => ({ ...each, prepared: false })));
     return this.#withClient(async (client) => {
@@ -152,11 +166,11 @@ export class Database implements Queryable {
         if (!isConnectionError(error)) await client.query(groupOver);
         throw error;
       }
-    });
+    }, tenant);
   }
 
-  /** What `work` returns, once its statements are committed; where it throws they are rolled back. */
-  transaction<Value>(work: (transaction: Transaction) => Promise<Value>): Promise<Value> {
+  /** What `work` returns, once its statements are committed; where it throws they are rolled back. `tenant` as above. */
+  transaction<Value>(work: (transaction: Transaction) => Promise<Value>, tenant?: string): Promise<Value> {
     return this.#withClient(async (client) => {
       await client.query("begin");
       try {
@@ -172,24 +186,23 @@ export class Database implements Queryable {
         if (!isConnectionError(error)) await client.query("rollback");
         throw error;
       }
-    });
+    }, tenant);
   }
 
   /** Waits for what is under way, then ends the connections. */
   close(): Promise<void> {
+    this.#shares?.close();
     this.#closed ??= this.#pool.end();
     return this.#closed;
   }
 
-  async #withClient<Value>(work: (client: PoolClient) => Promise<Value>): Promise<Value> {
-    if (this.#closed !== undefined) throw new HostError("SHUTTING_DOWN");
-    let client: PoolClient | undefined;
+  async #withClient<Value>(work: (client: PoolClient) => Promise<Value>, tenant?: string): Promise<Value> {
+    const { client, grant } = await this.#connected(tenant);
     let doubtful = false;
     // Between checkout and release a cut connection is an event of the client, and its query's rejection besides.
     const ignore = (): void => {};
+    client.on("error", ignore);
     try {
-      client = await this.#pool.connect();
-      client.on("error", ignore);
       return await work(client);
     } catch (error) {
       doubtful = isConnectionError(error);
@@ -197,16 +210,35 @@ export class Database implements Queryable {
     } finally {
       // Cheaper than another connection, whose empty caches cost each migration 70 ms (PostgreSQL 18.4).
       if (this.#fresh && !doubtful) doubtful = !(await discardAll(client));
-      client?.off("error", ignore);
-      client?.release(doubtful);
+      client.off("error", ignore);
+      client.release(doubtful);
+      grant?.release();
+    }
+  }
+
+  /** A connection, and the right to it where it is for a tenant; where PostgreSQL has none beyond the size, when one is free. */
+  async #connected(tenant?: string): Promise<{ client: PoolClient; grant: Grant | null }> {
+    if (this.#closed !== undefined) throw new HostError("SHUTTING_DOWN");
+    const shares = tenant === undefined ? null : this.#shares;
+    let grant = shares === null ? null : await shares.acquire(tenant ?? "");
+    for (;;) {
+      try {
+        return { client: await this.#pool.connect(), grant };
+      } catch (error) {
+        if (shares === null || grant?.beyond !== true || !isRefused(error)) {
+          grant?.release();
+          throw databaseError(this.name, error);
+        }
+        grant = await shares.refuse(grant, 0);
+      }
     }
   }
 }
 
 /** Whether the connection is as it was when it was opened. */
-async function discardAll(client: PoolClient | undefined): Promise<boolean> {
+async function discardAll(client: PoolClient): Promise<boolean> {
   try {
-    await client?.query("discard all");
+    await client.query("discard all");
     return true;
   } catch {
     return false;

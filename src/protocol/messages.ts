@@ -77,12 +77,20 @@ export interface TokenSigning {
   readonly expiresInSeconds: number;
 }
 
+/** Where to connect to, and with how many connections. */
+export interface PoolSetup {
+  readonly url: string;
+  readonly poolSize: number;
+  /** Connections beyond `poolSize`, each opened for a tenant that holds none. */
+  readonly poolReserve: number;
+}
+
 /** What is fixed for the life of a thread; passed as `workerData`. */
 export interface CellSetup {
   readonly cell: CellId;
   /** Goes into `application_name`, so that a terminated cell's backends can be found and cancelled. */
   readonly applicationName: string;
-  readonly databases: Readonly<Record<string, { readonly url: string; readonly poolSize: number }>>;
+  readonly databases: Readonly<Record<string, PoolSetup>>;
   /** URL of the user's preset module, loaded only in threads. */
   readonly preset: string | null;
   readonly graphiql: boolean;
@@ -217,6 +225,15 @@ export type ControlMessage =
 /** Tenants, and for how many milliseconds each kept the thread busy since the message before, in turn: `["acme", 1.5, "globex", 0.2]`. */
 export type BusyTimes = readonly (string | number)[];
 
+export interface PoolFigures {
+  readonly total: number;
+  readonly idle: number;
+  /** Requests, not connections. */
+  readonly waiting: number;
+  /** Of the total, those beyond `poolSize`. */
+  readonly reserve: number;
+}
+
 /** Over the thread's port, thread → front. */
 export type CellMessage =
   | { readonly kind: "replies"; readonly parcel: Parcel; readonly busy: BusyTimes }
@@ -225,7 +242,7 @@ export type CellMessage =
   | {
       readonly kind: "pong";
       /** Connections of this thread, over all databases. */
-      readonly connections: { readonly total: number; readonly idle: number; readonly waiting: number };
+      readonly connections: PoolFigures;
       /** Transactions that proved their revisions, since the pong before. */
       readonly guardChecks: number;
     }

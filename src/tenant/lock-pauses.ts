@@ -25,7 +25,7 @@ interface Pause {
   readonly untilMs: number;
 }
 
-/** Short, as a change that is done is not to be waited for; a wait for a lock takes 3 s of one of the front's two connections. */
+/** Short, as a change that is done is not to be waited for; a wait for a lock takes 3 s of one of the few that probes have. */
 const firstPauseMs = 1_000;
 const longestPauseMs = 10_000;
 /** After so long a tenant is as good as any other. */
@@ -34,7 +34,7 @@ const forgottenMs = 60_000;
 /**
  * A tenant's lock on its own table holds up whoever asks for its shape, and for as long as the lock stays nothing but time is to be
  * had. After a first time in vain it is asked for after pauses, which grow, and of all such tenants only one at a time: the
- * front's other connection is for those that are not locked.
+ * other connections are for those that are not locked.
  */
 export class LockPauses {
   readonly #decisions: LockPausesOptions["decisions"];

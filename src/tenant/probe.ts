@@ -6,8 +6,11 @@ import { parseRoleFindings, type RoleFindings, roleSafetyQuery, type SafetyInput
 import type { Tenant } from "./tenant.ts";
 
 export interface ProbedDatabase {
-  /** The rows of each statement; all in one transaction, and none behind one that fails. */
-  readonly together: (statements: readonly GroupedStatement[]) => Promise<readonly (readonly unknown[])[]>;
+  /** The rows of each statement; all in one transaction, and none behind one that fails. `tenant`: whose share of the connections they take. */
+  readonly together: (
+    statements: readonly GroupedStatement[],
+    tenant?: string,
+  ) => Promise<readonly (readonly unknown[])[]>;
   /** Whether revisions are kept there. */
   readonly control: boolean;
 }
@@ -33,9 +36,9 @@ const settings: GroupedStatement = {
   prepared: true,
 };
 
-/** Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT` and what the database throws; `safety`: whether roles are asked for. */
+/** Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT`, `NO_CAPACITY` and what the database throws; `safety`: whether roles are asked for. */
 export async function probe(database: ProbedDatabase, tenant: Tenant, safety: boolean): Promise<Probe> {
-  const probing = database.together(statements(database, tenant, safety)).then((rows) => ({
+  const probing = database.together(statements(database, tenant, safety), tenant.id).then((rows) => ({
     shape: parseShape(rows.at(-1)?.[0]),
     findings: safety ? parseRoleFindings(rows[1]?.[0]) : null,
   }));

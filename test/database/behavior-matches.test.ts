@@ -59,6 +59,7 @@ async function built(remembering: boolean): Promise<Built> {
   const sessions = new Sessions({
     url: database.url,
     poolSize: 1,
+    poolReserve: 0,
     applicationName,
     resultBytes,
     statementTimeoutMs,

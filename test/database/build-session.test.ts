@@ -20,6 +20,7 @@ beforeAll(async () => {
   sessions = new Sessions({
     url: database.url,
     poolSize: 1,
+    poolReserve: 0,
     applicationName: "rowhouse:build-session-test",
     resultBytes: 1_000_000,
     statementTimeoutMs: 30_000,

@@ -2,7 +2,7 @@ import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Observation } from "../../src/kernel/observation.ts";
 import { cancelBackends, Database } from "../../src/pg/pool.ts";
-import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;
 const open: Database[] = [];
@@ -162,6 +162,35 @@ test("a terminated cell's backends are ended in mid-statement, and no others", a
   expect(await cancelBackends(front, "rowhouse:h1:c7")).toBe(1);
   expect(await lost).toMatchObject({ code: "DATABASE_UNREACHABLE" });
   expect((await spared).rows).toMatchObject([{ answer: "spared" }]);
+});
+
+test("tenants that keep their share of the connections leave one to each other, and one to what is asked for none", async () => {
+  const observe = (): void => undefined;
+  const shares = { size: 1, reserve: 2, timeoutMs: 10_000, code: "NO_CAPACITY" } as const;
+  const applicationName = "rowhouse:shares:front";
+  const front = new Database({
+    name: "main",
+    url: database.url,
+    applicationName,
+    observe,
+    maxConnections: 4,
+    shares,
+  });
+  open.push(front);
+  await database.query("select pg_advisory_lock(1)");
+  const wait = [{ text: "select pg_advisory_xact_lock_shared(1)" }];
+  const waiting = ["a", "a", "a", "b", "b"].map((tenant) => front.together(wait, tenant));
+  await until(async () => (await advisoryWaits(database)).length === 2);
+  expect(await front.together([{ text: "select 1 as one" }], "c")).toEqual([[{ one: 1 }]]);
+  const third = front.transaction(
+    (transaction) => transaction.query("select pg_advisory_xact_lock_shared(1)"),
+    "c",
+  );
+  await until(async () => (await advisoryWaits(database)).length === 3);
+  expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+  expect(await advisoryWaits(database)).toHaveLength(3);
+  await database.query("select pg_advisory_unlock(1)");
+  await Promise.all([...waiting, third]);
 });
 
 test("after close nothing is asked any more", async () => {

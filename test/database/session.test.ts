@@ -2,11 +2,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Identities } from "../../src/auth/identities.ts";
 import { SessionDatabases } from "../../src/auth/session-databases.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
-import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { anonymousOf, sessionSql, suffix, userOf } from "../support/session-functions.ts";
+import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
+import { anonymousOf, sessionGate, sessionSql, suffix, userOf } from "../support/session-functions.ts";
 import { codeOf, facts } from "../support/tokens.ts";
 
-const ids = ["ask_one", "ask_two"] as const;
+const waitingTenants = ["ask_h1", "ask_h2", "ask_h3", "ask_h4"] as const;
+const ids = ["ask_one", "ask_two", ...waitingTenants] as const;
 
 let database: TestDatabase;
 let sessions: SessionDatabases;
@@ -50,6 +51,7 @@ beforeAll(async () => {
     url: database.urlAs(`ask_host_${suffix}`, "session"),
     listenUrl: "",
     poolSize: 1,
+    poolReserve: 2,
     install: false,
   };
   sessions = new SessionDatabases({
@@ -179,13 +181,30 @@ describe("a session function", () => {
   });
 
   it("that hangs is given up, and holds up no other tenant's", async () => {
-    const hanging = tenant("ask_one", "app.hangs");
-    const waiting = Array.from({ length: 4 }, (_, n) => codeOf(ask(hanging, `hang${n}`)));
+    const one = tenant("ask_one", "app.hangs");
+    const waiting = Array.from({ length: 4 }, (_, n) => codeOf(ask(one, `hang${n}`)));
     await keep("ask_two", "quick", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "quick"))).toMatch(/^accepted/);
     const text = "select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()";
     await expect.poll(() => database.query(text)).toHaveLength(2);
     expect(await Promise.all(waiting)).toEqual(Array.from({ length: 4 }, () => "TOKEN_UNVERIFIABLE"));
+  });
+
+  it("that hangs at several tenants holds up no other's: two connections are one's, and one each of the rest", async () => {
+    await database.query("select pg_advisory_lock($1)", [sessionGate]);
+    const waiting = waitingTenants.flatMap((id) =>
+      Array.from({ length: 4 }, (_, n) => codeOf(ask(tenant(id, "app.waits"), `${id}${n}`))),
+    );
+    await expect.poll(() => advisoryWaits(database)).toHaveLength(5);
+    await keep("ask_two", "beside", { claims: { n: 1 } });
+    expect(await codeOf(ask(tenant("ask_two"), "beside"))).toMatch(/^accepted/);
+    // Nor does one that says that PostgreSQL has no connections.
+    expect(await codeOf(ask(tenant("ask_one", "app.is_full"), "full"))).toBe("DATABASE_UNREACHABLE");
+    await keep("ask_two", "behind", { claims: { n: 1 } });
+    expect(await codeOf(ask(tenant("ask_two"), "behind"))).toMatch(/^accepted/);
+    expect(await advisoryWaits(database)).toHaveLength(5);
+    await database.query("select pg_advisory_unlock($1)", [sessionGate]);
+    for (const code of await Promise.all(waiting)) expect(code).toMatch(/^accepted/);
   });
 });
 

@@ -83,10 +83,9 @@ describe("withPgClient", () => {
   it("runs nothing where begin itself fails, not even what follows it", async () => {
     // On a new connection, where begin is not prepared yet.
     const fresh = adaptorOn(one.database);
-    const { client } = await fresh.sessions.connect();
-    const { connection } = client;
-    client.release();
-    const { stream } = connection;
+    const connection = await fresh.sessions.connect();
+    const { stream } = connection.client.connection;
+    connection.release();
     const write = stream.write.bind(stream);
     // As when somebody cancels the backend's statement just then.
     let broken = 0;

@@ -2,6 +2,8 @@
 
 /** Roles belong to the whole server, which other tests use as well. */
 export const suffix = Math.random().toString(36).slice(2, 8);
+/** The advisory lock that `waits` waits for. */
+export const sessionGate = 77;
 export const anonymousOf = (id: string): string => `${id}_anonymous_${suffix}`;
 export const userOf = (id: string): string => `${id}_user_${suffix}`;
 
@@ -33,6 +35,9 @@ export const sessionSql = (id: string): string => `
   create function ${id}.denies(token text) returns jsonb language plpgsql stable as $$ begin raise 'no' using errcode = '28000'; end $$;
   create function ${id}.breaks(token text) returns jsonb language sql stable as $$ select to_jsonb(1) from missing_table $$;
   create function ${id}.hangs(token text) returns jsonb language sql stable as $$ select '{}'::jsonb from pg_sleep(60) $$;
+  -- For as long as the test holds that lock.
+  create function ${id}.waits(token text) returns jsonb language sql stable as $$ select '{"claims": {"n": 1}}'::jsonb from pg_advisory_xact_lock_shared(${sessionGate}) $$;
+  create function ${id}.is_full(token text) returns jsonb language plpgsql stable as $$ begin raise 'sorry, too many clients' using errcode = '53300'; end $$;
   create function ${id}.is_text(token text) returns text language sql stable as $$ select token $$;
   create function ${id}.is_many(token text) returns setof jsonb language sql stable as $$ select '{}'::jsonb from generate_series(1, 2) $$;
   create function ${id}.is_huge(token text) returns jsonb language sql stable as $$ select jsonb_build_object('claims', jsonb_build_object('x', repeat('x', 100000))) $$;

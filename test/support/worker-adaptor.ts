@@ -24,10 +24,17 @@ export interface AdaptorBench {
   close(): Promise<void>;
 }
 
-export function adaptorOn(database: TestDatabase, poolSize = 1, resultBytes = 1_000_000): AdaptorBench {
+/** Without a reserve unless told otherwise: whatever one tenant leaves on a connection, the next one runs into. */
+export function adaptorOn(
+  database: TestDatabase,
+  poolSize = 1,
+  resultBytes = 1_000_000,
+  poolReserve = 0,
+): AdaptorBench {
   const sessions = new Sessions({
     url: database.url,
     poolSize,
+    poolReserve,
     applicationName: "rowhouse:adaptor-test",
     resultBytes,
     statementTimeoutMs: 30_000,

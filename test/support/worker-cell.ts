@@ -22,7 +22,7 @@ export async function openCell(database: TestDatabase, preset: string): Promise<
     id: cellId(1),
     setup: {
       applicationName: "rowhouse:cell-test",
-      databases: { main: { url: database.url, poolSize: 2 } },
+      databases: { main: { url: database.url, poolSize: 2, poolReserve: 0 } },
       preset,
       graphiql: false,
       production: true,

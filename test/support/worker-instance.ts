@@ -48,6 +48,7 @@ export interface Answered {
 export interface WorkerOptions {
   readonly url?: string;
   readonly poolSize?: number;
+  readonly poolReserve?: number;
   readonly preset?: string | null;
   readonly graphiql?: boolean;
   readonly production?: boolean;
@@ -66,7 +67,13 @@ export class Worker {
     const setup: CellSetup = {
       cell: cellId(1),
       applicationName: "rowhouse:worker-test",
-      databases: { main: { url: options.url ?? database.url, poolSize: options.poolSize ?? 2 } },
+      databases: {
+        main: {
+          url: options.url ?? database.url,
+          poolSize: options.poolSize ?? 2,
+          poolReserve: options.poolReserve ?? 0,
+        },
+      },
       preset: options.preset ?? null,
       graphiql: options.graphiql ?? false,
       production: options.production ?? false,

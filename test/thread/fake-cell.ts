@@ -75,7 +75,7 @@ function obey(message: ControlMessage): void {
     if (throwsOnPing) throw new Error("in the dead of night");
     tell({
       kind: "pong",
-      connections: { total: 0, idle: 0, waiting: 0 },
+      connections: { total: 0, idle: 0, waiting: 0, reserve: 0 },
       guardChecks: 0,
     });
   } else {

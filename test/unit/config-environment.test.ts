@@ -50,7 +50,7 @@ describe("the environment", () => {
     expect(config).toMatchObject({
       listen: { port: 2222 },
       admin: { token: "from-the-environment" },
-      databases: { main: { url, listenUrl: url, poolSize: 7 } },
+      databases: { main: { url, listenUrl: url, poolSize: 7, poolReserve: 7 } },
       pooling: true,
       graphiql: true,
       cells: { instances: 12, instanceHeapMb: 51, idleTtlMs: 60_000, drainTimeoutMs: 0 },
@@ -60,7 +60,9 @@ describe("the environment", () => {
 
   it("is enough by itself: DATABASE_URL is the database main, with its control table", async () => {
     const config = await load({ DATABASE_URL: url });
-    expect(config.databases).toEqual({ main: { url, listenUrl: url, poolSize: 4, install: true } });
+    expect(config.databases).toEqual({
+      main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: true },
+    });
     expect(config.tenants).toEqual({ kind: "table", database: "main" });
   });
 

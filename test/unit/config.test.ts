@@ -169,8 +169,8 @@ describe("databases and tenants", () => {
       databases: { main: { url }, b: { url, listenUrl, poolSize: 9, install: false } },
     });
     expect(config.databases).toEqual({
-      main: { url, listenUrl: url, poolSize: 4, install: true },
-      b: { url, listenUrl, poolSize: 9, install: false },
+      main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: true },
+      b: { url, listenUrl, poolSize: 9, poolReserve: 9, install: false },
     });
   });
 

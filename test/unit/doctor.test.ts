@@ -36,8 +36,10 @@ const healthy: DatabaseFacts = {
   rolelessTenants: 0,
   sessionConnections: 0,
   poolSize: 4,
+  poolReserve: 4,
   install: true,
 };
+const bare = { poolReserve: 0 };
 const options = { cells: 5, guard: "writes", roleSafety: "warn" } as const;
 
 const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.role, ...facts } });
@@ -117,24 +119,45 @@ describe("the connections of a server", () => {
   it("are counted over the databases that it has, and over no other server's", () => {
     const needed = 5 * 4 + frontConnections;
     const levels = (connections: number, ...others: DatabaseFacts[]): string[] =>
-      diagnosePools([{ ...healthy, connections }, ...others], options).map(({ level }) => level);
+      diagnosePools([{ ...healthy, ...bare, connections }, ...others], options).map(({ level }) => level);
     expect(levels(needed * 2)).toEqual(["ok"]);
     expect(levels(needed)).toEqual(["warn"]);
     expect(levels(needed - 1)).toEqual(["fail"]);
-    expect(levels(needed * 2 - 1, { ...healthy, name: "second" })).toEqual(["fail"]);
+    expect(levels(needed * 2 - 1, { ...healthy, ...bare, name: "second" })).toEqual(["fail"]);
     expect(levels(needed * 2, { ...healthy, name: "second", server: "s2" })).toEqual(["ok", "ok"]);
   });
 
   it("are also those of session functions, where tenants have them", () => {
     const connections = 5 * 4 + frontConnections;
     const levels = (sessionConnections: number): string[] =>
-      diagnosePools([{ ...healthy, connections, sessionConnections }], options).map(({ level }) => level);
-    expect([levels(0), levels(6)]).toEqual([["warn"], ["fail"]]);
+      diagnosePools([{ ...healthy, ...bare, connections, sessionConnections }], options).map(
+        ({ level }) => level,
+      );
+    expect([levels(0), levels(8)]).toEqual([["warn"], ["fail"]]);
+  });
+
+  it("are also those of the reserve, without which tenants wait: it is said what fits", () => {
+    const needed = 5 * 4 + frontConnections;
+    const [fitting] = diagnosePools([{ ...healthy, connections: 2 * needed }], options);
+    expect(fitting).toMatchObject({
+      level: "ok",
+      text: expect.stringContaining(`with poolReserve ${needed + 20}`),
+    });
+    const [short] = diagnosePools([{ ...healthy, connections: needed + 13 }], options);
+    expect(short).toMatchObject({
+      level: "warn",
+      text: expect.stringMatching(/lower poolReserve to 2, or raise max_connections by 7$/),
+    });
+    const [limited] = diagnosePools(
+      [{ ...healthy, limits: { role: needed + 5, database: -1 } }],
+      options,
+    ).filter(({ level }) => level === "warn");
+    expect(limited).toMatchObject({ text: expect.stringMatching(/lower poolReserve to 1/) });
   });
 
   it("are also those that the role and the database may have", () => {
     const limited = (role: number, database: number) =>
-      diagnosePools([{ ...healthy, limits: { role, database } }], options).filter(
+      diagnosePools([{ ...healthy, ...bare, limits: { role, database } }], options).filter(
         ({ level }) => level === "fail",
       );
     expect(limited(5 * 4 + frontConnections, -1)).toEqual([]);

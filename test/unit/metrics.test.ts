@@ -46,7 +46,7 @@ const fleet: FleetSnapshot = {
   ],
   builds: { queued: 3, running: 1 },
   evictions: 7,
-  connections: { total: 8, idle: 5, waiting: 2 },
+  connections: { total: 8, idle: 5, waiting: 2, reserve: 1 },
 };
 
 /** The samples of the exposition, by name with labels. */
@@ -178,6 +178,7 @@ describe("the metrics", () => {
     expect(before.get("rowhouse_build_queue")).toBe(3);
     expect(before.get('rowhouse_pg_pool_connections{state="active"}')).toBe(3);
     expect(before.get('rowhouse_pg_pool_connections{state="waiting"}')).toBe(2);
+    expect(before.get("rowhouse_pg_pool_reserve_connections")).toBe(1);
     current = null;
     const after = await scrape(metrics);
     expect(after.has('rowhouse_cell_heap_bytes{cell="c1"}')).toBe(false);
