@@ -52,6 +52,9 @@ interface Queued {
   readonly reject: (error: HostError) => void;
 }
 
+/** A request that never reached a thread: it may be asked of another cell. */
+export class NotStarted extends HostError<"CELL_LOST"> {}
+
 /** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
 function queueLimits(heapMb: number): FairQueueLimits {
   const heapBytes = heapMb * 2 ** 20;
@@ -173,7 +176,7 @@ export class Cell {
 
   /**
    * The answer to `task`, which goes to the thread when it is `tenant`'s turn; rejects with the thread's error, with `CANCELLED` where it
-   * was cancelled before it went there, or with `CELL_LOST` once the thread has ended without an answer.
+   * was cancelled before it went there, with `CELL_LOST` once the thread has ended without an answer, or with `NotStarted` where it was not even asked.
    */
   request(task: RequestTask, tenant: TenantId): Promise<Answer> {
     if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
@@ -201,6 +204,12 @@ export class Cell {
       ticket = this.#queue.enter({ tenant, bytes: task.body?.length ?? 0, start });
       if (ticket.phase === "waiting") this.#queued.set(slot, { ticket, reject });
     });
+  }
+
+  /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
+  dismiss(tenant: TenantId): void {
+    this.#queue.withdraw(tenant);
+    this.#turnAway(({ ticket }) => ticket.turn.tenant === tenant);
   }
 
   /** Stops the request in `slot`: it waits here, or was sent before, the same way, and so is known there or over. */
@@ -311,11 +320,13 @@ export class Cell {
     }
   }
 
-  #endQueue(): readonly Queued[] {
-    this.#queue.drain();
-    const queued = [...this.#queued.values()];
-    this.#queued.clear();
-    return queued;
+  /** Fails those of the requests that wait, and are out of the queue. */
+  #turnAway(chosen: (queued: Queued) => boolean): void {
+    for (const [slot, queued] of [...this.#queued]) {
+      if (!chosen(queued)) continue;
+      this.#queued.delete(slot);
+      queued.reject(new NotStarted("CELL_LOST", `cell ${this.id} did not come to the request`));
+    }
   }
 
   #lost(error: Error): void {
@@ -338,7 +349,8 @@ export class Cell {
     this.phase = "gone";
     const lost = this.#lostError(this.#ending);
     // Ahead of the others, whose leaving would send them to a thread that is not there.
-    for (const { reject } of this.#endQueue()) reject(lost);
+    this.#queue.drain();
+    this.#turnAway(() => true);
     this.#lane.end(lost);
     this.#gone.resolve();
     this.#options.onGone(this, this.#ending);

@@ -9,6 +9,7 @@ import type { Answer, RequestTask } from "../protocol/messages.ts";
 import { SchemaMoved } from "../protocol/schema-moved.ts";
 import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
+import { NotStarted } from "./cell.ts";
 import type { Fleet, Lease, LeaseRequest } from "./fleet.ts";
 import { isExhausted, type Tries } from "./tries.ts";
 
@@ -54,6 +55,9 @@ export interface DispatchOptions {
   readonly patienceMs: number;
 }
 
+/** Cells that end or give their requests away, one after the other, before they came to a request. */
+const mostMoves = 4;
+
 export class Dispatcher {
   readonly #options: DispatchOptions;
 
@@ -63,7 +67,7 @@ export class Dispatcher {
 
   /** The cell's answer to a request; throws the HostError that the host is to answer with. */
   async dispatch(request: CellRequest): Promise<Answer> {
-    const tries: Tries = { sinceMs: performance.now(), runs: 0, builds: 0, lost: 0 };
+    const tries: Tries = { sinceMs: performance.now(), runs: 0, builds: 0, lost: 0, moved: 0 };
     for (;;) {
       // Each time anew: where its schemas are another's now, or nobody's, so is the request.
       const admitting = request.admit();
@@ -78,6 +82,11 @@ export class Dispatcher {
         return await this.#ask(lease, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);
+        // Nobody has heard of it: it is asked for again as if it had only just come.
+        if (thrown instanceof NotStarted && !request.signal.aborted && tries.moved < mostMoves) {
+          tries.moved += 1;
+          continue;
+        }
         const ran = lease !== null;
         if (ran) tries.runs += 1;
         else tries.builds += 1;

@@ -93,6 +93,7 @@ export class FairQueue {
   readonly #running = new Map<number, Ticket>();
   readonly #touched = new Set<Account>();
   #heavy = 0;
+  #heavyEndedMs = 0;
   #bytes = 0;
   #waiting = 0;
 
@@ -199,6 +200,19 @@ export class FairQueue {
     return usage;
   }
 
+  /** Takes back what still waits of `tenant`'s, which will not be started here. */
+  withdraw(tenant: TenantId): readonly Turn[] {
+    const account = this.#accounts.get(tenant);
+    if (account === undefined || account.waiting.length === 0) return [];
+    const tickets = account.waiting.splice(0);
+    this.#waiting -= tickets.length;
+    this.#retire(account);
+    return tickets.map((ticket) => {
+      ticket.phase = "over";
+      return ticket.turn;
+    });
+  }
+
   /** Everything that still waits, which will not be started any more. */
   drain(): readonly Turn[] {
     const turns: Turn[] = [];
@@ -239,9 +253,19 @@ export class FairQueue {
 
   #mayStart(account: Account, { turn: { bytes } }: Ticket): boolean {
     if (this.#running.size >= mostRunning || account.running >= account.window) return false;
-    if (isHeavy(account) && this.#heavy > 0) return false;
+    if (isHeavy(account) && !this.#hasRoomForHeavy(account)) return false;
     if (account.inThread > 0 && account.bytes + bytes > this.#limits.tenantBytes) return false;
     return this.#bytes === 0 || this.#bytes + bytes <= this.#limits.bytes;
+  }
+
+  /**
+   * What others have in the thread ends first: a request that waits for PostgreSQL between two heavy ones would wait for both. But it is
+   * not put off for longer than it takes: a stream of quick requests gets half of the thread, not all of it.
+   */
+  #hasRoomForHeavy(account: Account): boolean {
+    if (this.#heavy > 0) return false;
+    if (this.#running.size === account.running) return true;
+    return this.#clock.now() - this.#heavyEndedMs >= account.estimateMs;
   }
 
   #start(account: Account, ticket: Ticket): void {
@@ -260,7 +284,10 @@ export class FairQueue {
   /** It keeps the thread busy no longer. */
   #rest(account: Account, ticket: Ticket): void {
     this.#running.delete(ticket.number);
-    if (ticket.heavy) this.#heavy -= 1;
+    if (ticket.heavy) {
+      this.#heavy -= 1;
+      this.#heavyEndedMs = this.#clock.now();
+    }
     account.running -= 1;
   }
 

@@ -183,6 +183,8 @@ export class Quarantine {
         if (instance.phase !== "live") return null;
         const purpose = { kind: "quarantine", tenant } as const;
         const built = await this.#builder.build(instance.latest, purpose, patienceMs, queuedMs);
+        // What waits where it was is the larger part of it.
+        instance.cell.dismiss(tenant);
         this.#observe({
           kind: "tenant.quarantined",
           tenant,

@@ -10,6 +10,8 @@ export interface Tries {
   builds: number;
   /** Its thread was lost. */
   lost: number;
+  /** It was given to a cell that never came to it. */
+  moved: number;
 }
 
 const mostRuns = 4;

@@ -112,6 +112,40 @@ describe("a fair queue", () => {
     expect(thread.answered).toHaveLength(160);
   });
 
+  it("starts no heavy request while others have something in the thread, for as long as it would take itself", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 30; count += 1) thread.ask("heavy", 100);
+    for (let count = 0; count < 5; count += 1) thread.step();
+    // Behind the one that is in the thread.
+    thread.ask("light", 1);
+    thread.step();
+    expect(thread.answered.at(-1)?.tenant).toBe("heavy");
+    // Light requests without end: each time one is answered there is another.
+    const since = thread.nowMs;
+    const heavies = (): number => thread.answered.filter(({ tenant }) => tenant === "heavy").length;
+    const before = heavies();
+    while (heavies() === before) {
+      thread.ask("light", 1);
+      thread.step();
+    }
+    expect(thread.nowMs - since).toBeGreaterThanOrEqual(200);
+    expect(thread.nowMs - since).toBeLessThanOrEqual(210);
+  });
+
+  it("gives back what waits of one tenant, and nobody else's", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 5; count += 1) {
+      thread.ask("acme", 1);
+      thread.ask("globex", 1);
+    }
+    expect(thread.queue.withdraw(tenantId("acme"))).toHaveLength(3);
+    expect(thread.queue.withdraw(tenantId("acme"))).toHaveLength(0);
+    expect(thread.queue.waiting).toBe(3);
+    thread.run();
+    expect(thread.answered.filter(({ tenant }) => tenant === "globex")).toHaveLength(5);
+    expect(thread.answered.filter(({ tenant }) => tenant === "acme")).toHaveLength(2);
+  });
+
   it("does not count requests that wait for something else than the thread", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 10; count += 1) thread.ask("sleeper", 1);

@@ -10,6 +10,6 @@ describe("a request under which the schema moves", () => {
     ["was built for four times, and has none left", { runs: 0, builds: 4 }, 1_001, true],
     ["was built for twelve times at once", { runs: 0, builds: 12 }, 0, true],
   ])("that %s", (_, tries, waitedMs, expected) => {
-    expect(isExhausted({ ...tries, lost: 0, sinceMs: 500 }, 500 + waitedMs, 1_000)).toBe(expected);
+    expect(isExhausted({ ...tries, lost: 0, moved: 0, sinceMs: 500 }, 500 + waitedMs, 1_000)).toBe(expected);
   });
 });
