@@ -32,7 +32,7 @@ async function examine(config: Config): Promise<readonly Finding[]> {
   const options = { cells: memory.cells, guard: config.guard, roleSafety: config.roleSafety };
   for (const [name, database] of Object.entries(config.databases)) {
     const own = tenants.filter((tenant) => tenant.database === name);
-    const facts = await lookAt(name, database, own);
+    const facts = await lookAt(name, database, own, config.acceptedSql);
     if ("level" in facts) findings.push(facts);
     else {
       known.push(facts);
@@ -48,6 +48,7 @@ async function lookAt(
   name: string,
   config: DatabaseConfig,
   tenants: readonly Tenant[],
+  acceptedSql: readonly string[],
 ): Promise<DatabaseFacts | Finding> {
   let database: Database | undefined;
   try {
@@ -57,7 +58,7 @@ async function lookAt(
       applicationName: "rowhouse:doctor",
       observe: () => undefined,
     });
-    return await readFacts(database, config, tenants);
+    return await readFacts(database, config, tenants, acceptedSql);
   } catch (error) {
     return { level: "fail", about: `database ${name}`, text: messageOf(error) };
   } finally {
