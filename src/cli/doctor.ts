@@ -4,6 +4,7 @@ import type { Config, DatabaseConfig } from "../config/config.ts";
 import { availableMemoryMb } from "../config/memory.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { Database } from "../pg/pool.ts";
+import { tenantClashes } from "../tenant/sources.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
 import { readFacts } from "./database-facts.ts";
@@ -77,7 +78,10 @@ async function tenantsOf(
     const { source, close } = await openConfigured(config, "doctor");
     try {
       const tenants = await source.list();
-      return { tenants, findings: [counted(tenants)] };
+      const clashes = tenantClashes(tenants).map(
+        ({ message: text }): Finding => ({ level: "warn", about: "tenants", text }),
+      );
+      return { tenants, findings: [counted(tenants), ...clashes] };
     } finally {
       await close();
     }
