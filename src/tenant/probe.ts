@@ -3,8 +3,7 @@ import { HostError } from "../kernel/errors.ts";
 import type { GroupedStatement } from "../pg/group.ts";
 import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { parseReaching, reachQuery } from "./reach.ts";
-import { parseRoleFindings, roleSafetyQuery, type SafetyInput } from "./role-safety.ts";
-import type { SafetyFindings } from "./safety.ts";
+import { parseRoleFindings, roleSafetyQuery, type SafetyFindings, type SafetyInput } from "./role-safety.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface ProbedDatabase {

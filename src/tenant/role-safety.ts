@@ -1,6 +1,7 @@
 /** Whether the roles that a tenant's requests run as could do more than see the tenant's own: what PostgreSQL says. */
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
+import type { Reaching } from "./reach.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleFindings {
@@ -10,6 +11,11 @@ export interface RoleFindings {
   readonly shared: readonly string[];
   /** Schemas besides its own and the shared ones that the roles may use: unsafe where they are another tenant's. */
   readonly usable: readonly string[];
+}
+
+/** With what stands in the schemas, whoever may call it. */
+export interface SafetyFindings extends RoleFindings {
+  readonly reaching: readonly Reaching[];
 }
 
 /** PostgreSQL's own roles that reach what is other tenants' without any grant: data, files, other sessions and what they ask. */

@@ -6,12 +6,8 @@ import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
 import type { Reaching } from "./reach.ts";
-import type { RoleFindings } from "./role-safety.ts";
+import type { SafetyFindings } from "./role-safety.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
-
-export interface SafetyFindings extends RoleFindings {
-  readonly reaching: readonly Reaching[];
-}
 
 export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";
