@@ -59,6 +59,8 @@ function runOnOwn() {
   // A terminal's Ctrl-C reaches the child by itself; passed on as well, it would be the second signal.
   process.on("SIGINT", () => process.stdin.isTTY || child.kill("SIGINT"));
   process.on("SIGTERM", () => child.kill("SIGTERM"));
+  // A terminal that goes away tells both; the child takes a second one for the same.
+  process.on("SIGHUP", () => child.kill("SIGHUP"));
   child.on("exit", (code, signal) => {
     process.exitCode = code ?? (signal === null ? 0 : 1);
   });

@@ -37,6 +37,8 @@ export interface HostOptions {
 export interface Host {
   readonly publicUrl: string;
   readonly adminUrl: string;
+  /** Forgets every decision and drains every instance, as POST /flush does; requests go on. */
+  flush(): Promise<void>;
   /** Stops accepting, drains for at most `cells.drainTimeout`, and ends everything that was started. */
   close(): Promise<void>;
 }
@@ -226,6 +228,9 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   return {
     publicUrl: open.url,
     adminUrl: admin.url,
+    flush: async () => {
+      await operations.flush();
+    },
     close: async () => {
       enter("draining");
       await started.close();

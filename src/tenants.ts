@@ -57,7 +57,7 @@ export async function openDecisions(
   source: TenantSource,
   observe: Observe,
 ): Promise<Decisions> {
-  const { pooling, guard, roleSafety } = config;
+  const { pooling, guard, roleSafety, acceptedSql: accepted } = config;
   const database = (name: string): ProbedDatabase => probed(databases, name);
   return new Decisions({
     database,
@@ -68,7 +68,7 @@ export async function openDecisions(
     safety:
       roleSafety === "off"
         ? null
-        : new RoleSafety({ mode: roleSafety, tenants: () => source.list(), database, observe }),
+        : new RoleSafety({ mode: roleSafety, accepted, tenants: () => source.list(), database, observe }),
     observe,
   });
 }

@@ -5,6 +5,7 @@ import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
+import { saysUnreachable } from "./losses.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
@@ -13,10 +14,17 @@ export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
   /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
   readonly otherQueries: () => number;
+  /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
+  readonly lost: () => Error | null;
 }
 
 export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
   let otherQueries = 0;
+  let lost: Error | null = null;
+  const lose = (error: unknown): never => {
+    if (error instanceof Error && saysUnreachable(error)) lost ??= error;
+    throw error;
+  };
   const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas, called: builtNames(spec) };
 
   const introspect = async <TData>(client: PoolClient, text: string): Promise<PgClientResult<TData>> => {
@@ -37,7 +45,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     _settings: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect();
+    const connection = await sessions.connect().catch(lose);
     const { client } = connection;
     const readsRows = (): void => {
       otherQueries += 1;
@@ -45,9 +53,9 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
       connection.lend({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
-      if (isIntrospectionQuery(query.text)) return introspect(client, query.text);
+      if (isIntrospectionQuery(query.text)) return introspect<TData>(client, query.text).catch(lose);
       readsRows();
-      return rowsOf(client.query(withPhysicalNames(query.text, spec), query.values));
+      return rowsOf<TData>(client.query(withPhysicalNames(query.text, spec), query.values)).catch(lose);
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -59,11 +67,13 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     };
     try {
       // One snapshot of the catalogue and of the rows read beside it; a build never writes.
-      await connection.send([
-        { text: "begin isolation level repeatable read read only" },
-        // A build has its own limit, and a catalogue may be large.
-        { text: "set local statement_timeout = 0" },
-      ]);
+      await connection
+        .send([
+          { text: "begin isolation level repeatable read read only" },
+          // A build has its own limit, and a catalogue may be large.
+          { text: "set local statement_timeout = 0" },
+        ])
+        .catch(lose);
       return await callback(building);
     } finally {
       // Whatever a function of the tenant's set for the session goes.
@@ -76,5 +86,5 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     }
   };
 
-  return { withPgClient, otherQueries: () => otherQueries };
+  return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
 }

@@ -12,6 +12,7 @@ import {
 } from "postgraphile/graphql";
 import type { OperationLimits } from "../src/protocol/messages.ts";
 import { refusal } from "./complexity.ts";
+import { withoutHint } from "./hints.ts";
 import { assertShortOrders } from "./order-limit.ts";
 
 type Read =
@@ -83,9 +84,8 @@ function countsMore(text: string, character: string, most: number): boolean {
   return false;
 }
 
-/** "Did you mean …?" names what introspection would not. */
 function withoutHints(error: GraphQLError): GraphQLError {
-  const message = error.message.replace(/ Did you mean .*$/s, "");
+  const message = withoutHint(error.message);
   return message === error.message ? error : new GraphQLError(message, { nodes: error.nodes ?? null });
 }
 

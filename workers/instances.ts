@@ -9,6 +9,7 @@ import { buildingAdaptor } from "./build-adaptor.ts";
 import { rememberChangeTexts } from "./change-texts.ts";
 import { leaveOutExportMarks } from "./export-marks.ts";
 import { Growth } from "./growth.ts";
+import { causesOf, saysUnreachable } from "./losses.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
@@ -75,7 +76,12 @@ export class Instances {
       () => live,
       this.#log,
     );
-    const { schema, resolvedPreset } = await makeSchema(preset);
+    const { schema, resolvedPreset } = await makeSchema(preset).catch((error: unknown) => {
+      throw building.lost() ?? error;
+    });
+    // What a plugin made of a build without some of its rows is not kept.
+    const lost = building.lost();
+    if (lost !== null) throw lost;
     if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
@@ -149,5 +155,8 @@ export class Instances {
 /** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and has the names there. */
 export function buildError(error: unknown, spec: BlueprintSpec): HostError {
   if (error instanceof HostError) return error;
-  return new HostError("BUILD_FAILED", withPhysicalNames(messageOf(error), spec), { cause: error });
+  const lost = causesOf(error).find(saysUnreachable);
+  if (lost instanceof HostError) return lost;
+  const code = lost === undefined ? "BUILD_FAILED" : "DATABASE_UNREACHABLE";
+  return new HostError(code, withPhysicalNames(messageOf(lost ?? error), spec), { cause: error });
 }

@@ -44,6 +44,31 @@ export function isConnectionLoss(error: unknown): boolean {
   return tells(error, lossCodes, lossMessages);
 }
 
+/** SQLSTATE of a server, a database or a role that has as many connections as it may. */
+const tooManyConnections = "53300";
+
+/** Whether the database, or a connection of the pool, was not to be had. */
+export function saysUnreachable(error: unknown): boolean {
+  if (error instanceof HostError)
+    return error.code === "DATABASE_UNREACHABLE" || error.code === "NO_CAPACITY";
+  return isConnectionLoss(error) || (error instanceof pg.DatabaseError && error.code === tooManyConnections);
+}
+
+const mostCauses = 100;
+
+/** `error` and what it was caused by or is made of: Graphile and its plugins wrap what they are thrown. */
+export function causesOf(error: unknown): readonly unknown[] {
+  const found = new Set<unknown>([error]);
+  // A Set goes on to what is added meanwhile, and takes nothing twice.
+  for (const each of found) {
+    if (!(each instanceof Error)) continue;
+    const inner = [each.cause, "originalError" in each ? each.originalError : undefined];
+    if (each instanceof AggregateError) inner.push(...each.errors);
+    for (const cause of inner) if (cause !== undefined && found.size < mostCauses) found.add(cause);
+  }
+  return [...found];
+}
+
 /** Whether a changed schema may be why a statement failed. */
 export function isSuspect(error: unknown): boolean {
   return error instanceof pg.DatabaseError && !isGuardFailure(error);

@@ -7,6 +7,7 @@ import type { ServingWithPgClient } from "./adaptor.ts";
 import { behaviorMatchesPlugin } from "./behavior-matches.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./facts.ts";
+import { hidingHints } from "./hints.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin } from "./plugin.ts";
@@ -70,6 +71,7 @@ export async function instancePreset(
 ): Promise<GraphileConfig.Preset> {
   const user = await userPreset(setup.preset, spec);
   const mask = errorMask(setup.production, log);
+  const maskError = user.grafserv?.maskError ?? mask.late;
   const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
     name: "main",
     schemas: [...builtNames(spec)],
@@ -109,7 +111,7 @@ export async function instancePreset(
       graphiqlStaticPath: "/ruru-static/",
       // The front has bounded the body already.
       maxRequestLength: Number.MAX_SAFE_INTEGER,
-      ...(user.grafserv?.maskError === undefined ? { maskError: mask.late } : {}),
+      maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },
   };
 }

@@ -125,6 +125,10 @@ export class Dispatcher {
     } else if (error.code === "CELL_LOST" && tries.lost === 0 && !mayHaveCommitted(error)) {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });
+    } else if (error.code === "DATABASE_UNREACHABLE" && !ran && tries.lost === 0) {
+      // Another build has another connection; whatever ended the one need not end that.
+      tries.lost += 1;
+      this.#options.observe({ kind: "request.retried", tenant, reason: "connection-lost", attempt });
     } else {
       throw error;
     }

@@ -7,8 +7,9 @@ import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
 import { openModuleSource } from "../tenant/source-module.ts";
+import { tenantClashes } from "../tenant/sources.ts";
 import type { Command } from "./command.ts";
-import { listenFault } from "./opened.ts";
+import { listenFault, openConfigured } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const checkCommand: Command = {
@@ -34,6 +35,7 @@ export const checkCommand: Command = {
     }
     faults.push(...(await moduleFaults(config)));
     if (faults.length > 0) throw new ConfigError(faults);
+    notes.push(...(await clashNotes(config)));
     for (const note of notes) console.log(note);
     console.log(`config: ${config.file ?? "none; defaults and environment"}: no faults`);
     return 0;
@@ -85,6 +87,22 @@ async function moduleFaults({ tenants, databases }: Config): Promise<readonly Fa
     return error instanceof ConfigError
       ? error.faults
       : [{ path: "tenants.module", message: messageOf(error) }];
+  }
+}
+
+/** What tenants claim of each other's in a table or a module's list: a host serves the others, and so it is no fault. */
+async function clashNotes(config: Config): Promise<readonly string[]> {
+  if (config.tenants.kind === "list" || config.tenants.kind === "demo") return [];
+  try {
+    const { source, close } = await openConfigured(config, "check");
+    try {
+      return tenantClashes(await source.list()).map(({ message }) => `tenants: ${message}`);
+    } finally {
+      await close();
+    }
+  } catch {
+    // A table that is not there yet, or a module whose list fails: serving does not take either.
+    return [];
   }
 }
 

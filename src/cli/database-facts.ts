@@ -6,8 +6,9 @@ import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
 import { probeSettings } from "../shape/shape.ts";
 import { connectingFindings } from "../tenant/connecting-role.ts";
+import { parseReaching, reachQuery } from "../tenant/reach.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../tenant/role-safety.ts";
-import { foreignFindings, ownersOf } from "../tenant/safety.ts";
+import { foreignFindings, ownersOf, reachingFindings } from "../tenant/safety.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { DatabaseFacts } from "./diagnosis.ts";
 
@@ -16,6 +17,8 @@ export async function readFacts(
   database: Database,
   { poolSize, poolReserve, install }: DatabaseConfig,
   tenants: readonly Tenant[],
+  /** What is known to reach beyond its tenant, and may. */
+  acceptedSql: readonly string[],
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
   const roles = tenants.flatMap(({ roles: listed, session }) => [
@@ -51,7 +54,7 @@ export async function readFacts(
       }),
     },
     missingSchemas: row.missing,
-    unsafe: await unsafeRoles(database, tenants),
+    unsafe: await unsafeFindings(database, tenants, acceptedSql),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
     poolReserve,
@@ -60,19 +63,27 @@ export async function readFacts(
   };
 }
 
-/** What the roles of each tenant could do that they should not. */
-async function unsafeRoles(database: Database, tenants: readonly Tenant[]): Promise<string[]> {
+/** What the roles and the SQL of each tenant could do that they should not. */
+async function unsafeFindings(
+  database: Database,
+  tenants: readonly Tenant[],
+  acceptedSql: readonly string[],
+): Promise<string[]> {
   const owners = ownersOf(tenants);
   const found: string[] = [];
   const common = new Set<string>();
   for (const tenant of tenants) {
-    const { unsafe, shared, usable } = await database.transaction(async (transaction) => {
+    const { roles, reaching } = await database.transaction(async (transaction) => {
       await transaction.query(probeSettings);
-      const { text, values } = roleSafetyQuery(tenant);
-      return parseRoleFindings((await transaction.query(text, values)).rows[0]);
+      const [asked, reach] = [roleSafetyQuery(tenant), reachQuery(tenant)];
+      return {
+        roles: parseRoleFindings((await transaction.query(asked.text, asked.values)).rows[0]),
+        reaching: parseReaching((await transaction.query(reach.text, reach.values)).rows),
+      };
     });
-    for (const finding of shared) common.add(finding);
-    const own = [...unsafe, ...foreignFindings(tenant, usable, owners)];
+    const reached = reachingFindings(tenant, reaching, acceptedSql);
+    for (const finding of [...roles.shared, ...reached.shared]) common.add(finding);
+    const own = [...roles.unsafe, ...reached.own, ...foreignFindings(tenant, roles.usable, owners)];
     found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
   }
   return [...common, ...found];

@@ -4,6 +4,7 @@ import type { Config, DatabaseConfig } from "../config/config.ts";
 import { availableMemoryMb } from "../config/memory.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { Database } from "../pg/pool.ts";
+import { tenantClashes } from "../tenant/sources.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
 import { readFacts } from "./database-facts.ts";
@@ -32,7 +33,7 @@ async function examine(config: Config): Promise<readonly Finding[]> {
   const options = { cells: memory.cells, guard: config.guard, roleSafety: config.roleSafety };
   for (const [name, database] of Object.entries(config.databases)) {
     const own = tenants.filter((tenant) => tenant.database === name);
-    const facts = await lookAt(name, database, own);
+    const facts = await lookAt(name, database, own, config.acceptedSql);
     if ("level" in facts) findings.push(facts);
     else {
       known.push(facts);
@@ -48,6 +49,7 @@ async function lookAt(
   name: string,
   config: DatabaseConfig,
   tenants: readonly Tenant[],
+  acceptedSql: readonly string[],
 ): Promise<DatabaseFacts | Finding> {
   let database: Database | undefined;
   try {
@@ -57,7 +59,7 @@ async function lookAt(
       applicationName: "rowhouse:doctor",
       observe: () => undefined,
     });
-    return await readFacts(database, config, tenants);
+    return await readFacts(database, config, tenants, acceptedSql);
   } catch (error) {
     return { level: "fail", about: `database ${name}`, text: messageOf(error) };
   } finally {
@@ -76,7 +78,10 @@ async function tenantsOf(
     const { source, close } = await openConfigured(config, "doctor");
     try {
       const tenants = await source.list();
-      return { tenants, findings: [counted(tenants)] };
+      const clashes = tenantClashes(tenants).map(
+        ({ message: text }): Finding => ({ level: "warn", about: "tenants", text }),
+      );
+      return { tenants, findings: [counted(tenants), ...clashes] };
     } finally {
       await close();
     }

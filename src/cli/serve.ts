@@ -1,11 +1,13 @@
 /** `rowhouse serve`: the server, on the configured databases or on a demo of its own. */
 import { flushCompileCache } from "node:module";
 import { join } from "node:path";
+import { isatty } from "node:tty";
 import type { Config } from "../config/config.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
 import { type Host, startHost } from "../host.ts";
 import { releaseReserve } from "../kernel/garbage.ts";
 import type { Observe } from "../kernel/observation.ts";
+import type { Logger } from "../observe/logger.ts";
 import { startEmbedded } from "../pg/embedded.ts";
 import { parseTenant } from "../tenant/tenant.ts";
 import { type Command, UsageError } from "./command.ts";
@@ -34,9 +36,16 @@ export const serveCommand: Command = {
 };
 
 async function serve(config: Config, moreTenants: number): Promise<number> {
-  const stop = stopSignal();
-  const terminal = process.stdout.isTTY === true && !config.production;
-  const log = openLog(terminal ? "terminal" : "json");
+  const signals = new Signals();
+  const terminal = signals.terminal && !config.production;
+  const opened = openLog(terminal ? "terminal" : "json");
+  // A terminal that has gone away takes nothing more, and what drains has no one to tell.
+  const log: Logger = {
+    ...opened,
+    observe: (observation) => {
+      if (!signals.hungUp) opened.observe(observation);
+    },
+  };
   const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log.observe) : null;
   try {
     const host = await startHost({ config: demo?.config ?? config, version: await hostVersion(), log });
@@ -44,7 +53,8 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
     // A process that is killed leaves nothing to start the next one from.
     flushCompileCache();
     releaseReserve();
-    await stop;
+    signals.onFlush(() => host.flush());
+    await signals.stopped;
     await host.close();
     return 0;
   } finally {
@@ -52,18 +62,55 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   }
 }
 
-/** Resolves at the first SIGTERM or SIGINT; the second one ends the process at once. */
-function stopSignal(): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  let asked = false;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.on(signal, () => {
-      if (asked) process.exit(1);
-      asked = true;
-      resolve();
-    });
+/** What a process is told by signals while it serves. */
+class Signals {
+  /** Whether standard output was one when the process started. */
+  readonly terminal = process.stdout.isTTY === true;
+  readonly #stop = Promise.withResolvers<void>();
+  #asked = false;
+  #hungUp = false;
+  #flush: () => Promise<void> = async () => {};
+
+  constructor() {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      process.on(signal, () => {
+        if (this.#asked) process.exit(1);
+        this.#end();
+      });
+    }
+    process.on("SIGHUP", () => this.#hangUp());
   }
-  return promise;
+
+  /** Resolves at the first SIGTERM or SIGINT, or when the terminal is gone; the next SIGTERM or SIGINT ends the process at once. */
+  get stopped(): Promise<void> {
+    return this.#stop.promise;
+  }
+
+  get hungUp(): boolean {
+    return this.#hungUp;
+  }
+
+  /** What a SIGHUP is for that no terminal's end has sent; before this it is for nothing. */
+  onFlush(flush: () => Promise<void>): void {
+    this.#flush = flush;
+  }
+
+  /** Both may reach one process, from the kernel and from the shell: the second is no wish for haste. */
+  #hangUp(): void {
+    // Windows sends it for nothing else. Elsewhere a terminal that is gone has ceased to be one before it is told of.
+    if (this.terminal && (process.platform === "win32" || !isatty(1))) {
+      this.#hungUp = true;
+      if (!this.#asked) this.#end();
+    } else if (!this.#asked) {
+      // What it has to do it does in memory: it does not fail.
+      void this.#flush();
+    }
+  }
+
+  #end(): void {
+    this.#asked = true;
+    this.#stop.resolve();
+  }
 }
 
 interface RunningDemo {

@@ -35,6 +35,8 @@ export interface Config {
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
   readonly roleSafety: "refuse" | "warn" | "off";
+  /** Objects whose SQL may reach beyond their tenant, by schema and name: `app.audit`. */
+  readonly acceptedSql: readonly string[];
   readonly cells: {
     readonly heapMb: number;
     readonly hardLimitFactor: number;

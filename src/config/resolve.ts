@@ -40,7 +40,8 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
     preset: record.preset === undefined ? null : moduleUrl(record.preset, around.directory),
     pooling: record.pooling,
     guard: record.guard,
-    roleSafety: record.roleSafety,
+    roleSafety: record.roleSafety.mode,
+    acceptedSql: record.roleSafety.accept,
     cells: {
       ...figures,
       max: figures.max ?? null,

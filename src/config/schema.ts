@@ -63,6 +63,24 @@ const tenants = oneForm<TenantsOutput, TenantsInput>((value) => {
   return "module" in value ? tenantModule : tenantTable;
 });
 
+interface RoleSafety {
+  mode: "refuse" | "warn" | "off";
+  accept: string[];
+}
+
+const safetyMode = z.enum(["refuse", "warn", "off"], 'must be "refuse", "warn" or "off"');
+const safetyRecord = z.strictObject({
+  mode: safetyMode.default("warn"),
+  accept: z
+    .array(z.string().regex(/^[^.]+\../s, 'must be a schema and a name, such as "app.audit"'))
+    .default([]),
+});
+const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safetyRecord>>((value) =>
+  typeof value === "object" && value !== null
+    ? safetyRecord
+    : safetyMode.transform((mode): RoleSafety => ({ mode, accept: [] })),
+);
+
 export const configSchema = z.strictObject({
   listen: z.strictObject({ host: host.default(loopback), port: port.default(5678) }).prefault({}),
   admin: z
@@ -88,7 +106,7 @@ export const configSchema = z.strictObject({
   preset: modulePath.optional(),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
-  roleSafety: z.enum(["refuse", "warn", "off"], 'must be "refuse", "warn" or "off"').default("warn"),
+  roleSafety: roleSafety.default({ mode: "warn", accept: [] }),
   cells: z
     .strictObject({
       // Below 32 not even the modules fit.

@@ -157,7 +157,9 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       );
     }
   }
-  const version = Math.max(0, ...installed.keys());
+  // As far as none is left out: one may have come later than the next, from a version between two releases.
+  const absent = migrations.findIndex((migration) => !installed.has(migration.version));
+  const version = absent === -1 ? Math.max(0, ...installed.keys()) : (migrations[absent - 1]?.version ?? 0);
   const missing: string[] = [];
   if (version < expected) {
     const who =

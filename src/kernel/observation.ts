@@ -67,7 +67,7 @@ export type Observation =
       kind: "request.retried";
       tenant: TenantId;
       /** `build-overtaken`: it has not run yet, as the schema changed while its instance was built. */
-      reason: "cell-lost" | "schema-changed" | "build-overtaken";
+      reason: "cell-lost" | "connection-lost" | "schema-changed" | "build-overtaken";
       attempt: number;
     }
   | {

@@ -2,7 +2,8 @@
 import { HostError } from "../kernel/errors.ts";
 import type { GroupedStatement } from "../pg/group.ts";
 import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
-import { parseRoleFindings, type RoleFindings, roleSafetyQuery, type SafetyInput } from "./role-safety.ts";
+import { parseReaching, reachQuery } from "./reach.ts";
+import { parseRoleFindings, roleSafetyQuery, type SafetyFindings, type SafetyInput } from "./role-safety.ts";
 import type { Tenant } from "./tenant.ts";
 
 export interface ProbedDatabase {
@@ -18,7 +19,7 @@ export interface ProbedDatabase {
 export interface Probe {
   readonly shape: ShapeProbe;
   /** Null where they were not asked for. */
-  readonly findings: RoleFindings | null;
+  readonly findings: SafetyFindings | null;
 }
 
 /** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
@@ -36,11 +37,14 @@ const settings: GroupedStatement = {
   prepared: true,
 };
 
-/** Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT`, `NO_CAPACITY` and what the database throws; `safety`: whether roles are asked for. */
+/**
+ * Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT`, `NO_CAPACITY` and what the database throws; `safety`: whether roles and the tenant's SQL are
+ * looked at.
+ */
 export async function probe(database: ProbedDatabase, tenant: Tenant, safety: boolean): Promise<Probe> {
   const probing = database.together(statements(database, tenant, safety), tenant.id).then((rows) => ({
     shape: parseShape(rows.at(-1)?.[0]),
-    findings: safety ? parseRoleFindings(rows[1]?.[0]) : null,
+    findings: safety ? { ...parseRoleFindings(rows[1]?.[0]), reaching: parseReaching(rows[2] ?? []) } : null,
   }));
   const probed = await probing.catch((error: unknown) => {
     if (!isLockTimeout(error)) throw error;
@@ -71,7 +75,7 @@ export async function rehearse(database: ProbedDatabase): Promise<void> {
 function statements(database: ProbedDatabase, tenant: SafetyInput, safety: boolean): GroupedStatement[] {
   const asked = [shapeQuery(tenant, { revisions: database.control })];
   // In front: what comes behind the shape, which has rows of enums read as a build does, is planned as usual.
-  if (safety) asked.unshift(roleSafetyQuery(tenant));
+  if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant));
   return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];
 }
 

@@ -1,6 +1,7 @@
 /** Whether the roles that a tenant's requests run as could do more than see the tenant's own: what PostgreSQL says. */
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
+import type { Reaching } from "./reach.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleFindings {
@@ -10,6 +11,11 @@ export interface RoleFindings {
   readonly shared: readonly string[];
   /** Schemas besides its own and the shared ones that the roles may use: unsafe where they are another tenant's. */
   readonly usable: readonly string[];
+}
+
+/** With what stands in the schemas, whoever may call it. */
+export interface SafetyFindings extends RoleFindings {
+  readonly reaching: readonly Reaching[];
 }
 
 /** PostgreSQL's own roles that reach what is other tenants' without any grant: data, files, other sessions and what they ask. */
@@ -48,7 +54,7 @@ reachable as (
   from reach
   cross join lateral (select rolsuper, rolbypassrls from pg_catalog.pg_roles where oid = reach.oid offset 0) r
 ),
-own as (select n.oid, n.nspname, n.nspacl from pg_catalog.pg_namespace n where n.nspname = any ($2::text[])),
+own as (select n.oid, n.nspname, n.nspacl, n.nspowner from pg_catalog.pg_namespace n where n.nspname = any ($2::text[])),
 shared as (
   select n.oid, n.nspname, exists (
     select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
@@ -122,6 +128,29 @@ finding(ordinal, said) as (
     and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
   group by held.who
   union all
+  -- Owning it takes no right to create in the schema: a check or a default is SQL as well.
+  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s views, functions or tables: it may put any SQL there'
+  from held
+  cross join lateral (
+    select relnamespace as schema from pg_catalog.pg_class
+    where held.classid = 'pg_catalog.pg_class'::regclass and oid = held.objid
+      and (relkind in ('v', 'm', 'f') or relkind in ('r', 'p') and relforcerowsecurity)
+    union all
+    select pronamespace from pg_catalog.pg_proc where held.classid = 'pg_catalog.pg_proc'::regclass and oid = held.objid
+    union all
+    select typnamespace from pg_catalog.pg_type
+    where held.classid = 'pg_catalog.pg_type'::regclass and oid = held.objid and typtype = 'd'
+    offset 0
+  ) o
+  where held.deptype = 'o' and o.schema in (select oid from own)
+  group by held.who
+  union all
+  select 2, 'role ' || who || ' may create objects in the tenant''s schema ' || pg_catalog.quote_ident(own.nspname) || ': it may put any SQL there'
+  from reachable cross join own
+  where not rolsuper and (own.nspowner = reachable.oid or exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = reachable.oid and a.privilege_type = 'CREATE'
+  ))
+  union all
   -- Whatever a request takes its role from: a function of the tenant's can go back to it.
   select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
     || ' of the tenant''s tables: row-level security does not apply to it there'
@@ -144,6 +173,11 @@ finding(ordinal, said) as (
   select 4, 'everyone may use the schema ' || pg_catalog.quote_ident(own.nspname) || ' (USAGE granted to PUBLIC)'
   from own where exists (
     select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'
+  )
+  union all
+  select 4, 'everyone may create objects in the schema ' || pg_catalog.quote_ident(own.nspname) || ' (CREATE granted to PUBLIC)'
+  from own where exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
   )
   union all
   select 5, said from misled where pronamespace in (select oid from own)

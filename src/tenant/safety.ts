@@ -5,11 +5,14 @@ import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
-import type { RoleFindings } from "./role-safety.ts";
+import type { Reaching } from "./reach.ts";
+import type { SafetyFindings } from "./role-safety.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";
+  /** Objects that may reach, by schema (logical or PostgreSQL's) and name. */
+  readonly accepted?: readonly string[];
   /** Every tenant that there is, as far as anyone can tell. */
   readonly tenants: () => Promise<readonly Tenant[]>;
   /** As the role that requests connect as. */
@@ -66,13 +69,18 @@ export class RoleSafety {
   }
 
   /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
-  async judge(tenant: Tenant, findings: RoleFindings): Promise<readonly string[]> {
-    const { mode, observe } = this.#options;
+  async judge(tenant: Tenant, findings: SafetyFindings): Promise<readonly string[]> {
+    const { mode, observe, accepted = [] } = this.#options;
     const { database, sharedSchemas } = tenant;
     const refused = mode === "refuse";
     const connecting = await this.#connectingOf(database);
-    const shared = brief(findings.shared);
-    const own = [...brief(findings.unsafe), ...(await this.#foreign(tenant, findings.usable))];
+    const reaching = reachingFindings(tenant, findings.reaching, accepted);
+    const shared = [...brief(findings.shared), ...brief(reaching.shared)];
+    const own = [
+      ...brief(findings.unsafe),
+      ...brief(reaching.own),
+      ...(await this.#foreign(tenant, findings.usable)),
+    ];
     // What is wrong with all tenants of a database is told of it, and not of each of them.
     const common = [
       ...this.#news(`database ${database}`, connecting),
@@ -167,6 +175,26 @@ export function foreignFindings(tenant: Tenant, usable: readonly string[], owner
     const other = [...(owners.get(place(tenant.database, schema)) ?? [])].find((id) => id !== tenant.id);
     return other === undefined ? [] : [`its roles may use the schema ${schema} of tenant ${other}`];
   });
+}
+
+/** Of what reaches, all that nobody has accepted, a sentence each: in schemas of its own, and in what tenants share. */
+export function reachingFindings(
+  { schemas }: Pick<Tenant, "schemas">,
+  reaching: readonly Reaching[],
+  accepted: readonly string[],
+): { readonly own: readonly string[]; readonly shared: readonly string[] } {
+  const told = reaching.filter(({ schema, name }) => {
+    const logical = schemas.find(({ physical }) => physical === schema)?.logical ?? schema;
+    return ![schema, logical].some((each) => accepted.includes(`${each}.${name}`));
+  });
+  const texts = (those: readonly Reaching[]): string[] =>
+    those.map(
+      ({ kind, schema, name, by }) => `${kind} ${schema}.${name} could reach beyond its tenant, by ${by}`,
+    );
+  return {
+    own: texts(told.filter(({ shared }) => !shared)),
+    shared: texts(told.filter(({ shared }) => shared)),
+  };
 }
 
 /** By database and schema, whose it is. */

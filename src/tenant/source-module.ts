@@ -6,7 +6,7 @@ import { parseTenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type Clock, KnownTenants } from "./known-tenants.ts";
 import type { RequestFacts } from "./route.ts";
-import type { TenantSource } from "./sources.ts";
+import { type TenantSource, tenantClashes } from "./sources.ts";
 import type { Tenant, TenantDefaults } from "./tenant.ts";
 import { parseLoneTenant } from "./token-clashes.ts";
 
@@ -42,22 +42,24 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
     return value === null || value === undefined ? null : known.keep(parsed("resolve", value, defaults));
   };
 
+  const warn = (path: string, message: string): void =>
+    observe({ kind: "config.warning", path: `tenants.module list()${path}`, message });
+
   const list = async (): Promise<readonly Tenant[]> => {
     if (module.list === undefined) return [];
     const values = iterable.safeParse(await callWithin(timeoutMs, "list", () => module.list?.()));
     if (!values.success) throw new HostError("INTERNAL", "the tenant module's list() gave no list");
-    return [...values.data].flatMap((value, index) => {
+    const tenants = [...values.data].map((value, index) => {
       try {
-        return [known.keep(parsed("list", value, defaults))];
+        return known.keep(parsed("list", value, defaults));
       } catch (error) {
-        observe({
-          kind: "config.warning",
-          path: `tenants.module list()[${index}]`,
-          message: messageOf(error),
-        });
-        return [];
+        warn(`[${index}]`, messageOf(error));
+        return null;
       }
     });
+    const claims = tenants.map((tenant) => tenant ?? { id: undefined, hosts: [] });
+    for (const { path, message } of tenantClashes(claims)) warn(path.replace("tenants", ""), message);
+    return tenants.filter((tenant) => tenant !== null);
   };
 
   // Neither is asked for requests, which `resolve` decides, but for operators who name a tenant.
@@ -68,7 +70,10 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
       if (module.list === undefined) return known.get(id) ?? null;
       return (await list()).find((tenant) => tenant.id === id) ?? null;
     },
-    byHost: async (host) => (await list()).find((tenant) => tenant.hosts.includes(host)) ?? null,
+    byHost: async (host) => {
+      const [tenant, ...others] = (await list()).filter(({ hosts }) => hosts.includes(host));
+      return others.some(({ id }) => id !== tenant?.id) ? null : (tenant ?? null);
+    },
     resolve,
     // It is asked for each request anyway.
     outdate: () => {},

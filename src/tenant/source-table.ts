@@ -1,5 +1,4 @@
 /** Tenants from the control table `rowhouse.tenant`, read when they are asked for. */
-import { domainToUnicode } from "node:url";
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import { HostError, messageOf } from "../kernel/errors.ts";
@@ -9,6 +8,7 @@ import { growingTo } from "../kernel/growth.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
+import { HostClaims } from "./host-claims.ts";
 import { type Clock, KnownTenants } from "./known-tenants.ts";
 import type { TenantSource } from "./sources.ts";
 import type { Tenant, TenantDefaults } from "./tenant.ts";
@@ -38,16 +38,12 @@ export interface TableSourceOptions {
 const columns = "id, hosts, database, api, mode, schemas, shared_schemas, roles, settings, jwt, session";
 const statements = {
   id: `select ${columns} from rowhouse.tenant where enabled and id = $1`,
-  host: `select ${columns} from rowhouse.tenant where enabled
-    and id in (select tenant from rowhouse.tenant_host where host = any ($1::text[])) limit 2`,
   all: `select ${columns} from rowhouse.tenant where enabled order by id`,
 };
 
 const tableRow = z
   .looseObject({ id: z.string(), shared_schemas: z.unknown() })
   .transform(({ shared_schemas, ...record }) => ({ ...record, sharedSchemas: shared_schemas }));
-
-type Kind = "id" | "host";
 
 /** To have ten thousand records read again takes 10 ms of the front. */
 const restMs = 1_000;
@@ -56,7 +52,9 @@ class TableSource implements TenantSource {
   readonly resolve = null;
   readonly #options: TableSourceOptions;
   readonly #known: KnownTenants;
+  /** Only those that were asked for: what a record claims may be another's. */
   readonly #hosts: LRUCache<string, TenantId>;
+  readonly #claims: HostClaims;
   /** Apart from the tenants, so that a flood of made-up hosts cannot push them out. */
   readonly #unknown: LRUCache<string, true>;
   /** By epoch and name: whoever asks after a change never waits for a read from before it. */
@@ -80,6 +78,12 @@ class TableSource implements TenantSource {
     this.#options = options;
     this.#known = new KnownTenants({ max, maxAgeMs, clock });
     this.#hosts = new LRUCache(growingTo(max));
+    this.#claims = new HostClaims({
+      rows: (text, values) => this.#rows(text, values),
+      clock,
+      maxAgeMs: unknownMaxAgeMs,
+      contested: (message) => this.#warn("rowhouse.tenant.hosts", message),
+    });
     this.#unknown = new LRUCache({ ...growingTo(max), ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
     listener.on(tenantChannel, (payload) => {
       const id = payload === "" ? null : parseTenantId(payload);
@@ -95,14 +99,14 @@ class TableSource implements TenantSource {
   byId(text: string): Eventually<Tenant | null> {
     const id = parseTenantId(text);
     if (id === undefined) return null;
-    return this.#known.get(id) ?? this.#read("id", id);
+    return this.#known.get(id) ?? this.#readId(id);
   }
 
   byHost(host: string): Eventually<Tenant | null> {
     const id = this.#hosts.get(host);
     const tenant = id === undefined ? undefined : this.#known.get(id);
     // A record read again since may have given the host up.
-    return tenant?.hosts.includes(host) ? tenant : this.#read("host", host);
+    return tenant?.hosts.includes(host) ? tenant : this.#readHost(host);
   }
 
   async list(): Promise<readonly Tenant[]> {
@@ -124,26 +128,38 @@ class TableSource implements TenantSource {
     if (this.#resting !== null) clearTimeout(this.#resting);
   }
 
-  #read(kind: Kind, name: string): Promise<Tenant | null> {
-    const key = `${kind}:${name}`;
-    if (this.#unknown.get(key) !== undefined) return Promise.resolve(null);
-    const epoch = this.#epoch;
-    return this.#reading.run(`${epoch} ${key}`, async () => {
-      // The table keeps hosts in the script that they were written in.
-      const rows = await this.#rows(statements[kind], [kind === "id" ? name : [name, domainToUnicode(name)]]);
-      const tenant = rows.length > 1 ? this.#ambiguous(name, rows) : this.#parse(rows[0]);
+  #readId(id: TenantId): Promise<Tenant | null> {
+    const key = `id:${id}`;
+    return this.#once(key, async (epoch) => {
+      const [row] = await this.#rows(statements.id, [id]);
+      const tenant = this.#parse(row);
       // Told of a change meanwhile: the answer is right for those who asked before it, and for nobody after.
       if (epoch !== this.#epoch) return tenant === null ? null : this.#known.like(tenant);
-      if (tenant === null) {
-        this.#unknown.set(key, true);
-        const id = kind === "id" ? parseTenantId(name) : undefined;
-        if (id !== undefined) this.#known.lose(id);
-        return null;
-      }
-      const kept = this.#known.keep(tenant);
-      for (const host of kept.hosts) this.#hosts.set(host, kept.id);
-      return kept;
+      if (tenant !== null) return this.#known.keep(tenant);
+      this.#unknown.set(key, true);
+      this.#known.lose(id);
+      return null;
     });
+  }
+
+  #readHost(host: string): Promise<Tenant | null> {
+    const key = `host:${host}`;
+    return this.#once(key, async (epoch) => {
+      const owner = await this.#claims.ownerOf(host, epoch);
+      const tenant = owner === null ? null : await this.byId(owner);
+      const found = tenant?.hosts.includes(host) ? tenant : null;
+      if (epoch !== this.#epoch) return found;
+      if (found === null) this.#unknown.set(key, true);
+      else this.#hosts.set(host, found.id);
+      return found;
+    });
+  }
+
+  /** What `read` makes of a name that is not known to be nobody's: once in an epoch, however many wait. */
+  #once(key: string, read: (epoch: number) => Promise<Tenant | null>): Promise<Tenant | null> {
+    if (this.#unknown.get(key) !== undefined) return Promise.resolve(null);
+    const epoch = this.#epoch;
+    return this.#reading.run(`${epoch} ${key}`, () => read(epoch));
   }
 
   async #rows(text: string, values: readonly unknown[]): Promise<readonly unknown[]> {
@@ -169,16 +185,6 @@ class TableSource implements TenantSource {
       }
       return null;
     }
-  }
-
-  /** The table refuses this itself; a table that was made otherwise must not make one tenant of two. */
-  #ambiguous(host: string, rows: readonly unknown[]): null {
-    const ids = rows.map((row) => String(tableRow.parse(row).id)).join(" and ");
-    this.#warn(
-      "rowhouse.tenant.hosts",
-      `tenants ${ids} both claim the host ${host}: it is served for neither`,
-    );
-    return null;
   }
 
   /**

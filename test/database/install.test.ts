@@ -55,7 +55,7 @@ test("a superuser installs everything, once, also when four hosts install at the
       missing: [],
     });
   const installed = await database.query("select version, xmin::text from rowhouse.migration order by 1");
-  expect(installed).toHaveLength(version);
+  expect(installed.at(-1)).toMatchObject({ version });
   expect(
     await database.query("select from rowhouse.schema_revision where schema_name = 'was_there'"),
   ).toHaveLength(1);

@@ -203,6 +203,55 @@ describe("introspection", () => {
   });
 });
 
+describe("where introspection is off", () => {
+  const people = "query($mood: Mood) { allPeople(condition: { mood: $mood }) { nodes { name } } }";
+  const create = "mutation($input: CreatePersonInput!) { createPerson(input: $input) { clientMutationId } }";
+  const own = ' Did you mean "this"?';
+
+  it.each<[what: string, query: string, variables: Record<string, unknown>, told: RegExp]>([
+    ["an enum's value", people, { mood: "HAPY" }, /Value "HAPY" does not exist in "Mood" enum\.$/],
+    [
+      "an input's field",
+      create,
+      { input: { person: { name: "x", nam: "x" } } },
+      /Field "nam" is not defined by type "PersonInput"\.$/,
+    ],
+    [
+      "an input's field beside a value that reads like a hint itself",
+      create,
+      { input: { person: { name: own, nam: "x" } } },
+      /got invalid value \{.*Did you mean.*this.*\} at "input\.person"; Field "nam" is not defined by type "PersonInput"\.$/,
+    ],
+  ])(
+    "a variable's error keeps its words, and names nothing of the schema, by %s",
+    async (_, query, variables, told) => {
+      const closed = await start({ operations: { introspection: false } });
+      const open = await worker.ask(serv, { tenant: "ada", query, variables });
+      expect(open.json.errors[0].message).toMatch(/\. Did you mean (the enum value )?"\w+"\?$/);
+      const { json } = await closed[0].ask(closed[1], { tenant: "ada", query, variables });
+      expect(json.errors).toEqual([{ ...open.json.errors[0], message: expect.stringMatching(told) }]);
+      expect(json.errors[0].message).toBe(open.json.errors[0].message.replace(/ Did you mean [^?]*\?$/, ""));
+    },
+  );
+
+  it("a value of the client's that reads like a hint is no way to end an error early", async () => {
+    const closed = await start({ operations: { introspection: false } });
+    const request = { tenant: "ada", query: people, variables: { mood: `x${own}` } };
+    const { json } = await closed[0].ask(closed[1], request);
+    expect(json.errors[0].message).toMatch(/does not exist in "Mood" enum\.$/);
+    expect(json).toEqual((await worker.ask(serv, request)).json);
+  });
+
+  it("what a tenant's own function says stays as it is", async () => {
+    await database.execute(
+      `create function ada.complain() returns int stable language plpgsql as $$ begin raise 'No such thing. Did you mean "that"?'; end $$`,
+    );
+    const closed = await start({ operations: { introspection: false } });
+    const { json } = await ask("{ complain }", closed);
+    expect(json.errors[0].message).toBe('No such thing. Did you mean "that"?');
+  });
+});
+
 describe("a statement", () => {
   it("is ended by PostgreSQL itself after its time, with its code, and the connection lives on", async () => {
     const brief = await start({ statementTimeoutMs: 300, poolSize: 1, production: true });

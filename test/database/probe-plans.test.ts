@@ -4,6 +4,7 @@ import { z } from "zod";
 import { installControl } from "../../src/guard/install.ts";
 import { Database } from "../../src/pg/pool.ts";
 import { probeSettings, shapeQuery } from "../../src/shape/shape.ts";
+import { reachQuery } from "../../src/tenant/reach.ts";
 import { roleSafetyQuery } from "../../src/tenant/role-safety.ts";
 import { parseTenant } from "../../src/tenant/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -95,6 +96,7 @@ test.for(
   Object.entries(statistics).flatMap(([state, make]) => [
     { asked: "shape", state, make, query: shapeQuery(tenant, { revisions: true }), besides: "pg_authid" },
     { asked: "roles", state, make, query: roleSafetyQuery(tenant), besides: "" },
+    { asked: "SQL that reaches further", state, make, query: reachQuery(tenant), besides: "" },
   ]),
 )(
   "with statistics $state a probe of $asked looks up whatever grows with the number of tenants",

@@ -53,3 +53,23 @@ it("check says what to do with a module in a package that calls its files Common
     await remove();
   }
 });
+
+it("check and doctor name two tenants of the control table that claim one host, each in a spelling of its own", async () => {
+  await database.execute(`insert into rowhouse.tenant (id, hosts, schemas) values
+    ('acme', '{münchen.example}', '["a"]'), ('globex', '{xn--mnchen-3ya.example}', '["g"]')`);
+  const config = {
+    databases: { main: { url: database.hostUrl, install: false } },
+    tenants: { table: { database: "main" } },
+  };
+  const { path, remove } = await directoryWith({ "rowhouse.config.json": JSON.stringify(config) });
+  try {
+    const said = "tenants: tenants acme and globex both claim the host xn--mnchen-3ya.example";
+    const checked = await runCli({ args: ["check"], cwd: path });
+    expect(checked.code).toBe(0);
+    expect(checked.stdout).toContain(`${said}\n`);
+    expect((await runCli({ args: ["doctor"], cwd: path })).stdout).toContain(`warn  ${said}\n`);
+  } finally {
+    await remove();
+    await database.execute("delete from rowhouse.tenant");
+  }
+});

@@ -1,5 +1,7 @@
-import { once } from "node:events";
+import { spawn, spawnSync } from "node:child_process";
+import { EventEmitter, once } from "node:events";
 import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { directoryWith, TestHost } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
@@ -177,6 +179,63 @@ describe("rowhouse serve", () => {
     await host.stop();
     expect(await asked).toMatchObject({ status: 200, data: { slow: "canary_acme one" } });
   });
+
+  it("goes on serving at SIGHUP, by what it then asks the database anew", async () => {
+    const host = await TestHost.start({ config: working(), connected: database.connected });
+    const slow = host.graphql("acme", "{ slow(seconds: 2) }");
+    await database.asleep();
+    for (let decided = 1; decided <= 2; decided += 1) {
+      host.process.signal("SIGHUP");
+      await vi.waitFor(async () => {
+        expect(await host.graphql("acme", "{ __typename }")).toMatchObject({ status: 200 });
+        expect(host.process.linesOf("tenant.decided")).toHaveLength(decided + 1);
+      }, 20_000);
+    }
+    // It was under way all the time.
+    expect(await slow).toMatchObject({ status: 200, data: { slow: "canary_acme one" } });
+    await host.process.line("instance.evicted", { reason: "flushed" });
+    await host.stop();
+  });
+
+  // util-linux's `script` gives it a terminal, which is gone with `script`.
+  it.skipIf(spawnSync("script", ["--version"]).status !== 0)(
+    "ends in order when the terminal is gone that it was started from",
+    async () => {
+      const { path, remove } = await directoryWith({ "host.json": JSON.stringify(working()) });
+      const program = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
+      const command = `echo pid $$; exec '${process.execPath}' '${program}' serve --config host.json`;
+      const terminal = spawn("script", ["-qfec", command, "/dev/null"], {
+        cwd: path,
+        stdio: ["ignore", "pipe", "inherit"],
+        detached: true,
+      });
+      const output = new EventEmitter();
+      let shown = "";
+      terminal.stdout.setEncoding("utf8").on("data", (text: string) => {
+        shown += text;
+        output.emit("shown");
+      });
+      while (!/GraphQL +http/.test(shown)) await once(output, "shown");
+      const pid = Number(/pid (\d+)/.exec(shown)?.[1]);
+      try {
+        expect(await database.connected()).not.toEqual([]);
+        terminal.kill("SIGKILL");
+        await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow("ESRCH"), {
+          timeout: 20_000,
+          interval: 50,
+        });
+        // In order: it has closed its connections itself.
+        expect(await database.connected()).toEqual([]);
+      } finally {
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch {
+          // Gone, as it should be.
+        }
+        await remove();
+      }
+    },
+  );
 
   it("exits at once at the second signal", async () => {
     const host = await TestHost.start({ config: working(), connected: database.connected });

@@ -116,8 +116,9 @@ describe("what is no fault", () => {
       "grant usage on schema rowhouse to :role; grant select on rowhouse.schema_revision to :role",
     ],
     [
-      "a table that it owns under forced policies",
-      `create table ${schema}.forced (id int); alter table ${schema}.forced owner to :role; alter table ${schema}.forced enable row level security, force row level security`,
+      "a view of its own tables, and a function that sets no more than a timeout",
+      `create view ${schema}.shown as select * from ${schema}.item;
+       create function ${schema}.led2() returns int language plpgsql set lock_timeout = 1 as 'begin set local statement_timeout = 9000; return 1; end'`,
     ],
   ])("%s", async (_, sql) => {
     await database.execute(sql.replaceAll(":role", role()));
@@ -142,6 +143,36 @@ describe("with roleSafety", () => {
     } finally {
       await other.stop();
       await database.execute(`alter role ${role()} nobypassrls`);
+    }
+  });
+});
+
+describe("SQL that reaches beyond its tenant", () => {
+  const leak = `create view ${schema}.leak as select set_config('role', 'x', true) as role`;
+
+  it("is served where the config accepts it, by its logical schema and name, and nothing beside it", async () => {
+    await database.execute(leak);
+    const accept = [`${Object.keys(ada.schemas)[0]}.leak`];
+    const settings = { ...config, roleSafety: { mode: "refuse", accept } };
+    const other = await TestHost.start({ config: settings, connected: database.connected });
+    try {
+      expect(await other.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
+      expect(await other.adminJson("/tenants/ada")).not.toHaveProperty("unsafe");
+      await database.execute(`alter view ${schema}.leak rename to leak2`);
+      await other.adminJson("/flush", {});
+      expect((await other.graphql("ada", itemsQuery)).code).toBe("ROLE_UNSAFE");
+      const { path } = await directoryWith({ "host.json": JSON.stringify(settings) });
+      const { stdout } = await runCli({ args: ["doctor", "--config", "host.json"], cwd: path });
+      expect(stdout).toMatch(
+        /^fail .*tenant ada: view canary_ada\.leak2 could reach beyond its tenant, by set_config$/m,
+      );
+      const shown = await runCli({ args: ["shape", "ada", "--config", "host.json"], cwd: path });
+      expect(shown.stdout).toMatch(
+        /^unsafe +view canary_ada\.leak2 could reach beyond its tenant, by set_config$/m,
+      );
+    } finally {
+      await other.stop();
+      await database.execute(`drop view if exists ${schema}.leak, ${schema}.leak2`);
     }
   });
 });

@@ -40,7 +40,7 @@ export class TenantTable {
     const source = tableSource({
       database: {
         query: async (text, values) => {
-          this.asked.push(values.flat().join(" "));
+          if (values.length > 0) this.asked.push(values.flat().join(" "));
           const gate = this.#gate;
           this.#gate = undefined;
           const answer = await database.query(text, values);

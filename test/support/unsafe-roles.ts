@@ -52,6 +52,58 @@ export const unsafeCases: readonly UnsafeCase[] = [
     says: /^role \S+ owns 1 of the tenant's tables/,
   },
   {
+    name: "owns a table of the tenant's whose policies bind it",
+    make: (its) =>
+      `create table ${its.schema}.forced (id int); alter table ${its.schema}.forced owner to ${its.role}, enable row level security, force row level security`,
+    undo: (its) => `drop table ${its.schema}.forced`,
+    says: /^role \S+ owns 1 of the tenant's views, functions or tables: it may put any SQL there$/,
+  },
+  {
+    name: "owns a view, a function and a domain of the tenant's",
+    make: (
+      its,
+    ) => `create view ${its.schema}.shown as select 1 as one; alter view ${its.schema}.shown owner to ${its.role};
+      create function ${its.schema}.done() returns int return 1; alter function ${its.schema}.done owner to ${its.role};
+      create domain ${its.schema}.odd as text; alter domain ${its.schema}.odd owner to ${its.role}`,
+    undo: (its) =>
+      `drop view ${its.schema}.shown; drop function ${its.schema}.done; drop domain ${its.schema}.odd`,
+    says: /^role \S+ owns 3 of the tenant's views, functions or tables: it may put any SQL there$/,
+  },
+  {
+    name: "may create in the tenant's schema",
+    make: (its) => `grant create on schema ${its.schema} to ${its.role}`,
+    undo: (its) => `revoke create on schema ${its.schema} from ${its.role}`,
+    says: /^role \S+ may create objects in the tenant's schema canary_ada: it may put any SQL there$/,
+  },
+  {
+    name: "owns the tenant's schema",
+    make: (its) =>
+      `alter schema ${its.schema} owner to ${its.role}; revoke create on schema ${its.schema} from ${its.role}`,
+    // What is granted to an owner is gone with that.
+    undo: (its) =>
+      `alter schema ${its.schema} owner to current_user; grant usage on schema ${its.schema} to ${its.role}`,
+    says: /^role \S+ may create objects in the tenant's schema canary_ada: it may put any SQL there$/,
+  },
+  {
+    name: "may create in the tenant's schema because everyone may",
+    make: (its) => `grant create on schema ${its.schema} to public`,
+    undo: (its) => `revoke create on schema ${its.schema} from public`,
+    says: /^everyone may create objects in the schema canary_ada \(CREATE granted to PUBLIC\)$/,
+  },
+  {
+    name: "may see a view that takes another role and reads what that may",
+    make: (its) =>
+      `create view ${its.schema}.leak as select set_config('role', 'x', true), query_to_xml('select 1', true, true, '')`,
+    undo: (its) => `drop view ${its.schema}.leak`,
+    says: /^view canary_ada\.leak could reach beyond its tenant, by query_to_xml, set_config$/,
+  },
+  {
+    name: "shares a schema with a function that runs a text",
+    make: () => "create function public.run(t text) returns void language plpgsql as 'begin execute t; end'",
+    undo: () => "drop function public.run",
+    all: /^function public\.run could reach beyond its tenant, by execute$/,
+  },
+  {
     name: "may create in a shared schema",
     make: (its) => `grant create on schema public to ${its.role}`,
     undo: (its) => `revoke create on schema public from ${its.role}`,

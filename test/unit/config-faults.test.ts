@@ -30,6 +30,15 @@ describe("values", () => {
     expect(config.routing).toEqual([{ kind: "path", segments: ["t", null] }]);
   });
 
+  it("take a mode of role safety alone, or with what it accepts", async () => {
+    const accept = ["app.audit"];
+    expect(await loadJson({ roleSafety: "refuse" })).toMatchObject({ roleSafety: "refuse", acceptedSql: [] });
+    expect(await loadJson({ roleSafety: { accept } })).toMatchObject({
+      roleSafety: "warn",
+      acceptedSql: accept,
+    });
+  });
+
   it.each([
     [{ listen: { port: 65_536 } }, "listen.port"],
     [{ listen: { port: "80" } }, "listen.port"],
@@ -43,6 +52,9 @@ describe("values", () => {
     [{ routing: ["host", "cookie:x"] }, "routing[1]"],
     [{ pooling: "yes" }, "pooling"],
     [{ guard: "on" }, "guard"],
+    [{ roleSafety: "on" }, "roleSafety"],
+    [{ roleSafety: { mode: "on" } }, "roleSafety.mode"],
+    [{ roleSafety: { accept: ["audit"] } }, "roleSafety.accept[0]"],
     [{ cells: { heapMb: 1.5 } }, "cells.heapMb"],
     [{ cells: { spare: -1 } }, "cells.spare"],
     [{ cells: { hardLimitFactor: 0.5 } }, "cells.hardLimitFactor"],

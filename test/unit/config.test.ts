@@ -25,6 +25,7 @@ describe("without a config", () => {
       pooling: false,
       guard: "writes",
       roleSafety: "warn",
+      acceptedSql: [],
       cells: {
         heapMb: 256,
         hardLimitFactor: 2,

@@ -153,6 +153,26 @@ describe("a tenant module", () => {
     expect(await source.byId("initech")).toBeNull();
   });
 
+  it("is nobody by a host that its list gives two tenants, in whatever spelling, and the warning names both", async () => {
+    const seen: Observation[] = [];
+    const source = await open(
+      `export const resolve = () => null;
+       export const list = () => [
+         { id: "no good" },
+         { id: "acme", hosts: ["Straße.example"], schemas: ["a"] },
+         { id: "globex", hosts: ["xn--strae-oqa.example", "globex.example"], schemas: ["g"] },
+       ];`,
+      seen,
+    );
+    expect(await source.byHost("xn--strae-oqa.example")).toBeNull();
+    expect(await source.byHost("globex.example")).toMatchObject({ id: "globex" });
+    expect(seen).toContainEqual({
+      kind: "config.warning",
+      path: "tenants.module list()[2].hosts",
+      message: "tenants acme and globex both claim the host xn--strae-oqa.example",
+    });
+  });
+
   it("without a list knows by name the tenants that it has chosen", async () => {
     const source = await open(byHost);
     expect(await source.byId("acme")).toBeNull();
