@@ -206,7 +206,8 @@ export class Dispatcher {
           const error = toHostError(thrown);
           const mayHaveCommitted = cell.mayHaveCommitted(slot);
           done();
-          reject(error.code === "CELL_LOST" ? new LostRequest(error, mayHaveCommitted) : error);
+          const wasLost = error.code === "CELL_LOST" && !(error instanceof NotStarted);
+          reject(wasLost ? new LostRequest(error, mayHaveCommitted) : error);
         },
       );
     });
