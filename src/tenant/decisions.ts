@@ -9,6 +9,7 @@ import type { ShapeProbe } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { Interned } from "./interned.ts";
 import { KnownDecisions } from "./known-decisions.ts";
+import type { Interest } from "./notices.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { RoleSafety } from "./safety.ts";
 import type { Tenant } from "./tenant.ts";
@@ -128,18 +129,18 @@ export class Decisions {
     if (this.#known.peek(id) === decision) this.forget(id);
   }
 
-  /** Whether it would outdate anything that a schema has reached a revision, or an answer that is still to come. */
-  isNews(database: string, schema: string, revision: bigint): boolean {
-    return this.#known.isNews(database, schema, revision, this.#askedWith(database, schema).length > 0);
+  /** Whether it would outdate a decision that a schema has reached a revision, or may outdate one that is still to come. */
+  interest(database: string, schema: string, revision: bigint): Interest {
+    // Which schemas a tenant's shape is made of, the answer tells first.
+    const asked = [...this.#asked].some((tenant) => tenant.database === database);
+    return this.#known.interest(database, schema, revision, asked);
   }
 
-  #askedWith(database: string, schema: string): readonly Tenant[] {
-    return [...this.#asked].filter((tenant) => tenant.database === database && hasSchema(tenant, schema));
-  }
-
-  /** Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. */
+  /**
+   * Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. An answer that is
+   * still to come is held against it.
+   */
   miss(database: string, schema: string): readonly TenantId[] {
-    for (const { id } of this.#askedWith(database, schema)) this.#overtaken.add(id);
     return this.#known.miss(database, schema);
   }
 
@@ -162,11 +163,12 @@ export class Decisions {
     const startedMs = performance.now();
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
+      const { misses } = this.#known;
       const { safety = null } = this.#options;
       const { shape, findings } = await this.#probe(tenant, safety !== null);
       const unsafe = findings === null ? [] : await safety?.judge(tenant, findings);
       const decision = this.#decisionOf(tenant, shape, unsafe);
-      const outdated = this.#known.isOutdated(decision);
+      const outdated = this.#known.isOutdated(decision, misses);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
       // The database itself says otherwise than what was once heard, again and again.
       if (outdated) this.#known.unhear(decision);
@@ -202,8 +204,4 @@ export class Decisions {
     const key = this.#keys.of(decided.key);
     return { ...decided, key, spec: { ...decided.spec, key } };
   }
-}
-
-function hasSchema({ schemas, sharedSchemas }: Tenant, name: string): boolean {
-  return sharedSchemas.includes(name) || schemas.some(({ physical }) => physical === name);
 }

@@ -186,6 +186,47 @@ describe.each(Object.keys(ways))("%s", (way) => {
   });
 });
 
+describe("a look at as many schemas as a tenant may refer to", () => {
+  const names = Array.from({ length: 17 }, (_, index) => `wide_${index}`);
+  const guardOfAll = async (count: number, reads = false) => {
+    const all = await Promise.all(
+      ["lou", ...names.slice(1, count)].map((name) => guardOf(database, name, reads)),
+    );
+    return {
+      reads,
+      schemas: all.flatMap(({ schemas }) => schemas),
+      revisions: all.flatMap(({ revisions }) => revisions),
+    };
+  };
+
+  // One is left out: it has no revision.
+  it.each([2, 4, 5, 16, 17])("proves each of %i, and one that is not there", async (count) => {
+    for (const name of names.slice(1, count - 1)) await database.execute(`create schema ${name}`);
+    try {
+      const guard = await guardOfAll(count);
+      expect(guard.revisions.at(-1)).toBe("0");
+      const request = (): Request => bench.request("lou", { guard });
+      for (let run = 0; run < 7; run += 1) {
+        await bench.withPgClient.singleWrite(request().settings, { text: "select 1" });
+      }
+      for (const ddl of [
+        `comment on schema ${names[count - 2]} is 'moved'`,
+        `create schema ${names[count - 1]}`,
+      ]) {
+        if (ddl.includes(names[0] ?? "")) continue;
+        const proven = await guardOfAll(count);
+        await database.execute(ddl);
+        const stale = (reads = false): Request => bench.request("lou", { guard: { ...proven, reads } });
+        const writing = bench.withPgClient.singleWrite(stale().settings, { text: "select 1" });
+        await expect(writing).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
+        await expect(bench.read(stale(true), "select 1")).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
+      }
+    } finally {
+      for (const name of names) await database.execute(`drop schema if exists ${name}`);
+    }
+  });
+});
+
 describe("a guarded read", () => {
   it("is told the revision that its schema has moved to, and runs once nothing has", async () => {
     const late = await guarded(true);
