@@ -110,12 +110,12 @@ async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: numb
   await transaction.query("set transaction isolation level read committed, read write");
   await requireControl(transaction);
   await setLockTimeout(transaction, lockTimeoutMs);
-  await transaction.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant.id]);
+  await transaction.query("select rowhouse.lock_tenant($1)", [tenant.id]);
 }
 
 async function requireControl(database: Queryable): Promise<void> {
   const { rows } = await database.query(
-    "select pg_catalog.to_regprocedure('rowhouse.run_migration(text)') is not null as installed",
+    "select pg_catalog.to_regprocedure('rowhouse.lock_tenant(text)') is not null as installed",
   );
   if (!z.object({ installed: z.boolean() }).parse(rows[0]).installed) {
     throw new HostError(

@@ -5,7 +5,6 @@ import { parseReport } from "../guard/revisions.ts";
 import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
-import type { ShapeProbe } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { Interned } from "./interned.ts";
 import { KnownDecisions } from "./known-decisions.ts";
@@ -98,10 +97,10 @@ export class Decisions {
    * changed and changed back has the same shape again, and a build in between may have seen another.
    */
   async verify(decision: Decision): Promise<boolean> {
-    const { shape } = await this.#probe(decision.tenant, false);
+    const probed = await this.#probe(decision.tenant, false);
     const current =
-      this.#decisionOf(decision.tenant, shape).key === decision.key &&
-      isDeepStrictEqual(shape.revisions, decision.revisions);
+      this.#decisionOf(decision.tenant, probed).key === decision.key &&
+      isDeepStrictEqual(probed.shape.revisions, decision.revisions);
     if (!current) this.forget(decision.tenant.id);
     return current;
   }
@@ -165,9 +164,9 @@ export class Decisions {
       this.#overtaken.delete(tenant.id);
       const { misses } = this.#known;
       const { safety = null } = this.#options;
-      const { shape, findings } = await this.#probe(tenant, safety !== null);
-      const unsafe = findings === null ? [] : await safety?.judge(tenant, findings);
-      const decision = this.#decisionOf(tenant, shape, unsafe);
+      const probed = await this.#probe(tenant, safety !== null);
+      const unsafe = probed.findings === null ? [] : await safety?.judge(tenant, probed.findings);
+      const decision = this.#decisionOf(tenant, probed, unsafe);
       const outdated = this.#known.isOutdated(decision, misses);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
       // The database itself says otherwise than what was once heard, again and again.
@@ -195,11 +194,10 @@ export class Decisions {
     return probe(this.#options.database(tenant.database), tenant, safety);
   }
 
-  #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
-    const { control } = this.#options.database(tenant.database);
-    const probed = { ...probe, shape: this.#shapes.of(probe.shape) };
-    const refused = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
-    const decided = decisionOf(tenant, probed, this.#options, control, refused, unsafe);
+  #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly string[] = []): Decision {
+    const shape = { ...probe.shape, shape: this.#shapes.of(probe.shape.shape) };
+    const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
+    const decided = decisionOf(tenant, { ...probe, shape }, this.#options, { unshareable, unsafe });
     if (decided.kind === "dedicated") return decided;
     const key = this.#keys.of(decided.key);
     return { ...decided, key, spec: { ...decided.spec, key } };

@@ -60,7 +60,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
   const write = (request: Request, text?: string): Promise<unknown> =>
     ways[way]?.(request, text) ?? Promise.reject();
   const blocked = (): Promise<void> => expect.poll(() => advisoryWaits(database)).toHaveLength(1);
-  const lock = "begin; select pg_advisory_xact_lock(rowhouse.tenant_lock_key('lou'))";
+  const lock = "begin; select rowhouse.lock_tenant('lou')";
 
   it("waits for a managed migration that moves nothing, and then stands", async () => {
     await migration.query(lock);
@@ -162,7 +162,12 @@ describe.each(Object.keys(ways))("%s", (way) => {
     await database.execute("create schema mia");
     const both = (revision: string, more = "0"): Request =>
       bench.request("lou", {
-        guard: { reads: false, schemas: ["lou", "mia", "nowhere"], revisions: [revision, more, "0"] },
+        guard: {
+          reads: false,
+          schemas: ["lou", "mia", "nowhere"],
+          revisions: [revision, more, "0"],
+          lock: "1",
+        },
       });
     const revisions = async () => [
       (await guardOf(database, "lou")).revisions[0] ?? "",
@@ -173,7 +178,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(1);
     await database.execute("comment on schema mia is 'moved'");
     await expect(write(both(lou, mia), "select 1")).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
-    const two = { reads: false, schemas: ["lou", "mia"] };
+    const two = { reads: false, schemas: ["lou", "mia"], lock: "1" };
     const current = await revisions();
     await write(bench.request("lou", { guard: { ...two, revisions: current } }), "select 1");
     for (const stale of [
@@ -194,6 +199,7 @@ describe("a look at as many schemas as a tenant may refer to", () => {
     );
     return {
       reads,
+      lock: "1",
       schemas: all.flatMap(({ schemas }) => schemas),
       revisions: all.flatMap(({ revisions }) => revisions),
     };
