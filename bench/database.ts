@@ -33,7 +33,8 @@ export interface BenchTenant {
 
 const controlRights = `
   grant usage on schema rowhouse to bench_host;
-  grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host`;
+  grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host;
+  grant execute on function rowhouse.tenant_lock_key to bench_host`;
 
 /** A tenant's names, all made of its id. */
 export const tenantCalled = (id: string): BenchTenant => ({

@@ -87,7 +87,7 @@ export function watchSchemas(
     for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
   };
   const notices = new Notices({
-    isNews: (name, schema, revision) => decisions.isNews(name, schema, revision),
+    interest: (name, schema, revision) => decisions.interest(name, schema, revision),
     read: (name, schemas) => {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
       return readRevisions(databases.get(name).database, schemas);

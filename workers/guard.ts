@@ -47,7 +47,7 @@ const leavePath = fixedStatement("leave_path", "set local search_path to default
  * Where the session is not known to be READ COMMITTED by default, a look would seldom do.
  */
 export function writeGuard(
-  { guard, tenant }: TenantBinding,
+  { guard }: TenantBinding,
   settings: readonly Setting[],
   readCommitted: boolean,
 ): TransactionGuard | null {
@@ -56,10 +56,11 @@ export function writeGuard(
   // Not made unless it is needed: it would be a tenth of what the guard of a write costs its thread.
   const thorough = (): TransactionGuard => ({
     first: [
+      // A migration's end is waited for; whoever else has the lock holds nobody up.
       {
-        name: `${namespace}begin_write`,
-        text: "select pg_catalog.pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key($1))",
-        values: [tenant],
+        name: `${namespace}await_migration`,
+        text: "select rowhouse.await_migration($1)",
+        values: [guard.lock],
       },
       // A statement of its own: its snapshot comes after the wait, and so has what was waited for.
       assertion(guard, settings),
@@ -72,7 +73,7 @@ export function writeGuard(
   });
   if (!readCommitted || !isLookable(guard)) return thorough();
   return {
-    first: [look(guard, settings, tenant)],
+    first: [look(guard, settings, true)],
     last: [leaveRole, leavePath, look(guard, restored)],
     thorough,
     assertion: () => assertion(guard, []),
@@ -86,10 +87,21 @@ export function readGuard({ guard }: TenantBinding, settings: readonly Setting[]
   return { first: isLookable(guard) ? look(guard, settings) : thorough(), thorough };
 }
 
-/** A schema without a revision has no row to be found, and tables joined take their time. */
-function isLookable({ schemas, revisions }: TenantGuard): boolean {
-  return schemas.length > 0 && schemas.length <= 4 && !revisions.includes("0");
+/** Beyond that a list as the assertion's function takes it costs no more. */
+const mostLooked = 16;
+
+function isLookable({ schemas }: TenantGuard): boolean {
+  return schemas.length > 0 && schemas.length <= mostLooked;
 }
+
+/**
+ * Joined, the rows of a few schemas are found in one go. A schema without a revision has no row to be found; and to plan the join of
+ * eight takes 16 ms for each of the first five runs on a connection, one subquery each takes 1.5 and runs as fast (PostgreSQL 18.4).
+ */
+const mostJoined = 4;
+
+const isJoinable = ({ schemas, revisions }: TenantGuard): boolean =>
+  schemas.length <= mostJoined && !revisions.includes("0");
 
 /** Statements of so many schemas and settings, by both numbers. */
 class Texts {
@@ -113,51 +125,79 @@ class Texts {
   }
 }
 
-const looksAtBeginning = new Texts("look_begin", (schemas, settings) => lookText(schemas, settings, true));
-const looks = new Texts("look", (schemas, settings) => lookText(schemas, settings, false));
+const looksAtBeginning = {
+  joined: new Texts("look_begin", (schemas, settings) => lookText(joined, schemas, settings, true)),
+  apart: new Texts("look_apart_begin", (schemas, settings) => lookText(apart, schemas, settings, true)),
+};
+const looks = {
+  joined: new Texts("look", (schemas, settings) => lookText(joined, schemas, settings, false)),
+  apart: new Texts("look_apart", (schemas, settings) => lookText(apart, schemas, settings, false)),
+};
 const assertions = new Texts("assert", (schemas, settings) => assertionText(schemas, settings));
 
 /**
  * Looks whether the revisions stand, and makes `settings`, of which there is one at least; fails with `Overtaken` otherwise. For
- * `tenant` its lock has to be free as well: one that is waited for would be held by what the look cannot see any more. A
+ * a transaction that `begins` the tenant's lock has to be free as well: one that is waited for would be held by what the look cannot see any more. A
  * migration that commits between the snapshot and the lock is seen at the end, as DDL by hand is.
  *
  * The first setting's name is found with the revisions: without them it is null, and `set_config` refuses that with 22004.
  * There is little to such a statement: with a look at the beginning and the end, and no statement of its own for the lock,
  * PostgreSQL executes 49,000 of 456,000 instructions less for a mutation than with assertions. At the end the level of isolation is known from the beginning.
  */
-function look({ schemas, revisions }: TenantGuard, settings: readonly Setting[], tenant?: string): Statement {
-  const texts = tenant === undefined ? looks : looksAtBeginning;
-  const { name, text } = texts.of(schemas.length, settings.length);
+function look(guard: TenantGuard, settings: readonly Setting[], begins = false): Statement {
+  const { schemas, revisions } = guard;
+  const texts = begins ? looksAtBeginning : looks;
+  const { name, text } = texts[isJoinable(guard) ? "joined" : "apart"].of(schemas.length, settings.length);
   const values = valuesOf(schemas, revisions);
-  if (tenant !== undefined) values.push(tenant);
+  if (begins) values.push(guard.lock);
   for (const setting of settings) values.push(...setting);
   return {
     name,
     text,
     values,
-    meaning: (error) => (error.code === "22004" ? new Overtaken(error, tenant !== undefined) : error),
+    meaning: (error) => (error.code === "22004" ? new Overtaken(error, begins) : error),
   };
 }
 
-function lookText(schemas: number, settings: number, begins: boolean): string {
-  const revisions = Array.from({ length: schemas }, (_, index) => `r${index}`);
-  const stands = revisions.map(
-    (row, index) =>
-      `${row}.schema_name operator(pg_catalog.=) $${2 * index + 1}::pg_catalog.text and ${row}.revision operator(pg_catalog.=) $${2 * index + 2}::pg_catalog.int8`,
-  );
-  if (begins) {
-    stands.push(
-      "pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'",
-      `pg_catalog.pg_try_advisory_xact_lock_shared(rowhouse.tenant_lock_key($${2 * schemas + 1}::pg_catalog.text))`,
-    );
-  }
+function lookText(standing: Standing, schemas: number, settings: number, begins: boolean): string {
+  const conditions = begins
+    ? [
+        "pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'",
+        `pg_catalog.pg_try_advisory_xact_lock_shared($${2 * schemas + 1}::pg_catalog.int8)`,
+      ]
+    : [];
   const first = 2 * schemas + (begins ? 2 : 1);
-  const tables = revisions.map((row) => `rowhouse.schema_revision ${row}`);
-  const name = `(select $${first}::pg_catalog.text from ${tables.join(", ")} where ${stands.join(" and ")})`;
+  const name = standing(
+    `$${first}::pg_catalog.text`,
+    Array.from({ length: schemas }, (_, index) => index),
+    conditions,
+  );
   const [, ...others] = settingCalls(settings, first);
   return `select ${[`pg_catalog.set_config(${name}, $${first + 1}, true)`, ...others].join(", ")}`;
 }
+
+/** SQL of `value` where each schema, by its index, stands and the conditions, which are asked last, hold; of null otherwise. */
+type Standing = (value: string, schemas: readonly number[], conditions: readonly string[]) => string;
+
+const nameAt = (index: number): string => `$${2 * index + 1}::pg_catalog.text`;
+const revisionAt = (index: number): string => `$${2 * index + 2}::pg_catalog.int8`;
+
+const joined: Standing = (value, schemas, conditions) => {
+  const tables = schemas.map((index) => `rowhouse.schema_revision r${index}`);
+  const stands = schemas.map(
+    (index) =>
+      `r${index}.schema_name operator(pg_catalog.=) ${nameAt(index)} and r${index}.revision operator(pg_catalog.=) ${revisionAt(index)}`,
+  );
+  return `(select ${value} from ${tables.join(", ")} where ${[...stands, ...conditions].join(" and ")})`;
+};
+
+const apart: Standing = (value, schemas, conditions) => {
+  const stands = schemas.map(
+    (index) =>
+      `coalesce((select revision from rowhouse.schema_revision where schema_name operator(pg_catalog.=) ${nameAt(index)}), 0) operator(pg_catalog.=) ${revisionAt(index)}`,
+  );
+  return `case when ${[...stands, ...conditions].join(" and ")} then ${value} end`;
+};
 
 /**
  * Asserts the revisions, and makes `settings`. As long as nothing has moved a plain look at the table is enough, a third of

@@ -42,6 +42,9 @@ export const shapeCommand: Command = {
       console.log(
         `served by ${view.kind === "pooled" ? "a pooled instance" : `a dedicated instance: ${view.reason}`}`,
       );
+      for (const [schema, revision] of Object.entries(view.revisions)) {
+        console.log(`revision  ${revision} of schema ${schema}`);
+      }
       for (const object of view.hidden ?? []) console.log(`hidden    ${object}`);
       for (const finding of view.unsafe ?? []) console.log(`unsafe    ${finding}`);
       return 0;

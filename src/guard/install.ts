@@ -135,16 +135,20 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       pg_get_userbyid(n.nspowner) as owner,
       coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns,
       coalesce(has_schema_privilege(n.oid, 'usage'), false) as uses,
-      coalesce(has_table_privilege(c.oid, 'select'), false) as reads
+      coalesce(has_table_privilege(c.oid, 'select'), false) as reads,
+      coalesce(has_function_privilege(p.oid, 'execute'), true) as locks
     from (values (1)) one
     left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
-    left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'`);
-  const { role, database: name, creates, owner, owns, uses, reads } = placeSchema.parse(rows[0]);
+    left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'
+    left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'tenant_lock_key'`);
+  const { role, database: name, creates, owner, owns, uses, reads, locks } = placeSchema.parse(rows[0]);
   const hidesStatements = await readHidden(database);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
-  if (owner !== null && !(uses && reads)) {
+  if (owner !== null && !(uses && reads && locks)) {
+    const may = uses && reads ? "call rowhouse.tenant_lock_key" : "read schema rowhouse";
+    const to = quoted(role);
     const missing = [
-      `role ${role} may not read schema rowhouse of database ${name}; as ${owner}: grant usage on schema rowhouse to ${quoted(role)}; grant select on all tables in schema rowhouse to ${quoted(role)};`,
+      `role ${role} may not ${may} of database ${name}; as ${owner}: grant usage on schema rowhouse to ${to}; grant select on all tables in schema rowhouse to ${to}; grant execute on function rowhouse.tenant_lock_key to ${to};`,
     ];
     return { version: 0, expected, installable: owns, eventTriggers: false, hidesStatements, missing };
   }
@@ -192,6 +196,7 @@ const placeSchema = z.object({
   owns: z.boolean(),
   uses: z.boolean(),
   reads: z.boolean(),
+  locks: z.boolean(),
 });
 
 async function readInstalled(database: Queryable): Promise<Map<number, string>> {

@@ -1,11 +1,10 @@
 /** A managed migration: SQL for one tenant, in one transaction, while nothing of that tenant is written. */
 import { createHash } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
 import type { Database, Queryable } from "../pg/pool.ts";
-import { parseShape, probeSettings, probeSettingsOver, shapeQuery } from "../shape/shape.ts";
+import { parseShape, probeSettings, probeSettingsOver, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { searchPathText } from "../shape/visibility.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { readTriggers } from "./install.ts";
@@ -28,7 +27,7 @@ export interface Migrated {
   /** The shape before, as the migrating role sees it. */
   readonly from: ShapeHash;
   readonly to: ShapeHash;
-  /** By physical name, of served and shared schemas, after the commit; "0" where there is none. */
+  /** By physical name, of every schema that has a say in the shape before or after it, after the commit; "0" where there is none. */
   readonly revisions: Readonly<Record<string, string>>;
   readonly ms: number;
   /** False where `once` found it applied before. */
@@ -70,37 +69,40 @@ async function migrate(
 ): Promise<Outcome> {
   await begin(transaction, tenant, lockTimeoutMs);
   const checksum = sqlChecksum(sql);
-  const from = await shapeOf(transaction, tenant);
-  const before = await revisionsOf(transaction, tenant);
+  const { shape: from, revisions: before } = await probeOf(transaction, tenant, true);
   if (once && (await readApplied(transaction, tenant, checksum)) !== null) {
     return { from, to: from, revisions: before, applied: false };
   }
   if (expect !== undefined && from !== expect) throw new ShapeDiffers(tenant.id, from);
   const { present, enabled } = await readTriggers(transaction);
-  const move = present === 2 && enabled ? null : await watchUntriggered(transaction, tenant);
+  const move = present === 2 && enabled ? null : await watchUntriggered(transaction, tenant, before);
 
   const path = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
   await transaction.query("select set_config('search_path', $1, true)", [searchPathText(path)]);
   await transaction.query("select rowhouse.run_migration($1)", [sql]);
   await restore(transaction, lockTimeoutMs);
 
-  const to = await shapeAfter(transaction, tenant);
+  const { shape: to, revisions: after } = await probeAfter(transaction, tenant);
+  const names = Object.keys({ ...before, ...after });
   await transaction.query(recordStatement, [tenant.id, checksum, firstSchema(tenant), from, to]);
-  await move?.();
+  await move?.(names);
   // What commit would do first: the tenant's own deferred constraints, and the revisions. Last, as it locks rows that
   // migrations of other tenants wait for: nothing may be waited for from here on.
-  let revisions = await settle(transaction, tenant);
-  if (to !== from && isDeepStrictEqual(revisions, before)) {
-    // The rows of an enum table, which no event trigger sees.
+  let revisions = await settle(transaction, names);
+  if (to !== from && Object.entries(before).every(([name, revision]) => revisions[name] === revision)) {
+    // What no event trigger sees, such as the rows of an enum table.
     await touchServed(transaction, tenant);
-    revisions = await settle(transaction, tenant);
+    revisions = await settle(transaction, names);
   }
   return { from, to, revisions, applied: true };
 }
 
-async function settle(transaction: Queryable, tenant: Tenant): Promise<Readonly<Record<string, string>>> {
+async function settle(
+  transaction: Queryable,
+  schemas: readonly string[],
+): Promise<Readonly<Record<string, string>>> {
   await transaction.query("set constraints all immediate");
-  return revisionsOf(transaction, tenant);
+  return revisionsOf(transaction, schemas);
 }
 
 async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: number): Promise<void> {
@@ -108,12 +110,12 @@ async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: numb
   await transaction.query("set transaction isolation level read committed, read write");
   await requireControl(transaction);
   await setLockTimeout(transaction, lockTimeoutMs);
-  await transaction.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant.id]);
+  await transaction.query("select rowhouse.lock_tenant($1)", [tenant.id]);
 }
 
 async function requireControl(database: Queryable): Promise<void> {
   const { rows } = await database.query(
-    "select pg_catalog.to_regprocedure('rowhouse.run_migration(text)') is not null as installed",
+    "select pg_catalog.to_regprocedure('rowhouse.lock_tenant(text)') is not null as installed",
   );
   if (!z.object({ installed: z.boolean() }).parse(rows[0]).installed) {
     throw new HostError(
@@ -137,28 +139,29 @@ async function restore(transaction: Queryable, lockTimeoutMs: number): Promise<v
 
 /** The shape of a tenant, as the connecting role sees it. Throws `SCHEMA_NOT_FOUND`. */
 export function tenantShape(database: Pick<Database, "transaction">, tenant: Tenant): Promise<ShapeHash> {
-  return database.transaction((transaction) => shapeOf(transaction, tenant));
+  return database.transaction(async (transaction) => (await probeOf(transaction, tenant, false)).shape);
 }
 
-async function shapeOf(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
-  const { text, values } = shapeQuery(tenant);
+/** `revisions`: whether they are asked for as well. */
+async function probeOf(transaction: Queryable, tenant: Tenant, revisions: boolean): Promise<ShapeProbe> {
+  const { text, values } = shapeQuery(tenant, { revisions });
   await transaction.query(probeSettings);
   const { rows } = await transaction.query(text, values);
   await transaction.query(probeSettingsOver);
-  const { shape, missing } = parseShape(rows[0]);
-  const [first] = missing;
+  const probed = parseShape(rows[0]);
+  const [first] = probed.missing;
   if (first !== undefined) {
     throw new HostError(
       "SCHEMA_NOT_FOUND",
       `tenant ${tenant.id}: schema ${JSON.stringify(first)} does not exist`,
     );
   }
-  return shape;
+  return probed;
 }
 
-async function shapeAfter(transaction: Queryable, tenant: Tenant): Promise<ShapeHash> {
+async function probeAfter(transaction: Queryable, tenant: Tenant): Promise<ShapeProbe> {
   try {
-    return await shapeOf(transaction, tenant);
+    return await probeOf(transaction, tenant, true);
   } catch (error) {
     if (!(error instanceof HostError) || error.code !== "SCHEMA_NOT_FOUND") throw error;
     throw new HostError("MIGRATION_FAILED", `${error.message} after the SQL; nothing was changed`);

@@ -36,7 +36,8 @@ export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: M
   if (!(error instanceof pg.DatabaseError)) return error;
   const { code: sqlState = "", message } = error;
   if (sqlState === lockNotAvailable) {
-    const waited = `a lock was not free within ${lockTimeoutMs} ms`;
+    const others = lockHolders(error);
+    const waited = `${others === "" ? "a lock" : "its lock"} was not free within ${lockTimeoutMs} ms${others === "" ? "" : `: ${others}`}`;
     return new HostError("LOCK_TIMEOUT", `tenant ${tenant}: ${waited}; nothing was changed`, {
       cause: error,
       retryAfterSeconds: Math.max(1, Math.ceil(lockTimeoutMs / 1_000)),
@@ -46,6 +47,11 @@ export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: M
   const at = place === null ? "" : ` at line ${place.line}, column ${place.column}`;
   const text = `${excerpt(message)} (${sqlState})${at}${adviceFor(error)}; nothing was changed`;
   return new HostError("MIGRATION_FAILED", text, { cause: error, details: { sqlState, ...place } });
+}
+
+/** Who holds the tenant's lock, as `rowhouse.lock_tenant` tells it; nothing where another lock was waited for. */
+function lockHolders({ where = "", detail = "" }: pg.DatabaseError): string {
+  return where.startsWith("PL/pgSQL function rowhouse.lock_tenant(") ? detail : "";
 }
 
 function adviceFor({ code, routine, hint }: pg.DatabaseError): string {

@@ -1,7 +1,6 @@
 /** The revisions of schemas, as the database has them now. */
 import { z } from "zod";
 import type { Queryable } from "../pg/pool.ts";
-import type { Tenant } from "../tenant/tenant.ts";
 
 const rowsSchema = z.array(z.object({ schema_name: z.string(), revision: z.string().transform(BigInt) }));
 
@@ -17,14 +16,13 @@ export async function readRevisions(
   return new Map(rowsSchema.parse(rows).map(({ schema_name, revision }) => [schema_name, revision]));
 }
 
-/** Of each schema that a tenant serves or shares, as text; "0" where it has none. */
+/** The revision of each of `schemas`, as text; "0" where it has none. */
 export async function revisionsOf(
   database: Queryable,
-  { schemas, sharedSchemas }: Pick<Tenant, "schemas" | "sharedSchemas">,
+  schemas: readonly string[],
 ): Promise<Record<string, string>> {
-  const names = [...schemas.map(({ physical }) => physical), ...sharedSchemas];
-  const known = await readRevisions(database, names);
-  return Object.fromEntries(names.map((name) => [name, String(known.get(name) ?? 0n)]));
+  const known = await readRevisions(database, schemas);
+  return Object.fromEntries(schemas.map((name) => [name, String(known.get(name) ?? 0n)]));
 }
 
 const jsonText = z.string().transform((text): unknown => JSON.parse(text));

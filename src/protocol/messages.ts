@@ -32,6 +32,8 @@ export interface TenantGuard {
   readonly schemas: readonly string[];
   /** In the order of `schemas`; as text, since a bigint does not fit a number. */
   readonly revisions: readonly string[];
+  /** The key of the tenant's advisory lock, a bigint as text. It is a secret: it goes into no log, and into statements as a parameter. */
+  readonly lock: string;
 }
 
 /**

@@ -8,6 +8,7 @@ import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
 import { probePlanning } from "./planning.ts";
 import { preparerCtes } from "./preparers.ts";
+import { provenCtes } from "./proven.ts";
 import { spellingCtes } from "./spelling.ts";
 import { hiddenCtes } from "./visibility.ts";
 
@@ -38,7 +39,7 @@ export interface ShapeProbe {
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
   readonly prepares: boolean;
-  /** By physical name, of served and shared schemas; `"0"` where none was recorded. */
+  /** By physical name, of every schema that has a say in the shape (`proven.ts`); `"0"` where none was recorded. */
   readonly revisions: Readonly<Record<string, string>>;
   /** Only where it was asked for. */
   readonly canonicalText: string | null;
@@ -84,6 +85,7 @@ ${spellingCtes},
 ${enumCtes},
 ${hiddenCtes},
 ${preparerCtes},
+${provenCtes},
 ${canonicalCtes}
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
@@ -100,8 +102,9 @@ select
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
   (
-    select pg_catalog.json_object_agg(named.name, ${revisions ? revisionOf("named.name") : "'0'::text"})
-    from (select distinct name from pg_catalog.unnest(pg_catalog.array_cat($1::text[], $3::text[])) as name) named
+    select coalesce(pg_catalog.json_agg(
+      pg_catalog.json_build_array(name, ${revisions ? revisionOf("name") : "'0'::text"}) order by name collate "C"
+    ), '[]') from proven
   ) as revisions
 from canonical`;
 }
@@ -138,7 +141,8 @@ const probeRow = z.object({
   hidden: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
-  revisions: z.record(z.string(), z.string()),
+  // In pairs: as a key of an object, "__proto__" would get lost.
+  revisions: z.array(z.tuple([z.string(), z.string()])),
 });
 
 /** The probe in the row that `shapeQuery` returns; throws `INTERNAL` for anything else. */
@@ -147,6 +151,12 @@ export function parseShape(row: unknown): ShapeProbe {
   if (!parsed.success) {
     throw new HostError("INTERNAL", "the shape query did not answer with a shape", { cause: parsed.error });
   }
-  const { shape, canonical, enum_tables: enumTables, ...rest } = parsed.data;
-  return { ...rest, shape: shapeHash(shape), enumTables, canonicalText: canonical };
+  const { shape, canonical, enum_tables: enumTables, revisions, ...rest } = parsed.data;
+  return {
+    ...rest,
+    shape: shapeHash(shape),
+    enumTables,
+    revisions: Object.fromEntries(revisions),
+    canonicalText: canonical,
+  };
 }

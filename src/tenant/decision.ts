@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
-import type { ShapeProbe } from "../shape/shape.ts";
+import type { Probe } from "./probe.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
 export interface Decision {
@@ -31,18 +31,24 @@ export interface DecisionRules {
   readonly guard: "writes" | "all" | "off";
 }
 
-/** The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not. */
+/** What is known beside the probe. */
+export interface Judgement {
+  readonly unshareable: (key: InstanceKey) => string | undefined;
+  readonly unsafe?: readonly string[];
+}
+
+/**
+ * The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not, and `unsafe` what was
+ * found of the tenant's roles.
+ */
 export function decisionOf(
   tenant: Tenant,
-  probe: ShapeProbe,
+  { shape: probed, lock }: Probe,
   rules: DecisionRules,
-  /** Whether the tenant's database keeps revisions. */
-  control: boolean,
-  unshareable: (key: InstanceKey) => string | undefined,
-  unsafe: readonly string[] = [],
+  { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, revisions, enumTables } = probe;
+  const { shape, hidden, prepares, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
   const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
@@ -56,7 +62,7 @@ export function decisionOf(
     statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
-    guard: control && rules.guard !== "off" ? guardOf(revisions, rules.guard === "all") : null,
+    guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
   };
   return {
     tenant,
@@ -95,11 +101,12 @@ function statementTag(
   return createHash("sha256").update(text).digest("base64url").slice(0, 16);
 }
 
-function guardOf(revisions: Readonly<Record<string, string>>, reads: boolean): TenantGuard {
+function guardOf(revisions: Readonly<Record<string, string>>, lock: string, reads: boolean): TenantGuard {
   const entries = Object.entries(revisions);
   return {
     reads,
     schemas: entries.map(([schema]) => schema),
     revisions: entries.map(([, revision]) => revision),
+    lock,
   };
 }

@@ -5,10 +5,10 @@ import { parseReport } from "../guard/revisions.ts";
 import type { InstanceKey, ShapeHash, TenantId } from "../kernel/ids.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { SingleFlight } from "../kernel/single-flight.ts";
-import type { ShapeProbe } from "../shape/shape.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { Interned } from "./interned.ts";
 import { KnownDecisions } from "./known-decisions.ts";
+import type { Interest } from "./notices.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { RoleSafety } from "./safety.ts";
 import type { Tenant } from "./tenant.ts";
@@ -97,10 +97,10 @@ export class Decisions {
    * changed and changed back has the same shape again, and a build in between may have seen another.
    */
   async verify(decision: Decision): Promise<boolean> {
-    const { shape } = await this.#probe(decision.tenant, false);
+    const probed = await this.#probe(decision.tenant, false);
     const current =
-      this.#decisionOf(decision.tenant, shape).key === decision.key &&
-      isDeepStrictEqual(shape.revisions, decision.revisions);
+      this.#decisionOf(decision.tenant, probed).key === decision.key &&
+      isDeepStrictEqual(probed.shape.revisions, decision.revisions);
     if (!current) this.forget(decision.tenant.id);
     return current;
   }
@@ -128,18 +128,18 @@ export class Decisions {
     if (this.#known.peek(id) === decision) this.forget(id);
   }
 
-  /** Whether it would outdate anything that a schema has reached a revision, or an answer that is still to come. */
-  isNews(database: string, schema: string, revision: bigint): boolean {
-    return this.#known.isNews(database, schema, revision, this.#askedWith(database, schema).length > 0);
+  /** Whether it would outdate a decision that a schema has reached a revision, or may outdate one that is still to come. */
+  interest(database: string, schema: string, revision: bigint): Interest {
+    // Which schemas a tenant's shape is made of, the answer tells first.
+    const asked = [...this.#asked].some((tenant) => tenant.database === database);
+    return this.#known.interest(database, schema, revision, asked);
   }
 
-  #askedWith(database: string, schema: string): readonly Tenant[] {
-    return [...this.#asked].filter((tenant) => tenant.database === database && hasSchema(tenant, schema));
-  }
-
-  /** Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. */
+  /**
+   * Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. An answer that is
+   * still to come is held against it.
+   */
   miss(database: string, schema: string): readonly TenantId[] {
-    for (const { id } of this.#askedWith(database, schema)) this.#overtaken.add(id);
     return this.#known.miss(database, schema);
   }
 
@@ -162,11 +162,12 @@ export class Decisions {
     const startedMs = performance.now();
     for (let attempt = 1; ; attempt += 1) {
       this.#overtaken.delete(tenant.id);
+      const { misses } = this.#known;
       const { safety = null } = this.#options;
-      const { shape, findings } = await this.#probe(tenant, safety !== null);
-      const unsafe = findings === null ? [] : await safety?.judge(tenant, findings);
-      const decision = this.#decisionOf(tenant, shape, unsafe);
-      const outdated = this.#known.isOutdated(decision);
+      const probed = await this.#probe(tenant, safety !== null);
+      const unsafe = probed.findings === null ? [] : await safety?.judge(tenant, probed.findings);
+      const decision = this.#decisionOf(tenant, probed, unsafe);
+      const outdated = this.#known.isOutdated(decision, misses);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
       // The database itself says otherwise than what was once heard, again and again.
       if (outdated) this.#known.unhear(decision);
@@ -193,17 +194,12 @@ export class Decisions {
     return probe(this.#options.database(tenant.database), tenant, safety);
   }
 
-  #decisionOf(tenant: Tenant, probe: ShapeProbe, unsafe?: readonly string[]): Decision {
-    const { control } = this.#options.database(tenant.database);
-    const probed = { ...probe, shape: this.#shapes.of(probe.shape) };
-    const refused = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
-    const decided = decisionOf(tenant, probed, this.#options, control, refused, unsafe);
+  #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly string[] = []): Decision {
+    const shape = { ...probe.shape, shape: this.#shapes.of(probe.shape.shape) };
+    const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
+    const decided = decisionOf(tenant, { ...probe, shape }, this.#options, { unshareable, unsafe });
     if (decided.kind === "dedicated") return decided;
     const key = this.#keys.of(decided.key);
     return { ...decided, key, spec: { ...decided.spec, key } };
   }
-}
-
-function hasSchema({ schemas, sharedSchemas }: Tenant, name: string): boolean {
-  return sharedSchemas.includes(name) || schemas.some(({ physical }) => physical === name);
 }

@@ -3,20 +3,26 @@ import { LRUCache } from "lru-cache";
 import { growingTo } from "../kernel/growth.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import type { Decision } from "./decision.ts";
+import type { Interest } from "./notices.ts";
 
 /** Most schemas of which a revision is remembered: forgetting one costs a late retry, never a wrong answer. */
 const mostHeard = 50_000;
+/** Most schemas of which it is remembered that they had none; it matters for as long as a probe takes. */
+const mostMissed = 1_000;
 
 const place = (database: string, schema: string): string => `${database}\n${schema}`;
 
 export class KnownDecisions {
   readonly #decisions: LRUCache<TenantId, Decision>;
   /**
-   * Tenants by the schemas that they serve or share, so that a notification costs its tenants and not all of them. Most
-   * schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
+   * Tenants by the schemas whose revisions they were decided on, so that a notification costs its tenants and not all of
+   * them. Most schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
    */
   readonly #users = new Map<string, TenantId | Set<TenantId>>();
   readonly #heard = new LRUCache<string, bigint>(growingTo(mostHeard));
+  /** The schemas that had no revision when it was looked for, each with the number of that miss. */
+  readonly #missed = new LRUCache<string, number>(growingTo(mostMissed));
+  #misses = 0;
 
   constructor(most: number) {
     this.#decisions = new LRUCache({ ...growingTo(most), dispose: (decision) => this.#unlist(decision) });
@@ -58,11 +64,17 @@ export class KnownDecisions {
     this.#decisions.clear();
   }
 
+  /** How many schemas have been missed; to be noted before a probe, for `isOutdated`. */
+  get misses(): number {
+    return this.#misses;
+  }
+
   /** Whether a revision is newer than what was heard, and than a decision; where one is `asked` for, than nothing else. */
-  isNews(database: string, schema: string, revision: bigint, asked: boolean): boolean {
+  interest(database: string, schema: string, revision: bigint, asked: boolean): Interest {
     const key = place(database, schema);
-    if ((this.#heard.get(key) ?? 0n) >= revision) return false;
-    return asked || this.#olderThan(key, schema, revision).length > 0;
+    if ((this.#heard.get(key) ?? 0n) >= revision) return "none";
+    if (this.#olderThan(key, schema, revision).length > 0) return "known";
+    return asked ? "asked" : "none";
   }
 
   /** Notes a revision, which only ever moves forward, and forgets the tenants that were decided on an older one. */
@@ -77,7 +89,10 @@ export class KnownDecisions {
 
   /** Forgets the tenants that were decided when the schema had a revision. */
   miss(database: string, schema: string): readonly TenantId[] {
-    const gone = this.#usersOf(place(database, schema), (decision) => revisionOf(decision, schema) > 0n);
+    const key = place(database, schema);
+    this.#misses += 1;
+    this.#missed.set(key, this.#misses);
+    const gone = this.#usersOf(key, (decision) => revisionOf(decision, schema) > 0n);
     for (const id of gone) this.forget(id);
     return gone;
   }
@@ -94,12 +109,19 @@ export class KnownDecisions {
     });
   }
 
-  /** Whether a newer revision of one of its schemas has been heard of. */
-  isOutdated(decision: Decision): boolean {
+  /**
+   * Whether a newer revision of one of its schemas has been heard of, or, after as many `misses`, that one which had a
+   * revision has none any more.
+   */
+  isOutdated(decision: Decision, misses = this.#misses): boolean {
     const { database } = decision.tenant;
-    return schemasOf(decision).some(
-      (schema) => revisionOf(decision, schema) < (this.#heard.get(place(database, schema)) ?? 0n),
-    );
+    return Object.keys(decision.revisions).some((schema) => {
+      const key = place(database, schema);
+      const revision = revisionOf(decision, schema);
+      return (
+        revision < (this.#heard.get(key) ?? 0n) || (revision > 0n && (this.#missed.get(key) ?? 0) > misses)
+      );
+    });
   }
 
   /** For a database that went back in time, as a restored one does: what it says now counts from now on. */
@@ -121,12 +143,8 @@ export class KnownDecisions {
   }
 }
 
-function schemasOf({ tenant }: Decision): readonly string[] {
-  return [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
-}
-
-function placesOf(decision: Decision): readonly string[] {
-  return schemasOf(decision).map((schema) => place(decision.tenant.database, schema));
+function placesOf({ tenant, revisions }: Decision): readonly string[] {
+  return Object.keys(revisions).map((schema) => place(tenant.database, schema));
 }
 
 function revisionOf(decision: Decision, schema: string): bigint {

@@ -1,9 +1,12 @@
 /** What is said of revisions where anyone in the database may speak: it counts once the database says so, too. */
 import { pause } from "../kernel/duration.ts";
 
+/** Whether it is news to what is known, or may be to what is being asked; of the latter nobody knows yet which schemas matter. */
+export type Interest = "known" | "asked" | "none";
+
 export interface NoticesOptions {
-  /** Whether a schema's having reached a revision would be news. */
-  readonly isNews: (database: string, schema: string, revision: bigint) => boolean;
+  /** To whom a schema's having reached a revision would be news. */
+  readonly interest: (database: string, schema: string, revision: bigint) => Interest;
   /** The revisions of schemas, as the database has them. */
   readonly read: (database: string, schemas: readonly string[]) => Promise<ReadonlyMap<string, bigint>>;
   /** Told of what the database says, and of what is said where it does not answer. */
@@ -31,12 +34,18 @@ export class Notices {
   }
 
   hear(database: string, schema: string, revision: bigint): void {
-    if (this.#stop.signal.aborted || !this.#options.isNews(database, schema, revision)) return;
+    if (this.#stop.signal.aborted) return;
+    const interest = this.#options.interest(database, schema, revision);
+    if (interest === "none") return;
     const waiting = this.#said.get(database);
     if (waiting === undefined) {
       this.#said.set(database, new Map([[schema, revision]]));
       void this.#lookInto(database);
-    } else if ((waiting.get(schema) ?? 0n) < revision) waiting.set(schema, revision);
+      return;
+    }
+    // Names that nobody is known to have can be made up without end, and what is lost with them is a late retry.
+    if (interest === "asked" && waiting.size >= mostSchemas) return;
+    if ((waiting.get(schema) ?? 0n) < revision) waiting.set(schema, revision);
   }
 
   close(): void {

@@ -1,5 +1,7 @@
 /** Asks PostgreSQL for a tenant's shape, and for what its roles may do. */
+import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
+import { tenantId } from "../kernel/ids.ts";
 import type { GroupedStatement } from "../pg/group.ts";
 import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { parseReaching, reachQuery } from "./reach.ts";
@@ -20,6 +22,8 @@ export interface Probe {
   readonly shape: ShapeProbe;
   /** Null where they were not asked for. */
   readonly findings: SafetyFindings | null;
+  /** The key of the tenant's lock; null where there is no control schema. */
+  readonly lock: string | null;
 }
 
 /** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
@@ -45,6 +49,7 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
   const probing = database.together(statements(database, tenant, safety), tenant.id).then((rows) => ({
     shape: parseShape(rows.at(-1)?.[0]),
     findings: safety ? { ...parseRoleFindings(rows[1]?.[0]), reaching: parseReaching(rows[2] ?? []) } : null,
+    lock: database.control ? lockRow.parse(rows.at(-2)?.[0]).lock : null,
   }));
   const probed = await probing.catch((error: unknown) => {
     if (!isLockTimeout(error)) throw error;
@@ -60,7 +65,11 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
   return probed;
 }
 
-const nobody: SafetyInput = {
+const lockRow = z.object({ lock: z.string() });
+
+type Probed = SafetyInput & Pick<Tenant, "id">;
+
+const nobody: Omit<Probed, "id"> = {
   schemas: [],
   sharedSchemas: [],
   // One that there is not: where none is listed it is the connecting role, and all that it may become.
@@ -69,11 +78,14 @@ const nobody: SafetyInput = {
 
 /** Has all of a probe planned, as there is nobody to probe. Throws what the database throws. */
 export async function rehearse(database: ProbedDatabase): Promise<void> {
-  await database.together(statements(database, nobody, true));
+  await database.together(statements(database, { ...nobody, id: tenantId("nobody") }, true));
 }
 
-function statements(database: ProbedDatabase, tenant: SafetyInput, safety: boolean): GroupedStatement[] {
+function statements(database: ProbedDatabase, tenant: Probed, safety: boolean): GroupedStatement[] {
   const asked = [shapeQuery(tenant, { revisions: database.control })];
+  if (database.control) {
+    asked.unshift({ text: "select rowhouse.tenant_lock_key($1)::text as lock", values: [tenant.id] });
+  }
   // In front: what comes behind the shape, which has rows of enums read as a build does, is planned as usual.
   if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant));
   return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { installControl } from "../../src/guard/install.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
 import { Database } from "../../src/pg/pool.ts";
@@ -152,6 +152,108 @@ describe("decisions", () => {
     expect(probes).toBe(2);
     expect(BigInt(decision.revisions["three"] ?? "0")).toBe(await revisionOf("three"));
     expect(decisions.peek(tenant.id)).toBe(decision);
+  });
+
+  describe("of a schema that a tenant only refers to", () => {
+    beforeEach(() =>
+      server.execute(`
+        create schema lib; create type lib.addr as (street text, city text);
+        create schema four; create table four.thing (id int primary key, home lib.addr)`),
+    );
+    afterEach(() => server.execute("drop schema if exists four, lib, library, deep cascade"));
+
+    test("the revision belongs to the decision, to its guard and to the names of its statements", async () => {
+      const before = await decisions.decide(tenantOf("four"));
+      expect(before.revisions).toEqual({
+        four: String(await revisionOf("four")),
+        lib: String(await revisionOf("lib")),
+        public: String(await revisionOf("public")),
+      });
+      const { guard, searchPath } = bindingOf(before);
+      expect(guard?.schemas).toEqual(["four", "lib", "public"]);
+      expect(searchPath).toEqual(["four", "public"]);
+      await server.execute("comment on table four.thing is null; comment on schema lib is 'moved'");
+      const moved = await revisionOf("lib");
+      expect(decisions.interest("main", "lib", moved)).toBe("known");
+      expect(await decisions.verify(before)).toBe(false);
+      const after = await decisions.decide(tenantOf("four"));
+      expect(bindingOf(after).statementTag).not.toBe(bindingOf(before).statementTag);
+      decisions.disprove(after, JSON.stringify({ lib: String(moved + 1n) }));
+      expect(decisions.peek(after.tenant.id)).toBeUndefined();
+    });
+
+    test("a change outdates every tenant that refers to it, and nobody else", async () => {
+      await server.execute("create schema five; create table five.thing (id int primary key, home lib.addr)");
+      for (const id of ["one", "four", "five"]) await decisions.decide(tenantOf(id));
+      await server.execute("alter type lib.addr add attribute zip text");
+      expect(decisions.hear("main", "lib", await revisionOf("lib"))).toEqual(["four", "five"]);
+      await server.execute("drop schema five cascade");
+    });
+
+    test("more, fewer and renamed ones are those of the next decision", async () => {
+      const schemas = async () => Object.keys((await decisions.decide(tenantOf("four"))).revisions);
+      const change = async (sql: string, moved: string) => {
+        await server.execute(sql);
+        expect(decisions.hear("main", moved, await revisionOf(moved))).toEqual(["four"]);
+        return schemas();
+      };
+      await schemas();
+      await server.execute("create schema deep; create type deep.grade as enum ('low')");
+      expect(await change("alter type lib.addr add attribute grade deep.grade", "lib")).toEqual([
+        "deep",
+        "four",
+        "lib",
+        "public",
+      ]);
+      expect(await change("alter type deep.grade add value 'high'", "deep")).toEqual([
+        "deep",
+        "four",
+        "lib",
+        "public",
+      ]);
+      expect(await change("alter type lib.addr drop attribute grade", "lib")).toEqual([
+        "four",
+        "lib",
+        "public",
+      ]);
+      await server.execute("alter schema lib rename to library");
+      expect(decisions.miss("main", "lib")).toEqual(["four"]);
+      expect(await schemas()).toEqual(["four", "library", "public"]);
+      expect(await change("alter table four.thing drop column home", "four")).toEqual(["four", "public"]);
+    });
+
+    test("without a revision it counts with 0, and one that it gets outdates the decision", async () => {
+      await server.execute("delete from rowhouse.schema_revision where schema_name = 'lib'");
+      expect((await decisions.decide(tenantOf("four"))).revisions["lib"]).toBe("0");
+      expect(decisions.miss("main", "lib")).toEqual([]);
+      await server.execute("alter type lib.addr add attribute zip text");
+      expect(decisions.hear("main", "lib", await revisionOf("lib"))).toEqual(["four"]);
+    });
+
+    test.each([
+      ["moved", "alter type lib.addr add attribute zip text", 2],
+      ["dropped", "drop schema lib cascade", 2],
+      ["made up", "select 1", 1],
+    ])(
+      "that is %s while the probe is on its way, what is told of it counts where it matters",
+      async (what, sql, expected) => {
+        const tenant = tenantOf("four");
+        const { promise, resolve } = Promise.withResolvers<void>();
+        gate = promise;
+        const deciding = decisions.decide(tenant);
+        await expect.poll(() => probes).toBe(1);
+        await server.execute(sql);
+        // Nobody knows yet which schemas it is of.
+        expect(decisions.interest("main", "lib", 1_000_000n)).toBe("asked");
+        expect(decisions.interest("other", "lib", 1_000_000n)).toBe("none");
+        if (what === "moved") decisions.hear("main", "lib", await revisionOf("lib"));
+        else decisions.miss("main", what === "dropped" ? "lib" : "made_up");
+        gate = Promise.resolve();
+        resolve();
+        await deciding;
+        expect(probes).toBe(expected);
+      },
+    );
   });
 
   test("a change that is heard of makes the next request decide anew; one heard of before does not", async () => {

@@ -60,7 +60,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
   const write = (request: Request, text?: string): Promise<unknown> =>
     ways[way]?.(request, text) ?? Promise.reject();
   const blocked = (): Promise<void> => expect.poll(() => advisoryWaits(database)).toHaveLength(1);
-  const lock = "begin; select pg_advisory_xact_lock(rowhouse.tenant_lock_key('lou'))";
+  const lock = "begin; select rowhouse.lock_tenant('lou')";
 
   it("waits for a managed migration that moves nothing, and then stands", async () => {
     await migration.query(lock);
@@ -162,7 +162,12 @@ describe.each(Object.keys(ways))("%s", (way) => {
     await database.execute("create schema mia");
     const both = (revision: string, more = "0"): Request =>
       bench.request("lou", {
-        guard: { reads: false, schemas: ["lou", "mia", "nowhere"], revisions: [revision, more, "0"] },
+        guard: {
+          reads: false,
+          schemas: ["lou", "mia", "nowhere"],
+          revisions: [revision, more, "0"],
+          lock: "1",
+        },
       });
     const revisions = async () => [
       (await guardOf(database, "lou")).revisions[0] ?? "",
@@ -173,7 +178,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(1);
     await database.execute("comment on schema mia is 'moved'");
     await expect(write(both(lou, mia), "select 1")).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
-    const two = { reads: false, schemas: ["lou", "mia"] };
+    const two = { reads: false, schemas: ["lou", "mia"], lock: "1" };
     const current = await revisions();
     await write(bench.request("lou", { guard: { ...two, revisions: current } }), "select 1");
     for (const stale of [
@@ -182,6 +187,48 @@ describe.each(Object.keys(ways))("%s", (way) => {
     ]) {
       const request = bench.request("lou", { guard: { ...two, revisions: stale } });
       await expect(write(request, "select 1")).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
+    }
+  });
+});
+
+describe("a look at as many schemas as a tenant may refer to", () => {
+  const names = Array.from({ length: 17 }, (_, index) => `wide_${index}`);
+  const guardOfAll = async (count: number, reads = false) => {
+    const all = await Promise.all(
+      ["lou", ...names.slice(1, count)].map((name) => guardOf(database, name, reads)),
+    );
+    return {
+      reads,
+      lock: "1",
+      schemas: all.flatMap(({ schemas }) => schemas),
+      revisions: all.flatMap(({ revisions }) => revisions),
+    };
+  };
+
+  // One is left out: it has no revision.
+  it.each([2, 4, 5, 16, 17])("proves each of %i, and one that is not there", async (count) => {
+    for (const name of names.slice(1, count - 1)) await database.execute(`create schema ${name}`);
+    try {
+      const guard = await guardOfAll(count);
+      expect(guard.revisions.at(-1)).toBe("0");
+      const request = (): Request => bench.request("lou", { guard });
+      for (let run = 0; run < 7; run += 1) {
+        await bench.withPgClient.singleWrite(request().settings, { text: "select 1" });
+      }
+      for (const ddl of [
+        `comment on schema ${names[count - 2]} is 'moved'`,
+        `create schema ${names[count - 1]}`,
+      ]) {
+        if (ddl.includes(names[0] ?? "")) continue;
+        const proven = await guardOfAll(count);
+        await database.execute(ddl);
+        const stale = (reads = false): Request => bench.request("lou", { guard: { ...proven, reads } });
+        const writing = bench.withPgClient.singleWrite(stale().settings, { text: "select 1" });
+        await expect(writing).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
+        await expect(bench.read(stale(true), "select 1")).rejects.toMatchObject({ code: "SCHEMA_CHANGED" });
+      }
+    } finally {
+      for (const name of names) await database.execute(`drop schema if exists ${name}`);
     }
   });
 });

@@ -74,7 +74,7 @@ describe("incremental delivery, which StreamDeferPlugin turns on", () => {
 
   it("names the changed schema in the part that it was found in: what was sent cannot be taken back", async () => {
     // The revision has moved since the request was routed.
-    const guard = { reads: true, schemas: ["ada"], revisions: ["-1"] };
+    const guard = { reads: true, schemas: ["ada"], revisions: ["-1"], lock: "1" };
     const [first, ...others] = await partsFor("{ __typename ... @defer { whoami } }", guard);
     expect(first).toMatchObject({ data: { __typename: "Query" } });
     expect(others.flatMap(({ errors }) => errors ?? [])).toMatchObject([

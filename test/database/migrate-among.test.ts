@@ -153,6 +153,57 @@ describe("where there are no event triggers", () => {
     expect(await plain.query("select from rowhouse.schema_touch")).toEqual([]);
   });
 
+  test("a schema that the tenant only refers to moves where the migration changed it, and not for being referred to", async () => {
+    await own.query("create schema lib");
+    await own.query("create schema other");
+    await own.query("create schema fresh");
+    await own.query("create type lib.addr as (street text, city text)");
+    await own.query("create table other.things (id int primary key)");
+    await own.query(
+      "insert into rowhouse.schema_revision (schema_name) values ('lib'), ('other'), ('fresh')",
+    );
+    const at = async (sql: string): Promise<Record<string, boolean>> => {
+      const before = new Map(
+        (await plain.query("select schema_name, revision::text from rowhouse.schema_revision")).map(
+          ({ schema_name, revision }) => [schema_name, revision],
+        ),
+      );
+      const { revisions } = await migrateTenant(own, acme, { sql });
+      return Object.fromEntries(
+        Object.entries(revisions).map(([name, now]) => [name, now !== before.get(name)]),
+      );
+    };
+    const rest = { acme_app: true, shared: false };
+    expect(await at("create table homes (id int, home lib.addr)")).toEqual({ ...rest, lib: false });
+    expect(await at("alter table item add column home lib.addr")).toEqual({ ...rest, lib: false });
+    expect(await at("alter type lib.addr rename attribute street to road")).toEqual({ ...rest, lib: true });
+    // The trigger of a foreign key hangs on the other table; the first one of all is written into its row.
+    await at("alter table homes add foreign key (id) references other.things");
+    expect(await at("alter table item add foreign key (id) references other.things")).toEqual({
+      ...rest,
+      lib: false,
+      other: false,
+    });
+    // It had a shape that nobody knows, and is as this makes it.
+    expect(
+      await at("create type fresh.mood as enum ('calm'); alter table homes add column mood fresh.mood"),
+    ).toEqual({
+      ...rest,
+      lib: false,
+      other: false,
+      fresh: true,
+    });
+    // What it refers to no more counts once more.
+    expect(await at("alter table homes drop column mood; alter type fresh.mood add value 'keen'")).toEqual({
+      ...rest,
+      lib: false,
+      other: false,
+      fresh: true,
+    });
+    expect(await at("alter table homes add column more int")).toEqual({ ...rest, lib: false, other: false });
+    expect(await at("drop schema lib, other, fresh cascade")).toEqual({ ...rest, lib: true, other: true });
+  });
+
   test("one that is rolled back moves none", async () => {
     const before = await seenOf(own, acme);
     await expect(

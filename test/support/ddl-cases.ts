@@ -206,10 +206,17 @@ none create publication news for table :app.orders
 none analyze :app.orders
 `;
 
-export const ddlCases: readonly (readonly [statement: string, effect: Effect])[] = cases
-  .split("\n")
-  .filter((line) => line !== "" && !line.startsWith("#"))
-  .map((line) => [line.slice(5), effectOf(line.slice(0, 4).trim())]);
+export type DdlCase = readonly [statement: string, effect: Effect];
+
+/** A statement a line, behind its effect. */
+export function casesOf(lines: string): readonly DdlCase[] {
+  return lines
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .map((line) => [line.slice(5), effectOf(line.slice(0, 4).trim())]);
+}
+
+export const ddlCases = casesOf(cases);
 
 function effectOf(word: string): Effect {
   if (word === "api" || word === "hash" || word === "none") return word;

@@ -20,7 +20,10 @@ export async function revisionOf(database: TestDatabase, schema: string): Promis
   return row?.revision ?? "0";
 }
 
-/** A guard that holds as long as the schema stays what it is now. */
+/** A guard that holds as long as the schema stays what it is now, of a tenant that is called like it. */
 export async function guardOf(database: TestDatabase, schema: string, reads = false): Promise<TenantGuard> {
-  return { reads, schemas: [schema], revisions: [await revisionOf(database, schema)] };
+  const [row] = await database.query<{ key: string }>("select rowhouse.tenant_lock_key($1)::text as key", [
+    schema,
+  ]);
+  return { reads, schemas: [schema], revisions: [await revisionOf(database, schema)], lock: row?.key ?? "" };
 }

@@ -89,7 +89,7 @@ export const assertRevisions = (
 ): Promise<unknown> => client.query("select rowhouse.assert_revisions($1, $2)", [schemas, revisions]);
 
 export const lockExclusively = (client: Client, tenant = "acme"): Promise<unknown> =>
-  client.query("select pg_advisory_xact_lock(rowhouse.tenant_lock_key($1))", [tenant]);
+  client.query("select rowhouse.lock_tenant($1)", [tenant]);
 
 /** To be called once, at the top of a test file. */
 export function guardDatabase(): GuardDatabase {

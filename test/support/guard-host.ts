@@ -58,7 +58,7 @@ export class Hand {
 
   /** Begins a migration as the guard's protocol has it: the tenant's lock first. */
   async beginMigration(): Promise<void> {
-    await this.run(`begin; select pg_advisory_xact_lock(rowhouse.tenant_lock_key('${this.#tenant}'))`);
+    await this.run(`begin; select rowhouse.lock_tenant('${this.#tenant}')`);
   }
 
   async closeGate(): Promise<void> {

@@ -92,7 +92,8 @@ export async function createTenantDatabase(name: string): Promise<TenantDatabase
     create role ${quote(hostRole)} login noinherit password ${escapeLiteral(password)};
     revoke all on schema public from public;
     grant usage on schema rowhouse to ${quote(hostRole)};
-    grant select on all tables in schema rowhouse to ${quote(hostRole)}`);
+    grant select on all tables in schema rowhouse to ${quote(hostRole)};
+    grant execute on function rowhouse.tenant_lock_key to ${quote(hostRole)}`);
 
   const inSchema = (id: string, sql: string): string =>
     `set local search_path = ${quote(schemaOf(id))}, pg_temp; ${sql.replace(/:(role|schema)\b/g, (_, word) => quote(word === "role" ? roleOf(id) : schemaOf(id)))};

@@ -3,7 +3,6 @@ import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { installControl } from "../../src/guard/install.ts";
 import { type Migrated, type MigrationRequest, migrateTenant } from "../../src/guard/migrate.ts";
-import { revisionsOf } from "../../src/guard/revisions.ts";
 import { Database } from "../../src/pg/pool.ts";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
 import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
@@ -30,9 +29,9 @@ export const acme = migratedTenant("acme");
 
 /** What is known of a tenant from outside: its shape and its revisions. */
 export async function seenOf(through: Database, tenant: Tenant) {
-  const { text, values } = shapeQuery(tenant);
-  const probe = parseShape((await through.query(text, values)).rows[0]);
-  return { shape: probe.shape, revisions: await revisionsOf(through, tenant) };
+  const { text, values } = shapeQuery(tenant, { revisions: true });
+  const { shape, revisions } = parseShape((await through.query(text, values)).rows[0]);
+  return { shape, revisions };
 }
 
 export class MigrationDatabase {

@@ -9,7 +9,7 @@ const binding: TenantBinding = {
   statementTag: "tag",
   roles: ["acme_user"],
   prepares: false,
-  guard: { reads: true, schemas: ["acme"], revisions: ["1"] },
+  guard: { reads: true, schemas: ["acme"], revisions: ["1"], lock: "1" },
 };
 
 it("what one request's plugin does to its tenant's binding is nothing to the next request", () => {

@@ -43,12 +43,35 @@ describe("known decisions", () => {
   test("a schema that has no revision any more forgets those decided when it had one", () => {
     known.keep(decision("a", { a_app: "5", public: "0" }));
     known.keep(decision("b", { b_app: "5", public: "0" }));
-    expect(known.isNews("main", "a_app", 6n, false)).toBe(true);
+    expect(known.interest("main", "a_app", 6n, false)).toBe("known");
     expect(known.miss("main", "public")).toEqual([]);
     expect(known.miss("main", "a_app")).toEqual(["a"]);
     expect(known.miss("main", "a_app")).toEqual([]);
-    expect(known.isNews("main", "a_app", 6n, false)).toBe(false);
-    expect(known.isNews("main", "a_app", 6n, true)).toBe(true);
+    expect(known.interest("main", "a_app", 6n, false)).toBe("none");
+    expect(known.interest("main", "a_app", 6n, true)).toBe("asked");
+  });
+
+  test("a schema that is neither served nor shared counts like one that is, as long as the decision was made on it", () => {
+    known.keep(decision("a", { a_app: "5", lib: "3" }));
+    known.keep(decision("b", { b_app: "5", lib: "4" }));
+    known.keep(decision("c", { c_app: "5" }));
+    expect(known.interest("main", "lib", 4n, false)).toBe("known");
+    expect(known.hear("main", "lib", 4n)).toEqual(["a"]);
+    expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }))).toBe(true);
+    expect(known.miss("main", "lib")).toEqual(["b"]);
+    expect(known.get(tenantId("c"))).toBeDefined();
+    known.keep(decision("a", { a_app: "6" }));
+    expect(known.hear("main", "lib", 5n)).toEqual([]);
+  });
+
+  test("a decision is out of date by what was missed since it was asked for, if it is made on that, and by no more", () => {
+    const asked = known.misses;
+    known.miss("main", "lib");
+    for (let n = 0; n < 10; n += 1) known.miss("main", `forged ${n}`);
+    expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }), asked)).toBe(true);
+    expect(known.isOutdated(decision("a", { a_app: "5", lib: "0" }), asked)).toBe(false);
+    expect(known.isOutdated(decision("a", { a_app: "5" }), asked)).toBe(false);
+    expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }), known.misses)).toBe(false);
   });
 
   test("a newer revision forgets the tenants of that schema, and nobody else", () => {

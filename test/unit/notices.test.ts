@@ -16,7 +16,10 @@ beforeEach(() => {
   reads = [];
   believed = [];
   notices = new Notices({
-    isNews: (_, schema, revision) => schema !== "nobody's" && revision > 4n,
+    interest: (_, schema, revision) => {
+      if (schema === "nobody's" || revision <= 4n) return "none";
+      return schema.startsWith("unknown") ? "asked" : "known";
+    },
     read: async (database, schemas) => {
       reads.push([database, ...schemas]);
       if (revisions === null) throw new Error("no answer");
@@ -67,6 +70,14 @@ test("of a flood of names a read has a thousand, and the rest have their turn", 
   expect(reads.map(({ length }) => length - 1)).toEqual([1, 1_000, 1_000]);
   await vi.advanceTimersByTimeAsync(100);
   expect(new Set(reads.flatMap(([, ...names]) => names)).size).toBe(2_500);
+});
+
+test("of names that may matter to what is being asked no more wait than are read at once, and no other for them", async () => {
+  for (let n = 0; n < 2_500; n += 1) notices.hear("main", `unknown ${n}`, 9n);
+  notices.hear("main", "a", 9n);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(reads.map(({ length }) => length - 1)).toEqual([1, 1_000, 1]);
+  expect(believed).toContain("main a 5");
 });
 
 test("one database's flood keeps no other's notice waiting", async () => {

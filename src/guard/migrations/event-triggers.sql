@@ -26,7 +26,9 @@ begin
   execute format('grant usage on schema rowhouse to %s', had);
   execute format('grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant_host to %s', had);
   execute format('grant select, insert, update, delete on rowhouse.tenant, rowhouse.applied to %s', had);
-  execute format('grant execute on function rowhouse.touch_schemas to %s', had);
+  execute format(
+    'grant execute on function rowhouse.touch_schemas, rowhouse.tenant_lock_key, rowhouse.lock_tenant to %s', had
+  );
 end
 $$;
 
