@@ -1,7 +1,11 @@
 /** What a session must not carry from one request to the next, and how it is cleared. */
 import type { ClientBase } from "pg";
-import { HostError } from "../src/kernel/errors.ts";
+import { z } from "zod";
 import { fixedStatement, type Statement } from "./burst.ts";
+
+/** `unlocks`: whether every role may give up advisory locks. */
+const sessionRow = z.object({ timeout: z.string(), isolation: z.string(), unlocks: z.boolean() });
+type SessionRow = z.output<typeof sessionRow>;
 
 /** What a session is when it is new, and how it is made so again. */
 export interface Baseline {
@@ -21,20 +25,28 @@ export const forgetSequences = fixedStatement("clear_sequences", "discard sequen
  * 10 µs. Parsed each time and sent as a group of their own in front of the next request: 60 and 33. `discard all` itself
  * takes PostgreSQL 3 µs, and 35 to prepare again what it took away, before any tenant's statements (PostgreSQL 18.4).
  */
-function clearing(checksClient: boolean, statementTimeout: string): readonly Statement[] {
+function clearing(checksClient: boolean, { timeout, unlocks }: SessionRow): readonly Statement[] {
+  // Without a value a setting is reset. `reset all` leaves these two out, and takes the baseline away.
+  const identity =
+    "select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false)";
+  const rest = [
+    "pg_catalog.pg_advisory_unlock_all()",
+    ...fixed(checksClient),
+    set("statement_timeout", "$1"),
+  ].join(", ");
   return [
     fixedStatement("clear_cursors", "close all"),
     fixedStatement("clear_settings", "reset all"),
     fixedStatement("clear_channels", "unlisten *"),
     fixedStatement("clear_tables", "discard temp"),
     forgetSequences,
-    // Without a value a setting is reset. `reset all` leaves these two out, and takes the baseline away.
-    fixedStatement(
-      "clear_session",
-      `select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false),
-        pg_catalog.pg_advisory_unlock_all(), ${[...fixed(checksClient), set("statement_timeout", "$1")].join(", ")}`,
-      [statementTimeout],
-    ),
+    // Whoever a function of the tenant's has left the session as may perhaps not unlock: that is asked before a statement runs.
+    ...(unlocks
+      ? [fixedStatement("clear_session", `${identity}, ${rest}`, [timeout])]
+      : [
+          fixedStatement("clear_identity", identity),
+          fixedStatement("clear_session", `select ${rest}`, [timeout]),
+        ]),
   ];
 }
 
@@ -59,15 +71,11 @@ export async function setBaseline(client: ClientBase, statementTimeoutMs: number
   const attempt = async (checksClient: boolean): Promise<Baseline> => {
     const { rows } = await client.query(
       `select ${fixed(checksClient).join(", ")}, ${set("statement_timeout", timeout)} as timeout,
-        pg_catalog.current_setting('default_transaction_isolation') as isolation`,
+        pg_catalog.current_setting('default_transaction_isolation') as isolation,
+        pg_catalog.has_function_privilege('public', 'pg_catalog.pg_advisory_unlock_all()', 'execute') as unlocks`,
     );
-    const row: unknown = rows[0];
-    if (typeof row !== "object" || row === null || !("timeout" in row) || !("isolation" in row))
-      throw new HostError("INTERNAL", "a new session did not tell its settings");
-    return {
-      clearing: clearing(checksClient, String(row.timeout)),
-      readCommitted: row.isolation === "read committed",
-    };
+    const row = sessionRow.parse(rows[0]);
+    return { clearing: clearing(checksClient, row), readCommitted: row.isolation === "read committed" };
   };
   return attempt(true).catch(() => attempt(false));
 }

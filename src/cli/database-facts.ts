@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { sessionConnections } from "../auth/session-databases.ts";
 import type { DatabaseConfig } from "../config/config.ts";
+import { readAdvisoryLocks } from "../guard/advisory-locks.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
 import { probeSettings } from "../shape/shape.ts";
@@ -40,6 +41,7 @@ export async function readFacts(
     connections,
     limits: { role: row.role_limit, database: row.database_limit },
     control: await controlState(database),
+    advisoryLocks: await readAdvisoryLocks(database),
     role: {
       name: row.name,
       superuser: row.superuser,

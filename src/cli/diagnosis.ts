@@ -1,4 +1,5 @@
 /** What the doctor makes of what it has seen. Pure. */
+import type { AdvisoryLocks } from "../guard/advisory-locks.ts";
 import type { ControlState } from "../guard/install.ts";
 
 export interface Finding {
@@ -34,6 +35,7 @@ export interface DatabaseFacts {
   /** Most of this role, and of this database; -1: no limit. */
   readonly limits: { readonly role: number; readonly database: number };
   readonly control: ControlState;
+  readonly advisoryLocks: AdvisoryLocks;
   readonly role: RoleFacts;
   readonly missingSchemas: readonly string[];
   /** What tenants' roles could do that they should not, a sentence each. */
@@ -69,6 +71,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Fi
   return [
     versionFinding(about, facts),
     ...controlFindings(about, facts, options.guard),
+    advisoryFinding(about, facts),
     ...roleFindings(about, facts),
     ...unsafeFindings(about, facts, options.roleSafety),
     ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
@@ -94,6 +97,22 @@ function controlFindings(
     return [guard === "off" || (install && installable) ? warn(about, words) : fail(about, words)];
   }
   return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
+}
+
+/** That all may take them is PostgreSQL's default, and functions of tenants' may rely on it. */
+function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role }: DatabaseFacts): Finding {
+  if (!usable) {
+    return fail(
+      about,
+      `role ${role.name} may not take advisory locks, as writes do: run "rowhouse install --revoke-advisory-locks" again as a superuser`,
+    );
+  }
+  return ok(
+    about,
+    open
+      ? 'every role may take advisory locks ("rowhouse install --revoke-advisory-locks" leaves them to hosts)'
+      : "advisory locks are for roles that may use the control schema",
+  );
 }
 
 function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {

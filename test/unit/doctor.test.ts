@@ -21,6 +21,7 @@ const healthy: DatabaseFacts = {
     hidesStatements: true,
     missing: [],
   },
+  advisoryLocks: { open: true, usable: true },
   role: {
     name: "host",
     superuser: false,
@@ -46,12 +47,18 @@ const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.ro
 const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });
 
 describe("a database", () => {
-  it("that is as it should be gets a line each for version, control schema and role", () => {
+  it("that is as it should be gets a line each for version, control schema, advisory locks and role", () => {
     const findings = diagnoseDatabase(healthy, options);
-    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok"]);
+    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok"]);
   });
 
   it.each<[string, Partial<DatabaseFacts>, "warn" | "fail", RegExp]>([
+    [
+      "advisory locks that the role may not take",
+      { advisoryLocks: { open: false, usable: false } },
+      "fail",
+      /role host may not take advisory locks.*--revoke-advisory-locks/,
+    ],
     ["an old server", { versionNumber: 130_011, version: "13.11" }, "fail", /14 or later/],
     ["an untested server", { versionNumber: 160_002, version: "16.2" }, "warn", /tested with 18/],
     [
