@@ -3,7 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import { unreachable } from "../kernel/errors.ts";
 import type { EvictionReason, Observation, Observe, TerminationReason } from "../kernel/observation.ts";
 import type { CellPhase } from "../kernel/phase.ts";
-import type { FleetSnapshot } from "./status.ts";
+import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 
 export interface Metrics {
   readonly observe: Observe;
@@ -50,8 +50,16 @@ const bytesPerMb = 1024 * 1024;
 /** Requests until a counter and a histogram hear of them: 0.15 µs each in a row, and a microsecond amid all else that a request runs. */
 const mostUntold = 500;
 
-/** Metrics whose gauges are read from `snapshot` when they are scraped; null while there is no fleet. */
-export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
+const unheard: ListenerSnapshot = {
+  connections: { idle: 0, receiving: 0, working: 0 },
+  refused: { address: 0, full: 0 },
+};
+
+/** Metrics whose gauges are read from `snapshot` and `listener` when they are scraped; null while there is no fleet, or no listener. */
+export function createMetrics(
+  snapshot: () => FleetSnapshot | null,
+  listener: () => ListenerSnapshot | null = () => null,
+): Metrics {
   const registry = new Registry();
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
@@ -87,6 +95,12 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
   const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
   const instances = gauge("instances", "Instances held.", "kind");
   const buildQueue = gauge("build_queue", "Builds waiting.");
+  const httpConnections = gauge("http_connections", "Connections to the public listener.", "state");
+  const httpRefused = counter(
+    "http_refused_total",
+    "Connections and requests turned away for want of room.",
+    "reason",
+  );
   const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
 
   for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
@@ -94,6 +108,8 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
   for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
   for (const kind of ["pooled", "dedicated"]) decisions.inc({ kind }, 0);
 
+  /** Requests of clients behind a proxy that had too many under way. */
+  let refusedRequests = 0;
   /** Of each request its status and its seconds. */
   const untold: number[] = [];
   const tellRequests = (): void => {
@@ -109,6 +125,7 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
       case "request.done":
         untold.push(observation.status, observation.durationMs / 1000);
         if (untold.length >= 2 * mostUntold) tellRequests();
+        if (observation.code === "ADDRESS_BUSY") refusedRequests += 1;
         break;
       case "cell.terminated":
         terminations.inc({ reason: observation.reason });
@@ -187,12 +204,21 @@ export function createMetrics(snapshot: () => FleetSnapshot | null): Metrics {
     connections.set({ state: "waiting" }, waiting);
   };
 
+  const readListener = ({ connections: held, refused }: ListenerSnapshot): void => {
+    for (const [state, count] of Object.entries(held)) httpConnections.set({ state }, count);
+    // The listener counts for itself: under a flood nobody is told of each.
+    httpRefused.reset();
+    httpRefused.inc({ reason: "address" }, refused.address + refusedRequests);
+    httpRefused.inc({ reason: "full" }, refused.full);
+  };
+
   return {
     observe,
     contentType: registry.contentType,
     text: () => {
       tellRequests();
       readFleet(snapshot());
+      readListener(listener() ?? unheard);
       return registry.metrics();
     },
   };
