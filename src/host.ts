@@ -230,7 +230,14 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const isProxy = (address: string): boolean => proxies.isProxy(address);
   const listening = await listen(
     serveDirectly(publicApp),
-    { host, port, connections, addressConnections, isProxy },
+    {
+      host,
+      port,
+      connections,
+      addressConnections,
+      isProxy,
+      onCrowded: warnOnce(observe, addressConnections),
+    },
     observe,
   );
   open = listening;
@@ -246,5 +253,16 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       await started.close();
       enter("closed");
     },
+  };
+}
+
+/** Says of one address that its connections are too many: more would be a flood of the log as well. */
+function warnOnce(observe: Observe, most: number): (address: string) => void {
+  let isTold = false;
+  return (address) => {
+    if (isTold) return;
+    isTold = true;
+    const message = `${address} has ${most} connections, limits.addressConnections, and asks for more: where that is a proxy, name it here`;
+    observe({ kind: "config.warning", path: "listen.trustProxy", message });
   };
 }

@@ -31,6 +31,8 @@ export interface ListenOptions {
   readonly addressConnections?: number;
   /** Whether the address at the other end is that of a proxy, which brings many clients. */
   isProxy?(address: string): boolean;
+  /** Told of an address, each time that it has lost a connection, or was refused one, because it has as many as it may. */
+  onCrowded?(address: string): void;
 }
 
 const serverOptions = {
@@ -49,14 +51,19 @@ const serverOptions = {
 
 /** How often a server that closes looks for connections that have become idle: Node closes them only once. */
 const idleSweepMs = 50;
-/** Connections that are being told that there is no room for them, beside those that there is room for. Beyond that Node drops them unheard. */
+/** Connections that are read from for a moment after they were told that there is no room for them. */
 const mostTurnedAway = 256;
+/**
+ * Sockets that may be open beside the connections that have a place: those turned away, and those given up, which go in the next turn of
+ * the event loop, while one turn accepts as many as the kernel holds ready (511). Beyond that Node drops newcomers unheard.
+ */
+const mostLeaving = 1_024;
 
 /** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
 export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
   const server = createServer(serverOptions);
   const door = new Door(options);
-  server.maxConnections = door.most + mostTurnedAway;
+  server.maxConnections = door.most + mostLeaving;
   server.on("connection", (socket) => door.enter(socket));
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const connection = door.connectionOf(incoming.socket);
@@ -116,12 +123,20 @@ class Door {
   readonly #connections: Connections<Connection>;
   readonly #bySocket = new Map<Duplex, Connection>();
   readonly #isProxy: (address: string) => boolean;
+  readonly #onCrowded: (address: string) => void;
   readonly #refused: Record<Shortage, number> = { address: 0, full: 0 };
+  #turnedAway = 0;
 
-  constructor({ connections = 256, addressConnections = 256, isProxy = () => false }: ListenOptions) {
+  constructor({
+    connections = 256,
+    addressConnections = 256,
+    isProxy = () => false,
+    onCrowded = () => {},
+  }: ListenOptions) {
     this.most = connections;
     this.#connections = new Connections({ most: connections, mostOfAddress: addressConnections });
     this.#isProxy = isProxy;
+    this.#onCrowded = onCrowded;
   }
 
   connectionOf(socket: Duplex): Connection | undefined {
@@ -141,7 +156,8 @@ class Door {
     const admission = this.#connections.admit(connection, address, isProxy);
     if (admission.kind === "refused") {
       this.#refused[admission.shortage] += 1;
-      turnAway(socket, noRoom[admission.shortage]);
+      if (admission.shortage === "address") this.#onCrowded(address);
+      this.#turnAway(socket, noRoom[admission.shortage]);
       return;
     }
     if (admission.gone !== null) this.#end(admission.gone);
@@ -166,8 +182,21 @@ class Door {
     return { connections, refused: { ...this.#refused } };
   }
 
-  #end({ connection: { socket, state }, shortage }: Gone<Connection>): void {
+  #turnAway(socket: Socket, text: string): void {
+    if (this.#turnedAway >= mostTurnedAway) {
+      dismiss(socket, text);
+      return;
+    }
+    this.#turnedAway += 1;
+    socket.on("close", () => {
+      this.#turnedAway -= 1;
+    });
+    turnAway(socket, text);
+  }
+
+  #end({ connection: { socket, state, address }, shortage }: Gone<Connection>): void {
     this.#bySocket.delete(socket);
+    if (shortage === "address") this.#onCrowded(address);
     // Its client waits for nothing, and expects that sooner or later.
     if (state === "idle") socket.destroy();
     else {

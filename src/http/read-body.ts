@@ -21,13 +21,13 @@ export function readBody(
   signal?: StopSignal,
   wait?: Wait,
 ): Promise<string> {
-  if (Number(incoming.headers["content-length"] ?? 0) > limitBytes)
-    return Promise.reject(tooLarge(limitBytes));
+  const announcedBytes = Number(incoming.headers["content-length"] ?? limitBytes);
+  if (announcedBytes > limitBytes) return Promise.reject(tooLarge(limitBytes));
   // The listener leaves this answer to whoever wants the body: a refused upload never starts.
   if (incoming.headers.expect !== undefined) outgoing.writeContinue();
 
   return new Promise((resolve, reject) => {
-    const pieces = new Pieces();
+    const pieces = new Pieces(announcedBytes);
     const settle = (error?: HostError): void => {
       incoming.off("data", onData);
       incoming.off("end", onEnd);
@@ -76,8 +76,14 @@ const nothing: Buffer = Buffer.alloc(0);
  * a body may come a byte at a time, each a Buffer of a hundred bytes.
  */
 class Pieces {
+  readonly #mostBytes: number;
   #bytes = nothing;
   length = 0;
+
+  /** Room for more than `mostBytes` is made only where they come. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
 
   add(piece: Buffer): void {
     const { length } = this;
@@ -87,7 +93,8 @@ class Pieces {
       return;
     }
     if (this.length > this.#bytes.byteLength) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(1024, 2 * this.length));
+      const room = Math.min(Math.max(1024, 2 * this.length), this.#mostBytes);
+      const larger = Buffer.allocUnsafeSlow(Math.max(room, this.length));
       this.#bytes.copy(larger, 0, 0, length);
       this.#bytes = larger;
     }

@@ -17,6 +17,10 @@ const lingerMs = 500;
 
 /** Says `text`, and closes as soon as it is with the socket. */
 export function dismiss(socket: Duplex, text: string): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
   closeWithin(lingerMs, socket);
   socket.end(text, () => socket.destroy());
 }
