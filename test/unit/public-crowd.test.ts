@@ -81,6 +81,20 @@ describe("one address", () => {
     expect(await ask("127.0.0.1")).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  it("does not lose a connection on which a request is at work for the half one behind it", async () => {
+    const { running, open, ask, connect, held } = await crowd({ addressConnections: 1 });
+    const mine = await connect("127.0.0.1", `${head(2, "X-Slow: 1")}{}${half}`);
+    await expect.poll(held).toEqual({ idle: 0, receiving: 0, working: 1 });
+    await expect.poll(() => running.requests.length).toBe(1);
+    expect(await ask("127.0.0.1")).toMatch(busy);
+    open();
+    await mine.until(/200 OK[\s\S]*\}$/);
+    // Now it is the half one that the connection is kept for.
+    await expect.poll(held).toEqual({ idle: 0, receiving: 1, working: 0 });
+    expect(await ask("127.0.0.1")).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await mine.received).toMatch(/429 [\s\S]*"ADDRESS_BUSY"/);
+  });
+
   it("over its share loses idle connections only, where it has any", async () => {
     const { open, connect, working, held } = await crowd({ addressConnections: 4 });
     const uploading = await connect("127.0.0.1", half);

@@ -155,6 +155,15 @@ describe("what waits for slow clients", () => {
     expect(add("bigger", "192.0.2.5", 86).fits).toBe(false);
   });
 
+  it("is cut from others than the newest's address where that has more for the newest alone", () => {
+    const backlog = new Backlog(100);
+    const cut: string[] = [];
+    backlog.wait("192.0.2.1").add(5, () => cut.push("own"));
+    backlog.wait("192.0.2.2").add(40, () => cut.push("another's"));
+    expect(backlog.wait("192.0.2.1").add(60, () => cut.push("newest"))).toBe(true);
+    expect(cut).toEqual(["another's"]);
+  });
+
   it("of one address leaves the half body of another alone, however much comes", async () => {
     const { port, open } = await gated({ backlogBytes: 200_000, bodyBytes: 90_000 });
     const head = post("", { "Content-Length": "80000" });

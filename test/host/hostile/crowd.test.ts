@@ -112,4 +112,11 @@ describe("a proxy", () => {
   });
 });
 
+it("the log names the first address that came to its limit, and no other", () => {
+  const warnings = hostile.at.host.process.linesOf("config.warning");
+  expect(warnings).toHaveLength(1);
+  expect(warnings[0]).toMatchObject({ path: "listen.trustProxy" });
+  expect(JSON.stringify(warnings)).toContain("127.0.0.3");
+});
+
 it("leaves everything as it was", () => hostile.assertUntouched());
