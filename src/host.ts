@@ -15,6 +15,7 @@ import { migrateTenant } from "./guard/migrate.ts";
 import { createAdminApp } from "./http/admin.ts";
 import { serveApp, serveDirectly } from "./http/fetch-app.ts";
 import { type Listening, listen } from "./http/listener.ts";
+import { Proxies } from "./http/proxies.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
 import { HostError } from "./kernel/errors.ts";
 import type { Eventually } from "./kernel/eventually.ts";
@@ -76,9 +77,11 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   const startedMs = performance.now();
   let phase: HostPhase = "starting";
   let fleet: Fleet | null = null;
+  let open: Listening | null = null;
   const metrics = createMetrics(
     () => (fleet === null ? null : fleetSnapshot(fleet)),
     () => log.dropped.all,
+    () => open?.snapshot() ?? null,
   );
   const observe: Observe = (observation) => {
     log.observe(observation);
@@ -199,18 +202,25 @@ async function start({ config, version, log }: HostOptions, started: Started): P
           },
           fleet: fleetSnapshot(running),
           tenants: { known: source.known, decided: decisions.size },
+          http: open?.snapshot().connections ?? { idle: 0, receiving: 0, working: 0 },
         }),
     },
     token: config.admin.token,
     metricsText: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
     observe,
   });
-  const admin = await listen(serveApp(adminApp), config.admin, observe);
+  const admin = await listen(
+    serveApp(adminApp),
+    { host: config.admin.host, port: config.admin.port },
+    observe,
+  );
   started.add(() => admin.close(1_000));
   observe({ kind: "host.listening", name: "admin", url: admin.url });
 
+  const proxies = new Proxies(config.listen.trustProxy);
   const publicApp = createPublicApp({
     handle,
+    proxies,
     // The front is planned with 100 MB; where there is more memory, slow clients may have more of it.
     limits: {
       ...limits,
@@ -219,14 +229,28 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     observe,
     phase: () => phase,
   });
-  const serve = serveDirectly(publicApp);
-  const open: Listening = await listen(serve, config.listen, observe, limits.connections);
-  started.add(() => open.close(cells.drainTimeoutMs));
-  observe({ kind: "host.listening", name: "public", url: open.url });
+  const { host, port } = config.listen;
+  const { connections, addressConnections } = limits;
+  const isProxy = (address: string): boolean => proxies.isProxy(address);
+  const listening = await listen(
+    serveDirectly(publicApp),
+    {
+      host,
+      port,
+      connections,
+      addressConnections,
+      isProxy,
+      onCrowded: warnOnce(observe, addressConnections),
+    },
+    observe,
+  );
+  open = listening;
+  started.add(() => listening.close(cells.drainTimeoutMs));
+  observe({ kind: "host.listening", name: "public", url: listening.url });
   enter("ready");
 
   return {
-    publicUrl: open.url,
+    publicUrl: listening.url,
     adminUrl: admin.url,
     flush: async () => {
       await operations.flush();
@@ -236,5 +260,16 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       await started.close();
       enter("closed");
     },
+  };
+}
+
+/** Says of one address that its connections are too many: more would be a flood of the log as well. */
+function warnOnce(observe: Observe, most: number): (address: string) => void {
+  let isTold = false;
+  return (address) => {
+    if (isTold) return;
+    isTold = true;
+    const message = `${address} has ${most} connections, limits.addressConnections, and asks for more: where that is a proxy, name it here`;
+    observe({ kind: "config.warning", path: "listen.trustProxy", message });
   };
 }

@@ -1,6 +1,7 @@
 /** The config that everything else is made from: checked, complete, in its units. It holds secrets: never print it whole. */
 import type { RoutingRule } from "../tenant/route.ts";
 import type { Tenant } from "../tenant/tenant.ts";
+import type { TrustProxy } from "./trust-proxy.ts";
 
 export interface DatabaseConfig {
   readonly url: string;
@@ -25,7 +26,7 @@ export interface Config {
   /** The file that it came from. */
   readonly file: string | null;
   readonly production: boolean;
-  readonly listen: { readonly host: string; readonly port: number };
+  readonly listen: { readonly host: string; readonly port: number; readonly trustProxy: TrustProxy };
   readonly admin: { readonly host: string; readonly port: number; readonly token: string | null };
   readonly databases: Readonly<Record<string, DatabaseConfig>>;
   readonly tenants: TenantsConfig;
@@ -67,6 +68,8 @@ export interface Config {
     readonly tenantInFlight: number;
     /** Connections to the public listener. */
     readonly connections: number;
+    /** Of one client address. */
+    readonly addressConnections: number;
     readonly fields: number;
     readonly depth: number;
     /** Values in the variables of one request. */

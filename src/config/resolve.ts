@@ -60,6 +60,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       statementTimeoutMs: limits.statementTimeout ?? limits.requestTimeout,
       tenantInFlight: limits.tenantInFlight,
       connections: limits.connections,
+      addressConnections: limits.addressConnections,
       fields: limits.fields,
       depth: limits.depth,
       variables: limits.variables,

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { oneForm } from "../tenant/form.ts";
 import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
 import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
+import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
 import { byteCount, durationMs, wholeNumber } from "./units.ts";
 
 const loopback = "127.0.0.1";
@@ -48,6 +49,23 @@ const routingRule = z.string().transform((value, context): RoutingRule => {
   return z.NEVER;
 });
 
+const proxyEntry = z
+  .string()
+  .refine(
+    isProxyEntry,
+    'must be an address, a network such as "10.0.0.0/8", "loopback", "linklocal" or "uniquelocal"',
+  );
+
+type TrustInput = boolean | number | string | readonly string[];
+
+/** One address need not be put into a list. */
+const trustProxy = oneForm<TrustProxy, TrustInput>((value) => {
+  if (typeof value === "boolean") return z.boolean();
+  if (typeof value === "number") return wholeNumber(1, 100);
+  if (typeof value === "string") return proxyEntry.transform((entry) => [entry]);
+  return z.array(proxyEntry, "must be true, false, a number of proxies or a list of addresses and networks");
+});
+
 const tenantTable = z.strictObject({ table: z.strictObject({ database: z.string().optional() }) });
 const tenantModule = z.strictObject({ module: modulePath });
 const tenantList = z.array(tenantRecord);
@@ -82,7 +100,13 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
 );
 
 export const configSchema = z.strictObject({
-  listen: z.strictObject({ host: host.default(loopback), port: port.default(5678) }).prefault({}),
+  listen: z
+    .strictObject({
+      host: host.default(loopback),
+      port: port.default(5678),
+      trustProxy: trustProxy.default(false),
+    })
+    .prefault({}),
   admin: z
     .strictObject({ host: host.default(loopback), port: port.default(5679), token: token.optional() })
     .prefault({}),
@@ -144,6 +168,7 @@ export const configSchema = z.strictObject({
       statementTimeout: durationMs(1).optional(),
       tenantInFlight: wholeNumber(1, 4_096).default(256),
       connections: wholeNumber(1, 1_000_000).default(4_000),
+      addressConnections: wholeNumber(1, 1_000_000).default(256),
       fields: wholeNumber(1, 1_000_000).default(1_000),
       depth: wholeNumber(1, 10_000).default(16),
       variables: wholeNumber(1, 10_000_000).default(20_000),

@@ -1,8 +1,8 @@
 /** Failed attempts to authenticate, by the address that they come from. */
-import { isIPv6 } from "node:net";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../kernel/errors.ts";
 import { growingTo } from "../kernel/growth.ts";
+import { networkOf } from "./network.ts";
 
 export interface FailuresOptions {
   /** Failures in one window after which an address is not listened to until the window ends. */
@@ -43,15 +43,4 @@ export class Failures {
     const key = networkOf(address);
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
   }
-}
-
-/** Of an IPv6 address its /64, which is what one customer has; an IPv4 address as it is, however it is written. */
-function networkOf(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined || !isIPv6(address)) return mapped ?? address;
-  const [head = "", tail] = address.split("%", 1)[0]?.split("::") ?? [];
-  const [left, right] = [head, tail ?? ""].map((part) => (part === "" ? [] : part.split(":")));
-  const missing = tail === undefined ? 0 : 8 - (left?.length ?? 0) - (right?.length ?? 0);
-  const groups = [...(left ?? []), ...Array.from({ length: missing }, () => "0"), ...(right ?? [])];
-  return groups.slice(0, 4).join(":");
 }

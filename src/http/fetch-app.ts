@@ -1,6 +1,7 @@
 /** Apps of `Request` and `Response` on Node's server. */
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { HostError } from "../kernel/errors.ts";
+import type { Peer } from "./connection.ts";
 import { renderFailure } from "./failure.ts";
 import type { Serve } from "./listener.ts";
 
@@ -15,11 +16,18 @@ export function serveApp(app: App): Serve {
     overrideGlobalObjects: false,
     errorHandler: unreadable,
   });
-  return (incoming, outgoing) => respond(incoming, outgoing);
+  return (incoming, outgoing, peer) => {
+    outgoing.on("close", () => peer.answered());
+    return respond(incoming, outgoing);
+  };
+}
+
+export interface DirectBindings extends HttpBindings {
+  readonly peer: Peer;
 }
 
 interface DirectApp {
-  fetch(request: Request, env: HttpBindings): Response | Promise<Response>;
+  fetch(request: Request, env: DirectBindings): Response | Promise<Response>;
 }
 
 /**
@@ -28,8 +36,8 @@ interface DirectApp {
  */
 export function serveDirectly(app: DirectApp): Serve {
   const request = new Request("http://localhost/");
-  return async (incoming, outgoing) => {
-    await app.fetch(request, { incoming, outgoing });
+  return async (incoming, outgoing, peer) => {
+    await app.fetch(request, { incoming, outgoing, peer });
   };
 }
 

@@ -1,48 +1,50 @@
-/** How many requests of each tenant are under way, so that none takes more than its share. */
-import { HostError } from "../kernel/errors.ts";
-import type { TenantId } from "../kernel/ids.ts";
+/** How many requests of each tenant, or of each client, are under way, so that none takes more than its share. */
+import type { HostError } from "../kernel/errors.ts";
 
-export class InFlight {
-  readonly #counts = new Map<TenantId, number>();
+export class InFlight<Key extends string> {
+  readonly #counts = new Map<Key, number>();
   readonly #most: number;
+  readonly #refusal: () => HostError;
 
-  constructor(most: number) {
+  /** `refusal` is for those that have their share. */
+  constructor(most: number, refusal: () => HostError) {
     this.#most = most;
+    this.#refusal = refusal;
   }
 
-  /** Counts one more, for which a `leave` is owed; throws `TENANT_BUSY` where the tenant has its share. */
-  enter(tenant: TenantId): void {
-    const count = this.#counts.get(tenant) ?? 0;
-    if (count >= this.#most) throw new HostError("TENANT_BUSY");
-    this.#counts.set(tenant, count + 1);
+  /** Counts one more, for which a `leave` is owed; throws the refusal where there are as many as may be. */
+  enter(key: Key): void {
+    const count = this.#counts.get(key) ?? 0;
+    if (count >= this.#most) throw this.#refusal();
+    this.#counts.set(key, count + 1);
   }
 
-  leave(tenant: TenantId): void {
-    const count = this.#counts.get(tenant) ?? 0;
-    if (count > 1) this.#counts.set(tenant, count - 1);
-    else this.#counts.delete(tenant);
+  leave(key: Key): void {
+    const count = this.#counts.get(key) ?? 0;
+    if (count > 1) this.#counts.set(key, count - 1);
+    else this.#counts.delete(key);
   }
 }
 
-/** One request's place among its tenant's. */
-export class Stay {
-  readonly #inFlight: InFlight;
-  #tenant: TenantId | null = null;
+/** One request's place among its tenant's, or its client's. */
+export class Stay<Key extends string> {
+  readonly #inFlight: InFlight<Key>;
+  #key: Key | null = null;
 
-  constructor(inFlight: InFlight) {
+  constructor(inFlight: InFlight<Key>) {
     this.#inFlight = inFlight;
   }
 
-  /** Also where the request turns out to be another tenant's; throws `TENANT_BUSY`. */
-  begin(tenant: TenantId): void {
-    if (tenant === this.#tenant) return;
+  /** Also where the request turns out to be another's; throws what `enter` does. */
+  begin(key: Key): void {
+    if (key === this.#key) return;
     this.end();
-    this.#inFlight.enter(tenant);
-    this.#tenant = tenant;
+    this.#inFlight.enter(key);
+    this.#key = key;
   }
 
   end(): void {
-    if (this.#tenant !== null) this.#inFlight.leave(this.#tenant);
-    this.#tenant = null;
+    if (this.#key !== null) this.#inFlight.leave(this.#key);
+    this.#key = null;
   }
 }

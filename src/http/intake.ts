@@ -25,14 +25,23 @@ const confusingPath = /\/\/|\/(?:\.|%2e){1,2}(?:\/|$)|%(?:00|2f|5c)|%(?![0-9a-f]
 /** Anywhere in a target: what is not visible ASCII, a backslash, a fragment. */
 const foreignCharacter = /[^\x21-\x7e]|[\\#]/;
 
+/** As Node looks for it. */
+const goOn = /(?:^|\W)100-continue(?:$|\W)/i;
+
 const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", message);
 
 /**
  * The facts of `incoming`; throws `BAD_REQUEST` for a target that is not a plain path (absolute form, `*`,
- * confusing paths), for a Host header that is missing, repeated or no host, and for a repeated Authorization header.
+ * confusing paths), for a Host header that is missing, repeated or no host, and for a repeated Authorization header;
+ * `EXPECTATION_FAILED` for an Expect header that asks for anything but to be told to go on. The address is the connection's unless given.
  */
-export function readFacts(incoming: IncomingMessage): RequestFacts {
+export function readFacts(
+  incoming: IncomingMessage,
+  remoteAddress: string | null = incoming.socket.remoteAddress ?? null,
+): RequestFacts {
   const { url: target = "", method = "" } = incoming;
+  const { expect } = incoming.headers;
+  if (expect !== undefined && !goOn.test(expect)) throw new HostError("EXPECTATION_FAILED");
   if (!target.startsWith("/")) throw badRequest("The request target must be a path.");
   if (foreignCharacter.test(target))
     throw badRequest("The request target has a character that it may not have.");
@@ -48,7 +57,7 @@ export function readFacts(incoming: IncomingMessage): RequestFacts {
     query: mark === -1 ? "" : target.slice(mark + 1),
     host: readHost(incoming),
     header: (name) => readHeader(incoming, name),
-    remoteAddress: incoming.socket.remoteAddress ?? null,
+    remoteAddress,
   };
 }
 
@@ -121,6 +130,11 @@ export function requireMediaType(
 export function announcesBody({ headers }: IncomingMessage): boolean {
   const length = headers["content-length"];
   return headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) !== 0);
+}
+
+/** Whether `incoming` would go on as a WebSocket; of other protocols (`h2c`) the offer may be passed over. */
+export function opensWebSocket({ headers }: IncomingMessage): boolean {
+  return headers.upgrade !== undefined && /(?:^|[\s,])websocket(?:$|[\s,/])/i.test(headers.upgrade);
 }
 
 /** 128 characters that need no quoting anywhere a request id ends up: headers, JSON, log lines, shell commands. */

@@ -1,23 +1,42 @@
 /** A listening socket for an app, and its orderly end. */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
+import type { ListenerSnapshot } from "../observe/status.ts";
+import { Connection, type Peer } from "./connection.ts";
+import { Connections, type Gone, type Shortage, type State } from "./connections.ts";
 import { renderRawFailure } from "./failure.ts";
+import { networkOf } from "./network.ts";
+import { addressBusy, dismiss, maxHeadBytes, refuse, turnAway } from "./refusal.ts";
 
 export interface Listening {
   readonly url: string;
   readonly port: number;
+  snapshot(): ListenerSnapshot;
   /** Stops accepting, lets requests in flight end for at most `drainMs`, then cuts what is left. */
   close(drainMs: number): Promise<void>;
 }
 
-/** Answers `incoming` by `outgoing`; what it rejects with costs the connection. */
-export type Serve = (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<void>;
+/** Answers `incoming` by `outgoing`, and tells `peer` when that is over; what it rejects with costs the connection. */
+export type Serve = (incoming: IncomingMessage, outgoing: ServerResponse, peer: Peer) => Promise<void>;
+
+export interface ListenOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Most connections at a time, and most of one address; 256 unless given. */
+  readonly connections?: number;
+  readonly addressConnections?: number;
+  /** Whether the address at the other end is that of a proxy, which brings many clients. */
+  isProxy?(address: string): boolean;
+  /** Told of an address, each time that it has lost a connection, or was refused one, because it has as many as it may. */
+  onCrowded?(address: string): void;
+}
 
 const serverOptions = {
-  maxHeaderSize: 16 * 1024,
+  maxHeaderSize: maxHeadBytes,
   /** Against clients that send a byte now and then; the app's own deadline is the one of a body. */
   headersTimeout: 15_000,
   requestTimeout: 120_000,
@@ -30,68 +49,161 @@ const serverOptions = {
   insecureHTTPParser: false,
 } as const;
 
-/** The latest request of a connection. */
-interface Current {
-  readonly incoming: IncomingMessage;
-  readonly outgoing: ServerResponse;
-}
-
 /** How often a server that closes looks for connections that have become idle: Node closes them only once. */
 const idleSweepMs = 50;
+/** Connections that are read from for a moment after they were told that there is no room for them. */
+const mostTurnedAway = 256;
+/**
+ * Sockets that may be open beside the connections that have a place: those turned away, and those given up, which go in the next turn of
+ * the event loop, while one turn accepts as many as the kernel holds ready (511). Beyond that Node drops newcomers unheard.
+ */
+const mostLeaving = 1_024;
 
 /** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
-export async function listen(
-  serve: Serve,
-  address: { readonly host: string; readonly port: number },
-  observe: Observe,
-  mostConnections = 256,
-): Promise<Listening> {
+export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
   const server = createServer(serverOptions);
-  server.maxConnections = mostConnections;
-  // Room for the next one: whoever wants to keep an idle connection makes another.
-  server.on("drop", () => server.closeIdleConnections());
-  const current = new WeakMap<Duplex, Current>();
-  const sockets = new Set<Duplex>();
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-  });
+  const door = new Door(options);
+  server.maxConnections = door.most + mostLeaving;
+  server.on("connection", (socket) => door.enter(socket));
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    const connection = door.connectionOf(incoming.socket);
+    // It has been turned away.
+    if (connection === undefined) return;
     // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
     if (incoming.httpVersionMajor !== 1) {
-      refuse(new Error("not HTTP/1"), incoming.socket, undefined);
+      refuse(new Error("not HTTP/1"), incoming.socket, null);
       return;
     }
-    current.set(incoming.socket, { incoming, outgoing });
+    connection.begin(incoming, outgoing);
     if (!server.listening) outgoing.shouldKeepAlive = false;
-    serve(incoming, outgoing).catch(() => outgoing.destroy());
+    serve(incoming, outgoing, connection).catch(() => outgoing.destroy());
   };
   server.on("request", onRequest);
   // Node would invite the body before anyone has looked at the head; see read-body.ts.
   server.on("checkContinue", onRequest);
-  server.on("clientError", (error, socket) => refuse(error, socket, current.get(socket)));
+  // Node's own answer has no body.
+  server.on("checkExpectation", onRequest);
+  server.on("connect", (_, socket) => {
+    socket.on("error", () => {});
+    dismiss(socket, noTunnel);
+  });
+  server.on("clientError", (error, socket) => {
+    refuse(error, socket, door.connectionOf(socket)?.current ?? null);
+  });
 
-  await listening(server, address);
+  await listening(server, options);
   // Without a listener, one connection too many would end the process.
   server.on("error", (error) => observe({ kind: "http.error", error }));
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new HostError("INTERNAL", "no address to listen on");
   const { port } = bound;
-  const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
   let closing: Promise<void> | undefined;
   return {
     url: `http://${host}:${port}`,
     port,
+    snapshot: () => door.snapshot(),
     close: (drainMs) => {
       closing ??= close(server, drainMs);
-      // Answers that say "keep-alive" are followed by requests, and those are reset with the connection.
-      for (const socket of sockets) {
-        const outgoing = current.get(socket)?.outgoing;
-        if (outgoing !== undefined && !outgoing.headersSent) outgoing.shouldKeepAlive = false;
-      }
+      door.announceEnd();
       return closing;
     },
   };
+}
+
+const noTunnel = renderRawFailure(new HostError("BAD_REQUEST", "This is no proxy: CONNECT leads nowhere."));
+const noRoom: Readonly<Record<Shortage, string>> = {
+  address: renderRawFailure(addressBusy()),
+  full: renderRawFailure(new HostError("SERVER_BUSY")),
+};
+
+/** Lets connections in while there is room, and carries out what is decided where there is none. */
+class Door {
+  readonly most: number;
+  readonly #connections: Connections<Connection>;
+  readonly #bySocket = new Map<Duplex, Connection>();
+  readonly #isProxy: (address: string) => boolean;
+  readonly #onCrowded: (address: string) => void;
+  readonly #refused: Record<Shortage, number> = { address: 0, full: 0 };
+  #turnedAway = 0;
+
+  constructor({
+    connections = 256,
+    addressConnections = 256,
+    isProxy = () => false,
+    onCrowded = () => {},
+  }: ListenOptions) {
+    this.most = connections;
+    this.#connections = new Connections({ most: connections, mostOfAddress: addressConnections });
+    this.#isProxy = isProxy;
+    this.#onCrowded = onCrowded;
+  }
+
+  connectionOf(socket: Duplex): Connection | undefined {
+    return this.#bySocket.get(socket);
+  }
+
+  enter(socket: Socket): void {
+    const { remoteAddress } = socket;
+    // It is gone already.
+    if (remoteAddress === undefined) {
+      socket.destroy();
+      return;
+    }
+    const isProxy = this.#isProxy(remoteAddress);
+    const address = networkOf(remoteAddress);
+    const connection = new Connection(socket, address, isProxy, this.#connections);
+    const admission = this.#connections.admit(connection, address, isProxy);
+    if (admission.kind === "refused") {
+      this.#refused[admission.shortage] += 1;
+      if (admission.shortage === "address") this.#onCrowded(address);
+      this.#turnAway(socket, noRoom[admission.shortage]);
+      return;
+    }
+    if (admission.gone !== null) this.#end(admission.gone);
+    connection.place = admission.place;
+    this.#bySocket.set(socket, connection);
+    socket.on("close", () => {
+      this.#bySocket.delete(socket);
+      connection.leave();
+    });
+  }
+
+  /** Answers that say "keep-alive" are followed by requests, and those are reset with the connection. */
+  announceEnd(): void {
+    for (const { current } of this.#bySocket.values()) {
+      if (current !== null && !current.outgoing.headersSent) current.outgoing.shouldKeepAlive = false;
+    }
+  }
+
+  snapshot(): ListenerSnapshot {
+    const connections: Record<State, number> = { idle: 0, receiving: 0, working: 0 };
+    for (const { state } of this.#bySocket.values()) connections[state] += 1;
+    return { connections, refused: { ...this.#refused } };
+  }
+
+  #turnAway(socket: Socket, text: string): void {
+    if (this.#turnedAway >= mostTurnedAway) {
+      dismiss(socket, text);
+      return;
+    }
+    this.#turnedAway += 1;
+    socket.on("close", () => {
+      this.#turnedAway -= 1;
+    });
+    turnAway(socket, text);
+  }
+
+  #end({ connection: { socket, state, address }, shortage }: Gone<Connection>): void {
+    this.#bySocket.delete(socket);
+    if (shortage === "address") this.#onCrowded(address);
+    // Its client waits for nothing, and expects that sooner or later.
+    if (state === "idle") socket.destroy();
+    else {
+      this.#refused[shortage] += 1;
+      dismiss(socket, noRoom[shortage]);
+    }
+  }
 }
 
 async function listening(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
@@ -118,47 +230,6 @@ function advice(error: unknown): string {
       return "the host name does not resolve";
     default:
       return messageOf(error);
-  }
-}
-
-/** For what the parser gave up on, or what took too long to come. */
-function refuse(error: Error, socket: Duplex, current: Current | undefined): void {
-  if (!socket.writable || isReset(error)) {
-    socket.destroy();
-    return;
-  }
-  if (current !== undefined && !current.outgoing.writableFinished) {
-    const { incoming, outgoing } = current;
-    // What follows a whole request is at fault, not that request: it gets its own answer, and nothing comes behind it.
-    if (incoming.complete) {
-      socket.pause();
-      outgoing.shouldKeepAlive = false;
-      outgoing.once("close", () => socket.end(() => socket.destroy()));
-      return;
-    }
-    // In the middle of an answer there is no place for another one.
-    if (outgoing.headersSent) {
-      socket.destroy();
-      return;
-    }
-  }
-  socket.end(renderRawFailure(refusalOf(error)), () => socket.destroy());
-}
-
-const codeOf = (error: Error): unknown => ("code" in error ? error.code : undefined);
-const isReset = (error: Error): boolean => codeOf(error) === "ECONNRESET";
-
-function refusalOf(error: Error): HostError {
-  switch (codeOf(error)) {
-    case "ERR_HTTP_REQUEST_TIMEOUT":
-      return new HostError("DEADLINE");
-    case "HPE_HEADER_OVERFLOW":
-      return new HostError(
-        "BAD_REQUEST",
-        `The request's head is larger than ${serverOptions.maxHeaderSize} bytes.`,
-      );
-    default:
-      return new HostError("BAD_REQUEST", "The request is not valid HTTP/1.1.");
   }
 }
 

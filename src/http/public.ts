@@ -1,6 +1,4 @@
 /** The public app: GraphQL at whatever address routing gives it. It decides nothing of tenants, and parses no GraphQL. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { HttpBindings } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
 import { HostError, toHostError } from "../kernel/errors.ts";
@@ -12,11 +10,15 @@ import type { StopSignal } from "../kernel/stop.ts";
 import { discardBody } from "../protocol/body.ts";
 import type { Answer } from "../protocol/messages.ts";
 import type { RequestFacts } from "../tenant/route.ts";
-import { Backlog } from "./backlog.ts";
+import { Backlog, type Wait } from "./backlog.ts";
 import { Exchange, type ExchangeEnd } from "./exchange.ts";
+import type { DirectBindings } from "./fetch-app.ts";
 import { InFlight, Stay } from "./in-flight.ts";
-import { announcesBody, forwardedHeaders, readFacts, requireMediaType } from "./intake.ts";
+import { announcesBody, forwardedHeaders, opensWebSocket, readFacts, requireMediaType } from "./intake.ts";
+import { networkOf } from "./network.ts";
+import type { Proxies } from "./proxies.ts";
 import { readBody } from "./read-body.ts";
+import { addressBusy } from "./refusal.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
 
 export interface PublicRequest {
@@ -39,24 +41,29 @@ export interface PublicDeps {
     readonly bodyBytes: number;
     readonly requestTimeoutMs: number;
     readonly tenantInFlight: number;
+    /** Requests under way of one client behind a trusted proxy. */
+    readonly addressConnections: number;
     /** What slow clients may make the process keep. */
     readonly backlogBytes: number;
   };
+  /** Whose word is taken for a client's address. */
+  readonly proxies: Proxies;
   readonly observe: Observe;
   phase(): HostPhase;
 }
 
-export type PublicApp = Hono<{ Bindings: HttpBindings }>;
+export type PublicApp = Hono<{ Bindings: DirectBindings }>;
 
 /** The app for `listen`. Every failure is JSON; one `request.done` is observed for each request. */
 export function createPublicApp(deps: PublicDeps): PublicApp {
   const app: PublicApp = new Hono();
   const room: Room = {
-    inFlight: new InFlight(deps.limits.tenantInFlight),
+    inFlight: new InFlight(deps.limits.tenantInFlight, () => new HostError("TENANT_BUSY")),
+    clients: new InFlight(deps.limits.addressConnections, addressBusy),
     backlog: new Backlog(deps.limits.backlogBytes),
   };
-  app.all("*", ({ env: { incoming, outgoing } }) => {
-    exchange(deps, room, incoming, outgoing).catch(() => outgoing.destroy());
+  app.all("*", ({ env }) => {
+    exchange(deps, room, env).catch(() => env.outgoing.destroy());
     // Written straight to Node's response: one write for head and body, and a stream that fails can be cut off. Nobody waits for it.
     return RESPONSE_ALREADY_SENT;
   });
@@ -65,7 +72,9 @@ export function createPublicApp(deps: PublicDeps): PublicApp {
 
 /** What all requests share. */
 interface Room {
-  readonly inFlight: InFlight;
+  readonly inFlight: InFlight<TenantId>;
+  /** Of clients that proxies have brought: the others are held by their connections. */
+  readonly clients: InFlight<string>;
   readonly backlog: Backlog;
 }
 
@@ -75,13 +84,14 @@ const smallBytes = 64 * 1024;
 async function exchange(
   deps: PublicDeps,
   room: Room,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  { incoming, outgoing, peer }: DirectBindings,
 ): Promise<void> {
   const onEnd = ({ status, code, durationMs }: ExchangeEnd, { tenant, requestId }: Exchange): void => {
-    room.backlog.leave(incoming);
-    room.backlog.leave(outgoing);
+    peer.answered();
+    bodyWait.leave();
+    answerWait?.leave();
     stay.end();
+    visit?.end();
     const done: Extract<Observation, { kind: "request.done" }> = {
       kind: "request.done",
       status,
@@ -94,12 +104,19 @@ async function exchange(
   };
   const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, onEnd);
   const stay = new Stay(room.inFlight);
+  const visit = peer.isProxy ? new Stay(room.clients) : null;
+  const remoteAddress = visit === null ? undefined : deps.proxies.clientOf(incoming);
+  const client = remoteAddress === undefined ? peer.address : networkOf(remoteAddress ?? nobody);
+  const bodyWait = room.backlog.wait(client);
+  let answerWait: Wait | undefined;
   try {
     const phase = deps.phase();
     if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
-    const facts = readFacts(incoming);
+    const facts = readFacts(incoming, remoteAddress);
     const headers = forwardedHeaders(incoming);
-    const body = await bodyOf(facts.method, current, deps.limits.bodyBytes, room.backlog);
+    visit?.begin(client);
+    const body = await bodyOf(facts.method, current, deps.limits.bodyBytes, bodyWait);
+    peer.received();
     if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
     const { requestId, signal } = current;
     const routed = (tenant: TenantId): void => {
@@ -113,7 +130,10 @@ async function exchange(
     if (sending instanceof Promise) await sending;
     // What the kernel has not taken waits here.
     const { writableLength } = outgoing;
-    if (writableLength > smallBytes) room.backlog.add(outgoing, writableLength, () => outgoing.destroy());
+    if (writableLength > smallBytes) {
+      answerWait = room.backlog.wait(client);
+      answerWait.add(writableLength, () => outgoing.destroy());
+    }
   } catch (thrown) {
     // The deadline or the client's leaving comes first: what it breaks on its way is not the cause.
     current.error ??= toHostError(thrown);
@@ -122,20 +142,27 @@ async function exchange(
   }
 }
 
+/** Those together of whom a proxy says nothing that is an address. */
+const nobody = "unknown";
+
 function bodyOf(
   method: string,
   { incoming, outgoing, signal }: Exchange,
   limitBytes: number,
-  backlog: Backlog,
+  wait: Wait,
 ): Eventually<string | null> {
   switch (method) {
     case "POST": {
       requireMediaType(incoming);
-      return readBody(incoming, outgoing, limitBytes, signal, backlog);
+      return readBody(incoming, outgoing, limitBytes, signal, wait);
     }
     case "GET":
     case "OPTIONS":
       if (announcesBody(incoming)) throw new HostError("BAD_REQUEST", `A ${method} request has no body.`);
+      if (opensWebSocket(incoming)) {
+        outgoing.shouldKeepAlive = false;
+        throw new HostError("BAD_REQUEST", "There are no WebSockets here.");
+      }
       return null;
     default:
       throw new HostError("METHOD_NOT_ALLOWED");

@@ -3,7 +3,7 @@ import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { StopSignal } from "../kernel/stop.ts";
-import type { Backlog } from "./backlog.ts";
+import type { Wait } from "./backlog.ts";
 
 /** Small bodies are not counted: slow large ones must not keep them out. */
 const uncountedBytes = 16 * 1024;
@@ -11,23 +11,23 @@ const uncountedBytes = 16 * 1024;
 /**
  * The whole body of `incoming`. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length is over `limitBytes`,
  * with `BAD_REQUEST` where it is not UTF-8, with `signal`'s reason, with `CANCELLED` where the connection ends before
- * the body does, or with `NO_CAPACITY` where `backlog` has no room for it: there it counts as `incoming`'s, until whoever
- * asked has it leave. After a rejection nothing of the body is kept or read here.
+ * the body does, or with `NO_CAPACITY` where there is no room for it to wait: what has come
+ * counts as `wait`'s, until whoever asked has it leave. After a rejection nothing of the body is kept or read here.
  */
 export function readBody(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   limitBytes: number,
   signal?: StopSignal,
-  backlog?: Backlog,
+  wait?: Wait,
 ): Promise<string> {
-  if (Number(incoming.headers["content-length"] ?? 0) > limitBytes)
-    return Promise.reject(tooLarge(limitBytes));
+  const announcedBytes = Number(incoming.headers["content-length"] ?? limitBytes);
+  if (announcedBytes > limitBytes) return Promise.reject(tooLarge(limitBytes));
   // The listener leaves this answer to whoever wants the body: a refused upload never starts.
   if (incoming.headers.expect !== undefined) outgoing.writeContinue();
 
   return new Promise((resolve, reject) => {
-    const pieces = new Pieces();
+    const pieces = new Pieces(announcedBytes);
     const settle = (error?: HostError): void => {
       incoming.off("data", onData);
       incoming.off("end", onEnd);
@@ -35,17 +35,15 @@ export function readBody(
       incoming.off("close", onGone);
       signal?.removeEventListener("abort", onAbort);
       if (error === undefined) {
-        backlog?.keep(incoming);
+        wait?.keep();
         resolve(pieces.toString());
       } else {
-        backlog?.leave(incoming);
+        wait?.leave();
         reject(error);
       }
     };
     const hasRoom = (bytes: number): boolean =>
-      backlog === undefined ||
-      pieces.length <= uncountedBytes ||
-      backlog.add(incoming, bytes, () => settle(noRoom()));
+      wait === undefined || pieces.length <= uncountedBytes || wait.add(bytes, () => settle(noRoom()));
     const onData = (chunk: Buffer): void => {
       pieces.add(chunk);
       if (pieces.length > limitBytes) settle(tooLarge(limitBytes));
@@ -78,8 +76,14 @@ const nothing: Buffer = Buffer.alloc(0);
  * a body may come a byte at a time, each a Buffer of a hundred bytes.
  */
 class Pieces {
+  readonly #mostBytes: number;
   #bytes = nothing;
   length = 0;
+
+  /** Room for more than `mostBytes` is made only where they come. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes;
+  }
 
   add(piece: Buffer): void {
     const { length } = this;
@@ -89,7 +93,8 @@ class Pieces {
       return;
     }
     if (this.length > this.#bytes.byteLength) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(1024, 2 * this.length));
+      const room = Math.min(Math.max(1024, 2 * this.length), this.#mostBytes);
+      const larger = Buffer.allocUnsafeSlow(Math.max(room, this.length));
       this.#bytes.copy(larger, 0, 0, length);
       this.#bytes = larger;
     }

@@ -28,6 +28,7 @@ export const errorTable = {
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
   CROSS_SITE: rule(403, "warn", "Another site's page may not send this."),
   TOO_MANY_FAILURES: rule(429, "warn", "Too many failed attempts came from this address."),
+  EXPECTATION_FAILED: rule(417, "debug", "Nothing but 100-continue can be expected here."),
   METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
   BODY_TOO_LARGE: rule(413, "info"),
   DEADLINE: rule(408, "info", "The request took longer than it may."),
@@ -59,6 +60,12 @@ export const errorTable = {
   ),
   /** At debug: whoever asks too much is not given the log as well. */
   TENANT_BUSY: rule(503, "debug", "This tenant has too many requests under way.", true),
+  /**
+   * One client has all the connections, or requests under way, that it may have. 429 rather than 503: it is the client's doing,
+   * and a balancer that counts 503s would take the host for ill.
+   */
+  ADDRESS_BUSY: rule(429, "debug", "Too many connections or requests under way from this address."),
+  SERVER_BUSY: rule(503, "debug", "The server has as many connections as it can serve.", true),
   NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),

@@ -4,7 +4,7 @@ import { unreachable } from "../kernel/errors.ts";
 import type { EvictionReason, Observation, Observe, TerminationReason } from "../kernel/observation.ts";
 import type { CellPhase } from "../kernel/phase.ts";
 import type { DroppedLines } from "./dropped.ts";
-import type { FleetSnapshot } from "./status.ts";
+import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 
 export interface Metrics {
   readonly observe: Observe;
@@ -51,10 +51,16 @@ const bytesPerMb = 1024 * 1024;
 /** Requests until a counter and a histogram hear of them: 0.15 µs each in a row, and a microsecond amid all else that a request runs. */
 const mostUntold = 500;
 
-/** Metrics whose gauges are read from `snapshot` when they are scraped; null while there is no fleet. */
+const unheard: ListenerSnapshot = {
+  connections: { idle: 0, receiving: 0, working: 0 },
+  refused: { address: 0, full: 0 },
+};
+
+/** Metrics whose gauges are read from `snapshot` and `listener` when they are scraped; null while there is no fleet, or no listener. */
 export function createMetrics(
   snapshot: () => FleetSnapshot | null,
   droppedLines: () => readonly DroppedLines[] = () => [],
+  listener: () => ListenerSnapshot | null = () => null,
 ): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -102,6 +108,12 @@ export function createMetrics(
   const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
   const instances = gauge("instances", "Instances held.", "kind");
   const buildQueue = gauge("build_queue", "Builds waiting.");
+  const httpConnections = gauge("http_connections", "Connections to the public listener.", "state");
+  const httpRefused = counter(
+    "http_refused_total",
+    "Connections and requests turned away for want of room.",
+    "reason",
+  );
   const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
   const reserve = gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize.");
 
@@ -110,6 +122,8 @@ export function createMetrics(
   for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
   for (const kind of ["pooled", "dedicated"]) decisions.inc({ kind }, 0);
 
+  /** Requests of clients behind a proxy that had too many under way. */
+  let refusedRequests = 0;
   /** Of each request its status and its seconds. */
   const untold: number[] = [];
   const tellRequests = (): void => {
@@ -125,6 +139,7 @@ export function createMetrics(
       case "request.done":
         untold.push(observation.status, observation.durationMs / 1000);
         if (untold.length >= 2 * mostUntold) tellRequests();
+        if (observation.code === "ADDRESS_BUSY") refusedRequests += 1;
         break;
       case "cell.terminated":
         terminations.inc({ reason: observation.reason });
@@ -216,6 +231,14 @@ export function createMetrics(
     reserve.set(beyond);
   };
 
+  const readListener = ({ connections: held, refused }: ListenerSnapshot): void => {
+    for (const [state, count] of Object.entries(held)) httpConnections.set({ state }, count);
+    // The listener counts for itself: under a flood nobody is told of each.
+    httpRefused.reset();
+    httpRefused.inc({ reason: "address" }, refused.address + refusedRequests);
+    httpRefused.inc({ reason: "full" }, refused.full);
+  };
+
   return {
     observe,
     contentType: registry.contentType,
@@ -224,6 +247,7 @@ export function createMetrics(
       readFleet(snapshot());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
+      readListener(listener() ?? unheard);
       return registry.metrics();
     },
   };

@@ -38,6 +38,14 @@ export interface FleetSnapshot {
   readonly connections: PoolFigures;
 }
 
+/** The public listener at one moment. */
+export interface ListenerSnapshot {
+  /** Connections between two requests, with one on its way, and with one at work. */
+  readonly connections: { readonly idle: number; readonly receiving: number; readonly working: number };
+  /** Since the start, those turned away or given up before their request had come: their address had too many, or all together. */
+  readonly refused: { readonly address: number; readonly full: number };
+}
+
 export interface StatusSnapshot {
   readonly version: string;
   readonly uptimeMs: number;
@@ -46,6 +54,8 @@ export interface StatusSnapshot {
   readonly builds: { readonly queued: number; readonly running: number };
   readonly evictions: number;
   readonly tenants: { readonly known: number; readonly decided: number };
+  /** Connections to the public listener. */
+  readonly http: ListenerSnapshot["connections"];
 }
 
 /** The status made of its parts; figures in MB are rounded to a tenth, milliseconds to whole ones. */
@@ -55,8 +65,9 @@ export function composeStatus(parts: {
   readonly memory: StatusSnapshot["memory"];
   readonly fleet: FleetSnapshot;
   readonly tenants: StatusSnapshot["tenants"];
+  readonly http: StatusSnapshot["http"];
 }): StatusSnapshot {
-  const { version, uptimeMs, memory, fleet, tenants } = parts;
+  const { version, uptimeMs, memory, fleet, tenants, http } = parts;
   return {
     version,
     uptimeMs: Math.round(uptimeMs),
@@ -77,6 +88,7 @@ export function composeStatus(parts: {
     builds: fleet.builds,
     evictions: fleet.evictions,
     tenants,
+    http,
   };
 }
 

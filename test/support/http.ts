@@ -11,8 +11,9 @@ export interface RawConnection {
   until(pattern: RegExp): Promise<string>;
 }
 
-export async function rawConnect(port: number): Promise<RawConnection> {
-  const socket = connect(port, "127.0.0.1");
+/** `from` is the client's own address: on Linux all of 127.0.0.0/8 are this machine's. */
+export async function rawConnect(port: number, from = "127.0.0.1"): Promise<RawConnection> {
+  const socket = connect({ port, host: "127.0.0.1", localAddress: from });
   await once(socket, "connect");
   let text = "";
   socket.setEncoding("latin1");

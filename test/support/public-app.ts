@@ -1,7 +1,8 @@
 /** A public app on a socket of its own, with whatever stands in for the host behind it. */
-
+import type { TrustProxy } from "../../src/config/trust-proxy.ts";
 import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { type Listening, listen } from "../../src/http/listener.ts";
+import { Proxies } from "../../src/http/proxies.ts";
 import { createPublicApp, type PublicRequest } from "../../src/http/public.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
 import type { HostPhase } from "../../src/kernel/phase.ts";
@@ -29,7 +30,10 @@ export async function startPublicApp(
     requestTimeoutMs?: number;
     tenantInFlight?: number;
     backlogBytes?: number;
+    connections?: number;
+    addressConnections?: number;
   } = {},
+  trustProxy: TrustProxy = false,
 ): Promise<TestApp> {
   const requests: PublicRequest[] = [];
   const observations: Observation[] = [];
@@ -39,7 +43,9 @@ export async function startPublicApp(
     observations.push(observation);
     for (const watch of watchers) watch();
   };
+  const proxies = new Proxies(trustProxy);
   const app = createPublicApp({
+    proxies,
     handle: (request) => {
       requests.push(request);
       return handle(request);
@@ -48,13 +54,20 @@ export async function startPublicApp(
       bodyBytes: 1000,
       requestTimeoutMs: 10_000,
       tenantInFlight: 100,
+      addressConnections: 256,
       backlogBytes: 2 ** 26,
       ...limits,
     },
     observe,
     phase: () => state.phase,
   });
-  const listening = await listen(serveDirectly(app), { host: "127.0.0.1", port: 0 }, observe);
+  const { connections = 256, addressConnections = 256 } = limits;
+  const isProxy = (address: string): boolean => proxies.isProxy(address);
+  const listening = await listen(
+    serveDirectly(app),
+    { host: "127.0.0.1", port: 0, connections, addressConnections, isProxy },
+    observe,
+  );
   const ended = () => observations.filter((observation) => observation.kind === "request.done");
   return Object.assign(state, listening, {
     requests,

@@ -43,6 +43,18 @@ describe("values", () => {
     [{ listen: { port: 65_536 } }, "listen.port"],
     [{ listen: { port: "80" } }, "listen.port"],
     [{ listen: { host: "http://x" } }, "listen.host"],
+    [{ listen: { trustProxy: 0 } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: 1.5 } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: null } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: "" } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: "proxy.example" } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: "10.0.0.0/33" } }, "listen.trustProxy"],
+    [{ listen: { trustProxy: ["loopback", "10.0.0.0/8/8"] } }, "listen.trustProxy[1]"],
+    [{ listen: { trustProxy: ["::/0"] } }, "listen.trustProxy[0]"],
+    [{ listen: { trustProxy: ["loopback, 10.0.0.1"] } }, "listen.trustProxy[0]"],
+    [{ listen: { trustProxy: ["1"] } }, "listen.trustProxy[0]"],
+    [{ listen: { trustProxy: [1] } }, "listen.trustProxy[0]"],
+    [{ admin: { trustProxy: true } }, "admin.trustProxy"],
     [{ admin: { host: "0.0.0.0" } }, "admin.token"],
     [{ admin: { host: "::", token: "x".repeat(15) } }, "admin.token"],
     [{ admin: { token: "with blank" } }, "admin.token"],
@@ -67,6 +79,7 @@ describe("values", () => {
     [{ limits: { tenantInFlight: 0 } }, "limits.tenantInFlight"],
     [{ limits: { tenantInFlight: 5_000 } }, "limits.tenantInFlight"],
     [{ limits: { connections: "many" } }, "limits.connections"],
+    [{ limits: { addressConnections: 0 } }, "limits.addressConnections"],
     [{ limits: { depth: "16" } }, "limits.depth"],
     [{ limits: { statementTimeout: 0 } }, "limits.statementTimeout"],
     [{ introspection: "off" }, "introspection"],
@@ -83,6 +96,22 @@ describe("values", () => {
     for (const host of ["localhost", "::1", "[::1]", "127.1.2.3"]) {
       expect((await loadJson({ admin: { host } })).admin.token).toBeNull();
     }
+  });
+});
+
+describe("proxies that are trusted", () => {
+  it.each([
+    [false, false],
+    [true, true],
+    [2, 2],
+    ["loopback", ["loopback"]],
+    [[], []],
+    [
+      ["uniquelocal", "linklocal", "192.0.2.1", "10.0.0.0/8", "172.16.0.0/255.240.0.0", "2001:db8::/32"],
+      ["uniquelocal", "linklocal", "192.0.2.1", "10.0.0.0/8", "172.16.0.0/255.240.0.0", "2001:db8::/32"],
+    ],
+  ])("may be %j", async (trustProxy, read) => {
+    expect((await loadJson({ listen: { trustProxy } })).listen.trustProxy).toEqual(read);
   });
 });
 

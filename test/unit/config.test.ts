@@ -16,7 +16,7 @@ describe("without a config", () => {
     expect(await load(cwd)).toEqual({
       file: null,
       production: false,
-      listen: { host: "127.0.0.1", port: 5678 },
+      listen: { host: "127.0.0.1", port: 5678, trustProxy: false },
       admin: { host: "127.0.0.1", port: 5679, token: null },
       databases: {},
       tenants: { kind: "demo" },
@@ -50,6 +50,7 @@ describe("without a config", () => {
         statementTimeoutMs: 30_000,
         tenantInFlight: 256,
         connections: 4_000,
+        addressConnections: 256,
         fields: 1_000,
         depth: 16,
         variables: 20_000,

@@ -99,11 +99,35 @@ describe("the metrics", () => {
       "rowhouse_guard_retries_total",
       "rowhouse_guard_exhausted_total",
       'rowhouse_pg_pool_connections{state="idle"}',
+      'rowhouse_http_connections{state="receiving"}',
+      'rowhouse_http_refused_total{reason="full"}',
       "process_resident_memory_bytes",
     ]) {
       expect([...samples.keys()]).toContain(name);
     }
     expect(metrics.contentType).toContain("text/plain; version=0.0.4");
+  });
+
+  it("tell of the public listener's connections, and count whoever it turned away, and what came through proxies", async () => {
+    const metrics = createMetrics(
+      () => null,
+      () => [],
+      () => ({ connections: { idle: 1, receiving: 2, working: 3 }, refused: { address: 4, full: 5 } }),
+    );
+    metrics.observe({
+      kind: "request.done",
+      status: 429,
+      code: "ADDRESS_BUSY",
+      durationMs: 3,
+      requestId: "r",
+    });
+    // Twice: a total that is read must not grow by being read.
+    await scrape(metrics);
+    const samples = await scrape(metrics);
+    const of = (name: string) =>
+      [...samples].filter(([key]) => key.startsWith(name)).map(([, value]) => value);
+    expect(of("rowhouse_http_connections")).toEqual([1, 2, 3]);
+    expect(of("rowhouse_http_refused_total")).toEqual([5, 5]);
   });
 
   const events: [string, Observation, string][] = [
@@ -215,6 +239,7 @@ describe("the status", () => {
       memory,
       fleet,
       tenants: { known: 2, decided: 1 },
+      http: { idle: 1, receiving: 2, working: 3 },
     });
     expect(status).toMatchObject({
       version: "1",
@@ -227,6 +252,7 @@ describe("the status", () => {
       builds: { queued: 3, running: 1 },
       evictions: 7,
       tenants: { known: 2, decided: 1 },
+      http: { idle: 1, receiving: 2, working: 3 },
     });
     expect(status).not.toHaveProperty("connections");
   });

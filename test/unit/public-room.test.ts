@@ -1,8 +1,9 @@
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import { Backlog } from "../../src/http/backlog.ts";
+import { Backlog, type Wait } from "../../src/http/backlog.ts";
 import { InFlight, Stay } from "../../src/http/in-flight.ts";
 import type { PublicRequest } from "../../src/http/public.ts";
+import { HostError } from "../../src/kernel/errors.ts";
 import { tenantId } from "../../src/kernel/ids.ts";
 import { codeIn, post, rawConnect } from "../support/http.ts";
 import { startPublicApp, type TestApp, textAnswer } from "../support/public-app.ts";
@@ -58,7 +59,7 @@ describe("a tenant with its share of requests under way", () => {
   });
 
   it("that a request leaves for another, or comes back to in a retry, counts it once", () => {
-    const inFlight = new InFlight(1);
+    const inFlight = new InFlight(1, () => new HostError("TENANT_BUSY"));
     const stay = new Stay(inFlight);
     stay.begin(acme);
     stay.begin(acme);
@@ -117,19 +118,64 @@ describe("what waits for slow clients", () => {
   it("counts each owner's bytes once, and forgets them with it", () => {
     const backlog = new Backlog(10);
     const cut: string[] = [];
-    const add = (owner: object, bytes: number, name: string) =>
-      backlog.add(owner, bytes, () => cut.push(name));
-    const [a, b, c] = [{}, {}, {}];
+    const add = (wait: Wait, bytes: number, name: string) => wait.add(bytes, () => cut.push(name));
+    const [a, b, c] = [backlog.wait("192.0.2.1"), backlog.wait("192.0.2.1"), backlog.wait("192.0.2.1")];
     expect([add(a, 4, "a"), add(b, 4, "b"), add(a, 2, "a")]).toEqual([true, true, true]);
-    backlog.keep(a);
+    a.keep();
     expect(add(c, 4, "c")).toBe(true);
     expect(cut).toEqual(["b"]);
     expect(add(c, 1, "c")).toBe(false);
-    backlog.leave(a);
-    backlog.leave(a);
-    backlog.leave(b);
+    a.leave();
+    a.leave();
+    b.leave();
     expect(add(c, 5, "c")).toBe(true);
     expect(add(c, 1, "c")).toBe(false);
     expect(cut).toEqual(["b"]);
+  });
+
+  it("is cut from the address that has most of it, so that nobody pays for another", () => {
+    const backlog = new Backlog(100);
+    const cut: string[] = [];
+    const add = (name: string, address: string, bytes: number) => {
+      const wait = backlog.wait(address);
+      return { wait, fits: wait.add(bytes, () => cut.push(name)) };
+    };
+    add("little", "192.0.2.1", 10);
+    for (const nth of [1, 2, 3, 4]) add(`much ${nth}`, "192.0.2.2", 20);
+    expect(add("more", "192.0.2.3", 15).fits).toBe(true);
+    expect(cut).toEqual(["much 1"]);
+    for (const nth of [5, 6, 7]) expect(add(`much ${nth}`, "192.0.2.2", 20).fits).toBe(true);
+    expect(cut).toEqual(["much 1", "much 2", "much 3", "much 4"]);
+    // What is at work counts, but is not cut.
+    const { wait } = add("at work", "192.0.2.4", 15);
+    wait.keep();
+    expect(cut).toEqual(["much 1", "much 2", "much 3", "much 4"]);
+    expect(add("big", "192.0.2.4", 61).fits).toBe(true);
+    expect(cut.slice(4)).toEqual(["much 5", "much 6", "much 7", "more"]);
+    expect(add("bigger", "192.0.2.5", 86).fits).toBe(false);
+  });
+
+  it("is cut from others than the newest's address where that has more for the newest alone", () => {
+    const backlog = new Backlog(100);
+    const cut: string[] = [];
+    backlog.wait("192.0.2.1").add(5, () => cut.push("own"));
+    backlog.wait("192.0.2.2").add(40, () => cut.push("another's"));
+    expect(backlog.wait("192.0.2.1").add(60, () => cut.push("newest"))).toBe(true);
+    expect(cut).toEqual(["another's"]);
+  });
+
+  it("of one address leaves the half body of another alone, however much comes", async () => {
+    const { port, open } = await gated({ backlogBytes: 200_000, bodyBytes: 90_000 });
+    const head = post("", { "Content-Length": "80000" });
+    const early = await rawConnect(port, "127.0.0.2");
+    early.send(head + "x".repeat(50_000));
+    const greedy = await Promise.all(Array.from({ length: 6 }, () => rawConnect(port)));
+    for (const each of greedy) each.send(head + "x".repeat(79_000));
+    expect(await greedy[0]?.received).toMatch(/^HTTP\/1\.1 503 [\s\S]*"NO_CAPACITY"/);
+    expect(early.socket.closed).toBe(false);
+    open();
+    early.send("x".repeat(30_000));
+    expect(await early.received).toMatch(/^HTTP\/1\.1 200 /);
+    for (const each of greedy) each.socket.destroy();
   });
 });

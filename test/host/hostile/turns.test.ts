@@ -119,7 +119,7 @@ describe("what is expected", () => {
   it.each<[string, string, string[]]>([
     ["of a body that may come", asked("acme", ["Expect: 100-continue", ...last]), ["100", own]],
     ["in capitals", asked("acme", ["Expect: 100-CONTINUE", ...last]), ["100", own]],
-    ["that nobody can do", asked("acme", ["Expect: the-unexpected", ...last]), ["417"]],
+    ["that nobody can do", asked("acme", ["Expect: the-unexpected", ...last]), ["417 EXPECTATION_FAILED"]],
     ["twice", asked("acme", ["Expect: 100-continue", "Expect: 100-continue", ...last]), ["100", own]],
     [
       "before a body that is too long",

@@ -89,7 +89,7 @@ describe("a connection that carries", () => {
     ["HTTP/2's preface", `PRI * HTTP/2.0${crlf}${crlf}SM${crlf}${crlf}`, [bad]],
     ["TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", [bad]],
     ["an unknown method", head(length).replace("POST", "BREW") + query, [bad]],
-    ["CONNECT", lines("CONNECT globex.example:80 HTTP/1.1", "Host: acme.example", "", ""), ["closed"]],
+    ["CONNECT", lines("CONNECT globex.example:80 HTTP/1.1", "Host: acme.example", "", ""), [bad]],
     ["a chunk's length with a sign", `${head(chunked)}+${chunk(query)}${end}${smuggled}`, [bad]],
     ["a chunk's length with 0x", `${head(chunked)}0x${chunk(query)}${end}${smuggled}`, [bad]],
     ["a chunk's length beyond numbers", `${head(chunked)}${"f".repeat(20)}${crlf}${query}`, [bad]],
