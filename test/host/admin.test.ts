@@ -124,7 +124,13 @@ describe("the admin listener", () => {
 describe("GET /status", () => {
   it("has the promised shape, and nothing else", async () => {
     const number = expect.any(Number);
-    const instance = { kind: "pooled", requests: number, lastUsedMs: number, heapMb: number };
+    const instance = {
+      kind: "pooled",
+      requests: number,
+      lastUsedMs: number,
+      heapMb: number,
+      quarantined: null,
+    };
     const status = await host.adminJson("/status");
     expect(status).toEqual({
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
@@ -134,6 +140,7 @@ describe("GET /status", () => {
       builds: { queued: 0, running: 0 },
       evictions: number,
       tenants: { known: 3, decided: 3 },
+      http: { idle: number, receiving: number, working: number },
     });
     for (const cell of status.cells) {
       expect(cell).toEqual({
@@ -144,6 +151,7 @@ describe("GET /status", () => {
         heapBudgetMb: 192,
         hardLimitMb: 384,
         inFlight: 0,
+        queued: 0,
         instances: expect.any(Array),
       });
     }

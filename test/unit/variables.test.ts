@@ -50,9 +50,15 @@ describe("the text of a request", () => {
     expect(refusals(variables)).toEqual({ text: true, value: true });
   });
 
+  it("that is no object is refused for that", () => {
+    for (const text of ["[", "1", '"', ""]) {
+      expect(() => assertFewValuesIn(text + filling, limits)).toThrow("not a JSON object");
+    }
+  });
+
   it("that is no JSON is left to whoever parses it", () => {
-    for (const text of ['"', "]]]]", `{"a": "${"\\".repeat(40_000)}`, `${"}".repeat(40_000)}`]) {
-      expect(() => assertFewValuesIn(filling + text, limits)).not.toThrow();
+    for (const text of ['{"', "{]]]]", `{"a": "${"\\".repeat(40_000)}`, `{${"}".repeat(40_000)}`]) {
+      expect(() => assertFewValuesIn(text + filling, limits)).not.toThrow();
     }
   });
 });
