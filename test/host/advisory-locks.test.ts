@@ -61,7 +61,7 @@ it("advisory locks are left to hosts where a superuser says so, and a host serve
   });
   const denied = await host.graphql("bob", "{ take(key: 7) }");
   expect(denied.errors).toHaveLength(1);
-  expect(host.process.output).toMatch(/permission denied for function pg_advisory_lock/);
+  expect(JSON.stringify(denied.errors)).toMatch(/permission denied for function pg_advisory_lock/);
   for (let time = 0; time < 3; time += 1) {
     await host.data("bob", "mutation { stay(input: {}) { result } }");
     for (const tenant of ["ada", "bob"]) {
