@@ -68,12 +68,12 @@ export interface TenantUsage {
 /** What a tenant may use in a round. */
 const quantumMs = 5;
 /** Most time that one tenant's requests in the thread are expected to take: what others wait for behind them. */
-const windowMs = 8;
+const windowMs = 24;
 const widestWindow = 16;
 /** Of a tenant that nothing is known of: its first request may be the one that takes seconds. */
 const firstWindow = 1;
 /** From here on only one such request is in the thread, whoever sends it. */
-const heavyMs = 5;
+const heavyMs = 20;
 /** Of all tenants. A request that is answered within a millisecond needs no more than this to keep the thread busy. */
 const mostRunning = 64;
 /** What an answer takes is remembered this well: after fourteen quick ones a slow one is forgotten. */
