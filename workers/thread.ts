@@ -125,14 +125,9 @@ export class CellThread {
     this.#outbox.add(number, outgoing);
   }
 
-  /**
-   * One after the other, each in a turn of its own as far as its microtasks go: whose time it is would be anybody's guess if they
-   * ran among one another. Immediates that are queued together run without a look for events between them.
-   */
+  /** All at once, in their order: a cancel must never come to whoever has its slot by then. */
   #takeAll(tasks: readonly LaneTask[]): void {
-    const [first, ...others] = tasks;
-    if (first !== undefined) void this.#take(first);
-    for (const task of others) setImmediate(() => void this.#take(task));
+    for (const task of tasks) void this.#take(task);
   }
 
   #obey(message: ControlMessage): void {
