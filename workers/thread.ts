@@ -16,6 +16,7 @@ import { unpackTasks } from "../src/protocol/parcel.ts";
 import { toWireError } from "../src/protocol/wire-error.ts";
 import { Bindings } from "./bindings.ts";
 import { CpuMeter } from "./cpu-meter.ts";
+import { InTurn } from "./in-turn.ts";
 import { buildError, Instances } from "./instances.ts";
 import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
 import { Parking } from "./parking.ts";
@@ -37,6 +38,7 @@ export class CellThread {
   readonly #parking = new Parking((upTo) => {
     this.#tell({ kind: "parked", upTo, busy: this.#meter.take() });
   });
+  readonly #tasks = new InTurn<LaneTask>((task) => void this.#take(task));
   #control: MessagePort | null = null;
   readonly #reserve = new Reserve();
   #building = 0;
@@ -125,15 +127,10 @@ export class CellThread {
     this.#outbox.add(number, outgoing);
   }
 
-  /** All at once, in their order: a cancel must never come to whoever has its slot by then. */
-  #takeAll(tasks: readonly LaneTask[]): void {
-    for (const task of tasks) void this.#take(task);
-  }
-
   #obey(message: ControlMessage): void {
     switch (message.kind) {
       case "tasks":
-        this.#takeAll(unpackTasks(message.parcel));
+        this.#tasks.add(unpackTasks(message.parcel));
         return;
       case "ping":
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
