@@ -33,7 +33,7 @@ let texts = 0;
 function heavy(): string {
   texts += 1;
   const fields = Array.from(
-    { length: 30 },
+    { length: 8 },
     (_, n) => `a${texts}_${n}: allItems(first: 1) { nodes { label } }`,
   );
   return `{ ${fields.join(" ")} }`;
