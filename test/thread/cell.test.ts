@@ -154,6 +154,25 @@ describe("a cell", () => {
     expect(cancels().filter((message) => message.endsWith("of nothing"))).toEqual([]);
   });
 
+  it("gives a tenant its turn among another's requests, not behind all of them", async () => {
+    const { cell } = await built();
+    const answered: string[] = [];
+    const asked = async (tenant: string, path: string, query = ""): Promise<void> => {
+      const slot = cell.takeSlot();
+      await cell.request(
+        requestTask({ slot, binding: JSON.stringify({ tenant }), path, query }),
+        tenantId(tenant),
+      );
+      cell.freeSlot(slot);
+      answered.push(tenant);
+    };
+    const loud = Array.from({ length: 30 }, () => asked("loud", "/busy", "n=30"));
+    await Promise.all([...loud, asked("quiet", "/echo")]);
+    // Behind the one that was in the thread, and what came while it was on its way.
+    expect(answered.indexOf("quiet")).toBeLessThan(5);
+    expect(answered).toHaveLength(31);
+  });
+
   it("takes a collection for nothing that was asked for before something was released", async () => {
     const { cell } = await built();
     cell.collect(0);
