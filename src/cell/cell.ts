@@ -55,6 +55,9 @@ interface Queued {
 /** A request that never reached a thread: it may be asked of another cell. */
 export class NotStarted extends HostError<"CELL_LOST"> {}
 
+/** Slow requests with large bodies must not keep small ones out: 4096 of this size are 64 MB. */
+const uncountedBytes = 16 * 1024;
+
 /** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
 function queueLimits(heapMb: number): FairQueueLimits {
   const heapBytes = heapMb * 2 ** 20;
@@ -201,7 +204,9 @@ export class Cell {
           },
         });
       };
-      ticket = this.#queue.enter({ tenant, bytes: task.body?.length ?? 0, start });
+      const length = task.body?.length ?? 0;
+      const bytes = length <= uncountedBytes ? 0 : length;
+      ticket = this.#queue.enter({ tenant, bytes, start });
       if (ticket.phase === "waiting") this.#queued.set(slot, { ticket, reject });
     });
   }
@@ -209,6 +214,7 @@ export class Cell {
   /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
   dismiss(tenant: TenantId): void {
     this.#queue.withdraw(tenant);
+    this.#queue.settle();
     this.#turnAway(({ ticket }) => ticket.turn.tenant === tenant);
   }
 
@@ -221,6 +227,8 @@ export class Cell {
     }
     this.#queued.delete(slot);
     this.#queue.leave(queued.ticket);
+    // What waited behind it may fit where it did not.
+    this.#queue.settle();
     queued.reject(new HostError("CANCELLED"));
   }
 

@@ -13,7 +13,7 @@ import type { TenantId } from "../kernel/ids.ts";
 /** A request that wants to go to the thread. */
 export interface Turn {
   readonly tenant: TenantId;
-  /** What its body takes in the thread's heap, roughly. */
+  /** What its body takes in the thread's heap, roughly; 0: next to nothing. */
   readonly bytes: number;
   /** Sends it, and gives the number under which the thread knows it. */
   start(): number;
@@ -74,6 +74,8 @@ const widestWindow = 16;
 const firstWindow = 1;
 /** From here on only one such request is in the thread, whoever sends it. */
 const heavyMs = 20;
+/** However long such a request took: the longest that the next one waits for others' quick ones. */
+const longestPutOffMs = 1_000;
 /** Of all tenants. A request that is answered within a millisecond needs no more than this to keep the thread busy. */
 const mostRunning = 64;
 /** What an answer takes is remembered this well: after fourteen quick ones a slow one is forgotten. */
@@ -94,6 +96,8 @@ export class FairQueue {
   readonly #touched = new Set<Account>();
   #heavy = 0;
   #heavyEndedMs = 0;
+  /** How long the next one may be put off behind it. */
+  #putOffMs = 0;
   #bytes = 0;
   #waiting = 0;
 
@@ -112,16 +116,19 @@ export class FairQueue {
     const ticket: Ticket = { turn, phase: "waiting", number: 0, heavy: false };
     const account = this.#account(turn.tenant);
     account.entered += 1;
-    if (account.waiting.length === 0 && this.#mayStart(account, ticket)) {
+    const isFirst = account.waiting.length === 0;
+    if (isFirst && !isHeavy(account) && this.#fits(account, ticket)) {
       this.#start(account, ticket);
       return ticket;
     }
-    if (account.waiting.length === 0) {
+    if (isFirst) {
       this.#forgive(account);
       this.#ring.set(turn.tenant, account);
     }
     account.waiting.push(ticket);
     this.#waiting += 1;
+    // A heavy one never goes ahead of those that wait: whose turn it is, the ring knows.
+    if (isHeavy(account)) this.#pump();
     return ticket;
   }
 
@@ -213,18 +220,9 @@ export class FairQueue {
     });
   }
 
-  /** Everything that still waits, which will not be started any more. */
+  /** The same of all tenants. */
   drain(): readonly Turn[] {
-    const turns: Turn[] = [];
-    for (const account of this.#ring.values()) {
-      for (const ticket of account.waiting.splice(0)) {
-        ticket.phase = "over";
-        turns.push(ticket.turn);
-      }
-    }
-    this.#ring.clear();
-    this.#waiting = 0;
-    return turns;
+    return [...this.#ring.keys()].flatMap((tenant) => this.withdraw(tenant));
   }
 
   #account(tenant: TenantId): Account {
@@ -251,21 +249,23 @@ export class FairQueue {
     return account;
   }
 
-  #mayStart(account: Account, { turn: { bytes } }: Ticket): boolean {
+  /** Whether the thread has room for it, as far as it is not heavy. */
+  #fits(account: Account, { turn: { bytes } }: Ticket): boolean {
     if (this.#running.size >= mostRunning || account.running >= account.window) return false;
-    if (isHeavy(account) && !this.#hasRoomForHeavy(account)) return false;
+    // What takes next to nothing is kept waiting by nobody's large bodies.
+    if (bytes === 0 || this.#bytes === 0) return true;
     if (account.inThread > 0 && account.bytes + bytes > this.#limits.tenantBytes) return false;
-    return this.#bytes === 0 || this.#bytes + bytes <= this.#limits.bytes;
+    return this.#bytes + bytes <= this.#limits.bytes;
   }
 
   /**
-   * What others have in the thread ends first: a request that waits for PostgreSQL between two heavy ones would wait for both. But it is
-   * not put off for longer than it takes: a stream of quick requests gets half of the thread, not all of it.
+   * Whether a heavy request of `account`'s is to wait. One is in the thread at a time, and what others have there ends before the next: a
+   * request that waits for PostgreSQL between two heavy ones would wait for both. But a stream of quick requests puts the next one off for as
+   * long as the last one took, so it gets half of the thread, not all of it. It is the same for all: a shorter one has no advantage.
    */
-  #hasRoomForHeavy(account: Account): boolean {
-    if (this.#heavy > 0) return false;
-    if (this.#running.size === account.running) return true;
-    return this.#clock.now() - this.#heavyEndedMs >= account.estimateMs;
+  #isPutOff({ running }: Account): boolean {
+    if (this.#heavy > 0) return true;
+    return this.#running.size > running && this.#clock.now() - this.#heavyEndedMs < this.#putOffMs;
   }
 
   #start(account: Account, ticket: Ticket): void {
@@ -287,6 +287,7 @@ export class FairQueue {
     if (ticket.heavy) {
       this.#heavy -= 1;
       this.#heavyEndedMs = this.#clock.now();
+      this.#putOffMs = Math.min(account.estimateMs, longestPutOffMs);
     }
     account.running -= 1;
   }
@@ -319,17 +320,21 @@ export class FairQueue {
 
   /** Whose turn it is; undefined where nobody who waits may start. Rounds in which all are in debt are skipped in one go. */
   #next(): Account | undefined {
-    const able: Account[] = [];
-    for (const account of this.#ring.values()) {
-      const [first] = account.waiting;
-      if (first === undefined || !this.#mayStart(account, first)) continue;
-      if (account.deficitMs > 0) return account;
-      able.push(account);
+    for (;;) {
+      const indebted: Account[] = [];
+      for (const account of this.#ring.values()) {
+        const [first] = account.waiting;
+        if (first === undefined || !this.#fits(account, first)) continue;
+        if (isHeavy(account) && this.#isPutOff(account)) continue;
+        if (account.deficitMs > 0) return account;
+        indebted.push(account);
+      }
+      if (indebted.length === 0) return undefined;
+      const rounds = Math.min(...indebted.map(({ deficitMs }) => Math.floor(-deficitMs / quantumMs) + 1));
+      for (const account of indebted) {
+        account.deficitMs = Math.min(quantumMs, account.deficitMs + rounds * quantumMs);
+      }
     }
-    const rounds = Math.min(...able.map(({ deficitMs }) => Math.floor(-deficitMs / quantumMs) + 1));
-    for (const account of able)
-      account.deficitMs = Math.min(quantumMs, account.deficitMs + rounds * quantumMs);
-    return able.find(({ deficitMs }) => deficitMs > 0);
   }
 
   /** While others wait beside it, a tenant's debts are settled by rounds alone. */

@@ -14,6 +14,7 @@ class FakeThread {
   readonly queue: FairQueue;
   readonly answered: { tenant: string; afterMs: number }[] = [];
   readonly #waiting = new Map<number, Asked>();
+  readonly #open = new Map<string, number>();
   readonly #tickets = new Map<Asked, Ticket>();
   #number = 0;
 
@@ -31,7 +32,13 @@ class FakeThread {
     };
     const ticket = this.queue.enter({ tenant, bytes, start });
     this.#tickets.set(asked, ticket);
+    this.#open.set(name, this.open(name) + 1);
     return ticket;
+  }
+
+  /** Requests of `name` without an answer, where none was given up. */
+  open(name: string): number {
+    return this.#open.get(name) ?? 0;
   }
 
   get inThread(): number {
@@ -45,6 +52,7 @@ class FakeThread {
     const [number, entry] = next;
     this.#waiting.delete(number);
     this.nowMs += entry.costMs;
+    this.#open.set(entry.tenant, this.open(entry.tenant) - 1);
     this.queue.charge(entry.tenant, entry.costMs);
     const ticket = this.#tickets.get(entry);
     if (ticket !== undefined) this.queue.leave(ticket);
@@ -130,6 +138,50 @@ describe("a fair queue", () => {
     }
     expect(thread.nowMs - since).toBeGreaterThanOrEqual(200);
     expect(thread.nowMs - since).toBeLessThanOrEqual(210);
+  });
+
+  it("lets no heavy tenant be put off for ever by another one's shorter requests, among quick ones of others", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 12; count += 1) thread.ask("long", 60);
+    while (thread.answered.length < 3) thread.step();
+    const waits = (): number => thread.answered.filter(({ tenant }) => tenant === "long").length;
+    const untilMs = thread.nowMs + 20_000;
+    const refill = (name: string, costMs: number, most: number): void => {
+      const open = thread.open(name);
+      for (let count = open; count < most; count += 1) thread.ask(name, costMs);
+    };
+    const before = waits();
+    while (thread.nowMs < untilMs && thread.step()) {
+      refill("short", 25, 2);
+      refill("quick", 0.5, 4);
+      refill("quicker", 0.5, 4);
+    }
+    expect(waits() - before).toBe(9);
+  });
+
+  it("lets small requests in whatever slow ones with large bodies hold", () => {
+    const thread = new FakeThread({ tenantBytes: 1_000, bytes: 3_000 });
+    for (const name of ["a", "b", "c"]) thread.ask(name, 1, 1_000);
+    thread.queue.park(3);
+    thread.queue.settle();
+    thread.ask("large", 1, 500);
+    expect(thread.queue.waiting).toBe(1);
+    thread.ask("small", 1, 0);
+    expect(thread.queue.waiting).toBe(1);
+    expect(thread.inThread).toBe(4);
+  });
+
+  it("starts what fits where the large one before it was given up", () => {
+    const thread = new FakeThread({ tenantBytes: 1_000, bytes: 1_500 });
+    thread.ask("slow", 1, 1_000);
+    thread.queue.park(1);
+    thread.queue.settle();
+    const large = thread.ask("acme", 1, 900);
+    thread.ask("acme", 1, 400);
+    expect(thread.queue.waiting).toBe(2);
+    thread.queue.leave(large);
+    thread.queue.settle();
+    expect(thread.queue.waiting).toBe(0);
   });
 
   it("gives back what waits of one tenant, and nobody else's", () => {
