@@ -173,6 +173,41 @@ describe("a cell", () => {
     expect(answered).toHaveLength(31);
   });
 
+  it("answers small requests beside slow ones whose bodies fill all that may be in the thread", async () => {
+    const { cell } = await built();
+    using gate = new Gate();
+    const asked = (tenant: string, path: string, bytes: number): Promise<Answer> =>
+      cell.request(
+        requestTask({
+          slot: cell.takeSlot(),
+          binding: JSON.stringify({ tenant }),
+          path,
+          query: `name=${gate.name}`,
+          body: "x".repeat(bytes),
+        }),
+        tenantId(tenant),
+      );
+    // A sixteenth of 128 MB.
+    const slow = Array.from({ length: 4 }, (_, n) => asked(`t${n}`, "/gate", 2 * 2 ** 20));
+    await gate.arrived;
+    expect((await asked("small", "/echo", 10_000)).status).toBe(200);
+    // One of a tenant that has a large one before it goes on when that is given up.
+    const slot = cell.takeSlot();
+    const large = codeOf(
+      cell.request(
+        requestTask({ slot, binding: '{"tenant":"acme"}', path: "/echo", body: "x".repeat(2 ** 20) }),
+        acme,
+      ),
+    );
+    const behind = asked("acme", "/echo", 10);
+    expect(cell.queued).toBe(2);
+    cell.cancel(slot);
+    expect(cell.queued).toBe(0);
+    expect([await large, (await behind).status]).toEqual(["CANCELLED", 200]);
+    gate.open();
+    await Promise.all(slow);
+  });
+
   it("takes a collection for nothing that was asked for before something was released", async () => {
     const { cell } = await built();
     cell.collect(0);

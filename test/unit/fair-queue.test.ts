@@ -161,27 +161,14 @@ describe("a fair queue", () => {
 
   it("lets small requests in whatever slow ones with large bodies hold", () => {
     const thread = new FakeThread({ tenantBytes: 1_000, bytes: 3_000 });
-    for (const name of ["a", "b", "c"]) thread.ask(name, 1, 1_000);
-    thread.queue.park(3);
+    thread.ask("huge", 1, 5_000);
+    thread.queue.park(1);
     thread.queue.settle();
     thread.ask("large", 1, 500);
     expect(thread.queue.waiting).toBe(1);
     thread.ask("small", 1, 0);
     expect(thread.queue.waiting).toBe(1);
-    expect(thread.inThread).toBe(4);
-  });
-
-  it("starts what fits where the large one before it was given up", () => {
-    const thread = new FakeThread({ tenantBytes: 1_000, bytes: 1_500 });
-    thread.ask("slow", 1, 1_000);
-    thread.queue.park(1);
-    thread.queue.settle();
-    const large = thread.ask("acme", 1, 900);
-    thread.ask("acme", 1, 400);
-    expect(thread.queue.waiting).toBe(2);
-    thread.queue.leave(large);
-    thread.queue.settle();
-    expect(thread.queue.waiting).toBe(0);
+    expect(thread.inThread).toBe(2);
   });
 
   it("gives back what waits of one tenant, and nobody else's", () => {
