@@ -2,6 +2,7 @@
 import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
+import { isTooManyConnections } from "../src/kernel/too-many-connections.ts";
 import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { isGuardFailure, reportedRevisions } from "./guard.ts";
 import type { RequestScope } from "./scope.ts";
@@ -34,24 +35,16 @@ export function isCutOff(error: unknown): boolean {
   return tells(error, cutCodes, cutMessages);
 }
 
-/** Whether PostgreSQL has no connection for us: all that it has are taken, or all that our role or this database may have. */
-export function isRefused(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === "53300";
-}
-
 /** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
 export function isConnectionLoss(error: unknown): boolean {
   return tells(error, lossCodes, lossMessages);
 }
 
-/** SQLSTATE of a server, a database or a role that has as many connections as it may. */
-const tooManyConnections = "53300";
-
 /** Whether the database, or a connection of the pool, was not to be had. */
 export function saysUnreachable(error: unknown): boolean {
   if (error instanceof HostError)
     return error.code === "DATABASE_UNREACHABLE" || error.code === "NO_CAPACITY";
-  return isConnectionLoss(error) || (error instanceof pg.DatabaseError && error.code === tooManyConnections);
+  return isConnectionLoss(error) || isTooManyConnections(error);
 }
 
 const mostCauses = 100;

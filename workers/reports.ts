@@ -1,6 +1,6 @@
 /** What a thread has to say for the log: of its own, of plugins and of libraries. */
 import { format } from "node:util";
-import { divert } from "../src/kernel/divert.ts";
+import { divert, divertWarnings } from "../src/kernel/divert.ts";
 import { messageOf } from "../src/kernel/errors.ts";
 import { excerpt } from "../src/kernel/excerpt.ts";
 import type { TenantId } from "../src/kernel/ids.ts";
@@ -56,11 +56,7 @@ export class Reports {
     Object.assign(console, { error: complain, warn: complain, dir: complain, trace: complain });
     divert(process.stdout, (text) => this.log("info", text.trimEnd()));
     divert(process.stderr, (text) => this.log("warn", text.trimEnd()));
-    // Node's own listener, which is not there under --no-warnings, writes to standard error, and waits for its reader.
-    if (process.listenerCount("warning") > 0) {
-      process.removeAllListeners("warning");
-      process.on("warning", ({ name, message }) => this.log("warn", `${name}: ${message}`));
-    }
+    divertWarnings((text) => this.log("warn", text));
     process.on("unhandledRejection", (reason) =>
       this.log("error", `unhandled rejection: ${messageOf(reason)}`),
     );

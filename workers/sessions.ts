@@ -4,11 +4,12 @@ import pg, { type PoolClient } from "pg";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { StopSignal } from "../src/kernel/stop.ts";
 import { type Grant, hostsOwn, TenantShares } from "../src/kernel/tenant-shares.ts";
+import { isTooManyConnections } from "../src/kernel/too-many-connections.ts";
 import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import type { PoolFigures } from "../src/protocol/messages.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
 import { setBaseline } from "./hygiene.ts";
-import { isCutOff, isRefused } from "./losses.ts";
+import { isCutOff } from "./losses.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -129,7 +130,7 @@ export class Sessions {
       connection.grantedBy(grant);
       return connection;
     } catch (error) {
-      if (!grant.beyond || !isRefused(error) || signal?.aborted === true) {
+      if (!grant.beyond || !isTooManyConnections(error) || signal?.aborted === true) {
         grant.release();
         throw unreachable(error);
       }
@@ -165,7 +166,7 @@ export class Sessions {
       } catch (error) {
         if (signal?.aborted === true || performance.now() >= untilMs) throw error;
         // Others of this server's hosts and cells may have taken what is ours, and for no longer than they need it.
-        if (isRefused(error) && !beyond) await pause(refusedPauseMs);
+        if (isTooManyConnections(error) && !beyond) await pause(refusedPauseMs);
         // Nothing was asked of it yet.
         else if (!isCutOff(error) || attempt === mostAttempts) throw error;
       }
@@ -206,7 +207,7 @@ function lent(connection: Connection, borrower: Borrower | undefined): Connectio
 /** Why there is no connection, as an error of the host. */
 function unreachable(error: unknown): HostError {
   if (error instanceof HostError) return error;
-  if (isRefused(error))
+  if (isTooManyConnections(error))
     return new HostError("NO_CAPACITY", `PostgreSQL has no connection: ${messageOf(error)}`);
   return new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
 }

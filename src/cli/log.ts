@@ -1,5 +1,5 @@
 /** The log of `serve`, and all else that the process writes: none of it ever waits for its reader. */
-import { divert } from "../kernel/divert.ts";
+import { divert, divertWarnings } from "../kernel/divert.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { standardDescriptor } from "../observe/descriptor.ts";
 import { Dropped } from "../observe/dropped.ts";
@@ -47,11 +47,5 @@ function watchProcess({ observe }: Logger): void {
     report(error, true);
     process.exit(1);
   });
-  // Node's own listener, which is not there under --no-warnings, writes past all streams and waits for the reader.
-  if (process.listenerCount("warning") > 0) {
-    process.removeAllListeners("warning");
-    process.on("warning", ({ name, message }) =>
-      observe({ kind: "host.warning", message: `${name}: ${message}` }),
-    );
-  }
+  divertWarnings((message) => observe({ kind: "host.warning", message }));
 }

@@ -3,6 +3,7 @@ import pg, { type PoolClient } from "pg";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../kernel/tenant-shares.ts";
+import { isTooManyConnections } from "../kernel/too-many-connections.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
 export interface Queryable {
@@ -62,11 +63,6 @@ export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
-}
-
-/** Whether PostgreSQL had no connection for us. */
-function isRefused(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === "53300";
 }
 
 /** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
@@ -225,7 +221,7 @@ export class Database implements Queryable {
       try {
         return { client: await this.#pool.connect(), grant };
       } catch (error) {
-        if (shares === null || grant?.beyond !== true || !isRefused(error)) {
+        if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
           grant?.release();
           throw databaseError(this.name, error);
         }
