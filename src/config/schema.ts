@@ -99,6 +99,8 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
     : safetyMode.transform((mode): RoleSafety => ({ mode, accept: [] })),
 );
 
+const shareRange = "must be a number from 0.05 to 1";
+
 export const configSchema = z.strictObject({
   listen: z
     .strictObject({
@@ -146,7 +148,7 @@ export const configSchema = z.strictObject({
       spare: wholeNumber(0, 100).default(1),
       replicas: wholeNumber(1, 100).default(1),
       // Below a twentieth a tenant alone with its first plans would be too much.
-      quarantineShare: z.number().min(0.05).max(1).default(0.5),
+      quarantineShare: z.number(shareRange).min(0.05, shareRange).max(1, shareRange).default(0.5),
       quarantineWindow: durationMs(1_000).default(10_000),
       idleTtl: durationMs(1).optional(),
       drainTimeout: durationMs(0).default(30_000),
