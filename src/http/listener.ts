@@ -54,10 +54,16 @@ const idleSweepMs = 50;
 /** Connections that are read from for a moment after they were told that there is no room for them. */
 const mostTurnedAway = 256;
 /**
- * Sockets that may be open beside the connections that have a place: those turned away, and those given up, which go in the next turn of
- * the event loop, while one turn accepts as many as the kernel holds ready (511). Beyond that Node drops newcomers unheard.
+ * Sockets that may be open beside the connections that have a place: those turned away, and those given up, until the event loop's next
+ * turns. Beyond that Node drops newcomers unheard.
  */
 const mostLeaving = 1_024;
+
+/**
+ * Connections that the kernel holds ready, as far as `somaxconn` lets it. libuv accepts one in a turn of the event loop: with Node's 511 a
+ * burst of some thousand fills the queue, and the kernel makes whoever comes next wait a second for another try, or resets it.
+ */
+const backlog = 4_096;
 
 /** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
 export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
@@ -208,7 +214,7 @@ class Door {
 
 async function listening(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
   try {
-    server.listen({ host, port });
+    server.listen({ host, port, backlog });
     await once(server, "listening");
   } catch (error) {
     throw new HostError("CONFIG_INVALID", `cannot listen on ${host} port ${port}: ${advice(error)}`, {
