@@ -191,6 +191,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       ...operations,
       health: () => true,
       ready: () => phase === "ready" && running.healthy,
+      readOnly: () => Object.values(running.readOnly).includes(true),
       status: () =>
         composeStatus({
           version,

@@ -4,12 +4,14 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
+import { ConnectionLost } from "../src/connect/loss.ts";
 import { HostError } from "../src/kernel/errors.ts";
 import { randomSeed } from "../src/kernel/seed.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
 import { readGuard, writeGuard } from "./guard.ts";
-import { endedByTimeout, hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { ReadOnly } from "./read-only.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
@@ -28,10 +30,10 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
   readonly singleWrite: SingleQuery;
 }
 
-/** How often a read is sent whose connections are lost, each after `lostMs`: a long one may be why, and one that was over its time is. */
-function mostReadsIn(lostMs: number, error: unknown): number {
-  if (endedByTimeout(error)) return 1;
-  return lostMs < 1_000 ? 4 : 2;
+/** How often a read is sent that fails so, after `ranMs`: a long one may be why its connection was lost, and one that was over its time is. */
+function mostReads(error: unknown, ranMs: number): number {
+  if (error instanceof ConnectionLost && !endedByTimeout(error)) return ranMs < 1_000 ? 4 : 2;
+  return error instanceof ReadOnly || isStale(error) ? 2 : 1;
 }
 
 /** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
@@ -123,6 +125,25 @@ export function servingAdaptor(
     }
   };
 
+  /**
+   * Runs `work`, which writes, and once more where its connection turns out to take no writes and a newer one may: nothing of it stands
+   * then, whatever else of the request does. Throws `DATABASE_READ_ONLY` where no connection does.
+   */
+  const writing = async <T>(
+    scope: RequestScope,
+    work: (connection: Connection, uncancel: () => void) => Promise<T>,
+  ): Promise<T> => {
+    try {
+      return await withConnection(scope, work);
+    } catch (error) {
+      if (!(error instanceof ReadOnly)) throw error;
+      const younger = await sessions.writable(error);
+      // Another of the request's may have failed meanwhile, or the request be over.
+      scopeOf(scope.settings, running());
+      return await withConnection(scope, work, younger);
+    }
+  };
+
   const withPgClient = async <T>(
     settings: RequestSettings | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
@@ -130,7 +151,7 @@ export function servingAdaptor(
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings ?? {}, scope);
     try {
-      return await withConnection(scope, async (connection, uncancel) => {
+      return await writing(scope, async (connection, uncancel) => {
         const guard = writeGuard(scope.binding, list, connection.readCommitted);
         const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         try {
@@ -147,8 +168,10 @@ export function servingAdaptor(
           }
           return value;
         } catch (error) {
+          // Whatever the callback made of it.
+          const lost = transaction.opened ? connection.lost : null;
           if (transaction.opened) await transaction.rollback(isSuspect(error));
-          throw transaction.changed ?? error;
+          throw transaction.readOnly ?? transaction.changed ?? lost ?? error;
         } finally {
           transaction.close();
         }
@@ -162,7 +185,7 @@ export function servingAdaptor(
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope);
     try {
-      return await withConnection(scope, async (connection) => {
+      return await writing(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
         if (scope.fatal !== null) throw scope.fatal;
         const guard = writeGuard(scope.binding, list, connection.readCommitted);
@@ -174,12 +197,23 @@ export function servingAdaptor(
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
-          throw transaction.changed ?? error;
+          throw transaction.readOnly ?? transaction.changed ?? error;
         }
       });
     } catch (error) {
       throw hostsToAnswer(scope, error);
     }
+  };
+
+  /** From which connection on a read that failed so may do better; throws where none is known to. */
+  const betterThan = async (error: unknown): Promise<number | undefined> => {
+    // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
+    if (error instanceof ConnectionLost) return sessions.lost();
+    if (!(error instanceof ReadOnly)) return undefined;
+    return await sessions.writable(error).catch(() => {
+      // There is nothing but a standby, and the revisions are as it has them.
+      throw error.cause;
+    });
   };
 
   const single: SingleQuery = async (settings, query) => {
@@ -190,22 +224,20 @@ export function servingAdaptor(
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       if (guard !== null) onGuardCheck();
-      let used: Connection | undefined;
       const startedMs = performance.now();
       try {
-        const sent = (connection: Connection) => {
-          used = connection;
-          return read(connection, list, binding.statementTag, query, guard);
-        };
+        const sent = (connection: Connection) => read(connection, list, binding.statementTag, query, guard);
         return await withConnection(scope, sent, younger);
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
-        // A function can raise the code of a loss: the connection tells.
-        const isLost = isConnectionLoss(error) && used !== undefined && used.doubt !== null;
-        const most = isLost ? mostReadsIn(performance.now() - startedMs, error) : isStale(error) ? 2 : 1;
-        if (scope.stop.aborted || attempt >= most) throw hostsToAnswer(scope, error);
-        // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
-        if (isLost) younger = sessions.lost();
+        const most = mostReads(error, performance.now() - startedMs);
+        if (scope.stop.aborted || attempt >= most)
+          throw hostsToAnswer(scope, error instanceof ReadOnly ? error.cause : error);
+        try {
+          younger = (await betterThan(error)) ?? younger;
+        } catch (fault) {
+          throw hostsToAnswer(scope, fault);
+        }
         await nextTurn();
         // Another of the request's may have failed meanwhile, or the request be over.
         scopeOf(settings, running());

@@ -1,9 +1,9 @@
 /** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
-import type { PoolClient } from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import type { Connection } from "./connection.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
@@ -22,15 +22,15 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   let otherQueries = 0;
   let lost: Error | null = null;
   const lose = (error: unknown): never => {
-    if (error instanceof Error && saysUnreachable(error)) lost ??= error;
+    if (saysUnreachable(error)) lost ??= error;
     throw error;
   };
   const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas, called: builtNames(spec) };
 
-  const introspect = async <TData>(client: PoolClient, text: string): Promise<PgClientResult<TData>> => {
+  const introspect = async <TData>(connection: Connection, text: string): Promise<PgClientResult<TData>> => {
     const scoped = scopedIntrospection(text, scope);
-    const result = await client.query(scoped.text, scoped.values);
-    const named: unknown = result.rows[0]?.[namedColumn];
+    const result = await connection.send([scoped]);
+    const named = namedIn(result.rows[0]);
     // The build would look for a schema of that name, and a pooled one knows the schemas by other names.
     if (spec.kind === "pooled" && typeof named === "string") {
       throw new HostError(
@@ -38,7 +38,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
         `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
       );
     }
-    return result;
+    return await rowsOf<TData>(Promise.resolve(result));
   };
 
   const withPgClient = async <T>(
@@ -53,9 +53,12 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
       connection.lend({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
-      if (isIntrospectionQuery(query.text)) return introspect<TData>(client, query.text).catch(lose);
+      if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);
       readsRows();
-      return rowsOf<TData>(client.query(withPhysicalNames(query.text, spec), query.values)).catch(lose);
+      const { values } = query;
+      return rowsOf<TData>(connection.send([{ text: withPhysicalNames(query.text, spec), values }])).catch(
+        lose,
+      );
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -87,4 +90,9 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   };
 
   return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
+}
+
+/** The comment that names a schema, in a row of the introspection. */
+function namedIn(row: unknown): unknown {
+  return typeof row === "object" && row !== null && namedColumn in row ? row[namedColumn] : undefined;
 }

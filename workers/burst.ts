@@ -18,6 +18,9 @@ declare module "pg" {
   }
 }
 
+/** Of what PostgreSQL asked of the client, for which the connection was given up. */
+export class NotSupported extends Error {}
+
 type PrepareValue = (value: unknown) => string | Buffer | null;
 
 function isPrepareValue(value: unknown): value is PrepareValue {
@@ -144,7 +147,7 @@ export class Burst extends pg.Query {
 
   /** By the extended protocol, `copy from stdin` swallows the Sync and then waits for one: there is no way back from it. */
   override handleCopyInResponse(connection: pg.Connection): void {
-    connection.stream.destroy(new Error("COPY is not supported"));
+    connection.stream.destroy(new NotSupported("COPY is not supported"));
   }
 
   /** pg reports an error when it reads it; only after the end of the group is the transaction's status known. */

@@ -1,12 +1,12 @@
 /** One connection of a cell to PostgreSQL, with what must be known of it beyond what `pg` knows. */
 import { connect as connectSocket } from "node:net";
-import type { PoolClient } from "pg";
+import pg, { type PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
+import { ConnectionLost } from "../src/connect/loss.ts";
 import { toHostError } from "../src/kernel/errors.ts";
 import type { Grant } from "../src/kernel/tenant-shares.ts";
-import { Burst, type BurstOptions, type BurstResult, type Statement } from "./burst.ts";
+import { Burst, type BurstOptions, type BurstResult, NotSupported, type Statement } from "./burst.ts";
 import type { Baseline } from "./hygiene.ts";
-import { endedByTimeout } from "./losses.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import { Statements } from "./statements.ts";
 
@@ -75,9 +75,10 @@ export class Connection {
     this.#clearing = clearing;
     this.#hidden = hidden;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
-    client.on("error", (error) => this.condemn(error));
+    client.on("error", (error) => this.#lose(error));
     client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
     const { connection } = client;
+    connection.once("end", () => this.#lose(new Error("the connection ended")));
     if (onData !== undefined) {
       // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
       connection.stream.prependListener("data", () => {
@@ -95,8 +96,17 @@ export class Connection {
     return this.#doubt;
   }
 
+  /** That the connection has ended, other than because it was given up here. */
+  get lost(): ConnectionLost | null {
+    return this.#doubt instanceof ConnectionLost ? this.#doubt : null;
+  }
+
   condemn(error: Error): void {
     this.#doubt ??= error;
+  }
+
+  #lose(error: Error): void {
+    this.condemn(error instanceof NotSupported ? error : new ConnectionLost(error));
   }
 
   /**
@@ -154,8 +164,10 @@ export class Connection {
       return { command, rows, rowCount, notices };
     } catch (error) {
       if (isStale(error)) this.#distrust();
-      // A result that was cut off ends the connection: the reason for that is the reason to report. So is PostgreSQL's own for an end.
-      throw endedByTimeout(error) ? error : (this.#doubt ?? error);
+      // What PostgreSQL said last of a session that it ended is the reason for that.
+      if (this.lost !== null && error instanceof pg.DatabaseError) throw new ConnectionLost(error);
+      // A result that was cut off ends the connection: the reason for that is the reason to report.
+      throw this.#doubt ?? error;
     } finally {
       this.#pending -= 1;
     }

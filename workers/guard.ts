@@ -1,5 +1,5 @@
 /** What a transaction asks of the control schema, to prove that the tenant's schema is the one that it was planned for. */
-import pg from "pg";
+import type pg from "pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { TenantBinding, TenantGuard } from "../src/protocol/messages.ts";
 import { fixedStatement, type Statement } from "./burst.ts";
@@ -34,6 +34,17 @@ export class Overtaken extends HostError<"SCHEMA_CHANGED"> {
   constructor(cause: unknown, atBeginning: boolean) {
     super("SCHEMA_CHANGED", undefined, { cause });
     this.atBeginning = atBeginning;
+  }
+}
+
+/** An assertion found that the tenant's schema is another than the one that was planned for. */
+export class RevisionsMoved extends HostError<"SCHEMA_CHANGED"> {
+  /** Where the schemas have moved to, as JSON; null where PostgreSQL could not tell. */
+  readonly revisions: string | null;
+
+  constructor(cause: pg.DatabaseError) {
+    super("SCHEMA_CHANGED", undefined, { cause });
+    this.revisions = cause.code === "RW409" ? (cause.detail ?? null) : null;
   }
 }
 
@@ -207,7 +218,18 @@ const apart: Standing = (value, schemas, conditions) => {
 function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setting[]): Statement {
   const values = valuesOf(schemas, revisions);
   for (const setting of settings) values.push(...setting);
-  return { ...assertions.of(schemas.length, settings.length), values };
+  return { ...assertions.of(schemas.length, settings.length), values, meaning: assertionFailure };
+}
+
+/**
+ * What an error of an assertion means. Under REPEATABLE READ and SERIALIZABLE it says that a revision has moved by a serialization
+ * failure, which is told from the tenant's own by where it happened.
+ */
+function assertionFailure(error: pg.DatabaseError): Error {
+  const moved =
+    error.code === "RW409" ||
+    (error.code === "40001" && /\browhouse\.assert_revisions\b/.test(error.where ?? ""));
+  return moved ? new RevisionsMoved(error) : error;
 }
 
 function valuesOf(schemas: readonly string[], revisions: readonly string[]): (string | undefined)[] {
@@ -231,24 +253,12 @@ function assertionText(schemas: number, settings: number): string {
   return `select ${columns.join(", ")}`;
 }
 
-/**
- * Whether `error` is the guard's: a revision has moved. Under REPEATABLE READ and SERIALIZABLE it says so by a
- * serialization failure, which is told from the tenant's own by where it happened.
- */
-export function isGuardFailure(error: unknown): boolean {
-  if (error instanceof Overtaken) return true;
-  if (!(error instanceof pg.DatabaseError)) return false;
-  if (error.code === "RW409") return true;
-  return error.code === "40001" && /\browhouse\.assert_revisions\b/.test(error.where ?? "");
+/** Whether `error` is the guard's: told by the statement that it is of, since a tenant's function may raise any code. */
+export function isGuardFailure(error: unknown): error is Overtaken | RevisionsMoved {
+  return error instanceof Overtaken || error instanceof RevisionsMoved;
 }
 
-/**
- * The revisions that the guard's error reports, as JSON; null where it reports none. A tenant's function can raise an error of
- * the same code and detail, but not where the guard's own does: the innermost function comes first, and only what is in the
- * control schema is called by its name.
- */
-export function reportedRevisions(error: unknown): string | null {
-  if (!(error instanceof pg.DatabaseError) || error.code !== "RW409") return null;
-  if (!error.where?.startsWith("PL/pgSQL function rowhouse.assert_revisions(")) return null;
-  return error.detail ?? null;
+/** The revisions that the guard's error reports, as JSON; null where it reports none. */
+export function reportedRevisions(error: Overtaken | RevisionsMoved): string | null {
+  return error instanceof RevisionsMoved ? error.revisions : null;
 }

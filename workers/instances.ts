@@ -119,6 +119,7 @@ export class Instances {
   takeFigures(): {
     readonly connections: PoolFigures;
     readonly guardChecks: number;
+    readonly readOnly: readonly string[];
   } {
     const sum = { total: 0, idle: 0, waiting: 0, reserve: 0 };
     for (const { stats } of this.#databases.values()) {
@@ -129,7 +130,8 @@ export class Instances {
     }
     const guardChecks = this.#guardChecks;
     this.#guardChecks = 0;
-    return { connections: sum, guardChecks };
+    const readOnly = [...this.#databases].filter(([, each]) => each.readOnly).map(([name]) => name);
+    return { connections: sum, guardChecks, readOnly };
   }
 
   #sessions(name: string): Sessions {
@@ -144,7 +146,7 @@ export class Instances {
       applicationName: this.#setup.applicationName,
       resultBytes: this.#setup.resultBytes,
       statementTimeoutMs: this.#setup.statementTimeoutMs,
-      log: this.#log,
+      log: (level, message) => this.#log(level, `database ${name}: ${message}`),
       onData: this.#onData,
     });
     this.#databases.set(name, sessions);
@@ -156,7 +158,6 @@ export class Instances {
 export function buildError(error: unknown, spec: BlueprintSpec): HostError {
   if (error instanceof HostError) return error;
   const lost = causesOf(error).find(saysUnreachable);
-  if (lost instanceof HostError) return lost;
-  const code = lost === undefined ? "BUILD_FAILED" : "DATABASE_UNREACHABLE";
-  return new HostError(code, withPhysicalNames(messageOf(lost ?? error), spec), { cause: error });
+  if (lost !== undefined) return lost;
+  return new HostError("BUILD_FAILED", withPhysicalNames(messageOf(error), spec), { cause: error });
 }

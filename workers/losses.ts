@@ -1,50 +1,36 @@
 /** What it means that a statement failed: for the request, for what was to be committed, and for the connection. */
 import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
+import { ConnectionLost, wasInterrupted } from "../src/connect/loss.ts";
 import { HostError } from "../src/kernel/errors.ts";
-import { isTooManyConnections } from "../src/kernel/too-many-connections.ts";
 import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { isGuardFailure, reportedRevisions } from "./guard.ts";
 import type { RequestScope } from "./scope.ts";
 
-/** Of class 08 connection exceptions; server shut down, crashed, starting, session or transaction ended by a timeout; sockets. */
-const lossCodes =
-  /^(08...|57P0[1235]|25P0[34]|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|ENOENT|EHOSTUNREACH|ENETUNREACH)$/;
-
 /** Whether PostgreSQL ended the session for the time that its transaction took: it would again. */
 export function endedByTimeout(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && (error.code === "25P03" || error.code === "25P04");
+  if (!(error instanceof ConnectionLost && error.cause instanceof pg.DatabaseError)) return false;
+  const { code } = error.cause;
+  return code === "25P03" || code === "25P04";
 }
 
-/** Of those, what ends one connection while others may be made. */
+/** What ends a connection that is being made while others may be: admin_shutdown, crash_shutdown, and the socket's own. */
 const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
-
-/** What pg says of a connection that is gone; of a client that is asked behind that, the last two. */
-const lossMessages = /^(Connection terminated|Client has encountered a connection error|Client was closed)/;
 const cutMessages =
   /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/;
 
-function tells(error: unknown, codes: RegExp, messages: RegExp): boolean {
+/** Whether a connection that was being made was cut off, as a backend is that is terminated. No tenant's function has run there. */
+export function isCutOff(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  return codes.test(code) || messages.test(error.message);
-}
-
-/** Whether a connection was made and then cut off, as a backend is that is terminated. */
-export function isCutOff(error: unknown): boolean {
-  return tells(error, cutCodes, cutMessages);
-}
-
-/** Whether `error` says that the connection is gone, as opposed to a statement that failed. */
-export function isConnectionLoss(error: unknown): boolean {
-  return tells(error, lossCodes, lossMessages);
+  return cutCodes.test(code) || cutMessages.test(error.message);
 }
 
 /** Whether the database, or a connection of the pool, was not to be had. */
-export function saysUnreachable(error: unknown): boolean {
-  if (error instanceof HostError)
-    return error.code === "DATABASE_UNREACHABLE" || error.code === "NO_CAPACITY";
-  return isConnectionLoss(error) || isTooManyConnections(error);
+export function saysUnreachable(error: unknown): error is HostError {
+  return (
+    error instanceof HostError && (error.code === "DATABASE_UNREACHABLE" || error.code === "NO_CAPACITY")
+  );
 }
 
 const mostCauses = 100;
@@ -64,12 +50,12 @@ export function causesOf(error: unknown): readonly unknown[] {
 
 /** Whether a changed schema may be why a statement failed. */
 export function isSuspect(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && !isGuardFailure(error);
+  return error instanceof pg.DatabaseError;
 }
 
 /** Whether what was to be committed may stand after `error`: not where PostgreSQL said no; where it said nothing, nobody knows. */
 export function mayStand(error: unknown): boolean {
-  if (isConnectionLoss(error)) return true;
+  if (error instanceof ConnectionLost) return true;
   return !(error instanceof pg.DatabaseError || error instanceof HostError);
 }
 
@@ -82,29 +68,32 @@ export function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     const revisions = reportedRevisions(error);
     scope.fatal ??=
       revisions === null
-        ? new HostError("SCHEMA_CHANGED", undefined, { cause: error })
-        : new SchemaMoved(revisions, error);
+        ? new HostError("SCHEMA_CHANGED", undefined, { cause: error.cause })
+        : new SchemaMoved(revisions, error.cause);
     return scope.fatal;
   }
-  // A pool that is busy: no connection was had, so that nothing of this statement may stand.
-  if (error instanceof HostError && error.code === "NO_CAPACITY") {
-    if (scope.settled) return new SafeError(error.publicText, { code: error.code });
-    scope.fatal ??= error;
-    return scope.fatal;
-  }
-  if (error instanceof pg.DatabaseError && error.code === "57014") {
+  if (wasInterrupted(error, "57014")) {
     return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
   }
-  const isHosts = error instanceof HostError && error.code === "DATABASE_UNREACHABLE";
-  if (!isHosts && !isConnectionLoss(error)) return error;
-  if (scope.settled) {
-    return new SafeError("The connection to the database was lost; a change may or may not have been made.", {
-      code: "DATABASE_UNREACHABLE",
-    });
+  if (!(error instanceof HostError)) return error;
+  switch (error.code) {
+    // Nothing of this statement stands: no connection was had, or none that may write.
+    case "NO_CAPACITY":
+    case "DATABASE_READ_ONLY":
+      if (scope.settled) return new SafeError(error.publicText, { code: error.code });
+      break;
+    case "DATABASE_UNREACHABLE":
+      if (scope.settled) {
+        return new SafeError(
+          "The connection to the database was lost; a change may or may not have been made.",
+          { code: "DATABASE_UNREACHABLE" },
+        );
+      }
+      break;
+    default:
+      return error;
   }
-  scope.fatal ??= isHosts
-    ? error
-    : new HostError("DATABASE_UNREACHABLE", "connection lost", { cause: error });
+  scope.fatal ??= error;
   return scope.fatal;
 }
 

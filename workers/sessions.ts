@@ -1,6 +1,9 @@
 /** A cell's connections to one database. */
 import { setTimeout as pause } from "node:timers/promises";
-import pg, { type PoolClient } from "pg";
+import type pg from "pg";
+import type { PoolClient } from "pg";
+import { Connector } from "../src/connect/connector.ts";
+import { NewerSession } from "../src/connect/newer-session.ts";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { StopSignal } from "../src/kernel/stop.ts";
 import { type Grant, hostsOwn, TenantShares } from "../src/kernel/tenant-shares.ts";
@@ -10,6 +13,7 @@ import type { PoolFigures } from "../src/protocol/messages.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
 import { setBaseline } from "./hygiene.ts";
 import { isCutOff } from "./losses.ts";
+import type { ReadOnly } from "./read-only.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
@@ -23,6 +27,9 @@ const idleTimeoutMs = 30_000;
 /** One beyond the pool's size takes 10 to 20 ms to open: whoever asks twice a second is to find the one that it had. */
 const reserveIdleTimeoutMs = 5_000;
 
+/** How long a write is refused at once behind another that was, and a connection made for it. */
+const readOnlyStandsMs = 1_000;
+
 export interface SessionsOptions {
   readonly url: string;
   readonly poolSize: number;
@@ -31,26 +38,44 @@ export interface SessionsOptions {
   readonly applicationName: string;
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
-  readonly log: (level: "warn" | "debug", message: string) => void;
+  readonly log: (level: "warn" | "info" | "debug", message: string) => void;
   /** Called when bytes have come for a tenant, before anything is made of them. */
   readonly onData?: (tenant: string) => void;
 }
 
 export class Sessions {
   readonly #options: SessionsOptions;
+  readonly #connector: Connector;
   readonly #pool: pg.Pool;
   /** What is beyond the pool's size stands in a pool of its own, so that what is given back is closed first. */
   readonly #reserve: pg.Pool | null;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, SessionFacts>();
   readonly #shares: TenantShares;
+  /** One that takes writes. */
+  readonly #writing: NewerSession;
   #opened = 0;
+  /** Connections that are not younger are given up: of those, one refused to write when others did not. */
+  #openedReadOnly = 0;
   #lostMs = Number.NEGATIVE_INFINITY;
   #openedAtLoss = 0;
 
   constructor(options: SessionsOptions) {
     const { poolSize, poolReserve } = options;
     this.#options = options;
+    this.#connector = new Connector({ url: options.url });
+    this.#writing = new NewerSession({
+      connect: () => this.#connector.connect(this.#clientOptions, silently),
+      serves: ({ readOnly }) => !readOnly,
+      onServes: () => {
+        this.#openedReadOnly = this.#opened;
+      },
+      onChange: (reason) => {
+        if (reason === null) options.log("info", "writes are taken again");
+        else options.log("warn", `writes are refused: ${reason}`);
+      },
+      standsMs: readOnlyStandsMs,
+    });
     this.#shares = new TenantShares({
       size: poolSize,
       reserve: poolReserve,
@@ -63,14 +88,11 @@ export class Sessions {
   }
 
   #newPool(max: number, idleTimeoutMillis: number): pg.Pool {
-    const { url, applicationName, statementTimeoutMs, resultBytes, log, onData } = this.#options;
-    const pool = new pg.Pool({
-      connectionString: url,
-      application_name: applicationName,
+    const { statementTimeoutMs, resultBytes, log, onData } = this.#options;
+    const pool = this.#connector.pool({
+      ...this.#clientOptions,
       max,
       pipeline: true,
-      keepAlive: true,
-      connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis,
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
@@ -87,6 +109,14 @@ export class Sessions {
     // An idle connection that the server closed: the pool has dropped it already.
     pool.on("error", (error) => log("debug", `idle connection lost: ${error.message}`));
     return pool;
+  }
+
+  get #clientOptions(): pg.ClientConfig {
+    return {
+      application_name: this.#options.applicationName,
+      keepAlive: true,
+      connectionTimeoutMillis: connectTimeoutMs,
+    };
   }
 
   /**
@@ -151,8 +181,11 @@ export class Sessions {
         throw new HostError("INTERNAL", "a connection that the pool never announced");
       const fit = connection.doubt === null && client.getTransactionStatus() === "I";
       // Whoever has given up takes what comes, and gives it back.
-      if (fit && (connection.ordinal > younger || signal?.aborted === true)) return connection;
-      connection.condemn(new Error(fit ? "another of its age was lost" : "the connection was not idle"));
+      const oldest = Math.max(younger, this.#openedReadOnly);
+      if (fit && (connection.ordinal > oldest || signal?.aborted === true)) return connection;
+      connection.condemn(
+        new Error(fit ? "another of its age was lost, or takes no writes" : "the connection was not idle"),
+      );
       connection.release();
     }
   }
@@ -183,6 +216,23 @@ export class Sessions {
     return this.#openedAtLoss;
   }
 
+  /**
+   * To be called when a connection refused to write: what is asked for as younger than what this gives takes writes. Throws
+   * `DATABASE_READ_ONLY` where none does; reads go on then by those that there are.
+   */
+  async writable(refused: ReadOnly): Promise<number> {
+    const isOlder = refused.ordinal <= this.#openedReadOnly;
+    if (!isOlder && !(await this.#writing.ask())) {
+      throw new HostError("DATABASE_READ_ONLY", undefined, { cause: refused.cause });
+    }
+    return this.#openedReadOnly;
+  }
+
+  /** Whether writes were refused, and still are as far as is known. */
+  get readOnly(): boolean {
+    return this.#writing.lacking;
+  }
+
   get stats(): PoolFigures {
     const reserve = this.#reserve?.totalCount ?? 0;
     return {
@@ -195,8 +245,13 @@ export class Sessions {
 
   async close(): Promise<void> {
     this.#shares.close();
-    await Promise.all([this.#pool.end(), this.#reserve?.end()]);
+    await Promise.all([this.#pool.end(), this.#reserve?.end(), this.#writing.close()]);
   }
+}
+
+/** What is lost while nothing is asked of it is of no interest. */
+function silently(client: pg.Client): void {
+  client.on("error", () => undefined);
 }
 
 function lent(connection: Connection, borrower: Borrower | undefined): Connection {

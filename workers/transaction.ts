@@ -5,6 +5,7 @@ import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
 import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./guard.ts";
 import { forgetSequences } from "./hygiene.ts";
+import { isReadOnly, ReadOnly } from "./read-only.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
@@ -43,8 +44,17 @@ export async function read(
         .catch((fault: unknown) => connection.condemn(toHostError(fault)));
     }
     if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;
-    return await run(guard.thorough());
+    return await run(guard.thorough()).catch((fault: unknown) => refuseStale(connection, fault));
   }
+}
+
+/** Throws `error`, or that the connection is read-only where revisions seem to have moved on it: a standby's are those of a while ago. */
+async function refuseStale(connection: Connection, error: unknown): Promise<never> {
+  if (isGuardFailure(error) && connection.doubt === null) {
+    if (connection.client.getTransactionStatus() !== "I") await connection.send(transactionOver);
+    if (await isReadOnly(connection)) throw new ReadOnly(error, connection.ordinal);
+  }
+  throw error;
 }
 
 /** Whether a read failed because it was none: nothing of it stands. */
@@ -67,6 +77,9 @@ export class Transaction {
   #guard: TransactionGuard | null;
   /** The guard's failure, once it has failed: what came of it afterwards says less. */
   #changed: unknown = null;
+  /** What said that nothing can be written, be it a tenant's function. */
+  #refused: unknown = null;
+  #readOnly: ReadOnly | null = null;
   #opening: Promise<unknown> | null = null;
   #closed = false;
 
@@ -86,6 +99,11 @@ export class Transaction {
   /** The guard's failure, if it has failed. */
   get changed(): unknown {
     return this.#changed;
+  }
+
+  /** That the connection takes no writes, which is why the transaction failed; known behind its rollback. */
+  get readOnly(): ReadOnly | null {
+    return this.#readOnly;
   }
 
   get opened(): boolean {
@@ -175,6 +193,7 @@ export class Transaction {
       return await work;
     } catch (error) {
       if (isGuardFailure(error)) this.#changed = error;
+      else if (isWrite(error)) this.#refused = error;
       throw error;
     } finally {
       if (!this.#closed && this.#connection.client.getTransactionStatus() === "I") {
@@ -225,6 +244,19 @@ export class Transaction {
         // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.
         else if (!isStale(error)) this.#connection.condemn(toHostError(error));
       });
+    await this.#lookForReadOnly();
+  }
+
+  /** A standby refuses to write, and has the revisions of a while ago. */
+  async #lookForReadOnly(): Promise<void> {
+    const connection = this.#connection;
+    const reason = this.#refused ?? this.#changed;
+    if (reason === null || connection.doubt !== null) return;
+    try {
+      if (await isReadOnly(connection)) this.#readOnly = new ReadOnly(reason, connection.ordinal);
+    } catch (error) {
+      connection.condemn(toHostError(error));
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 /** Asks a tenant's own SQL function whom a token stands for. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
+import { wasInterrupted } from "../connect/loss.ts";
 import { HostError } from "../kernel/errors.ts";
 import { randomSeed } from "../kernel/seed.ts";
 import type { Database } from "../pg/pool.ts";
@@ -111,7 +112,7 @@ function sessionFailure({ id }: Tenant, error: unknown): HostError {
   if (/^(?:P0001|22...|28...)$/.test(code)) {
     return new HostError("TOKEN_INVALID", `tenant ${id}: its session function refused the token (${code})`);
   }
-  if (code === "57014") {
+  if (wasInterrupted(error, "57014")) {
     return new HostError(
       "TOKEN_UNVERIFIABLE",
       `tenant ${id}: its session function took longer than ${sessionTimeoutMs} ms`,

@@ -86,6 +86,8 @@ export class Cell {
   #ending: TerminationReason | null = null;
   lastPongMs: number;
   connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
+  /** Databases that refused to write, by what the thread said last. */
+  readOnly: readonly string[] = [];
 
   constructor(options: CellOptions) {
     this.#options = options;
@@ -308,6 +310,7 @@ export class Cell {
       case "pong":
         this.lastPongMs = performance.now();
         this.connections = message.connections;
+        this.readOnly = message.readOnly;
         this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
         return;
       case "collected":

@@ -113,6 +113,13 @@ export class Fleet {
     return this.#retirement.evictions;
   }
 
+  /** Every database, and whether a cell was refused a write there and would be again. */
+  get readOnly(): Readonly<Record<string, boolean>> {
+    const found = new Set([...this.roster.cells].flatMap(({ readOnly }) => readOnly));
+    const names = Object.keys(this.#options.setup.databases);
+    return Object.fromEntries(names.map((name) => [name, found.has(name)]));
+  }
+
   /** Requests that have had a lease so far. */
   get leases(): number {
     return this.#leases;

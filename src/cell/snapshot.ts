@@ -34,5 +34,6 @@ export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
     builds: fleet.builds,
     evictions: fleet.evictions,
     connections,
+    readOnly: fleet.readOnly,
   };
 }

@@ -2,7 +2,7 @@
 import { planCapacity } from "../cell/capacity.ts";
 import { tenantDefaults } from "../config/checks.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
-import { controlState } from "../guard/install.ts";
+import { controlState, readOnlyWords } from "../guard/install.ts";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
@@ -58,13 +58,16 @@ async function checkDatabase(
     return;
   }
   try {
-    const { version, expected, installable, missing } = await controlState(database);
+    const { version, expected, installable, session, missing } = await controlState(database);
     notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
     if (version < expected && !(install && installable) && config.guard !== "off") {
       const needed = `guard "${config.guard}" needs the control schema, which is version ${version} of ${expected}`;
       faults.push(...[needed, ...missing].map((message) => ({ path, message })));
     } else {
       notes.push(...missing.map((each) => `database ${name}: ${each}`));
+    }
+    if (session.readOnly) {
+      notes.push(`database ${name}: ${readOnlyWords(session)}: writes answer DATABASE_READ_ONLY`);
     }
     faults.push(...(await missingSchemas(name, config, database)));
   } catch (error) {

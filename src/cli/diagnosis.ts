@@ -1,6 +1,6 @@
 /** What the doctor makes of what it has seen. Pure. */
 import type { AdvisoryLocks } from "../guard/advisory-locks.ts";
-import type { ControlState } from "../guard/install.ts";
+import { type ControlState, readOnlyWords } from "../guard/install.ts";
 
 export interface Finding {
   readonly level: "ok" | "warn" | "fail";
@@ -70,6 +70,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Fi
   const about = `database ${facts.name}`;
   return [
     versionFinding(about, facts),
+    ...readOnlyFindings(about, facts),
     ...controlFindings(about, facts, options.guard),
     advisoryFinding(about, facts),
     ...roleFindings(about, facts),
@@ -83,6 +84,11 @@ function versionFinding(about: string, { version, versionNumber }: DatabaseFacts
   if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
   if (major !== testedMajor) return warn(about, `PostgreSQL ${version}: tested with ${testedMajor}`);
   return ok(about, `reachable, PostgreSQL ${version}`);
+}
+
+function readOnlyFindings(about: string, { control: { session } }: DatabaseFacts): Finding[] {
+  if (!session.readOnly) return [];
+  return [warn(about, `${readOnlyWords(session)}: reads are served, writes answer DATABASE_READ_ONLY`)];
 }
 
 function controlFindings(

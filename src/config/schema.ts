@@ -1,6 +1,8 @@
 /** What may stand in a config file. Values come out in their units, defaults that depend on more come later. */
 import { isIP } from "node:net";
 import { z } from "zod";
+import { parseConnectionUrl } from "../connect/url.ts";
+import { messageOf } from "../kernel/errors.ts";
 import { oneForm } from "../tenant/form.ts";
 import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
 import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
@@ -19,13 +21,20 @@ const host = z.string().transform((value, context): string => {
   return z.NEVER;
 });
 
-/** The value is a secret: no message repeats it. */
-const databaseUrl = z
-  .string()
-  .refine(
-    (value) => /^postgres(?:ql)?:\/\//.test(value) && URL.canParse(value) && !value.includes("\0"),
-    "must be a postgres:// or postgresql:// URL (a user or password with special characters percent-encoded)",
-  );
+/** The value is a secret: no message repeats it. Files that it names are looked for when it is first used. */
+const databaseUrl = z.string().transform((value, context): string => {
+  try {
+    const target = parseConnectionUrl(value, {});
+    if (target.hosts.every((place) => URL.canParse(target.urlOf(place)))) return value;
+    context.addIssue(unreadableUrl);
+  } catch (error) {
+    context.addIssue(value.startsWith("postgres") ? messageOf(error) : unreadableUrl);
+  }
+  return z.NEVER;
+});
+
+const unreadableUrl =
+  "must be a postgres:// or postgresql:// URL (a user or password with special characters percent-encoded)";
 
 const databaseName = z
   .string()

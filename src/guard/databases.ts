@@ -51,6 +51,7 @@ export class Databases {
     try {
       for (const [name, config] of Object.entries(options.databases)) {
         const applicationName = `${options.applicationName}:front`;
+        const listener = new Listener({ name, url: config.listenUrl, applicationName, observe });
         const database = new Database({
           name,
           url: config.url,
@@ -58,8 +59,9 @@ export class Databases {
           observe,
           maxConnections: probes.size + probes.reserve + 1,
           shares: probes,
+          // Whoever listened to the same server listens to a standby now.
+          onMoved: () => listener.check(),
         });
-        const listener = new Listener({ name, url: config.listenUrl, applicationName, observe });
         const migrations = new Database({
           name,
           url: config.url,

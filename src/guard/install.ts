@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
+import type { SessionState } from "../connect/session-state.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Database, Queryable, Transaction } from "../pg/pool.ts";
@@ -19,6 +20,8 @@ export interface ControlState {
   readonly eventTriggers: boolean;
   /** Whether tenants' functions are kept from the names of what is prepared. */
   readonly hidesStatements: boolean;
+  /** Nothing is installed on a standby, or where transactions are read-only. */
+  readonly session: SessionState;
   /** What is not there, with what to do and what still holds, a sentence each. */
   readonly missing: readonly string[];
 }
@@ -43,7 +46,7 @@ const insufficientPrivilege = "42501";
 export async function installControl(database: Database, observe: Observe): Promise<ControlState> {
   const migrations = await readMigrations();
   const before = await stateOf(database, migrations);
-  if (before.missing.length > 0) {
+  if (before.missing.length > 0 && !before.session.readOnly) {
     try {
       await database.transaction((transaction) => apply(transaction, migrations));
     } catch (error) {
@@ -130,7 +133,8 @@ async function takeNames(database: Database): Promise<void> {
 async function stateOf(database: Queryable, migrations: readonly Migration[]): Promise<ControlState> {
   const expected = migrations.at(-1)?.version ?? 0;
   const { rows } = await database.query(`
-    select current_user as role, current_database() as database,
+    select current_user as role, current_database() as database, pg_is_in_recovery() as standby,
+      current_setting('transaction_read_only')::bool as "readOnly",
       has_database_privilege(current_database(), 'create') as creates,
       pg_get_userbyid(n.nspowner) as owner,
       coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns,
@@ -141,7 +145,9 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
     left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
     left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'
     left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'tenant_lock_key'`);
-  const { role, database: name, creates, owner, owns, uses, reads, locks } = placeSchema.parse(rows[0]);
+  const place = placeSchema.parse(rows[0]);
+  const { role, database: name, creates, owner, owns, uses, reads, locks, standby, readOnly } = place;
+  const session = { standby, readOnly };
   const hidesStatements = await readHidden(database);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
   if (owner !== null && !(uses && reads && locks)) {
@@ -150,7 +156,15 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
     const missing = [
       `role ${role} may not ${may} of database ${name}; as ${owner}: grant usage on schema rowhouse to ${to}; grant select on all tables in schema rowhouse to ${to}; grant execute on function rowhouse.tenant_lock_key to ${to};`,
     ];
-    return { version: 0, expected, installable: owns, eventTriggers: false, hidesStatements, missing };
+    return {
+      version: 0,
+      expected,
+      installable: owns,
+      eventTriggers: false,
+      hidesStatements,
+      session,
+      missing,
+    };
   }
   const installed = owner === null ? new Map<number, string>() : await readInstalled(database);
   for (const { version, checksum, name: file } of migrations) {
@@ -181,9 +195,18 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       `functions of tenants can find out what is prepared on a connection: ${as("a superuser")}; until then a connection that changes tenants prepares everything anew`,
     );
   }
-  const installable = owner === null ? creates : owns;
+  if (readOnly && missing.length > 0)
+    missing.push(`${readOnlyWords(session)}: nothing can be installed there`);
+  const installable = !readOnly && (owner === null ? creates : owns);
   const eventTriggers = present === 2 && enabled;
-  return { version, expected, installable, eventTriggers, hidesStatements, missing };
+  return { version, expected, installable, eventTriggers, hidesStatements, session, missing };
+}
+
+/** Why nothing can be written where a session is like that, and what to do. */
+export function readOnlyWords({ standby }: SessionState): string {
+  return standby
+    ? "the server is a standby (connect to the primary, or name all hosts with target_session_attrs=read-write)"
+    : "transactions are read-only (default_transaction_read_only is set for the server, the database or the role)";
 }
 
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
@@ -191,6 +214,8 @@ const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 const placeSchema = z.object({
   role: z.string(),
   database: z.string(),
+  standby: z.boolean(),
+  readOnly: z.boolean(),
   creates: z.boolean(),
   owner: z.string().nullable(),
   owns: z.boolean(),

@@ -1,5 +1,6 @@
 /** A managed migration: SQL for one tenant, in one transaction, while nothing of that tenant is written. */
 import { createHash } from "node:crypto";
+import pg from "pg";
 import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../kernel/ids.ts";
@@ -35,6 +36,8 @@ export interface Migrated {
 }
 
 const defaultLockTimeoutMs = 10_000;
+/** What a standby says to a transaction that is to write. */
+const featureNotSupported = "0A000";
 
 /**
  * Applies SQL to a tenant, as the connecting role and under the tenant's search path: all of it or nothing. `database` is one of
@@ -107,7 +110,18 @@ async function settle(
 
 async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: number): Promise<void> {
   // Whatever is the role's or the database's default: what was committed before the lock was had must be seen.
-  await transaction.query("set transaction isolation level read committed, read write");
+  await transaction
+    .query("set transaction isolation level read committed, read write")
+    .catch((error: unknown) => {
+      if (!(error instanceof pg.DatabaseError) || error.code !== featureNotSupported) throw error;
+      throw new HostError(
+        "DATABASE_READ_ONLY",
+        `tenant ${tenant.id}: the server is a standby; nothing was changed`,
+        {
+          cause: error,
+        },
+      );
+    });
   await requireControl(transaction);
   await setLockTimeout(transaction, lockTimeoutMs);
   await transaction.query("select rowhouse.lock_tenant($1)", [tenant.id]);

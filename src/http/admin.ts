@@ -25,6 +25,8 @@ export interface MigrateRequest {
 export interface AdminOperations {
   health(): boolean;
   ready(): boolean;
+  /** Whether a database takes no writes at the moment. */
+  readOnly(): boolean;
   status(): unknown;
   /** Rejects with `TENANT_UNKNOWN` where there is none. */
   tenant(id: string): Promise<unknown>;
@@ -84,15 +86,21 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     readFacts(context.env.incoming);
     await next();
   });
-  const probe = (answer: () => boolean) => (context: Context<Env>) =>
-    answer() ? context.text("ok") : context.text("not ready", 503);
+  const probe =
+    (answer: () => boolean, note = (): string => "") =>
+    (context: Context<Env>) =>
+      answer() ? context.text(`ok${note()}`) : context.text("not ready", 503);
   app.get(
     "/healthz",
     probe(() => operations.health()),
   );
   app.get(
     "/readyz",
-    probe(() => operations.ready()),
+    // Reads go on: a balancer that took every host out would end them as well.
+    probe(
+      () => operations.ready(),
+      () => (operations.readOnly() ? ", but writes are refused: a database is read-only" : ""),
+    ),
   );
 
   const assertAllowed = token === null ? assertLocal : bearerCheck(token);

@@ -14,6 +14,7 @@ const retrySeconds: Partial<Record<ErrorCode, number>> = {
   BUILD_TIMEOUT: 5,
   BUILD_HELD: 5,
   DATABASE_UNREACHABLE: 2,
+  DATABASE_READ_ONLY: 2,
 };
 
 /** RFC 6750, 3.1: the error attribute only where a token was given. */

@@ -69,6 +69,8 @@ export const errorTable = {
   NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),
+  /** Nothing of the request's write stands. */
+  DATABASE_READ_ONLY: rule(503, "error", "The database takes no writes at the moment.", true),
   SHUTTING_DOWN: rule(503, "info", "The server is shutting down.", true),
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
   /** Internal to the host: a pooled build turned out unsafe to share. The decision becomes dedicated. */

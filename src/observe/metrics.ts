@@ -115,6 +115,11 @@ export function createMetrics(
     "reason",
   );
   const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
+  const readOnlyDatabases = gauge(
+    "database_read_only",
+    "1 where PostgreSQL refuses writes: a standby, or default_transaction_read_only.",
+    "database",
+  );
   const reserve = gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize.");
 
   for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
@@ -229,6 +234,9 @@ export function createMetrics(
     connections.set({ state: "idle" }, idle);
     connections.set({ state: "waiting" }, waiting);
     reserve.set(beyond);
+    for (const [database, readOnly] of Object.entries(fleet?.readOnly ?? {})) {
+      readOnlyDatabases.set({ database }, readOnly ? 1 : 0);
+    }
   };
 
   const readListener = ({ connections: held, refused }: ListenerSnapshot): void => {

@@ -36,6 +36,8 @@ export interface FleetSnapshot {
   readonly evictions: number;
   /** Connections to PostgreSQL of all cells together. */
   readonly connections: PoolFigures;
+  /** Every database, and whether it takes no writes, as far as is known. */
+  readonly readOnly: Readonly<Record<string, boolean>>;
 }
 
 /** The public listener at one moment. */

@@ -182,7 +182,7 @@ async function start(
     createInterface({ input: server.stderr }).on("line", (line) => {
       lines.push(line);
       if (lines.length > 30) lines.shift();
-      if (line.includes("database system is ready to accept connections")) settle("ready");
+      if (/database system is ready to accept (?:read-only )?connections/.test(line)) settle("ready");
     });
     server.once("error", (error) => {
       lines.push(messageOf(error));

@@ -1,11 +1,13 @@
 /** One connection that listens, for as long as it is open, whatever happens to the server in between. */
 
 import { QuoteUtils } from "@pgsql/quotes";
-import pg from "pg";
+import type pg from "pg";
+import type { Connector } from "../connect/connector.ts";
+import { parseSessionState, sessionStateQuery } from "../connect/session-state.ts";
 import { pause } from "../kernel/duration.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { checkUrl, databaseError } from "./pool.ts";
+import { connectorTo, databaseError } from "./pool.ts";
 
 /** How long a parting server may take to answer. */
 const closeMs = 2_000;
@@ -25,6 +27,7 @@ export interface ListenerOptions {
 
 export class Listener {
   readonly #options: ListenerOptions;
+  readonly #connector: Connector;
   readonly #handlers = new Map<string, ((payload: string) => void)[]>();
   readonly #gapHandlers: (() => void)[] = [];
   readonly #stop = new AbortController();
@@ -34,7 +37,12 @@ export class Listener {
   #running: Promise<void> | undefined;
 
   constructor(options: ListenerOptions) {
-    checkUrl(options.name, options.url);
+    const { name, url } = options;
+    const connector = connectorTo(name, { url });
+    // Nobody can listen on a standby: of several hosts it is the primary that is listened to.
+    const { hosts, attributes } = connector.target;
+    const chosen = attributes === "primary" || attributes === "read-write" || hosts.length === 1;
+    this.#connector = chosen ? connector : connectorTo(name, { url, attributes: "primary" });
     this.#options = options;
   }
 
@@ -97,15 +105,38 @@ export class Listener {
 
   /** Connects and listens; `ended` resolves when that connection has ended. */
   async #connect(): Promise<{ ended: Promise<void> }> {
-    const { url, applicationName, name, observe, connectTimeoutMs = 5_000 } = this.#options;
-    const client = new pg.Client({
-      connectionString: url,
-      application_name: applicationName,
-      connectionTimeoutMillis: connectTimeoutMs,
-      query_timeout: 10_000,
-      keepAlive: true,
-    });
-    const ended = new Promise<void>((resolve) => client.once("end", () => resolve()));
+    const { applicationName, name, connectTimeoutMs = 5_000 } = this.#options;
+    this.#established = false;
+    let ended = Promise.resolve();
+    try {
+      const client = await this.#connector.connect(
+        {
+          application_name: applicationName,
+          connectionTimeoutMillis: connectTimeoutMs,
+          query_timeout: 10_000,
+          keepAlive: true,
+        },
+        (made) => {
+          if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
+          ended = this.#hear(made);
+        },
+      );
+      for (const channel of this.#handlers.keys()) {
+        await client.query(`listen ${QuoteUtils.quoteIdentifier(channel)}`);
+      }
+      if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
+      this.#established = true;
+      this.#watch(client);
+      return { ended };
+    } catch (error) {
+      await this.#client?.end().catch(() => {});
+      throw isRefusedByStandby(error) ? standbyFault(name) : databaseError(name, error);
+    }
+  }
+
+  /** Makes `client` the one that is listened to; resolves when it has ended. */
+  #hear(client: pg.Client): Promise<void> {
+    const { name, observe } = this.#options;
     client.on("error", (error) => {
       if (this.#client === client && this.#established && !this.#stop.signal.aborted)
         observe({ kind: "database.lost", database: name, error });
@@ -114,29 +145,43 @@ export class Listener {
       for (const handler of this.#handlers.get(channel) ?? []) handler(payload);
     });
     this.#client = client;
-    this.#established = false;
-    try {
-      await client.connect();
-      for (const channel of this.#handlers.keys()) {
-        await client.query(`listen ${QuoteUtils.quoteIdentifier(channel)}`);
-      }
-      if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
-    } catch (error) {
-      await client.end().catch(() => {});
-      throw databaseError(name, error);
-    }
-    this.#established = true;
-    this.#watch(client);
-    return { ended };
+    return new Promise((resolve) => client.once("end", () => resolve()));
   }
 
-  /** A peer that vanished without a word leaves a listener that waits for ever: ask, and cut where no answer comes. */
+  /** Has the connection made anew where it turns out dead, or one to what is a standby now. */
+  check(): void {
+    const client = this.#client;
+    if (client === undefined || !this.#established) return;
+    client
+      .query(sessionStateQuery)
+      .then(({ rows }) => parseSessionState(rows).standby)
+      .catch(() => true)
+      .then((isOver) => {
+        if (isOver) cut(client);
+      });
+  }
+
+  /**
+   * A peer that vanished without a word leaves a listener that waits for ever, and so does one that was the primary, and stays up as a standby:
+   * it is asked, and cut off where no answer comes.
+   */
   #watch(client: pg.Client): void {
-    const timer = setInterval(() => {
-      client.query("select 1").catch(() => cut(client));
-    }, this.#options.heartbeatMs ?? 30_000);
+    const timer = setInterval(() => this.check(), this.#options.heartbeatMs ?? 30_000);
     client.once("end", () => clearInterval(timer));
   }
+}
+
+/** No tenant's function runs here: the code is PostgreSQL's. */
+function isRefusedByStandby(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "25006";
+}
+
+/** That nobody can listen there, and what to do. */
+export function standbyFault(database: string): HostError<"DATABASE_READ_ONLY"> {
+  return new HostError(
+    "DATABASE_READ_ONLY",
+    `database ${database}: the server is a standby, on which nobody can LISTEN: name the primary, all hosts with target_session_attrs=read-write, or the primary as listenUrl`,
+  );
 }
 
 function cut(client: pg.Client): void {

@@ -1,5 +1,8 @@
 /** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
 import pg, { type PoolClient } from "pg";
+import { Connector, type ConnectorOptions } from "../connect/connector.ts";
+import { NewerSession } from "../connect/newer-session.ts";
+import { parseSessionState, sessionStateQuery } from "../connect/session-state.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../kernel/tenant-shares.ts";
@@ -31,6 +34,8 @@ export interface DatabaseOptions {
   readonly queryTimeoutMs?: number;
   /** For what is asked for a tenant: its share of the connections, which has to leave some for what is asked for none. */
   readonly shares?: TenantSharesOptions;
+  /** Called when older connections were given up, as they were to a standby and newer ones are not. */
+  readonly onMoved?: () => void;
 }
 
 /** What node reports where there is no connection, or no longer one. */
@@ -58,7 +63,7 @@ const lostCodes = new Set([
 const lostMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Query read timeout|Client has encountered a connection error|Client was closed|The server does not support SSL)/;
 
-/** Whether `error` says that there is no usable connection, rather than that a statement failed on one. */
+/** Whether `error` says that no usable connection could be made, or that it broke; what PostgreSQL says of a statement is told by `outlives`. */
 export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error && typeof error.code === "string" ? error.code : "";
@@ -80,20 +85,33 @@ export function databaseError(database: string, error: unknown): unknown {
   });
 }
 
-/** Throws `CONFIG_INVALID` for a URL that pg cannot read; node's own error would carry the URL, password included. */
-export function checkUrl(database: string, url: string): void {
+/** How to connect to `database`; throws `CONFIG_INVALID` for a URL that cannot be read, and for a file that it names. */
+export function connectorTo(database: string, options: ConnectorOptions): Connector {
   try {
-    new pg.Client({ connectionString: url });
-  } catch {
-    throw new HostError("CONFIG_INVALID", `database ${database}: the connection string cannot be read`);
+    return new Connector(options);
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+    throw new HostError(error.code, `database ${database}: ${error.message}`, { cause: error });
   }
 }
+
+/** How long a standby is taken for all that there is, and how long a connection is not asked whether it is to one. */
+const standbyStandsMs = 5_000;
+const currentMs = 1_000;
+
+/** The connection was to a standby, and there is a better one. */
+class Outdated extends Error {}
 
 export class Database implements Queryable {
   readonly name: string;
   readonly #pool: pg.Pool;
   readonly #fresh: boolean;
   readonly #shares: TenantShares | null;
+  /** Counts how often all connections were given up at once. */
+  #generation = 0;
+  readonly #generations = new WeakMap<object, number>();
+  readonly #currentUntilMs = new WeakMap<object, number>();
+  readonly #primary: NewerSession;
   /** Not where connections are cleared, nor behind a pooler that turned out to hand them around. */
   #prepares: boolean;
   #closed: Promise<void> | undefined;
@@ -103,12 +121,25 @@ export class Database implements Queryable {
     this.#fresh = options.freshConnections === true;
     this.#prepares = !this.#fresh;
     this.#shares = options.shares === undefined ? null : new TenantShares(options.shares);
-    checkUrl(options.name, options.url);
-    this.#pool = new pg.Pool({
-      connectionString: options.url,
+    const connector = connectorTo(options.name, { url: options.url });
+    const client = {
       application_name: options.applicationName,
-      max: options.maxConnections ?? 2,
       connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
+      keepAlive: true,
+    };
+    this.#primary = new NewerSession({
+      connect: () =>
+        connector.connect({ ...client, query_timeout: 10_000 }, (made) => made.on("error", ignore)),
+      serves: ({ standby }) => !standby,
+      onServes: () => {
+        this.#generation += 1;
+        options.onMoved?.();
+      },
+      standsMs: standbyStandsMs,
+    });
+    this.#pool = connector.pool({
+      ...client,
+      max: options.maxConnections ?? 2,
       // Everything else that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
       ...(this.#fresh && options.queryTimeoutMs === undefined
         ? {}
@@ -116,10 +147,10 @@ export class Database implements Queryable {
       idleTimeoutMillis: 30_000,
       // One stays, with the plans that it has: making the shape's takes three times what a probe takes with it.
       min: this.#fresh ? 0 : 1,
-      keepAlive: true,
       // What is asked together is sent together, where the server is 0.5 ms away as well as here.
       pipeline: !this.#fresh,
     });
+    this.#pool.on("connect", (made) => void this.#generations.set(made, this.#generation));
     // An idle connection that the server cut: without a listener it would end the process.
     this.#pool.on("error", (error) => {
       options.observe({ kind: "database.lost", database: options.name, error });
@@ -127,7 +158,7 @@ export class Database implements Queryable {
   }
 
   query(text: string, values: readonly unknown[] = []): Promise<{ rows: unknown[] }> {
-    return this.#withClient((client) => send(client, text, values));
+    return this.#newest((client) => send(client, text, values), { after: "" });
   }
 
   /**
@@ -154,55 +185,88 @@ export class Database implements Queryable {
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
     const group = new Group(prepares ? statements : statements.map((each) => ({ ...each, prepared: false })));
-    return this.#withClient(async (client) => {
+    const ask = async (client: PoolClient): Promise<readonly (readonly unknown[])[]> => {
       client.query(group);
-      try {
-        return await group.answers;
-      } catch (error) {
-        if (!isConnectionError(error)) await client.query(groupOver);
-        throw error;
-      }
-    }, tenant);
+      return await group.answers;
+    };
+    return this.#newest(ask, { after: groupOver, tenant });
   }
 
   /** What `work` returns, once its statements are committed; where it throws they are rolled back. `tenant` as above. */
   transaction<Value>(work: (transaction: Transaction) => Promise<Value>, tenant?: string): Promise<Value> {
-    return this.#withClient(async (client) => {
+    const run = async (client: PoolClient): Promise<Value> => {
       await client.query("begin");
-      try {
-        const value = await work({
-          query: (text, values = []) => send(client, text, values),
-          execute: async (sqlText) => {
-            await client.query(sqlText);
-          },
-        });
-        await client.query("commit");
-        return value;
-      } catch (error) {
-        if (!isConnectionError(error)) await client.query("rollback");
-        throw error;
-      }
-    }, tenant);
+      const value = await work({
+        query: (text, values = []) => send(client, text, values),
+        execute: async (sqlText) => {
+          await client.query(sqlText);
+        },
+      });
+      await client.query("commit");
+      return value;
+    };
+    return this.#newest(run, { after: "rollback", tenant, once: true });
   }
 
   /** Waits for what is under way, then ends the connections. */
   close(): Promise<void> {
     this.#shares?.close();
-    this.#closed ??= this.#pool.end();
+    this.#closed ??= Promise.all([this.#pool.end(), this.#primary.close()]).then(ignore);
     return this.#closed;
   }
 
-  async #withClient<Value>(work: (client: PoolClient) => Promise<Value>, tenant?: string): Promise<Value> {
+  /**
+   * What `work` gives, on a connection that is no standby's where there is another: behind a failover the old ones may stay up, and what they
+   * tell is of a while ago. Unless it is to run `once`, it is asked along with the question.
+   */
+  async #newest<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
+    const attempt = (): Promise<Value> =>
+      this.#withClient(async (client) => {
+        const outdated = this.#isOutdated(client, use.once === true);
+        if ((use.once === true || this.#fresh) && (await outdated)) throw new Outdated();
+        const [answer] = await Promise.allSettled([work(client)]);
+        if (await outdated) throw new Outdated();
+        if (answer.status === "rejected") throw answer.reason;
+        return answer.value;
+      }, use);
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof Outdated)) throw error;
+      return await attempt();
+    }
+  }
+
+  /** Whether there is a better connection; never rejects. `remembers`: it need not be asked of one that was found current a moment ago. */
+  async #isOutdated(client: PoolClient, remembers: boolean): Promise<boolean> {
+    if (remembers && (this.#currentUntilMs.get(client) ?? 0) > performance.now()) return false;
+    try {
+      const { standby } = parseSessionState((await client.query(sessionStateQuery)).rows);
+      if (standby) return (await this.#primary.ask()) && this.#isOld(client);
+      this.#currentUntilMs.set(client, performance.now() + currentMs);
+      return false;
+    } catch {
+      return false;
+    }
+  }
+
+  #isOld(client: PoolClient): boolean {
+    return (this.#generations.get(client) ?? 0) < this.#generation;
+  }
+
+  async #withClient<Value>(
+    work: (client: PoolClient) => Promise<Value>,
+    { after, tenant }: Use,
+  ): Promise<Value> {
     const { client, grant } = await this.#connected(tenant);
     let doubtful = false;
     // Between checkout and release a cut connection is an event of the client, and its query's rejection besides.
-    const ignore = (): void => {};
     client.on("error", ignore);
     try {
       return await work(client);
     } catch (error) {
-      doubtful = isConnectionError(error);
-      throw databaseError(this.name, error);
+      doubtful = !(await outlives(client, error, after));
+      throw doubtful ? lostWith(this.name, error) : error;
     } finally {
       // Cheaper than another connection, whose empty caches cost each migration 70 ms (PostgreSQL 18.4).
       if (this.#fresh && !doubtful) doubtful = !(await discardAll(client));
@@ -219,7 +283,9 @@ export class Database implements Queryable {
     let grant = shares === null ? null : await shares.acquire(tenant ?? "");
     for (;;) {
       try {
-        return { client: await this.#pool.connect(), grant };
+        const client = await this.#pool.connect();
+        if (!this.#isOld(client)) return { client, grant };
+        client.release(true);
       } catch (error) {
         if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
           grant?.release();
@@ -229,6 +295,38 @@ export class Database implements Queryable {
       }
     }
   }
+}
+
+function ignore(): void {}
+
+interface Use {
+  /** Leaves the connection as it was, where the work on it failed. */
+  readonly after: string;
+  readonly tenant?: string | undefined;
+  /** It may not be run twice. */
+  readonly once?: boolean;
+}
+
+/**
+ * Whether the connection is still there behind `error`, and as it was before: it is asked. PostgreSQL ends sessions by codes that any function
+ * may raise.
+ */
+async function outlives(client: PoolClient, error: unknown, after: string): Promise<boolean> {
+  if (!(error instanceof pg.DatabaseError) && isConnectionError(error)) return false;
+  try {
+    await client.query(after);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** `error`, behind which the connection was gone. */
+function lostWith(database: string, error: unknown): unknown {
+  if (!(error instanceof pg.DatabaseError)) return databaseError(database, error);
+  return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${error.message}`, {
+    cause: error,
+  });
 }
 
 /** Whether the connection is as it was when it was opened. */

@@ -247,6 +247,8 @@ export type CellMessage =
       readonly connections: PoolFigures;
       /** Transactions that proved their revisions, since the pong before. */
       readonly guardChecks: number;
+      /** Databases that refused its writes, and still do. */
+      readonly readOnly: readonly string[];
     }
   | {
       readonly kind: "collected";

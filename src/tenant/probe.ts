@@ -1,5 +1,6 @@
 /** Asks PostgreSQL for a tenant's shape, and for what its roles may do. */
 import { z } from "zod";
+import { wasInterrupted } from "../connect/loss.ts";
 import { HostError } from "../kernel/errors.ts";
 import { tenantId } from "../kernel/ids.ts";
 import type { GroupedStatement } from "../pg/group.ts";
@@ -52,7 +53,7 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
     lock: database.control ? lockRow.parse(rows.at(-2)?.[0]).lock : null,
   }));
   const probed = await probing.catch((error: unknown) => {
-    if (!isLockTimeout(error)) throw error;
+    if (!wasInterrupted(error, "55P03")) throw error;
     throw new HostError("LOCK_TIMEOUT", schemaLocked);
   });
   const [missing] = probed.shape.missing;
@@ -89,8 +90,4 @@ function statements(database: ProbedDatabase, tenant: Probed, safety: boolean): 
   // In front: what comes behind the shape, which has rows of enums read as a build does, is planned as usual.
   if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant));
   return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];
-}
-
-function isLockTimeout(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "55P03";
 }

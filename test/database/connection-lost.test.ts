@@ -85,23 +85,49 @@ describe("a connection that is lost", () => {
     expect(await one.running("pg_sleep(601)")).toBe(0);
   });
 
-  it.each([
-    ["whose function says that it is", "raises()"],
-    ["by the time that its transaction took", "over()"],
-  ])("%s costs nobody else theirs, and the read is not sent again", async (_, call) => {
+  it("by the time that its transaction took costs nobody else theirs, and the read is not sent again", async () => {
     await one.database.execute(`
-      create or replace function ada.raises() returns int language plpgsql as
-        $$ begin raise 'no server' using errcode = '08006'; end $$;
       create or replace function ada.over() returns int language plpgsql as
         $$ begin perform set_config('transaction_timeout', '100', true); perform pg_sleep(20); return 1; end $$`);
     const own = adaptorOn(one.database, 2);
     const slow = "select pg_sleep(0.3), pg_backend_pid() as pid";
     const request = own.request("ada");
     const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
-    await expect(own.read(request, `select ${call}`)).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    await expect(own.read(request, "select over()")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
     const left = await own.read(own.request("bob"), "select pg_backend_pid() as pid");
     expect(before).toContain(pidOf(left[0]));
     await own.close();
+  });
+
+  it("is none where a function says so, in whatever words: the connection is as good as before", async () => {
+    await one.database.execute(`
+      create or replace function ada.raises(code text, words text) returns int language plpgsql as
+        $$ begin raise exception '%', words using errcode = code; end $$`);
+    const before = await one.pid();
+    for (const code of ["08006", "57P01", "57P05", "25P03", "57014", "25006", "RW409"]) {
+      for (const words of ["no server", "Connection terminated unexpectedly"]) {
+        const text = `select raises('${code}', '${words}')`;
+        const request = one.bench.request("ada");
+        await expect(one.bench.read(request, text)).rejects.toMatchObject({ code, message: words });
+        const writing = one.bench.withPgClient(request.settings, (client) => client.query({ text }));
+        await expect(writing).rejects.toMatchObject({ code, message: words });
+        await expect(
+          one.bench.withPgClient.singleWrite(request.settings, { text, values: [] }),
+        ).rejects.toMatchObject({ code, message: words });
+        expect([request.scope.fatal, request.marked()]).toEqual([null, false]);
+      }
+    }
+    expect(await one.pid()).toEqual(before);
+  });
+
+  it("is told whatever a callback made of it", async () => {
+    const failing = one.bench.withPgClient(one.request.settings, async (client) => {
+      await client.query({ text: "select 1" });
+      await terminateAll();
+      await client.query({ text: "select 1" }).catch(() => undefined);
+      throw new Error("my own words");
+    });
+    await expect(failing).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
   });
 
   it("in a read four times fails the request, as the database's fault", async () => {

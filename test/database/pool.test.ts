@@ -141,6 +141,27 @@ test("a connection cut in mid-statement is DATABASE_UNREACHABLE, and the next st
   expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });
 
+test("what a function raises is its own error, whatever its code and words, and the connection is used again", async () => {
+  const front = connect(database.url);
+  await front.query(`create function raises(code text, words text) returns int language plpgsql as
+    $$ begin raise exception '%', words using errcode = code; end $$`);
+  const pid = async () => (await front.query("select pg_backend_pid() as pid")).rows;
+  const before = await pid();
+  const text = "select raises($1, $2)";
+  for (const code of ["08006", "57P01", "57P03", "53300", "P0001"]) {
+    for (const words of ["no server", "Connection terminated", "Query read timeout", "timeout expired"]) {
+      const raised = { code, message: words };
+      const values = [code, words];
+      await expect(front.query(text, values)).rejects.toMatchObject(raised);
+      await expect(front.together([{ text, values }])).rejects.toMatchObject(raised);
+      await expect(front.transaction((transaction) => transaction.query(text, values))).rejects.toMatchObject(
+        raised,
+      );
+    }
+  }
+  expect(await pid()).toEqual(before);
+});
+
 test("an idle connection that the server cuts is observed, not thrown", async () => {
   const front = connect(database.url, "rowhouse:idle:front");
   await front.query("select 1");

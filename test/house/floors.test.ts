@@ -4,7 +4,7 @@ import { type Module, modulesIn, parseModule } from "../support/source-files.ts"
 /** The first pattern that fits says on which floor a file stands. */
 const floors: readonly (readonly [RegExp, number])[] = [
   [/^src\/kernel\//, 0],
-  [/^src\/(?:protocol|shape)\//, 1],
+  [/^src\/(?:protocol|shape|connect)\//, 1],
   [/^src\/(?:tenant|pg|guard|auth|observe|config)\//, 2],
   [/^src\/cell\//, 3],
   // The demo is a tenant set like a user's, put there by the composition root.

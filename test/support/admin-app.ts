@@ -28,6 +28,7 @@ export async function startAdminApp(
     operations: {
       health: () => true,
       ready: () => options.ready ?? true,
+      readOnly: () => false,
       status: options.status ?? (() => ({ version: "1" })),
       tenant: async (id) => {
         if (id !== "acme") throw new HostError("TENANT_UNKNOWN");

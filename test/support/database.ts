@@ -16,8 +16,10 @@ export interface TestDatabase {
 }
 
 /** Creates an empty database; `name` only helps to recognise it, uniqueness is added. */
-export async function createDatabase(name = "test"): Promise<TestDatabase> {
-  const clusterUrl = inject("clusterUrl");
+export async function createDatabase(
+  name = "test",
+  clusterUrl = inject("clusterUrl"),
+): Promise<TestDatabase> {
   const unique = `${name}_${randomBytes(5).toString("hex")}`;
   await onCluster(clusterUrl, `create database ${escapeIdentifier(unique)}`);
   const url = new URL(clusterUrl);

@@ -6,6 +6,8 @@ export interface DatabaseProxy {
   /** `url`, by way of the proxy. */
   through(url: string): string;
   readonly port: number;
+  /** Has new connections go to the server that `target` names; those that there are stay where they are. */
+  aim(target: string): void;
   /** Ends every connection and refuses new ones. */
   cut(): Promise<void>;
   restore(): Promise<void>;
@@ -18,7 +20,7 @@ export interface DatabaseProxy {
 
 /** A proxy to the server that `target` names. */
 export async function openProxy(target: string): Promise<DatabaseProxy> {
-  const { hostname, port } = new URL(target);
+  let { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
   let toDrop = 0;
   let dropAt = 1;
@@ -71,7 +73,12 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
       const own = new URL(url);
       own.hostname = "127.0.0.1";
       own.port = String(ownPort);
+      // Of what a client sends, the first chunk is then what it has to say, and not the question whether there is TLS.
+      own.searchParams.set("sslmode", "disable");
       return own.href;
+    },
+    aim: (other) => {
+      ({ hostname, port } = new URL(other));
     },
     cut,
     restore,

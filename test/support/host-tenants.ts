@@ -77,8 +77,9 @@ export const itemsOf = (id: string) => ({
   },
 });
 
-export async function createTenantDatabase(name: string): Promise<TenantDatabase> {
-  const database = await createDatabase(name);
+/** On the test run's server, unless told otherwise. */
+export async function createTenantDatabase(name: string, clusterUrl?: string): Promise<TenantDatabase> {
+  const database = await createDatabase(name, clusterUrl);
   const hostRole = `${database.name}_host`;
   const password = `secret_${randomBytes(9).toString("hex")}`;
   const roles: string[] = [hostRole];

@@ -77,6 +77,7 @@ function obey(message: ControlMessage): void {
       kind: "pong",
       connections: { total: 0, idle: 0, waiting: 0, reserve: 0 },
       guardChecks: 0,
+      readOnly: [],
     });
   } else {
     tell({

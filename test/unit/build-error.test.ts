@@ -1,27 +1,30 @@
 import pg from "pg";
 import { expect, test } from "vitest";
+import { ConnectionLost } from "../../src/connect/loss.ts";
 import { HostError } from "../../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/protocol/messages.ts";
 import { buildError } from "../../workers/instances.ts";
 
 const spec = { schemas: [], sharedSchemas: [] } as unknown as BlueprintSpec;
 const coded = (code: string): Error => Object.assign(new pg.DatabaseError("no", 2, "error"), { code });
+const lost = new ConnectionLost(coded("57P01"));
 const refused = new HostError("NO_CAPACITY");
 
 test.for<[what: string, error: Error, code: string]>([
-  ["a cause", new Error("gather failed", { cause: coded("57P01") }), "DATABASE_UNREACHABLE"],
+  ["a cause", new Error("gather failed", { cause: lost }), "DATABASE_UNREACHABLE"],
   [
     "one of several errors' cause",
-    new AggregateError([new Error("x"), new Error("y", { cause: coded("57P03") })], "failed"),
+    new AggregateError([new Error("x"), new Error("y", { cause: lost })], "failed"),
     "DATABASE_UNREACHABLE",
   ],
-  [
-    "an original error",
-    Object.assign(new Error("z"), { originalError: coded("53300") }),
-    "DATABASE_UNREACHABLE",
-  ],
+  ["an original error", Object.assign(new Error("z"), { originalError: lost }), "DATABASE_UNREACHABLE"],
   ["a host's own error", new Error("failed", { cause: refused }), "NO_CAPACITY"],
   ["nothing of the kind", new Error("failed", { cause: coded("42501") }), "BUILD_FAILED"],
+  [
+    "the code of a loss, on a connection that was not",
+    new Error("failed", { cause: coded("08006") }),
+    "BUILD_FAILED",
+  ],
 ])("a build's error that is %s is told by what was lost", ([, error, code]) => {
   expect(buildError(error, spec)).toMatchObject({ code });
 });

@@ -19,6 +19,7 @@ const healthy: DatabaseFacts = {
     installable: true,
     eventTriggers: true,
     hidesStatements: true,
+    session: { standby: false, readOnly: false },
     missing: [],
   },
   advisoryLocks: { open: true, usable: true },

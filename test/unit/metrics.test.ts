@@ -47,6 +47,7 @@ const fleet: FleetSnapshot = {
   builds: { queued: 3, running: 1 },
   evictions: 7,
   connections: { total: 8, idle: 5, waiting: 2, reserve: 1 },
+  readOnly: { main: false, other: true },
 };
 
 /** The samples of the exposition, by name with labels. */

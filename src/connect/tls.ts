@@ -1,0 +1,132 @@
+/** TLS to PostgreSQL as `sslmode` and its files mean it in libpq, in terms of Node.js. */
+import { readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { ConnectionOptions } from "node:tls";
+import { HostError, messageOf } from "../kernel/errors.ts";
+import type { TlsRules } from "./url.ts";
+
+/**
+ * The options of a TLS connection under `rules`, which are none of `disable`. Throws `CONFIG_INVALID`, with the path and what to do, where a file
+ * cannot be read or verification has nothing to go by. Files are read each time: certificates are replaced while hosts run.
+ */
+export function tlsOptions(rules: TlsRules): ConnectionOptions {
+  const { mode, rootCert, cert, key, keyPassword } = rules;
+  const ca = rootCert === "system" ? null : authority(rules);
+  const options: ConnectionOptions = {
+    ...(ca === null ? {} : { ca }),
+    ...(cert === null ? {} : { cert: fileOf("sslcert", cert) }),
+    ...(key === null ? {} : { key: fileOf("sslkey", key) }),
+    ...(keyPassword === null ? {} : { passphrase: keyPassword }),
+  };
+  if ((cert === null) !== (key === null)) {
+    const [has, lacks] = cert === null ? ["sslkey", "sslcert"] : ["sslcert", "sslkey"];
+    throw new HostError(
+      "CONFIG_INVALID",
+      `${has} is given without ${lacks}: a client certificate needs both`,
+    );
+  }
+  switch (mode) {
+    case "verify-full":
+      return options;
+    case "verify-ca":
+      return { ...options, checkServerIdentity: () => undefined };
+    case "require":
+      // Where there is something to verify by, libpq does, as it did before it knew verify-ca.
+      return ca === null
+        ? { ...options, rejectUnauthorized: false }
+        : { ...options, checkServerIdentity: () => undefined };
+    default:
+      return { ...options, rejectUnauthorized: false };
+  }
+}
+
+/** The certificates of who may have signed the server's; null: whom Node.js trusts. */
+function authority({ mode, rootCert }: TlsRules): string | null {
+  if (mode === "allow" || mode === "prefer") return null;
+  if (rootCert !== null) return fileOf("sslrootcert", rootCert);
+  // Where libpq looks for what is not named.
+  const path = join(homedir(), ".postgresql", "root.crt");
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    // Public authorities sign for everybody: without the name to go with it that verifies nothing.
+    if (mode !== "verify-ca") return null;
+    throw new HostError(
+      "CONFIG_INVALID",
+      `sslmode=verify-ca needs the certificate of the authority, and there is no ${path}: name a file with sslrootcert=, or use sslmode=verify-full`,
+    );
+  }
+}
+
+function fileOf(parameter: string, path: string): string {
+  try {
+    const text = readFileSync(path, "utf8");
+    if (text.includes("-----BEGIN ")) return text;
+  } catch (error) {
+    const reason = error instanceof Error && "code" in error ? reasons[String(error.code)] : undefined;
+    throw new HostError(
+      "CONFIG_INVALID",
+      `${parameter}: ${path} ${reason ?? `cannot be read (${messageOf(error)})`}: ${cures[parameter] ?? ""}`,
+    );
+  }
+  throw new HostError("CONFIG_INVALID", `${parameter}: ${path} holds nothing in PEM format`);
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  ENOENT: "does not exist",
+  EACCES: "may not be read by this user",
+  EPERM: "may not be read by this user",
+  EISDIR: "is a directory",
+};
+
+const cures: Readonly<Record<string, string>> = {
+  sslrootcert:
+    "give the path of the authority's certificate, as this process sees it, or sslrootcert=system for those that Node.js trusts",
+  sslcert: "give the path of the client's certificate, as this process sees it",
+  sslkey: "give the path of the client's key, as this process sees it",
+};
+
+const notTrusted =
+  "name the authority that signed it with sslrootcert=FILE, or encrypt without verifying by sslmode=require";
+
+/** By Node's code: what to do about a certificate that was not accepted. */
+const certificateCures: Readonly<Record<string, string>> = {
+  DEPTH_ZERO_SELF_SIGNED_CERT: notTrusted,
+  SELF_SIGNED_CERT_IN_CHAIN: notTrusted,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: notTrusted,
+  UNABLE_TO_GET_ISSUER_CERT: notTrusted,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: notTrusted,
+  CERT_HAS_EXPIRED: "renew the server's certificate",
+  CERT_NOT_YET_VALID: "look at the clocks of both machines",
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "connect by a name that the certificate has, or leave the name unverified by sslmode=verify-ca",
+};
+
+/** What is wrong with TLS to `place`, in words; null where `error` is of something else. */
+export function tlsFault(error: unknown, place: string): HostError<"DATABASE_UNREACHABLE"> | null {
+  if (!(error instanceof Error)) return null;
+  const code = "code" in error ? String(error.code) : "";
+  const cure = certificateCures[code];
+  if (cure !== undefined) {
+    return fault(`${place}: the server's certificate is not accepted (${error.message}): ${cure}`, error);
+  }
+  // node-postgres's own words (8.23.1), which no server can send: those are errors of PostgreSQL.
+  if (error.message === "The server does not support SSL connections") {
+    return fault(
+      `${place}: the server does not take TLS: switch it on there (ssl = on), or use sslmode=disable`,
+      error,
+    );
+  }
+  if (
+    error.message === "There was an error establishing an SSL connection" ||
+    /^ERR_(?:SSL|TLS)_/.test(code)
+  ) {
+    return fault(`${place}: TLS cannot be established (${error.message})`, error);
+  }
+  return null;
+}
+
+function fault(message: string, cause: unknown): HostError<"DATABASE_UNREACHABLE"> {
+  return new HostError("DATABASE_UNREACHABLE", message, { cause });
+}
