@@ -1,0 +1,62 @@
+/** What is tested on PostgreSQL 15 as well: whatever asks the catalogue, holds a transaction or a lock, or has rights. */
+
+const coreOfDatabase = [
+  "adaptor*",
+  "build-session",
+  "change-texts",
+  "connecting-role",
+  "connection*",
+  "decisions",
+  "guard-*",
+  "host-claims",
+  "incremental",
+  "install",
+  "instances",
+  "introspection",
+  "listen",
+  "lock-pauses",
+  "login-tokens",
+  "migrate*",
+  "pool",
+  "preparers",
+  "preset",
+  "probe-*",
+  "reach",
+  "revisions",
+  "schema-names",
+  "select-texts",
+  "serve",
+  "session*",
+  "shape*",
+  "single-write",
+  "tenant-*",
+  "transaction",
+  "visibility*",
+];
+
+const coreOfHost = [
+  "admin",
+  "auth",
+  "auth-login",
+  "auth-session",
+  "check",
+  "guard-closure",
+  "guard-foreign-lock",
+  "guard-interleaving",
+  "guard-managed",
+  "guard-tenant",
+  "install",
+  "interleaving",
+  "migrate",
+  "outage",
+  "pooling",
+  "racing",
+  "role-safety",
+  "routing",
+];
+
+/** As globs of Vitest. */
+export const coreFiles: readonly string[] = [
+  ...coreOfDatabase.map((name) => `test/database/${name}.test.ts`),
+  ...coreOfHost.map((name) => `test/host/${name}.test.ts`),
+];
