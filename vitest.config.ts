@@ -20,13 +20,21 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "postgres-18", include: ["test/**/*.test.ts"], globalSetup: ["test/support/cluster.ts"] },
+        test: {
+          name: "postgres-18",
+          include: ["test/**/*.test.ts"],
+          globalSetup: ["test/support/cluster.ts"],
+        },
       },
       ...(hasOlder
         ? [
             {
               extends: true as const,
-              test: { name: "postgres-15", include: [...coreFiles], globalSetup: ["test/support/cluster-15.ts"] },
+              test: {
+                name: "postgres-15",
+                include: [...coreFiles],
+                globalSetup: ["test/support/cluster-15.ts"],
+              },
             },
           ]
         : []),
