@@ -11,6 +11,7 @@ import { leaveOutExportMarks } from "./export-marks.ts";
 import { Growth } from "./growth.ts";
 import { causesOf, saysUnreachable } from "./losses.ts";
 import type { Log } from "./mask.ts";
+import { countPlanningByCpu } from "./planning-time.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
 import { withPhysicalNames } from "./schema-names.ts";
@@ -43,6 +44,7 @@ export class Instances {
     leaveOutExportMarks();
     rememberSelectTexts();
     rememberChangeTexts();
+    countPlanningByCpu();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
