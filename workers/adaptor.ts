@@ -195,7 +195,11 @@ export function servingAdaptor(
       try {
         const sent = (connection: Connection) => {
           used = connection;
-          return read(connection, list, binding.statementTag, query, guard);
+          return read(connection, list, query, {
+            tag: binding.statementTag,
+            guard,
+            notifies: binding.notifies,
+          });
         };
         return await withConnection(scope, sent, younger);
       } catch (error) {

@@ -87,6 +87,7 @@ async function buildOurs(
     statementTag: tenant.id,
     roles: [tenant.roles.anonymous],
     prepares: false,
+    notifies: false,
     guard: null,
   };
   const task = {

@@ -50,6 +50,8 @@ export interface TenantBinding {
   readonly roles: readonly string[];
   /** Whether a function of the tenant's could leave a statement of its own prepared on a connection. */
   readonly prepares: boolean;
+  /** Whether a function of the tenant's could notify others in a read, which then has to be committed. */
+  readonly notifies: boolean;
   /** Null where the guard is off or the database keeps no revisions. */
   readonly guard: TenantGuard | null;
 }

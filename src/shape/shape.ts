@@ -6,6 +6,7 @@ import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
+import { notifierCtes } from "./notifiers.ts";
 import { probePlanning } from "./planning.ts";
 import { preparerCtes } from "./preparers.ts";
 import { provenCtes } from "./proven.ts";
@@ -39,6 +40,8 @@ export interface ShapeProbe {
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
   readonly prepares: boolean;
+  /** Whether one could notify others where it is read from. */
+  readonly notifies: boolean;
   /** By physical name, of every schema that has a say in the shape (`proven.ts`); `"0"` where none was recorded. */
   readonly revisions: Readonly<Record<string, string>>;
   /** Only where it was asked for. */
@@ -85,6 +88,7 @@ ${spellingCtes},
 ${enumCtes},
 ${hiddenCtes},
 ${preparerCtes},
+${notifierCtes},
 ${provenCtes},
 ${canonicalCtes}
 select
@@ -101,6 +105,7 @@ select
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
+  (select able from notifying) as notifies,
   (
     select coalesce(pg_catalog.json_agg(
       pg_catalog.json_build_array(name, ${revisions ? revisionOf("name") : "'0'::text"}) order by name collate "C"
@@ -141,6 +146,7 @@ const probeRow = z.object({
   hidden: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
+  notifies: z.boolean(),
   // In pairs: as a key of an object, "__proto__" would get lost.
   revisions: z.array(z.tuple([z.string(), z.string()])),
 });

@@ -48,7 +48,7 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, revisions, enumTables } = probed;
+  const { shape, hidden, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
   const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
@@ -62,6 +62,7 @@ export function decisionOf(
     statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
+    notifies,
     guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
   };
   return {
