@@ -1,9 +1,11 @@
 /** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
-import type { PoolClient } from "pg";
+import { QuoteUtils } from "@pgsql/quotes";
+import type { PoolClient, QueryConfig } from "pg";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import type { Connection } from "./connection.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
@@ -55,7 +57,8 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(client, query.text).catch(lose);
       readsRows();
-      return rowsOf<TData>(client.query(withPhysicalNames(query.text, spec), query.values)).catch(lose);
+      const statement = { text: withPhysicalNames(query.text, spec), values: query.values ?? [] };
+      return rowsOf<TData>(readAsWhoMay(connection, statement, spec.readers)).catch(lose);
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -88,3 +91,32 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
 
   return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
 }
+
+/**
+ * What `statement` gives to the connecting role or, where that may not read it, as it rightly may not in tenants' schemas, to the first of
+ * the tenant's `readers` that may: the shape of a tenant was asked for in the same way. Throws what the connecting role met where none may.
+ */
+async function readAsWhoMay(
+  { client }: Connection,
+  statement: QueryConfig,
+  readers: readonly string[],
+): Promise<PgClientResult<unknown>> {
+  let refused: unknown;
+  for (const reader of [null, ...readers]) {
+    try {
+      await client.query("savepoint rowhouse_reader");
+      if (reader !== null) await client.query(`set local role ${QuoteUtils.quoteIdentifier(reader)}`);
+      return await client.query(statement);
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      refused ??= error;
+    } finally {
+      // Whoever the function of a view has made of it since.
+      await client.query("rollback to savepoint rowhouse_reader").catch(() => undefined);
+    }
+  }
+  throw refused;
+}
+
+const isDenied = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "42501";

@@ -60,6 +60,7 @@ export class Instances {
 
   async #build(id: number, spec: BlueprintSpec): Promise<Pick<BuildReport, "buildMs" | "types">> {
     const startedAt = performance.now();
+    if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
     const sessions = this.#sessions(spec.database);
     const building = buildingAdaptor(sessions, spec);
     const serving = servingAdaptor(

@@ -79,6 +79,8 @@ async function buildOurs(
     mode: null,
     settings: {},
     enumTables: 0,
+    enumFault: null,
+    readers: [],
   });
   kept.push(instances);
   const binding = {

@@ -180,6 +180,8 @@ export function specOf(
     mode: null,
     settings: {},
     enumTables: 0,
+    enumFault: null,
+    readers: [],
   };
 }
 
