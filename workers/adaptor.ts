@@ -226,7 +226,8 @@ export function servingAdaptor(
       if (guard !== null) onGuardCheck();
       const startedMs = performance.now();
       try {
-        const sent = (connection: Connection) => read(connection, list, binding.statementTag, query, guard);
+        const sent = (connection: Connection) =>
+          read(connection, list, query, { tag: binding.statementTag, guard, notifies: binding.notifies });
         return await withConnection(scope, sent, younger);
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));

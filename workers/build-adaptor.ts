@@ -1,9 +1,11 @@
 /** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
+import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
-import type { Connection } from "./connection.ts";
+import type { Statement } from "./burst.ts";
+import type { Connection, Result } from "./connection.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
@@ -55,10 +57,8 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);
       readsRows();
-      const { values } = query;
-      return rowsOf<TData>(connection.send([{ text: withPhysicalNames(query.text, spec), values }])).catch(
-        lose,
-      );
+      const statement = { text: withPhysicalNames(query.text, spec), values: query.values };
+      return rowsOf<TData>(readAsWhoMay(connection, statement, spec.readers)).catch(lose);
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -96,3 +96,31 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
 function namedIn(row: unknown): unknown {
   return typeof row === "object" && row !== null && namedColumn in row ? row[namedColumn] : undefined;
 }
+
+/**
+ * What `statement` gives to the connecting role or, where that may not read it, as it rightly may not in tenants' schemas, to the first of
+ * the tenant's `readers` that may: the shape of a tenant was asked for in the same way. Throws what the connecting role met where none may.
+ */
+async function readAsWhoMay(
+  connection: Connection,
+  statement: Statement,
+  readers: readonly string[],
+): Promise<Result> {
+  let refused: unknown;
+  for (const reader of [null, ...readers]) {
+    const asReader = reader === null ? [] : [{ text: `set local role ${QuoteUtils.quoteIdentifier(reader)}` }];
+    try {
+      return await connection.send([{ text: "savepoint rowhouse_reader" }, ...asReader, statement]);
+    } catch (error) {
+      if (!isDenied(error)) throw error;
+      refused ??= error;
+    } finally {
+      // Whoever the function of a view has made of it since.
+      await connection.send([{ text: "rollback to savepoint rowhouse_reader" }]).catch(() => undefined);
+    }
+  }
+  throw refused;
+}
+
+const isDenied = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && error.code === "42501";

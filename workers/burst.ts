@@ -4,6 +4,7 @@ import pg from "pg";
 import { serialize } from "pg-protocol";
 import { HostError } from "../src/kernel/errors.ts";
 import { namespace } from "./namespace.ts";
+import type { PgNotice } from "./notice.ts";
 import type { Columns } from "./statements.ts";
 
 declare module "pg" {
@@ -95,6 +96,10 @@ export class Burst extends pg.Query {
   readonly parsed: Statement[] = [];
   /** The columns of the statement at `resultAt`, where PostgreSQL was asked for them. */
   described: Columns | null = null;
+  /** Those that the statement at `resultAt` raised; what a commit behind it raises is no other statement's. */
+  readonly notices: PgNotice[] = [];
+  /** Whether PostgreSQL is done with the whole group; what it sends from then on belongs to the next. */
+  over = false;
   readonly #statements: readonly Statement[];
   readonly #messages: Buffer;
   readonly #resultAt: number;
@@ -125,6 +130,16 @@ export class Burst extends pg.Query {
     connection.stream.write(this.#messages);
     return null;
   };
+
+  /** Takes a notice that came while this group was the one at work. */
+  notice(make: () => PgNotice): void {
+    if (this.#completed === this.#resultAt) this.notices.push(make());
+  }
+
+  override handleReadyForQuery(connection: pg.Connection): void {
+    this.over = true;
+    super.handleReadyForQuery(connection);
+  }
 
   override handleRowDescription(message: { readonly fields: Columns }): void {
     this.described = message.fields;
@@ -157,6 +172,7 @@ export class Burst extends pg.Query {
       return;
     }
     const settle = (): void => {
+      this.over = true;
       connection.off("readyForQuery", settle);
       connection.off("end", settle);
       if (this.#completed <= this.#standsAt || connection.stream.destroyed) {

@@ -42,8 +42,8 @@ export class Connection {
   /** Why this connection cannot be used again; a connection in doubt is destroyed, not returned. */
   #doubt: Error | null = null;
   #resultBytes = 0;
-  #notices: PgNotice[] = [];
-  #pending = 0;
+  /** Those on their way, in order. */
+  readonly #bursts: Burst[] = [];
   #soiled = false;
   /** Whose functions ran here last. */
   #tenant: string | null = null;
@@ -76,7 +76,9 @@ export class Connection {
     this.#hidden = hidden;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
-    client.on("notice", (notice) => this.#notices.push(noticeOf(notice)));
+    client.on("notice", (message) => {
+      this.#bursts.find((burst) => !burst.over)?.notice(() => noticeOf(message));
+    });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
     if (onData !== undefined) {
@@ -146,7 +148,7 @@ export class Connection {
       isPrepared: (name, text) => known.isPrepared(name, text),
       columnsOf: (name) => known.columnsOf(name),
     });
-    this.#pending += 1;
+    this.#bursts.push(burst);
     try {
       this.client.query(burst);
       const { command, rows, rowCount } = await burst.result;
@@ -159,9 +161,7 @@ export class Connection {
       } else if (isStale(failedBehind)) {
         this.#distrust();
       }
-      const notices = this.#notices;
-      this.#notices = [];
-      return { command, rows, rowCount, notices };
+      return { command, rows, rowCount, notices: burst.notices };
     } catch (error) {
       if (isStale(error)) this.#distrust();
       // What PostgreSQL said last of a session that it ended is the reason for that.
@@ -169,7 +169,7 @@ export class Connection {
       // A result that was cut off ends the connection: the reason for that is the reason to report.
       throw this.#doubt ?? error;
     } finally {
-      this.#pending -= 1;
+      this.#bursts.splice(this.#bursts.indexOf(burst), 1);
     }
   }
 
@@ -259,10 +259,9 @@ export class Connection {
   /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */
   release(): void {
     // "I" is idle; anything else would hand a transaction of one tenant to the next.
-    if (this.#pending > 0 || this.client.getTransactionStatus() !== "I") {
+    if (this.#bursts.length > 0 || this.client.getTransactionStatus() !== "I") {
       this.condemn(new Error("the connection was left with something unfinished"));
     }
-    this.#notices = [];
     this.#isLent = false;
     this.client.release(this.#doubt ?? undefined);
     // Behind that: whoever is granted it next finds it in the pool.

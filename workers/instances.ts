@@ -11,6 +11,7 @@ import { leaveOutExportMarks } from "./export-marks.ts";
 import { Growth } from "./growth.ts";
 import { causesOf, saysUnreachable } from "./losses.ts";
 import type { Log } from "./mask.ts";
+import { countPlanningByCpu } from "./planning-time.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
 import { withPhysicalNames } from "./schema-names.ts";
@@ -43,6 +44,7 @@ export class Instances {
     leaveOutExportMarks();
     rememberSelectTexts();
     rememberChangeTexts();
+    countPlanningByCpu();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
@@ -58,6 +60,7 @@ export class Instances {
 
   async #build(id: number, spec: BlueprintSpec): Promise<Pick<BuildReport, "buildMs" | "types">> {
     const startedAt = performance.now();
+    if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
     const sessions = this.#sessions(spec.database);
     const building = buildingAdaptor(sessions, spec);
     const serving = servingAdaptor(

@@ -11,28 +11,41 @@ import { assertHarmless } from "./statement-text.ts";
 
 const beginReading = fixedStatement("begin_reading", "begin read only");
 const rollback = fixedStatement("rollback", "rollback");
+/** Unnamed: a function of the tenant's may have given up the names, and what it wrote is to be committed all the same. */
+const commit: Statement = { text: "commit" };
 /** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
 const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
 /** What ends a transaction of which nothing is to stay. Unnamed: a function of the tenant's may have given up the names. */
 export const transactionOver: readonly Statement[] = [{ text: rollback.text }, { text: unlock.text }];
 
+/** The tenant's part in how a statement is sent. */
+export interface ReadOptions {
+  /** A query with a name is prepared under it and this. */
+  readonly tag: string;
+  readonly guard: ReadGuard | null;
+  /** Whether a function of the tenant's could notify: PostgreSQL delivers that at a commit. */
+  readonly notifies: boolean;
+}
+
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
- * of writes. It is rolled back, and unlocked: nothing that a function of the tenant's set for the session outlives it. The error of a
- * query that writes is told by `isWrite`. A query with a name is prepared under it and `tag`.
+ * of writes. It is rolled back, and unlocked: nothing that a function of the tenant's set for the session outlives it. Where one `notifies`
+ * it is committed, as PostGraphile does with every read, and the session cleared as behind a write: a tenth more of PostgreSQL's time.
+ * The error of a query that writes is told by `isWrite`.
  */
 export async function read(
   connection: Connection,
   settings: readonly Setting[],
-  tag: string,
   query: PgClientQuery,
-  guard: ReadGuard | null,
+  { tag, guard, notifies }: ReadOptions,
 ): Promise<Result> {
   assertHarmless(query.text);
   const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
   const run = (first: Statement): Promise<Result> => {
     const work = { text: query.text, values: query.values, name };
-    return connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
+    return notifies
+      ? connection.commit([beginReading, first, work, commit], query.arrayMode, 2)
+      : connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
   };
   try {
     // A guard makes the settings as well.
@@ -66,8 +79,6 @@ export function isWrite(error: unknown): boolean {
 const commitTimeoutMs = 60_000;
 
 const begin = fixedStatement("begin", "begin");
-/** Unnamed: a function of the tenant's may have given up the names, and what it wrote is to be committed all the same. */
-const commit: Statement = { text: "commit" };
 
 /** A transaction of several statements. */
 export class Transaction {

@@ -79,6 +79,8 @@ async function buildOurs(
     mode: null,
     settings: {},
     enumTables: 0,
+    enumFault: null,
+    readers: [],
   });
   kept.push(instances);
   const binding = {
@@ -87,6 +89,7 @@ async function buildOurs(
     statementTag: tenant.id,
     roles: [tenant.roles.anonymous],
     prepares: false,
+    notifies: false,
     guard: null,
   };
   const task = {

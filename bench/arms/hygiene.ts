@@ -56,9 +56,8 @@ async function query(connection: Connection, index: number): Promise<unknown> {
   const { rows } = await read(
     connection,
     settingsOf(index),
-    `t${index % tenants.length}`,
     { text, values: [3], name: "q" },
-    null,
+    { tag: `t${index % tenants.length}`, guard: null, notifies: false },
   );
   return rows;
 }
@@ -112,9 +111,8 @@ await lent(only, 1);
 const { rows } = await read(
   only,
   settingsOf(1),
-  "left",
   { text: "select current_setting('bench.left', true) as value" },
-  null,
+  { tag: "left", guard: null, notifies: false },
 );
 figures["left"] = JSON.stringify(rows);
 await discardAll(only);

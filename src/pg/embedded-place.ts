@@ -34,16 +34,13 @@ export function unavailable(message: string, cause?: unknown): HostError {
 
 /**
  * Finds programs, user and directory for a server whose files are to live under `directory`, and creates that
- * directory. Throws `EMBEDDED_UNAVAILABLE`, saying what to do, where the server cannot run.
+ * directory. The programs are those of the npm package unless others are `given`, by their directory. Throws
+ * `EMBEDDED_UNAVAILABLE`, saying what to do, where the server cannot run.
  */
-export async function findPlace(directory: string): Promise<EmbeddedPlace> {
+export async function findPlace(directory: string, given?: string): Promise<EmbeddedPlace> {
   const notices: string[] = [];
-  let native = await nativeDirectory();
   const runAs = process.getuid?.() === 0 ? await serverUser(resolve(directory)) : {};
-  if (!(await permits(runAs, "-x", join(native, "bin", "postgres")))) {
-    native = await copyNative(native, runAs);
-    notices.push(`the installed programs cannot be reached by uid ${runAs.uid}; running a copy in ${native}`);
-  }
+  const programs = given ?? (await packagedPrograms(runAs, notices));
   const wanted = resolve(directory);
   let place = wanted;
   await ownDirectory(place, runAs);
@@ -57,9 +54,18 @@ export async function findPlace(directory: string): Promise<EmbeddedPlace> {
     }
     notices.push(`${wanted} cannot be reached by uid ${runAs.uid}; the data is in ${place}`);
   }
-  const postgres = join(native, "bin", "postgres");
+  const postgres = join(programs, "postgres");
   await checkRuns(postgres, runAs);
-  return { initdb: join(native, "bin", "initdb"), postgres, runAs, directory: place, notices };
+  return { initdb: join(programs, "initdb"), postgres, runAs, directory: place, notices };
+}
+
+/** The directory of the npm package's programs, or of a copy of them that the server's user can reach. */
+async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string> {
+  const native = await nativeDirectory();
+  if (await permits(runAs, "-x", join(native, "bin", "postgres"))) return join(native, "bin");
+  const copy = await copyNative(native, runAs);
+  notices.push(`the installed programs cannot be reached by uid ${runAs.uid}; running a copy in ${copy}`);
+  return join(copy, "bin");
 }
 
 /**

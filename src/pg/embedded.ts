@@ -22,6 +22,8 @@ export interface EmbeddedOptions {
   /** Keep the data at `close`. Otherwise it is deleted, and nothing is ever synced to disk. */
   readonly persistent: boolean;
   readonly maxConnections?: number;
+  /** The directory of the server's programs, instead of those that the npm package brings. */
+  readonly programs?: string;
   readonly observe?: Observe;
 }
 
@@ -48,7 +50,7 @@ const readyMs = 60_000;
  * to do, where it cannot run here or another process already runs it.
  */
 export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded> {
-  const place = await findPlace(options.directory);
+  const place = await findPlace(options.directory, options.programs);
   for (const message of place.notices) {
     options.observe?.({ kind: "config.warning", path: "embedded PostgreSQL", message });
   }

@@ -23,6 +23,10 @@ export interface BlueprintSpec {
   readonly settings: Readonly<Record<string, string | boolean>>;
   /** How many tables' rows the shape covers (`@enum`); a pooled build that reads more is refused. */
   readonly enumTables: number;
+  /** Why no build can succeed, where the rows of an enum table are why; null otherwise. */
+  readonly enumFault: string | null;
+  /** The roles of the tenant, in the order in which they are asked for rows that the connecting role may not read. */
+  readonly readers: readonly string[];
 }
 
 /** What a tenant's transactions prove: that each schema is still at the revision that the request was routed by. */
@@ -50,6 +54,8 @@ export interface TenantBinding {
   readonly roles: readonly string[];
   /** Whether a function of the tenant's could leave a statement of its own prepared on a connection. */
   readonly prepares: boolean;
+  /** Whether a function of the tenant's could notify others in a read, which then has to be committed. */
+  readonly notifies: boolean;
   /** Null where the guard is off or the database keeps no revisions. */
   readonly guard: TenantGuard | null;
 }

@@ -72,7 +72,7 @@ const header: Lines = {
   place: "''",
   line: [
     // Moves when what follows is written differently.
-    "2",
+    "3",
     "pg_catalog.current_setting('server_version_num')::int / 10000",
     "$2::text[]",
   ],
@@ -81,7 +81,7 @@ const header: Lines = {
 
 const enumRows: Lines = {
   place: "s.label",
-  line: ["'rows'", "s.label", "e.columns", "e.content"],
+  line: ["'rows'", "s.label", "e.columns", "e.content", "e.alike"],
   from: "from enum_table e join spelled_class s on s.oid = e.oid",
 };
 

@@ -5,7 +5,8 @@ import { type ShapeHash, shapeHash } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
-import { enumCtes } from "./enum-rows.ts";
+import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-rows.ts";
+import { notifierCtes } from "./notifiers.ts";
 import { probePlanning } from "./planning.ts";
 import { preparerCtes } from "./preparers.ts";
 import { provenCtes } from "./proven.ts";
@@ -39,6 +40,10 @@ export interface ShapeProbe {
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
   readonly prepares: boolean;
+  /** Whether one could notify others where it is read from. */
+  readonly notifies: boolean;
+  /** The tables of which no enum can be made, and why. */
+  readonly enumFaults: readonly EnumFault[];
   /** By physical name, of every schema that has a say in the shape (`proven.ts`); `"0"` where none was recorded. */
   readonly revisions: Readonly<Record<string, string>>;
   /** Only where it was asked for. */
@@ -83,8 +88,10 @@ with recursive
 ${scopeCtes},
 ${spellingCtes},
 ${enumCtes},
+${enumFaultCtes},
 ${hiddenCtes},
 ${preparerCtes},
+${notifierCtes},
 ${provenCtes},
 ${canonicalCtes}
 select
@@ -101,6 +108,12 @@ select
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
+  (select able from notifying) as notifies,
+  (
+    select coalesce(pg_catalog.json_agg(
+      pg_catalog.json_build_array(source, columns, readable) order by source collate "C"
+    ), '[]') from enum_fault
+  ) as enum_faults,
   (
     select coalesce(pg_catalog.json_agg(
       pg_catalog.json_build_array(name, ${revisions ? revisionOf("name") : "'0'::text"}) order by name collate "C"
@@ -112,7 +125,7 @@ from canonical`;
 /**
  * One statement, one snapshot: shape hash, missing schemas, hidden objects, revisions. Two tenants have the same hash exactly
  * if a build cannot tell them apart but by their schemas' physical names: all else that it can see is in the hash, the
- * rows of enum tables and the connecting role's rights included.
+ * rows of enum tables, as that role or else the tenant's own see them, and the connecting role's rights included.
  *
  * To be run as the role that builds connect as, after `probeSettings`.
  */
@@ -141,6 +154,8 @@ const probeRow = z.object({
   hidden: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
+  notifies: z.boolean(),
+  enum_faults: enumFaults,
   // In pairs: as a key of an object, "__proto__" would get lost.
   revisions: z.array(z.tuple([z.string(), z.string()])),
 });
@@ -151,11 +166,19 @@ export function parseShape(row: unknown): ShapeProbe {
   if (!parsed.success) {
     throw new HostError("INTERNAL", "the shape query did not answer with a shape", { cause: parsed.error });
   }
-  const { shape, canonical, enum_tables: enumTables, revisions, ...rest } = parsed.data;
+  const {
+    shape,
+    canonical,
+    enum_tables: enumTables,
+    enum_faults: enumFaults,
+    revisions,
+    ...rest
+  } = parsed.data;
   return {
     ...rest,
     shape: shapeHash(shape),
     enumTables,
+    enumFaults,
     revisions: Object.fromEntries(revisions),
     canonicalText: canonical,
   };

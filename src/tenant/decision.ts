@@ -1,8 +1,10 @@
 /** What is decided of one tenant: which instance serves it, pooled or why not. */
 import { createHash } from "node:crypto";
+import { QuoteUtils } from "@pgsql/quotes";
 import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
+import { type EnumFault, enumFaultText } from "../shape/enum-rows.ts";
 import type { Probe } from "./probe.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
@@ -48,7 +50,7 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, revisions, enumTables } = probed;
+  const { shape, hidden, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
   const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
@@ -62,6 +64,7 @@ export function decisionOf(
     statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
+    notifies,
     guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
   };
   return {
@@ -73,9 +76,31 @@ export function decisionOf(
     unsafe,
     shape,
     revisions,
-    spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
+    spec: {
+      key,
+      kind,
+      tenant: id,
+      database,
+      schemas,
+      sharedSchemas,
+      api,
+      mode,
+      settings,
+      enumTables,
+      enumFault: enumFaultOf(probed.enumFaults, binding.roles),
+      readers: binding.roles,
+    },
     binding: JSON.stringify(binding),
   };
+}
+
+function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly string[]): string | null {
+  if (first === undefined) return null;
+  const said = enumFaultText(
+    first,
+    roles.map((role) => QuoteUtils.quoteIdentifier(role)),
+  );
+  return more.length === 0 ? said : `${said}; likewise ${more.map(({ table }) => table).join(", ")}`;
 }
 
 function reasonAgainst(

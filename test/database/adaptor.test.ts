@@ -98,6 +98,43 @@ describe("a read", () => {
     expect(none).toEqual([]);
   });
 
+  it("is told the notices of its own statement, not those of what PostgreSQL does at the commit behind it", async () => {
+    await one.database.execute(`
+      create or replace function ada.warn_late() returns trigger language plpgsql as
+        $$ begin raise notice 'late'; return null; end $$;
+      create constraint trigger late after update on ada.item deferrable initially deferred
+        for each row execute function ada.warn_late();
+      create or replace function ada.warn_now() returns int language plpgsql as
+        $$ begin raise notice 'now'; raise notice 'and again'; return 1; end $$;`);
+    const text = "update item set name = name where id = 1 returning warn_now()";
+    const messages = ({ notices }: { readonly notices?: readonly { readonly message: string }[] }) =>
+      notices?.map(({ message }) => message);
+    const { settings } = one.bench.request("ada");
+    const now = ["now", "and again"];
+    expect(messages(await one.bench.withPgClient.singleWrite(settings, { text }))).toEqual(now);
+    const several = await one.bench.withPgClient(settings, async (client) => [
+      await client.query({ text }),
+      await client.query({ text: "select 1" }),
+      await client.query({ text }),
+    ]);
+    expect(several.map(messages)).toEqual([now, [], now]);
+    // Nor are they those of whoever asks next.
+    expect(messages(await one.bench.withPgClient.single(settings, { text: "select 1" }))).toEqual([]);
+    await one.database.execute("drop trigger late on ada.item");
+  });
+
+  it("is told its own notices where several statements are on their way at once", async () => {
+    await one.database.execute(`create or replace function ada.warn_of(what text) returns text stable language plpgsql as
+      $$ begin raise notice '%', what; return what; end $$`);
+    const told = await one.bench.withPgClient(one.bench.request("ada").settings, async (client) => {
+      await client.query({ text: "select 1" });
+      return Promise.all(
+        ["a", "b", "c"].map((what) => client.query({ text: "select warn_of($1)", values: [what] })),
+      );
+    });
+    expect(told.map(({ notices }) => notices?.map(({ message }) => message))).toEqual([["a"], ["b"], ["c"]]);
+  });
+
   it("fails alone where a value cannot be written", async () => {
     const cycle: { self?: unknown } = {};
     cycle.self = cycle;

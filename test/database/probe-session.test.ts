@@ -79,7 +79,7 @@ test.each([
 test("a function that knows what a probe asks puts no statement of its own in its place", async () => {
   const { text } = shapeQuery(tenantOf("plain"), { revisions: false });
   const name = createHash("sha1").update(text).digest("base64url");
-  const answer = `select 'forged' as shape, null::text as canonical, $1 || $2 || $3 || array[$4, $5] || $6 as missing, '{}'::text[] as hidden, 0 as enum_tables, false as prepares, '{}'::json as revisions`;
+  const answer = `select 'forged' as shape, null::text as canonical, $1 || $2 || $3 || array[$4, $5] || $6 as missing, '{}'::text[] as hidden, 0 as enum_tables, false as prepares, false as notifies, '[]'::json as enum_faults, '{}'::json as revisions`;
   await server.execute(
     enumView(
       "forger",

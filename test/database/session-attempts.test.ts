@@ -135,6 +135,12 @@ const ways: Record<string, (command: string) => Promise<unknown>> = {
   "a read": (command) => bench.read(as(), attempt, undefined, [command]),
   "a read that fails": (command) =>
     bench.read(as(), `${attempt}, 1 / (select 0)`, undefined, [command]).catch((error) => error),
+  "a read that is committed": (command) =>
+    bench.read(bench.request("sea", { notifies: true }), attempt, undefined, [command]),
+  "a read that is committed and fails": (command) =>
+    bench
+      .read(bench.request("sea", { notifies: true }), `${attempt}, 1 / (select 0)`, undefined, [command])
+      .catch((error) => error),
   "a write of one statement": (command) =>
     bench.withPgClient.singleWrite(as().settings, {
       text: "update item set name = name returning try($1) as answer",

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
+import { coreFiles } from "../support/core-files.ts";
 import { filesIn } from "../support/source-files.ts";
 
 const folders = ["src", "workers", "bench", "test"];
@@ -37,6 +38,16 @@ describe("a file", () => {
       ({ path, text }) => !path.endsWith("package-lock.json") && places.some((place) => text.includes(place)),
     );
     expect(found.map(({ path }) => path)).toEqual([]);
+  });
+});
+
+describe("the list of tests that run on PostgreSQL 15 as well", () => {
+  it("names files that are there", () => {
+    const named = coreFiles.map(
+      (glob) => new RegExp(`^${glob.replaceAll(".", "\\.").replaceAll("*", "[^/]*")}$`),
+    );
+    const missing = coreFiles.filter((_, index) => !all.some(({ path }) => named[index]?.test(path)));
+    expect(missing).toEqual([]);
   });
 });
 

@@ -1,4 +1,4 @@
-/** Vitest's global setup: one throwaway PostgreSQL server for the whole run. */
+/** Vitest's global setup: one throwaway PostgreSQL server for the whole run, of the version that comes with the project. */
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,12 +9,29 @@ declare module "vitest" {
   export interface ProvidedContext {
     /** Superuser, database `postgres`. Tests take a database of their own from `support/database.ts`. */
     clusterUrl: string;
+    /** The major version of that server. */
+    postgresMajor: number;
   }
 }
 
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+export default function setup(project: TestProject): Promise<() => Promise<void>> {
+  return startCluster(project, 18);
+}
+
+/** Starts a server for the tests of `project`; `programs`: the directory of its programs, instead of the project's own. */
+export async function startCluster(
+  project: TestProject,
+  major: number,
+  programs?: string,
+): Promise<() => Promise<void>> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-test-"));
-  const server = await startEmbedded({ directory, persistent: false, maxConnections: 200 });
+  const server = await startEmbedded({
+    directory,
+    persistent: false,
+    maxConnections: 200,
+    ...(programs === undefined ? {} : { programs }),
+  });
   project.provide("clusterUrl", server.url);
+  project.provide("postgresMajor", major);
   return () => server.close();
 }

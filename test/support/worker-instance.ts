@@ -105,6 +105,7 @@ export class Worker {
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
       prepares: false,
+      notifies: false,
       guard: ask.guard ?? null,
     };
     this.#ledger[0] = 0;
@@ -179,6 +180,8 @@ export function specOf(
     mode: null,
     settings: {},
     enumTables: 0,
+    enumFault: null,
+    readers: [],
   };
 }
 

@@ -180,6 +180,8 @@ export class FakeFleet {
       mode: null,
       settings,
       enumTables: 0,
+      enumFault: null,
+      readers: [],
     };
   }
 

@@ -29,6 +29,8 @@ function decision(id: string, revisions: Record<string, string>): Decision {
       mode: null,
       settings: {},
       enumTables: 0,
+      enumFault: null,
+      readers: [],
     },
     binding: JSON.stringify({ tenant: tenant.id }),
   };
