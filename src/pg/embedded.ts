@@ -152,13 +152,15 @@ async function start(
     max_connections: options.maxConnections ?? 100,
     log_destination: "stderr",
     logging_collector: "off",
-    // Short-lived data: 0.3 s less per database and no wait for disks. Nothing of it would survive a crash.
+    // Short-lived data: 0.3 s less per database and no wait for disks. Nothing of it would survive a crash. Compiling pays for long
+    // queries alone; the npm package's programs cannot, others may.
     ...(options.persistent
       ? {}
       : {
           fsync: "off",
           synchronous_commit: "off",
           full_page_writes: "off",
+          jit: "off",
           wal_level: "minimal",
           max_wal_senders: 0,
         }),

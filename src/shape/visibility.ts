@@ -144,6 +144,7 @@ hidden(kind, name) as materialized (
     and (other.proargtypes <> p.proargtypes
       or other.pronamespace = 'pg_catalog'::regnamespace
       or other.pronamespace in (select earlier.oid from served earlier where earlier.ord < own.ord))
+    offset 0
   )
   and not exists (
     select from extension_member m where m.classid = 'pg_catalog.pg_proc'::regclass and m.objid = p.oid
@@ -161,6 +162,7 @@ hidden(kind, name) as materialized (
   where exists (
     select from pg_catalog.pg_operator other
     where other.oprname = o.oprname and other.oprnamespace = 'pg_catalog'::regnamespace
+    offset 0
   )
   and not exists (
     select from pg_catalog.pg_depend d

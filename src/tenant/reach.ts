@@ -18,7 +18,7 @@ export interface Reaching {
   readonly shared: boolean;
 }
 
-/** PostgreSQL's own functions (all 3,413 of 18.4 were looked at) by which an expression can reach beyond its tenant. */
+/** PostgreSQL's own functions (all 3,413 of 18.4 were looked at, and those of 15 beside them) by which an expression can reach beyond its tenant. */
 export const builtIn: readonly string[] = [
   // Takes another role: any that the host's login may, or the login itself.
   "set_config",
@@ -57,7 +57,7 @@ export const builtIn: readonly string[] = [
   ].map((name) => `lo_${name}`),
   ...["lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite"],
   // Files of the server, where somebody has granted them.
-  ...["pg_read_file", "pg_read_binary_file", "pg_stat_file", "pg_current_logfile", "pg_hba_file_rules"],
+  ...["pg_read_file", "pg_read_file_old", "pg_read_binary_file", "pg_stat_file", "pg_current_logfile", "pg_hba_file_rules"],
   ...["pg_ident_file_mappings", "pg_show_all_file_settings", "pg_ls_dir", "pg_ls_logdir", "pg_ls_waldir"],
   ...["pg_ls_archive_statusdir", "pg_ls_logicalmapdir", "pg_ls_logicalsnapdir", "pg_ls_replslotdir"],
   ...["pg_ls_summariesdir", "pg_ls_tmpdir"],

@@ -56,8 +56,9 @@ const able: [law: string, make: string, call?: string][] = [
   ["of text that is escaped", plpgsql(String.raw`execute E'\x70repare mine as select 1'`)],
   [
     "by a function that it makes",
-    sql(
-      String.raw`create or replace function one.g() returns void language sql as E'\x70repare mine as select 1'; select one.g()`,
+    // In SQL too, since PostgreSQL 18 looks at each statement when its turn has come.
+    plpgsql(
+      String.raw`create or replace function one.g() returns void language sql as E'\x70repare mine as select 1'; perform one.g()`,
     ),
   ],
   ["by an anonymous block", sql(String.raw`do E'begin \x70repare mine as select 1; end'`)],
