@@ -3,7 +3,7 @@ import { z } from "zod";
 import { pause } from "../kernel/duration.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import type { Database } from "../pg/pool.ts";
+import type { Database, Queryable } from "../pg/pool.ts";
 import { digestQuery } from "./digest.ts";
 
 /** How changes that are made by hand are found in a database, as an operator sees it. */
@@ -37,8 +37,8 @@ export interface LooksOptions {
   readonly target: LooksTarget;
 }
 
-/** A look takes PostgreSQL a second for 1000 tenants with many tables: at most this share of a core's time is spent on them. */
-const mostShare = 0.02;
+/** Of the time of one core of PostgreSQL's, however many tenants there are and however short the pauses are to be. */
+const mostShare = 0.05;
 const insufficientPrivilege = "42501";
 
 const surroundings = z.object({ triggers: z.boolean(), prepares: z.boolean(), recovers: z.boolean() });
@@ -60,6 +60,8 @@ export class Looks {
   #seen: ReadonlyMap<string, string> | null = null;
   /** Of all revisions, when they were last told of. */
   #sum: string | null = null;
+  /** How long PostgreSQL had to look at the catalogue. */
+  #tookMs = 0;
   /** Whether the last look failed: an outage is told of once. */
   #failing = false;
 
@@ -94,7 +96,7 @@ export class Looks {
     const { everyMs, database, observe } = this.#options;
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      const startedMs = performance.now();
+      this.#tookMs = 0;
       try {
         await this.#look();
         this.#failing = false;
@@ -104,7 +106,7 @@ export class Looks {
         }
         this.#failing = true;
       }
-      await pause(Math.max(everyMs, (performance.now() - startedMs) / mostShare), signal);
+      await pause(Math.max(everyMs, this.#tookMs / mostShare), signal);
     }
   }
 
@@ -141,7 +143,8 @@ export class Looks {
         ]);
         if (!turnRow.parse(rows[0]).turn) return [];
         await transaction.query(lookSettings);
-        const noted = await transaction.query(
+        const noted = await this.#timed(
+          transaction,
           `select rowhouse.note_look(array_agg(name), array_agg(digest)) as changed from (${digestQuery}) seen`,
         );
         return changedRow.parse(noted.rows[0]).changed;
@@ -162,7 +165,7 @@ export class Looks {
     const { database, observe, target } = this.#options;
     const rows = await database.transaction(async (transaction) => {
       await transaction.query(lookSettings);
-      return digestRows.parse((await transaction.query(comparedQuery)).rows);
+      return digestRows.parse((await this.#timed(transaction, comparedQuery)).rows);
     });
     const seen = new Map(rows.map(({ name, digest }) => [name, digest]));
     const before = this.#seen ?? new Map<string, string>();
@@ -173,6 +176,13 @@ export class Looks {
     if (changed.length === 0) return;
     observe({ kind: "look.found", database: database.name, schemas: changed.length, moved: false });
     target.changed(database.name, changed);
+  }
+
+  async #timed(database: Queryable, text: string): Promise<{ rows: unknown[] }> {
+    const startedMs = performance.now();
+    const answer = await database.query(text);
+    this.#tookMs = performance.now() - startedMs;
+    return answer;
   }
 
   async #readRevisions(): Promise<void> {
