@@ -100,17 +100,24 @@ async function start({ config, version, log }: HostOptions, started: Started): P
 
   // Names the host among others on the same database; its cells add theirs.
   const applicationName = `rowhouse:${randomBytes(4).toString("hex")}`;
-  const { guard } = config;
-  const databases = await Databases.open({ databases: config.databases, guard, applicationName, observe });
+  const { guard, tenants } = config;
+  const databases = await Databases.open({
+    databases: config.databases,
+    guard,
+    applicationName,
+    observe,
+    tenantTable: tenants.kind === "table" ? tenants.database : null,
+  });
   started.add(() => databases.close());
 
   const source = await openSource(config, databases, observe);
   started.add(() => source.close());
 
   const decisions = await openDecisions({ config, version }, databases, source, observe);
-  const notices = watchSchemas(databases, source, decisions, observe);
-  started.add(async () => notices.close());
+  const watch = watchSchemas({ databases, source, decisions, observe, everyMs: config.guardPollMs });
+  started.add(() => watch.close());
   await databases.listen();
+  watch.open();
 
   const sessions = new SessionDatabases({ databases: config.databases, applicationName, observe });
   started.add(() => sessions.close());
@@ -183,6 +190,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     source,
     decisions,
     fleet,
+    changes: (tenant) => watch.changes(tenant.database),
     observe,
     migrate: (tenant, request) => migrateTenant(databases.get(tenant.database).migrations, tenant, request),
   });

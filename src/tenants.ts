@@ -2,6 +2,7 @@
 import { tenantDefaults } from "./config/checks.ts";
 import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
+import { type ChangesView, Looks, type LooksTarget } from "./guard/looks.ts";
 import { parseNotice, readRevisions } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { TenantId } from "./kernel/ids.ts";
@@ -76,13 +77,25 @@ export async function openDecisions(
 /** The channel on which the control schema's triggers name each schema whose revision moved. */
 const schemaChannel = "rowhouse_schema";
 
+export interface WatchOptions {
+  readonly databases: Databases;
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly observe: Observe;
+  /** How often what nothing announces is looked for. */
+  readonly everyMs: number;
+}
+
+export interface SchemaWatch {
+  /** Starts looking; to be called once the listeners are open. */
+  open(): void;
+  /** How changes of a database's schemas are found. */
+  changes(database: string): ChangesView | null;
+  close(): Promise<void>;
+}
+
 /** Puts the handlers in place; the listeners are opened afterwards, and what is returned is closed before the databases. */
-export function watchSchemas(
-  databases: Databases,
-  source: TenantSource,
-  decisions: Decisions,
-  observe: Observe,
-): { close(): void } {
+export function watchSchemas({ databases, source, decisions, observe, everyMs }: WatchOptions): SchemaWatch {
   const changed = (tenants: readonly TenantId[]): void => {
     for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
   };
@@ -101,10 +114,19 @@ export function watchSchemas(
     else decisions.forget(tenant);
     observe({ kind: "tenant.changed", tenant, cause: tenant === null ? "reload" : "notification" });
   });
+  const target: LooksTarget = {
+    revisions: (name, revisions) => changed(decisions.compare(name, revisions)),
+    changed: (name, schemas) => {
+      changed(schemas.flatMap((schema) => decisions.doubt(name, schema)));
+      rehearsals.hear(name);
+    },
+  };
+  const looks = new Map<string, Looks>();
   for (const name of databases.names) {
     // Nothing is planned there yet.
     rehearsals.hear(name);
-    const { listener } = databases.get(name);
+    const { listener, database, control, eventTriggers } = databases.get(name);
+    looks.set(name, new Looks({ database, control, eventTriggers, everyMs, observe, target }));
     listener.on(schemaChannel, (payload) => {
       const notice = parseNotice(payload);
       if (notice === null) return;
@@ -117,9 +139,14 @@ export function watchSchemas(
     });
   }
   return {
-    close() {
+    open() {
+      for (const each of looks.values()) each.open();
+    },
+    changes: (name) => looks.get(name)?.view ?? null,
+    async close() {
       notices.close();
       rehearsals.close();
+      await Promise.all([...looks.values()].map((each) => each.close()));
     },
   };
 }

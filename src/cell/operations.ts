@@ -1,5 +1,6 @@
 /** What an operator may ask of the host: to see a tenant, to evict, to forget, to migrate. */
 
+import type { ChangesView } from "../guard/looks.ts";
 import type { Migrated, MigrationRequest } from "../guard/migrate.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { InstanceKey } from "../kernel/ids.ts";
@@ -23,6 +24,8 @@ export interface TenantView {
   readonly revisions: Readonly<Record<string, string>>;
   /** Logical name to physical, in order. */
   readonly schemas: Readonly<Record<string, string>>;
+  /** How changes of its schemas are found. */
+  readonly changes?: ChangesView;
 }
 
 export interface EvictionTarget {
@@ -38,6 +41,7 @@ export interface OperationsDeps {
   readonly source: TenantSource;
   readonly decisions: Decisions;
   readonly fleet: Fleet;
+  readonly changes: (tenant: Tenant) => ChangesView | null;
   /** Resolves once it is committed. */
   readonly migrate: (tenant: Tenant, request: MigrationRequest) => Promise<Migrated>;
   readonly observe: Observe;
@@ -64,7 +68,11 @@ export function createOperations(deps: OperationsDeps): Operations {
   const decide = async (id: string): Promise<Decision> => decisions.decide(await find(id));
 
   return {
-    tenant: async (id) => viewOf(await decide(id)),
+    async tenant(id) {
+      const decision = await decide(id);
+      const changes = deps.changes(decision.tenant);
+      return { ...viewOf(decision), ...(changes === null ? {} : { changes }) };
+    },
 
     async evict(target) {
       if (target.cell !== undefined) {

@@ -58,7 +58,8 @@ async function checkDatabase(
     return;
   }
   try {
-    const { version, expected, installable, session, missing } = await controlState(database);
+    const tenants = config.tenants.kind === "table" && config.tenants.database === name;
+    const { version, expected, installable, session, missing } = await controlState(database, { tenants });
     notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
     if (version < expected && !(install && installable) && config.guard !== "off") {
       const needed = `guard "${config.guard}" needs the control schema, which is version ${version} of ${expected}`;

@@ -13,13 +13,19 @@ import { foreignFindings, ownersOf, reachingFindings } from "../tenant/safety.ts
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { DatabaseFacts } from "./diagnosis.ts";
 
+export interface FactsOptions {
+  /** What is known to reach beyond its tenant, and may. */
+  readonly acceptedSql: readonly string[];
+  /** Whether tenants come from the table of this database. */
+  readonly tenantTable: boolean;
+}
+
 /** `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` for a foreign control schema. */
 export async function readFacts(
   database: Database,
   { poolSize, poolReserve, install }: DatabaseConfig,
   tenants: readonly Tenant[],
-  /** What is known to reach beyond its tenant, and may. */
-  acceptedSql: readonly string[],
+  { acceptedSql, tenantTable }: FactsOptions,
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
   const roles = tenants.flatMap(({ roles: listed, session }) => [
@@ -40,7 +46,7 @@ export async function readFacts(
     versionNumber: version_number,
     connections,
     limits: { role: row.role_limit, database: row.database_limit },
-    control: await controlState(database),
+    control: await controlState(database, { tenants: tenantTable }),
     advisoryLocks: await readAdvisoryLocks(database),
     role: {
       name: row.name,

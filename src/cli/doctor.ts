@@ -7,7 +7,7 @@ import { Database } from "../pg/pool.ts";
 import { tenantClashes } from "../tenant/sources.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
-import { readFacts } from "./database-facts.ts";
+import { type FactsOptions, readFacts } from "./database-facts.ts";
 import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./diagnosis.ts";
 import { listenFault, openConfigured, requireDatabases } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
@@ -33,7 +33,8 @@ async function examine(config: Config): Promise<readonly Finding[]> {
   const options = { cells: memory.cells, guard: config.guard, roleSafety: config.roleSafety };
   for (const [name, database] of Object.entries(config.databases)) {
     const own = tenants.filter((tenant) => tenant.database === name);
-    const facts = await lookAt(name, database, own, config.acceptedSql);
+    const tenantTable = config.tenants.kind === "table" && config.tenants.database === name;
+    const facts = await lookAt(name, database, own, { acceptedSql: config.acceptedSql, tenantTable });
     if ("level" in facts) findings.push(facts);
     else {
       known.push(facts);
@@ -49,7 +50,7 @@ async function lookAt(
   name: string,
   config: DatabaseConfig,
   tenants: readonly Tenant[],
-  acceptedSql: readonly string[],
+  options: FactsOptions,
 ): Promise<DatabaseFacts | Finding> {
   let database: Database | undefined;
   try {
@@ -59,7 +60,7 @@ async function lookAt(
       applicationName: "rowhouse:doctor",
       observe: () => undefined,
     });
-    return await readFacts(database, config, tenants, acceptedSql);
+    return await readFacts(database, config, tenants, options);
   } catch (error) {
     return { level: "fail", about: `database ${name}`, text: messageOf(error) };
   } finally {

@@ -1,10 +1,12 @@
-/** `rowhouse install`: the control schema of each database. */
+/** `rowhouse install`: the control schema of each database, and who may use it. */
+import { QuoteUtils } from "@pgsql/quotes";
 import type { DatabaseConfig } from "../config/config.ts";
 import { revokeAdvisoryLocks } from "../guard/advisory-locks.ts";
 import { type ControlState, controlState, installControl } from "../guard/install.ts";
+import { grantRights, grantSql, type Purpose, rightsOf } from "../guard/rights.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { Database } from "../pg/pool.ts";
-import type { Command } from "./command.ts";
+import { type Command, UsageError } from "./command.ts";
 import { requireDatabases } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
@@ -13,26 +15,76 @@ export const installCommand: Command = {
   description: "Install or upgrade the control schema of every configured database",
   args: {
     ...configOption,
+    grant: {
+      type: "string",
+      description: "give a role what a host needs; several, separated by commas or by repeating the option",
+      valueHint: "ROLE",
+    },
+    "grant-migrations": {
+      type: "string",
+      description: "give a role what it needs to run rowhouse migrate, or to call rowhouse.touch_schemas",
+      valueHint: "ROLE",
+    },
     "revoke-advisory-locks": {
       type: "boolean",
       description:
         "take PostgreSQL's advisory locks from every role but those that may use the control schema",
     },
   },
+  repeatable: ["grant", "grant-migrations"],
   async run(args) {
+    const wishes: Wishes = {
+      grants: [...grantsOf(args["grant"], "serve"), ...grantsOf(args["grant-migrations"], "migrate")],
+      revokesLocks: args["revoke-advisory-locks"] === true,
+    };
     const config = await commandConfig(args);
     requireDatabases(config);
     let complete = true;
     for (const [name, database] of Object.entries(config.databases)) {
-      const installed = await install(name, database, args["revoke-advisory-locks"] === true);
+      const installed = await install(name, database, wishes);
       complete &&= installed;
     }
     return complete ? 0 : 1;
   },
 };
 
-/** Whether the control schema is there afterwards, and advisory locks are revoked where they are to be. */
-async function install(name: string, { url }: DatabaseConfig, revokes: boolean): Promise<boolean> {
+interface Grant {
+  readonly role: string;
+  readonly purpose: Purpose;
+}
+
+interface Wishes {
+  readonly grants: readonly Grant[];
+  readonly revokesLocks: boolean;
+}
+
+/** Names separated by commas; one with a comma or a double quote in it is quoted as in SQL. */
+const namePattern = /\s*(?:"((?:[^"]|"")+)"|([^",]+?))\s*(?:,|$)/gy;
+
+/** The roles that an option names. Throws a UsageError for what is no list of names. */
+export function roleNames(text: string): readonly string[] {
+  const names: string[] = [];
+  let end = 0;
+  for (const match of text.matchAll(namePattern)) {
+    const [whole, quoted, plain = ""] = match;
+    names.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    end += whole.length;
+  }
+  if (end !== text.length || names.length === 0 || text.trimEnd().endsWith(",")) {
+    throw new UsageError(
+      `${JSON.stringify(text)} is no list of roles: names separated by commas, in double quotes where one holds a comma or a quote`,
+    );
+  }
+  return names;
+}
+
+function grantsOf(values: unknown, purpose: Purpose): Grant[] {
+  const texts = Array.isArray(values) ? values.filter((each: unknown) => typeof each === "string") : [];
+  return [...new Set(texts.flatMap(roleNames))].map((role) => ({ role, purpose }));
+}
+
+/** Whether the control schema is there afterwards, and everything that is wished for besides. */
+async function install(name: string, { url }: DatabaseConfig, wishes: Wishes): Promise<boolean> {
   const observe = (): void => undefined;
   let database: Database | undefined;
   try {
@@ -41,8 +93,17 @@ async function install(name: string, { url }: DatabaseConfig, revokes: boolean):
     const after = await installControl(database, observe);
     console.log(`database ${name}: ${whatWasDone(before, after)}`);
     for (const missing of after.missing) console.error(`database ${name}: ${missing}`);
-    if (after.version < after.expected) return false;
-    return !revokes || (await revoke(name, database));
+    if (after.version < after.expected) {
+      for (const { role, purpose } of wishes.grants) {
+        console.error(
+          `database ${name}: then, as the owner of schema rowhouse: ${grantSql(rightsOf[purpose], role)}`,
+        );
+      }
+      return false;
+    }
+    let complete = true;
+    for (const grant of wishes.grants) complete = (await give(name, database, grant)) && complete;
+    return (!wishes.revokesLocks || (await revoke(name, database))) && complete;
   } catch (error) {
     console.error(`rowhouse: ${messageOf(error)}`);
     return false;
@@ -50,6 +111,30 @@ async function install(name: string, { url }: DatabaseConfig, revokes: boolean):
     await database?.close();
   }
 }
+
+const purposes: Readonly<Record<Purpose, string>> = { serve: "to serve", migrate: "to migrate" };
+
+async function give(name: string, database: Database, { role, purpose }: Grant): Promise<boolean> {
+  const { given, lacking } = await grantRights(database, role, purpose);
+  const about = `database ${name}: role ${JSON.stringify(role)}`;
+  if (given === null) {
+    const create = role.toLowerCase() === "public" ? "name a role" : createSql(role);
+    console.error(`${about} does not exist: ${create} and run this again`);
+    return false;
+  }
+  if (lacking.length > 0) {
+    console.error(
+      `${about} lacks rights that the connecting role may not give; as the owner of schema rowhouse: ${grantSql(lacking, role)}`,
+    );
+    return false;
+  }
+  const done = given.length === 0 ? "has all that it needs" : "was given what it needs";
+  console.log(`${about} ${done} ${purposes[purpose]}`);
+  return true;
+}
+
+/** A role for hosts' logins to be members of: they inherit its rights. */
+const createSql = (role: string): string => `create role ${QuoteUtils.quoteIdentifier(role)} nologin;`;
 
 async function revoke(name: string, database: Database): Promise<boolean> {
   const { open } = await revokeAdvisoryLocks(database);

@@ -35,6 +35,8 @@ export interface Config {
   readonly preset: string | null;
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
+  /** How often hosts look for changes that nothing announces. */
+  readonly guardPollMs: number;
   readonly roleSafety: "refuse" | "warn" | "off";
   /** Objects whose SQL may reach beyond their tenant, by schema and name: `app.audit`. */
   readonly acceptedSql: readonly string[];

@@ -40,6 +40,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
     preset: record.preset === undefined ? null : moduleUrl(record.preset, around.directory),
     pooling: record.pooling,
     guard: record.guard,
+    guardPollMs: record.guardPoll,
     roleSafety: record.roleSafety.mode,
     acceptedSql: record.roleSafety.accept,
     cells: {

@@ -141,6 +141,7 @@ export const configSchema = z.strictObject({
   preset: modulePath.optional(),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
+  guardPoll: durationMs(100).default(10_000),
   roleSafety: roleSafety.default({ mode: "warn", accept: [] }),
   cells: z
     .strictObject({

@@ -14,6 +14,8 @@ export interface OpenDatabase {
   readonly migrations: Database;
   /** Whether revisions are kept here. */
   readonly control: boolean;
+  /** Whether event triggers moved them when it was opened. */
+  readonly eventTriggers: boolean;
 }
 
 export interface DatabasesOptions {
@@ -21,6 +23,8 @@ export interface DatabasesOptions {
   readonly guard: "writes" | "all" | "off";
   readonly applicationName: string;
   readonly observe: Observe;
+  /** The database whose table the tenants come from, if they come from one. */
+  readonly tenantTable?: string | null;
   /** Most that run at once in each database; more wait. */
   readonly parallelMigrations?: number;
 }
@@ -71,8 +75,8 @@ export class Databases {
           freshConnections: true,
         });
         const parts = { database, listener, migrations };
-        opened.set(name, { ...parts, control: false });
-        opened.set(name, { ...parts, control: await control(database, config, options) });
+        opened.set(name, { ...parts, control: false, eventTriggers: false });
+        opened.set(name, { ...parts, ...(await control(database, config, options)) });
       }
     } catch (error) {
       await databases.close();
@@ -119,17 +123,18 @@ export class Databases {
   }
 }
 
-/** Whether the control schema is there, after installing what may be installed. */
+/** What of the control schema is there, after installing what may be installed. */
 async function control(
   database: Database,
   config: DatabaseConfig,
-  { guard, observe }: DatabasesOptions,
-): Promise<boolean> {
-  const { version, expected, missing } = config.install
-    ? await installControl(database, observe)
-    : await controlState(database);
-  if (version >= expected) return true;
-  if (guard === "off") return false;
+  { guard, observe, tenantTable }: DatabasesOptions,
+): Promise<Pick<OpenDatabase, "control" | "eventTriggers">> {
+  const needs = { tenants: tenantTable === database.name };
+  const { version, expected, eventTriggers, missing } = config.install
+    ? await installControl(database, observe, needs)
+    : await controlState(database, needs);
+  if (version >= expected) return { control: true, eventTriggers };
+  if (guard === "off") return { control: false, eventTriggers: false };
   throw new HostError(
     "CONFIG_INVALID",
     [

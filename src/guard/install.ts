@@ -1,13 +1,13 @@
 /** Installs and upgrades the control schema of a database: numbered migrations, and the event triggers where it may. */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { SessionState } from "../connect/session-state.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Database, Queryable, Transaction } from "../pg/pool.ts";
 import { hideStatements } from "../protocol/hidden-statements.ts";
+import { formerOwnerSql, grantSql, missingRights, neededRights, rightsText } from "./rights.ts";
 
 export interface ControlState {
   /** The last migration that is installed; 0: none. */
@@ -37,15 +37,20 @@ const directory = new URL("./migrations/", import.meta.url);
 const filePattern = /^(\d{3})-[a-z-]+\.sql$/;
 
 const insufficientPrivilege = "42501";
+const noTenants: ControlNeeds = { tenants: false };
 
 /**
  * Brings the control schema of `database` up to date; does nothing where it is, also when several hosts do it at once.
  * Where the role lacks a right, what it lacks is in `missing`. Throws `CONFIG_INVALID` where the database has another
  * text of a migration than this host, and `DATABASE_UNREACHABLE`.
  */
-export async function installControl(database: Database, observe: Observe): Promise<ControlState> {
+export async function installControl(
+  database: Database,
+  observe: Observe,
+  needs: ControlNeeds = noTenants,
+): Promise<ControlState> {
   const migrations = await readMigrations();
-  const before = await stateOf(database, migrations);
+  const before = await stateOf(database, migrations, needs);
   if (before.missing.length > 0 && !before.session.readOnly) {
     try {
       await database.transaction((transaction) => apply(transaction, migrations));
@@ -57,15 +62,24 @@ export async function installControl(database: Database, observe: Observe): Prom
     await createEventTriggers(database);
     await takeNames(database);
   }
-  const state = await stateOf(database, migrations);
+  const state = await stateOf(database, migrations, needs);
   const { version, eventTriggers, missing } = state;
   observe({ kind: "control.installed", database: database.name, version, eventTriggers, missing });
   return state;
 }
 
+/** What a host is to do in the database beside guarding. */
+export interface ControlNeeds {
+  /** Whether tenants come from the table there. */
+  readonly tenants: boolean;
+}
+
 /** What `installControl` would find, read only. */
-export async function controlState(database: Queryable): Promise<ControlState> {
-  return stateOf(database, await readMigrations());
+export async function controlState(
+  database: Queryable,
+  needs: ControlNeeds = noTenants,
+): Promise<ControlState> {
+  return stateOf(database, await readMigrations(), needs);
 }
 
 async function apply(transaction: Transaction, migrations: readonly Migration[]): Promise<void> {
@@ -109,7 +123,9 @@ async function createEventTriggers(database: Database): Promise<void> {
       const { present, enabled } = await readTriggers(transaction);
       if (!(await hasTable(transaction, "schema_touch"))) return;
       if (present === 0) {
+        const former = await readOwner(transaction);
         await transaction.execute(text);
+        if (former !== null) await transaction.execute(formerOwnerSql(former));
         await enrol(transaction);
       } else if (!enabled) {
         await transaction.execute(`
@@ -122,6 +138,14 @@ async function createEventTriggers(database: Database): Promise<void> {
   }
 }
 
+/** Who owns the control schema; null where it is the connecting role. */
+async function readOwner(database: Queryable): Promise<string | null> {
+  const { rows } = await database.query(`
+    select nullif(pg_get_userbyid(nspowner), current_user)::text as owner
+    from pg_catalog.pg_namespace where nspname = 'rowhouse'`);
+  return z.object({ owner: z.string().nullable() }).parse(rows[0]).owner;
+}
+
 /** For whom it is not to take, PostgreSQL warns and does nothing. */
 async function takeNames(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
@@ -130,32 +154,33 @@ async function takeNames(database: Database): Promise<void> {
   });
 }
 
-async function stateOf(database: Queryable, migrations: readonly Migration[]): Promise<ControlState> {
+async function stateOf(
+  database: Queryable,
+  migrations: readonly Migration[],
+  needs: ControlNeeds,
+): Promise<ControlState> {
   const expected = migrations.at(-1)?.version ?? 0;
   const { rows } = await database.query(`
     select current_user as role, current_database() as database, pg_is_in_recovery() as standby,
       current_setting('transaction_read_only')::bool as "readOnly",
       has_database_privilege(current_database(), 'create') as creates,
       pg_get_userbyid(n.nspowner) as owner,
-      coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns,
-      coalesce(has_schema_privilege(n.oid, 'usage'), false) as uses,
-      coalesce(has_table_privilege(c.oid, 'select'), false) as reads,
-      coalesce(has_function_privilege(p.oid, 'execute'), true) as locks
-    from (values (1)) one
-    left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'
-    left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = 'migration'
-    left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'tenant_lock_key'`);
-  const place = placeSchema.parse(rows[0]);
-  const { role, database: name, creates, owner, owns, uses, reads, locks, standby, readOnly } = place;
+      coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns
+    from (values (1)) one left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'`);
+  const { role, database: name, creates, owner, owns, standby, readOnly } = placeSchema.parse(rows[0]);
   const session = { standby, readOnly };
   const hidesStatements = await readHidden(database);
+  const { present, enabled } = await readTriggers(database);
+  const eventTriggers = present === 2 && enabled;
+  const installable = !readOnly && (owner === null ? creates : owns);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
-  if (owner !== null && !(uses && reads && locks)) {
-    const may = uses && reads ? "call rowhouse.tenant_lock_key" : "read schema rowhouse";
-    const to = quoted(role);
-    const missing = [
-      `role ${role} may not ${may} of database ${name}; as ${owner}: grant usage on schema rowhouse to ${to}; grant select on all tables in schema rowhouse to ${to}; grant execute on function rowhouse.tenant_lock_key to ${to};`,
-    ];
+  const lacks = async (looks: boolean): Promise<string | null> => {
+    const lacking = await missingRights(database, neededRights({ ...needs, looks }));
+    if (lacking.length === 0) return null;
+    return `role ${role} may not ${rightsText(lacking)} of database ${name}; as ${owner}: ${grantSql(lacking, role)} ("rowhouse install --grant" gives all that a host needs)`;
+  };
+  const fatal = owner === null ? null : await lacks(false);
+  if (fatal !== null) {
     return {
       version: 0,
       expected,
@@ -163,32 +188,23 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
       eventTriggers: false,
       hidesStatements,
       session,
-      missing,
+      missing: [fatal],
     };
   }
-  const installed = owner === null ? new Map<number, string>() : await readInstalled(database);
-  for (const { version, checksum, name: file } of migrations) {
-    if (installed.has(version) && installed.get(version) !== checksum) {
-      throw new HostError(
-        "CONFIG_INVALID",
-        `database ${name}: migration ${file} of schema rowhouse was installed with another text than this version's`,
-      );
-    }
-  }
-  // As far as none is left out: one may have come later than the next, from a version between two releases.
-  const absent = migrations.findIndex((migration) => !installed.has(migration.version));
-  const version = absent === -1 ? Math.max(0, ...installed.keys()) : (migrations[absent - 1]?.version ?? 0);
+  const version = owner === null ? 0 : await installedVersion(database, name, migrations);
   const missing: string[] = [];
   if (version < expected) {
     const who =
       owner ?? (creates ? role : `a role that may create schemas (grant create on database ${name})`);
     missing.push(`the control schema is at version ${version} of ${expected}: ${as(who)}`);
   }
-  const { present, enabled } = await readTriggers(database);
-  if (present < 2 || !enabled) {
+  if (!eventTriggers) {
     missing.push(
-      `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations, not DDL issued by hand`,
+      `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations and rowhouse.touch_schemas, and DDL issued by hand is found by looking (guardPoll)`,
     );
+    const turn = owner === null ? null : await lacks(true);
+    if (turn !== null)
+      missing.push(`${turn}; until then each host looks for itself, and no guard sees what it finds`);
   }
   if (!hidesStatements) {
     missing.push(
@@ -197,8 +213,6 @@ async function stateOf(database: Queryable, migrations: readonly Migration[]): P
   }
   if (readOnly && missing.length > 0)
     missing.push(`${readOnlyWords(session)}: nothing can be installed there`);
-  const installable = !readOnly && (owner === null ? creates : owns);
-  const eventTriggers = present === 2 && enabled;
   return { version, expected, installable, eventTriggers, hidesStatements, session, missing };
 }
 
@@ -209,7 +223,24 @@ export function readOnlyWords({ standby }: SessionState): string {
     : "transactions are read-only (default_transaction_read_only is set for the server, the database or the role)";
 }
 
-const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
+/** The last migration that is installed with none left out before it: one may have come later than the next, from a version between two releases. */
+async function installedVersion(
+  database: Queryable,
+  name: string,
+  migrations: readonly Migration[],
+): Promise<number> {
+  const installed = await readInstalled(database);
+  for (const { version, checksum, name: file } of migrations) {
+    if (installed.has(version) && installed.get(version) !== checksum) {
+      throw new HostError(
+        "CONFIG_INVALID",
+        `database ${name}: migration ${file} of schema rowhouse was installed with another text than this version's`,
+      );
+    }
+  }
+  const absent = migrations.findIndex((migration) => !installed.has(migration.version));
+  return absent === -1 ? Math.max(0, ...installed.keys()) : (migrations[absent - 1]?.version ?? 0);
+}
 
 const placeSchema = z.object({
   role: z.string(),
@@ -219,9 +250,6 @@ const placeSchema = z.object({
   creates: z.boolean(),
   owner: z.string().nullable(),
   owns: z.boolean(),
-  uses: z.boolean(),
-  reads: z.boolean(),
-  locks: z.boolean(),
 });
 
 async function readInstalled(database: Queryable): Promise<Map<number, string>> {

@@ -93,6 +93,9 @@ export type Observation =
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
   /** To find out whether what was notified is so; how many schemas. */
   | { kind: "notices.read"; database: string; schemas: number }
+  /** Changes that nothing had announced; whether their revisions moved, so that other hosts know as well. */
+  | { kind: "look.found"; database: string; schemas: number; moved: boolean }
+  | { kind: "look.failed"; database: string; message: string }
   | { kind: "cell.started"; cell: CellId; startMs: number }
   | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }
   | {

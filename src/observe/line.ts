@@ -57,6 +57,10 @@ export function describe(observation: Observation): LogLine {
       return line("debug", "schema read");
     case "notices.read":
       return line("debug", "revisions read");
+    case "look.found":
+      return line("info", "schemas had changed without a notice");
+    case "look.failed":
+      return line("warn", `changes of schemas cannot be looked for: ${observation.message}`);
     case "guard.checked":
       // One a second and cell: the metrics count them.
       return line("debug", "guard checked");

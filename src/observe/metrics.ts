@@ -207,6 +207,8 @@ export function createMetrics(
       case "database.lost":
       case "database.listening":
       case "control.installed":
+      case "look.found":
+      case "look.failed":
         break;
       default:
         unreachable(observation);

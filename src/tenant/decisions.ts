@@ -151,6 +151,22 @@ export class Decisions {
     return this.#known.hear(database, schema, revision);
   }
 
+  /** Forgets the tenants that a schema which may have changed has a say in, without knowing of another revision; returns them. */
+  doubt(database: string, schema: string): readonly TenantId[] {
+    // Of those that are being asked nobody knows yet which schemas they are of.
+    for (const tenant of this.#asked) if (tenant.database === database) this.#overtaken.add(tenant.id);
+    return this.#known.doubt(database, schema);
+  }
+
+  /** Takes note of all the revisions that there are in a database, and forgets the tenants decided on others; returns them. */
+  compare(database: string, revisions: ReadonlyMap<string, bigint>): readonly TenantId[] {
+    const older = [...revisions].flatMap(([schema, revision]) =>
+      this.interest(database, schema, revision) === "none" ? [] : this.hear(database, schema, revision),
+    );
+    const gone = this.#known.schemas(database).filter((schema) => !revisions.has(schema));
+    return [...older, ...gone.flatMap((schema) => this.miss(database, schema))];
+  }
+
   forgetAll(): void {
     this.#known.clear();
     this.#unshareable.clear();

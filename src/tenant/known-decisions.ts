@@ -97,6 +97,21 @@ export class KnownDecisions {
     return gone;
   }
 
+  /** Forgets every tenant that the schema has a say in. */
+  doubt(database: string, schema: string): readonly TenantId[] {
+    const users = this.#usersOf(place(database, schema), () => true);
+    for (const id of users) this.forget(id);
+    return users;
+  }
+
+  /** The schemas of that database which have a say in any decision. */
+  schemas(database: string): readonly string[] {
+    const prefix = place(database, "");
+    return [...this.#users.keys()].flatMap((key) =>
+      key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
+    );
+  }
+
   #olderThan(key: string, schema: string, revision: bigint): readonly TenantId[] {
     return this.#usersOf(key, (decision) => revisionOf(decision, schema) < revision);
   }

@@ -24,6 +24,7 @@ describe("without a config", () => {
       preset: null,
       pooling: false,
       guard: "writes",
+      guardPollMs: 10_000,
       roleSafety: "warn",
       acceptedSql: [],
       cells: {

@@ -1,7 +1,8 @@
 -- PostgreSQL lets superusers create event triggers (some hosted ones, their own administrators).
 
 -- What an event trigger calls runs while other people's DDL does, a superuser's included. So whoever creates the
--- triggers takes over everything that they reach, where the host's own role has installed it, and leaves it the use.
+-- triggers takes over everything that they reach, where the host's own role has installed it; what that role needs to go on
+-- is granted afterwards.
 do $$
 declare
   had name := (select nspowner::regrole from pg_catalog.pg_namespace where nspname = 'rowhouse');
@@ -18,17 +19,14 @@ begin
     select format('sequence rowhouse.%I', relname) from pg_catalog.pg_class
     where relnamespace = 'rowhouse'::regnamespace and relkind = 'S'
     union all
+    select format('materialized view rowhouse.%I', relname) from pg_catalog.pg_class
+    where relnamespace = 'rowhouse'::regnamespace and relkind = 'm'
+    union all
     select format('function %s', oid::regprocedure) from pg_catalog.pg_proc
     where pronamespace = 'rowhouse'::regnamespace
   loop
     execute format('alter %s owner to %I', owned.object, current_user);
   end loop;
-  execute format('grant usage on schema rowhouse to %s', had);
-  execute format('grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant_host to %s', had);
-  execute format('grant select, insert, update, delete on rowhouse.tenant, rowhouse.applied to %s', had);
-  execute format(
-    'grant execute on function rowhouse.touch_schemas, rowhouse.tenant_lock_key, rowhouse.lock_tenant to %s', had
-  );
 end
 $$;
 

@@ -1,0 +1,98 @@
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { digestQuery } from "../../src/guard/digest.ts";
+import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
+import { closureCases, closureSharedSql, closureTenantSql } from "../support/closure-cases.ts";
+import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { ddlCases, type Effect } from "../support/ddl-cases.ts";
+import { inTenant, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
+
+/** What changes a shape and is no row of the catalogue that is looked at, nor of a schema. */
+const exceptions = new Set([
+  "grant :editor to :host",
+  "alter role :host superuser",
+  "alter role :editor rename to law_editor",
+  "grant insert on :app.animals to :editor; grant :editor to :host",
+]);
+/** Rows of tables, which no look at the catalogue sees. */
+const isRows = (statement: string): boolean => /^(insert|update|delete) /.test(statement);
+
+const acme = uniqueTenant("acme");
+
+let database: TestDatabase;
+let client: Client;
+let proven: readonly string[];
+let before: ReadonlyMap<string, string>;
+
+async function digests(): Promise<Map<string, string>> {
+  const { rows } = await client.query<{ name: string; digest: string }>(
+    `select name, digest::text from (${digestQuery}) seen`,
+  );
+  return new Map(rows.map(({ name, digest }) => [name, digest]));
+}
+
+/** The schemas that look different after `sql`, which is undone. */
+async function differing(sql: string): Promise<string[]> {
+  await client.query("begin");
+  try {
+    await client.query(inTenant(acme, sql));
+    const after = await digests();
+    return [...new Set([...before.keys(), ...after.keys()])]
+      .filter((name) => before.get(name) !== after.get(name))
+      .sort();
+  } finally {
+    await client.query("rollback");
+  }
+}
+
+beforeAll(async () => {
+  database = await createDatabase("digest_law");
+  client = new Client({ connectionString: database.url });
+  await client.connect();
+  await client.query("set jit = off");
+  await client.query(inTenant(acme, sharedSql + closureSharedSql));
+  await client.query(`begin; ${inTenant(acme, tenantSql + closureTenantSql)}; commit`);
+  const { text, values } = shapeQuery(tenantOf(acme));
+  proven = Object.keys(parseShape((await client.query(text, values)).rows[0]).revisions);
+  before = await digests();
+});
+
+afterAll(async () => {
+  await client.end();
+  await database.execute(
+    inTenant(
+      acme,
+      "drop owned by :owner, :anonymous, :user, :host, :editor cascade; drop role :owner, :anonymous, :user, :host, :editor",
+    ),
+  );
+  await database.drop();
+});
+
+describe("where a DDL command moves the shape's hash, a schema that has a say in it looks different", () => {
+  const known = new Map<string, Effect>([...ddlCases, ...closureCases]);
+  const telling = [...known].flatMap(([statement, effect]) =>
+    effect === "none" || exceptions.has(statement) || isRows(statement) ? [] : [statement],
+  );
+
+  it.each(telling)("%s", async (statement) => {
+    const seen = await differing(statement);
+    expect(seen.filter((name) => proven.includes(name))).not.toEqual([]);
+  });
+});
+
+describe("what changes no definition changes nothing that is looked at", () => {
+  it.each([
+    "insert into :app.customers (name) values ('Ann')",
+    "truncate :crm.contacts",
+    "refresh materialized view :app.totals",
+    "analyze",
+    "reindex table :app.orders",
+    "create temp table scratch (id int primary key)",
+    "select nextval(':app.animals_id_seq')",
+    "lock table :app.orders",
+    "create table elsewhere.fans (id int references :app.customers)",
+  ])("%s", async (statement) => {
+    const seen = await differing(statement);
+    expect(seen.filter((name) => name !== "elsewhere")).toEqual([]);
+  });
+});

@@ -1,0 +1,139 @@
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { installControl } from "../../src/guard/install.ts";
+import { migrateTenant } from "../../src/guard/migrate.ts";
+import { type Embedded, startEmbedded } from "../../src/pg/embedded.ts";
+import { Listener } from "../../src/pg/listen.ts";
+import { Database } from "../../src/pg/pool.ts";
+import { parseTenant } from "../../src/tenant/tenant.ts";
+
+/** A server of its own: PostgreSQL's default, and the other tests' server, has no prepared transactions. */
+let directory: string;
+let server: Embedded;
+let client: Client;
+let listener: Listener;
+const heard: string[] = [];
+const ignore = (): void => {};
+
+const databaseOf = (more: object = {}): Database =>
+  new Database({ name: "main", url: server.url, applicationName: "rowhouse:test", observe: ignore, ...more });
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "rowhouse-prepared-"));
+  await chmod(directory, 0o755);
+  const first = await startEmbedded({ directory, persistent: true });
+  const once = new Client({ connectionString: first.url });
+  await once.connect();
+  await once.query("alter system set max_prepared_transactions = 4");
+  await once.end();
+  await first.close();
+  server = await startEmbedded({ directory, persistent: true });
+  const database = databaseOf();
+  await installControl(database, ignore);
+  await database.close();
+  client = new Client({ connectionString: server.url });
+  await client.connect();
+  await client.query("create schema shop; create table shop.item (id int primary key)");
+  listener = new Listener({
+    name: "main",
+    url: server.url,
+    applicationName: "rowhouse:test",
+    observe: ignore,
+  });
+  listener.on("rowhouse_schema", (payload) => heard.push(payload));
+  await listener.open();
+});
+
+afterAll(async () => {
+  await listener.close();
+  await client.end();
+  await server.close();
+  await rm(directory, { recursive: true, force: true });
+});
+
+async function revision(): Promise<string> {
+  const { rows } = await client.query<{ revision: string }>(
+    "select revision::text from rowhouse.schema_revision where schema_name = 'shop'",
+  );
+  return rows[0]?.revision ?? "0";
+}
+
+/** What was heard of schema `shop` until a notification that is sent now. */
+async function heardSince(start: number): Promise<string[]> {
+  await client.query("select pg_notify('rowhouse_schema', 'mark')");
+  await expect.poll(() => heard.slice(start)).toContain("mark");
+  return heard.slice(start).filter((payload) => payload !== "mark");
+}
+
+describe("where the server has prepared transactions", () => {
+  it.each<[string, readonly string[]]>([
+    ["DDL", ["begin", "alter table shop.item add column a int", "prepare transaction 'one'"]],
+    ["in one message", ["begin; alter table shop.item add column b int; prepare transaction 'one'"]],
+    [
+      "behind SET CONSTRAINTS",
+      [
+        "begin",
+        "alter table shop.item add column c int",
+        "set constraints all immediate",
+        "comment on table shop.item is 'c'",
+        "PREPARE /* x */ TRANSACTION 'one'",
+      ],
+    ],
+    [
+      "behind SET CONSTRAINTS in a function",
+      [
+        "begin",
+        "alter table shop.item add column d int",
+        "do $$ begin execute 'set con' || 'straints all immediate'; end $$",
+        "prepare transaction 'one'",
+      ],
+    ],
+  ])("a transaction with DDL can be prepared: %s", async (_, statements) => {
+    const before = await revision();
+    const start = heard.length;
+    for (const statement of statements) await client.query(statement);
+    // Nothing of it is there yet.
+    expect(await revision()).toBe(before);
+    await client.query("commit prepared 'one'");
+    expect(BigInt(await revision())).toBeGreaterThan(BigInt(before));
+    // That is what is lost: hosts look at revisions by themselves on such a server.
+    expect(await heardSince(start)).toEqual([]);
+    expect((await client.query("select from rowhouse.schema_touch")).rows).toEqual([]);
+  });
+
+  it("one that is rolled back moves nothing", async () => {
+    const before = await revision();
+    await client.query("begin; alter table shop.item add column gone int; prepare transaction 'one'");
+    await client.query("rollback prepared 'one'");
+    expect(await revision()).toBe(before);
+  });
+
+  it.each<[string, string]>([
+    ["by itself", "alter table shop.item add column e int"],
+    ["in a transaction", "begin; alter table shop.item add column f int; commit"],
+    ["in a function", "do $$ begin alter table shop.item add column g int; end $$"],
+  ])("what is committed as usual is notified as usual: %s", async (_, sql) => {
+    const start = heard.length;
+    await client.query(sql);
+    expect(await heardSince(start)).toEqual([
+      JSON.stringify({ schema: "shop", revision: await revision() })
+        .replaceAll('":"', '" : "')
+        .replace(',"', ', "'),
+    ]);
+  });
+
+  it("a managed migration is notified, although it sets constraints before its end", async () => {
+    const start = heard.length;
+    const database = databaseOf({ freshConnections: true });
+    const tenant = parseTenant(
+      { id: "shop", schemas: { app: "shop" } },
+      { database: "main", databases: ["main"] },
+    );
+    await migrateTenant(database, tenant, { sql: "create table prepared_later (id int)" });
+    await database.close();
+    expect(await heardSince(start)).toHaveLength(1);
+  });
+});

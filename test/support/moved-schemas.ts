@@ -1,0 +1,21 @@
+/** Which schemas' revisions move by what is done. */
+import { expect } from "vitest";
+import type { TestDatabase } from "./database.ts";
+
+async function revisions(database: TestDatabase): Promise<ReadonlyMap<string, bigint>> {
+  const rows = await database.query<{ schema_name: string; revision: string }>(
+    "select schema_name, revision::text from rowhouse.schema_revision",
+  );
+  return new Map(rows.map(({ schema_name, revision }) => [schema_name, BigInt(revision)]));
+}
+
+/** The schemas whose revision `work` moved, sorted; a row that came or went counts. None ever moves back. */
+export async function movedBy(database: TestDatabase, work: () => Promise<unknown>): Promise<string[]> {
+  const before = await revisions(database);
+  await work();
+  const after = await revisions(database);
+  for (const [schema, revision] of after) expect(revision).toBeGreaterThanOrEqual(before.get(schema) ?? 0n);
+  return [...new Set([...before.keys(), ...after.keys()])]
+    .filter((name) => before.get(name) !== after.get(name))
+    .sort();
+}
