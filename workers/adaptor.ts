@@ -8,7 +8,7 @@ import { HostError } from "../src/kernel/errors.ts";
 import { randomSeed } from "../src/kernel/seed.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
-import { readGuard, writeGuard } from "./guard.ts";
+import { readGuard, type TransactionGuard, writeGuard } from "./guard.ts";
 import { endedByTimeout, hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
@@ -86,6 +86,17 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   return list;
 }
 
+/** A transaction of the request's, which begins with its first statement, and its guard. */
+function begun(
+  connection: Connection,
+  { binding }: RequestScope,
+  settings: readonly Setting[],
+): { readonly transaction: Transaction; readonly guard: TransactionGuard | null } {
+  const all = connection.settingsFor(settings);
+  const guard = writeGuard(binding, all, connection.readCommitted);
+  return { transaction: new Transaction(connection, all, binding.statementTag, guard), guard };
+}
+
 /**
  * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
  * the code runs that calls it, as far as that is known.
@@ -131,8 +142,7 @@ export function servingAdaptor(
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
-        const guard = writeGuard(scope.binding, list, connection.readCommitted);
-        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
+        const { transaction, guard } = begun(connection, scope, list);
         try {
           const client = servingClient(connection.client, transaction);
           const value = await holding.run(connection, () => callback(client));
@@ -165,8 +175,7 @@ export function servingAdaptor(
       return await withConnection(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
         if (scope.fatal !== null) throw scope.fatal;
-        const guard = writeGuard(scope.binding, list, connection.readCommitted);
-        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
+        const { transaction, guard } = begun(connection, scope, list);
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
@@ -186,16 +195,16 @@ export function servingAdaptor(
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope);
     const { binding } = scope;
-    const guard = readGuard(binding, list);
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
-      if (guard !== null) onGuardCheck();
+      if (binding.guard?.reads === true) onGuardCheck();
       let used: Connection | undefined;
       const startedMs = performance.now();
       try {
         const sent = (connection: Connection) => {
           used = connection;
-          return read(connection, list, binding.statementTag, query, guard);
+          const all = connection.settingsFor(list);
+          return read(connection, all, binding.statementTag, query, readGuard(binding, all));
         };
         return await withConnection(scope, sent, younger);
       } catch (error) {

@@ -28,7 +28,7 @@ export async function read(
   guard: ReadGuard | null,
 ): Promise<Result> {
   assertHarmless(query.text);
-  const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
+  const name = query.name === undefined ? undefined : connection.nameFor(tag, query.name);
   const run = (first: Statement): Promise<Result> => {
     const work = { text: query.text, values: query.values, name };
     return connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
@@ -136,8 +136,8 @@ export class Transaction {
     const named = this.#named(statement);
     return this.#twice(() => {
       const head = this.#head;
-      const all = [...head, named, ...(this.#guard?.last ?? []), commit];
-      return this.#connection.commit(all, arrayMode, head.length);
+      const all = [...head, named, ...(this.#guard?.last ?? [])];
+      return this.#connection.commit(all, commit, arrayMode, head.length);
     });
   }
 
@@ -150,7 +150,7 @@ export class Transaction {
    * other, and parsing and planning it is 40 µs of PostgreSQL's time.
    */
   #named(statement: Statement): Statement {
-    return { ...statement, name: this.#connection.statements.nameFor(this.#tag, statement.text) };
+    return { ...statement, name: this.#connection.nameFor(this.#tag, statement.text) };
   }
 
   /**
@@ -201,7 +201,7 @@ export class Transaction {
     this.#closed = true;
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
-    const committing = this.#connection.commit([...(this.#guard?.last ?? []), commit]);
+    const committing = this.#connection.commit(this.#guard?.last ?? [], commit);
     const { command } = await this.#inside(committing.finally(() => clearTimeout(timer)));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");

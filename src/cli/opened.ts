@@ -1,9 +1,8 @@
 /** What commands that look at tenants work on: the configured databases, and the source of tenants. */
-import type { Config, DatabaseConfig } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import { Databases } from "../guard/databases.ts";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { HostError } from "../kernel/errors.ts";
 import type { Observation } from "../kernel/observation.ts";
-import { Database } from "../pg/pool.ts";
 import type { TenantSource } from "../tenant/sources.ts";
 import { openSource } from "../tenants.ts";
 
@@ -45,25 +44,6 @@ export async function openConfigured(
   } catch (error) {
     await databases.close();
     throw error;
-  }
-}
-
-/** Why a `listenUrl` of its own cannot be connected to, which `serve` does not start without; null where nothing is wrong. */
-export async function listenFault(
-  name: string,
-  { url, listenUrl }: DatabaseConfig,
-  applicationName: string,
-): Promise<string | null> {
-  if (listenUrl === url) return null;
-  let database: Database | undefined;
-  try {
-    database = new Database({ name, url: listenUrl, applicationName, observe: () => undefined });
-    await database.query("select");
-    return null;
-  } catch (error) {
-    return messageOf(error);
-  } finally {
-    await database?.close();
   }
 }
 

@@ -1,14 +1,22 @@
 /** One connection that listens, for as long as it is open, whatever happens to the server in between. */
-
+import { randomBytes } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
 import pg from "pg";
 import { pause } from "../kernel/duration.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { checkUrl, databaseError } from "./pool.ts";
+import { backendQuery, lifted } from "../protocol/pooler.ts";
+import { checkUrl, connectError, databaseError } from "./pool.ts";
 
 /** How long a parting server may take to answer. */
 const closeMs = 2_000;
+
+/** What is notified arrives as soon as it has committed, on a machine that has time for it. */
+const echoMs = 5_000;
+const echoChannel = "rowhouse_echo";
+
+/** $1: the id of the backend, as the client was told: a session that is not our own is left as it is. */
+const restQuery = `select ${lifted("idle_session_timeout", "session", `${backendQuery} = $1`)}`;
 
 export interface ListenerOptions {
   readonly name: string;
@@ -32,10 +40,16 @@ export class Listener {
   /** Whether that client has connected and listens, or did. */
   #established = false;
   #running: Promise<void> | undefined;
+  #echoing: Promise<unknown> | undefined;
+  /** What is waited for on its own channel, where anybody may speak. */
+  #echo: { readonly nonce: string; readonly heard: AbortController } | undefined;
 
   constructor(options: ListenerOptions) {
     checkUrl(options.name, options.url);
     this.#options = options;
+    this.on(echoChannel, (payload) => {
+      if (payload === this.#echo?.nonce) this.#echo.heard.abort();
+    });
   }
 
   /** Calls `handler` for every notification on `channel`. To be called before `open`. */
@@ -57,6 +71,35 @@ export class Listener {
     this.#running = this.#keep(ended);
   }
 
+  /**
+   * Whether what is notified arrives, which it does not through a transaction pooler; null where that cannot be found out. It is sent by
+   * another connection: what a pooler's one backend is told while it works for this one would arrive. To be called once it is open.
+   */
+  hears(): Promise<boolean | null> {
+    const echoing = this.#echoes();
+    this.#echoing = echoing;
+    return echoing;
+  }
+
+  /** Never rejects. */
+  async #echoes(): Promise<boolean | null> {
+    const echo = { nonce: randomBytes(16).toString("base64url"), heard: new AbortController() };
+    this.#echo = echo;
+    const client = this.#newClient();
+    client.on("error", () => {});
+    try {
+      await client.connect();
+      await client.query("select pg_catalog.pg_notify($1, $2)", [echoChannel, echo.nonce]);
+      await pause(echoMs, AbortSignal.any([echo.heard.signal, this.#stop.signal]));
+    } catch {
+      return null;
+    } finally {
+      await client.end().catch(() => {});
+    }
+    if (echo.heard.signal.aborted) return true;
+    return this.#stop.signal.aborted ? null : false;
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     const client = this.#client;
@@ -68,7 +111,7 @@ export class Listener {
       await client.end().catch(() => {});
       clearTimeout(timer);
     }
-    await this.#running;
+    await Promise.all([this.#running, this.#echoing]);
   }
 
   async #keep(firstEnd: Promise<void>): Promise<void> {
@@ -97,14 +140,8 @@ export class Listener {
 
   /** Connects and listens; `ended` resolves when that connection has ended. */
   async #connect(): Promise<{ ended: Promise<void> }> {
-    const { url, applicationName, name, observe, connectTimeoutMs = 5_000 } = this.#options;
-    const client = new pg.Client({
-      connectionString: url,
-      application_name: applicationName,
-      connectionTimeoutMillis: connectTimeoutMs,
-      query_timeout: 10_000,
-      keepAlive: true,
-    });
+    const { name, observe } = this.#options;
+    const client = this.#newClient();
     const ended = new Promise<void>((resolve) => client.once("end", () => resolve()));
     client.on("error", (error) => {
       if (this.#client === client && this.#established && !this.#stop.signal.aborted)
@@ -116,7 +153,8 @@ export class Listener {
     this.#client = client;
     this.#established = false;
     try {
-      await client.connect();
+      await client.connect().catch((error: unknown) => Promise.reject(connectError(name, error)));
+      await client.query(restQuery, [client.processID]);
       for (const channel of this.#handlers.keys()) {
         await client.query(`listen ${QuoteUtils.quoteIdentifier(channel)}`);
       }
@@ -128,6 +166,17 @@ export class Listener {
     this.#established = true;
     this.#watch(client);
     return { ended };
+  }
+
+  #newClient(): pg.Client {
+    const { url, applicationName, connectTimeoutMs = 5_000 } = this.#options;
+    return new pg.Client({
+      connectionString: url,
+      application_name: applicationName,
+      connectionTimeoutMillis: connectTimeoutMs,
+      query_timeout: 10_000,
+      keepAlive: true,
+    });
   }
 
   /** A peer that vanished without a word leaves a listener that waits for ever: ask, and cut where no answer comes. */

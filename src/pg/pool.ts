@@ -1,10 +1,25 @@
 /** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
-import pg, { type PoolClient } from "pg";
-import { HostError } from "../kernel/errors.ts";
+import pg, { type ClientBase, type PoolClient } from "pg";
+import { z } from "zod";
+import { HostError, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../kernel/tenant-shares.ts";
 import { isTooManyConnections } from "../kernel/too-many-connections.ts";
+import {
+  backendQuery,
+  isDirect,
+  leaveIdentity,
+  leaveLocks,
+  leaveNothing,
+  lifted,
+} from "../protocol/pooler.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
+
+declare module "pg" {
+  interface ClientBase {
+    readonly processID: number | null;
+  }
+}
 
 export interface Queryable {
   /** One statement with parameters, sent at once behind those that wait for their answers. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
@@ -65,9 +80,19 @@ export function isConnectionError(error: unknown): boolean {
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
 }
 
+/** What an error says, with its SQLSTATE. */
+function told(error: unknown): string {
+  const code = codeOf(error);
+  return typeof code === "string" ? `${messageOf(error)} (${code})` : messageOf(error);
+}
+
+const codeOf = (error: unknown): unknown =>
+  error instanceof Error && "code" in error ? error.code : undefined;
+
 /** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
 function isLostStatement(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "42P05");
+  const code = codeOf(error);
+  return code === "26000" || code === "42P05";
 }
 
 /** `error` as `DATABASE_UNREACHABLE` where it is about the connection; anything else unchanged. */
@@ -76,6 +101,16 @@ export function databaseError(database: string, error: unknown): unknown {
   // An AggregateError (one name, several addresses) has no message of its own.
   const reason = error.message || ("code" in error ? String(error.code) : error.name);
   return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${reason}`, {
+    cause: error,
+  });
+}
+
+/** Why there is no connection: whatever stands in the way of one, such as a password that was changed, nothing can be asked. */
+export function connectError(database: string, error: unknown): unknown {
+  if (error instanceof HostError) return error;
+  const known = databaseError(database, error);
+  if (known instanceof HostError) return known;
+  return new HostError("DATABASE_UNREACHABLE", `database ${database} gives no connection: ${told(error)}`, {
     cause: error,
   });
 }
@@ -89,12 +124,40 @@ export function checkUrl(database: string, url: string): void {
   }
 }
 
+/** What a connection was when it was made. */
+interface Greeting {
+  readonly direct: boolean;
+  /** As whom, and in which encoding. */
+  readonly application: string;
+  readonly encoding: string;
+}
+
+const greetingRow = z.object({ backend: z.int(), application: z.string(), encoding: z.string() });
+
+/** $1: the id of the backend, as far as the client was told. What ends a session of the role's is lifted in one of our own only. */
+function greetingQuery(timeouts: readonly Parameters<typeof lifted>[0][]): string {
+  const calls = timeouts.map((each) => lifted(each, "session", `${backendQuery} = $1`));
+  return `select ${backendQuery} as backend, pg_catalog.current_setting('application_name') as application,
+    pg_catalog.current_setting('client_encoding') as encoding, ${calls.join(", ")}`;
+}
+
+/** The client bounds its own statements; those of others have whatever bounds their role was given. */
+const hostsGreeting = greetingQuery([
+  "statement_timeout",
+  "transaction_timeout",
+  "idle_in_transaction_session_timeout",
+  "idle_session_timeout",
+]);
+const freshGreeting = greetingQuery(["idle_session_timeout"]);
+
 export class Database implements Queryable {
   readonly name: string;
   readonly #pool: pg.Pool;
   readonly #fresh: boolean;
   readonly #shares: TenantShares | null;
-  /** Not where connections are cleared, nor behind a pooler that turned out to hand them around. */
+  readonly #observe: Observe;
+  readonly #greetings = new WeakMap<ClientBase, Greeting>();
+  /** Not where connections are cleared, nor behind a pooler, which hands them around. */
   #prepares: boolean;
   #closed: Promise<void> | undefined;
 
@@ -103,6 +166,7 @@ export class Database implements Queryable {
     this.#fresh = options.freshConnections === true;
     this.#prepares = !this.#fresh;
     this.#shares = options.shares === undefined ? null : new TenantShares(options.shares);
+    this.#observe = options.observe;
     checkUrl(options.name, options.url);
     this.#pool = new pg.Pool({
       connectionString: options.url,
@@ -119,6 +183,7 @@ export class Database implements Queryable {
       keepAlive: true,
       // What is asked together is sent together, where the server is 0.5 ms away as well as here.
       pipeline: !this.#fresh,
+      onConnect: (client) => this.#greet(client),
     });
     // An idle connection that the server cut: without a listener it would end the process.
     this.#pool.on("error", (error) => {
@@ -138,23 +203,24 @@ export class Database implements Queryable {
     statements: readonly GroupedStatement[],
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
-    const prepares = this.#prepares;
     try {
-      return await this.#together(statements, prepares, tenant);
+      return await this.#together(statements, tenant);
     } catch (error) {
-      if (!prepares || !isLostStatement(error)) throw error;
+      // The error of another statement that ran beside it may have told the same before.
+      if (!isLostStatement(error)) throw error;
       this.#prepares = false;
-      return this.#together(statements, false, tenant);
+      return this.#together(statements, tenant);
     }
   }
 
   #together(
     statements: readonly GroupedStatement[],
-    prepares: boolean,
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
-    const group = new Group(prepares ? statements : statements.map((each) => ({ ...each, prepared: false })));
     return this.#withClient(async (client) => {
+      const group = new Group(
+        this.#prepares ? statements : statements.map((each) => ({ ...each, prepared: false })),
+      );
       client.query(group);
       try {
         return await group.answers;
@@ -176,10 +242,11 @@ export class Database implements Queryable {
             await client.query(sqlText);
           },
         });
+        if (this.#fresh) await this.#leaveNothing(client);
         await client.query("commit");
         return value;
       } catch (error) {
-        if (!isConnectionError(error)) await client.query("rollback");
+        if (!isConnectionError(error)) await this.#rollback(client);
         throw error;
       }
     }, tenant);
@@ -192,6 +259,32 @@ export class Database implements Queryable {
     return this.#closed;
   }
 
+  async #greet(client: ClientBase): Promise<void> {
+    const { rows } = await client.query(this.#fresh ? freshGreeting : hostsGreeting, [client.processID]);
+    const { backend, application, encoding } = greetingRow.parse(rows[0]);
+    const direct = isDirect(client.processID, backend);
+    this.#greetings.set(client, { direct, application, encoding });
+    if (direct || !this.#prepares) return;
+    this.#prepares = false;
+    this.#observe({ kind: "database.pooled", database: this.name });
+  }
+
+  /** Behind a pooler, locks of the session go with the transaction. */
+  async #rollback(client: PoolClient): Promise<void> {
+    if (!this.#fresh || this.#greetings.get(client)?.direct === true) await client.query("rollback");
+    // A role that may not unlock could not lock either.
+    else await client.query(groupOver).catch(() => undefined);
+  }
+
+  /** Behind a pooler what the transaction left in its session would be other clients' once it has committed. */
+  async #leaveNothing(client: PoolClient): Promise<void> {
+    const greeting = this.#greetings.get(client);
+    if (greeting === undefined || greeting.direct) return;
+    await client.query(leaveNothing.join("; "));
+    await client.query(leaveIdentity, [greeting.application, greeting.encoding]);
+    await client.query(leaveLocks);
+  }
+
   async #withClient<Value>(work: (client: PoolClient) => Promise<Value>, tenant?: string): Promise<Value> {
     const { client, grant } = await this.#connected(tenant);
     let doubtful = false;
@@ -202,10 +295,12 @@ export class Database implements Queryable {
       return await work(client);
     } catch (error) {
       doubtful = isConnectionError(error);
-      throw databaseError(this.name, error);
+      throw this.#fresh ? databaseError(this.name, error) : hostsError(this.name, error);
     } finally {
       // Cheaper than another connection, whose empty caches cost each migration 70 ms (PostgreSQL 18.4).
-      if (this.#fresh && !doubtful) doubtful = !(await discardAll(client));
+      if (this.#fresh && !doubtful && this.#greetings.get(client)?.direct === true) {
+        doubtful = !(await discardAll(client));
+      }
       client.off("error", ignore);
       client.release(doubtful);
       grant?.release();
@@ -223,7 +318,7 @@ export class Database implements Queryable {
       } catch (error) {
         if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
           grant?.release();
-          throw databaseError(this.name, error);
+          throw connectError(this.name, error);
         }
         grant = await shares.refuse(grant, 0);
       }
@@ -231,10 +326,20 @@ export class Database implements Queryable {
   }
 }
 
+/** `error` of a statement of the host's own. One that PostgreSQL ended for its time says nothing of whoever it was asked for. */
+function hostsError(database: string, error: unknown): unknown {
+  if (codeOf(error) !== "57014") return databaseError(database, error);
+  return new HostError("DATABASE_UNREACHABLE", `database ${database} ended a statement: ${told(error)}`, {
+    cause: error,
+  });
+}
+
 /** Whether the connection is as it was when it was opened. */
 async function discardAll(client: PoolClient): Promise<boolean> {
   try {
     await client.query("discard all");
+    // What a role's sessions that rest are ended by is reset with the rest.
+    await client.query(`select ${lifted("idle_session_timeout", "session")}`);
     return true;
   } catch {
     return false;
