@@ -6,10 +6,12 @@ import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { HostError } from "../src/kernel/errors.ts";
 import { randomSeed } from "../src/kernel/seed.ts";
+import type { TenantBinding } from "../src/protocol/messages.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
-import { readGuard, type TransactionGuard, writeGuard } from "./guard.ts";
+import { isGuardFailure, readGuard, revisionsAssertion, type TransactionGuard, writeGuard } from "./guard.ts";
 import { endedByTimeout, hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { looksOutdated, RevisionQuestions } from "./revision-questions.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
@@ -97,6 +99,27 @@ function begun(
   return { transaction: new Transaction(connection, all, binding.statementTag, guard), guard };
 }
 
+/** The guard's failure where the revisions of `binding` are not the database's; null where they are, or it does not say. */
+async function whatMoved(
+  sessions: Sessions,
+  { guard, ...of }: TenantBinding,
+  parent?: Connection,
+): Promise<unknown> {
+  if (guard === null) return null;
+  const connection = await sessions.connect(undefined, of, undefined, parent).catch(() => null);
+  if (connection === null) return null;
+  try {
+    const { text, values } = revisionsAssertion(guard);
+    // Unnamed: what failed may have given up the names.
+    await connection.send([{ text, values }]);
+    return null;
+  } catch (error) {
+    return isGuardFailure(error) ? error : null;
+  } finally {
+    connection.release();
+  }
+}
+
 /**
  * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
  * the code runs that calls it, as far as that is known.
@@ -108,6 +131,14 @@ export function servingAdaptor(
 ): ServingWithPgClient {
   /** On which connection the callback waits that asks for another one. */
   const holding = new AsyncLocalStorage<Connection>();
+  const questions = new RevisionQuestions<Connection>((binding, parent) =>
+    whatMoved(sessions, binding, parent),
+  );
+  /** `error` of a read, or what says that the schema has moved which it was planned for. */
+  const explained = async ({ binding, stop }: RequestScope, error: unknown): Promise<unknown> => {
+    if (binding.guard === null || stop.aborted || !looksOutdated(error)) return error;
+    return (await questions.moved(binding, holding.getStore())) ?? error;
+  };
 
   /**
    * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
@@ -212,7 +243,7 @@ export function servingAdaptor(
         // A function can raise the code of a loss: the connection tells.
         const isLost = isConnectionLoss(error) && used !== undefined && used.doubt !== null;
         const most = isLost ? mostReadsIn(performance.now() - startedMs, error) : isStale(error) ? 2 : 1;
-        if (scope.stop.aborted || attempt >= most) throw hostsToAnswer(scope, error);
+        if (scope.stop.aborted || attempt >= most) throw hostsToAnswer(scope, await explained(scope, error));
         // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
         if (isLost) younger = sessions.lost();
         await nextTurn();

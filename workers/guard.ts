@@ -69,14 +69,14 @@ export function writeGuard(
     // commit itself, as deferred triggers do, runs with the tenant's role and path again.
     last: [leaveRole, leavePath, assertion(guard, restored)],
     thorough: null,
-    assertion: () => assertion(guard, []),
+    assertion: () => revisionsAssertion(guard),
   });
   if (!readCommitted || !isLookable(guard)) return thorough();
   return {
     first: [look(guard, settings, true)],
     last: [leaveRole, leavePath, look(guard, restored)],
     thorough,
-    assertion: () => assertion(guard, []),
+    assertion: () => revisionsAssertion(guard),
   };
 }
 
@@ -209,6 +209,9 @@ function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setti
   for (const setting of settings) values.push(...setting);
   return { ...assertions.of(schemas.length, settings.length), values };
 }
+
+/** The revisions alone, outside any transaction: as the connection's own role, without a lock. */
+export const revisionsAssertion = (guard: TenantGuard): Statement => assertion(guard, []);
 
 function valuesOf(schemas: readonly string[], revisions: readonly string[]): (string | undefined)[] {
   const values: (string | undefined)[] = [];
