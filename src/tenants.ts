@@ -2,7 +2,7 @@
 import { tenantDefaults } from "./config/checks.ts";
 import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
-import { parseNotice, readRevisions } from "./guard/revisions.ts";
+import { lookUpRevisions, parseNotice } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { TenantId } from "./kernel/ids.ts";
 import type { Observe } from "./kernel/observation.ts";
@@ -90,7 +90,7 @@ export function watchSchemas(
     interest: (name, schema, revision) => decisions.interest(name, schema, revision),
     read: (name, schemas) => {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
-      return readRevisions(databases.get(name).database, schemas);
+      return lookUpRevisions(databases.get(name).database, schemas);
     },
     believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
     miss: (name, schema) => changed(decisions.miss(name, schema)),
@@ -101,7 +101,17 @@ export function watchSchemas(
     else decisions.forget(tenant);
     observe({ kind: "tenant.changed", tenant, cause: tenant === null ? "reload" : "notification" });
   });
+  const askWhetherReplica = (name: string): void => {
+    const { database, control } = databases.get(name);
+    if (!control) return;
+    const told = lookUpRevisions(database, []).then(({ replica }) => {
+      if (replica) notices.replica(name);
+    });
+    // What the next notice finds out as well.
+    told.catch(() => undefined);
+  };
   for (const name of databases.names) {
+    askWhetherReplica(name);
     // Nothing is planned there yet.
     rehearsals.hear(name);
     const { listener } = databases.get(name);
@@ -112,6 +122,7 @@ export function watchSchemas(
       rehearsals.hear(name);
     });
     listener.onGap(() => {
+      askWhetherReplica(name);
       decisions.forgetAll();
       observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
     });
