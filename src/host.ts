@@ -9,6 +9,7 @@ import { Fleet } from "./cell/fleet.ts";
 import { Governor } from "./cell/governor.ts";
 import { createOperations } from "./cell/operations.ts";
 import { fleetSnapshot } from "./cell/snapshot.ts";
+import { patienceOf } from "./cell/tries.ts";
 import type { Config } from "./config/config.ts";
 import { Databases } from "./guard/databases.ts";
 import { migrateTenant } from "./guard/migrate.ts";
@@ -163,7 +164,7 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     },
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),
     observe,
-    patienceMs: limits.requestTimeoutMs / 2,
+    patienceMs: patienceOf(limits.requestTimeoutMs),
   });
   const handle = (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;

@@ -3,7 +3,7 @@ import { tenantDefaults } from "./config/checks.ts";
 import type { Config } from "./config/config.ts";
 import type { Databases } from "./guard/databases.ts";
 import { type ChangesView, Looks, type LooksTarget } from "./guard/looks.ts";
-import { parseNotice, readRevisions } from "./guard/revisions.ts";
+import { lookUpRevisions, parseNotice } from "./guard/revisions.ts";
 import { HostError, unreachable } from "./kernel/errors.ts";
 import type { TenantId } from "./kernel/ids.ts";
 import type { Observe } from "./kernel/observation.ts";
@@ -103,7 +103,7 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
     interest: (name, schema, revision) => decisions.interest(name, schema, revision),
     read: (name, schemas) => {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
-      return readRevisions(databases.get(name).database, schemas);
+      return lookUpRevisions(databases.get(name).database, schemas);
     },
     believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
     miss: (name, schema) => changed(decisions.miss(name, schema)),
@@ -122,7 +122,17 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
     },
   };
   const looks = new Map<string, Looks>();
+  const askWhetherReplica = (name: string): void => {
+    const { database, control } = databases.get(name);
+    if (!control) return;
+    const told = lookUpRevisions(database, []).then(({ replica }) => {
+      if (replica) notices.replica(name);
+    });
+    // What the next notice finds out as well.
+    told.catch(() => undefined);
+  };
   for (const name of databases.names) {
+    askWhetherReplica(name);
     // Nothing is planned there yet.
     rehearsals.hear(name);
     const { listener, database, control, eventTriggers } = databases.get(name);
@@ -134,6 +144,7 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
       rehearsals.hear(name);
     });
     listener.onGap(() => {
+      askWhetherReplica(name);
       decisions.forgetAll();
       observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
     });

@@ -7,11 +7,13 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../src/connect/loss.ts";
 import { HostError } from "../src/kernel/errors.ts";
 import { randomSeed } from "../src/kernel/seed.ts";
+import type { TenantBinding } from "../src/protocol/messages.ts";
 import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
-import { readGuard, writeGuard } from "./guard.ts";
+import { isGuardFailure, readGuard, revisionsAssertion, type TransactionGuard, writeGuard } from "./guard.ts";
 import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./losses.ts";
-import { ReadOnly } from "./read-only.ts";
+import { ReadOnly, refusedByStandby } from "./read-only.ts";
+import { looksOutdated, RevisionQuestions } from "./revision-questions.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
@@ -88,6 +90,37 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   return list;
 }
 
+/** A transaction of the request's, which begins with its first statement, and its guard. */
+function begun(
+  connection: Connection,
+  { binding }: RequestScope,
+  settings: readonly Setting[],
+): { readonly transaction: Transaction; readonly guard: TransactionGuard | null } {
+  const all = connection.settingsFor(settings);
+  const guard = writeGuard(binding, all, connection.readCommitted);
+  return { transaction: new Transaction(connection, all, binding.statementTag, guard), guard };
+}
+
+/** The guard's failure, or what a standby's means, where the revisions of `binding` are not the database's; null where they are, or it does not say. */
+async function whatMoved(
+  sessions: Sessions,
+  { guard, ...of }: TenantBinding,
+  parent?: Connection,
+): Promise<unknown> {
+  if (guard === null) return null;
+  const connection = await sessions.connect(undefined, of, undefined, parent).catch(() => null);
+  if (connection === null) return null;
+  try {
+    // Unnamed: what failed may have given up the names.
+    await connection.send([{ ...revisionsAssertion(guard), name: undefined }]);
+    return null;
+  } catch (error) {
+    return isGuardFailure(error) ? await refusedByStandby(connection, error) : null;
+  } finally {
+    connection.release();
+  }
+}
+
 /**
  * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
  * the code runs that calls it, as far as that is known.
@@ -99,6 +132,14 @@ export function servingAdaptor(
 ): ServingWithPgClient {
   /** On which connection the callback waits that asks for another one. */
   const holding = new AsyncLocalStorage<Connection>();
+  const questions = new RevisionQuestions<Connection>((binding, parent) =>
+    whatMoved(sessions, binding, parent),
+  );
+  /** `error` of a read, or what says that the schema has moved which it was planned for. */
+  const explained = async ({ binding, stop }: RequestScope, error: unknown): Promise<unknown> => {
+    if (binding.guard === null || stop.aborted || !looksOutdated(error)) return error;
+    return (await questions.moved(binding, holding.getStore())) ?? error;
+  };
 
   /**
    * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
@@ -152,8 +193,7 @@ export function servingAdaptor(
     const list = settingsOf(settings ?? {}, scope);
     try {
       return await writing(scope, async (connection, uncancel) => {
-        const guard = writeGuard(scope.binding, list, connection.readCommitted);
-        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
+        const { transaction, guard } = begun(connection, scope, list);
         try {
           const client = servingClient(connection.client, transaction);
           const value = await holding.run(connection, () => callback(client));
@@ -188,8 +228,7 @@ export function servingAdaptor(
       return await writing(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
         if (scope.fatal !== null) throw scope.fatal;
-        const guard = writeGuard(scope.binding, list, connection.readCommitted);
-        const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
+        const { transaction, guard } = begun(connection, scope, list);
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
@@ -220,22 +259,25 @@ export function servingAdaptor(
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope);
     const { binding } = scope;
-    const guard = readGuard(binding, list);
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
-      if (guard !== null) onGuardCheck();
+      if (binding.guard?.reads === true) onGuardCheck();
       const startedMs = performance.now();
       try {
-        const sent = (connection: Connection) =>
-          read(connection, list, query, { tag: binding.statementTag, guard, notifies: binding.notifies });
+        const sent = (connection: Connection) => {
+          const all = connection.settingsFor(list);
+          const guard = readGuard(binding, all);
+          return read(connection, all, query, { tag: binding.statementTag, guard, notifies: binding.notifies });
+        };
         return await withConnection(scope, sent, younger);
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
-        const most = mostReads(error, performance.now() - startedMs);
-        if (scope.stop.aborted || attempt >= most)
-          throw hostsToAnswer(scope, error instanceof ReadOnly ? error.cause : error);
+        const ranMs = performance.now() - startedMs;
+        const reason = attempt < mostReads(error, ranMs) ? error : await explained(scope, error);
+        if (scope.stop.aborted || attempt >= mostReads(reason, ranMs))
+          throw hostsToAnswer(scope, reason instanceof ReadOnly ? reason.cause : reason);
         try {
-          younger = (await betterThan(error)) ?? younger;
+          younger = (await betterThan(reason)) ?? younger;
         } catch (fault) {
           throw hostsToAnswer(scope, fault);
         }

@@ -4,6 +4,7 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import { lifted } from "../src/protocol/pooler.ts";
 import type { Statement } from "./burst.ts";
 import type { Connection, Result } from "./connection.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
@@ -11,6 +12,13 @@ import { saysUnreachable } from "./losses.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
+
+/** A build has its own limit, a catalogue may be large, and what comes between two queries takes its time as well. */
+const untimed = `select ${(
+  ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"] as const
+)
+  .map((timeout) => lifted(timeout, "transaction"))
+  .join(", ")}`;
 
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
@@ -71,11 +79,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     try {
       // One snapshot of the catalogue and of the rows read beside it; a build never writes.
       await connection
-        .send([
-          { text: "begin isolation level repeatable read read only" },
-          // A build has its own limit, and a catalogue may be large.
-          { text: "set local statement_timeout = 0" },
-        ])
+        .send([{ text: "begin isolation level repeatable read read only" }, { text: untimed }])
         .catch(lose);
       return await callback(building);
     } finally {

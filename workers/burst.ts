@@ -76,6 +76,8 @@ export interface BurstOptions {
   readonly isPrepared?: (name: string, text: string) => boolean;
   /** The columns of what the connection has under that name, where they are known: it is not asked for them again. */
   readonly columnsOf?: (name: string) => Columns | null;
+  /** Whether all are parsed each time, whatever name they have. */
+  readonly unnamed?: boolean;
 }
 
 const describePortal = serialize.describe({ type: "P", name: "" });
@@ -199,11 +201,12 @@ function knownColumns(
 function messagesOf(
   statements: readonly Statement[],
   describedAt: number | null,
-  { closed = [], isPrepared }: BurstOptions,
+  { closed = [], isPrepared, unnamed = false }: BurstOptions,
   parsed: Statement[],
 ): Buffer {
   const messages = closed.map((name) => serialize.close({ type: "S", name }));
-  statements.forEach((statement, index) => {
+  statements.forEach((given, index) => {
+    const statement = unnamed ? { text: given.text, values: given.values } : given;
     const { text, name = "", values = [], messages: fixed } = statement;
     const prepared = name !== "" && isPrepared?.(name, text) === true;
     if (!prepared) {

@@ -5,9 +5,12 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../src/connect/loss.ts";
 import { toHostError } from "../src/kernel/errors.ts";
 import type { Grant } from "../src/kernel/tenant-shares.ts";
+import { backendQuery } from "../src/protocol/pooler.ts";
 import { Burst, type BurstOptions, type BurstResult, NotSupported, type Statement } from "./burst.ts";
 import type { Baseline } from "./hygiene.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
+import type { Pooler } from "./pooler.ts";
+import type { Setting } from "./settings.ts";
 import { Statements } from "./statements.ts";
 
 declare module "pg" {
@@ -28,13 +31,23 @@ export interface Borrower {
 }
 
 export interface SessionFacts extends Baseline {
-  /** Whether nobody can find out the names of what is prepared in it. */
-  readonly hidden: boolean;
+  readonly pooler: Pooler;
   /** Counts the connections of its cell to that database. */
   readonly ordinal: number;
 }
 
 const deallocation: Statement = { text: "deallocate all" };
+
+class AnotherBackend extends Error {}
+
+/** Fails with AnotherBackend, and what follows in its group does not run, where another backend answers. */
+function sameBackend(backend: number): Statement {
+  return {
+    text: `select 1 / case when ${backendQuery} = $1 then 1 else 0 end`,
+    values: [backend],
+    meaning: (error) => (error.code === "22012" ? new AnotherBackend() : error),
+  };
+}
 
 export class Connection {
   readonly client: PoolClient;
@@ -53,13 +66,11 @@ export class Connection {
   #prepares = false;
   /** Whether what is prepared may have been put there by another tenant's function, or is not known any more. */
   #strange = false;
+  /** Whether something prepared was not there: a tenant's function may have given it up, or another backend be the one that answers. */
+  #missed = false;
   #grant: Grant | null = null;
   readonly #mostResultBytes: number;
-  readonly #clearing: readonly Statement[];
-  readonly #hidden: boolean;
-  /** A hint: the server's configuration may have changed since. */
-  readonly readCommitted: boolean;
-  readonly ordinal: number;
+  readonly #facts: SessionFacts;
 
   constructor(
     client: PoolClient,
@@ -67,13 +78,9 @@ export class Connection {
     facts: SessionFacts,
     onData?: (tenant: string) => void,
   ) {
-    const { clearing, hidden, readCommitted, ordinal } = facts;
     this.client = client;
-    this.ordinal = ordinal;
-    this.readCommitted = readCommitted;
+    this.#facts = facts;
     this.#mostResultBytes = mostResultBytes;
-    this.#clearing = clearing;
-    this.#hidden = hidden;
     // Without a listener of our own a connection lost while checked out would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
     client.on("notice", (message) => {
@@ -92,6 +99,29 @@ export class Connection {
     connection.on("readyForQuery", () => {
       this.#resultBytes = 0;
     });
+  }
+
+  get ordinal(): number {
+    return this.#facts.ordinal;
+  }
+
+  /** A hint: the server's configuration may have changed since. */
+  get readCommitted(): boolean {
+    return this.#facts.readCommitted;
+  }
+
+  get #passes(): boolean {
+    return this.#facts.pooler.isThere;
+  }
+
+  /** The name to send for a statement, or undefined: unnamed; `Statements.nameFor` tells which. Behind a pooler nothing has a name. */
+  nameFor(tag: string, name: string): string | undefined {
+    return this.#passes ? undefined : this.statements.nameFor(tag, name);
+  }
+
+  /** `settings` of a request, and what of the session's own a transaction here has to make for itself. */
+  settingsFor(settings: readonly Setting[]): readonly Setting[] {
+    return this.#passes ? [...this.#facts.passing.settings, ...settings] : settings;
   }
 
   get doubt(): Error | null {
@@ -125,29 +155,41 @@ export class Connection {
   }
 
   /**
-   * Sends `statements`, the last of which commits, and gives what the one at `resultAt` gave, the last unless told otherwise.
+   * Sends `statements` and then `commit`, and gives what the statement at `resultAt` gave, that of the commit unless told otherwise.
    * What a function of the tenant's set for the session stays with a commit: it is cleared in the same group.
    */
   async commit(
     statements: readonly Statement[],
+    commit: Statement,
     arrayMode = false,
-    resultAt = statements.length - 1,
+    resultAt?: number,
   ): Promise<Result> {
+    if (this.#passes) {
+      const all = [...statements, ...this.#facts.passing.clearing, commit];
+      const standsAt = all.length - 1;
+      return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
+    }
     if (this.#unfit) await this.#prepare();
     this.#soiled = true;
-    const standsAt = statements.length - 1;
-    return this.#send([...statements, ...this.#clearing], { arrayMode, resultAt, standsAt });
+    const standsAt = statements.length;
+    const all = [...statements, commit, ...this.#facts.clearing];
+    return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
   }
 
   async #send(statements: readonly Statement[], options: BurstOptions): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
     const known = this.statements;
-    const burst = new Burst(statements, {
-      ...options,
-      closed: known.takeForgotten(),
-      isPrepared: (name, text) => known.isPrepared(name, text),
-      columnsOf: (name) => known.columnsOf(name),
-    });
+    const burst = new Burst(
+      statements,
+      this.#passes
+        ? { ...options, unnamed: true }
+        : {
+            ...options,
+            closed: known.takeForgotten(),
+            isPrepared: (name, text) => known.isPrepared(name, text),
+            columnsOf: (name) => known.columnsOf(name),
+          },
+    );
     this.#bursts.push(burst);
     try {
       this.client.query(burst);
@@ -157,7 +199,7 @@ export class Connection {
         for (const { name, text } of burst.parsed) if (name !== undefined) known.prepared(name, text);
         const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
         if (described !== undefined && burst.described !== null) known.described(described, burst.described);
-        if (statements.at(-1) === this.#clearing.at(-1)) this.#soiled = false;
+        if (statements.at(-1) === this.#facts.clearing.at(-1)) this.#soiled = false;
       } else if (isStale(failedBehind)) {
         this.#distrust();
       }
@@ -177,26 +219,41 @@ export class Connection {
   #distrust(): void {
     this.statements.forgetAll();
     this.#strange = true;
+    this.#missed = true;
   }
 
-  /** Whether the session must not be used as it is; inside a transaction, which a commit that failed may have left open, it has to be. */
+  /**
+   * Whether the session must not be used as it is; inside a transaction, which a commit that failed may have left open, it has to be. A
+   * pooler's connection has none: what another backend has prepared is other clients'.
+   */
   get #unfit(): boolean {
+    if (this.#passes) return false;
     return (this.#soiled || this.#strange) && this.client.getTransactionStatus() === "I";
   }
 
   /** Makes the session fit for a transaction; one that cannot be made so is in doubt. */
   async #prepare(): Promise<void> {
     try {
-      if (this.#strange) {
-        this.statements.forgetAll();
-        await this.#send([deallocation], {});
-        this.#strange = false;
-      }
-      if (this.#soiled) await this.#send(this.#clearing, {});
+      if (this.#strange) await this.#deallocate();
+      if (this.#soiled && !this.#passes) await this.#send(this.#facts.clearing, {});
     } catch (error) {
       this.condemn(toHostError(error));
       throw error;
     }
+  }
+
+  /** Where something was missed, only behind a proof that it is the same backend: what another has prepared is other clients'. */
+  async #deallocate(): Promise<void> {
+    this.statements.forgetAll();
+    const { backend, pooler } = this.#facts;
+    try {
+      await this.#send(this.#missed ? [sameBackend(backend), deallocation] : [deallocation], {});
+    } catch (error) {
+      if (!(error instanceof AnotherBackend)) throw error;
+      pooler.notice("another backend answered than the one that it was connected to");
+    }
+    this.#strange = false;
+    this.#missed = false;
   }
 
   /** Bytes are counted on the socket, not in rows: one value of a gigabyte must not be assembled first. */
@@ -249,7 +306,7 @@ export class Connection {
    */
   lend({ tenant, prepares }: Borrower): void {
     const another = this.#tenant !== tenant;
-    if (another && this.#tenant !== null && (!this.#hidden || prepares || this.#prepares))
+    if (another && this.#tenant !== null && (!this.#facts.hidden || prepares || this.#prepares))
       this.#strange = true;
     this.#prepares = prepares || (this.#prepares && !another);
     this.#tenant = tenant;
@@ -272,7 +329,8 @@ export class Connection {
 }
 
 /**
- * Whether a prepared statement was not there, or not to be used again: a function may have said `discard all`, and a
+ * Whether a prepared statement was not there, or there before it was prepared, or not to be used again: a function may have said `discard
+ * all`, another backend may be the one that answers, and a
  * changed table may have changed a statement's result ("cached plan must not change result type": of all that is not supported, the
  * only one that says so there). A parameter's type that is no longer there is missed before the statement is looked at ("cache lookup
  * failed for type"); nothing of it has run then.
@@ -282,6 +340,7 @@ export function isStale(error: unknown): boolean {
   const routine = "routine" in error ? error.routine : undefined;
   return (
     error.code === "26000" ||
+    error.code === "42P05" ||
     (error.code === "0A000" && routine === "RevalidateCachedQuery") ||
     (error.code === "XX000" && routine === "getTypeInputInfo")
   );

@@ -80,14 +80,14 @@ export function writeGuard(
     // commit itself, as deferred triggers do, runs with the tenant's role and path again.
     last: [leaveRole, leavePath, assertion(guard, restored)],
     thorough: null,
-    assertion: () => assertion(guard, []),
+    assertion: () => revisionsAssertion(guard),
   });
   if (!readCommitted || !isLookable(guard)) return thorough();
   return {
     first: [look(guard, settings, true)],
     last: [leaveRole, leavePath, look(guard, restored)],
     thorough,
-    assertion: () => assertion(guard, []),
+    assertion: () => revisionsAssertion(guard),
   };
 }
 
@@ -231,6 +231,9 @@ function assertionFailure(error: pg.DatabaseError): Error {
     (error.code === "40001" && /\browhouse\.assert_revisions\b/.test(error.where ?? ""));
   return moved ? new RevisionsMoved(error) : error;
 }
+
+/** The revisions alone, outside any transaction: as the connection's own role, without a lock. */
+export const revisionsAssertion = (guard: TenantGuard): Statement => assertion(guard, []);
 
 function valuesOf(schemas: readonly string[], revisions: readonly string[]): (string | undefined)[] {
   const values: (string | undefined)[] = [];

@@ -27,3 +27,13 @@ export async function isReadOnly(connection: Connection): Promise<boolean> {
   const [row] = rows;
   return typeof row === "object" && row !== null && "found" in row && row.found === true;
 }
+
+/** `error`, which says that revisions have moved on `connection`, or that it is read-only: a standby's revisions are those of a while ago. */
+export async function refusedByStandby(connection: Connection, error: unknown): Promise<unknown> {
+  if (connection.doubt !== null) return error;
+  try {
+    return (await isReadOnly(connection)) ? new ReadOnly(error, connection.ordinal) : error;
+  } catch {
+    return error;
+  }
+}

@@ -8,11 +8,11 @@ import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { StopSignal } from "../src/kernel/stop.ts";
 import { type Grant, hostsOwn, TenantShares } from "../src/kernel/tenant-shares.ts";
 import { isTooManyConnections } from "../src/kernel/too-many-connections.ts";
-import { hidesStatementsQuery } from "../src/protocol/hidden-statements.ts";
 import type { PoolFigures } from "../src/protocol/messages.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
 import { setBaseline } from "./hygiene.ts";
 import { isCutOff } from "./losses.ts";
+import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
@@ -54,6 +54,7 @@ export class Sessions {
   readonly #shares: TenantShares;
   /** One that takes writes. */
   readonly #writing: NewerSession;
+  readonly #pooler: Pooler;
   #opened = 0;
   /** Connections that are not younger are given up: of those, one refused to write when others did not. */
   #openedReadOnly = 0;
@@ -76,6 +77,9 @@ export class Sessions {
       },
       standsMs: readOnlyStandsMs,
     });
+    this.#pooler = new Pooler((sign) =>
+      options.log("debug", `statements are sent unnamed, as behind a pooler: ${sign}`),
+    );
     this.#shares = new TenantShares({
       size: poolSize,
       reserve: poolReserve,
@@ -96,9 +100,9 @@ export class Sessions {
       idleTimeoutMillis,
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
-        const { rows } = await client.query(hidesStatementsQuery);
+        if (!baseline.direct) this.#pooler.notice("it is not PostgreSQL itself that was connected to");
         this.#opened += 1;
-        this.#found.set(client, { ...baseline, hidden: rows[0]?.hidden === true, ordinal: this.#opened });
+        this.#found.set(client, { ...baseline, pooler: this.#pooler, ordinal: this.#opened });
       },
     });
     pool.on("connect", (client) => {
@@ -263,6 +267,7 @@ function lent(connection: Connection, borrower: Borrower | undefined): Connectio
 function unreachable(error: unknown): HostError {
   if (error instanceof HostError) return error;
   if (isTooManyConnections(error))
-    return new HostError("NO_CAPACITY", `PostgreSQL has no connection: ${messageOf(error)}`);
-  return new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}`, { cause: error });
+    return new HostError("NO_CAPACITY", `PostgreSQL has no connection: ${messageOf(error)} (53300)`);
+  const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
+  return new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}${code}`, { cause: error });
 }

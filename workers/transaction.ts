@@ -5,7 +5,7 @@ import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
 import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./guard.ts";
 import { forgetSequences } from "./hygiene.ts";
-import { isReadOnly, ReadOnly } from "./read-only.ts";
+import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-text.ts";
 
@@ -40,34 +40,32 @@ export async function read(
   { tag, guard, notifies }: ReadOptions,
 ): Promise<Result> {
   assertHarmless(query.text);
-  const name = query.name === undefined ? undefined : connection.statements.nameFor(tag, query.name);
+  const name = query.name === undefined ? undefined : connection.nameFor(tag, query.name);
   const run = (first: Statement): Promise<Result> => {
     const work = { text: query.text, values: query.values, name };
     return notifies
-      ? connection.commit([beginReading, first, work, commit], query.arrayMode, 2)
+      ? connection.commit([beginReading, first, work], commit, query.arrayMode, 2)
       : connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
   };
   try {
     // A guard makes the settings as well.
     return await run(guard?.first ?? settingsStatement(settings));
   } catch (error) {
-    if (connection.doubt === null && connection.client.getTransactionStatus() !== "I") {
-      await connection
-        .send(transactionOver)
-        .catch((fault: unknown) => connection.condemn(toHostError(fault)));
-    }
+    await endFailed(connection);
     if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;
-    return await run(guard.thorough()).catch((fault: unknown) => refuseStale(connection, fault));
+    try {
+      return await run(guard.thorough());
+    } catch (fault) {
+      await endFailed(connection);
+      throw isGuardFailure(fault) ? await refusedByStandby(connection, fault) : fault;
+    }
   }
 }
 
-/** Throws `error`, or that the connection is read-only where revisions seem to have moved on it: a standby's are those of a while ago. */
-async function refuseStale(connection: Connection, error: unknown): Promise<never> {
-  if (isGuardFailure(error) && connection.doubt === null) {
-    if (connection.client.getTransactionStatus() !== "I") await connection.send(transactionOver);
-    if (await isReadOnly(connection)) throw new ReadOnly(error, connection.ordinal);
-  }
-  throw error;
+/** Ends a transaction that failed, where the connection is still there. */
+async function endFailed(connection: Connection): Promise<void> {
+  if (connection.doubt !== null || connection.client.getTransactionStatus() === "I") return;
+  await connection.send(transactionOver).catch((fault: unknown) => connection.condemn(toHostError(fault)));
 }
 
 /** Whether a read failed because it was none: nothing of it stands. */
@@ -165,8 +163,8 @@ export class Transaction {
     const named = this.#named(statement);
     return this.#twice(() => {
       const head = this.#head;
-      const all = [...head, named, ...(this.#guard?.last ?? []), commit];
-      return this.#connection.commit(all, arrayMode, head.length);
+      const all = [...head, named, ...(this.#guard?.last ?? [])];
+      return this.#connection.commit(all, commit, arrayMode, head.length);
     });
   }
 
@@ -179,7 +177,7 @@ export class Transaction {
    * other, and parsing and planning it is 40 µs of PostgreSQL's time.
    */
   #named(statement: Statement): Statement {
-    return { ...statement, name: this.#connection.statements.nameFor(this.#tag, statement.text) };
+    return { ...statement, name: this.#connection.nameFor(this.#tag, statement.text) };
   }
 
   /**
@@ -231,7 +229,7 @@ export class Transaction {
     this.#closed = true;
     // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
-    const committing = this.#connection.commit([...(this.#guard?.last ?? []), commit]);
+    const committing = this.#connection.commit(this.#guard?.last ?? [], commit);
     const { command } = await this.#inside(committing.finally(() => clearTimeout(timer)));
     if (command === "ROLLBACK") {
       throw new HostError("INTERNAL", "the transaction had failed and was rolled back");

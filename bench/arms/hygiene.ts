@@ -5,6 +5,7 @@ import { searchPathText } from "../../src/shape/visibility.ts";
 import { fixedStatement } from "../../workers/burst.ts";
 import { Connection } from "../../workers/connection.ts";
 import { setBaseline } from "../../workers/hygiene.ts";
+import { Pooler } from "../../workers/pooler.ts";
 import type { Setting } from "../../workers/settings.ts";
 import { read, Transaction } from "../../workers/transaction.ts";
 import { cpuSeconds } from "../processes.ts";
@@ -20,10 +21,11 @@ const nothing = [fixedStatement("nothing", "select")];
 const opened = await Promise.all(
   Array.from({ length: connections }, async (_, ordinal) => {
     const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
-    const { clearing, readCommitted } = await setBaseline(client, statementTimeoutMs);
-    const behindCommit = arm === "chosen" || arm === "names not hidden" ? clearing : nothing;
+    const baseline = await setBaseline(client, statementTimeoutMs);
+    const clearing = arm === "chosen" || arm === "names not hidden" ? baseline.clearing : nothing;
     const hidden = arm !== "names not hidden";
-    return new Connection(client, 2 ** 20, { clearing: behindCommit, hidden, readCommitted, ordinal });
+    const pooler = new Pooler(() => undefined);
+    return new Connection(client, 2 ** 20, { ...baseline, clearing, hidden, pooler, ordinal });
   }),
 );
 

@@ -1,5 +1,5 @@
 /** Brings a request to the instance of its tenant, and its answer back. */
-import { setTimeout as sleep } from "node:timers/promises";
+import { pause } from "../kernel/duration.ts";
 import { HostError, toHostError } from "../kernel/errors.ts";
 import type { Eventually } from "../kernel/eventually.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -11,7 +11,7 @@ import type { Decision } from "../tenant/decision.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { NotStarted } from "./cell.ts";
 import type { Fleet, Lease, LeaseRequest } from "./fleet.ts";
-import { isExhausted, type Tries } from "./tries.ts";
+import { isExhausted, pauseBefore, type Tries } from "./tries.ts";
 
 /** Whose a request is, and what it may do. */
 export interface Admitted {
@@ -51,7 +51,7 @@ export interface DispatchOptions {
   /** Told when a pooled build was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
-  /** For how long a request may wait for builds that are overtaken. */
+  /** For how long a request may wait for its schema to settle. */
   readonly patienceMs: number;
 }
 
@@ -90,38 +90,48 @@ export class Dispatcher {
         const ran = lease !== null;
         if (ran) tries.runs += 1;
         else tries.builds += 1;
-        const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
-        if (error.code === "SCHEMA_CHANGED") this.#disproved(decision, error, tries, { ran, exhausted });
-        if (request.signal.aborted || exhausted) throw error;
-        await this.#prepare(decision, error, tries, ran);
+        if (error.code === "SCHEMA_CHANGED") {
+          await this.#settle(decision, error, tries, { ran, signal: request.signal });
+        } else if (request.signal.aborted) throw error;
+        else this.#prepare(decision, error, tries, ran);
+        if (request.signal.aborted) throw toHostError(request.signal.reason);
       }
     }
   }
 
-  #disproved(
+  /** Waits for a moment, as whoever is changing the schema may not be done; throws `error` where the request's patience is at its end. */
+  async #settle(
     decision: Decision,
     error: HostError,
     tries: Tries,
-    { ran, exhausted }: { readonly ran: boolean; readonly exhausted: boolean },
-  ): void {
-    const { observe, disprove } = this.#options;
+    { ran, signal }: { readonly ran: boolean; readonly signal: StopSignal },
+  ): Promise<void> {
+    const { observe, disprove, patienceMs } = this.#options;
     const tenant = decision.tenant.id;
+    const attempt = tries.runs + tries.builds;
     disprove(decision, error instanceof SchemaMoved ? error.revisions : null);
     if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.runs });
-    if (exhausted) observe({ kind: "guard.exhausted", tenant, attempts: tries.runs + tries.builds });
+    if (isExhausted(tries, performance.now(), patienceMs)) {
+      observe({ kind: "guard.exhausted", tenant, attempts: attempt });
+      throw error;
+    }
+    if (signal.aborted) throw error;
+    observe({
+      kind: "request.retried",
+      tenant,
+      reason: ran ? "schema-changed" : "build-overtaken",
+      attempt,
+    });
+    await pause(pauseBefore(tries, Math.random()), signal);
   }
 
   /** Sees to it that the request may be tried again; throws `error` where it may not. */
-  async #prepare(decision: Decision, error: HostError, tries: Tries, ran: boolean): Promise<void> {
+  #prepare(decision: Decision, error: HostError, tries: Tries, ran: boolean): void {
     const tenant = decision.tenant.id;
     const attempt = tries.runs + tries.builds;
-    if (error.code === "BUILD_NOT_SHAREABLE") {
+    const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
+    if (error.code === "BUILD_NOT_SHAREABLE" && !exhausted) {
       this.#options.refuse(decision, error.message);
-    } else if (error.code === "SCHEMA_CHANGED") {
-      const reason = ran ? "schema-changed" : "build-overtaken";
-      this.#options.observe({ kind: "request.retried", tenant, reason, attempt });
-      // Whoever is changing the schema may not be done.
-      await sleep(Math.random() * 20 * attempt);
     } else if (error.code === "CELL_LOST" && tries.lost === 0 && !mayHaveCommitted(error)) {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });

@@ -1,4 +1,4 @@
-/** How often a request is tried while the schema moves under it. Pure. */
+/** How long a request is tried while the schema moves under it. Pure. */
 
 /** What a request has been through. */
 export interface Tries {
@@ -14,17 +14,29 @@ export interface Tries {
   moved: number;
 }
 
-const mostRuns = 4;
-/**
- * Of a tenant that changes at random, as often as a build takes, 63 % of all builds are overtaken, and twelve in a row for 4
- * requests in 1,000; four were for 160.
- */
-const mostBuilds = 12;
-/** Beyond so many it is given up when its patience is at an end: refused in time, rather than ended at its deadline. */
-const leastBuilds = 4;
+/** What is left of a request's time is for the last answer, which may be a run as well. */
+const mostReservedMs = 5_000;
 
-/** Whether a request is given up; `patienceMs` is for how long it may wait for builds that are overtaken. */
-export function isExhausted({ runs, builds, sinceMs }: Tries, nowMs: number, patienceMs: number): boolean {
-  if (runs >= mostRuns || builds >= mostBuilds) return true;
-  return builds >= leastBuilds && nowMs - sinceMs > patienceMs;
+/** For how long a request of that time may wait for its schema to settle: refused in time, rather than ended at its deadline. */
+export function patienceOf(requestTimeoutMs: number): number {
+  return requestTimeoutMs - Math.min(mostReservedMs, requestTimeoutMs / 4);
+}
+
+/**
+ * Whether a request is given up. It is not counted how often it was tried: of a tenant that changes at random, as often as a build
+ * takes, 63 % of all builds are overtaken, and no number of them would do for every request.
+ */
+export function isExhausted({ sinceMs }: Tries, nowMs: number, patienceMs: number): boolean {
+  return nowMs - sinceMs >= patienceMs;
+}
+
+/** Whoever changes a schema for longer than this is not waited for more often than so. */
+const longestPauseMs = 500;
+
+/**
+ * How long to wait before the next try: at random, so that requests which one change has stopped do not come back as one.
+ * `random` is from 0 to 1. Longer each time: whoever is changing the schema may not be done.
+ */
+export function pauseBefore({ runs, builds }: Tries, random: number): number {
+  return random * Math.min(longestPauseMs, 20 * (runs + builds));
 }

@@ -2,6 +2,7 @@
 import { planCapacity } from "../cell/capacity.ts";
 import { tenantDefaults } from "../config/checks.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
+import { listenFault } from "../guard/databases.ts";
 import { controlState, readOnlyWords } from "../guard/install.ts";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
@@ -9,7 +10,7 @@ import { Database } from "../pg/pool.ts";
 import { openModuleSource } from "../tenant/source-module.ts";
 import { tenantClashes } from "../tenant/sources.ts";
 import type { Command } from "./command.ts";
-import { listenFault, openConfigured } from "./opened.ts";
+import { openConfigured } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const checkCommand: Command = {
@@ -31,7 +32,7 @@ export const checkCommand: Command = {
     for (const [name, database] of Object.entries(config.databases)) {
       await checkDatabase(name, database, config, faults, notes);
       const deaf = await listenFault(name, database, "rowhouse:check");
-      if (deaf !== null) faults.push({ path: `databases.${name}.listenUrl`, message: deaf });
+      if (deaf !== null) faults.push(deaf);
     }
     faults.push(...(await moduleFaults(config)));
     if (faults.length > 0) throw new ConfigError(faults);

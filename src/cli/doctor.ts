@@ -2,6 +2,7 @@
 import { planCapacity } from "../cell/capacity.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { availableMemoryMb } from "../config/memory.ts";
+import { listenFault } from "../guard/databases.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { Database } from "../pg/pool.ts";
 import { tenantClashes } from "../tenant/sources.ts";
@@ -9,7 +10,7 @@ import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
 import { type FactsOptions, readFacts } from "./database-facts.ts";
 import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./diagnosis.ts";
-import { listenFault, openConfigured, requireDatabases } from "./opened.ts";
+import { openConfigured, requireDatabases } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const doctorCommand: Command = {
@@ -41,7 +42,8 @@ async function examine(config: Config): Promise<readonly Finding[]> {
       findings.push(...diagnoseDatabase(facts, options));
     }
     const deaf = await listenFault(name, database, "rowhouse:doctor");
-    if (deaf !== null) findings.push({ level: "fail", about: `listenUrl of database ${name}`, text: deaf });
+    if (deaf !== null)
+      findings.push({ level: "fail", about: `listenUrl of database ${name}`, text: deaf.message });
   }
   return [...findings, ...ofTenants, ...diagnosePools(known, options), ...memory.findings];
 }

@@ -1,11 +1,8 @@
 /** What commands that look at tenants work on: the configured databases, and the source of tenants. */
-import type { Config, DatabaseConfig } from "../config/config.ts";
-import { parseSessionState, sessionStateQuery } from "../connect/session-state.ts";
+import type { Config } from "../config/config.ts";
 import { Databases } from "../guard/databases.ts";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { HostError } from "../kernel/errors.ts";
 import type { Observation } from "../kernel/observation.ts";
-import { standbyFault } from "../pg/listen.ts";
-import { connectorTo, Database } from "../pg/pool.ts";
 import type { TenantSource } from "../tenant/sources.ts";
 import { openSource } from "../tenants.ts";
 
@@ -47,27 +44,6 @@ export async function openConfigured(
   } catch (error) {
     await databases.close();
     throw error;
-  }
-}
-
-/** Why `listenUrl` cannot be listened to, which `serve` does not start without; null where nothing is wrong, or `url` itself cannot be had. */
-export async function listenFault(
-  name: string,
-  { url, listenUrl }: DatabaseConfig,
-  applicationName: string,
-): Promise<string | null> {
-  const isOwn = listenUrl !== url;
-  let database: Database | undefined;
-  try {
-    // Of several hosts it is the primary that is listened to.
-    if (connectorTo(name, { url: listenUrl }).target.hosts.length > 1 && !isOwn) return null;
-    database = new Database({ name, url: listenUrl, applicationName, observe: () => undefined });
-    const { standby } = parseSessionState((await database.query(sessionStateQuery)).rows);
-    return standby ? standbyFault(name).message : null;
-  } catch (error) {
-    return isOwn ? messageOf(error) : null;
-  } finally {
-    await database?.close();
   }
 }
 

@@ -1,6 +1,6 @@
 /** The configured databases, opened: the front's connections, the notifications, and what is known of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
-import { HostError } from "../kernel/errors.ts";
+import { HostError, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { Listener } from "../pg/listen.ts";
 import { cancelBackends, Database } from "../pg/pool.ts";
@@ -16,6 +16,8 @@ export interface OpenDatabase {
   readonly control: boolean;
   /** Whether event triggers moved them when it was opened. */
   readonly eventTriggers: boolean;
+  /** Where it is configured by which URL it listens, such as `databases.main.listenUrl`. */
+  readonly listensBy: string;
 }
 
 export interface DatabasesOptions {
@@ -74,7 +76,8 @@ export class Databases {
           maxConnections: options.parallelMigrations ?? 1,
           freshConnections: true,
         });
-        const parts = { database, listener, migrations };
+        const listensBy = listenPath(name, config);
+        const parts = { database, listener, migrations, listensBy };
         opened.set(name, { ...parts, control: false, eventTriggers: false });
         opened.set(name, { ...parts, ...(await control(database, config, options)) });
       }
@@ -95,9 +98,15 @@ export class Databases {
     return [...this.#open.keys()];
   }
 
-  /** Starts listening; to be called when every handler is in place. */
+  /** Starts listening; to be called when every handler is in place. Where nothing arrives, that is said as soon as it is found out. */
   async listen(): Promise<void> {
-    for (const { listener } of this.#open.values()) await listener.open();
+    for (const { listener, listensBy } of this.#open.values()) {
+      await listener.open();
+      void listener.hears().then((hears) => {
+        if (hears !== false) return;
+        this.#observe({ kind: "config.warning", path: listensBy, message: deafness(listensBy) });
+      });
+    }
   }
 
   /** Ends what a terminated cell left running. Never rejects: the server's own check of its clients comes to the same. */
@@ -120,6 +129,37 @@ export class Databases {
         migrations.close(),
       ]),
     );
+  }
+}
+
+const listenPath = (name: string, { url, listenUrl }: DatabaseConfig): string =>
+  `databases.${name}.${url === listenUrl ? "url" : "listenUrl"}`;
+
+/** What it means that nothing arrives which is notified, and the cure. */
+function deafness(listensBy: string): string {
+  const direct = listensBy.replace(/[^.]+$/, "listenUrl");
+  return `notifications do not arrive, as behind a transaction pooler: changes of schemas and tenants are noticed late. Set ${direct} to a connection to PostgreSQL itself`;
+}
+
+/** Why `serve` would not start by the URL that a database is listened to by, or would hear nothing; null where nothing is wrong. */
+export async function listenFault(
+  name: string,
+  config: DatabaseConfig,
+  applicationName: string,
+): Promise<{ readonly path: string; readonly message: string } | null> {
+  const path = listenPath(name, config);
+  const options = { name, url: config.listenUrl, applicationName, observe: () => undefined };
+  let listener: Listener | undefined;
+  try {
+    listener = new Listener(options);
+    await listener.open();
+    return (await listener.hears()) === false ? { path, message: deafness(path) } : null;
+  } catch (error) {
+    // What is wrong with the URL for everything is told of that; a standby is for reading.
+    const isStandby = error instanceof HostError && error.code === "DATABASE_READ_ONLY";
+    return config.listenUrl === config.url && !isStandby ? null : { path, message: messageOf(error) };
+  } finally {
+    await listener?.close();
   }
 }
 

@@ -25,6 +25,24 @@ export async function revisionsOf(
   return Object.fromEntries(schemas.map((name) => [name, String(known.get(name) ?? 0n)]));
 }
 
+const stateRow = z.object({ replica: z.boolean(), revisions: z.string() });
+
+/** The same, and whether the database is a replica, which may not have come yet to what its primary has told of. */
+export async function lookUpRevisions(
+  database: Queryable,
+  schemas: readonly string[],
+): Promise<{ readonly found: ReadonlyMap<string, bigint>; readonly replica: boolean }> {
+  const { rows } = await database.query(
+    `select pg_catalog.pg_is_in_recovery() as replica, (
+      select coalesce(json_object_agg(schema_name, revision::text), '{}')::text
+      from rowhouse.schema_revision where schema_name = any($1)
+    ) as revisions`,
+    [schemas],
+  );
+  const { replica, revisions } = stateRow.parse(rows[0]);
+  return { found: parseReport(revisions), replica };
+}
+
 const jsonText = z.string().transform((text): unknown => JSON.parse(text));
 /** As text: a JSON number does not hold every bigint. */
 const revisionText = z

@@ -124,6 +124,8 @@ export type Observation =
   | { kind: "instance.evicted"; key: InstanceKey; cell: CellId; reason: EvictionReason; heapMb: number }
   | { kind: "database.lost"; database: string; error: Error }
   | { kind: "database.listening"; database: string; gap: boolean }
+  /** Connections to it are a pooler's, or somebody else's who stands in between. */
+  | { kind: "database.pooled"; database: string }
   | {
       kind: "control.installed";
       database: string;

@@ -92,6 +92,8 @@ export function describe(observation: Observation): LogLine {
       return line("error", "database lost");
     case "database.listening":
       return line(observation.gap ? "warn" : "info", "listening for changes");
+    case "database.pooled":
+      return line("info", "a pooler stands in front of the database: nothing of a session is relied on");
     case "control.installed":
       return observation.missing.length === 0
         ? line("info", "control schema ready")

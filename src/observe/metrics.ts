@@ -206,6 +206,7 @@ export function createMetrics(
       case "instance.measured":
       case "database.lost":
       case "database.listening":
+      case "database.pooled":
       case "control.installed":
       case "look.found":
       case "look.failed":

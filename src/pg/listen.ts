@@ -1,5 +1,5 @@
 /** One connection that listens, for as long as it is open, whatever happens to the server in between. */
-
+import { randomBytes } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
 import type pg from "pg";
 import type { Connector } from "../connect/connector.ts";
@@ -7,10 +7,19 @@ import { parseSessionState, sessionStateQuery } from "../connect/session-state.t
 import { pause } from "../kernel/duration.ts";
 import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
-import { connectorTo, databaseError } from "./pool.ts";
+import { backendQuery, lifted } from "../protocol/pooler.ts";
+import { connectError, databaseError } from "./connection-errors.ts";
+import { connectorTo } from "./pool.ts";
 
 /** How long a parting server may take to answer. */
 const closeMs = 2_000;
+
+/** What is notified arrives as soon as it has committed, on a machine that has time for it. */
+const echoMs = 5_000;
+const echoChannel = "rowhouse_echo";
+
+/** $1: the id of the backend, as the client was told: a session that is not our own is left as it is. */
+const restQuery = `select ${lifted("idle_session_timeout", "session", `${backendQuery} = $1`)}`;
 
 export interface ListenerOptions {
   readonly name: string;
@@ -35,6 +44,9 @@ export class Listener {
   /** Whether that client has connected and listens, or did. */
   #established = false;
   #running: Promise<void> | undefined;
+  #echoing: Promise<unknown> | undefined;
+  /** What is waited for on its own channel, where anybody may speak. */
+  #echo: { readonly nonce: string; readonly heard: AbortController } | undefined;
 
   constructor(options: ListenerOptions) {
     const { name, url } = options;
@@ -44,6 +56,9 @@ export class Listener {
     const chosen = attributes === "primary" || attributes === "read-write" || hosts.length === 1;
     this.#connector = chosen ? connector : connectorTo(name, { url, attributes: "primary" });
     this.#options = options;
+    this.on(echoChannel, (payload) => {
+      if (payload === this.#echo?.nonce) this.#echo.heard.abort();
+    });
   }
 
   /** Calls `handler` for every notification on `channel`. To be called before `open`. */
@@ -65,6 +80,34 @@ export class Listener {
     this.#running = this.#keep(ended);
   }
 
+  /**
+   * Whether what is notified arrives, which it does not through a transaction pooler; null where that cannot be found out. It is sent by
+   * another connection: what a pooler's one backend is told while it works for this one would arrive. To be called once it is open.
+   */
+  hears(): Promise<boolean | null> {
+    const echoing = this.#echoes();
+    this.#echoing = echoing;
+    return echoing;
+  }
+
+  /** Never rejects. */
+  async #echoes(): Promise<boolean | null> {
+    const echo = { nonce: randomBytes(16).toString("base64url"), heard: new AbortController() };
+    this.#echo = echo;
+    let client: pg.Client | undefined;
+    try {
+      client = await this.#connector.connect(this.#clientOptions, (made) => made.on("error", () => {}));
+      await client.query("select pg_catalog.pg_notify($1, $2)", [echoChannel, echo.nonce]);
+      await pause(echoMs, AbortSignal.any([echo.heard.signal, this.#stop.signal]));
+    } catch {
+      return null;
+    } finally {
+      await client?.end().catch(() => {});
+    }
+    if (echo.heard.signal.aborted) return true;
+    return this.#stop.signal.aborted ? null : false;
+  }
+
   async close(): Promise<void> {
     this.#stop.abort();
     const client = this.#client;
@@ -76,7 +119,7 @@ export class Listener {
       await client.end().catch(() => {});
       clearTimeout(timer);
     }
-    await this.#running;
+    await Promise.all([this.#running, this.#echoing]);
   }
 
   async #keep(firstEnd: Promise<void>): Promise<void> {
@@ -105,22 +148,16 @@ export class Listener {
 
   /** Connects and listens; `ended` resolves when that connection has ended. */
   async #connect(): Promise<{ ended: Promise<void> }> {
-    const { applicationName, name, connectTimeoutMs = 5_000 } = this.#options;
+    const { name } = this.#options;
     this.#established = false;
     let ended = Promise.resolve();
     try {
-      const client = await this.#connector.connect(
-        {
-          application_name: applicationName,
-          connectionTimeoutMillis: connectTimeoutMs,
-          query_timeout: 10_000,
-          keepAlive: true,
-        },
-        (made) => {
-          if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
-          ended = this.#hear(made);
-        },
-      );
+      const connecting = this.#connector.connect(this.#clientOptions, (made) => {
+        if (this.#stop.signal.aborted) throw new HostError("SHUTTING_DOWN");
+        ended = this.#hear(made);
+      });
+      const client = await connecting.catch((error: unknown) => Promise.reject(connectError(name, error)));
+      await client.query(restQuery, [client.processID]);
       for (const channel of this.#handlers.keys()) {
         await client.query(`listen ${QuoteUtils.quoteIdentifier(channel)}`);
       }
@@ -132,6 +169,16 @@ export class Listener {
       await this.#client?.end().catch(() => {});
       throw isRefusedByStandby(error) ? standbyFault(name) : databaseError(name, error);
     }
+  }
+
+  get #clientOptions(): pg.ClientConfig {
+    const { applicationName, connectTimeoutMs = 5_000 } = this.#options;
+    return {
+      application_name: applicationName,
+      connectionTimeoutMillis: connectTimeoutMs,
+      query_timeout: 10_000,
+      keepAlive: true,
+    };
   }
 
   /** Makes `client` the one that is listened to; resolves when it has ended. */

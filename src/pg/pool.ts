@@ -1,5 +1,5 @@
 /** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
-import pg, { type PoolClient } from "pg";
+import pg, { type ClientBase, type PoolClient } from "pg";
 import { Connector, type ConnectorOptions } from "../connect/connector.ts";
 import { NewerSession } from "../connect/newer-session.ts";
 import { parseSessionState, sessionStateQuery } from "../connect/session-state.ts";
@@ -7,6 +7,15 @@ import { HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../kernel/tenant-shares.ts";
 import { isTooManyConnections } from "../kernel/too-many-connections.ts";
+import {
+  connectError,
+  hostsError,
+  isConnectionError,
+  isDenied,
+  isLostStatement,
+  lostWith,
+} from "./connection-errors.ts";
+import { discardAll, type Greeting, greet, leaveBehind } from "./greeting.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
 export interface Queryable {
@@ -38,53 +47,6 @@ export interface DatabaseOptions {
   readonly onMoved?: () => void;
 }
 
-/** What node reports where there is no connection, or no longer one. */
-const lostCodes = new Set([
-  "ECONNREFUSED",
-  "ECONNRESET",
-  "ECONNABORTED",
-  "EPIPE",
-  "ETIMEDOUT",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  // A Unix socket that is not there.
-  "ENOENT",
-  // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout; too_many_connections
-  "57P01",
-  "57P02",
-  "57P03",
-  "57P05",
-  "53300",
-]);
-
-/** pg 8.23 gives its own connection errors no code. */
-const lostMessages =
-  /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Query read timeout|Client has encountered a connection error|Client was closed|The server does not support SSL)/;
-
-/** Whether `error` says that no usable connection could be made, or that it broke; what PostgreSQL says of a statement is told by `outlives`. */
-export function isConnectionError(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
-}
-
-/** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
-function isLostStatement(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "26000" || error.code === "42P05");
-}
-
-/** `error` as `DATABASE_UNREACHABLE` where it is about the connection; anything else unchanged. */
-export function databaseError(database: string, error: unknown): unknown {
-  if (!isConnectionError(error) || !(error instanceof Error)) return error;
-  // An AggregateError (one name, several addresses) has no message of its own.
-  const reason = error.message || ("code" in error ? String(error.code) : error.name);
-  return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${reason}`, {
-    cause: error,
-  });
-}
-
 /** How to connect to `database`; throws `CONFIG_INVALID` for a URL that cannot be read, and for a file that it names. */
 export function connectorTo(database: string, options: ConnectorOptions): Connector {
   try {
@@ -112,7 +74,9 @@ export class Database implements Queryable {
   readonly #generations = new WeakMap<object, number>();
   readonly #currentUntilMs = new WeakMap<object, number>();
   readonly #primary: NewerSession;
-  /** Not where connections are cleared, nor behind a pooler that turned out to hand them around. */
+  readonly #observe: Observe;
+  readonly #greetings = new WeakMap<ClientBase, Greeting>();
+  /** Not where connections are cleared, nor behind a pooler, which hands them around. */
   #prepares: boolean;
   #closed: Promise<void> | undefined;
 
@@ -121,6 +85,7 @@ export class Database implements Queryable {
     this.#fresh = options.freshConnections === true;
     this.#prepares = !this.#fresh;
     this.#shares = options.shares === undefined ? null : new TenantShares(options.shares);
+    this.#observe = options.observe;
     const connector = connectorTo(options.name, { url: options.url });
     const client = {
       application_name: options.applicationName,
@@ -149,6 +114,7 @@ export class Database implements Queryable {
       min: this.#fresh ? 0 : 1,
       // What is asked together is sent together, where the server is 0.5 ms away as well as here.
       pipeline: !this.#fresh,
+      onConnect: (made) => this.#greet(made),
     });
     this.#pool.on("connect", (made) => void this.#generations.set(made, this.#generation));
     // An idle connection that the server cut: without a listener it would end the process.
@@ -169,23 +135,24 @@ export class Database implements Queryable {
     statements: readonly GroupedStatement[],
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
-    const prepares = this.#prepares;
     try {
-      return await this.#together(statements, prepares, tenant);
+      return await this.#together(statements, tenant);
     } catch (error) {
-      if (!prepares || !isLostStatement(error)) throw error;
+      // The error of another statement that ran beside it may have told the same before.
+      if (!isLostStatement(error)) throw error;
       this.#prepares = false;
-      return this.#together(statements, false, tenant);
+      return this.#together(statements, tenant);
     }
   }
 
   #together(
     statements: readonly GroupedStatement[],
-    prepares: boolean,
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
-    const group = new Group(prepares ? statements : statements.map((each) => ({ ...each, prepared: false })));
     const ask = async (client: PoolClient): Promise<readonly (readonly unknown[])[]> => {
+      const group = new Group(
+        this.#prepares ? statements : statements.map((each) => ({ ...each, prepared: false })),
+      );
       client.query(group);
       return await group.answers;
     };
@@ -202,10 +169,13 @@ export class Database implements Queryable {
           await client.query(sqlText);
         },
       });
+      const greeting = this.#greetings.get(client);
+      if (this.#fresh && greeting !== undefined) await leaveBehind(client, greeting);
       await client.query("commit");
       return value;
     };
-    return this.#newest(run, { after: "rollback", tenant, once: true });
+    // Behind a pooler, locks of the session go with the transaction.
+    return this.#newest(run, { after: this.#fresh ? groupOver : "rollback", tenant, once: true });
   }
 
   /** Waits for what is under way, then ends the connections. */
@@ -213,6 +183,19 @@ export class Database implements Queryable {
     this.#shares?.close();
     this.#closed ??= Promise.all([this.#pool.end(), this.#primary.close()]).then(ignore);
     return this.#closed;
+  }
+
+  async #greet(client: ClientBase): Promise<void> {
+    const greeting = await greet(client, this.#fresh ? "others" : "hosts");
+    this.#greetings.set(client, greeting);
+    if (!greeting.standby) this.#isCurrent(client);
+    if (greeting.direct || !this.#prepares) return;
+    this.#prepares = false;
+    this.#observe({ kind: "database.pooled", database: this.name });
+  }
+
+  #isCurrent(client: ClientBase): void {
+    this.#currentUntilMs.set(client, performance.now() + currentMs);
   }
 
   /**
@@ -243,7 +226,7 @@ export class Database implements Queryable {
     try {
       const { standby } = parseSessionState((await client.query(sessionStateQuery)).rows);
       if (standby) return (await this.#primary.ask()) && this.#isOld(client);
-      this.#currentUntilMs.set(client, performance.now() + currentMs);
+      this.#isCurrent(client);
       return false;
     } catch {
       return false;
@@ -266,10 +249,13 @@ export class Database implements Queryable {
       return await work(client);
     } catch (error) {
       doubtful = !(await outlives(client, error, after));
-      throw doubtful ? lostWith(this.name, error) : error;
+      if (doubtful) throw lostWith(this.name, error);
+      throw this.#fresh ? error : hostsError(this.name, error);
     } finally {
       // Cheaper than another connection, whose empty caches cost each migration 70 ms (PostgreSQL 18.4).
-      if (this.#fresh && !doubtful) doubtful = !(await discardAll(client));
+      if (this.#fresh && !doubtful && this.#greetings.get(client)?.direct === true) {
+        doubtful = !(await discardAll(client));
+      }
       client.off("error", ignore);
       client.release(doubtful);
       grant?.release();
@@ -289,7 +275,7 @@ export class Database implements Queryable {
       } catch (error) {
         if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
           grant?.release();
-          throw databaseError(this.name, error);
+          throw connectError(this.name, error);
         }
         grant = await shares.refuse(grant, 0);
       }
@@ -316,26 +302,9 @@ async function outlives(client: PoolClient, error: unknown, after: string): Prom
   try {
     await client.query(after);
     return true;
-  } catch {
-    return false;
-  }
-}
-
-/** `error`, behind which the connection was gone. */
-function lostWith(database: string, error: unknown): unknown {
-  if (!(error instanceof pg.DatabaseError)) return databaseError(database, error);
-  return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${error.message}`, {
-    cause: error,
-  });
-}
-
-/** Whether the connection is as it was when it was opened. */
-async function discardAll(client: PoolClient): Promise<boolean> {
-  try {
-    await client.query("discard all");
-    return true;
-  } catch {
-    return false;
+  } catch (fault) {
+    // A role that may not unlock could not lock either.
+    return isDenied(fault);
   }
 }
 

@@ -5,7 +5,7 @@
  * place, for the next tenant to run. PostgreSQL tells them by one function, which `rowhouse install` takes from everyone where it
  * may. It has to be kept from the session's user as well: a function can go back to that.
  */
-export const hidesStatementsQuery =
-  "select not pg_catalog.has_function_privilege(session_user, 'pg_catalog.pg_prepared_statement()', 'execute') as hidden";
+export const hidesStatements =
+  "not pg_catalog.has_function_privilege(session_user, 'pg_catalog.pg_prepared_statement()', 'execute')";
 
 export const hideStatements = "revoke execute on function pg_catalog.pg_prepared_statement() from public";

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
+import { lifted } from "../protocol/pooler.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-rows.ts";
@@ -65,15 +66,19 @@ const entries = Object.entries(settings);
 /** As statements for a transaction that is open. */
 export const probeSettings = entries.map(([name, value]) => `set local ${name} = ${value}`).join("; ");
 
+/** Whatever the role's or the database's own is. It ends before the host gives the connection up (`src/pg/pool.ts`). */
+const statementTimeoutMs = 50_000;
+
 /** As one statement that comes first in its transaction, which reads only and makes plans for good, with `more` settings. */
 export function probeSettingsQuery(more: Readonly<Record<string, string>> = {}): string {
   const calls = Object.entries({
     transaction_read_only: "on",
     plan_cache_mode: "force_generic_plan",
+    statement_timeout: String(statementTimeoutMs),
     ...settings,
     ...more,
   }).map(([name, value]) => `pg_catalog.set_config('${name}', '${value}', true)`);
-  return `select ${calls.join(", ")}`;
+  return `select ${[...calls, lifted("transaction_timeout", "transaction")].join(", ")}`;
 }
 
 /** Behind a probe, where its transaction goes on. */

@@ -233,3 +233,50 @@ async function backends(applicationName: string, state: string): Promise<number>
 async function until(condition: () => Promise<boolean>): Promise<void> {
   await expect.poll(condition, { timeout: 20_000, interval: 20 }).toBe(true);
 }
+
+test("whatever stands in the way of a connection is the database's being unreachable, with its SQLSTATE", async () => {
+  const gone = new URL(database.url);
+  gone.pathname = "/no_such_database";
+  for (const [url, state] of [
+    [gone.href, "3D000"],
+    [database.urlAs("postgres", "wrong"), "28P01"],
+  ] as const) {
+    const error = await connect(url)
+      .query("select")
+      .catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "DATABASE_UNREACHABLE", cause: { code: state } });
+    expect(String(error)).toContain(state);
+  }
+});
+
+test("a role's time-outs end neither a statement nor a session of the host's own", async () => {
+  const role = `${database.name}_hasty`;
+  await database.execute(`
+    create role ${role} login password 'hasty';
+    alter role ${role} set statement_timeout = '200ms';
+    alter role ${role} set idle_session_timeout = '300ms';
+    alter role ${role} set transaction_timeout = '300ms'`);
+  const front = connect(database.urlAs(role, "hasty"));
+  const pid = "select pg_backend_pid() as pid";
+  const { rows: before } = await front.query(pid);
+  await front.query("select pg_sleep(0.4)");
+  const slept = await front.together([{ text: "select" }, { text: "select pg_sleep(0.4)::text as slept" }]);
+  expect(slept[1]).toEqual([{ slept: "" }]);
+  await database.query("select pg_sleep(0.5)");
+  expect((await front.query(pid)).rows).toEqual(before);
+  await front.close();
+  await database.execute(`drop role ${role}`);
+});
+
+test("a statement of the host's own that PostgreSQL ends is the database's being unreachable", async () => {
+  const front = connect(database.url, "rowhouse:h1:ended");
+  const asked = front.query("select pg_sleep(30)").catch((thrown: unknown) => thrown);
+  await expect
+    .poll(() =>
+      database.query(
+        "select pg_cancel_backend(pid) from pg_stat_activity where application_name = 'rowhouse:h1:ended' and state = 'active' and query ~ 'pg_sleep'",
+      ),
+    )
+    .toHaveLength(1);
+  expect(await asked).toMatchObject({ code: "DATABASE_UNREACHABLE", cause: { code: "57014" } });
+});

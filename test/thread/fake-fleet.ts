@@ -38,6 +38,7 @@ export interface FakeOptions {
   readonly preset?: string;
   readonly queue?: number;
   readonly concurrency?: number;
+  readonly patienceMs?: number;
   readonly buildTimeoutMs?: number;
   readonly drainTimeoutMs?: number;
   readonly idleTtlMs?: number;
@@ -122,7 +123,7 @@ export class FakeFleet {
       refuse: () => undefined,
       disprove: () => undefined,
       observe: (observation) => this.#observe(observation),
-      patienceMs: 60_000,
+      patienceMs: options.patienceMs ?? 60_000,
     });
     this.fleet.open();
     this.governor.open();

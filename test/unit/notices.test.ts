@@ -3,6 +3,7 @@ import { Notices } from "../../src/tenant/notices.ts";
 
 /** What the database says; null: it does not answer. */
 let revisions: Map<string, bigint> | null;
+let replica: boolean;
 let reads: string[][];
 let believed: string[];
 let notices: Notices;
@@ -13,6 +14,7 @@ beforeEach(() => {
     ["a", 5n],
     ["b", 7n],
   ]);
+  replica = false;
   reads = [];
   believed = [];
   notices = new Notices({
@@ -23,7 +25,7 @@ beforeEach(() => {
     read: async (database, schemas) => {
       reads.push([database, ...schemas]);
       if (revisions === null) throw new Error("no answer");
-      return new Map([...revisions].filter(([schema]) => schemas.includes(schema)));
+      return { found: new Map([...revisions].filter(([schema]) => schemas.includes(schema))), replica };
     },
     believe: (database, schema, revision) => believed.push(`${database} ${schema} ${revision}`),
     miss: (database, schema) => believed.push(`${database} ${schema} gone`),
@@ -76,7 +78,7 @@ test("of names that may matter to what is being asked no more wait than are read
   for (let n = 0; n < 2_500; n += 1) notices.hear("main", `unknown ${n}`, 9n);
   notices.hear("main", "a", 9n);
   await vi.advanceTimersByTimeAsync(1_000);
-  expect(reads.map(({ length }) => length - 1)).toEqual([1, 1_000, 1]);
+  expect(reads.map(({ length }) => length - 1)).toEqual([1, 1_000]);
   expect(believed).toContain("main a 5");
 });
 
@@ -105,4 +107,92 @@ test("nothing is looked into any more once it is closed", async () => {
   notices.hear("other", "b", 9n);
   await vi.advanceTimersByTimeAsync(1_000);
   expect(reads).toEqual([["main", "a"]]);
+});
+
+const sayOf = (schema: string, revision: bigint): void => {
+  revisions?.set(schema, revision);
+};
+
+test("a primary is asked once, however much more was said than it has", async () => {
+  notices.hear("main", "a", 9n);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(reads).toHaveLength(1);
+});
+
+test("a replica is asked again until it has come to what was said, after pauses that grow to five seconds", async () => {
+  replica = true;
+  notices.hear("main", "a", 6n);
+  await vi.advanceTimersByTimeAsync(60_000);
+  // 0.1, 0.2, 0.4, 0.8, 1.6 and 3.2 seconds, and then five each time.
+  expect(reads.length).toBeGreaterThan(12);
+  expect(reads.length).toBeLessThanOrEqual(19);
+  sayOf("a", 6n);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(believed.at(-1)).toBe("main a 6");
+  const { length } = reads;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(reads).toHaveLength(length);
+});
+
+test("a lie keeps no later notice waiting, on a replica either", async () => {
+  replica = true;
+  notices.hear("main", "a", 9_000n);
+  await vi.advanceTimersByTimeAsync(60_000);
+  sayOf("a", 6n);
+  notices.hear("main", "a", 6n);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(believed).toContain("main a 6");
+  sayOf("b", 8n);
+  notices.hear("main", "b", 8n);
+  await vi.advanceTimersByTimeAsync(200);
+  expect(believed).toContain("main b 8");
+});
+
+test("of a replica nothing is believed where it does not answer: it is asked again", async () => {
+  notices.replica("main");
+  const answer = revisions;
+  revisions = null;
+  notices.hear("main", "a", 6n);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(believed).toEqual([]);
+  revisions = answer;
+  sayOf("a", 6n);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(believed).toEqual(["main a 6"]);
+});
+
+test("what is nobody's news yet is kept for a replica, on which it may be decided of an older revision", async () => {
+  replica = true;
+  notices.replica("main");
+  revisions?.set("nobody's", 5n);
+  notices.hear("main", "nobody's", 9n);
+  await vi.advanceTimersByTimeAsync(1_000);
+  sayOf("nobody's", 9n);
+  await vi.advanceTimersByTimeAsync(5_000);
+  expect(believed.at(-1)).toBe("main nobody's 9");
+});
+
+test("what is nobody's news is not kept for ever, nor more of it than is asked for at once", async () => {
+  notices.replica("main");
+  replica = true;
+  for (let n = 0; n < 2_500; n += 1) notices.hear("main", `unknown ${n}`, 2n);
+  await vi.advanceTimersByTimeAsync(11 * 60_000);
+  expect(new Set(reads.flatMap(([, ...names]) => names)).size).toBe(1_000);
+  const { length } = reads;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(reads).toHaveLength(length);
+});
+
+test("a replica that has become a primary is asked no more than one", async () => {
+  replica = true;
+  notices.hear("main", "a", 9n);
+  await vi.advanceTimersByTimeAsync(1_000);
+  replica = false;
+  await vi.advanceTimersByTimeAsync(10_000);
+  const { length } = reads;
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(reads).toHaveLength(length);
+  notices.hear("main", "nobody's", 9n);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(reads).toHaveLength(length);
 });
