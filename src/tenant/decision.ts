@@ -18,6 +18,8 @@ export interface Decision {
   readonly unsafe: readonly string[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
+  /** Differs whenever path, shape or revisions do; short. */
+  readonly version: string;
   readonly spec: BlueprintSpec;
   /** JSON of the TenantBinding that goes with its requests. */
   readonly binding: string;
@@ -56,10 +58,11 @@ export function decisionOf(
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+  const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {
     tenant: id,
     searchPath,
-    statementTag: statementTag(searchPath, shape, revisions),
+    statementTag: version,
     roles: listedRoles(roles),
     prepares,
     guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
@@ -73,6 +76,7 @@ export function decisionOf(
     unsafe,
     shape,
     revisions,
+    version,
     spec: { key, kind, tenant: id, database, schemas, sharedSchemas, api, mode, settings, enumTables },
     binding: JSON.stringify(binding),
   };
