@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
+import { hiddenReason } from "./hidden-reason.ts";
 import type { Probe } from "./probe.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
@@ -50,10 +51,10 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, revisions, enumTables } = probed;
+  const { shape, hidden, found, prepares, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
-  const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
+  const reason = reasonAgainst(pooling, hiddenReason(hidden, found), unshareable(pooledKey));
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
@@ -84,15 +85,10 @@ export function decisionOf(
 
 function reasonAgainst(
   pooling: boolean,
-  hidden: readonly string[],
+  hidden: string | null,
   unshareable: string | undefined,
 ): string | null {
-  if (!pooling) return "pooling is off";
-  const [first, ...more] = hidden;
-  if (first !== undefined) {
-    return `${first} is not visible by its bare name${more.length === 0 ? "" : `, nor are ${more.length} more`}`;
-  }
-  return unshareable ?? null;
+  return pooling ? (hidden ?? unshareable ?? null) : "pooling is off";
 }
 
 /** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */
