@@ -52,13 +52,15 @@ function wordsOf(error: unknown): string {
   const message = messageOf(error);
   if (!(error instanceof SyntaxError)) return message;
   const [first = ""] = message.split("\n");
-  return first.replace(/, got .*$/, "").replace(/^Unexpected identifier .*$/, "Unexpected identifier");
+  if (first.startsWith("Unexpected identifier")) return "Unexpected identifier";
+  const token = first.indexOf(", got ");
+  return token === -1 ? first : first.slice(0, token);
 }
 
 async function placeOf(file: string, error: unknown): Promise<string | undefined> {
   if (!(error instanceof Error) || error.stack === undefined) return undefined;
   const shown = shownPlace(error.stack);
-  if (shown !== undefined) return shown;
+  if (shown !== undefined) return `${shown.file}${shown.position}`;
   // V8 does not say where, but to whoever lets it check a file.
   if (error instanceof SyntaxError) return checkedPlace(file);
   const url = pathToFileURL(file).href;
@@ -68,13 +70,13 @@ async function placeOf(file: string, error: unknown): Promise<string | undefined
 }
 
 /** Where Node puts the place in front of the error: a file and a line, lines of the text, and a caret below the column. */
-function shownPlace(text: string): string | undefined {
+function shownPlace(text: string): { readonly file: string; readonly position: string } | undefined {
   const [head = "", ...lines] = text.split("\n");
   const [, where = "", line] = /^(.+):(\d+)$/.exec(head) ?? [];
   if (line === undefined) return undefined;
   const caret = lines.find((each) => /^\s*\^+\s*$/.test(each));
   const column = caret === undefined ? "" : `:${caret.indexOf("^") + 1}`;
-  return `${where.startsWith("file:") ? fileURLToPath(where) : where}:${line}${column}`;
+  return { file: where.startsWith("file:") ? fileURLToPath(where) : where, position: `:${line}${column}` };
 }
 
 const checkTimeoutMs = 10_000;
@@ -101,7 +103,7 @@ async function checkedPlace(file: string): Promise<string | undefined> {
     return undefined;
   } catch (error) {
     const said = error instanceof Error && "stderr" in error ? String(error.stderr) : "";
-    const place = shownPlace(said)?.match(/(?::\d+)+$/)?.[0];
-    return place === undefined ? undefined : `${file}${place}`;
+    const place = shownPlace(said);
+    return place === undefined ? undefined : `${file}${place.position}`;
   }
 }
