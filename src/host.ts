@@ -8,6 +8,7 @@ import { type Admitted, Dispatcher } from "./cell/dispatch.ts";
 import { Fleet } from "./cell/fleet.ts";
 import { Governor } from "./cell/governor.ts";
 import { createOperations } from "./cell/operations.ts";
+import { cellsWithConnections, type PoolNeeds } from "./cell/pool-room.ts";
 import { fleetSnapshot } from "./cell/snapshot.ts";
 import { patienceOf } from "./cell/tries.ts";
 import type { Config } from "./config/config.ts";
@@ -25,15 +26,18 @@ import { type HostPhase, hostStep } from "./kernel/phase.ts";
 import type { Logger } from "./observe/logger.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { composeStatus } from "./observe/status.ts";
+import { readConnectionLimits } from "./pg/connection-limits.ts";
 import type { Answer } from "./protocol/messages.ts";
 import { LockPauses } from "./tenant/lock-pauses.ts";
-import { createRouter, type Routed } from "./tenant/route.ts";
+import { createRouter, type RequestFacts, type Routed } from "./tenant/route.ts";
 import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
 export interface HostOptions {
   readonly config: Config;
   readonly version: string;
   readonly log: Logger;
+  /** The answer to a request that nobody has to be asked for, if it is one; null for every other. */
+  readonly welcome?: (facts: RequestFacts) => Answer | null;
 }
 
 export interface Host {
@@ -74,7 +78,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   }
 }
 
-async function start({ config, version, log }: HostOptions, started: Started): Promise<Host> {
+async function start({ config, version, log, welcome }: HostOptions, started: Started): Promise<Host> {
   const startedMs = performance.now();
   let phase: HostPhase = "starting";
   let fleet: Fleet | null = null;
@@ -93,11 +97,10 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     observe({ kind: "host.phase", phase, version });
   };
   enter("starting");
+  observe({ kind: "host.config", file: config.file, envFiles: config.envFiles });
 
-  const plan = planCapacity(config.cells);
-  // V8 has it for the whole process only, and would go by the limit that the threads are given.
-  setFlagsFromString(`--heap-growing-percent=${plan.growingPercent}`);
-  observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });
+  // What cannot be had is said before anything is connected to.
+  planCapacity(config.cells);
 
   // Names the host among others on the same database; its cells add theirs.
   const applicationName = `rowhouse:${randomBytes(4).toString("hex")}`;
@@ -110,6 +113,11 @@ async function start({ config, version, log }: HostOptions, started: Started): P
     tenantTable: tenants.kind === "table" ? tenants.database : null,
   });
   started.add(() => databases.close());
+
+  const plan = planCapacity(config.cells, cellsWithConnections(await poolNeeds(config, databases)));
+  // V8 has it for the whole process only, and would go by the limit that the threads are given.
+  setFlagsFromString(`--heap-growing-percent=${plan.growingPercent}`);
+  observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });
 
   const source = await openSource(config, databases, observe);
   started.add(() => source.close());
@@ -168,6 +176,8 @@ async function start({ config, version, log }: HostOptions, started: Started): P
   });
   const handle = (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;
+    const page = welcome?.(facts) ?? null;
+    if (page !== null) return Promise.resolve(page);
     const admitRouted = (routed: Routed | null): Eventually<Admitted> => {
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       const { tenant, path, basePath } = routed;
@@ -271,6 +281,16 @@ async function start({ config, version, log }: HostOptions, started: Started): P
       enter("closed");
     },
   };
+}
+
+/** What the host takes of the connections of each database, and how many there are. */
+function poolNeeds(config: Config, databases: Databases): Promise<readonly PoolNeeds[]> {
+  const needs = Object.entries(config.databases).map(async ([name, { poolSize, poolReserve }]) => ({
+    limits: await readConnectionLimits(databases.get(name).database),
+    poolSize,
+    poolReserve,
+  }));
+  return Promise.all(needs);
 }
 
 /** Says of one address that its connections are too many: more would be a flood of the log as well. */

@@ -267,7 +267,11 @@ export function servingAdaptor(
         const sent = (connection: Connection) => {
           const all = connection.settingsFor(list);
           const guard = readGuard(binding, all);
-          return read(connection, all, query, { tag: binding.statementTag, guard, notifies: binding.notifies });
+          return read(connection, all, query, {
+            tag: binding.statementTag,
+            guard,
+            notifies: binding.notifies,
+          });
         };
         return await withConnection(scope, sent, younger);
       } catch (error) {

@@ -112,7 +112,8 @@ async function readAsWhoMay(
 ): Promise<Result> {
   let refused: unknown;
   for (const reader of [null, ...readers]) {
-    const asReader = reader === null ? [] : [{ text: `set local role ${QuoteUtils.quoteIdentifier(reader)}` }];
+    const asReader =
+      reader === null ? [] : [{ text: `set local role ${QuoteUtils.quoteIdentifier(reader)}` }];
     try {
       return await connection.send([{ text: "savepoint rowhouse_reader" }, ...asReader, statement]);
     } catch (error) {

@@ -1,6 +1,7 @@
 /** From what a token claims to the settings of its request's transactions. Names and values are hostile text. */
-import { HostError } from "../kernel/errors.ts";
+import type { HostError } from "../kernel/errors.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
+import { refusedToken } from "./refused-token.ts";
 
 /** Whom a token stands for, after it was verified. */
 export interface Bearer {
@@ -23,7 +24,7 @@ const mostBytes = 16_384;
 export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readonly<Record<string, string>> {
   const chosen = chooseRole(tenant, role);
   const settings: Record<string, string> = chosen === null ? {} : { role: chosen };
-  const refuse = (why: string): HostError => new HostError("TOKEN_INVALID", `tenant ${tenant.id}: ${why}`);
+  const refuse = (why: string): HostError => refusedToken(tenant.id, "claims", why);
   const seen = new Set<string>();
   let bytes = 0;
   for (const [name, value] of Object.entries(claims)) {
@@ -50,13 +51,10 @@ function chooseRole({ id, roles }: Tenant, named: unknown): string | null {
   const listed = listedRoles(roles);
   if (named === undefined || named === null) {
     if (roles.authenticated !== null || listed.length === 0) return roles.authenticated;
-    throw new HostError(
-      "TOKEN_INVALID",
-      `tenant ${id}: the token names no role, and roles.authenticated is not set`,
-    );
+    throw refusedToken(id, "no-role", "the token names no role, and roles.authenticated is not set");
   }
   if (typeof named === "string" && listed.includes(named)) return named;
-  throw new HostError("TOKEN_INVALID", `tenant ${id}: the token names a role that the tenant does not list`);
+  throw refusedToken(id, "role-not-listed", "the token names a role that the tenant's roles do not list");
 }
 
 /** As `current_setting` is to give it: texts as they are, anything with parts as JSON; null for a claim of nothing. */

@@ -13,6 +13,7 @@ import { bearerToken } from "./bearer.ts";
 import { type Bearer, bearerSettings } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
 import type { VerifyJwt } from "./jwt.ts";
+import { refusedToken } from "./refused-token.ts";
 import { askSession } from "./session.ts";
 import { tenantSessions } from "./session-databases.ts";
 import { tokenSigning } from "./signing.ts";
@@ -101,8 +102,9 @@ export class Identities {
     const header = facts.header("authorization");
     if (header === null) return anonymousSettings(tenant, facts);
     const { serial, verify } = this.#rulesOf(tenant);
-    if (verify === null) throw new HostError("TOKEN_INVALID", `tenant ${tenant.id} accepts no tokens`);
-    const token = bearerToken(header);
+    if (verify === null)
+      throw refusedToken(tenant.id, "not-taken", "it has neither jwt nor session, and takes no tokens");
+    const token = bearerToken(tenant.id, header);
     const key = `${serial}:${hash("sha256", token, "base64url")}`;
     const found = this.#found.get(key);
     if (found !== undefined) return found;

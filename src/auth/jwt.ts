@@ -1,12 +1,14 @@
 /** Verifies a tenant's JWTs. */
 import { createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
-import { errors, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
-import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
+import { type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
+import { HostError, unreachable } from "../kernel/errors.ts";
 import type { TenantId } from "../kernel/ids.ts";
 import { signedForClaim } from "../protocol/signed-for.ts";
 import type { JwtRules } from "../tenant/tokens.ts";
 import type { Bearer } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
+import { jwtRefusal } from "./refusal.ts";
+import { refusedToken } from "./refused-token.ts";
 
 /**
  * Whom a token stands for by one tenant's rules; rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or, where the keys cannot
@@ -25,16 +27,16 @@ export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets)
     ...(issuer.length === 0 ? {} : { issuer: [...issuer] }),
   };
   return async (token) => {
-    const payload = await verified(tenant, () =>
+    const payload = await verified(tenant, rules, () =>
       typeof key === "function" ? jwtVerify(token, key, options) : jwtVerify(token, key, options),
     );
     if (tenantClaim !== null && claim(payload, tenantClaim) !== tenant) {
-      throw new HostError("TOKEN_INVALID", `tenant ${tenant}: the token names another tenant, or none`);
+      throw refusedToken(tenant, "other-tenant", "the token's tenantClaim names another tenant, or none");
     }
     // What a host has signed for one tenant is nobody else's, whatever the function behind it wrote into another's tenantClaim.
     const signedFor = claim(payload, signedForClaim);
     if (signedFor !== undefined && signedFor !== tenant) {
-      throw new HostError("TOKEN_INVALID", `tenant ${tenant}: the token was signed for another tenant`);
+      throw refusedToken(tenant, "other-tenant", "the token was signed for another tenant");
     }
     const { exp } = payload;
     return {
@@ -62,19 +64,15 @@ function keyOf({ key }: JwtRules, keySets: KeySets): KeyObject | JWTVerifyGetKey
 const claim = (payload: JWTPayload, name: string): unknown =>
   Object.hasOwn(payload, name) ? payload[name] : undefined;
 
-/** What `verify` finds. jose's errors carry the claims: they end here, and only their words go on. */
+/** What `verify` finds. */
 async function verified(
   tenant: TenantId,
+  rules: JwtRules,
   verify: () => Promise<{ readonly payload: JWTPayload }>,
 ): Promise<JWTPayload> {
   try {
     return (await verify()).payload;
   } catch (error) {
-    if (error instanceof HostError) throw error;
-    const message = `tenant ${tenant}: ${messageOf(error)}`;
-    if (error instanceof errors.JWTExpired) throw new HostError("TOKEN_EXPIRED", message);
-    // Fetched, but none that could be used; a timeout while fetching.
-    const unusable = error instanceof errors.JWKSInvalid || error instanceof errors.JWKSTimeout;
-    throw new HostError(unusable ? "TOKEN_UNVERIFIABLE" : "TOKEN_INVALID", message);
+    throw error instanceof HostError ? error : jwtRefusal(tenant, rules, error);
   }
 }

@@ -9,6 +9,7 @@ import { searchPathText } from "../shape/visibility.ts";
 import type { SessionRules } from "../tenant/session.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import type { Bearer } from "./claims.ts";
+import { refusedToken } from "./refused-token.ts";
 import { sessionTimeoutMs } from "./session-databases.ts";
 
 const mostBytes = 65_536;
@@ -55,18 +56,17 @@ export async function askSession(
   token: string,
 ): Promise<Bearer> {
   const { answer, absent, now } = await ask(database, tenant, rules, token);
-  if (absent)
-    throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: its session function knows no such token`);
+  if (absent) throw refusedToken(tenant.id, "unknown-session", "its session function knows no such token");
   const found = session.safeParse(parseJson(answer));
   if (!found.success) throw noSession(tenant);
   const { role, claims, expiresAt, tenant: named } = found.data;
   // A variable that no row was found for, or OUT parameters that nothing was put in, give an answer of nulls: nobody.
   if (role == null && expiresAt == null && Object.values(claims ?? {}).every((claim) => claim === null)) {
-    throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: its session function found nobody`);
+    throw refusedToken(tenant.id, "unknown-session", "its session function found nobody");
   }
   // A function outside of the tenant's own schemas may be others' as well: it has to say whose session it found.
   if (named == null ? !rules.own : named !== tenant.id) {
-    throw new HostError("TOKEN_INVALID", `tenant ${tenant.id}: the session names another tenant, or none`);
+    throw refusedToken(tenant.id, "other-tenant", "the session names another tenant, or none");
   }
   const remainingMs = expiresAt == null ? Number.POSITIVE_INFINITY : expiresAt - now * 1_000;
   if (remainingMs <= 0) throw new HostError("TOKEN_EXPIRED", `tenant ${tenant.id}: the session is over`);
@@ -110,7 +110,7 @@ function sessionFailure({ id }: Tenant, error: unknown): HostError {
   const code =
     error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "none";
   if (/^(?:P0001|22...|28...)$/.test(code)) {
-    return new HostError("TOKEN_INVALID", `tenant ${id}: its session function refused the token (${code})`);
+    return refusedToken(id, "unknown-session", `its session function refused the token (${code})`);
   }
   if (wasInterrupted(error, "57014")) {
     return new HostError(

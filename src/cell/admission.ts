@@ -1,4 +1,4 @@
-/** How many builds run, wait, or are turned away; and how long a key that ends threads is held back. Pure. */
+/** How many builds run, wait, or are turned away; and how long a key that ends threads, or cannot be built, is held back. Pure. */
 import { HostError } from "../kernel/errors.ts";
 import { type TurnLimits, Turns } from "../kernel/turns.ts";
 
@@ -38,6 +38,32 @@ export function heldForMs(record: StrikeRecord | undefined, nowMs: number): numb
   if (record === undefined || record.certain < 2) return 0;
   const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (record.certain - 2));
   return Math.max(0, record.lastMs + pauseMs - nowMs);
+}
+
+/** What is known of a key that could not be built. */
+export interface FailureRecord {
+  readonly failures: number;
+  readonly lastMs: number;
+}
+
+export const isForgiven = ({ lastMs }: FailureRecord, nowMs: number): boolean =>
+  nowMs - lastMs >= forgivenAfterMs;
+
+export function failure(record: FailureRecord | undefined, nowMs: number): FailureRecord {
+  const known = record === undefined || isForgiven(record, nowMs) ? 0 : record.failures;
+  return { failures: known + 1, lastMs: nowMs };
+}
+
+const firstFailureMs = 1_000;
+const longestFailureMs = 60_000;
+
+/**
+ * How long nobody tries again: each failure twice as long as the one before, within bounds. `random` (0 to 1) takes up to a quarter
+ * off, so that the keys that one cause has failed do not all come back at once.
+ */
+export function failurePauseMs({ failures }: FailureRecord, random: number): number {
+  const pauseMs = Math.min(longestFailureMs, firstFailureMs * 2 ** Math.min(failures - 1, 30));
+  return pauseMs * (1 - random / 4);
 }
 
 /** The places for builds. */

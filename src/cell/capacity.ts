@@ -17,6 +17,8 @@ export interface CapacityInput {
 
 export interface CapacityPlan {
   readonly cells: number;
+  /** Why they are not more. */
+  readonly boundBy: "memory" | "connections" | "cells.max";
   readonly instances: number;
   /** Warm cells kept beside those that serve; never so many that nothing could serve. */
   readonly spare: number;
@@ -47,8 +49,11 @@ export const fillShare = 0.75;
 /** The smallest cell in which anything fits beside the modules. */
 export const leastHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
 
-/** The plan for `input`; throws `CONFIG_INVALID` where not even one cell fits. */
-export function planCapacity(input: CapacityInput): CapacityPlan {
+/**
+ * The plan for `input`; throws `CONFIG_INVALID` where not even one cell fits. `connected`: how many cells the databases have connections
+ * for, where nobody has said how many there are to be.
+ */
+export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_INFINITY): CapacityPlan {
   const cellMb = input.heapMb + input.youngMb + threadMb;
   const fitting = Math.floor((input.memoryMb - frontMb) / cellMb);
   if (fitting < 1) {
@@ -60,7 +65,9 @@ export function planCapacity(input: CapacityInput): CapacityPlan {
         : `a cell of cells.heapMb ${input.heapMb} does not fit in cells.memoryMb ${input.memoryMb}: set cells.heapMb to at most ${most}`,
     );
   }
-  const cells = Math.min(fitting, input.max ?? fitting);
+  const most = input.max ?? connected;
+  const cells = Math.min(fitting, most);
+  const boundBy = fitting <= most ? "memory" : input.max === null ? "connections" : "cells.max";
   const fillMb = input.heapMb * fillShare - moduleHeapMb;
   if (input.heapMb < leastHeapMb) {
     throw new HostError(
@@ -72,6 +79,7 @@ export function planCapacity(input: CapacityInput): CapacityPlan {
   const hardLimitMb = Math.round(input.heapMb * input.hardLimitFactor);
   return {
     cells,
+    boundBy,
     // The estimate is what an instance takes before it is measured: most are far smaller, so the count alone must not bind.
     instances: input.instances ?? Math.max(cells * perCell, Math.floor((cells * fillMb) / 4)),
     spare: Math.min(input.spare, cells - 1),

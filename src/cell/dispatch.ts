@@ -146,7 +146,7 @@ export class Dispatcher {
 
   #wanted(decision: Decision, sinceMs: number): LeaseRequest {
     const verify = (): Promise<boolean> => this.#options.verify(decision);
-    return { spec: decision.spec, tenant: decision.tenant.id, sinceMs, verify };
+    return { spec: decision.spec, tenant: decision.tenant.id, version: decision.version, sinceMs, verify };
   }
 
   /** A lease, unless the request ends first; a lease that comes too late is given back. */

@@ -9,6 +9,7 @@ import type { CapacityPlan } from "./capacity.ts";
 import type { Cell, CellOptions } from "./cell.ts";
 import { Flights, isLeadersOwn } from "./flights.ts";
 import { glance, proveCurrent } from "./freshness.ts";
+import { HeldBuilds } from "./held-builds.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
 import { Quarantine, type QuarantineRules } from "./quarantine.ts";
 import { Replacement } from "./replacement.ts";
@@ -38,6 +39,8 @@ export interface FleetOptions {
 
 export interface LeaseRequest extends BuildRequest {
   readonly tenant: TenantId;
+  /** Differs whenever the tenant's schemas have changed. */
+  readonly version: string;
   /** When the request came. */
   readonly sinceMs: number;
 }
@@ -51,6 +54,8 @@ export interface Lease {
 
 /** What was decided so long ago is asked about again before it is built. */
 const staleMs = 100;
+/** Whether a build that failed did so for its own sake is found out in 15 to 30 ms; who waits for it is not kept longer than this. */
+const proofMs = 2_000;
 /** No spare is kept for so long after one was given up for want of memory. */
 const restMs = 60_000;
 
@@ -61,6 +66,7 @@ export class Fleet {
   readonly #flights: Flights;
   readonly #changed = new Signal();
   readonly #strikes = new Strikes();
+  readonly #held = new HeldBuilds();
   readonly #supply: Supply;
   readonly #retirement: Retirement;
   readonly #builder: Builder;
@@ -138,7 +144,8 @@ export class Fleet {
 
   /**
    * A lease on the instance of the request's key, building it first where there is none: once, however many ask.
-   * Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended threads repeatedly.
+   * Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended threads repeatedly. For a key that
+   * could not be built it throws the same again, with the time until the next try, and builds nothing.
    */
   async lease(request: LeaseRequest): Promise<Lease> {
     const { key } = request.spec;
@@ -147,6 +154,8 @@ export class Fleet {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const lease = this.leaseNow(request);
       if (lease !== undefined) return lease;
+      const refusal = this.#held.refusal(key, request, performance.now());
+      if (refusal !== undefined) throw refusal;
       const leader = this.#flights.leader(key);
       try {
         await this.#flights.run(key, request.tenant, () => this.#admit(request, doubtful));
@@ -184,11 +193,39 @@ export class Fleet {
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
     if (doubtful) await proveCurrent(request, queuedMs + timeoutMs);
-    return this.#admission.run(async () => {
-      // A build costs fifty times what this question does, and in a long queue much may have changed.
-      if (performance.now() - queuedMs > staleMs) await glance(request);
-      return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
-    }, request.sinceMs);
+    try {
+      const built = await this.#admission.run(async () => {
+        // A build costs fifty times what this question does, and in a long queue much may have changed.
+        if (performance.now() - queuedMs > staleMs) await glance(request);
+        return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
+      }, request.sinceMs);
+      this.#held.forget(key);
+      return built;
+    } catch (thrown) {
+      throw await this.#failed(request, toHostError(thrown));
+    }
+  }
+
+  /**
+   * The error of a build that failed, noted where it is the key's own. What a moment may mend (503) is not, nor what became of a
+   * schema that changed or went away meanwhile: that is told instead.
+   */
+  async #failed(request: LeaseRequest, error: HostError): Promise<HostError> {
+    if (error.status !== 500 || error.code === "BUILD_NOT_SHAREABLE") return error;
+    const nowMs = performance.now();
+    try {
+      await proveCurrent(request, nowMs + proofMs);
+    } catch (thrown) {
+      const doubt = toHostError(thrown);
+      return doubt.status === 500 || doubt.code === "BUILD_TIMEOUT" ? error : doubt;
+    }
+    this.#held.note(request.spec.key, request, error, nowMs);
+    return this.#held.refusal(request.spec.key, request, nowMs) ?? error;
+  }
+
+  /** Lets keys that could not be built be tried at once; returns how many there were. */
+  tryAgain(chosen: (key: InstanceKey) => boolean): number {
+    return this.#held.forgetWhere(chosen);
   }
 
   /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */

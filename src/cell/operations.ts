@@ -84,16 +84,19 @@ export function createOperations(deps: OperationsDeps): Operations {
         // A shared instance goes for all its tenants; it is back with the next request of any of them.
         const { key, tenant } = await decide(target.tenant);
         decisions.forget(tenant.id);
+        fleet.tryAgain((held) => held === key);
         return { evicted: fleet.evict((instance) => instance.spec.key === key, "requested") };
       }
       const evicted = fleet.evict((instance) => instance.spec.key === target.key, "requested");
-      if (evicted.length === 0) throw new HostError("NOT_FOUND", "no instance has this key");
+      const held = fleet.tryAgain((key) => key === target.key);
+      if (evicted.length === 0 && held === 0) throw new HostError("NOT_FOUND", "no instance has this key");
       return { evicted };
     },
 
     async flush() {
       const count = decisions.size;
       decisions.forgetAll();
+      fleet.tryAgain(() => true);
       return { evicted: fleet.evict(() => true, "flushed"), decisions: count };
     },
 

@@ -9,9 +9,12 @@ import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
 import { openModuleSource } from "../tenant/source-module.ts";
 import { tenantClashes } from "../tenant/sources.ts";
+import type { Tenant } from "../tenant/tenant.ts";
 import type { Command } from "./command.ts";
+import { tenantLines } from "./diagnosis.ts";
 import { openConfigured } from "./opened.ts";
 import { commandConfig, configOption } from "./options.ts";
+import { tenantFindings } from "./tenant-findings.ts";
 
 export const checkCommand: Command = {
   name: "check",
@@ -29,24 +32,34 @@ export const checkCommand: Command = {
     } catch (error) {
       faults.push({ path: "cells", message: messageOf(error) });
     }
+    const tenants = await everyTenant(config);
     for (const [name, database] of Object.entries(config.databases)) {
-      await checkDatabase(name, database, config, faults, notes);
+      const own = tenants.filter((tenant) => tenant.database === name);
+      await checkDatabase({ name, ...database }, { config, tenants: own }, faults, notes);
       const deaf = await listenFault(name, database, "rowhouse:check");
       if (deaf !== null) faults.push(deaf);
     }
     faults.push(...(await moduleFaults(config)));
     if (faults.length > 0) throw new ConfigError(faults);
-    notes.push(...(await clashNotes(config)));
+    // In a list it would be a fault. A host serves the others.
+    if (config.tenants.kind !== "list") {
+      notes.push(...tenantClashes(tenants).map(({ message }) => `tenants: ${message}`));
+    }
     for (const note of notes) console.log(note);
     console.log(`config: ${config.file ?? "none; defaults and environment"}: no faults`);
     return 0;
   },
 };
 
+interface Checked {
+  readonly config: Config;
+  /** Of the database. */
+  readonly tenants: readonly Tenant[];
+}
+
 async function checkDatabase(
-  name: string,
-  { url, install }: DatabaseConfig,
-  config: Config,
+  { name, url, install }: DatabaseConfig & { readonly name: string },
+  { config, tenants }: Checked,
   faults: Fault[],
   notes: string[],
 ): Promise<void> {
@@ -59,8 +72,8 @@ async function checkDatabase(
     return;
   }
   try {
-    const tenants = config.tenants.kind === "table" && config.tenants.database === name;
-    const { version, expected, installable, session, missing } = await controlState(database, { tenants });
+    const needs = { tenants: config.tenants.kind === "table" && config.tenants.database === name };
+    const { version, expected, installable, session, missing } = await controlState(database, needs);
     notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
     if (version < expected && !(install && installable) && config.guard !== "off") {
       const needed = `guard "${config.guard}" needs the control schema, which is version ${version} of ${expected}`;
@@ -71,7 +84,18 @@ async function checkDatabase(
     if (session.readOnly) {
       notes.push(`database ${name}: ${readOnlyWords(session)}: writes answer DATABASE_READ_ONLY`);
     }
-    faults.push(...(await missingSchemas(name, config, database)));
+    // Of tenants in a table or a module a host serves the others: there it is no fault of the config.
+    const isConfig = config.tenants.kind === "list";
+    const absent = await missingSchemas(tenants, database);
+    if (isConfig) faults.push(...absent);
+    else notes.push(...absent.map((each) => `${each.path}: ${each.message}`));
+    const found = await database.transaction((transaction) =>
+      tenantFindings(transaction, tenants, { preset: config.preset !== null }),
+    );
+    for (const { level, text } of tenantLines(found)) {
+      if (level === "fault" && isConfig) faults.push({ path, message: text });
+      else notes.push(`database ${name}: ${text}`);
+    }
   } catch (error) {
     const message = error instanceof HostError ? error.message : messageOf(error);
     faults.push({ path, message });
@@ -95,28 +119,26 @@ async function moduleFaults({ tenants, databases }: Config): Promise<readonly Fa
   }
 }
 
-/** What tenants claim of each other's in a table or a module's list: a host serves the others, and so it is no fault. */
-async function clashNotes(config: Config): Promise<readonly string[]> {
-  if (config.tenants.kind === "list" || config.tenants.kind === "demo") return [];
+/** Every tenant that the source names; none where it cannot be asked, which serving does not take either. */
+async function everyTenant(config: Config): Promise<readonly Tenant[]> {
+  if (config.tenants.kind === "list") return config.tenants.list;
   try {
     const { source, close } = await openConfigured(config, "check");
     try {
-      return tenantClashes(await source.list()).map(({ message }) => `tenants: ${message}`);
+      return await source.list();
     } finally {
       await close();
     }
   } catch {
-    // A table that is not there yet, or a module whose list fails: serving does not take either.
     return [];
   }
 }
 
-/** Served schemas of listed tenants that do not exist. */
-async function missingSchemas(name: string, { tenants }: Config, database: Database): Promise<Fault[]> {
-  if (tenants.kind !== "list") return [];
-  const served = tenants.list
-    .filter((tenant) => tenant.database === name)
-    .flatMap((tenant) => tenant.schemas.map(({ physical }) => ({ tenant: tenant.id, physical })));
+/** Served schemas of tenants that do not exist. */
+async function missingSchemas(tenants: readonly Tenant[], database: Database): Promise<Fault[]> {
+  const served = tenants.flatMap((tenant) =>
+    tenant.schemas.map(({ physical }) => ({ tenant: tenant.id, physical })),
+  );
   const { rows } = await database.query(
     "select array(select name from unnest($1::text[]) name where to_regnamespace(quote_ident(name)) is null) as missing",
     [served.map((each) => each.physical)],

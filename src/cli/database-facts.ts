@@ -1,7 +1,7 @@
 /** What the doctor asks of a database. */
 import { z } from "zod";
 import { sessionConnections } from "../auth/session-databases.ts";
-import type { DatabaseConfig } from "../config/config.ts";
+import type { Config, DatabaseConfig } from "../config/config.ts";
 import { readAdvisoryLocks } from "../guard/advisory-locks.ts";
 import { controlState } from "../guard/install.ts";
 import type { Database } from "../pg/pool.ts";
@@ -12,10 +12,12 @@ import { parseRoleFindings, roleSafetyQuery } from "../tenant/role-safety.ts";
 import { foreignFindings, ownersOf, reachingFindings } from "../tenant/safety.ts";
 import { listedRoles, type Tenant } from "../tenant/tenant.ts";
 import type { DatabaseFacts } from "./diagnosis.ts";
+import { tenantFindings } from "./tenant-findings.ts";
 
 export interface FactsOptions {
   /** What is known to reach beyond its tenant, and may. */
   readonly acceptedSql: readonly string[];
+  readonly preset: Config["preset"];
   /** Whether tenants come from the table of this database. */
   readonly tenantTable: boolean;
 }
@@ -25,7 +27,7 @@ export async function readFacts(
   database: Database,
   { poolSize, poolReserve, install }: DatabaseConfig,
   tenants: readonly Tenant[],
-  { acceptedSql, tenantTable }: FactsOptions,
+  { acceptedSql, preset, tenantTable }: FactsOptions,
 ): Promise<DatabaseFacts> {
   const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
   const roles = tenants.flatMap(({ roles: listed, session }) => [
@@ -52,8 +54,6 @@ export async function readFacts(
       name: row.name,
       superuser: row.superuser,
       owned: row.owned,
-      absent: row.absent,
-      untakable: row.untakable,
       inherited: row.inherited,
       usable: row.usable,
       beyond: await connectingFindings({
@@ -62,6 +62,9 @@ export async function readFacts(
       }),
     },
     missingSchemas: row.missing,
+    tenants: await database.transaction((transaction) =>
+      tenantFindings(transaction, tenants, { preset: preset !== null }),
+    ),
     unsafe: await unsafeFindings(database, tenants, acceptedSql),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
@@ -109,13 +112,11 @@ const factsRow = z.object({
   connections: z.int(),
   owned: z.int(),
   missing: names,
-  absent: names,
-  untakable: names,
   inherited: names,
   usable: names,
 });
 
-/** $1: tenants' schemas, $2: tenants' roles, $3: schemas of tenants that have roles. Of a superuser everything is true; PostgreSQL 16 tells SET from membership. */
+/** $1: tenants' schemas, $2: tenants' roles, $3: schemas of tenants that have roles. Of a superuser everything is true. */
 const factsQuery = `
   select r.rolname::text as name, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,
@@ -132,16 +133,6 @@ const factsQuery = `
       select name from unnest($1::text[]) name
       where not exists (select from pg_catalog.pg_namespace where nspname = name) order by 1
     ) as missing,
-    array(
-      select name from unnest($2::text[]) name
-      where not exists (select from pg_catalog.pg_roles where rolname = name) order by 1
-    ) as absent,
-    array(
-      select t.rolname::text from pg_catalog.pg_roles t
-      where t.rolname = any ($2::text[]) and not pg_has_role(
-        r.oid, t.oid, case when current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end
-      ) order by 1
-    ) as untakable,
     array(
       select t.rolname::text from pg_catalog.pg_roles t
       where t.rolname = any ($2::text[]) and t.oid <> r.oid and pg_has_role(r.oid, t.oid, 'USAGE') order by 1

@@ -1,6 +1,8 @@
 /** What the doctor makes of what it has seen. Pure. */
+import { frontConnections } from "../cell/pool-room.ts";
 import type { AdvisoryLocks } from "../guard/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../guard/install.ts";
+import type { TenantFinding } from "./tenant-findings.ts";
 
 export interface Finding {
   readonly level: "ok" | "warn" | "fail";
@@ -14,9 +16,7 @@ export interface RoleFacts {
   readonly superuser: boolean;
   /** Tables and views in tenants' schemas that it owns. */
   readonly owned: number;
-  /** Tenants' roles that do not exist, that it may not take, and whose rights it has without taking them. */
-  readonly absent: readonly string[];
-  readonly untakable: readonly string[];
+  /** Tenants' roles whose rights it has without taking them. */
   readonly inherited: readonly string[];
   /** Schemas of tenants with roles that it may use as itself. */
   readonly usable: readonly string[];
@@ -38,6 +38,8 @@ export interface DatabaseFacts {
   readonly advisoryLocks: AdvisoryLocks;
   readonly role: RoleFacts;
   readonly missingSchemas: readonly string[];
+  /** What is wrong with single tenants, and its cure. */
+  readonly tenants: readonly TenantFinding[];
   /** What tenants' roles could do that they should not, a sentence each. */
   readonly unsafe: readonly string[];
   /** Tenants without any role: their requests run as the connecting one. */
@@ -49,14 +51,10 @@ export interface DatabaseFacts {
   readonly install: boolean;
 }
 
-export interface PoolOptions {
-  readonly cells: number;
+export interface DiagnosisOptions {
   readonly guard: "writes" | "all" | "off";
   readonly roleSafety: "refuse" | "warn" | "off";
 }
-
-/** Beside the cells': four for tenants and shapes, one that listens, one for a migration. */
-export const frontConnections = 6;
 
 /** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
 const testedMajor = 18;
@@ -66,7 +64,7 @@ const ok = (about: string, text: string): Finding => ({ level: "ok", about, text
 const warn = (about: string, text: string): Finding => ({ level: "warn", about, text });
 const fail = (about: string, text: string): Finding => ({ level: "fail", about, text });
 
-export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Finding[] {
+export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions): Finding[] {
   const about = `database ${facts.name}`;
   return [
     versionFinding(about, facts),
@@ -76,6 +74,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Fi
     ...roleFindings(about, facts),
     ...unsafeFindings(about, facts, options.roleSafety),
     ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
+    ...tenantLines(facts.tenants).map(({ level, text }) => (level === "fault" ? fail : warn)(about, text)),
   ];
 }
 
@@ -94,7 +93,7 @@ function readOnlyFindings(about: string, { control: { session } }: DatabaseFacts
 function controlFindings(
   about: string,
   { control, install }: DatabaseFacts,
-  guard: PoolOptions["guard"],
+  guard: DiagnosisOptions["guard"],
 ): Finding[] {
   const { version, expected, installable, eventTriggers, missing } = control;
   const state = `control schema version ${version} of ${expected}`;
@@ -122,13 +121,9 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
 }
 
 function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
-  const { name, superuser, owned, absent, untakable, inherited, usable, beyond } = role;
+  const { name, superuser, owned, inherited, usable, beyond } = role;
   const faults = beyond.map((text) => fail(about, text));
-  faults.push(...listed(absent, (names) => fail(about, `roles of tenants do not exist: ${names}`)));
   if (!superuser) {
-    const grants = (names: string): Finding =>
-      fail(about, `role ${name} may not take roles of tenants: ${names} (grant them with set true)`);
-    faults.push(...listed(untakable, grants));
     const rights = (names: string): Finding =>
       warn(
         about,
@@ -159,15 +154,31 @@ const mostUnsafe = 20;
 function unsafeFindings(
   about: string,
   { unsafe }: DatabaseFacts,
-  roleSafety: PoolOptions["roleSafety"],
+  roleSafety: DiagnosisOptions["roleSafety"],
 ): Finding[] {
   const more = unsafe.length - mostUnsafe;
   const texts = [...unsafe.slice(0, mostUnsafe), ...(more > 0 ? [`and ${more} more of this kind`] : [])];
   return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
 }
 
+/** Findings as lines of a report: what is wrong with one tenant is mostly wrong with all of them, so the first ones of each level will do. */
+export function tenantLines(
+  findings: readonly TenantFinding[],
+): { readonly level: TenantFinding["level"]; readonly text: string }[] {
+  return (["fault", "note"] as const).flatMap((level) => {
+    const those = findings.filter((finding) => finding.level === level);
+    const texts = those.slice(0, mostUnsafe).map(({ tenant, text }) => `tenant ${tenant}: ${text}`);
+    const more = those.length - mostUnsafe;
+    if (more > 0) texts.push(`and ${more} more of this kind`);
+    return texts.map((text) => ({ level, text }));
+  });
+}
+
 /** Connections that every cell at its full pool would take, by server; a reserve that cannot be had is no failure: tenants wait then. */
-export function diagnosePools(databases: readonly DatabaseFacts[], { cells }: PoolOptions): Finding[] {
+export function diagnosePools(
+  databases: readonly DatabaseFacts[],
+  { cells }: { readonly cells: number },
+): Finding[] {
   const findings: Finding[] = [];
   for (const group of Map.groupBy(databases, ({ server }) => server).values()) {
     const names = group.map(({ name }) => name).join(", ");

@@ -1,5 +1,6 @@
 /** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
 import { planCapacity } from "../cell/capacity.ts";
+import { cellsWithConnections, type PoolNeeds } from "../cell/pool-room.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { availableMemoryMb } from "../config/memory.ts";
 import { listenFault } from "../guard/databases.ts";
@@ -27,26 +28,31 @@ export const doctorCommand: Command = {
 };
 
 async function examine(config: Config): Promise<readonly Finding[]> {
-  const memory = memoryFindings(config);
   const { tenants, findings: ofTenants } = await tenantsOf(config);
   const known: DatabaseFacts[] = [];
   const findings: Finding[] = [];
-  const options = { cells: memory.cells, guard: config.guard, roleSafety: config.roleSafety };
   for (const [name, database] of Object.entries(config.databases)) {
     const own = tenants.filter((tenant) => tenant.database === name);
     const tenantTable = config.tenants.kind === "table" && config.tenants.database === name;
-    const facts = await lookAt(name, database, own, { acceptedSql: config.acceptedSql, tenantTable });
+    const { acceptedSql, preset } = config;
+    const facts = await lookAt(name, database, own, { acceptedSql, preset, tenantTable });
     if ("level" in facts) findings.push(facts);
     else {
       known.push(facts);
-      findings.push(...diagnoseDatabase(facts, options));
+      findings.push(...diagnoseDatabase(facts, config));
     }
     const deaf = await listenFault(name, database, "rowhouse:doctor");
     if (deaf !== null)
       findings.push({ level: "fail", about: `listenUrl of database ${name}`, text: deaf.message });
   }
-  return [...findings, ...ofTenants, ...diagnosePools(known, options), ...memory.findings];
+  const memory = memoryFindings(config, cellsWithConnections(known.map(needsOf)));
+  return [...findings, ...ofTenants, ...diagnosePools(known, memory), ...memory.findings];
 }
+
+const needsOf = ({ server, connections, limits, ...pools }: DatabaseFacts): PoolNeeds => ({
+  ...pools,
+  limits: { server, connections, ...limits },
+});
 
 async function lookAt(
   name: string,
@@ -103,14 +109,19 @@ function counted(tenants: readonly Tenant[]): Finding {
     : { level: "ok", about: "tenants", text: `${tenants.length} in the source` };
 }
 
-function memoryFindings({ cells: figures }: Config): {
+function memoryFindings(
+  { cells: figures }: Config,
+  connected: number,
+): {
   readonly cells: number;
   readonly findings: readonly Finding[];
 } {
   const about = "memory";
   try {
-    const { cells, heapMb, planMb } = planCapacity(figures);
-    const text = `${cells} cells of ${heapMb} MB and the front: ${planMb} MB of ${figures.memoryMb} MB`;
+    const { cells, heapMb, planMb, boundBy } = planCapacity(figures, connected);
+    const why =
+      boundBy === "connections" ? " (as many as leave connections to others: cells.max is not set)" : "";
+    const text = `${cells} cells of ${heapMb} MB and the front: ${planMb} MB of ${figures.memoryMb} MB${why}`;
     const there = availableMemoryMb();
     if (planMb > there) {
       return { cells, findings: [{ level: "fail", about, text: `${text}, but there are only ${there} MB` }] };

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { isatty } from "node:tty";
 import type { Config } from "../config/config.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
+import { welcomePage } from "../demo/welcome.ts";
 import { type Host, startHost } from "../host.ts";
 import { releaseReserve } from "../kernel/garbage.ts";
 import type { Observe } from "../kernel/observation.ts";
@@ -48,8 +49,16 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   };
   const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log.observe) : null;
   try {
-    const host = await startHost({ config: demo?.config ?? config, version: await hostVersion(), log });
-    console.log(banner(host, demo));
+    // Whoever serves the world from it does not want it to say whom.
+    const welcome =
+      demo === null || config.production ? null : welcomePage({ ...demo, graphiql: config.graphiql });
+    const host = await startHost({
+      config: demo?.config ?? config,
+      version: await hostVersion(),
+      log,
+      ...(welcome === null ? {} : { welcome }),
+    });
+    console.log(banner(host, config, demo));
     // A process that is killed leaves nothing to start the next one from.
     flushCompileCache();
     releaseReserve();
@@ -143,8 +152,12 @@ async function startDemo(config: Config, moreTenants: number, observe: Observe):
   }
 }
 
-function banner(host: Host, demo: RunningDemo | null): string {
-  const lines = [`\nGraphQL  ${host.publicUrl}/graphql`, `Admin    ${host.adminUrl}/status`];
+function banner(host: Host, config: Config, demo: RunningDemo | null): string {
+  const lines = [
+    `\nConfig   ${config.file ?? "no file: environment and defaults"}`,
+    `GraphQL  ${host.publicUrl}/graphql`,
+    `Admin    ${host.adminUrl}/status`,
+  ];
   if (demo !== null) {
     const { port } = new URL(host.publicUrl);
     const [first] = demo.tenants;
@@ -152,6 +165,7 @@ function banner(host: Host, demo: RunningDemo | null): string {
     const more = demo.tenants.length - shown.length;
     lines.push(
       `Tenants  ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""} (passwords in the demo: "${demoPassword}")`,
+      ...(config.production ? [] : [`Browser  ${host.publicUrl}/`]),
       `GraphiQL http://${first?.hosts[0] ?? "acme.localhost"}:${port}/`,
       "",
       `  curl ${host.publicUrl}/graphql -H 'x-tenant: ${first?.id ?? "acme"}' -H 'content-type: application/json' \\`,

@@ -25,6 +25,8 @@ export type TenantsConfig =
 export interface Config {
   /** The file that it came from. */
   readonly file: string | null;
+  /** The `.env` files that were read. */
+  readonly envFiles: readonly string[];
   readonly production: boolean;
   readonly listen: { readonly host: string; readonly port: number; readonly trustProxy: TrustProxy };
   readonly admin: { readonly host: string; readonly port: number; readonly token: string | null };

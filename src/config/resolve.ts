@@ -7,6 +7,7 @@ import type { ConfigRecord } from "./schema.ts";
 
 export interface Surroundings {
   readonly file: string | null;
+  readonly envFiles: readonly string[];
   /** Where relative paths begin: the file's directory. */
   readonly directory: string;
   readonly production: boolean;
@@ -22,6 +23,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
   const { idleTtl, drainTimeout, stallTimeout, quarantineShare, quarantineWindow, ...figures } = cells;
   return {
     file: around.file,
+    envFiles: around.envFiles,
     production: around.production,
     listen,
     admin: { ...admin, token: admin.token ?? null },

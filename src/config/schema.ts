@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import { z } from "zod";
 import { parseConnectionUrl } from "../connect/url.ts";
 import { messageOf } from "../kernel/errors.ts";
-import { oneForm } from "../tenant/form.ts";
+import { keyed, oneForm } from "../tenant/form.ts";
 import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
 import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
 import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
@@ -68,27 +68,36 @@ const proxyEntry = z
 type TrustInput = boolean | number | string | readonly string[];
 
 /** One address need not be put into a list. */
-const trustProxy = oneForm<TrustProxy, TrustInput>((value) => {
-  if (typeof value === "boolean") return z.boolean();
-  if (typeof value === "number") return wholeNumber(1, 100);
-  if (typeof value === "string") return proxyEntry.transform((entry) => [entry]);
-  return z.array(proxyEntry, "must be true, false, a number of proxies or a list of addresses and networks");
-});
+const trustProxy = oneForm<TrustProxy, TrustInput>(
+  (value) => {
+    if (typeof value === "boolean") return z.boolean();
+    if (typeof value === "number") return wholeNumber(1, 100);
+    if (typeof value === "string") return proxyEntry.transform((entry) => [entry]);
+    return z.array(
+      proxyEntry,
+      "must be true, false, a number of proxies or a list of addresses and networks",
+    );
+  },
+  [true, 1, "", []],
+);
 
-const tenantTable = z.strictObject({ table: z.strictObject({ database: z.string().optional() }) });
-const tenantModule = z.strictObject({ module: modulePath });
+const tenantTable = keyed({ table: keyed({ database: z.string().optional() }) });
+const tenantModule = keyed({ module: modulePath });
 const tenantList = z.array(tenantRecord);
 
 type TenantsOutput = TenantRecord[] | z.output<typeof tenantTable> | z.output<typeof tenantModule>;
 type TenantsInput = readonly TenantInput[] | z.input<typeof tenantTable> | z.input<typeof tenantModule>;
 
-const tenants = oneForm<TenantsOutput, TenantsInput>((value) => {
-  if (typeof value !== "object" || value === null) {
-    return z.never('must be a list of tenants, { table: { database } } or { module: "./tenants.ts" }');
-  }
-  if (Array.isArray(value)) return tenantList;
-  return "module" in value ? tenantModule : tenantTable;
-});
+const tenants = oneForm<TenantsOutput, TenantsInput>(
+  (value) => {
+    if (typeof value !== "object" || value === null) {
+      return z.never('must be a list of tenants, { table: { database } } or { module: "./tenants.ts" }');
+    }
+    if (Array.isArray(value)) return tenantList;
+    return "module" in value ? tenantModule : tenantTable;
+  },
+  [[], { module: "" }, {}],
+);
 
 interface RoleSafety {
   mode: "refuse" | "warn" | "off";
@@ -96,35 +105,35 @@ interface RoleSafety {
 }
 
 const safetyMode = z.enum(["refuse", "warn", "off"], 'must be "refuse", "warn" or "off"');
-const safetyRecord = z.strictObject({
+const safetyRecord = keyed({
   mode: safetyMode.default("warn"),
   accept: z
     .array(z.string().regex(/^[^.]+\../s, 'must be a schema and a name, such as "app.audit"'))
     .default([]),
 });
-const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safetyRecord>>((value) =>
-  typeof value === "object" && value !== null
-    ? safetyRecord
-    : safetyMode.transform((mode): RoleSafety => ({ mode, accept: [] })),
+const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safetyRecord>>(
+  (value) =>
+    typeof value === "object" && value !== null
+      ? safetyRecord
+      : safetyMode.transform((mode): RoleSafety => ({ mode, accept: [] })),
+  ["", {}],
 );
 
 const shareRange = "must be a number from 0.05 to 1";
 
-export const configSchema = z.strictObject({
-  listen: z
-    .strictObject({
-      host: host.default(loopback),
-      port: port.default(5678),
-      trustProxy: trustProxy.default(false),
-    })
-    .prefault({}),
-  admin: z
-    .strictObject({ host: host.default(loopback), port: port.default(5679), token: token.optional() })
-    .prefault({}),
+export const configSchema = keyed({
+  listen: keyed({
+    host: host.default(loopback),
+    port: port.default(5678),
+    trustProxy: trustProxy.default(false),
+  }).prefault({}),
+  admin: keyed({ host: host.default(loopback), port: port.default(5679), token: token.optional() }).prefault(
+    {},
+  ),
   databases: z
     .record(
       databaseName,
-      z.strictObject({
+      keyed({
         url: databaseUrl,
         listenUrl: databaseUrl.optional(),
         poolSize: wholeNumber(1, 1_000).default(4),
@@ -134,59 +143,50 @@ export const configSchema = z.strictObject({
     )
     .default({}),
   tenants: tenants.optional(),
-  routing: z
-    .array(routingRule)
-    .min(1, "must hold at least one rule")
-    .default([{ kind: "host" }, { kind: "header", name: "x-tenant" }]),
+  routing: z.array(routingRule).min(1, "must hold at least one rule").prefault(["host", "header:x-tenant"]),
   preset: modulePath.optional(),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
   guardPoll: durationMs(100).default(10_000),
-  roleSafety: roleSafety.default({ mode: "warn", accept: [] }),
-  cells: z
-    .strictObject({
-      // Below 32 not even the modules fit.
-      heapMb: wholeNumber(32, 65_536).default(256),
-      hardLimitFactor: z.number().min(1).max(16).default(2),
-      // V8's longest string is 512 MB; while one is made of another both are there.
-      headroomMb: wholeNumber(0, 65_536).default(1_024),
-      youngMb: wholeNumber(1, 1_024).default(16),
-      max: wholeNumber(1, 1_000).optional(),
-      memoryMb: wholeNumber(1).optional(),
-      instances: wholeNumber(1).optional(),
-      instanceHeapMb: wholeNumber(1, 65_536).default(64),
-      spare: wholeNumber(0, 100).default(1),
-      replicas: wholeNumber(1, 100).default(1),
-      // Below a twentieth a tenant alone with its first plans would be too much.
-      quarantineShare: z.number(shareRange).min(0.05, shareRange).max(1, shareRange).default(0.5),
-      quarantineWindow: durationMs(1_000).default(10_000),
-      idleTtl: durationMs(1).optional(),
-      drainTimeout: durationMs(0).default(30_000),
-      stallTimeout: durationMs(100).default(15_000),
-    })
-    .prefault({}),
-  builds: z
-    .strictObject({
-      concurrency: wholeNumber(1, 100).default(1),
-      queue: wholeNumber(0).default(100),
-      timeout: durationMs(1).default(60_000),
-    })
-    .prefault({}),
-  limits: z
-    .strictObject({
-      bodyBytes: byteCount().default(2 ** 20),
-      requestTimeout: durationMs(1).default(30_000),
-      resultBytes: byteCount().default(32 * 2 ** 20),
-      statementTimeout: durationMs(1).optional(),
-      tenantInFlight: wholeNumber(1, 4_096).default(256),
-      connections: wholeNumber(1, 1_000_000).default(4_000),
-      addressConnections: wholeNumber(1, 1_000_000).default(256),
-      fields: wholeNumber(1, 1_000_000).default(1_000),
-      depth: wholeNumber(1, 10_000).default(16),
-      variables: wholeNumber(1, 10_000_000).default(20_000),
-      variablesDepth: wholeNumber(1, 10_000).default(64),
-    })
-    .prefault({}),
+  roleSafety: roleSafety.prefault("warn"),
+  cells: keyed({
+    // Below 32 not even the modules fit.
+    heapMb: wholeNumber(32, 65_536).default(256),
+    hardLimitFactor: z.number().min(1).max(16).default(2),
+    // V8's longest string is 512 MB; while one is made of another both are there.
+    headroomMb: wholeNumber(0, 65_536).default(1_024),
+    youngMb: wholeNumber(1, 1_024).default(16),
+    max: wholeNumber(1, 1_000).optional(),
+    memoryMb: wholeNumber(1).optional(),
+    instances: wholeNumber(1).optional(),
+    instanceHeapMb: wholeNumber(1, 65_536).default(64),
+    spare: wholeNumber(0, 100).default(1),
+    replicas: wholeNumber(1, 100).default(1),
+    // Below a twentieth a tenant alone with its first plans would be too much.
+    quarantineShare: z.number(shareRange).min(0.05, shareRange).max(1, shareRange).default(0.5),
+    quarantineWindow: durationMs(1_000).default(10_000),
+    idleTtl: durationMs(1).optional(),
+    drainTimeout: durationMs(0).default(30_000),
+    stallTimeout: durationMs(100).default(15_000),
+  }).prefault({}),
+  builds: keyed({
+    concurrency: wholeNumber(1, 100).default(1),
+    queue: wholeNumber(0).default(100),
+    timeout: durationMs(1).default(60_000),
+  }).prefault({}),
+  limits: keyed({
+    bodyBytes: byteCount().default(2 ** 20),
+    requestTimeout: durationMs(1).default(30_000),
+    resultBytes: byteCount().default(32 * 2 ** 20),
+    statementTimeout: durationMs(1).optional(),
+    tenantInFlight: wholeNumber(1, 4_096).default(256),
+    connections: wholeNumber(1, 1_000_000).default(4_000),
+    addressConnections: wholeNumber(1, 1_000_000).default(256),
+    fields: wholeNumber(1, 1_000_000).default(1_000),
+    depth: wholeNumber(1, 10_000).default(16),
+    variables: wholeNumber(1, 10_000_000).default(20_000),
+    variablesDepth: wholeNumber(1, 10_000).default(64),
+  }).prefault({}),
   graphiql: z.boolean().optional(),
   introspection: z.boolean().optional(),
 });

@@ -179,6 +179,7 @@ function observeFailure(observe: Observe, error: HostError, { requestId, tenant 
     kind: "request.failed",
     requestId,
     code: error.code,
+    ...(error.reason === undefined ? {} : { reason: error.reason }),
     error,
     ...(tenant === undefined ? {} : { tenant }),
   });

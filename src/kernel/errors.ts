@@ -89,6 +89,7 @@ export interface HostErrorOptions {
   readonly cause?: unknown;
   readonly retryAfterSeconds?: number;
   readonly details?: Readonly<Record<string, string | number>>;
+  readonly reason?: string;
 }
 
 /**
@@ -100,6 +101,8 @@ export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
   readonly code: Code;
   /** When to try again, where the thrower knows better than the code alone tells. */
   readonly retryAfterSeconds: number | undefined;
+  /** A word that tells errors of one code apart in the log; no client is told. */
+  readonly reason: string | undefined;
   /** Facts that a client is told beside the text. */
   readonly details: Readonly<Record<string, string | number>>;
 
@@ -107,6 +110,7 @@ export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
     super(message ?? errorTable[code].publicText ?? code, options);
     this.code = code;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.reason = options.reason;
     this.details = options.details ?? {};
   }
 

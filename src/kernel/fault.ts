@@ -49,12 +49,17 @@ export function flatIssues(
   return issues.flatMap((issue) => {
     const path = [...under, ...issue.path];
     if (issue.code === "unrecognized_keys" && issue.keys !== undefined) {
-      return issue.keys.map((key) => ({ path: [...path, key], message: "unknown key" }));
+      const said = issue.message.split("\n");
+      return issue.keys.map((key, at) => ({ path: [...path, key], message: unknownKey(said[at]) }));
     }
     if (issue.code === "invalid_key" && issue.issues !== undefined) return flatIssues(issue.issues, path);
     return [{ path, message: issue.message }];
   });
 }
+
+/** `keyed` says it of each key, a line each. */
+const unknownKey = (said = ""): string => (said.startsWith(unknown) ? said : unknown);
+const unknown = "unknown key";
 
 export function faultsOf(issues: readonly Issue[], under: readonly PropertyKey[] = []): Fault[] {
   return flatIssues(issues, under).map(({ path, message }) => ({ path: pathText(path), message }));

@@ -31,12 +31,16 @@ export type DropReason = "full" | "rate";
 
 export type Observation =
   | { kind: "host.phase"; phase: HostPhase; version: string }
+  /** Where its config comes from. */
+  | { kind: "host.config"; file: string | null; envFiles: readonly string[] }
   | { kind: "host.listening"; name: "public" | "admin"; url: string }
   | {
       kind: "host.plan";
       memoryMb: number;
       frontMb: number;
       cells: number;
+      /** Why they are not more. */
+      boundBy: "memory" | "connections" | "cells.max";
       heapMb: number;
       hardLimitMb: number;
       instances: number;
@@ -62,7 +66,15 @@ export type Observation =
       durationMs: number;
       requestId: string;
     }
-  | { kind: "request.failed"; requestId: string; code: ErrorCode; tenant?: TenantId; error: Error }
+  | {
+      kind: "request.failed";
+      requestId: string;
+      code: ErrorCode;
+      /** What it is, of the things that have this code. */
+      reason?: string;
+      tenant?: TenantId;
+      error: Error;
+    }
   | {
       kind: "request.retried";
       tenant: TenantId;

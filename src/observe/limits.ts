@@ -10,8 +10,11 @@ export const lineRate = { burst: 20, perSecond: 1, mostKeys: 10_000 } as const;
  */
 export function limitKey(observation: Observation): string | null {
   switch (observation.kind) {
-    case "request.failed":
-      return of(observation.tenant, `request.failed ${observation.code}`);
+    case "request.failed": {
+      // Many of one reason must not leave out the first of another.
+      const { tenant, code, reason } = observation;
+      return of(tenant, `request.failed ${code}${reason === undefined ? "" : ` (${reason})`}`);
+    }
     case "request.retried":
       return of(observation.tenant, `request.retried ${observation.reason}`);
     case "tenant.decided":

@@ -15,6 +15,8 @@ export function describe(observation: Observation): LogLine {
   switch (observation.kind) {
     case "host.phase":
       return line("info", `host ${observation.phase}`);
+    case "host.config":
+      return line("info", observation.file === null ? "config from the environment" : "config read");
     case "host.listening":
       return line("info", `${observation.name} listener ready`);
     case "host.plan":

@@ -200,6 +200,7 @@ export function createMetrics(
       case "tenant.released":
       case "cell.started":
       case "cell.condemned":
+      case "host.config":
       case "cell.error":
       case "cell.log":
       case "build.started":

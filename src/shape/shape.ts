@@ -37,6 +37,8 @@ export interface ShapeProbe {
   readonly missing: readonly string[];
   /** What a bare name would not find, such as `table acme.pg_class`, by physical name and sorted. */
   readonly hidden: readonly string[];
+  /** For each of these what it finds instead; null: nothing. */
+  readonly found: readonly (string | null)[];
   /** How many queries for rows a build of this shape sends (`@enum`). */
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
@@ -98,7 +100,8 @@ ${hiddenCtes},
 ${preparerCtes},
 ${notifierCtes},
 ${provenCtes},
-${canonicalCtes}
+${canonicalCtes},
+named_hidden(object, finds) as (select kind || ' ' || name, finds from hidden)
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
   ${canonicalText ? "canonical.text" : "null::text"} as canonical,
@@ -108,8 +111,11 @@ select
     order by binding.ord
   ) as missing,
   array(
-    select object from (select kind || ' ' || name as object from hidden) named order by object collate "C"
+    select object from named_hidden order by object collate "C", finds
   ) as hidden,
+  array(
+    select finds from named_hidden order by object collate "C", finds
+  ) as found,
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
@@ -157,6 +163,7 @@ const probeRow = z.object({
   canonical: z.string().nullable(),
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
+  found: z.array(z.string().nullable()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
   notifies: z.boolean(),

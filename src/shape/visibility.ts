@@ -28,13 +28,26 @@ const isNamedEarlier = (catalogue: string, prefix: string, row: string): string 
     where earlier.ord < own.ord
   )`;
 
+/** The first schema of those, and the name: what the bare name finds instead. */
+const firstNamedLike = (catalogue: string, prefix: string, row: string): string => `(
+    select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(${row}.${prefix}name)
+    from path_schema earlier
+    join pg_catalog.pg_namespace n on n.oid = earlier.oid
+    cross join lateral (
+      select from pg_catalog.${catalogue} where ${prefix}name = ${row}.${prefix}name and ${prefix}namespace = earlier.oid offset 0
+    ) other
+    where earlier.ord < own.ord
+    order by earlier.ord limit 1
+  )`;
+
 /** Of a type `t` and the schema `own` of the path that it lies in, if any. An array is written as its element and brackets. */
 const isHiddenType = `not (t.typcategory = 'A' and t.typelem <> 0)
   and t.typnamespace <> 'pg_catalog'::regnamespace
   and (own.oid is null or ${isNamedEarlier("pg_type", "typ", "t")})`;
 
 /**
- * SQL, after `spellingCtes`: `hidden(kind, name)`, every object that would not resolve to itself by its bare name.
+ * SQL, after `spellingCtes`: `hidden(kind, name, finds)`, every object that would not resolve to itself by its bare name, and what that
+ * finds, or may find, instead; null where it finds nothing, as the object's schema is not on the path.
  *
  * The path is compared name by name instead of asking `pg_table_is_visible` and its like: those answer for the role that
  * asks, and leave out every schema on which it has no USAGE. The host's own role rightly has none on tenants' schemas;
@@ -87,11 +100,12 @@ spoken_type(oid) as (
   ) step(oid)
   where step.oid <> 0
 ),
-hidden_relation(oid, kind, name) as materialized (
+hidden_relation(oid, kind, name, finds) as materialized (
   select c.oid, case c.relkind
       when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table'
     end,
-    pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+    pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+    ${firstNamedLike("pg_class", "rel", "c")}
   from spelled_class c
   join spelled_namespace n on n.oid = c.relnamespace
   join path_schema own on own.oid = c.relnamespace
@@ -116,10 +130,11 @@ unscoped_type(oid) as (
   ) mentioned
   where oid <> 0 and oid not in (select oid from scope_type)
 ),
-hidden(kind, name) as materialized (
-  select kind, name from hidden_relation
+hidden(kind, name, finds) as materialized (
+  select kind, name, finds from hidden_relation
   union all
-  select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)
+  select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname),
+    ${firstNamedLike("pg_type", "typ", "t")}
   from spoken_type
   cross join lateral (
     select oid, typname, typnamespace, typrelid, typcategory, typelem from pg_catalog.pg_type where oid = spoken_type.oid offset 0
@@ -131,12 +146,14 @@ hidden(kind, name) as materialized (
   and t.typrelid not in (select oid from hidden_relation)
   union all
   select 'function', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)
-    || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')'
+    || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
+    pg_catalog.quote_ident(found.schema) || '.' || pg_catalog.quote_ident(p.proname)
   from spelled_proc p
   join served own on own.oid = p.pronamespace
   join spelled_namespace n on n.oid = p.pronamespace
-  where exists (
-    select from pg_catalog.pg_proc other
+  cross join lateral (
+    select (select nspname from pg_catalog.pg_namespace where oid = other.pronamespace) as schema
+    from pg_catalog.pg_proc other
     where other.proname = p.proname and other.pronamespace <> p.pronamespace
     and other.pronamespace = any (array(
       select 'pg_catalog'::regnamespace::oid union all select oid from served union all select oid from shared
@@ -144,14 +161,16 @@ hidden(kind, name) as materialized (
     and (other.proargtypes <> p.proargtypes
       or other.pronamespace = 'pg_catalog'::regnamespace
       or other.pronamespace in (select earlier.oid from served earlier where earlier.ord < own.ord))
-    offset 0
-  )
-  and not exists (
+    order by other.pronamespace <> 'pg_catalog'::regnamespace, 1
+    limit 1
+  ) found
+  where not exists (
     select from extension_member m where m.classid = 'pg_catalog.pg_proc'::regclass and m.objid = p.oid
   )
   union all
   select 'operator', pg_catalog.quote_ident(n.nspname) || '.' || o.oprname
-    || '(' || pg_catalog.format_type(o.oprleft, null) || ', ' || pg_catalog.format_type(o.oprright, null) || ')'
+    || '(' || pg_catalog.format_type(o.oprleft, null) || ', ' || pg_catalog.format_type(o.oprright, null) || ')',
+    'pg_catalog.' || o.oprname
   from own_object
   cross join lateral (
     select oid, oprname, oprnamespace, oprleft, oprright from pg_catalog.pg_operator

@@ -5,6 +5,7 @@ import type { InstanceKey, ShapeHash } from "../kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { type EnumFault, enumFaultText } from "../shape/enum-rows.ts";
+import { hiddenReason } from "./hidden-reason.ts";
 import type { Probe } from "./probe.ts";
 import { listedRoles, type Tenant } from "./tenant.ts";
 
@@ -20,6 +21,8 @@ export interface Decision {
   readonly unsafe: readonly string[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
+  /** Differs whenever path, shape or revisions do; short. */
+  readonly version: string;
   readonly spec: BlueprintSpec;
   /** JSON of the TenantBinding that goes with its requests. */
   readonly binding: string;
@@ -50,18 +53,19 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, notifies, revisions, enumTables } = probed;
+  const { shape, hidden, found, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
-  const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
+  const reason = reasonAgainst(pooling, hiddenReason(hidden, found), unshareable(pooledKey));
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+  const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {
     tenant: id,
     searchPath,
-    statementTag: statementTag(searchPath, shape, revisions),
+    statementTag: version,
     roles: listedRoles(roles),
     prepares,
     notifies,
@@ -90,6 +94,7 @@ export function decisionOf(
       enumFault: enumFaultOf(probed.enumFaults, binding.roles),
       readers: binding.roles,
     },
+    version,
     binding: JSON.stringify(binding),
   };
 }
@@ -105,15 +110,10 @@ function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly str
 
 function reasonAgainst(
   pooling: boolean,
-  hidden: readonly string[],
+  hidden: string | null,
   unshareable: string | undefined,
 ): string | null {
-  if (!pooling) return "pooling is off";
-  const [first, ...more] = hidden;
-  if (first !== undefined) {
-    return `${first} is not visible by its bare name${more.length === 0 ? "" : `, nor are ${more.length} more`}`;
-  }
-  return unshareable ?? null;
+  return pooling ? (hidden ?? unshareable ?? null) : "pooling is off";
 }
 
 /** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */

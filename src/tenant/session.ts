@@ -1,6 +1,7 @@
 /** The part of a tenant's record about the SQL function that knows its tokens. */
 import { z } from "zod";
 import type { SchemaBinding } from "../protocol/messages.ts";
+import { keyed } from "./form.ts";
 import { identifier, roleName, schemaName, text } from "./names.ts";
 
 export interface SessionRules {
@@ -25,7 +26,7 @@ const functionName = text.transform((value, context): { schema: string; name: st
   return z.NEVER;
 });
 
-export const sessionRecord = z.strictObject({ function: functionName, role: roleName.nullish() });
+export const sessionRecord = keyed({ function: functionName, role: roleName.nullish() });
 
 /** The function's schema is a logical one where there is one of that name, and PostgreSQL's own name for it otherwise. */
 export function sessionRules(

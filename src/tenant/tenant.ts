@@ -3,7 +3,7 @@ import { z } from "zod";
 import { ConfigError, faultsOf } from "../kernel/fault.ts";
 import { parseTenantId, type TenantId } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
-import { duplicates, oneForm } from "./form.ts";
+import { duplicates, keyed, oneForm } from "./form.ts";
 import { normaliseHost } from "./host.ts";
 import { identifier, roleName, schemaName, text } from "./names.ts";
 import { type SessionRules, sessionRecord, sessionRules } from "./session.ts";
@@ -72,9 +72,10 @@ const id = z.string().transform((value, context): TenantId => {
 });
 
 const namedAlike = schemaName.transform((name): SchemaBinding => ({ logical: name, physical: name }));
-const bound = z.strictObject({ logical: identifier, physical: schemaName });
-const binding = oneForm<SchemaBinding, string | SchemaBinding>((value) =>
-  typeof value === "string" ? namedAlike : bound,
+const bound = keyed({ logical: identifier, physical: schemaName });
+const binding = oneForm<SchemaBinding, string | SchemaBinding>(
+  (value) => (typeof value === "string" ? namedAlike : bound),
+  ["", {}],
 );
 
 /** JavaScript moves such keys to the front, whatever the order they were written in. */
@@ -90,8 +91,9 @@ const schemaMap = z
 
 type SchemasInput = Readonly<Record<string, string>> | readonly (string | SchemaBinding)[];
 
-const schemas = oneForm<SchemaBinding[], SchemasInput>((value) =>
-  Array.isArray(value) ? z.array(binding) : schemaMap,
+const schemas = oneForm<SchemaBinding[], SchemasInput>(
+  (value) => (Array.isArray(value) ? z.array(binding) : schemaMap),
+  [{}, []],
 ).superRefine((bindings, context) => {
   if (bindings.length === 0) context.addIssue("must name at least one schema");
   for (const side of ["logical", "physical"] as const) {
@@ -103,38 +105,34 @@ const schemas = oneForm<SchemaBinding[], SchemasInput>((value) =>
 
 const later = (what: string) => z.undefined(`${what} is not supported yet`).optional();
 
-export const tenantRecord = z
-  .strictObject({
-    id,
-    hosts: z.array(host).nullish(),
-    database: z.string().nullish(),
-    api: identifier.nullish(),
-    mode: identifier.nullish(),
-    schemas,
-    sharedSchemas: z.array(schemaName).nullish(),
-    roles: z
-      .strictObject({
-        anonymous: roleName.nullish(),
-        authenticated: roleName.nullish(),
-        others: z.array(roleName).nullish(),
-      })
-      .nullish(),
-    settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
-    jwt: jwtRecord.nullish(),
-    session: sessionRecord.nullish(),
-    realtime: later("realtime"),
-  })
-  .superRefine(({ schemas: bindings, sharedSchemas: shared, jwt, session }, context) => {
-    if (jwt != null && session != null) {
-      context.addIssue({ code: "custom", path: ["session"], message: "cannot stand beside jwt" });
-    }
-    const complain = (message: string): void =>
-      context.addIssue({ code: "custom", path: ["sharedSchemas"], message });
-    for (const name of duplicates(shared ?? [])) complain(`names ${JSON.stringify(name)} more than once`);
-    for (const { physical } of bindings) {
-      if (shared?.includes(physical)) complain(`${JSON.stringify(physical)} is served already`);
-    }
-  });
+export const tenantRecord = keyed({
+  id,
+  hosts: z.array(host).nullish(),
+  database: z.string().nullish(),
+  api: identifier.nullish(),
+  mode: identifier.nullish(),
+  schemas,
+  sharedSchemas: z.array(schemaName).nullish(),
+  roles: keyed({
+    anonymous: roleName.nullish(),
+    authenticated: roleName.nullish(),
+    others: z.array(roleName).nullish(),
+  }).nullish(),
+  settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
+  jwt: jwtRecord.nullish(),
+  session: sessionRecord.nullish(),
+  realtime: later("realtime"),
+}).superRefine(({ schemas: bindings, sharedSchemas: shared, jwt, session }, context) => {
+  if (jwt != null && session != null) {
+    context.addIssue({ code: "custom", path: ["session"], message: "cannot stand beside jwt" });
+  }
+  const complain = (message: string): void =>
+    context.addIssue({ code: "custom", path: ["sharedSchemas"], message });
+  for (const name of duplicates(shared ?? [])) complain(`names ${JSON.stringify(name)} more than once`);
+  for (const { physical } of bindings) {
+    if (shared?.includes(physical)) complain(`${JSON.stringify(physical)} is served already`);
+  }
+});
 
 /** The tenant that a record describes; throws `ConfigError` with every fault, its path beginning in the record. */
 export function parseTenant(value: unknown, defaults: TenantDefaults): Tenant {

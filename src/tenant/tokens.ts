@@ -2,6 +2,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { z } from "zod";
 import { durationMs } from "../config/units.ts";
+import { keyed } from "./form.ts";
 import { text } from "./names.ts";
 
 export type JwtKey =
@@ -92,7 +93,7 @@ function publicKeyOf(pem: string): Key | string {
   return { key: { kind: "publicKey", pem: spki }, algorithms };
 }
 
-const jwtShape = z.strictObject({
+const jwtShape = keyed({
   /** A secret: no message repeats it. */
   secret: text.nullish(),
   publicKey: text.nullish(),

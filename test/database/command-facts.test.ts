@@ -228,8 +228,14 @@ describe("behind so many commands that their schemas are looked for at the end",
     ["comment on table c.t is null", ["c"]],
     [`grant select (id) on c.t to ${role}`, ["c"]],
     ["drop index c.by_names", ["c"]],
-    ["create table c.made (id int); alter table c.made add column x int; alter table c.made set schema d; drop table d.made", ["c", "d"]],
-    ["create or replace function c.f() returns int language sql as 'select 3'; alter function c.f() volatile", ["c"]],
+    [
+      "create table c.made (id int); alter table c.made add column x int; alter table c.made set schema d; drop table d.made",
+      ["c", "d"],
+    ],
+    [
+      "create or replace function c.f() returns int language sql as 'select 3'; alter function c.f() volatile",
+      ["c"],
+    ],
     ["alter schema c rename to e", ["c", "e"]],
     ["alter schema e rename to c", ["c", "e"]],
   ])("%s", async (sql, expected) => {

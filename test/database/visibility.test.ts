@@ -149,6 +149,24 @@ describe("hidden is what its bare name does not find", () => {
     expect(await hiddenAfter(sql)).toEqual([]);
   });
 
+  it("each is told with what its bare name finds instead", async () => {
+    await fresh.client.query(`create schema aside; create type aside.coin as enum ('a');
+      create table one.users (id int); create table two.users (id int);
+      create table one.pg_class (id int, coin aside.coin); create type two.date as enum ('a');
+      create function one.current_user() ${returningInt};
+      create function one.f(a int) ${returningInt}; create function two.f(a text) ${returningInt}`);
+    const { hidden, found } = parseShape((await fresh.client.query(shapeQuery(freshInput))).rows[0]);
+    expect(Object.fromEntries(hidden.map((object, index) => [object, found[index]]))).toEqual({
+      'function one."current_user"()': 'pg_catalog."current_user"',
+      "function one.f(a integer)": "two.f",
+      "function two.f(a text)": "one.f",
+      "table one.pg_class": "pg_catalog.pg_class",
+      "table two.users": "one.users",
+      "type aside.coin": null,
+      "type two.date": "pg_catalog.date",
+    });
+  });
+
   it("names are given as one would write them", async () => {
     await fresh.client.query('create schema "My App"; create table "My App"."pg_class" (id int)');
     const schemas = [{ logical: "app", physical: "My App" }];

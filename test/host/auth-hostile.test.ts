@@ -1,7 +1,7 @@
+import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { authHost, marker, now, pem } from "../support/auth-host.ts";
 import { newSecret, notesQuery, withToken } from "../support/auth-tenants.ts";
-import type { GraphqlAnswer } from "../support/exchanged.ts";
 import { codeIn } from "../support/http.ts";
 
 const auth = authHost();
@@ -10,57 +10,78 @@ const part = (value: object): string => Buffer.from(JSON.stringify(value)).toStr
 
 const invalid = "TOKEN_INVALID";
 
-/** Each as a write of acme's, so that one that came through would be seen. */
-const hostile: readonly [string, () => Promise<string> | string, string][] = [
-  ["the algorithm none", () => `${part({ alg: "none" })}.${part({ aud: "acme" })}.`, invalid],
+/** Each as a write of acme's, so that one that came through would be seen; and what the log says of it. */
+const hostile: readonly [string, () => Promise<string> | string, string | null][] = [
+  ["the algorithm none", () => `${part({ alg: "none" })}.${part({ aud: "acme" })}.`, "algorithm"],
   [
     "the algorithm None, with a signature",
     async () => `${part({ alg: "None" })}.${(await auth.sign({})).split(".").slice(1).join(".")}`,
-    invalid,
+    "algorithm",
   ],
-  ["another tenant's key", () => auth.sign({}, auth.shared), invalid],
-  ["another tenant's audience", () => auth.sign({ aud: "globex" }), invalid],
-  ["no audience", () => auth.sign({ aud: undefined }), invalid],
-  ["an audience that is a prefix", () => auth.sign({ aud: "acm" }), invalid],
-  ["an end a second ago", () => auth.sign({ exp: now() - 1 }), "TOKEN_EXPIRED"],
-  ["a begin in a minute", () => auth.sign({ nbf: now() + 60 }), invalid],
-  ["an end that is text", () => auth.sign({ exp: "never" as never }), invalid],
-  ["a kid that is a path", () => auth.sign({}, newSecret(), { kid: "../../../dev/null" }), invalid],
-  ["a kid that is SQL", () => auth.sign({}, newSecret(), { kid: "x' union select 'key'; --" }), invalid],
-  ["the role of a superuser", () => auth.sign({ role: "postgres" }), invalid],
-  ["the connecting role", () => auth.sign({ role: `${auth.at.database.name}_host` }), invalid],
-  ["another tenant's role", () => auth.sign({ role: auth.at.globex.roles.authenticated }), invalid],
+  ["another tenant's key", () => auth.sign({}, auth.shared), "signature"],
+  ["another tenant's audience", () => auth.sign({ aud: "globex" }), "wrong-aud"],
+  ["no audience", () => auth.sign({ aud: undefined }), "no-aud"],
+  ["an audience that is a prefix", () => auth.sign({ aud: "acm" }), "wrong-aud"],
+  ["an end a second ago", () => auth.sign({ exp: now() - 1 }), null],
+  ["a begin in a minute", () => auth.sign({ nbf: now() + 60 }), "not-yet"],
+  ["an end that is text", () => auth.sign({ exp: "never" as never }), "time"],
+  ["a kid that is a path", () => auth.sign({}, newSecret(), { kid: "../../../dev/null" }), "signature"],
+  ["a kid that is SQL", () => auth.sign({}, newSecret(), { kid: "x' union select 'key'; --" }), "signature"],
+  ["the role of a superuser", () => auth.sign({ role: "postgres" }), "role-not-listed"],
+  ["the connecting role", () => auth.sign({ role: `${auth.at.database.name}_host` }), "role-not-listed"],
+  ["another tenant's role", () => auth.sign({ role: auth.at.globex.roles.authenticated }), "role-not-listed"],
   [
     "a role that is SQL",
     () => auth.sign({ role: `${auth.at.acme.roles.authenticated}"; drop schema public; --` }),
-    invalid,
+    "role-not-listed",
   ],
-  ["a role with a NUL", () => auth.sign({ role: `${auth.at.acme.roles.authenticated}\0` }), invalid],
-  ["a role that is a list", () => auth.sign({ role: [auth.at.acme.roles.authenticated] }), invalid],
-  ["a claim with a NUL", () => auth.sign({ name: "a\0b" }), invalid],
-  ["a claim in two spellings", () => auth.sign({ USER_ID: 3 }), invalid],
+  [
+    "a role with a NUL",
+    () => auth.sign({ role: `${auth.at.acme.roles.authenticated}\0` }),
+    "role-not-listed",
+  ],
+  ["a role that is a list", () => auth.sign({ role: [auth.at.acme.roles.authenticated] }), "role-not-listed"],
+  ["a claim with a NUL", () => auth.sign({ name: "a\0b" }), "claims"],
+  ["a claim in two spellings", () => auth.sign({ USER_ID: 3 }), "claims"],
   [
     "a hundred claims",
     () => auth.sign(Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`c${n}`, n]))),
-    invalid,
+    "claims",
   ],
-  ["seven kilobytes of nothing", () => "x".repeat(7_000), invalid],
-  ["nine kilobytes of nothing", () => "x".repeat(9_000), invalid],
-  ["dots", () => "..", invalid],
-  ["JSON", () => "e30.e30.e30", invalid],
+  ["seven kilobytes of nothing", () => "x".repeat(7_000), "malformed"],
+  ["nine kilobytes of nothing", () => "x".repeat(9_000), "scheme"],
+  ["dots", () => "..", "malformed"],
+  ["JSON", () => "e30.e30.e30", "malformed"],
 ];
 
 describe("a token with", () => {
-  it.each(hostile)("%s is refused, and nothing is done", async (_, make, code) => {
-    const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: calm }) { result { rowId } } }`;
-    const answer: GraphqlAnswer = await withToken(auth.at.host, auth.at.acme, await make(), mutation);
-    expect(answer).toMatchObject({ status: 401, code, data: undefined });
-    expect(answer.headers["www-authenticate"]).toMatch(/^Bearer error="invalid_token"/);
-    const items = await auth.at.database.query(
-      "select from canary_acme.item where label = 'forbidden fruit'",
-    );
-    expect(items).toEqual([]);
-  });
+  it.each(hostile)(
+    "%s is refused, and nothing is done; the log says why, and nothing of it",
+    async (_, make, reason) => {
+      const code = reason === null ? "TOKEN_EXPIRED" : invalid;
+      const token = await make();
+      const requestId = `hostile-${randomUUID()}`;
+      const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: calm }) { result { rowId } } }`;
+      const { host } = auth.at;
+      const headers = { "x-tenant": "acme", authorization: `Bearer ${token}`, "x-request-id": requestId };
+      const answer = await host.graphql("acme", mutation, { headers });
+      expect(answer).toMatchObject({ status: 401, code, data: undefined });
+      expect(answer.headers["www-authenticate"]).toMatch(/^Bearer error="invalid_token"/);
+      const message =
+        reason === null ? "The token has expired." : "The token does not verify for this tenant.";
+      expect(JSON.parse(answer.text)).toEqual({ errors: [{ message, extensions: { code } }] });
+      const line = await host.process.line("request.failed", { requestId });
+      expect(line).toMatchObject({ level: "info", code, tenant: "acme" });
+      expect(line["reason"]).toBe(reason ?? undefined);
+      for (const part of token.split(".").filter((each) => each.length > 3)) {
+        expect(JSON.stringify(line)).not.toContain(part);
+      }
+      const items = await auth.at.database.query(
+        "select from canary_acme.item where label = 'forbidden fruit'",
+      );
+      expect(items).toEqual([]);
+    },
+  );
 
   it("a public key used as a secret is refused", async () => {
     for (const key of [pem, pem.trim(), pem.replaceAll("\n", "")]) {

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { directoryWith } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
@@ -49,6 +50,61 @@ it("check says what to do with a module in a package that calls its files Common
     const { code, stderr } = await runCli({ args: ["check"], cwd: path });
     expect(code).toBe(1);
     expect(stderr).toMatch(/cannot be loaded: .*; give it the ending \.mts/);
+  } finally {
+    await remove();
+  }
+});
+
+const url = "postgres://rowhouse:hunter2@db.example/app";
+
+it.each([
+  [
+    "a token that is too many",
+    "rowhouse.config.ts",
+    `const url: string = "${url}";\nexport default {\n  a: { url } };\n};\n`,
+    ":4:1",
+  ],
+  ["a bracket that is missing", "rowhouse.config.mts", `export default { a: "${url}", b: [1, 2 };`, ":1:76"],
+  [
+    "a comma that is missing",
+    "rowhouse.config.mjs",
+    `const secret = "${url}";\nexport default { a: 1 b: 2 };`,
+    ":2:23",
+  ],
+  ["a text that does not end", "rowhouse.config.mjs", `export default {\n  a: "${url}\n};`, ":2:6"],
+  [
+    "a name that is made twice",
+    "rowhouse.config.ts",
+    `const a: number = 1;\nconst a = "${url}";\nexport default {};`,
+    ":2:7",
+  ],
+  [
+    "an export that is not there",
+    "rowhouse.config.ts",
+    `import { x } from "node:fs";\nexport default { x };`,
+    ":1:10",
+  ],
+  ["an error that it throws", "rowhouse.config.ts", "\n\n  throw new Error('no such luck');", ":3:9"],
+])("check says where in a config module %s is, and shows nothing of it", async (_, name, text, place) => {
+  const { path, remove } = await directoryWith({ [name]: text });
+  try {
+    const { code, stdout, stderr } = await runCli({ args: ["check"], cwd: path });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain(`${join(path, name)}${place} cannot be loaded: `);
+    expect(stderr).not.toContain("hunter2");
+  } finally {
+    await remove();
+  }
+});
+
+it("check says which module that the config imports is at fault", async () => {
+  const { path, remove } = await directoryWith({
+    "rowhouse.config.ts": `import { a } from "./other.ts";\nexport default { a };`,
+    "other.ts": `export const a: number = ;\n`,
+  });
+  try {
+    const { stderr } = await runCli({ args: ["check"], cwd: path });
+    expect(stderr).toContain(`${join(path, "other.ts")}:1:26 cannot be loaded: `);
   } finally {
     await remove();
   }

@@ -44,6 +44,38 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(serverRuns()).toBe(true);
   });
 
+  it("shows a browser its tenants at the address of the machine, and how to reach each", async () => {
+    const { port } = new URL(host.url);
+    for (const name of ["127.0.0.1", "localhost", "[::1]"]) {
+      const headers = { host: `${name}:${port}`, accept: "text/html" };
+      const page = await host.send("/", { headers, tenant: ids });
+      expect(page.status).toBe(200);
+      expect(page.headers["content-type"]).toBe("text/html; charset=utf-8");
+      expect(page.headers["content-security-policy"]).toMatch(/^default-src 'none'; style-src 'sha256-/);
+      for (const id of ids) expect(page.text).toContain(`<a href="http://${id}.localhost:${port}/">`);
+      expect(page.text).not.toMatch(/<script|https:|src=|eyJ/);
+      expect(page.text.length).toBeLessThan(6_000);
+    }
+    // What it links to is there.
+    const graphiql = await host.send("/", {
+      headers: { host: `acme.localhost:${port}`, accept: "text/html" },
+    });
+    expect(graphiql.status).toBe(200);
+    expect(graphiql.text).toMatch(/graphiql|ruru/i);
+    expect(host.process.stdout).toContain(`Browser  ${host.url}/`);
+  });
+
+  it.each([
+    ["another host's name", { host: "rebound.example" }, "/"],
+    ["a tenant that there is not", { host: "127.0.0.1", "x-tenant": "nobody" }, "/"],
+    ["another path", { host: "127.0.0.1" }, "/graphql"],
+    ["another path of it", { host: "127.0.0.1" }, "/index.html"],
+  ])("shows them to nobody who asks by %s", async (_, headers, path) => {
+    const answer = await host.send(path, { headers: { accept: "text/html", ...headers } });
+    expect(answer.status).toBe(404);
+    expect(answer.text).not.toContain("globex");
+  });
+
   it("pools those of one shape, and not the one with a column more or a name of the catalogue", async () => {
     const views = await Promise.all(ids.map((id) => host.adminJson(`/tenants/${id}`)));
     const [acme, globex, initech, umbrella, hooli, stark] = views;
@@ -112,7 +144,15 @@ describe("rowhouse serve, with nothing configured", () => {
     await host.stop();
     expect(serverRuns()).toBe(false);
 
-    host = await TestHost.start({ config: null, directory, args: ["--tenants", "20"] });
+    host = await TestHost.start({
+      config: null,
+      directory,
+      args: ["--tenants", "20"],
+      env: { NODE_ENV: "production" },
+    });
+    // Whoever calls it production does not want its tenants told.
+    const { port } = new URL(host.url);
+    expect((await host.send("/", { headers: { host: `127.0.0.1:${port}` } })).status).toBe(404);
     const customers = await host.data("acme", "{ allCustomers { nodes { name } } }");
     expect(JSON.stringify(customers)).toMatch(/Linus/);
     expect(await host.data("t0020", products)).toMatchObject({

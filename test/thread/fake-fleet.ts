@@ -81,6 +81,7 @@ export class FakeFleet {
     const { cells = 2, heapMb = 128 } = options;
     this.plan = {
       cells,
+      boundBy: "memory",
       instances: options.instances ?? 100,
       spare: options.spare ?? 0,
       heapMb,
@@ -186,9 +187,9 @@ export class FakeFleet {
     };
   }
 
-  lease(name: string, verify: () => Promise<boolean> = async () => true): Promise<Lease> {
+  lease(name: string, verify: () => Promise<boolean> = async () => true, version = "1"): Promise<Lease> {
     const spec = this.spec(name);
-    return this.fleet.lease({ spec, tenant: spec.tenant, sinceMs: performance.now(), verify });
+    return this.fleet.lease({ spec, tenant: spec.tenant, version, sinceMs: performance.now(), verify });
   }
 
   decision(name: string): Decision {
@@ -203,6 +204,7 @@ export class FakeFleet {
       unsafe: [],
       shape: shapeHash(sha(name)),
       revisions: {},
+      version: "1",
       spec,
       binding: JSON.stringify({ tenant: tenant.id }),
     };

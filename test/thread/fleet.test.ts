@@ -101,14 +101,6 @@ describe("a build", () => {
     expect(fake.all("build.started")).toHaveLength(1);
   });
 
-  it("that fails is not kept: the next request tries again", async () => {
-    const fake = start();
-    fake.blueprints.set("acme", { settings: { fail: true } });
-    expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
-    fake.blueprints.delete("acme");
-    expect((await fake.ask("acme")).tenant).toBe("acme");
-  });
-
   it("is still there for those who waited for it when another build needs its place", async () => {
     const fake = start({ cells: 1, instances: 1 });
     // Each build is the only idle instance at the moment when the next one looks for room.

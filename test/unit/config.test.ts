@@ -15,6 +15,7 @@ describe("without a config", () => {
     const cwd = await directory();
     expect(await load(cwd)).toEqual({
       file: null,
+      envFiles: [],
       production: false,
       listen: { host: "127.0.0.1", port: 5678, trustProxy: false },
       admin: { host: "127.0.0.1", port: 5679, token: null },
@@ -86,7 +87,7 @@ describe("without a config", () => {
 describe("the file", () => {
   const code = (port: number) => `export default { listen: { port: ${port} } };`;
 
-  it("is the first of the known names, in order", async () => {
+  it("is the one of a known name, and two of them are a fault that names both", async () => {
     const files = {
       "rowhouse.config.ts": "const port: number = 1; export default { listen: { port } };",
       "rowhouse.config.mts": code(2),
@@ -95,12 +96,17 @@ describe("the file", () => {
       "rowhouse.config.json": { listen: { port: 5 } },
     };
     const names = Object.entries(files);
-    for (const index of names.keys()) {
-      const cwd = await directory(Object.fromEntries(names.slice(index)));
+    for (const [index, [name, content]] of names.entries()) {
+      const cwd = await directory({ [name]: content });
       const config = await load(cwd);
       expect(config.listen.port).toBe(index + 1);
-      expect(config.file).toBe(join(cwd, names[index]?.[0] ?? ""));
+      expect(config.file).toBe(join(cwd, name));
     }
+    const cwd = await directory(Object.fromEntries(names.slice(3)));
+    expect(await faultsOf(load(cwd))).toEqual({
+      [cwd]: expect.stringMatching(/^rowhouse\.config\.mjs and rowhouse\.config\.json stand side by side/),
+    });
+    expect((await load(cwd, { file: "rowhouse.config.mjs" })).listen.port).toBe(4);
   });
 
   it("named by option wins over the variable, and that over the directory", async () => {

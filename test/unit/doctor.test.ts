@@ -1,10 +1,6 @@
 import { describe, expect, it } from "vitest";
-import {
-  type DatabaseFacts,
-  diagnoseDatabase,
-  diagnosePools,
-  frontConnections,
-} from "../../src/cli/diagnosis.ts";
+import { cellsWithConnections, frontConnections } from "../../src/cell/pool-room.ts";
+import { type DatabaseFacts, diagnoseDatabase, diagnosePools, tenantLines } from "../../src/cli/diagnosis.ts";
 
 const healthy: DatabaseFacts = {
   name: "main",
@@ -27,13 +23,12 @@ const healthy: DatabaseFacts = {
     name: "host",
     superuser: false,
     owned: 0,
-    absent: [],
-    untakable: [],
     inherited: [],
     usable: [],
     beyond: [],
   },
   missingSchemas: [],
+  tenants: [],
   unsafe: [],
   rolelessTenants: 0,
   sessionConnections: 0,
@@ -83,13 +78,6 @@ describe("a database", () => {
     ["no event triggers", control({ eventTriggers: false, missing: ["no triggers"] }), "warn", /no triggers/],
     ["a superuser", role({ superuser: true, beyond: ["it is a superuser"] }), "fail", /is a superuser/],
     ["a role past all policies", role({ beyond: ["it has BYPASSRLS"] }), "fail", /BYPASSRLS/],
-    [
-      "roles that do not exist",
-      role({ absent: ["a", "b", "c", "d", "e", "f", "g"] }),
-      "fail",
-      /do not exist: a, b, c, d, e and 2 more/,
-    ],
-    ["roles that cannot be taken", role({ untakable: ["a"] }), "fail", /may not take roles of tenants: a/],
     ["rights that are inherited", role({ inherited: ["a"] }), "warn", /inherit false/],
     [
       "schemas that it may use as itself",
@@ -176,4 +164,54 @@ describe("the connections of a server", () => {
       { text: expect.stringMatching(/database main has a connection limit of 10/) },
     ]);
   });
+});
+
+describe("the cells of a host that is not told how many", () => {
+  const needs = (connections: number, more: Partial<DatabaseFacts> = {}) => {
+    const facts = { ...healthy, connections, ...more };
+    const { server, limits, poolSize, poolReserve } = facts;
+    return { facts, limits: { server, connections, ...limits }, poolSize, poolReserve };
+  };
+
+  it.each([
+    ["a fresh PostgreSQL", [needs(97)]],
+    ["a large one", [needs(997)]],
+    ["one with small pools", [needs(97, { poolSize: 1, poolReserve: 0 })]],
+    ["one with a large reserve", [needs(97, { poolReserve: 20 })]],
+    ["two databases of one server", [needs(197), needs(197, { name: "second" })]],
+    ["a role with a limit", [needs(497, { limits: { role: 60, database: -1 } })]],
+    ["a database with a limit", [needs(497, { limits: { role: -1, database: 70 } })]],
+  ])("fit in %s, whatever the memory, without a word from the doctor", (_, databases) => {
+    const cells = cellsWithConnections(databases);
+    const facts = databases.map((each) => ({ ...each.facts, sessionConnections: 8 }));
+    expect(cells).toBeGreaterThan(1);
+    expect(diagnosePools(facts, { cells }).filter(({ level }) => level !== "ok")).toEqual([]);
+  });
+
+  it("are as many as that allows", () => {
+    const { facts, ...pools } = needs(97);
+    const levels = (more: number): string[] =>
+      diagnosePools([{ ...facts, sessionConnections: 8 }], {
+        cells: cellsWithConnections([pools]) + more,
+      }).map(({ level }) => level);
+    expect([levels(0), levels(1)]).toEqual([["ok"], ["warn"]]);
+  });
+
+  it("are never less than one, and as many as memory has room for where there is no database", () => {
+    expect(cellsWithConnections([needs(10)])).toBe(1);
+    expect(cellsWithConnections([])).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+it("what is wrong with a thousand tenants is a report of a few lines, with the faults first", () => {
+  const findings = Array.from({ length: 1_000 }, (_, n) => ({
+    level: n % 2 === 0 ? ("note" as const) : ("fault" as const),
+    tenant: `t${n}`,
+    text: "said",
+  }));
+  const lines = tenantLines(findings);
+  expect(lines).toHaveLength(42);
+  expect(lines[0]).toEqual({ level: "fault", text: "tenant t1: said" });
+  expect(lines[20]).toEqual({ level: "fault", text: "and 480 more of this kind" });
+  expect(lines[41]).toEqual({ level: "note", text: "and 480 more of this kind" });
 });

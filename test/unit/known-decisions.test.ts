@@ -18,6 +18,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     unsafe: [],
     shape: shapeHash(zero),
     revisions,
+    version: "1",
     spec: {
       key,
       kind: "pooled",

@@ -12,6 +12,7 @@ test("a thread that cannot even be made is a start that failed: it is told, and 
     {
       plan: {
         cells: 2,
+        boundBy: "memory",
         instances: 10,
         spare: 1,
         heapMb: 64,

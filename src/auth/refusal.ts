@@ -1,0 +1,77 @@
+/** Why a token is refused, in words of our own: what libraries and databases say may quote it. */
+import { errors } from "jose";
+import { HostError } from "../kernel/errors.ts";
+import type { TenantId } from "../kernel/ids.ts";
+import type { JwtRules } from "../tenant/tokens.ts";
+import { refusedToken } from "./refused-token.ts";
+
+/** The error for what jose throws of a token; its messages and causes hold headers and claims, and end here. */
+export function jwtRefusal(tenant: TenantId, rules: JwtRules, error: unknown): HostError {
+  if (error instanceof errors.JWTExpired) {
+    return new HostError("TOKEN_EXPIRED", `tenant ${tenant}: the token has expired`);
+  }
+  if (error instanceof errors.JWKSInvalid || error instanceof errors.JWKSTimeout) {
+    const what = error instanceof errors.JWKSTimeout ? "did not come in time" : "cannot be used";
+    return new HostError("TOKEN_UNVERIFIABLE", `tenant ${tenant}: the JWKS ${what}`);
+  }
+  if (error instanceof errors.JWTClaimValidationFailed) return claimRefusal(tenant, rules, error);
+  if (error instanceof errors.JWSSignatureVerificationFailed) {
+    return refusedToken(tenant, "signature", "the signature is of another key than the tenant's");
+  }
+  if (error instanceof errors.JOSEAlgNotAllowed) {
+    const allowed = rules.algorithms.join(", ");
+    return refusedToken(tenant, "algorithm", `the token's algorithm is none of jwt.algorithms (${allowed})`);
+  }
+  if (error instanceof errors.JWKSNoMatchingKey) {
+    return refusedToken(tenant, "unknown-kid", "the JWKS has no key of the token's kid and algorithm");
+  }
+  if (error instanceof errors.JWKSMultipleMatchingKeys) {
+    return refusedToken(tenant, "no-kid", "the token has no kid, and several keys of the JWKS would do");
+  }
+  if (error instanceof errors.JOSENotSupported) {
+    return refusedToken(
+      tenant,
+      "unsupported",
+      "the token asks for an extension or algorithm that is not supported",
+    );
+  }
+  if (error instanceof errors.JOSEError) return refusedToken(tenant, "malformed", "the token is no JWT");
+  // A key that jose will not use with that algorithm.
+  return refusedToken(tenant, "algorithm", "the token's algorithm does not go with the tenant's key");
+}
+
+function claimRefusal(
+  tenant: TenantId,
+  { audience, issuer }: JwtRules,
+  { claim, reason }: { readonly claim: string; readonly reason: string },
+): HostError {
+  const missing = reason === "missing";
+  switch (claim) {
+    case "aud": {
+      const wanted = `jwt.audience (${audience.join(", ")})`;
+      return missing
+        ? refusedToken(tenant, "no-aud", `the token has no aud, which must have one of ${wanted}`)
+        : refusedToken(tenant, "wrong-aud", `the token's aud has none of ${wanted}`);
+    }
+    case "iss": {
+      const wanted = `jwt.issuer (${issuer.join(", ")})`;
+      return missing
+        ? refusedToken(tenant, "no-iss", `the token has no iss, which must be one of ${wanted}`)
+        : refusedToken(tenant, "wrong-iss", `the token's iss is none of ${wanted}`);
+    }
+    case "nbf":
+      if (reason === "check_failed") {
+        return refusedToken(
+          tenant,
+          "not-yet",
+          "the token's nbf lies in the future: look at the clocks, or set clockTolerance",
+        );
+      }
+      return refusedToken(tenant, "time", "the token's nbf is no number of seconds");
+    case "exp":
+    case "iat":
+      return refusedToken(tenant, "time", `the token's ${claim} is no number of seconds`);
+    default:
+      return refusedToken(tenant, "claims", "one of the token's registered claims is not as it should be");
+  }
+}

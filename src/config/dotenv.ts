@@ -1,0 +1,73 @@
+/** `.env` files: variables for whoever has no better place for them. What is set in the real environment stays as it is. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseEnv } from "node:util";
+import { messageOf } from "../kernel/errors.ts";
+import type { Fault } from "../kernel/fault.ts";
+import type { Environment } from "./environment.ts";
+
+export interface DotEnv {
+  /** Null where there is none. */
+  readonly file: string | null;
+  readonly values: Environment;
+  readonly faults: readonly Fault[];
+}
+
+/** What the `.env` in `directory` sets. A file that cannot be read as one is a fault; no message quotes it, as it holds secrets. */
+export async function readDotEnv(directory: string): Promise<DotEnv> {
+  const file = join(directory, ".env");
+  const faulty = (message: string): DotEnv => ({ file, values: {}, faults: [{ path: file, message }] });
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(file);
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "ENOENT" || code === "ENOTDIR") return { file: null, values: {}, faults: [] };
+    // A Python environment may be called that.
+    if (code === "EISDIR") return { file: null, values: {}, faults: [] };
+    return faulty(`cannot be read: ${messageOf(error)}`);
+  }
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return faulty("is not UTF-8 (PowerShell's > writes UTF-16: save it as UTF-8)");
+  }
+  const at = malformedAt(text);
+  if (at !== null) return faulty(`line ${text.slice(0, at).split("\n").length} is not NAME=value`);
+  const values = parseEnv(text);
+  if (values["NODE_OPTIONS"] !== undefined) {
+    return faulty("sets NODE_OPTIONS, which Node.js has read by then: set it in the real environment");
+  }
+  return { file, values, faults: [] };
+}
+
+const namePattern = /^(?:export\s+)?[\w.-]+$/;
+
+/** Where the first line begins that `parseEnv` passes over without a word; null where there is none. Quoted values may have several. */
+function malformedAt(text: string): number | null {
+  for (let at = 0; at < text.length; ) {
+    const end = endOfLine(text, at);
+    const line = text.slice(at, end);
+    const start = at;
+    at = end + 1;
+    if (line.includes("\0")) return start;
+    if (line.trim() === "" || line.trimStart().startsWith("#")) continue;
+    const equals = line.indexOf("=");
+    if (equals === -1 || !namePattern.test(line.slice(0, equals).trim())) return start;
+    const value = line.slice(equals + 1).trimStart();
+    const [quote = ""] = value;
+    if (!quotes.has(quote)) continue;
+    const close = text.indexOf(quote, end - value.length + 1);
+    if (close === -1) return start;
+    at = endOfLine(text, close) + 1;
+  }
+  return null;
+}
+
+const quotes = new Set(["'", '"', "`"]);
+
+function endOfLine(text: string, from: number): number {
+  const end = text.indexOf("\n", from);
+  return end === -1 ? text.length : end;
+}

@@ -1,0 +1,28 @@
+/** Keys of the config that stand at the top and belong into a section. */
+import { z } from "zod";
+import type { Fault } from "../kernel/fault.ts";
+import { didYouMean } from "../kernel/suggest.ts";
+import { configSchema } from "./schema.ts";
+
+const plain = "unknown key";
+
+/** For an unknown key at the top, which may be misspelt or in the wrong place, the fault with the best guess of both. */
+export function suggestSection(fault: Fault): Fault {
+  const { path, message } = fault;
+  if (!message.startsWith(plain) || /[.[]/.test(path)) return fault;
+  const known = [...Object.keys(configSchema.shape), ...sectionKeys()];
+  return { path, message: `${plain}${didYouMean(path, known)}` };
+}
+
+/** `cells.heapMb`, `databases.NAME.url`, and so on. */
+function sectionKeys(): string[] {
+  return Object.entries(configSchema.shape).flatMap(([section, schema]) => {
+    const inner =
+      schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault ? schema.unwrap() : schema;
+    if (inner instanceof z.ZodRecord) return keysOf(inner.valueType, `${section}.NAME`);
+    return keysOf(inner, section);
+  });
+}
+
+const keysOf = (schema: unknown, section: string): string[] =>
+  schema instanceof z.ZodObject ? Object.keys(schema.shape).map((key) => `${section}.${key}`) : [];

@@ -1,0 +1,109 @@
+/** Where a file cannot be read as what it is: its line and column, never its text, which may hold secrets. */
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { extname } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { messageOf } from "../kernel/errors.ts";
+
+/** `:3:14 is not valid JSON: a comma is missing`, to be put behind the file's name. JSON.parse tells a place of some errors only. */
+export async function jsonFault(text: string): Promise<string> {
+  const { default: jsonc } = await import("jsonc-parser");
+  let found: { readonly place: string; readonly what: string } | undefined;
+  const strict = { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false };
+  const onError = (code: number, _offset: number, _length: number, line: number, character: number): void => {
+    found ??= {
+      place: `:${line + 1}:${character + 1}`,
+      what: jsonWords[jsonc.printParseErrorCode(code)] ?? "",
+    };
+  };
+  jsonc.visit(text, { onError }, strict);
+  if (found === undefined) return " is not valid JSON";
+  return `${found.place} is not valid JSON${found.what === "" ? "" : `: ${found.what}`}`;
+}
+
+const jsonWords: Readonly<Record<string, string>> = {
+  InvalidSymbol: "this is no value (names and texts stand in double quotes)",
+  InvalidNumberFormat: "this is no number",
+  PropertyNameExpected: "a name in double quotes is missing, or a comma is too many",
+  ValueExpected: "a value is missing, or a comma is too many",
+  ColonExpected: "a colon is missing",
+  CommaExpected: "a comma is missing",
+  CloseBraceExpected: "a closing brace is missing",
+  CloseBracketExpected: "a closing bracket is missing",
+  EndOfFileExpected: "nothing may stand here",
+  InvalidCommentToken: "JSON has no comments",
+  UnexpectedEndOfComment: "JSON has no comments",
+  UnexpectedEndOfString: "a text does not end",
+  UnexpectedEndOfNumber: "a number does not end",
+  InvalidUnicode: "this escape is no character",
+  InvalidEscapeCharacter: "this escape is unknown",
+  InvalidCharacter: "a character that must be escaped",
+};
+
+/** `FILE:3:14 cannot be loaded: Expected ','`, for what importing it has thrown; `FILE` is the one at fault, where that can be told. */
+export async function moduleFault(file: string, error: unknown): Promise<string> {
+  const place = await placeOf(file, error);
+  return `${place ?? file} cannot be loaded: ${wordsOf(error)}`;
+}
+
+/** What parsers say of a token, or show behind the first line, may be the half of a secret that has a quote in it. */
+function wordsOf(error: unknown): string {
+  const message = messageOf(error);
+  if (!(error instanceof SyntaxError)) return message;
+  const [first = ""] = message.split("\n");
+  if (first.startsWith("Unexpected identifier")) return "Unexpected identifier";
+  const token = first.indexOf(", got ");
+  return token === -1 ? first : first.slice(0, token);
+}
+
+async function placeOf(file: string, error: unknown): Promise<string | undefined> {
+  if (!(error instanceof Error) || error.stack === undefined) return undefined;
+  const shown = shownPlace(error.stack);
+  if (shown !== undefined) return `${shown.file}${shown.position}`;
+  // V8 does not say where, but to whoever lets it check a file.
+  if (error instanceof SyntaxError) return checkedPlace(file);
+  const url = pathToFileURL(file).href;
+  const frame = error.stack.split("\n").find((line) => line.includes(`${url}:`));
+  const place = frame?.slice(frame.indexOf(`${url}:`) + url.length).match(/^:\d+:\d+/)?.[0];
+  return place === undefined ? undefined : `${file}${place}`;
+}
+
+/** Where Node puts the place in front of the error: a file and a line, lines of the text, and a caret below the column. */
+function shownPlace(text: string): { readonly file: string; readonly position: string } | undefined {
+  const [head = "", ...lines] = text.split("\n");
+  const [, where = "", line] = /^(.+):(\d+)$/.exec(head) ?? [];
+  if (line === undefined) return undefined;
+  const caret = lines.find((each) => /^\s*\^+\s*$/.test(each));
+  const column = caret === undefined ? "" : `:${caret.indexOf("^") + 1}`;
+  return { file: where.startsWith("file:") ? fileURLToPath(where) : where, position: `:${line}${column}` };
+}
+
+const checkTimeoutMs = 10_000;
+const strip =
+  "import { stripTypeScriptTypes } from 'node:module'; import { readFileSync } from 'node:fs';" +
+  "process.stdout.write(stripTypeScriptTypes(readFileSync(process.argv[1], 'utf8')));";
+
+/** As `node --check` says it of the file, without its types; undefined where it finds nothing, as in a module that the file imports. */
+async function checkedPlace(file: string): Promise<string | undefined> {
+  const options = { env: {}, timeout: checkTimeoutMs };
+  try {
+    const typed = /^\.[mc]?ts$/.test(extname(file));
+    const stripped = typed
+      ? promisify(execFile)(
+          process.execPath,
+          ["--no-warnings", "--input-type=module", "-e", strip, file],
+          options,
+        )
+      : undefined;
+    const source = stripped === undefined ? await readFile(file, "utf8") : (await stripped).stdout;
+    const checking = promisify(execFile)(process.execPath, ["--check", "--input-type=module", "-"], options);
+    checking.child.stdin?.end(source);
+    await checking;
+    return undefined;
+  } catch (error) {
+    const said = error instanceof Error && "stderr" in error ? String(error.stderr) : "";
+    const place = shownPlace(said);
+    return place === undefined ? undefined : `${file}${place.position}`;
+  }
+}

@@ -1,0 +1,30 @@
+/** Why what a bare name does not find keeps a tenant from being pooled, and what to do about it. Pure. */
+
+/** Of `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)`: kind, schema and name, identifiers quoted as SQL has them. */
+const written = /^(\w+(?: \w+)?) ("(?:[^"]|"")+"|[^."]+)\.("(?:[^"]|"")+"|[^("]+)/;
+
+/** Null where nothing is hidden. `found` says of each what its bare name finds instead, or null. */
+export function hiddenReason(hidden: readonly string[], found: readonly (string | null)[]): string | null {
+  const [first, ...more] = hidden;
+  if (first === undefined) return null;
+  const others = more.length === 0 ? "" : ` (${more.length} more are not visible by their bare names either)`;
+  return `${first} is not visible by its bare name: ${cureOf(first, found[0] ?? null)}${others}`;
+}
+
+function cureOf(object: string, finds: string | null): string {
+  const [, kind = "", schema = "", name = ""] = written.exec(object) ?? [];
+  if (finds === null) return `its schema ${schema} is not on the tenant's path: add it to sharedSchemas`;
+  if (kind === "operator") return `it may be taken for ${finds}: give it another name`;
+  const said = kind === "function" ? `its calls may find ${finds}` : `it is hidden by ${finds}`;
+  return `${said}: give it another name, and in the API keep this one by the smart tag ${tagOf(kind, unquoted(name))}`;
+}
+
+/** PostGraphile makes a field of a function's name; of a table's it makes several, each in its own way. */
+function tagOf(kind: string, name: string): string {
+  const api =
+    kind === "function" ? name.replace(/_+(\w)/g, (_, letter: string) => letter.toUpperCase()) : name;
+  return `@name ${api}`;
+}
+
+const unquoted = (name: string): string =>
+  name.startsWith('"') ? name.slice(1, -1).replaceAll('""', '"') : name;

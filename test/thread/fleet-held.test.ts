@@ -1,0 +1,103 @@
+import { expect, it } from "vitest";
+import { type ErrorCode, HostError } from "../../src/kernel/errors.ts";
+import { fakeFleets } from "./fake-fleets.ts";
+import { codeOf } from "./witness.ts";
+
+const start = fakeFleets();
+
+const current = async (): Promise<boolean> => true;
+
+it("a key that could not be built is not built again for each request: all get its error, and when to come again", async () => {
+  const fake = start();
+  fake.blueprints.set("acme", { settings: { fail: true } });
+  const asking = Array.from({ length: 20 }, () => codeOf(fake.ask("acme")));
+  expect(new Set(await Promise.all(asking))).toEqual(new Set(["BUILD_FAILED"]));
+  const later = Array.from({ length: 20 }, () => fake.lease("acme").catch((thrown: unknown) => thrown));
+  for (const error of await Promise.all(later)) {
+    expect(error).toMatchObject({ code: "BUILD_FAILED", retryAfterSeconds: 1 });
+    expect(error).toMatchObject({ message: expect.stringMatching(/held back for 1 s.*as told/) });
+  }
+  expect(fake.all("build.started")).toHaveLength(1);
+  // Nobody else is kept waiting for it.
+  expect((await fake.ask("globex")).tenant).toBe("globex");
+});
+
+it("a key that could not be built is tried again when the pause is over, and serves as soon as it can be built", async () => {
+  const fake = start();
+  fake.blueprints.set("acme", { settings: { fail: true } });
+  expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
+  fake.blueprints.delete("acme");
+  for (;;) {
+    const code = await codeOf(fake.ask("acme"));
+    if (code === "none") break;
+    expect(code).toBe("BUILD_FAILED");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  expect(fake.all("build.started")).toHaveLength(2);
+});
+
+it("a key that could not be built is tried again at once when the tenant's schemas have changed, and by nobody else", async () => {
+  const fake = start();
+  fake.blueprints.set("shared", { settings: { fail: true } });
+  for (const name of ["a", "b", "c"]) expect(await codeOf(fake.lease(`${name}@shared`))).toBe("BUILD_FAILED");
+  // One tenant may have a fault of its own, two may not.
+  expect(fake.all("build.started")).toHaveLength(2);
+  expect(await codeOf(fake.lease("c@shared", current, "2"))).toBe("BUILD_FAILED");
+  expect(fake.all("build.started")).toHaveLength(3);
+  for (const name of ["a", "b", "d"]) expect(await codeOf(fake.lease(`${name}@shared`))).toBe("BUILD_FAILED");
+  expect(fake.all("build.started")).toHaveLength(3);
+  fake.blueprints.delete("shared");
+  (await fake.lease("c@shared", current, "3")).release();
+  // What serves one of them serves all.
+  (await fake.lease("a@shared")).release();
+  expect(fake.all("build.started")).toHaveLength(4);
+});
+
+it("a key that could not be built is tried again at once when an operator asks for it", async () => {
+  const fake = start();
+  fake.blueprints.set("acme", { settings: { fail: true } });
+  expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
+  const { key } = fake.spec("acme");
+  fake.blueprints.delete("acme");
+  expect(fake.fleet.tryAgain((held) => held !== key)).toBe(0);
+  expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
+  expect(fake.fleet.tryAgain((held) => held === key)).toBe(1);
+  expect((await fake.ask("acme")).tenant).toBe("acme");
+});
+
+it.each<[string, () => Promise<boolean>, ErrorCode]>([
+  ["changed", async () => false, "SCHEMA_CHANGED"],
+  ["is gone", () => Promise.reject(new HostError("SCHEMA_NOT_FOUND")), "SCHEMA_NOT_FOUND"],
+  ["is locked", () => Promise.reject(new HostError("LOCK_TIMEOUT")), "LOCK_TIMEOUT"],
+  [
+    "cannot be asked for",
+    () => Promise.reject(new HostError("DATABASE_UNREACHABLE")),
+    "DATABASE_UNREACHABLE",
+  ],
+])("a build that fails while its schema %s says so, and holds nobody back", async (_, verify, code) => {
+  const fake = start();
+  fake.blueprints.set("shared", { settings: { fail: true } });
+  for (let tries = 1; tries <= 3; tries += 1) {
+    expect(await codeOf(fake.lease("a@shared", verify))).toBe(code);
+    expect(fake.all("build.started")).toHaveLength(tries);
+  }
+  fake.blueprints.delete("shared");
+  (await fake.lease("b@shared")).release();
+});
+
+it("a build that fails and is overtaken by a change is tried again by what is then current", async () => {
+  const fake = start();
+  let overtaken = 0;
+  fake.blueprints.set("acme", {
+    settings: { fail: true },
+    verify: async () => {
+      overtaken += 1;
+      // It is mended meanwhile.
+      fake.blueprints.delete("acme");
+      return false;
+    },
+  });
+  expect((await fake.ask("acme")).tenant).toBe("acme");
+  expect(overtaken).toBe(1);
+  expect(fake.all("build.started")).toHaveLength(2);
+});

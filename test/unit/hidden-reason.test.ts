@@ -1,0 +1,38 @@
+import { expect, it } from "vitest";
+import { hiddenReason } from "../../src/tenant/hidden-reason.ts";
+
+it.each([
+  [
+    "function app_public.current_user()",
+    "pg_catalog.current_user",
+    "function app_public.current_user() is not visible by its bare name: its calls may find pg_catalog.current_user: give it another name, and in the API keep this one by the smart tag @name currentUser",
+  ],
+  [
+    "table acme.pg_group",
+    "pg_catalog.pg_group",
+    "table acme.pg_group is not visible by its bare name: it is hidden by pg_catalog.pg_group: give it another name, and in the API keep this one by the smart tag @name pg_group",
+  ],
+  [
+    'materialized view "odd.schema"."a ""b"""',
+    'one."a ""b"""',
+    'materialized view "odd.schema"."a ""b""" is not visible by its bare name: it is hidden by one."a ""b""": give it another name, and in the API keep this one by the smart tag @name a "b"',
+  ],
+  [
+    "type extensions.citext",
+    null,
+    "type extensions.citext is not visible by its bare name: its schema extensions is not on the tenant's path: add it to sharedSchemas",
+  ],
+  [
+    "operator acme.=(acme.a, acme.b)",
+    "pg_catalog.=",
+    "operator acme.=(acme.a, acme.b) is not visible by its bare name: it may be taken for pg_catalog.=: give it another name",
+  ],
+])("%s that bare names do not find is a reason with its cure", (object, finds, reason) => {
+  expect(hiddenReason([object], [finds])).toBe(reason);
+});
+
+it("of several hidden objects the first is named, and the others are counted", () => {
+  const reason = hiddenReason(["table a.x", "table a.y", "table a.z"], ["b.x", "b.y", "b.z"]);
+  expect(reason).toMatch(/^table a\.x .* \(2 more are not visible by their bare names either\)$/);
+  expect(hiddenReason([], [])).toBeNull();
+});
