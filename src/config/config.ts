@@ -33,6 +33,8 @@ export interface Config {
   readonly routing: readonly RoutingRule[];
   /** A file URL. */
   readonly preset: string | null;
+  /** What of a request's head the preset is told: names of headers, and `cookie:NAME`. */
+  readonly requestHeaders: readonly string[];
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
   readonly roleSafety: "refuse" | "warn" | "off";

@@ -1,9 +1,10 @@
 /** What may stand in a config file. Values come out in their units, defaults that depend on more come later. */
 import { isIP } from "node:net";
 import { z } from "zod";
-import { oneForm } from "../tenant/form.ts";
+import { duplicates, oneForm } from "../tenant/form.ts";
 import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
 import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
+import { requestHeaderFault } from "./request-headers.ts";
 import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
 import { byteCount, durationMs, wholeNumber } from "./units.ts";
 
@@ -99,6 +100,23 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
     : safetyMode.transform((mode): RoleSafety => ({ mode, accept: [] })),
 );
 
+/** As many as a cell can well be told of with every request. */
+const mostRequestHeaders = 32;
+
+const requestHeaders = z
+  .array(
+    z.string().superRefine((entry, context) => {
+      const fault = requestHeaderFault(entry);
+      if (fault !== null) context.addIssue(fault);
+    }),
+  )
+  .max(mostRequestHeaders, `must name at most ${mostRequestHeaders}`)
+  .superRefine((entries, context) => {
+    for (const entry of duplicates(entries)) {
+      context.addIssue(`names ${JSON.stringify(entry)} more than once`);
+    }
+  });
+
 const shareRange = "must be a number from 0.05 to 1";
 
 export const configSchema = z.strictObject({
@@ -130,6 +148,7 @@ export const configSchema = z.strictObject({
     .min(1, "must hold at least one rule")
     .default([{ kind: "host" }, { kind: "header", name: "x-tenant" }]),
   preset: modulePath.optional(),
+  requestHeaders: requestHeaders.default([]),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
   roleSafety: roleSafety.default({ mode: "warn", accept: [] }),

@@ -95,6 +95,8 @@ export interface CellSetup {
   readonly databases: Readonly<Record<string, PoolSetup>>;
   /** URL of the user's preset module, loaded only in threads. */
   readonly preset: string | null;
+  /** Headers of a request that are part of who asks, in lower case. */
+  readonly requestHeaders: readonly string[];
   readonly graphiql: boolean;
   readonly production: boolean;
   readonly resultBytes: number;

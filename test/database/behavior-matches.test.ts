@@ -46,6 +46,7 @@ async function built(remembering: boolean): Promise<Built> {
     applicationName: "rowhouse:behavior-matches",
     databases: {},
     preset: null,
+    requestHeaders: [],
     graphiql: false,
     production: true,
     resultBytes: 1_000_000,

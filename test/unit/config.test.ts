@@ -22,6 +22,7 @@ describe("without a config", () => {
       tenants: { kind: "demo" },
       routing: [{ kind: "host" }, { kind: "header", name: "x-tenant" }],
       preset: null,
+      requestHeaders: [],
       pooling: false,
       guard: "writes",
       roleSafety: "warn",
