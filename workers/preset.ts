@@ -1,4 +1,5 @@
 /** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
+import { resolvePreset } from "graphile-config";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
@@ -10,8 +11,9 @@ import { instanceFacts } from "./facts.ts";
 import { hidingHints } from "./hints.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
-import { rowhousePlugin } from "./plugin.ts";
+import { rowhousePlugin, rowhouseRequestPlugin } from "./plugin.ts";
 import { builtNames } from "./schema-names.ts";
+import { schemaPrefix } from "./schema-prefix.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -60,6 +62,26 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   return exported;
 }
 
+type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
+
+/**
+ * The user's plugins in their order, and the host's where they move none of them: what graphile-config sorts by names of plugins it would
+ * sort anew with every plugin that is added with a place of its own. PostGraphile's plugin for tokens is replaced in its place.
+ */
+function pluginsOf(
+  user: GraphileConfig.ResolvedPreset,
+  spec: BlueprintSpec,
+  host: { readonly first: GraphileConfig.Plugin; readonly last: GraphileConfig.Plugin },
+): Pick<GraphileConfig.ResolvedPreset, "plugins" | "disablePlugins"> {
+  const plugins = user.plugins.map((plugin) =>
+    plugin.name === replacedPlugin ? loginTokensPlugin(spec, plugin) : plugin,
+  );
+  return {
+    plugins: [host.first, ...plugins, behaviorMatchesPlugin(), host.last],
+    disablePlugins: [...new Set([...user.disablePlugins, replacedPlugin])],
+  };
+}
+
 /** Composes the preset of an instance; its own service replaces whatever services the user's preset names. */
 export async function instancePreset(
   setup: CellSetup,
@@ -68,11 +90,11 @@ export async function instancePreset(
   serving: () => ServingWithPgClient,
   isServing: () => boolean,
   log: Log,
-): Promise<GraphileConfig.Preset> {
-  const user = await userPreset(setup.preset, spec);
+): Promise<GraphileConfig.ResolvedPreset> {
+  const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;
-  const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
+  const service: Service = {
     name: "main",
     schemas: [...builtNames(spec)],
     pgSettingsKey: "pgSettings",
@@ -86,23 +108,24 @@ export async function instancePreset(
       },
     },
   };
+  const prefix = schemaPrefix(spec);
   return {
-    extends: [user],
-    plugins: [
-      behaviorMatchesPlugin(),
-      rowhousePlugin(spec, serving, mask.early, setup.operations),
-      loginTokensPlugin(spec),
-    ],
-    disablePlugins: [replacedPlugin],
-    lib: { rowhouse: instanceFacts(spec) },
+    ...user,
+    ...pluginsOf(user, spec, {
+      first: { ...rowhousePlugin(serving, mask.early, setup.operations), inflection: prefix.inner },
+      last: { ...rowhouseRequestPlugin(setup.operations), inflection: prefix.outer },
+    }),
+    lib: { ...user.lib, rowhouse: instanceFacts(spec) },
     pgServices: [service],
     gather: {
+      ...user.gather,
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
       installWatchFixtures: false,
     },
     // Planning is synchronous: a query that fans out over fragments would fill the heap before it is planned.
-    grafast: { timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
+    grafast: { ...user.grafast, timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
     grafserv: {
+      ...user.grafserv,
       watch: false,
       graphqlPath: "/graphql",
       graphiql: setup.graphiql,

@@ -92,6 +92,13 @@ describe("a preset module", () => {
     expect(error).toMatchObject({ code: "BUILD_FAILED", message: expect.stringMatching(message) });
   });
 
+  it("has its options also where they are those of a preset that it extends", async () => {
+    const own = preset(`{ extends: [PostGraphileAmberPreset, { grafserv: {
+      maskError: () => ({ message: "masked by another" }) } }], plugins: [${probing(`throw new Error("secret")`)}] }`);
+    const { json } = await ask({ preset: own }, {});
+    expect(json.errors).toEqual([{ message: "masked by another" }]);
+  });
+
   it("keeps its own services out, its maskError and its options of grafserv in", async () => {
     const own =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`throw new Error("secret")`)}],
