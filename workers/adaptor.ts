@@ -10,6 +10,7 @@ import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
 import { readGuard, writeGuard } from "./guard.ts";
 import { endedByTimeout, hostsToAnswer, isConnectionLoss, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { isReserved, reservedSetting } from "./preset-settings.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
@@ -33,9 +34,6 @@ function mostReadsIn(lostMs: number, error: unknown): number {
   if (endedByTimeout(error)) return 1;
   return lostMs < 1_000 ? 4 : 2;
 }
-
-/** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
-const reserved = new Set(["search_path", "session_authorization"]);
 
 /** The scope in `settings`; throws where there is none, it is not `running`'s, or its request is over. */
 function scopeOf(settings: RequestSettings | null, running: RequestScope | undefined): RequestScope {
@@ -70,12 +68,13 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined || value === null) continue;
     const text = String(value);
-    const key = name.toLowerCase();
-    if (reserved.has(key)) throw new HostError("INTERNAL", `the setting ${key} is the host's`);
+    const isRole = name.toLowerCase() === "role";
+    // A plugin that sets them would choose the tenant.
+    if (!isRole && isReserved(name)) throw reservedSetting(name);
     if (name.includes("\0") || text.includes("\0")) {
       throw new HostError("BAD_REQUEST", "a setting holds a NUL character");
     }
-    if (key === "role") role = text;
+    if (isRole) role = text;
     else list.push([name, text]);
   }
   if (role === undefined ? binding.roles.length > 0 : !binding.roles.includes(role)) {

@@ -4,22 +4,28 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
+import type { Statement } from "./burst.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
+import { buildSettings } from "./preset-settings.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
+import { settingsStatement } from "./settings.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
 
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
   /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
   readonly otherQueries: () => number;
+  /** Whether any of them was sent with settings of the preset's: other rows may be seen by these than the shape covers. */
+  readonly readBySettings: () => boolean;
   /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
   readonly lost: () => Error | null;
 }
 
 export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
   let otherQueries = 0;
+  let readBySettings = false;
   let lost: Error | null = null;
   const lose = (error: unknown): never => {
     if (error instanceof Error && saysUnreachable(error)) lost ??= error;
@@ -42,13 +48,15 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   };
 
   const withPgClient = async <T>(
-    _settings: Record<string, string | undefined> | null,
+    given: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
     const connection = await sessions.connect().catch(lose);
     const { client } = connection;
+    const settings = buildSettings(given);
     const readsRows = (): void => {
       otherQueries += 1;
+      readBySettings ||= settings.length > 0;
       // A function may be what makes them: nobody knows yet whether the tenant's prepare anything.
       connection.lend({ tenant: spec.tenant, prepares: true });
     };
@@ -72,6 +80,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
           { text: "begin isolation level repeatable read read only" },
           // A build has its own limit, and a catalogue may be large.
           { text: "set local statement_timeout = 0" },
+          ...(settings.length === 0 ? [] : [unnamed(settingsStatement(settings))]),
         ])
         .catch(lose);
       return await callback(building);
@@ -86,5 +95,15 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     }
   };
 
-  return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
+  return {
+    withPgClient,
+    otherQueries: () => otherQueries,
+    readBySettings: () => readBySettings,
+    lost: () => lost,
+  };
+}
+
+/** A build is over before a second statement of its kind comes. */
+function unnamed({ text, values }: Statement): Statement {
+  return { text, ...(values === undefined ? {} : { values }) };
 }

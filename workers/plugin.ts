@@ -12,7 +12,8 @@ import { extentRule } from "./complexity.ts";
 import { readingWithin } from "./documents.ts";
 import { readAlone } from "./lone-reads.ts";
 import { longListsIn, orderRule } from "./order-limit.ts";
-import { type RequestSettings, requestScope } from "./scope.ts";
+import { withoutRequest, withRequestSettings } from "./preset-settings.ts";
+import type { RequestSettings } from "./scope.ts";
 import { assertFewValues } from "./variables.ts";
 
 interface ExecutorContext {
@@ -123,17 +124,22 @@ function ownWithPgClient(serving: ServingWithPgClient): ServingWithPgClient {
   return Object.assign(own, { single, singleWrite, release: () => undefined });
 }
 
-/** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
+/**
+ * Gives a request its way to PostgreSQL, and its own settings, over whatever the preset made of them. Throws `SETTING_RESERVED`, which the
+ * host answers with, where the preset sets what is the host's.
+ */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
   if (typeof contextValue !== "object" || contextValue === null) return;
   const scope = requestContext?.rowhouse;
   const given = "pgSettings" in contextValue ? contextValue.pgSettings : undefined;
-  const pgSettings: RequestSettings = { ...(typeof given === "object" ? given : scope?.settings) };
-  if (scope === undefined) delete pgSettings[requestScope];
-  else pgSettings[requestScope] = scope;
+  const pgSettings = scope === undefined ? withoutRequest(given) : withRequestSettings(given, scope);
   // PostGraphile's own `withPgClient` goes through a cache that arms a five-second timer per call.
   Object.assign(contextValue, { pgSettings, withPgClient: ownWithPgClient(withPgClient) });
+}
+
+function isRefusal(error: unknown): error is HostError {
+  return error instanceof HostError && error.code === "SETTING_RESERVED";
 }
 
 /**
@@ -168,6 +174,9 @@ export function rowhousePlugin(
             // Only now has the preset's own `grafast.context` been merged in, whatever it may have put there.
             sealContext(args, serving());
           } catch (error) {
+            const scope = args.requestContext?.rowhouse;
+            // Nothing of the request has run; grafserv would answer without the code.
+            if (isRefusal(error) && scope !== undefined) scope.fatal ??= error;
             throw masked(error);
           }
           return args;

@@ -12,6 +12,8 @@ import { hidingHints } from "./hints.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin, rowhouseRequestPlugin } from "./plugin.ts";
+import { unhonouredOf, userService } from "./preset-services.ts";
+import { withRequestSettings } from "./preset-settings.ts";
 import { builtNames } from "./schema-names.ts";
 import { schemaPrefix } from "./schema-prefix.ts";
 
@@ -64,6 +66,40 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
 
 type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
 
+/** What of the user's service goes into the instance's own: the settings that it makes, under the request's and the host's. */
+function serviceSettings(
+  user: GraphileConfig.ResolvedPreset,
+  log: Log,
+): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
+  const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
+  const told = new Set<string>();
+  // What an object holds is told of by the build.
+  const leaveOut = (name: string): void => {
+    if (typeof pgSettings !== "function" || told.has(name)) return;
+    told.add(name);
+    log(
+      "warn",
+      `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,
+    );
+  };
+  const made =
+    pgSettings === undefined || pgSettings === null
+      ? (request: Grafast.RequestContext) => request.rowhouse.settings
+      : (request: Grafast.RequestContext) => {
+          const given = typeof pgSettings === "function" ? pgSettings(request) : pgSettings;
+          if (typeof given === "object" && given !== null && "then" in given) {
+            throw new TypeError(
+              "pgSettings of the preset's service gave a promise, which nobody waits for: make them in grafast.context",
+            );
+          }
+          return withRequestSettings(given, request.rowhouse, leaveOut);
+        };
+  return {
+    pgSettings: made,
+    ...(pgSettingsForIntrospection == null ? {} : { pgSettingsForIntrospection }),
+  };
+}
+
 /**
  * The user's plugins in their order, and the host's where they move none of them: what graphile-config sorts by names of plugins it would
  * sort anew with every plugin that is added with a place of its own. PostGraphile's plugin for tokens is replaced in its place.
@@ -82,7 +118,13 @@ function pluginsOf(
   };
 }
 
-/** Composes the preset of an instance; its own service replaces whatever services the user's preset names. */
+/** An instance's preset, and by name what of the user's it does not go by. */
+export interface InstancePreset {
+  readonly preset: GraphileConfig.ResolvedPreset;
+  readonly unhonoured: readonly string[];
+}
+
+/** Composes the preset of an instance; its own service stands for the one that the user's preset names. */
 export async function instancePreset(
   setup: CellSetup,
   spec: BlueprintSpec,
@@ -90,7 +132,7 @@ export async function instancePreset(
   serving: () => ServingWithPgClient,
   isServing: () => boolean,
   log: Log,
-): Promise<GraphileConfig.ResolvedPreset> {
+): Promise<InstancePreset> {
   const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;
@@ -99,7 +141,7 @@ export async function instancePreset(
     schemas: [...builtNames(spec)],
     pgSettingsKey: "pgSettings",
     withPgClientKey: "withPgClient",
-    pgSettings: (request) => request.rowhouse.settings,
+    ...serviceSettings(user, log),
     adaptor: {
       createWithPgClient: () => (settings, callback) =>
         isServing() ? serving()(settings, callback) : building.withPgClient(settings, callback),
@@ -109,7 +151,7 @@ export async function instancePreset(
     },
   };
   const prefix = schemaPrefix(spec);
-  return {
+  const preset: GraphileConfig.ResolvedPreset = {
     ...user,
     ...pluginsOf(user, spec, {
       first: { ...rowhousePlugin(serving, mask.early, setup.operations), inflection: prefix.inner },
@@ -137,4 +179,5 @@ export async function instancePreset(
       maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },
   };
+  return { preset, unhonoured: unhonouredOf(user, spec) };
 }

@@ -184,6 +184,8 @@ export interface BuildReport {
   /** Of that, what came since the last collection that measured: more than all take that are built since. */
   readonly grownBytes: number;
   readonly types: number;
+  /** What of the preset the host does not go by, each by its name and with the cure. */
+  readonly unhonoured: readonly string[];
 }
 
 export type Answer =
