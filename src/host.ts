@@ -12,11 +12,13 @@ import { cellsWithConnections, type PoolNeeds } from "./cell/pool-room.ts";
 import { fleetSnapshot } from "./cell/snapshot.ts";
 import { patienceOf } from "./cell/tries.ts";
 import type { Config } from "./config/config.ts";
+import { headerNamesOf } from "./config/request-headers.ts";
 import { Databases } from "./guard/databases.ts";
 import { migrateTenant } from "./guard/migrate.ts";
 import { createAdminApp } from "./http/admin.ts";
 import { serveApp, serveDirectly } from "./http/fetch-app.ts";
 import { type Listening, listen } from "./http/listener.ts";
+import { NamedHeaders } from "./http/named-headers.ts";
 import { Proxies } from "./http/proxies.ts";
 import { createPublicApp, type PublicRequest } from "./http/public.ts";
 import { HostError } from "./kernel/errors.ts";
@@ -143,6 +145,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
       applicationName,
       databases: config.databases,
       preset: config.preset,
+      requestHeaders: headerNamesOf(config.requestHeaders),
       graphiql: config.graphiql,
       production: config.production,
       resultBytes: limits.resultBytes,
@@ -241,6 +244,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   const publicApp = createPublicApp({
     handle,
     proxies,
+    namedHeaders: new NamedHeaders(config.requestHeaders),
     // The front is planned with 100 MB; where there is more memory, slow clients may have more of it.
     limits: {
       ...limits,

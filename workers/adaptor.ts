@@ -12,6 +12,7 @@ import { searchPathText } from "../src/shape/visibility.ts";
 import { type Connection, isStale } from "./connection.ts";
 import { isGuardFailure, readGuard, revisionsAssertion, type TransactionGuard, writeGuard } from "./guard.ts";
 import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./losses.ts";
+import { isReserved, reservedSetting } from "./preset-settings.ts";
 import { ReadOnly, refusedByStandby } from "./read-only.ts";
 import { looksOutdated, RevisionQuestions } from "./revision-questions.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./scope.ts";
@@ -37,9 +38,6 @@ function mostReads(error: unknown, ranMs: number): number {
   if (error instanceof ConnectionLost && !endedByTimeout(error)) return ranMs < 1_000 ? 4 : 2;
   return error instanceof ReadOnly || isStale(error) ? 2 : 1;
 }
-
-/** Settings that are the host's to choose; a plugin that sets them would choose the tenant. */
-const reserved = new Set(["search_path", "session_authorization"]);
 
 /** The scope in `settings`; throws where there is none, it is not `running`'s, or its request is over. */
 function scopeOf(settings: RequestSettings | null, running: RequestScope | undefined): RequestScope {
@@ -74,12 +72,13 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
   for (const [name, value] of Object.entries(settings)) {
     if (value === undefined || value === null) continue;
     const text = String(value);
-    const key = name.toLowerCase();
-    if (reserved.has(key)) throw new HostError("INTERNAL", `the setting ${key} is the host's`);
+    const isRole = name.toLowerCase() === "role";
+    // A plugin that sets them would choose the tenant.
+    if (!isRole && isReserved(name)) throw reservedSetting(name);
     if (name.includes("\0") || text.includes("\0")) {
       throw new HostError("BAD_REQUEST", "a setting holds a NUL character");
     }
-    if (key === "role") role = text;
+    if (isRole) role = text;
     else list.push([name, text]);
   }
   if (role === undefined ? binding.roles.length > 0 : !binding.roles.includes(role)) {

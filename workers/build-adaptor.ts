@@ -9,8 +9,10 @@ import type { Statement } from "./burst.ts";
 import type { Connection, Result } from "./connection.ts";
 import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
+import { buildSettings } from "./preset-settings.ts";
 import { builtNames, withPhysicalNames } from "./schema-names.ts";
 import type { Sessions } from "./sessions.ts";
+import { settingsStatement } from "./settings.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
 
 /** A build has its own limit, a catalogue may be large, and what comes between two queries takes its time as well. */
@@ -24,12 +26,15 @@ export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
   /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
   readonly otherQueries: () => number;
+  /** Whether any of them was sent with settings of the preset's: other rows may be seen by these than the shape covers. */
+  readonly readBySettings: () => boolean;
   /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
   readonly lost: () => Error | null;
 }
 
 export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
   let otherQueries = 0;
+  let readBySettings = false;
   let lost: Error | null = null;
   const lose = (error: unknown): never => {
     if (saysUnreachable(error)) lost ??= error;
@@ -52,13 +57,15 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   };
 
   const withPgClient = async <T>(
-    _settings: Record<string, string | undefined> | null,
+    given: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
     const connection = await sessions.connect().catch(lose);
     const { client } = connection;
+    const settings = buildSettings(given);
     const readsRows = (): void => {
       otherQueries += 1;
+      readBySettings ||= settings.length > 0;
       // A function may be what makes them: nobody knows yet whether the tenant's prepare anything.
       connection.lend({ tenant: spec.tenant, prepares: true });
     };
@@ -79,7 +86,11 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     try {
       // One snapshot of the catalogue and of the rows read beside it; a build never writes.
       await connection
-        .send([{ text: "begin isolation level repeatable read read only" }, { text: untimed }])
+        .send([
+          { text: "begin isolation level repeatable read read only" },
+          { text: untimed },
+          ...(settings.length === 0 ? [] : [unnamed(settingsStatement(settings))]),
+        ])
         .catch(lose);
       return await callback(building);
     } finally {
@@ -93,7 +104,17 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     }
   };
 
-  return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
+  return {
+    withPgClient,
+    otherQueries: () => otherQueries,
+    readBySettings: () => readBySettings,
+    lost: () => lost,
+  };
+}
+
+/** A build is over before a second statement of its kind comes. */
+function unnamed({ text, values }: Statement): Statement {
+  return { text, ...(values === undefined ? {} : { values }) };
 }
 
 /** The comment that names a schema, in a row of the introspection. */

@@ -31,7 +31,7 @@ const mostDocumentsKept = 500;
  */
 function documentReader(
   schema: GraphQLSchema,
-  rules: readonly ValidationRule[],
+  rules: () => readonly ValidationRule[],
   limits: OperationLimits,
 ): (text: string) => Read {
   const maxTokens = limits.fields * tokensPerField;
@@ -51,7 +51,7 @@ function documentReader(
       if (error.message.includes(`more that ${maxTokens} tokens`)) throw tooLong(maxTokens);
       return { errors: [error] };
     }
-    const errors = [...validate(schema, document, rules), ...rootless(schema, document)];
+    const errors = [...validate(schema, document, rules()), ...rootless(schema, document)];
     if (errors.length > 0) return { errors: limits.introspection ? errors : errors.map(withoutHints) };
     const read = { document };
     // A text may be mostly blanks.
@@ -94,10 +94,10 @@ type GetExecutionConfig = (
   context: Partial<Grafast.RequestContext>,
 ) => ExecutionConfig | PromiseLike<ExecutionConfig>;
 
-/** `original`, with documents read within `limits`. A preset that brings its own reader, such as Envelop's, wins over it. */
+/** `original`, with documents read within `limits`, by what are the rules by then. A preset that brings its own reader, such as Envelop's, wins over it. */
 export function readingWithin(
   limits: OperationLimits,
-  rules: readonly ValidationRule[],
+  rules: () => readonly ValidationRule[],
   original: GetExecutionConfig,
 ): GetExecutionConfig {
   const readers = new WeakMap<GraphQLSchema, ReturnType<typeof documentReader>>();

@@ -51,14 +51,17 @@ export class Instances {
   async build(id: number, spec: BlueprintSpec): Promise<BuildReport> {
     this.growth.begin(this.#live.size === 0);
     try {
-      const { buildMs, types } = await this.#build(id, spec);
-      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types };
+      const { buildMs, types, unhonoured } = await this.#build(id, spec);
+      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types, unhonoured };
     } finally {
       this.growth.end();
     }
   }
 
-  async #build(id: number, spec: BlueprintSpec): Promise<Pick<BuildReport, "buildMs" | "types">> {
+  async #build(
+    id: number,
+    spec: BlueprintSpec,
+  ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured">> {
     const startedAt = performance.now();
     if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
     const sessions = this.#sessions(spec.database);
@@ -71,7 +74,7 @@ export class Instances {
       () => this.#requests.getStore(),
     );
     let live = false;
-    const preset = await instancePreset(
+    const { preset, unhonoured } = await instancePreset(
       this.#setup,
       spec,
       building,
@@ -91,13 +94,19 @@ export class Instances {
         `the build read ${building.otherQueries()} results beside the catalogue, of which the shape covers ${spec.enumTables}`,
       );
     }
+    if (spec.kind === "pooled" && building.readBySettings()) {
+      throw new HostError(
+        "BUILD_NOT_SHAREABLE",
+        "the build read rows with pgSettingsForIntrospection of the preset, by which a tenant may see others than the shape covers",
+      );
+    }
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
     await serv.opened();
     this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
-    return { buildMs, types: Object.keys(schema.getTypeMap()).length };
+    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };
   }
 
   get(id: number): CellServ | undefined {

@@ -30,9 +30,12 @@ function isRecordStep(step: Step): step is RecordStep {
 /**
  * Replaces PgJWTPlugin, which signs with one secret that it takes in when the schema is built: shared by the tenants of a
  * pooled instance, it would make each tenant's tokens good for all of them. Here whether a type is a token belongs to the
- * build, and the secret to the request.
+ * build, and the secret to the request. It has the place of `replaced`, and its name for those that are to come before or after that.
  */
-export function loginTokensPlugin(spec: BlueprintSpec): GraphileConfig.Plugin {
+export function loginTokensPlugin(
+  spec: BlueprintSpec,
+  { name: replaced, provides = [], before, after }: GraphileConfig.Plugin,
+): GraphileConfig.Plugin {
   const names = builtNames(spec);
   const builtName = (schema: string): string =>
     names[spec.schemas.findIndex(({ logical }) => logical === schema)] ?? schema;
@@ -51,18 +54,23 @@ export function loginTokensPlugin(spec: BlueprintSpec): GraphileConfig.Plugin {
   return {
     name: "RowhouseLoginTokensPlugin",
     version: "1.0.0",
-    before: ["PgCodecsPlugin", "PgTablesPlugin"],
+    provides: [...provides, replaced],
+    ...(before === undefined ? {} : { before }),
+    ...(after === undefined ? {} : { after }),
     gather: {
       hooks: {
-        pgCodecs_PgCodec({ options }, { pgCodec, pgType }) {
-          const place = pgType.getNamespace()?.nspname;
-          const named = namedTypes(options).some(
-            ([schema, type]) => schema === place && type === pgType.typname,
-          );
-          if (!named) return;
-          const { extensions } = pgCodec;
-          const tags = { ...extensions?.tags, behavior: ["-table", "jwt"] };
-          pgCodec.extensions = { ...extensions, tags };
+        pgCodecs_PgCodec: {
+          provides: [replaced],
+          callback({ options }, { pgCodec, pgType }) {
+            const place = pgType.getNamespace()?.nspname;
+            const named = namedTypes(options).some(
+              ([schema, type]) => schema === place && type === pgType.typname,
+            );
+            if (!named) return;
+            const { extensions } = pgCodec;
+            const tags = { ...extensions?.tags, behavior: ["-table", "jwt"] };
+            pgCodec.extensions = { ...extensions, tags };
+          },
         },
       },
     },
@@ -71,18 +79,21 @@ export function loginTokensPlugin(spec: BlueprintSpec): GraphileConfig.Plugin {
         add: { jwt: { description: "Does this codec represent a JWT?", entities: ["pgCodec"] } },
       },
       hooks: {
-        init(value, build) {
-          const { pgJwtSecret, pgJwtSignOptions } = build.options;
-          if (pgJwtSecret !== undefined || pgJwtSignOptions !== undefined) {
-            throw new HostError(
-              "BUILD_FAILED",
-              "the preset sets schema.pgJwtSecret or pgJwtSignOptions, which would be every tenant's: set jwt of each tenant",
-            );
-          }
-          for (const codec of build.allPgCodecs) {
-            if (build.behavior.pgCodecMatches(codec, "jwt")) registerToken(build, codec);
-          }
-          return value;
+        init: {
+          provides: [replaced],
+          callback(value, build) {
+            const { pgJwtSecret, pgJwtSignOptions } = build.options;
+            if (pgJwtSecret !== undefined || pgJwtSignOptions !== undefined) {
+              throw new HostError(
+                "BUILD_FAILED",
+                "the preset sets schema.pgJwtSecret or pgJwtSignOptions, which would be every tenant's: set jwt of each tenant",
+              );
+            }
+            for (const codec of build.allPgCodecs) {
+              if (build.behavior.pgCodecMatches(codec, "jwt")) registerToken(build, codec);
+            }
+            return value;
+          },
         },
       },
     },

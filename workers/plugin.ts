@@ -1,4 +1,4 @@
-/** What makes PostGraphile serve tenants: names of logical schemas, one burst per read, the request's way to PostgreSQL. */
+/** What makes PostGraphile serve tenants: one burst per read, the request's way to PostgreSQL, limits of what it may ask. */
 
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
@@ -6,14 +6,14 @@ import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
-import type { BlueprintSpec, OperationLimits } from "../src/protocol/messages.ts";
+import type { OperationLimits } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient, SingleQuery } from "./adaptor.ts";
 import { extentRule } from "./complexity.ts";
 import { readingWithin } from "./documents.ts";
 import { readAlone } from "./lone-reads.ts";
 import { longListsIn, orderRule } from "./order-limit.ts";
-import { builtNames } from "./schema-names.ts";
-import { type RequestSettings, requestScope } from "./scope.ts";
+import { withoutRequest, withRequestSettings } from "./preset-settings.ts";
+import type { RequestSettings } from "./scope.ts";
 import { assertFewValues } from "./variables.ts";
 
 interface ExecutorContext {
@@ -124,44 +124,37 @@ function ownWithPgClient(serving: ServingWithPgClient): ServingWithPgClient {
   return Object.assign(own, { single, singleWrite, release: () => undefined });
 }
 
-/** Gives a request its way to PostgreSQL, and its settings, however the preset made them, the request they belong to. */
+/**
+ * Gives a request its way to PostgreSQL, and its own settings, over whatever the preset made of them. Throws `SETTING_RESERVED`, which the
+ * host answers with, where the preset sets what is the host's.
+ */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
   if (typeof contextValue !== "object" || contextValue === null) return;
   const scope = requestContext?.rowhouse;
   const given = "pgSettings" in contextValue ? contextValue.pgSettings : undefined;
-  const pgSettings: RequestSettings = { ...(typeof given === "object" ? given : scope?.settings) };
-  if (scope === undefined) delete pgSettings[requestScope];
-  else pgSettings[requestScope] = scope;
+  const pgSettings = scope === undefined ? withoutRequest(given) : withRequestSettings(given, scope);
   // PostGraphile's own `withPgClient` goes through a cache that arms a five-second timer per call.
   Object.assign(contextValue, { pgSettings, withPgClient: ownWithPgClient(withPgClient) });
 }
 
+function isRefusal(error: unknown): error is HostError {
+  return error instanceof HostError && error.code === "SETTING_RESERVED";
+}
+
 /**
- * The plugin of one instance. `serving` is only known once the build is done, hence a function. `masked` gives what a
+ * The plugin of one instance that comes before all others, so that it has the last word on what they do to a request's context, and they on
+ * how documents are read and GraphiQL looks. `serving` is only known once the build is done, hence a function. `masked` gives what a
  * client may see of an error that is thrown before execution: grafserv passes its message on as it is.
  */
 export function rowhousePlugin(
-  spec: BlueprintSpec,
   serving: () => ServingWithPgClient,
   masked: (error: unknown) => unknown,
   limits: OperationLimits,
 ): GraphileConfig.Plugin {
-  const names = builtNames(spec);
-  const logicalNames = new Map(spec.schemas.map(({ logical }, index) => [names[index], logical]));
-
   return {
     name: "RowhousePlugin",
     version: "1.0.0",
-    inflection: {
-      replace: {
-        // Names made from a schema's name are made from its logical name: the same for every tenant of the blueprint.
-        _schemaPrefix(_previous, _options, { pgNamespace }) {
-          if (pgNamespace.nspname === names[0]) return "";
-          return `${logicalNames.get(pgNamespace.nspname) ?? pgNamespace.nspname}_`;
-        },
-      },
-    },
     gather: {
       hooks: {
         pgRegistry_PgRegistryBuilder_init(info) {
@@ -174,35 +167,30 @@ export function rowhousePlugin(
     },
     grafast: {
       middleware: {
-        prepareArgs: {
-          after: ["PgContextPlugin"],
-          async callback(next, event) {
-            try {
-              await next();
-            } catch (error) {
-              throw masked(error);
-            }
+        async prepareArgs(next, event) {
+          const { args } = event;
+          try {
+            await next();
             // Only now has the preset's own `grafast.context` been merged in, whatever it may have put there.
-            sealContext(event.args, serving());
-            return event.args;
-          },
+            sealContext(args, serving());
+          } catch (error) {
+            const scope = args.requestContext?.rowhouse;
+            // Nothing of the request has run; grafserv would answer without the code.
+            if (isRefusal(error) && scope !== undefined) scope.fatal ??= error;
+            throw masked(error);
+          }
+          return args;
         },
       },
     },
     grafserv: {
       middleware: {
         setPreset(next, event) {
-          event.validationRules.unshift(extentRule(limits), orderRule);
-          event.getExecutionConfig = readingWithin(limits, event.validationRules, event.getExecutionConfig);
-          return next();
-        },
-        processGraphQLRequestBody(next, event) {
-          const { variableValues, extensions } = event.body;
-          assertFewValues(variableValues, limits);
-          assertFewValues(extensions, limits);
-          const rowhouse = event.request?.requestContext.rowhouse;
-          // Whether they are too long is known with the operation.
-          if (rowhouse !== undefined) rowhouse.longLists = longListsIn(variableValues);
+          event.getExecutionConfig = readingWithin(
+            limits,
+            () => event.validationRules,
+            event.getExecutionConfig,
+          );
           return next();
         },
         async ruruHTML(next, event) {
@@ -213,6 +201,31 @@ export function rowhousePlugin(
             event.config.staticPath = `${basePath}${event.config.staticPath}`;
             event.htmlParts = makeHTMLParts(event.config);
           }
+          return next();
+        },
+      },
+    },
+  };
+}
+
+/** The plugin of one instance that comes behind all others: it sees a request's body, and the rules for documents, as they leave them. */
+export function rowhouseRequestPlugin(limits: OperationLimits): GraphileConfig.Plugin {
+  return {
+    name: "RowhouseRequestPlugin",
+    version: "1.0.0",
+    grafserv: {
+      middleware: {
+        setPreset(next, event) {
+          event.validationRules.unshift(extentRule(limits), orderRule);
+          return next();
+        },
+        processGraphQLRequestBody(next, event) {
+          const { variableValues, extensions } = event.body;
+          assertFewValues(variableValues, limits);
+          assertFewValues(extensions, limits);
+          const rowhouse = event.request?.requestContext.rowhouse;
+          // Whether they are too long is known with the operation.
+          if (rowhouse !== undefined) rowhouse.longLists = longListsIn(variableValues);
           return next();
         },
       },

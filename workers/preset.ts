@@ -1,4 +1,5 @@
 /** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
+import { resolvePreset } from "graphile-config";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
@@ -10,8 +11,11 @@ import { instanceFacts } from "./facts.ts";
 import { hidingHints } from "./hints.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
-import { rowhousePlugin } from "./plugin.ts";
+import { rowhousePlugin, rowhouseRequestPlugin } from "./plugin.ts";
+import { unhonouredOf, userService } from "./preset-services.ts";
+import { withRequestSettings } from "./preset-settings.ts";
 import { builtNames } from "./schema-names.ts";
+import { schemaPrefix } from "./schema-prefix.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -60,7 +64,67 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   return exported;
 }
 
-/** Composes the preset of an instance; its own service replaces whatever services the user's preset names. */
+type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
+
+/** What of the user's service goes into the instance's own: the settings that it makes, under the request's and the host's. */
+function serviceSettings(
+  user: GraphileConfig.ResolvedPreset,
+  log: Log,
+): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
+  const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
+  const told = new Set<string>();
+  // What an object holds is told of by the build.
+  const leaveOut = (name: string): void => {
+    if (typeof pgSettings !== "function" || told.has(name)) return;
+    told.add(name);
+    log(
+      "warn",
+      `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,
+    );
+  };
+  const made =
+    pgSettings === undefined || pgSettings === null
+      ? (request: Grafast.RequestContext) => request.rowhouse.settings
+      : (request: Grafast.RequestContext) => {
+          const given = typeof pgSettings === "function" ? pgSettings(request) : pgSettings;
+          if (typeof given === "object" && given !== null && "then" in given) {
+            throw new TypeError(
+              "pgSettings of the preset's service gave a promise, which nobody waits for: make them in grafast.context",
+            );
+          }
+          return withRequestSettings(given, request.rowhouse, leaveOut);
+        };
+  return {
+    pgSettings: made,
+    ...(pgSettingsForIntrospection == null ? {} : { pgSettingsForIntrospection }),
+  };
+}
+
+/**
+ * The user's plugins in their order, and the host's where they move none of them: what graphile-config sorts by names of plugins it would
+ * sort anew with every plugin that is added with a place of its own. PostGraphile's plugin for tokens is replaced in its place.
+ */
+function pluginsOf(
+  user: GraphileConfig.ResolvedPreset,
+  spec: BlueprintSpec,
+  host: { readonly first: GraphileConfig.Plugin; readonly last: GraphileConfig.Plugin },
+): Pick<GraphileConfig.ResolvedPreset, "plugins" | "disablePlugins"> {
+  const plugins = user.plugins.map((plugin) =>
+    plugin.name === replacedPlugin ? loginTokensPlugin(spec, plugin) : plugin,
+  );
+  return {
+    plugins: [host.first, ...plugins, behaviorMatchesPlugin(), host.last],
+    disablePlugins: [...new Set([...user.disablePlugins, replacedPlugin])],
+  };
+}
+
+/** An instance's preset, and by name what of the user's it does not go by. */
+export interface InstancePreset {
+  readonly preset: GraphileConfig.ResolvedPreset;
+  readonly unhonoured: readonly string[];
+}
+
+/** Composes the preset of an instance; its own service stands for the one that the user's preset names. */
 export async function instancePreset(
   setup: CellSetup,
   spec: BlueprintSpec,
@@ -68,16 +132,16 @@ export async function instancePreset(
   serving: () => ServingWithPgClient,
   isServing: () => boolean,
   log: Log,
-): Promise<GraphileConfig.Preset> {
-  const user = await userPreset(setup.preset, spec);
+): Promise<InstancePreset> {
+  const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;
-  const service: GraphileConfig.PgServiceConfiguration<"rowhouse"> = {
+  const service: Service = {
     name: "main",
     schemas: [...builtNames(spec)],
     pgSettingsKey: "pgSettings",
     withPgClientKey: "withPgClient",
-    pgSettings: (request) => request.rowhouse.settings,
+    ...serviceSettings(user, log),
     adaptor: {
       createWithPgClient: () => (settings, callback) =>
         isServing() ? serving()(settings, callback) : building.withPgClient(settings, callback),
@@ -86,23 +150,24 @@ export async function instancePreset(
       },
     },
   };
-  return {
-    extends: [user],
-    plugins: [
-      behaviorMatchesPlugin(),
-      rowhousePlugin(spec, serving, mask.early, setup.operations),
-      loginTokensPlugin(spec),
-    ],
-    disablePlugins: [replacedPlugin],
-    lib: { rowhouse: instanceFacts(spec) },
+  const prefix = schemaPrefix(spec);
+  const preset: GraphileConfig.ResolvedPreset = {
+    ...user,
+    ...pluginsOf(user, spec, {
+      first: { ...rowhousePlugin(serving, mask.early, setup.operations), inflection: prefix.inner },
+      last: { ...rowhouseRequestPlugin(setup.operations), inflection: prefix.outer },
+    }),
+    lib: { ...user.lib, rowhouse: instanceFacts(spec) },
     pgServices: [service],
     gather: {
+      ...user.gather,
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
       installWatchFixtures: false,
     },
     // Planning is synchronous: a query that fans out over fragments would fill the heap before it is planned.
-    grafast: { timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
+    grafast: { ...user.grafast, timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
     grafserv: {
+      ...user.grafserv,
       watch: false,
       graphqlPath: "/graphql",
       graphiql: setup.graphiql,
@@ -114,4 +179,5 @@ export async function instancePreset(
       maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },
   };
+  return { preset, unhonoured: unhonouredOf(user, spec) };
 }

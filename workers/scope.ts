@@ -23,6 +23,7 @@ export class RequestScope {
   readonly settings: RequestSettings;
   /** As far as a cell is told of them; names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
+  readonly #identifying: readonly string[];
   /** Variables of the request that are long lists: what they may hold is known when its operation is. */
   longLists: readonly string[] | null = null;
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
@@ -47,15 +48,28 @@ export class RequestScope {
     settings: Readonly<Record<string, string>>;
     signing: string | null;
     headers?: Readonly<Record<string, string>>;
+    /** Names of headers that are part of who asks. */
+    identifying?: readonly string[];
     ledger: Int8Array;
   }) {
     this.slot = input.slot;
     this.binding = input.binding;
     this.basePath = input.basePath;
     this.headers = input.headers ?? {};
+    this.#identifying = input.identifying ?? [];
     this.#ledger = input.ledger;
     this.#sign = tokenSigner(input.binding.tenant, input.signing);
     this.settings = { ...input.settings, [requestScope]: this };
+  }
+
+  /** Those of the headers that are part of who asks: what is kept for requests of equal settings tells them apart by these as well. */
+  get identifyingHeaders(): Readonly<Record<string, string>> {
+    return Object.fromEntries(
+      this.#identifying.flatMap((name) => {
+        const value = this.headers[name];
+        return value === undefined ? [] : [[name, value]];
+      }),
+    );
   }
 
   /** False once the request was answered: settings that a plugin kept are refused from then on. */

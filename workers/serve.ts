@@ -7,6 +7,7 @@ import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
 import { sendBody } from "../src/protocol/body.ts";
 import type { Answer, OperationLimits, RequestTask } from "../src/protocol/messages.ts";
 import { lightenMiddleware } from "./middleware.ts";
+import { nodeContext } from "./node-request.ts";
 import type { RequestScope } from "./scope.ts";
 import { assertFewValuesIn } from "./variables.ts";
 
@@ -55,7 +56,8 @@ export class CellServ extends GrafservBase {
   }
 
   async #answer(task: ServedRequest, scope: RequestScope): Promise<Served> {
-    const { body, headers } = task;
+    const { body } = task;
+    const headers = { ...task.headers };
     if (body !== null && headers["content-type"]?.includes("json") === true)
       assertFewValuesIn(body, this.#limits);
     const result = await this.processRequest({
@@ -64,10 +66,10 @@ export class CellServ extends GrafservBase {
       isSecure: false,
       method: task.method,
       path: task.path,
-      headers: { ...headers },
+      headers,
       getQueryParams: () => queryOf(task.query),
       getBody: () => ({ type: "text", text: body ?? "" }),
-      requestContext: { rowhouse: scope },
+      requestContext: { rowhouse: scope, node: nodeContext(task, headers) },
       preferJSON: true,
     });
     // A status that invites the client to try again is for requests of which nothing can stand.

@@ -25,6 +25,7 @@ import { RequestScope } from "./scope.ts";
 
 export class CellThread {
   readonly #ledger: Int8Array;
+  readonly #identifying: readonly string[];
   /** By slot. */
   readonly #running: (RequestScope | undefined)[] = [];
   readonly #instances: Instances;
@@ -47,6 +48,7 @@ export class CellThread {
 
   constructor(setup: CellSetup) {
     this.#ledger = new Int8Array(setup.ledger);
+    this.#identifying = setup.requestHeaders;
     this.#reports = new Reports({
       send: (report) => this.#tell({ ...report, kind: "log" }),
       tenant: () => this.#instances.tenant,
@@ -94,7 +96,12 @@ export class CellThread {
     try {
       const binding = this.#bindings.read(task.binding);
       this.#meter.enter(binding.tenant);
-      const scope = new RequestScope({ ...task, binding, ledger: this.#ledger });
+      const scope = new RequestScope({
+        ...task,
+        binding,
+        ledger: this.#ledger,
+        identifying: this.#identifying,
+      });
       this.#running[task.slot]?.leaveSlot();
       this.#running[task.slot] = scope;
       finish = () => {

@@ -58,6 +58,7 @@ async function buildOurs(
       applicationName: "rowhouse:bench",
       databases: { main: { url, poolSize: 1, poolReserve: 0 } },
       preset: null,
+      requestHeaders: [],
       graphiql: false,
       production: true,
       resultBytes: 32 * mb,

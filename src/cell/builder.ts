@@ -37,6 +37,8 @@ export interface BuilderOptions {
 const mb = 1024 * 1024;
 /** Not all that makes room says so: a collection that finds a heap smaller than it seemed does not. */
 const lookAgainMs = 1_000;
+/** A preset that is a function may make up another name each time. */
+const mostTold = 100;
 
 export class Builder {
   readonly #options: BuilderOptions;
@@ -47,6 +49,8 @@ export class Builder {
   readonly #changed: Signal;
   /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
   readonly #measuredMb = new LRUCache<InstanceKey, number>(growingTo(10_000));
+  /** What was said of the preset. */
+  readonly #told = new Set<string>();
   #ordinal = 0;
   #closed = false;
   #concede: () => void = () => undefined;
@@ -92,7 +96,8 @@ export class Builder {
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
     try {
       const report = await this.#buildInTime(instance);
-      const { buildMs, heapBytes, types } = report;
+      const { buildMs, heapBytes, types, unhonoured } = report;
+      this.#warnOf(unhonoured);
       cell.heap.built(report, performance.now());
       if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
@@ -114,6 +119,18 @@ export class Builder {
       this.#supply.refillSoon();
       this.#changed.notify();
     }
+  }
+
+  /** Says once what of the preset the host does not go by: every instance is built of it. */
+  #warnOf(unhonoured: readonly string[]): void {
+    const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, mostTold - this.#told.size);
+    if (untold.length === 0) return;
+    for (const each of untold) this.#told.add(each);
+    this.#options.observe({
+      kind: "config.warning",
+      path: "preset",
+      message: `the host does not go by ${untold.join("; ")}`,
+    });
   }
 
   #measured(instance: Instance, heapMb: number): void {

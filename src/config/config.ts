@@ -35,6 +35,8 @@ export interface Config {
   readonly routing: readonly RoutingRule[];
   /** A file URL. */
   readonly preset: string | null;
+  /** What of a request's head the preset is told: names of headers, and `cookie:NAME`. */
+  readonly requestHeaders: readonly string[];
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
   /** How often hosts look for changes that nothing announces. */

@@ -40,6 +40,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
     tenants: resolveTenants(record, around),
     routing: record.routing,
     preset: record.preset === undefined ? null : moduleUrl(record.preset, around.directory),
+    requestHeaders: record.requestHeaders,
     pooling: record.pooling,
     guard: record.guard,
     guardPollMs: record.guardPoll,

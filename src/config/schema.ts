@@ -3,9 +3,10 @@ import { isIP } from "node:net";
 import { z } from "zod";
 import { parseConnectionUrl } from "../connect/url.ts";
 import { messageOf } from "../kernel/errors.ts";
-import { keyed, oneForm } from "../tenant/form.ts";
+import { duplicates, keyed, oneForm } from "../tenant/form.ts";
 import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
 import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
+import { requestHeaderFault } from "./request-headers.ts";
 import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
 import { byteCount, durationMs, wholeNumber } from "./units.ts";
 
@@ -119,6 +120,23 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
   ["", {}],
 );
 
+/** As many as a cell can well be told of with every request. */
+const mostRequestHeaders = 32;
+
+const requestHeaders = z
+  .array(
+    z.string().superRefine((entry, context) => {
+      const fault = requestHeaderFault(entry);
+      if (fault !== null) context.addIssue(fault);
+    }),
+  )
+  .max(mostRequestHeaders, `must name at most ${mostRequestHeaders}`)
+  .superRefine((entries, context) => {
+    for (const entry of duplicates(entries)) {
+      context.addIssue(`names ${JSON.stringify(entry)} more than once`);
+    }
+  });
+
 const shareRange = "must be a number from 0.05 to 1";
 
 export const configSchema = keyed({
@@ -145,6 +163,7 @@ export const configSchema = keyed({
   tenants: tenants.optional(),
   routing: z.array(routingRule).min(1, "must hold at least one rule").prefault(["host", "header:x-tenant"]),
   preset: modulePath.optional(),
+  requestHeaders: requestHeaders.default([]),
   pooling: z.boolean().default(false),
   guard: z.enum(["writes", "all", "off"], 'must be "writes", "all" or "off"').default("writes"),
   guardPoll: durationMs(100).default(10_000),

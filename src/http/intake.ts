@@ -72,8 +72,8 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
   return host;
 }
 
-/** `headers` keeps the first of several Host or Authorization headers and says nothing of the others. */
-function isSingle(rawHeaders: readonly string[], lowerName: string): boolean {
+/** Whether the header came once. `headers` keeps the first of several Host or Authorization headers, or joins others, and says nothing of it. */
+export function isSingle(rawHeaders: readonly string[], lowerName: string): boolean {
   let seen = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i];

@@ -15,6 +15,7 @@ import { Exchange, type ExchangeEnd } from "./exchange.ts";
 import type { DirectBindings } from "./fetch-app.ts";
 import { InFlight, Stay } from "./in-flight.ts";
 import { announcesBody, forwardedHeaders, opensWebSocket, readFacts, requireMediaType } from "./intake.ts";
+import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { networkOf } from "./network.ts";
 import type { Proxies } from "./proxies.ts";
 import { readBody } from "./read-body.ts";
@@ -48,6 +49,8 @@ export interface PublicDeps {
   };
   /** Whose word is taken for a client's address. */
   readonly proxies: Proxies;
+  /** What of the head presets are told beside what every cell is. */
+  readonly namedHeaders: NamedHeaders;
   readonly observe: Observe;
   phase(): HostPhase;
 }
@@ -114,6 +117,7 @@ async function exchange(
     if (phase === "draining" || phase === "closed") throw new HostError("SHUTTING_DOWN");
     const facts = readFacts(incoming, remoteAddress);
     const headers = forwardedHeaders(incoming);
+    deps.namedHeaders.pick(incoming, headers);
     visit?.begin(client);
     const body = await bodyOf(facts.method, current, deps.limits.bodyBytes, bodyWait);
     peer.received();
@@ -126,6 +130,8 @@ async function exchange(
     };
     const work = deps.handle({ requestId, facts, headers, body, signal, routed });
     const answer = await current.unlessAborted(work, drop);
+    const { vary } = deps.namedHeaders;
+    if (vary !== null) varyBy(answer.headers, vary);
     const sending = sendAnswer(outgoing, answer, current.requestId, current.signal);
     if (sending instanceof Promise) await sending;
     // What the kernel has not taken waits here.

@@ -75,6 +75,8 @@ export const errorTable = {
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
   /** Internal to the host: a pooled build turned out unsafe to share. The decision becomes dedicated. */
   BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
+  /** A preset, or a plugin, sets a setting of PostgreSQL's that is the host's to set; the message names it, and what to do. */
+  SETTING_RESERVED: rule(500, "error"),
   INTERNAL: rule(500, "error", "An unexpected error occurred."),
   CONFIG_INVALID: rule(500, "error"),
   /** The embedded PostgreSQL cannot run here; the message says what to do. */

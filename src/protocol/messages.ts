@@ -101,6 +101,8 @@ export interface CellSetup {
   readonly databases: Readonly<Record<string, PoolSetup>>;
   /** URL of the user's preset module, loaded only in threads. */
   readonly preset: string | null;
+  /** Headers of a request that are part of who asks, in lower case. */
+  readonly requestHeaders: readonly string[];
   readonly graphiql: boolean;
   readonly production: boolean;
   readonly resultBytes: number;
@@ -188,6 +190,8 @@ export interface BuildReport {
   /** Of that, what came since the last collection that measured: more than all take that are built since. */
   readonly grownBytes: number;
   readonly types: number;
+  /** What of the preset the host does not go by, each by its name and with the cure. */
+  readonly unhonoured: readonly string[];
 }
 
 export type Answer =

@@ -46,6 +46,7 @@ async function built(remembering: boolean): Promise<Built> {
     applicationName: "rowhouse:behavior-matches",
     databases: {},
     preset: null,
+    requestHeaders: [],
     graphiql: false,
     production: true,
     resultBytes: 1_000_000,
@@ -68,7 +69,7 @@ async function built(remembering: boolean): Promise<Built> {
   const serving = (): never => {
     throw new Error("nothing is served");
   };
-  const preset = await instancePreset(
+  const { preset } = await instancePreset(
     setup,
     spec,
     buildingAdaptor(sessions, spec),

@@ -162,6 +162,13 @@ describe("a request", () => {
   });
 });
 
+it("a preset that leaves out PostGraphile's plugin for tokens has composite types instead", async () => {
+  const without = presetOf(`gather: { pgJwtTypes: ["app.pass"] }, disablePlugins: ["PgJWTPlugin"]`);
+  const instance = await new Worker(database, { preset: without }).build("pooled", { app: tenants[0] });
+  const schema = await instance.getSchema();
+  expect(schema?.getType("Pass")?.toConfig()).toHaveProperty("fields");
+});
+
 describe("a preset with a secret of its own", () => {
   it.each(['pgJwtSecret: "one for all"', "pgJwtSignOptions: {}"])("is refused (%s)", async (option) => {
     const other = new Worker(database, { preset: presetOf(`schema: { ${option} }`) });

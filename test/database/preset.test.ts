@@ -92,6 +92,13 @@ describe("a preset module", () => {
     expect(error).toMatchObject({ code: "BUILD_FAILED", message: expect.stringMatching(message) });
   });
 
+  it("has its options also where they are those of a preset that it extends", async () => {
+    const own = preset(`{ extends: [PostGraphileAmberPreset, { grafserv: {
+      maskError: () => ({ message: "masked by another" }) } }], plugins: [${probing(`throw new Error("secret")`)}] }`);
+    const { json } = await ask({ preset: own }, {});
+    expect(json.errors).toEqual([{ message: "masked by another" }]);
+  });
+
   it("keeps its own services out, its maskError and its options of grafserv in", async () => {
     const own =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`throw new Error("secret")`)}],
@@ -140,12 +147,30 @@ describe("what a preset does to a request's context", () => {
   });
 
   it.each([
-    ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /not one of this tenant's/],
+    ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /role is the host's/],
     ["a path", `() => ({ pgSettings: { search_path: "bob" } })`, /search_path is the host's/],
   ])("is no way to %s", async (_, context, message) => {
-    const { json } = await ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
-    expect(json.data).toEqual({ probe: null, whoami: null });
-    for (const error of json.errors) expect(error.message).toMatch(message);
+    const asking = ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
+    await expect(asking).rejects.toMatchObject({
+      code: "SETTING_RESERVED",
+      message: expect.stringMatching(message),
+    });
+  });
+
+  it("has no last word, however late it is said", async () => {
+    const claim = "current_setting('jwt.claims.id', true)";
+    const body = role.replace("current_setting('app.x', true)", `current_setting('app.x', true), ${claim}`);
+    const late =
+      preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(body)}, { name: "Late", grafast: {
+      middleware: { async prepareArgs(next, { args }) {
+        const result = await next();
+        args.contextValue.pgSettings = { "app.x": "4", "jwt.claims.id": "8" };
+        args.contextValue.withPgClient = () => { throw new Error("mine"); };
+        return result;
+      } } } }] }`);
+    const settings = { role: "ada", "jwt.claims.id": "7" };
+    const { json } = await ask({ preset: late }, { settings });
+    expect(json.data).toEqual({ probe: "ada ada, public, pg_temp 4 7" });
   });
 
   it("that fails says no more in production than any error", async () => {

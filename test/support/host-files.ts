@@ -9,3 +9,9 @@ export const carelessPresetFile = fileURLToPath(new URL("careless-preset.ts", im
 
 /** A preset module; see noisy-preset.ts. */
 export const noisyPresetFile = fileURLToPath(new URL("noisy-preset.ts", import.meta.url));
+
+/** A preset module; see context-preset.ts. */
+export const contextPresetFile = fileURLToPath(new URL("context-preset.ts", import.meta.url));
+
+/** A preset module; see street-presets.ts. */
+export const streetPresetFile = fileURLToPath(new URL("street-presets.ts", import.meta.url));

@@ -2,6 +2,7 @@
 import type { TrustProxy } from "../../src/config/trust-proxy.ts";
 import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { type Listening, listen } from "../../src/http/listener.ts";
+import { NamedHeaders } from "../../src/http/named-headers.ts";
 import { Proxies } from "../../src/http/proxies.ts";
 import { createPublicApp, type PublicRequest } from "../../src/http/public.ts";
 import type { Observation } from "../../src/kernel/observation.ts";
@@ -34,6 +35,7 @@ export async function startPublicApp(
     addressConnections?: number;
   } = {},
   trustProxy: TrustProxy = false,
+  named: readonly string[] = [],
 ): Promise<TestApp> {
   const requests: PublicRequest[] = [];
   const observations: Observation[] = [];
@@ -46,6 +48,7 @@ export async function startPublicApp(
   const proxies = new Proxies(trustProxy);
   const app = createPublicApp({
     proxies,
+    namedHeaders: new NamedHeaders(named),
     handle: (request) => {
       requests.push(request);
       return handle(request);

@@ -24,6 +24,7 @@ export async function openCell(database: TestDatabase, preset: string): Promise<
       applicationName: "rowhouse:cell-test",
       databases: { main: { url: database.url, poolSize: 2, poolReserve: 0 } },
       preset,
+      requestHeaders: [],
       graphiql: false,
       production: true,
       resultBytes: 1_000_000,

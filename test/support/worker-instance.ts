@@ -29,6 +29,8 @@ export interface Ask {
   readonly tag?: string;
   readonly guard?: TenantGuard | null;
   readonly headers?: Record<string, string>;
+  /** Names of those that are part of who asks. */
+  readonly identifying?: readonly string[];
   readonly method?: string;
   readonly path?: string;
   readonly basePath?: string;
@@ -75,6 +77,7 @@ export class Worker {
         },
       },
       preset: options.preset ?? null,
+      requestHeaders: [],
       graphiql: options.graphiql ?? false,
       production: options.production ?? false,
       resultBytes: options.resultBytes ?? 32_000_000,
@@ -116,6 +119,7 @@ export class Worker {
       settings: ask.settings ?? { role: ask.tenant },
       signing: ask.signing === undefined ? null : JSON.stringify(ask.signing),
       headers: ask.headers ?? {},
+      identifying: ask.identifying ?? [],
       ledger: this.#ledger,
     });
   }

@@ -100,12 +100,18 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   const saysMb = Number(settings["saysMb"] ?? Math.max(1, heapMb));
   const heapBytes = saysMb * 1024 * 1024;
   if (settings["usedMb"] === undefined) {
-    return { ok: true, value: { buildMs: 1, heapBytes, usedBytes: 0, grownBytes: 0, types: 1 } };
+    return {
+      ok: true,
+      value: { buildMs: 1, heapBytes, usedBytes: 0, grownBytes: 0, types: 1, unhonoured: [] },
+    };
   }
   unmeasured.push({ instance: id, heapBytes });
   const usedBytes = Number(settings["usedMb"]) * 1024 * 1024;
   const grownBytes = usedBytes;
-  return { ok: true, value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1 } };
+  return {
+    ok: true,
+    value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1, unhonoured: [] },
+  };
 }
 
 /** Says on the channel that it is there, and waits to be let through; others that are let through pass as well. */

@@ -18,6 +18,7 @@ export const setup: Omit<CellSetup, "cell" | "ledger"> = {
   applicationName: "rowhouse:test",
   databases: {},
   preset: null,
+  requestHeaders: [],
   graphiql: false,
   production: true,
   resultBytes: 1_000_000,

@@ -13,6 +13,7 @@ const setup = {
   applicationName: "rowhouse:test",
   databases: {},
   preset: null,
+  requestHeaders: [],
   graphiql: false,
   production: true,
   resultBytes: 2 ** 20,

@@ -30,6 +30,11 @@ describe("values", () => {
     expect(config.routing).toEqual([{ kind: "path", segments: ["t", null] }]);
   });
 
+  it("name headers and cookies for presets", async () => {
+    const requestHeaders = ["x-user-locale", "cookie:Session.id", "host"];
+    expect((await loadJson({ requestHeaders })).requestHeaders).toEqual(requestHeaders);
+  });
+
   it("take a mode of role safety alone, or with what it accepts", async () => {
     const accept = ["app.audit"];
     expect(await loadJson({ roleSafety: "refuse" })).toMatchObject({ roleSafety: "refuse", acceptedSql: [] });
@@ -62,6 +67,20 @@ describe("values", () => {
     [{ listen: { host: "0.0.0.0", port: 5679 } }, "admin.port"],
     [{ routing: [] }, "routing"],
     [{ routing: ["host", "cookie:x"] }, "routing[1]"],
+    [{ requestHeaders: "x-user-locale" }, "requestHeaders"],
+    [{ requestHeaders: ["x-user-locale", "X-User"] }, "requestHeaders[1]"],
+    [{ requestHeaders: ["x user"] }, "requestHeaders[0]"],
+    [{ requestHeaders: [""] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["__proto__"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["authorization"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["proxy-authorization"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["transfer-encoding"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["cookie"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["cookie:"] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["cookie:a=b"] }, "requestHeaders[0]"],
+    [{ requestHeaders: [`x-${"a".repeat(64)}`] }, "requestHeaders[0]"],
+    [{ requestHeaders: ["x-user", "x-user"] }, "requestHeaders"],
+    [{ requestHeaders: Array.from({ length: 33 }, (_, n) => `x-${n}`) }, "requestHeaders"],
     [{ pooling: "yes" }, "pooling"],
     [{ guard: "on" }, "guard"],
     [{ roleSafety: "on" }, "roleSafety"],

@@ -23,6 +23,7 @@ describe("without a config", () => {
       tenants: { kind: "demo" },
       routing: [{ kind: "host" }, { kind: "header", name: "x-tenant" }],
       preset: null,
+      requestHeaders: [],
       pooling: false,
       guard: "writes",
       guardPollMs: 10_000,

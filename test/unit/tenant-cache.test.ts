@@ -23,6 +23,7 @@ function request(tenant: string, settings: Record<string, string> = {}, tag = "1
     role: null,
     settings,
     headers: {},
+    identifyingHeaders: {},
     signal,
     query: never,
     transaction: never,
@@ -56,6 +57,17 @@ describe("a TenantCache", () => {
     expect(await get({ role: "clerk", "jwt.claims.user": "2" })).toMatch(/"2"/);
     expect(await get({ role: "boss", "jwt.claims.user": "1" })).toMatch(/boss/);
     expect(cache.size).toBe(3);
+  });
+
+  it("tells requests apart by the headers that are part of who asks", async () => {
+    const cache = new TenantCache<string>({ max: 10 });
+    const get = (identifyingHeaders: Record<string, string>) =>
+      cache.get({ ...request("a"), identifyingHeaders }, "k", () => JSON.stringify(identifyingHeaders));
+    expect(await get({ "x-locale": "de" })).toBe('{"x-locale":"de"}');
+    expect(await get({ "x-locale": "fr" })).toBe('{"x-locale":"fr"}');
+    expect(await get({ "x-locale": "de" })).toBe('{"x-locale":"de"}');
+    // What is a header to one is a setting to the other.
+    expect(await cache.get(request("a", { "x-locale": "de" }), "k", () => "setting")).toBe("setting");
   });
 
   it("tells keys apart that would be the same text side by side", async () => {

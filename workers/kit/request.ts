@@ -18,8 +18,10 @@ export interface TenantRequest extends TenantClient {
   readonly role: string | null;
   /** Every setting of its transactions by name, role and claims among them. */
   readonly settings: Readonly<Record<string, string>>;
-  /** What a cell is told of the request's headers (`accept-language` is), names in lower case. */
+  /** What a cell is told of the request's headers (`accept-language` is, and those that `requestHeaders` names), names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Of these the ones that `requestHeaders` names: like the settings, they are part of who asks. */
+  readonly identifyingHeaders: Readonly<Record<string, string>>;
   /** Aborts when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
   /**
@@ -79,7 +81,7 @@ export function requestOf(context: object): TenantRequest {
   }
   const { pgSettings, withPgClient } = context;
   const scope = pgSettings[requestScope];
-  const { binding, headers, signal } = scope;
+  const { binding, headers, identifyingHeaders, signal } = scope;
   const settings = Object.fromEntries(
     Object.entries(pgSettings).flatMap(([name, value]) => (value == null ? [] : [[name, String(value)]])),
   );
@@ -89,6 +91,7 @@ export function requestOf(context: object): TenantRequest {
     role: settings["role"] ?? null,
     settings,
     headers,
+    identifyingHeaders,
     signal,
     async query(text, values) {
       const { rows } = await withPgClient.single(pgSettings, statement(text, values));

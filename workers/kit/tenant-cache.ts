@@ -11,7 +11,8 @@ export interface TenantCacheOptions {
   readonly ttlMs?: number;
   /**
    * Who shares a value: `settings` (the default), requests of one tenant with equal settings, that is of the same role and
-   * claims; `tenant`, all requests of one tenant: for what depends on neither.
+   * claims, and equal headers of those that the config's `requestHeaders` names; `tenant`, all requests of one tenant: for
+   * what depends on none of these.
    */
   readonly per?: "settings" | "tenant";
 }
@@ -50,10 +51,12 @@ export class TenantCache<Value> {
     return value;
   }
 
-  #keyOf({ binding, settings }: TenantRequest, key: string): string {
+  #keyOf({ binding, settings, identifyingHeaders }: TenantRequest, key: string): string {
     const who = [binding.tenant, binding.statementTag];
     if (this.#per === "tenant") return JSON.stringify([...who, key]);
-    const given = Object.entries(settings).sort(([a], [b]) => (a < b ? -1 : 1));
+    const given = [settings, identifyingHeaders].map((record) =>
+      Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)),
+    );
     // Claims may be long, and are not for keeping.
     const text = JSON.stringify([...who, key, given]);
     return createHash("sha256").update(text).digest("base64url");
