@@ -35,7 +35,7 @@ export interface MigrationContext {
 export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: MigrationContext): unknown {
   if (!(error instanceof pg.DatabaseError)) return error;
   const { code: sqlState = "", message } = error;
-  if (sqlState === lockNotAvailable) {
+  if (sqlState === lockNotAvailable && !isRaisedBySql(error)) {
     const others = lockHolders(error);
     const waited = `${others === "" ? "a lock" : "its lock"} was not free within ${lockTimeoutMs} ms${others === "" ? "" : `: ${others}`}`;
     return new HostError("LOCK_TIMEOUT", `tenant ${tenant}: ${waited}; nothing was changed`, {
@@ -49,9 +49,17 @@ export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: M
   return new HostError("MIGRATION_FAILED", text, { cause: error, details: { sqlState, ...place } });
 }
 
+const isOfLockTenant = ({ where = "" }: pg.DatabaseError): boolean =>
+  where.startsWith("PL/pgSQL function rowhouse.lock_tenant(");
+
+/** Any function of the migration's may raise that code: no lock was waited for. */
+function isRaisedBySql(error: pg.DatabaseError): boolean {
+  return error.routine === "exec_stmt_raise" && !isOfLockTenant(error);
+}
+
 /** Who holds the tenant's lock, as `rowhouse.lock_tenant` tells it; nothing where another lock was waited for. */
-function lockHolders({ where = "", detail = "" }: pg.DatabaseError): string {
-  return where.startsWith("PL/pgSQL function rowhouse.lock_tenant(") ? detail : "";
+function lockHolders(error: pg.DatabaseError): string {
+  return isOfLockTenant(error) ? (error.detail ?? "") : "";
 }
 
 function adviceFor({ code, routine, hint }: pg.DatabaseError): string {

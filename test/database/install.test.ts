@@ -52,6 +52,7 @@ test("a superuser installs everything, once, also when four hosts install at the
       installable: true,
       eventTriggers: true,
       hidesStatements: true,
+      session: { standby: false, readOnly: false },
       missing: [],
     });
   const installed = await database.query("select version, xmin::text from rowhouse.migration order by 1");

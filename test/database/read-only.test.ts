@@ -60,7 +60,10 @@ describe.each([
   it("that an old connection refuses runs again on a newer one, once, and all of its age are given up", async () => {
     const old = await oldConnections();
     const request = bench.request("ada");
+    // One of them is busy at the time.
+    const busy = bench.read(bench.request("ada"), "select pg_sleep(1)");
     await write(request, 2);
+    await busy;
     expect(await ids()).toEqual([2]);
     expect(request.marked()).toBe(true);
     await Promise.all([1, 2].map(() => bench.read(bench.request("ada"), "select pg_sleep(0.2)")));

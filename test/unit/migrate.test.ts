@@ -84,6 +84,17 @@ describe("an error of PostgreSQL", () => {
     });
   });
 
+  it("is the SQL's own where that raises 55P03", () => {
+    const raised = { code: "55P03", routine: "exec_stmt_raise" };
+    expect(
+      migrationError(error({ ...raised, where: "PL/pgSQL function mine() line 1 at RAISE" }), context),
+    ).toMatchObject({
+      code: "MIGRATION_FAILED",
+    });
+    const where = "PL/pgSQL function rowhouse.lock_tenant(text) line 9 at RAISE";
+    expect(migrationError(error({ ...raised, where }), context)).toMatchObject({ code: "LOCK_TIMEOUT" });
+  });
+
   it("never brings the rows along that PostgreSQL quotes in its detail", () => {
     const mapped = migrationError(error({ code: "23505", detail: "Key (name)=(secret)" }), context);
     expect(mapped instanceof Error ? mapped.message : "").not.toContain("secret");
