@@ -239,10 +239,7 @@ test("a role's time-outs end neither a statement nor a session of the host's own
   const pid = "select pg_backend_pid() as pid";
   const { rows: before } = await front.query(pid);
   await front.query("select pg_sleep(0.4)");
-  const slept = await front.together([
-    { text: "select" },
-    { text: "select pg_sleep(0.4)::text as slept" },
-  ]);
+  const slept = await front.together([{ text: "select" }, { text: "select pg_sleep(0.4)::text as slept" }]);
   expect(slept[1]).toEqual([{ slept: "" }]);
   await database.query("select pg_sleep(0.5)");
   expect((await front.query(pid)).rows).toEqual(before);
