@@ -79,7 +79,7 @@ describe.skipIf(pgbouncerVersion === null)(
       for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
       const written = new Map<string, number>();
       const client = async (index: number): Promise<void> => {
-        for (let n = 0; n < 30; n += 1) {
+        for (let n = 0; n < 20; n += 1) {
           const id = ids[(index + n) % ids.length] ?? "";
           const label = `canary_${id} ${index} ${n}`;
           // As many operations as there are, so that statements of all kinds come twice on each connection.
@@ -105,7 +105,7 @@ describe.skipIf(pgbouncerVersion === null)(
         expect(row).toEqual({ n: written.get(id), labels: written.get(id) });
       }
       expect(host.process.linesOf("database.pooled")).toMatchObject([{ database: "main" }]);
-    });
+    }, 180_000);
 
     it("leaves in no backend a prepared statement or a setting of its own, and takes away none of others'", async () => {
       const mine = others.map((_, index) => `prepare others_${index} as select 1`);
@@ -130,7 +130,7 @@ describe.skipIf(pgbouncerVersion === null)(
       const [defaults] = (await direct.query(state)).rows;
       await direct.end();
       expect(await ofBackends(state)).toEqual(others.map(() => ({ ...defaults, others: 1, foreign: 0 })));
-    });
+    }, 180_000);
 
     it("what a tenant's function leaves in a session is gone before another's turn, and other clients'", async () => {
       for (let n = 0; n < 2 * backends; n += 1) {
