@@ -100,11 +100,11 @@ export class Databases {
 
   /** Starts listening; to be called when every handler is in place. Where nothing arrives, that is said as soon as it is found out. */
   async listen(): Promise<void> {
-    for (const { listener, listensBy } of this.#open.values()) {
+    for (const [name, { listener, listensBy }] of this.#open) {
       await listener.open();
       void listener.hears().then((hears) => {
         if (hears !== false) return;
-        this.#observe({ kind: "config.warning", path: listensBy, message: deafness(listensBy) });
+        this.#observe({ kind: "config.warning", path: listensBy, message: deafness(name) });
       });
     }
   }
@@ -136,10 +136,8 @@ const listenPath = (name: string, { url, listenUrl }: DatabaseConfig): string =>
   `databases.${name}.${url === listenUrl ? "url" : "listenUrl"}`;
 
 /** What it means that nothing arrives which is notified, and the cure. */
-function deafness(listensBy: string): string {
-  const direct = listensBy.replace(/[^.]+$/, "listenUrl");
-  return `notifications do not arrive, as behind a transaction pooler: changes of schemas and tenants are noticed late. Set ${direct} to a connection to PostgreSQL itself`;
-}
+const deafness = (name: string): string =>
+  `notifications do not arrive, as behind a transaction pooler: changes of schemas and tenants are noticed late. Set databases.${name}.listenUrl to a connection to PostgreSQL itself`;
 
 /** Why `serve` would not start by the URL that a database is listened to by, or would hear nothing; null where nothing is wrong. */
 export async function listenFault(
@@ -153,7 +151,7 @@ export async function listenFault(
   try {
     listener = new Listener(options);
     await listener.open();
-    return (await listener.hears()) === false ? { path, message: deafness(path) } : null;
+    return (await listener.hears()) === false ? { path, message: deafness(name) } : null;
   } catch (error) {
     // What is wrong with the URL for everything is told of that; a standby is for reading.
     const isStandby = error instanceof HostError && error.code === "DATABASE_READ_ONLY";

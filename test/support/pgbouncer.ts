@@ -6,6 +6,7 @@ import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
+import { afterAll } from "vitest";
 
 /** `PGBOUNCER` names another than the one that is installed. */
 function find(): string | null {
@@ -15,6 +16,12 @@ function find(): string | null {
 }
 
 const program = find();
+
+const children = new Set<ChildProcess>();
+// Registered before a file's own, and so the last to run: a test that fails leaves none behind.
+afterAll(() => {
+  for (const each of children) each.kill("SIGKILL");
+});
 
 function versionOf(path: string): readonly [major: number, minor: number] {
   const [, major = "0", minor = "0"] =
@@ -109,6 +116,8 @@ ${ini({
     gid,
     stdio: ["ignore", "ignore", "pipe"],
   });
+  children.add(child);
+  child.once("exit", () => children.delete(child));
   await running(child);
   return {
     through(url) {
