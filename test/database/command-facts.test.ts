@@ -27,7 +27,13 @@ afterAll(async () => {
   await database.drop();
 });
 
-const moved = (sql: string): Promise<string[]> => movedBy(database, () => database.execute(sql));
+const moved = (sql: string): Promise<string[]> =>
+  movedBy(database, () =>
+    database.execute(sql).catch(async (error: unknown) => {
+      await database.execute("rollback");
+      throw error;
+    }),
+  );
 
 describe("what the text of a command says besides moves nothing", () => {
   it.each<[string, string[]]>([
@@ -170,6 +176,96 @@ describe("a grant moves the schema of what it was for, columns included", () => 
     [`grant usage on schema b to ${role}`, ["b"]],
   ])("%s", async (sql, expected) => {
     expect(await moved(sql)).toEqual(expected);
+  });
+});
+
+describe("behind so many commands that their schemas are looked for at the end", () => {
+  /** Of a schema that is touched anyway, and past the number from which commands are not told apart. */
+  const many = "alter table bystander.busy set (fillfactor = 90);".repeat(80);
+
+  beforeAll(async () => {
+    await database.execute(`
+      create table bystander.busy (id int); create schema c; create schema d;
+      create table c.parent (id int, name text); create table d.child () inherits (c.parent);
+      create type c.row as (x int); create table d.typed of c.row;
+      create type c.mood as enum ('calm'); create domain c.email as text; create sequence c.s;
+      create function c.f() returns int language sql as 'select 1';
+      create function c.trg() returns trigger language plpgsql as 'begin return new; end';
+      create table c.t (id int primary key, name text default 'x', checked int check (checked > 0));
+      create index by_name on c.t (name); create view c.v as select 1 as one; create materialized view c.m as select 1 as one;
+      create trigger tr before insert on c.t for each row execute function c.trg(); create policy po on c.t using (true)`);
+  });
+  afterAll(() => database.execute("drop schema c, d cascade; drop table bystander.busy"));
+
+  it.each<[string, string[]]>([
+    ["", []],
+    ["alter table c.t add column n int", ["c"]],
+    ["alter table c.t rename column n to m", ["c"]],
+    ["alter table c.t drop column m", ["c"]],
+    ["alter table c.t alter column name drop default", ["c"]],
+    ["alter table c.t alter column name set not null", ["c"]],
+    ["alter table c.t drop constraint t_checked_check", ["c"]],
+    ["alter table c.t enable row level security", ["c"]],
+    [`alter table c.t owner to ${role}`, ["c"]],
+    ["alter table c.t disable trigger tr", ["c"]],
+    ["alter table c.t cluster on t_pkey", ["c"]],
+    ["alter table c.parent add column more int", ["c", "d"]],
+    ["alter table d.child no inherit c.parent", ["d"]],
+    ["alter type c.row add attribute y int cascade", ["c", "d"]],
+    ["alter type c.mood add value 'keen'", ["c"]],
+    ["alter type c.mood rename value 'calm' to 'still'", ["c"]],
+    ["alter domain c.email set not null", ["c"]],
+    ["alter domain c.email add constraint at check (value like '%@%')", ["c"]],
+    ["alter sequence c.s increment 2", ["c"]],
+    ["alter function c.f() stable", ["c"]],
+    ["alter index c.by_name rename to by_names", ["c"]],
+    ["alter view c.v rename to w", ["c"]],
+    ["alter view c.w alter column one set default 2", ["c"]],
+    ["alter materialized view c.m rename to n", ["c"]],
+    ["alter trigger tr on c.t rename to tr2", ["c"]],
+    ["alter policy po on c.t using (false)", ["c"]],
+    ["comment on table c.t is 'x'", ["c"]],
+    ["comment on table c.t is null", ["c"]],
+    [`grant select (id) on c.t to ${role}`, ["c"]],
+    ["drop index c.by_names", ["c"]],
+    [
+      "create table c.made (id int); alter table c.made add column x int; alter table c.made set schema d; drop table d.made",
+      ["c", "d"],
+    ],
+    [
+      "create or replace function c.f() returns int language sql as 'select 3'; alter function c.f() volatile",
+      ["c"],
+    ],
+    ["alter schema c rename to e", ["c", "e"]],
+    ["alter schema e rename to c", ["c", "e"]],
+  ])("%s", async (sql, expected) => {
+    const after = await moved(`begin; ${many} ${sql}; ${many} commit`);
+    expect(after).toEqual([...expected, "bystander"].sort());
+    expect(await database.query("select from rowhouse.schema_touch")).toEqual([]);
+  });
+
+  it.each([
+    "alter table c.t set schema d; alter table d.t set schema c",
+    "alter function c.f() set schema d; alter function d.f() set schema c",
+    "alter table c.w set schema d; create or replace view d.w as select 1 as one; alter table d.w set schema c",
+    "alter type c.mood set schema d; alter type d.mood set schema c",
+    "do $$ begin begin alter table c.t set schema d; exception when division_by_zero then null; end; end $$; alter table d.t set schema c",
+  ])("an object that leaves its schema moves every schema: %s", async (sql) => {
+    expect(await moved(`begin; ${many} ${sql}; commit`)).toEqual([...everything, "c", "d"].sort());
+  });
+
+  it("also where constraints are immediate, and where it is rolled back to a savepoint in between", async () => {
+    const immediate = `begin; set constraints all immediate; ${many} alter table c.t add column im int; ${many} commit`;
+    expect(await moved(immediate)).toEqual(["bystander", "c"]);
+    const undone = `begin; savepoint s; ${many} rollback to s; alter table c.t add column sa int; commit`;
+    expect(await moved(undone)).toEqual(["c"]);
+  });
+
+  it("also where somebody has set the count, to whatever", async () => {
+    for (const count of ["x".repeat(100), "", "'"]) {
+      const sql = `begin; select set_config('rowhouse.commands', $x$${count}$x$, true); alter table c.t set (fillfactor = 70); commit`;
+      expect(await moved(sql)).toEqual(["c"]);
+    }
   });
 });
 

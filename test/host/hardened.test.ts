@@ -56,12 +56,15 @@ async function run(args: readonly string[], url: string) {
 
 const hostUrl = (): string => database.urlAs(login, "word");
 
-it.each(["check", "doctor", "serve"])("%s says what a host's role may not, and how to give it", async (command) => {
-  const { code, stdout, stderr } = await run([command], hostUrl());
-  expect([command, code]).toEqual([command, 1]);
-  expect(stdout + stderr).toMatch(/may not call rowhouse\.assert_revisions.*grant execute on function/s);
-  expect(stdout + stderr).toContain(quote(login));
-});
+it.each(["check", "doctor", "serve"])(
+  "%s says what a host's role may not, and how to give it",
+  async (command) => {
+    const { code, stdout, stderr } = await run([command], hostUrl());
+    expect([command, code]).toEqual([command, 1]);
+    expect(stdout + stderr).toMatch(/may not call rowhouse\.assert_revisions.*grant execute on function/s);
+    expect(stdout + stderr).toContain(quote(login));
+  },
+);
 
 it("install grants to no role that is not there, nor to what is no name, and prints what it may not grant", async () => {
   expect(await run(["install", "--grant", "nobody_at_all"], database.url)).toMatchObject({

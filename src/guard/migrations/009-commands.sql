@@ -55,11 +55,11 @@ begin
   end if;
 
   -- From the 65th on, what ALTER commands have written is looked for in the catalogue at the end: to be told by PostgreSQL of each
-  -- takes a third of what the command itself does. The count is a setting, which whoever runs the commands can change: either
-  -- way finds the same.
+  -- takes a third of what the command itself does. Not of views and functions, which CREATE OR REPLACE may take for its own. The
+  -- count is a setting, which whoever runs the commands can change: either way finds the same.
   if tg_tag in (
-    'ALTER TABLE', 'ALTER INDEX', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SEQUENCE',
-    'ALTER FUNCTION', 'ALTER PROCEDURE', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER POLICY', 'ALTER TRIGGER'
+    'ALTER TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SEQUENCE', 'ALTER TYPE',
+    'ALTER DOMAIN', 'ALTER POLICY', 'ALTER TRIGGER'
   ) then
     count := coalesce(current_setting('rowhouse.commands', true), '');
     if length(count) >= 64 then
@@ -140,7 +140,12 @@ begin
         )
       );
     -- An index has no schema but its table's, and ALTER INDEX cannot move it.
-    elsif command.object_type <> 'index' and (command.command_tag like 'CREATE %' or command.command_tag = 'SELECT INTO') then
+    elsif command.object_type <> 'index' and (command.command_tag like 'CREATE %' or command.command_tag = 'SELECT INTO')
+      -- ALTER TABLE moves views as well; one that was there has columns from before.
+      and not (command.object_type = 'view' and exists (
+        select from pg_attribute where attrelid = command.objid and age(xmin) > age(pg_current_xact_id()::xid)
+      ))
+    then
       made := made || concat(command.classid, ' ', command.objid);
     end if;
   end loop;
@@ -224,12 +229,12 @@ begin
 
   if many then
     touched := touched || array(
-      with class as materialized (select oid, relnamespace, age(xmin) as old from pg_class),
-      type as materialized (select oid, typnamespace, age(xmin) as old from pg_type)
+      with class as materialized (select oid, relnamespace, age(xmin) as xmin_age from pg_class),
+      type as materialized (select oid, typnamespace, age(xmin) as xmin_age from pg_type)
       select nspname from pg_namespace where oid in (
-        select relnamespace from class where old <= oldest
+        select relnamespace from class where xmin_age <= oldest
         union all
-        select typnamespace from type where old <= oldest
+        select typnamespace from type where xmin_age <= oldest
         union all
         select pronamespace from pg_proc where age(xmin) <= oldest
         union all
