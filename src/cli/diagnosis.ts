@@ -58,8 +58,9 @@ export interface PoolOptions {
 /** Beside the cells': four for tenants and shapes, one that listens, one for a migration. */
 export const frontConnections = 6;
 
-/** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
-const testedMajor = 18;
+/** Those that the tests run on, the oldest and the newest. */
+const tested = { from: 15, to: 18 };
+/** The oldest that has what the control schema is written in: SQL-standard function bodies. */
 const oldestMajor = 14;
 
 const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
@@ -81,7 +82,8 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: PoolOptions): Fi
 function versionFinding(about: string, { version, versionNumber }: DatabaseFacts): Finding {
   const major = Math.floor(versionNumber / 10_000);
   if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
-  if (major !== testedMajor) return warn(about, `PostgreSQL ${version}: tested with ${testedMajor}`);
+  if (major < tested.from || major > tested.to)
+    return warn(about, `PostgreSQL ${version}: tested with ${tested.from} to ${tested.to}`);
   return ok(about, `reachable, PostgreSQL ${version}`);
 }
 
@@ -115,18 +117,23 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
   );
 }
 
-function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
+function roleFindings(about: string, { role, rolelessTenants, versionNumber }: DatabaseFacts): Finding[] {
+  // Before 16 a grant of a role said nothing of either: the role itself inherits or does not.
+  const grantsSay = versionNumber >= 160_000;
   const { name, superuser, owned, absent, untakable, inherited, usable, beyond } = role;
   const faults = beyond.map((text) => fail(about, text));
   faults.push(...listed(absent, (names) => fail(about, `roles of tenants do not exist: ${names}`)));
   if (!superuser) {
     const grants = (names: string): Finding =>
-      fail(about, `role ${name} may not take roles of tenants: ${names} (grant them with set true)`);
+      fail(
+        about,
+        `role ${name} may not take roles of tenants: ${names} (${grantsSay ? "grant them with set true" : "grant them to it"})`,
+      );
     faults.push(...listed(untakable, grants));
     const rights = (names: string): Finding =>
       warn(
         about,
-        `role ${name} has the rights of ${names} without taking them: grant them with inherit false`,
+        `role ${name} has the rights of ${names} without taking them: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
       );
     faults.push(...listed(inherited, rights));
     // A function that goes back to it can take any tenant's role as well: this stops mistakes, not attacks.

@@ -57,7 +57,14 @@ export const builtIn: readonly string[] = [
   ].map((name) => `lo_${name}`),
   ...["lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite"],
   // Files of the server, where somebody has granted them.
-  ...["pg_read_file", "pg_read_file_old", "pg_read_binary_file", "pg_stat_file", "pg_current_logfile", "pg_hba_file_rules"],
+  ...[
+    "pg_read_file",
+    "pg_read_file_old",
+    "pg_read_binary_file",
+    "pg_stat_file",
+    "pg_current_logfile",
+    "pg_hba_file_rules",
+  ],
   ...["pg_ident_file_mappings", "pg_show_all_file_settings", "pg_ls_dir", "pg_ls_logdir", "pg_ls_waldir"],
   ...["pg_ls_archive_statusdir", "pg_ls_logicalmapdir", "pg_ls_logicalsnapdir", "pg_ls_replslotdir"],
   ...["pg_ls_summariesdir", "pg_ls_tmpdir"],
