@@ -49,7 +49,6 @@ const coreOfHost = [
   "guard-managed",
   "guard-tenant",
   "install",
-  "interleaving",
   "migrate",
   "outage",
   "pooling",
