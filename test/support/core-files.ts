@@ -37,10 +37,7 @@ const coreOfDatabase = [
 ];
 
 const coreOfHost = [
-  "admin",
   "auth",
-  "auth-login",
-  "auth-session",
   "check",
   "documented-roles",
   "guard-closure",
@@ -50,10 +47,8 @@ const coreOfHost = [
   "guard-tenant",
   "install",
   "migrate",
-  "outage",
   "pooling",
   "racing",
-  "role-safety",
   "routing",
 ];
 
