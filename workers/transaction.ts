@@ -30,7 +30,7 @@ export interface ReadOptions {
 /**
  * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
  * of writes. It is rolled back, and unlocked: nothing that a function of the tenant's set for the session outlives it. Where one `notifies`
- * it is committed, as PostGraphile does with every read, and the session cleared as behind a write: a tenth more of PostgreSQL's time.
+ * it is committed, as PostGraphile does with every read, and the session cleared as behind a write (`hygiene.ts`).
  * The error of a query that writes is told by `isWrite`.
  */
 export async function read(

@@ -56,8 +56,9 @@ export interface DiagnosisOptions {
   readonly roleSafety: "refuse" | "warn" | "off";
 }
 
-/** The newest that is tested, and the oldest that has what the control schema is written in (SQL-standard function bodies). */
-const testedMajor = 18;
+/** Those that the tests run on, the oldest and the newest. */
+const tested = { from: 15, to: 18 };
+/** The oldest that has what the control schema is written in: SQL-standard function bodies. */
 const oldestMajor = 14;
 
 const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
@@ -81,7 +82,8 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions
 function versionFinding(about: string, { version, versionNumber }: DatabaseFacts): Finding {
   const major = Math.floor(versionNumber / 10_000);
   if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
-  if (major !== testedMajor) return warn(about, `PostgreSQL ${version}: tested with ${testedMajor}`);
+  if (major < tested.from || major > tested.to)
+    return warn(about, `PostgreSQL ${version}: tested with ${tested.from} to ${tested.to}`);
   return ok(about, `reachable, PostgreSQL ${version}`);
 }
 
@@ -120,14 +122,16 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
   );
 }
 
-function roleFindings(about: string, { role, rolelessTenants }: DatabaseFacts): Finding[] {
+function roleFindings(about: string, { role, rolelessTenants, versionNumber }: DatabaseFacts): Finding[] {
+  // Before 16 a grant of a role said nothing of that: the role itself inherits or does not.
+  const grantsSay = versionNumber >= 160_000;
   const { name, superuser, owned, inherited, usable, beyond } = role;
   const faults = beyond.map((text) => fail(about, text));
   if (!superuser) {
     const rights = (names: string): Finding =>
       warn(
         about,
-        `role ${name} has the rights of ${names} without taking them: grant them with inherit false`,
+        `role ${name} has the rights of ${names} without taking them: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
       );
     faults.push(...listed(inherited, rights));
     // A function that goes back to it can take any tenant's role as well: this stops mistakes, not attacks.

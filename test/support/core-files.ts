@@ -37,10 +37,7 @@ const coreOfDatabase = [
 ];
 
 const coreOfHost = [
-  "admin",
   "auth",
-  "auth-login",
-  "auth-session",
   "check",
   "documented-roles",
   "guard-closure",
@@ -49,12 +46,9 @@ const coreOfHost = [
   "guard-managed",
   "guard-tenant",
   "install",
-  "interleaving",
   "migrate",
-  "outage",
   "pooling",
   "racing",
-  "role-safety",
   "routing",
 ];
 

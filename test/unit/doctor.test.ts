@@ -56,7 +56,7 @@ describe("a database", () => {
       /role host may not take advisory locks.*--revoke-advisory-locks/,
     ],
     ["an old server", { versionNumber: 130_011, version: "13.11" }, "fail", /14 or later/],
-    ["an untested server", { versionNumber: 160_002, version: "16.2" }, "warn", /tested with 18/],
+    ["an untested server", { versionNumber: 140_012, version: "14.12" }, "warn", /tested with 15 to 18/],
     [
       "no control schema that serve will install",
       control({ version: 0, missing: ["do this"] }),
@@ -79,6 +79,12 @@ describe("a database", () => {
     ["a superuser", role({ superuser: true, beyond: ["it is a superuser"] }), "fail", /is a superuser/],
     ["a role past all policies", role({ beyond: ["it has BYPASSRLS"] }), "fail", /BYPASSRLS/],
     ["rights that are inherited", role({ inherited: ["a"] }), "warn", /inherit false/],
+    [
+      "rights that are inherited, where a grant cannot say so",
+      { ...role({ inherited: ["a"] }), versionNumber: 150_018 },
+      "warn",
+      /alter role host noinherit/,
+    ],
     [
       "schemas that it may use as itself",
       role({ usable: ["acme"] }),
