@@ -86,19 +86,24 @@ describe("a connection that is lost", () => {
   });
 
   // By a setting that PostgreSQL has since 17.
-  it.skipIf(inject("postgresMajor") < 17)("by the time that its transaction took costs nobody else theirs, and the read is not sent again", async () => {
-    await one.database.execute(`
+  it.skipIf(inject("postgresMajor") < 17)(
+    "by the time that its transaction took costs nobody else theirs, and the read is not sent again",
+    async () => {
+      await one.database.execute(`
       create or replace function ada.over() returns int language plpgsql as
         $$ begin perform set_config('transaction_timeout', '100', true); perform pg_sleep(20); return 1; end $$`);
-    const own = adaptorOn(one.database, 2);
-    const slow = "select pg_sleep(0.3), pg_backend_pid() as pid";
-    const request = own.request("ada");
-    const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
-    await expect(own.read(request, "select over()")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
-    const left = await own.read(own.request("bob"), "select pg_backend_pid() as pid");
-    expect(before).toContain(pidOf(left[0]));
-    await own.close();
-  });
+      const own = adaptorOn(one.database, 2);
+      const slow = "select pg_sleep(0.3), pg_backend_pid() as pid";
+      const request = own.request("ada");
+      const before = (await Promise.all([1, 2].map(() => own.read(request, slow)))).flat().map(pidOf);
+      await expect(own.read(request, "select over()")).rejects.toMatchObject({
+        code: "DATABASE_UNREACHABLE",
+      });
+      const left = await own.read(own.request("bob"), "select pg_backend_pid() as pid");
+      expect(before).toContain(pidOf(left[0]));
+      await own.close();
+    },
+  );
 
   it("is none where a function says so, in whatever words: the connection is as good as before", async () => {
     await one.database.execute(`
