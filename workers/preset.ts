@@ -1,6 +1,7 @@
 /** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { copiesText, loadedCopies } from "../src/kernel/copies.ts";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient } from "./adaptor.ts";
@@ -55,6 +56,8 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   } catch (error) {
     throw new HostError("BUILD_FAILED", `the preset ${url} failed: ${messageOf(error)}`, { cause: error });
   }
+  const copies = loadedCopies();
+  if (copies.length > 0) throw new HostError("BUILD_FAILED", `the preset ${url}: ${copiesText(copies)}`);
   if (!isPreset(exported))
     throw new HostError("BUILD_FAILED", `the preset ${url} has no preset as its default export`);
   return exported;

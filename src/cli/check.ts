@@ -6,6 +6,7 @@ import { controlState } from "../guard/install.ts";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
+import { copyFaults } from "../preset-copies.ts";
 import { openModuleSource } from "../tenant/source-module.ts";
 import { tenantClashes } from "../tenant/sources.ts";
 import type { Command } from "./command.ts";
@@ -33,7 +34,7 @@ export const checkCommand: Command = {
       const deaf = await listenFault(name, database, "rowhouse:check");
       if (deaf !== null) faults.push({ path: `databases.${name}.listenUrl`, message: deaf });
     }
-    faults.push(...(await moduleFaults(config)));
+    faults.push(...(await moduleFaults(config)), ...(await copyFaults(config.preset)));
     if (faults.length > 0) throw new ConfigError(faults);
     notes.push(...(await clashNotes(config)));
     for (const note of notes) console.log(note);
