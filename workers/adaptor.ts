@@ -14,6 +14,7 @@ import { type RequestScope, type RequestSettings, requestScope } from "./scope.t
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Setting } from "./settings.ts";
+import { StatementNames } from "./statement-names.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";
 
 /** One statement of a request, sent as one burst. It is meant for reads, which are repeated when their connection turns out dead. */
@@ -60,10 +61,10 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
 }
 
 /**
- * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, and the tenant's path last.
+ * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, the instance's, and the tenant's path last.
  * What the session has of its own counts for nothing: who connects may have been given a role or a path to begin with.
  */
-function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
+function settingsOf(settings: RequestSettings, scope: RequestScope, more: readonly Setting[]): Setting[] {
   const { binding } = scope;
   const list: Setting[] = [["seed", randomSeed()]];
   let role = scope.settings["role"];
@@ -82,7 +83,7 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
     throw new HostError("INTERNAL", "the role is not one of this tenant's");
   }
   list.unshift(["role", role ?? "none"]);
-  list.push(["search_path", searchPathText(binding.searchPath)]);
+  list.push(...more, ["search_path", searchPathText(binding.searchPath)]);
   return list;
 }
 
@@ -94,7 +95,12 @@ export function servingAdaptor(
   sessions: Sessions,
   onGuardCheck = (): void => undefined,
   running = (): RequestScope | undefined => undefined,
+  names = new StatementNames({ kind: "dedicated", schemas: [] }),
 ): ServingWithPgClient {
+  const inRequest = (query: PgClientQuery): PgClientQuery => {
+    const text = names.inRequest(query.text);
+    return text === query.text ? query : { ...query, text };
+  };
   /** On which connection the callback waits that asks for another one. */
   const holding = new AsyncLocalStorage<Connection>();
 
@@ -128,13 +134,16 @@ export function servingAdaptor(
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings ?? {}, scope);
+    const list = settingsOf(settings ?? {}, scope, names.settings);
     try {
       return await withConnection(scope, async (connection, uncancel) => {
         const guard = writeGuard(scope.binding, list, connection.readCommitted);
         const transaction = new Transaction(connection, list, scope.binding.statementTag, guard);
         try {
-          const client = servingClient(connection.client, transaction);
+          const client = servingClient(connection.client, {
+            query: (query) => transaction.query(inRequest(query)),
+            command: (text) => transaction.command(text),
+          });
           const value = await holding.run(connection, () => callback(client));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
@@ -160,7 +169,7 @@ export function servingAdaptor(
 
   const singleWrite: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings, scope);
+    const list = settingsOf(settings, scope, names.settings);
     try {
       return await withConnection(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
@@ -170,7 +179,7 @@ export function servingAdaptor(
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
-          return await scope.committing(() => transaction.only(query), mayStand);
+          return await scope.committing(() => transaction.only(inRequest(query)), mayStand);
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
@@ -184,9 +193,10 @@ export function servingAdaptor(
 
   const single: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings, scope);
+    const list = settingsOf(settings, scope, names.settings);
     const { binding } = scope;
     const guard = readGuard(binding, list);
+    const named = inRequest(query);
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       if (guard !== null) onGuardCheck();
@@ -195,7 +205,7 @@ export function servingAdaptor(
       try {
         const sent = (connection: Connection) => {
           used = connection;
-          return read(connection, list, binding.statementTag, query, guard);
+          return read(connection, list, binding.statementTag, named, guard);
         };
         return await withConnection(scope, sent, younger);
       } catch (error) {

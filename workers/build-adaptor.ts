@@ -4,10 +4,13 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
-import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
+import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
-import { builtNames, withPhysicalNames } from "./schema-names.ts";
+import { builtNames } from "./schema-names.ts";
+import { tagsInLogicalNames } from "./schema-tags.ts";
 import type { Sessions } from "./sessions.ts";
+import type { Setting } from "./settings.ts";
+import { StatementNames } from "./statement-names.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
 
 export interface BuildingAdaptor {
@@ -16,9 +19,16 @@ export interface BuildingAdaptor {
   readonly otherQueries: () => number;
   /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
   readonly lost: () => Error | null;
+  /** To be called with what requests of the instance must set. */
+  readonly needs: (setting: Setting) => void;
 }
 
-export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
+/** The names of what is there, as far as they are to be known while requests are served, are kept in `names`. */
+export function buildingAdaptor(
+  sessions: Sessions,
+  spec: BlueprintSpec,
+  names = new StatementNames(spec),
+): BuildingAdaptor {
   let otherQueries = 0;
   let lost: Error | null = null;
   const lose = (error: unknown): never => {
@@ -30,15 +40,18 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   const introspect = async <TData>(client: PoolClient, text: string): Promise<PgClientResult<TData>> => {
     const scoped = scopedIntrospection(text, scope);
     const result = await client.query(scoped.text, scoped.values);
-    const named: unknown = result.rows[0]?.[namedColumn];
-    // The build would look for a schema of that name, and a pooled one knows the schemas by other names.
-    if (spec.kind === "pooled" && typeof named === "string") {
+    const [row] = result.rows;
+    names.learn(row?.[objectsColumn]);
+    const named: unknown = row?.[namedColumn];
+    if (typeof named !== "string") return result;
+    if (spec.kind === "pooled") {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
         `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
       );
     }
-    return result;
+    const introspection = tagsInLogicalNames(String(row?.["introspection"]), spec.schemas);
+    return { ...result, rows: [{ ...row, introspection }] };
   };
 
   const withPgClient = async <T>(
@@ -55,7 +68,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(client, query.text).catch(lose);
       readsRows();
-      return rowsOf<TData>(client.query(withPhysicalNames(query.text, spec), query.values)).catch(lose);
+      return rowsOf<TData>(client.query(names.inBuild(query.text), query.values)).catch(lose);
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -86,5 +99,10 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     }
   };
 
-  return { withPgClient, otherQueries: () => otherQueries, lost: () => lost };
+  return {
+    withPgClient,
+    otherQueries: () => otherQueries,
+    lost: () => lost,
+    needs: (setting) => names.need(setting),
+  };
 }

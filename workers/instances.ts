@@ -13,11 +13,12 @@ import { causesOf, saysUnreachable } from "./losses.ts";
 import type { Log } from "./mask.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
-import { withPhysicalNames } from "./schema-names.ts";
+import { keepSchemasInText } from "./reg-text.ts";
 import type { RequestScope } from "./scope.ts";
 import { rememberSelectTexts } from "./select-texts.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
+import { StatementNames } from "./statement-names.ts";
 
 export class Instances {
   readonly #setup: CellSetup;
@@ -43,6 +44,7 @@ export class Instances {
     leaveOutExportMarks();
     rememberSelectTexts();
     rememberChangeTexts();
+    keepSchemasInText();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
@@ -59,13 +61,15 @@ export class Instances {
   async #build(id: number, spec: BlueprintSpec): Promise<Pick<BuildReport, "buildMs" | "types">> {
     const startedAt = performance.now();
     const sessions = this.#sessions(spec.database);
-    const building = buildingAdaptor(sessions, spec);
+    const names = new StatementNames(spec);
+    const building = buildingAdaptor(sessions, spec, names);
     const serving = servingAdaptor(
       sessions,
       () => {
         this.#guardChecks += 1;
       },
       () => this.#requests.getStore(),
+      names,
     );
     let live = false;
     const preset = await instancePreset(
@@ -152,11 +156,16 @@ export class Instances {
   }
 }
 
-/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and has the names there. */
-export function buildError(error: unknown, spec: BlueprintSpec): HostError {
+/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and says which schemas it means. */
+export function buildError(error: unknown, spec: Pick<BlueprintSpec, "schemas">): HostError {
   if (error instanceof HostError) return error;
   const lost = causesOf(error).find(saysUnreachable);
   if (lost instanceof HostError) return lost;
   const code = lost === undefined ? "BUILD_FAILED" : "DATABASE_UNREACHABLE";
-  return new HostError(code, withPhysicalNames(messageOf(lost ?? error), spec), { cause: error });
+  const message = messageOf(lost ?? error);
+  const renamed = spec.schemas.filter(
+    ({ logical, physical }) => logical !== physical && message.includes(logical),
+  );
+  const said = renamed.map(({ logical, physical }) => `${logical} is the schema ${physical}`).join(", ");
+  return new HostError(code, said === "" ? message : `${message} (${said})`, { cause: error });
 }

@@ -13,6 +13,7 @@ import { loginTokensPlugin, replacedPlugin } from "./login-tokens.ts";
 import { errorMask, type Log } from "./mask.ts";
 import { rowhousePlugin } from "./plugin.ts";
 import { builtNames } from "./schema-names.ts";
+import { namesPlugin, rootsPlugin } from "./served-plugins.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -95,6 +96,8 @@ export async function instancePreset(
       behaviorMatchesPlugin(),
       rowhousePlugin(spec, serving, mask.early, setup.operations),
       loginTokensPlugin(spec),
+      namesPlugin(spec, building.needs),
+      rootsPlugin(log),
     ],
     disablePlugins: [replacedPlugin],
     lib: { rowhouse: instanceFacts(spec) },

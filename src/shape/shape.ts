@@ -4,6 +4,7 @@ import { HostError } from "../kernel/errors.ts";
 import { type ShapeHash, shapeHash } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
+import { namedCtes } from "./canonical-marks.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { enumCtes } from "./enum-rows.ts";
 import { probePlanning } from "./planning.ts";
@@ -35,6 +36,8 @@ export interface ShapeProbe {
   readonly missing: readonly string[];
   /** What a bare name would not find, such as `table acme.pg_class`, by physical name and sorted. */
   readonly hidden: readonly string[];
+  /** Smart tags that name a served schema as the database does: such as `relation app.orders: @foreignKey (a) references acme.b`. */
+  readonly named: readonly string[];
   /** How many queries for rows a build of this shape sends (`@enum`). */
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
@@ -86,6 +89,7 @@ ${enumCtes},
 ${hiddenCtes},
 ${preparerCtes},
 ${provenCtes},
+${namedCtes},
 ${canonicalCtes}
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
@@ -98,6 +102,9 @@ select
   array(
     select object from (select kind || ' ' || name as object from hidden) named order by object collate "C"
   ) as hidden,
+  array(
+    select distinct said collate "C" from (select object || ': ' || tag as said from named) tags order by 1
+  ) as named,
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
@@ -139,6 +146,7 @@ const probeRow = z.object({
   canonical: z.string().nullable(),
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
+  named: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
   // In pairs: as a key of an object, "__proto__" would get lost.

@@ -48,10 +48,10 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, prepares, revisions, enumTables } = probed;
+  const { shape, hidden, named, prepares, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
-  const reason = reasonAgainst(pooling, hidden, unshareable(pooledKey));
+  const reason = reasonAgainst(pooling, hidden, named, unshareable(pooledKey));
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
@@ -81,12 +81,18 @@ export function decisionOf(
 function reasonAgainst(
   pooling: boolean,
   hidden: readonly string[],
+  named: readonly string[],
   unshareable: string | undefined,
 ): string | null {
   if (!pooling) return "pooling is off";
   const [first, ...more] = hidden;
   if (first !== undefined) {
     return `${first} is not visible by its bare name${more.length === 0 ? "" : `, nor are ${more.length} more`}`;
+  }
+  const [tag, ...others] = named;
+  if (tag !== undefined) {
+    const also = others.length === 0 ? "" : `, as do ${others.length} more`;
+    return `a smart tag names a schema as the database does${also}: write its logical name, or leave it out (${tag})`;
   }
   return unshareable ?? null;
 }
