@@ -87,9 +87,11 @@ function claimsOf(token: string): unknown {
   }
 }
 
-/** The first line in which two comparable answers differ. */
+/** The first line in which two comparable answers differ, and the first error that only the one found has. */
 export function firstDifference(expected: string, found: string): string {
-  const lines = found.split("\n");
-  const index = expected.split("\n").findIndex((line, at) => line !== lines[at]);
-  return `${expected.split("\n")[index]?.trim() ?? "nothing"} | ${lines[index]?.trim() ?? "nothing"}`;
+  const [wanted, lines] = [expected.split("\n"), found.split("\n")];
+  const index = wanted.findIndex((line, at) => line !== lines[at]);
+  const error = lines.find((line) => line.includes('"message":') && !wanted.includes(line));
+  const shown = `${wanted[index]?.trim() ?? "nothing"} | ${lines[index]?.trim() ?? "nothing"}`;
+  return error === undefined ? shown : `${shown}; ${error.trim()}`;
 }

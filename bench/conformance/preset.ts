@@ -38,6 +38,8 @@ export async function presetFor(options: string): Promise<GraphileConfig.Preset>
       ...Object(graphileBuildOptions),
     },
     gather: { muteWarnings: true },
+    // However busy the machine is: what is compared are answers.
+    grafast: { timeouts: { planning: 60_000, execution: 60_000 } },
   };
 }
 

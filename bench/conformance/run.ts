@@ -1,6 +1,6 @@
 /**
- * `npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT]`: PostGraphile's own documents, answered by a host as by stock
- * PostGraphile. DIRECTORY is `postgraphile/postgraphile/__tests__` of a checkout of github.com/graphile/crystal.
+ * `npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT] [--arm NAME]`: PostGraphile's own documents, answered by a host as
+ * by stock PostGraphile. DIRECTORY is `postgraphile/postgraphile/__tests__` of a checkout of github.com/graphile/crystal.
  */
 import { parseArgs } from "node:util";
 import { endArms } from "../bench.ts";
@@ -52,7 +52,7 @@ async function compare(directory: string, version: string, only: string | undefi
       JSON.stringify([one.schemas, one.options]) < JSON.stringify([other.schemas, other.options]) ? -1 : 1,
     );
   const server = await startServer(version);
-  let fine = true;
+  let fine = documents.length > 0;
   try {
     const suite = await Suite.open(directory, server.url);
     const run = async (renamed: boolean, open: (database: SuiteDatabase) => Arm | Promise<Arm>) => {
@@ -69,7 +69,9 @@ async function compare(directory: string, version: string, only: string | undefi
     console.log(
       `\nPostgreSQL ${version}: ${documents.length} documents, ${all.length - documents.length} with subscriptions left out`,
     );
-    for (const { name, pooling, renamed } of arms) {
+    for (const { name, pooling, renamed } of arms.filter(
+      (arm) => values.arm === undefined || arm.name === values.arm,
+    )) {
       const { answers, kinds } = await run(renamed, (database) => hostArm(database, documents, pooling));
       const differences = documents.flatMap(({ name: document }): Difference[] => {
         const expected = stock.answers.get(document) ?? "";
@@ -96,11 +98,11 @@ async function compare(directory: string, version: string, only: string | undefi
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { postgres: { type: "string", default: "18" }, only: { type: "string" } },
+  options: { postgres: { type: "string", default: "18" }, only: { type: "string" }, arm: { type: "string" } },
 });
 const [directory] = positionals;
 if (directory === undefined) {
-  console.error("usage: npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT]");
+  console.error("usage: npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT] [--arm NAME]");
   process.exit(2);
 }
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

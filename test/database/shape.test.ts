@@ -148,7 +148,10 @@ describe("one shape for many tenants", () => {
       expect(await namedBy(`@name bought\r\n${tag}\r\nText.`)).toEqual([`relation app.orders: ${tag}`]);
     }
     await client.query(
-      inTenant(acme, `comment on table :app.orders is null; comment on column :app.orders.note is '@x ${own}.y'`),
+      inTenant(
+        acme,
+        `comment on table :app.orders is null; comment on column :app.orders.note is '@x ${own}.y'`,
+      ),
     );
     expect((await probe(client, acme)).named).toEqual([`relation app.orders.note: @x ${own}.y`]);
   });
