@@ -77,8 +77,8 @@ export class Suite {
     await runSql(this.#url, `alter database ${name} set timezone to '+04:00'`);
     const url = this.#urlOf(name);
     await runSql(url, prelude);
-    // A row names it; nothing is in it, and whoever takes the logical name for PostgreSQL's finds that.
-    if (renamed) await runSql(url, "create schema b");
+    // A row and a variable name them; nothing is in them, and whoever takes a logical name for PostgreSQL's finds that.
+    if (renamed) await runSql(url, "create schema b; create schema c");
     for (const file of files) await runSql(url, this.#sql(this.#texts.get(file) ?? "", renamed));
     const database = new Database({
       name,

@@ -27,6 +27,8 @@ export async function startHost(config: Readonly<Record<string, unknown>>): Prom
     admin: { port: 0 },
     // The suite's documents run as a superuser, but for those about rights.
     roleSafety: { mode: "warn" },
+    builds: { timeout: "5m" },
+    limits: { requestTimeout: "5m" },
     cells: { max: 2, heapMb: 512, memoryMb: 8_000 },
     ...config,
   };
