@@ -19,6 +19,7 @@ import { type RequestScope, type RequestSettings, requestScope } from "./scope.t
 import { servingClient } from "./serving-client.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Setting } from "./settings.ts";
+import { StatementNames } from "./statement-names.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";
 
 /** One statement of a request, sent as one burst. It is meant for reads, which are repeated when their connection turns out dead. */
@@ -62,10 +63,10 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
 }
 
 /**
- * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, and the tenant's path last.
+ * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, the instance's, and the tenant's path last.
  * What the session has of its own counts for nothing: who connects may have been given a role or a path to begin with.
  */
-function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
+function settingsOf(settings: RequestSettings, scope: RequestScope, more: readonly Setting[]): Setting[] {
   const { binding } = scope;
   const list: Setting[] = [["seed", randomSeed()]];
   let role = scope.settings["role"];
@@ -85,7 +86,7 @@ function settingsOf(settings: RequestSettings, scope: RequestScope): Setting[] {
     throw new HostError("INTERNAL", "the role is not one of this tenant's");
   }
   list.unshift(["role", role ?? "none"]);
-  list.push(["search_path", searchPathText(binding.searchPath)]);
+  list.push(...more, ["search_path", searchPathText(binding.searchPath)]);
   return list;
 }
 
@@ -128,7 +129,12 @@ export function servingAdaptor(
   sessions: Sessions,
   onGuardCheck = (): void => undefined,
   running = (): RequestScope | undefined => undefined,
+  names = new StatementNames({ kind: "dedicated", schemas: [] }),
 ): ServingWithPgClient {
+  const inRequest = (query: PgClientQuery): PgClientQuery => {
+    const text = names.inRequest(query.text);
+    return text === query.text ? query : { ...query, text };
+  };
   /** On which connection the callback waits that asks for another one. */
   const holding = new AsyncLocalStorage<Connection>();
   const questions = new RevisionQuestions<Connection>((binding, parent) =>
@@ -189,12 +195,15 @@ export function servingAdaptor(
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings ?? {}, scope);
+    const list = settingsOf(settings ?? {}, scope, names.settings);
     try {
       return await writing(scope, async (connection, uncancel) => {
         const { transaction, guard } = begun(connection, scope, list);
         try {
-          const client = servingClient(connection.client, transaction);
+          const client = servingClient(connection.client, {
+            query: (query) => transaction.query(inRequest(query)),
+            command: (text) => transaction.command(text),
+          });
           const value = await holding.run(connection, () => callback(client));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
@@ -222,7 +231,7 @@ export function servingAdaptor(
 
   const singleWrite: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings, scope);
+    const list = settingsOf(settings, scope, names.settings);
     try {
       return await writing(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
@@ -231,7 +240,7 @@ export function servingAdaptor(
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
-          return await scope.committing(() => transaction.only(query), mayStand);
+          return await scope.committing(() => transaction.only(inRequest(query)), mayStand);
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
@@ -256,8 +265,9 @@ export function servingAdaptor(
 
   const single: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
-    const list = settingsOf(settings, scope);
+    const list = settingsOf(settings, scope, names.settings);
     const { binding } = scope;
+    const named = inRequest(query);
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       if (binding.guard?.reads === true) onGuardCheck();
@@ -266,7 +276,7 @@ export function servingAdaptor(
         const sent = (connection: Connection) => {
           const all = connection.settingsFor(list);
           const guard = readGuard(binding, all);
-          return read(connection, all, query, {
+          return read(connection, all, named, {
             tag: binding.statementTag,
             guard,
             notifies: binding.notifies,

@@ -2,17 +2,20 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+import { z } from "zod";
 import { HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { lifted } from "../src/protocol/pooler.ts";
 import type { Statement } from "./burst.ts";
 import type { Connection, Result } from "./connection.ts";
-import { isIntrospectionQuery, namedColumn, scopedIntrospection } from "./introspection.ts";
+import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { saysUnreachable } from "./losses.ts";
 import { buildSettings } from "./preset-settings.ts";
-import { builtNames, withPhysicalNames } from "./schema-names.ts";
+import { builtNames } from "./schema-names.ts";
+import { tagsInLogicalNames } from "./schema-tags.ts";
 import type { Sessions } from "./sessions.ts";
-import { settingsStatement } from "./settings.ts";
+import { type Setting, settingsStatement } from "./settings.ts";
+import { StatementNames } from "./statement-names.ts";
 import { rowsOf, transactionOver } from "./transaction.ts";
 
 /** A build has its own limit, a catalogue may be large, and what comes between two queries takes its time as well. */
@@ -22,6 +25,8 @@ const untimed = `select ${(
   .map((timeout) => lifted(timeout, "transaction"))
   .join(", ")}`;
 
+const introspectionRow = z.record(z.string(), z.unknown());
+
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
   /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
@@ -30,9 +35,16 @@ export interface BuildingAdaptor {
   readonly readBySettings: () => boolean;
   /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
   readonly lost: () => Error | null;
+  /** To be called with what requests of the instance must set. */
+  readonly needs: (setting: Setting) => void;
 }
 
-export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): BuildingAdaptor {
+/** The names of what is there, as far as they are to be known while requests are served, are kept in `names`. */
+export function buildingAdaptor(
+  sessions: Sessions,
+  spec: BlueprintSpec,
+  names = new StatementNames(spec),
+): BuildingAdaptor {
   let otherQueries = 0;
   let readBySettings = false;
   let lost: Error | null = null;
@@ -45,15 +57,18 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
   const introspect = async <TData>(connection: Connection, text: string): Promise<PgClientResult<TData>> => {
     const scoped = scopedIntrospection(text, scope);
     const result = await connection.send([scoped]);
-    const named = namedIn(result.rows[0]);
-    // The build would look for a schema of that name, and a pooled one knows the schemas by other names.
-    if (spec.kind === "pooled" && typeof named === "string") {
+    const row = introspectionRow.parse(result.rows[0]);
+    names.learn(row[objectsColumn]);
+    const named = row[namedColumn];
+    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(result));
+    if (spec.kind === "pooled") {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
         `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
       );
     }
-    return await rowsOf<TData>(Promise.resolve(result));
+    const introspection = tagsInLogicalNames(String(row["introspection"]), spec.schemas);
+    return await rowsOf<TData>(Promise.resolve({ ...result, rows: [{ ...row, introspection }] }));
   };
 
   const withPgClient = async <T>(
@@ -72,7 +87,7 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);
       readsRows();
-      const statement = { text: withPhysicalNames(query.text, spec), values: query.values };
+      const statement = { text: names.inBuild(query.text), values: query.values };
       return rowsOf<TData>(readAsWhoMay(connection, statement, spec.readers)).catch(lose);
     };
     const building: NodePostgresPgClient = {
@@ -109,17 +124,13 @@ export function buildingAdaptor(sessions: Sessions, spec: BlueprintSpec): Buildi
     otherQueries: () => otherQueries,
     readBySettings: () => readBySettings,
     lost: () => lost,
+    needs: (setting) => names.need(setting),
   };
 }
 
 /** A build is over before a second statement of its kind comes. */
 function unnamed({ text, values }: Statement): Statement {
   return { text, ...(values === undefined ? {} : { values }) };
-}
-
-/** The comment that names a schema, in a row of the introspection. */
-function namedIn(row: unknown): unknown {
-  return typeof row === "object" && row !== null && namedColumn in row ? row[namedColumn] : undefined;
 }
 
 /**

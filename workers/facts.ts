@@ -1,12 +1,11 @@
 /// <reference types="postgraphile" preserve="true" />
 /** What a plugin may know of the instance that it is built into. */
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
-import { builtNames } from "./schema-names.ts";
 
 export interface InstanceFacts {
   readonly kind: "pooled" | "dedicated";
-  /** In order. `built` is what the catalogue is read by while the instance is built: see `builtNames`. */
-  readonly schemas: readonly { readonly logical: string; readonly built: string }[];
+  /** In order. `physical` is null in a pooled instance, which has no schemas of its own. */
+  readonly schemas: readonly { readonly logical: string; readonly physical: string | null }[];
   readonly sharedSchemas: readonly string[];
 }
 
@@ -20,12 +19,11 @@ declare global {
 }
 
 export function instanceFacts(spec: BlueprintSpec): InstanceFacts {
-  const names = builtNames(spec);
   return {
     kind: spec.kind,
-    schemas: spec.schemas.map(({ logical, physical }, index) => ({
+    schemas: spec.schemas.map(({ logical, physical }) => ({
       logical,
-      built: names[index] ?? physical,
+      physical: spec.kind === "pooled" ? null : physical,
     })),
     sharedSchemas: spec.sharedSchemas,
   };

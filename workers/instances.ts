@@ -14,11 +14,12 @@ import type { Log } from "./mask.ts";
 import { countPlanningByCpu } from "./planning-time.ts";
 import { createPlans, keepPlansIn } from "./plans.ts";
 import { instancePreset } from "./preset.ts";
-import { withPhysicalNames } from "./schema-names.ts";
+import { keepSchemasInText } from "./reg-text.ts";
 import type { RequestScope } from "./scope.ts";
 import { rememberSelectTexts } from "./select-texts.ts";
 import { CellServ } from "./serve.ts";
 import { Sessions } from "./sessions.ts";
+import { StatementNames } from "./statement-names.ts";
 
 export class Instances {
   readonly #setup: CellSetup;
@@ -45,6 +46,7 @@ export class Instances {
     rememberSelectTexts();
     rememberChangeTexts();
     countPlanningByCpu();
+    keepSchemasInText();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
@@ -65,13 +67,15 @@ export class Instances {
     const startedAt = performance.now();
     if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
     const sessions = this.#sessions(spec.database);
-    const building = buildingAdaptor(sessions, spec);
+    const names = new StatementNames(spec);
+    const building = buildingAdaptor(sessions, spec, names);
     const serving = servingAdaptor(
       sessions,
       () => {
         this.#guardChecks += 1;
       },
       () => this.#requests.getStore(),
+      names,
     );
     let live = false;
     const { preset, unhonoured } = await instancePreset(
@@ -166,10 +170,15 @@ export class Instances {
   }
 }
 
-/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and has the names there. */
-export function buildError(error: unknown, spec: BlueprintSpec): HostError {
+/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and says which schemas it means. */
+export function buildError(error: unknown, spec: Pick<BlueprintSpec, "schemas">): HostError {
   if (error instanceof HostError) return error;
   const lost = causesOf(error).find(saysUnreachable);
   if (lost !== undefined) return lost;
-  return new HostError("BUILD_FAILED", withPhysicalNames(messageOf(error), spec), { cause: error });
+  const message = messageOf(error);
+  const renamed = spec.schemas.filter(
+    ({ logical, physical }) => logical !== physical && message.includes(logical),
+  );
+  const said = renamed.map(({ logical, physical }) => `${logical} is the schema ${physical}`).join(", ");
+  return new HostError("BUILD_FAILED", said === "" ? message : `${message} (${said})`, { cause: error });
 }

@@ -1,15 +1,35 @@
 /** The SQL of scoped introspection. Its parameters are those of `scopeCtes`, and `$4::text[]`: what to call the served schemas. */
+import { namingTag, ownNameCte } from "../src/shape/schema-tags.ts";
+import { notServed } from "./schema-names.ts";
 
-/** A comment that has, in a line of tags, a served schema's name before a dot; whatever its case. */
-export const namedSchema = `\
+/** A tag that names a served schema as the database does. */
+export const namedTag = `\
 (
-  select d.description
+  select tagged.tag
   from descriptions d
-  cross join pg_catalog.unnest($1::text[]) as binding(physical)
-  where d.description like '%@%' and d.description ~* (
-    '(?n)^[ \\t]*@.*(?<![[:alnum:]_$])' || pg_catalog.regexp_replace(physical, '([^[:alnum:]_])', '\\\\\\1', 'g') || '"?[ \\t]*\\.'
-  )
+  cross join own_name n
+  cross join lateral (select ${namingTag("d.description", "n")} as tag) tagged
+  where tagged.tag is not null
   limit 1
+)`;
+
+/** What lies in each schema: what the answer calls it, its own name, and names of relations, types and functions. */
+export const namedObjects = `\
+(
+  select pg_catalog.json_agg(pg_catalog.json_build_array(
+    namespaces.nspname,
+    (select own.nspname from pg_catalog.pg_namespace own where own.oid = namespaces.oid),
+    (
+      select coalesce(pg_catalog.json_agg(distinct o.name), '[]')
+      from (
+        select relname::text from classes where relnamespace = namespaces.oid and relkind not in ('i', 'I')
+        union all select typname::text from types where typnamespace = namespaces.oid and typcategory <> 'A'
+        union all select proname::text from procs where pronamespace = namespaces.oid
+      ) o(name)
+    )
+  ))
+  from namespaces
+  where namespaces.oid <> 'pg_catalog'::regnamespace
 )`;
 
 /**
@@ -23,6 +43,8 @@ export const namedSchema = `\
  * may name every tenant.
  */
 export const scopedCtes = `\
+  ${ownNameCte},
+
   database as (
     select pg_database.oid as _id, *
     from pg_catalog.pg_database
@@ -31,7 +53,10 @@ export const scopedCtes = `\
 
   namespaces as (
     select oid as _id, oid,
-      coalesce(($4::text[])[(select ord from served where served.oid = pg_namespace.oid)]::name, nspname) as nspname,
+      coalesce(
+        ($4::text[])[(select ord from served where served.oid = pg_namespace.oid)],
+        case when nspname = any ($4::text[]) then nspname || '${notServed}' else nspname end
+      ) as nspname,
       nspowner, nspacl
     from pg_catalog.pg_namespace
     where (oid = any (array(select oid from scope_namespace)) or oid = 'pg_catalog'::regnamespace)

@@ -5,7 +5,7 @@ import { makeIntrospectionQuery } from "pg-introspection";
 import { HostError } from "../src/kernel/errors.ts";
 import type { SchemaBinding } from "../src/protocol/messages.ts";
 import { scopeCtes } from "../src/shape/catalogue.ts";
-import { namedSchema, scopedCtes } from "./introspection-text.ts";
+import { namedObjects, namedTag, scopedCtes } from "./introspection-text.ts";
 
 export interface IntrospectionScope {
   readonly schemas: readonly SchemaBinding[];
@@ -16,6 +16,8 @@ export interface IntrospectionScope {
 
 /** Beside the introspection: a smart tag that names a served schema as the database does, or null. */
 export const namedColumn = "rowhouse_named";
+/** And the names of what is there: see `StatementNames`. */
+export const objectsColumn = "rowhouse_objects";
 
 /** sha256 of each introspection query that `scopedCtes` is a scoped form of → the pg-introspection that has it. */
 const knownTexts: ReadonlyMap<string, string> = new Map([
@@ -50,7 +52,7 @@ export function scopedIntrospection(
     .replace("    from pg_class\n    where ", "    from pg_class\n    where oid < 16384 and ");
   const physical = scope.schemas.map((schema) => schema.physical);
   return {
-    text: `with recursive\n${scopeCtes},\n${scopedCtes}\n${answer.trimEnd()},\n${namedSchema} as ${namedColumn}`,
+    text: `with recursive\n${scopeCtes},\n${scopedCtes}\n${answer.trimEnd()},\n${namedTag} as ${namedColumn},\n${namedObjects} as ${objectsColumn}`,
     values: [
       physical,
       scope.schemas.map((schema) => schema.logical),

@@ -2,6 +2,7 @@
 import { resolvePreset } from "graphile-config";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { copiesText, loadedCopies } from "../src/kernel/copies.ts";
 import { HostError, messageOf } from "../src/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../src/protocol/messages.ts";
 import type { ServingWithPgClient } from "./adaptor.ts";
@@ -15,7 +16,7 @@ import { rowhousePlugin, rowhouseRequestPlugin } from "./plugin.ts";
 import { unhonouredOf, userService } from "./preset-services.ts";
 import { withRequestSettings } from "./preset-settings.ts";
 import { builtNames } from "./schema-names.ts";
-import { schemaPrefix } from "./schema-prefix.ts";
+import { namesPlugin, rootsPlugin } from "./served-plugins.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -59,6 +60,8 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   } catch (error) {
     throw new HostError("BUILD_FAILED", `the preset ${url} failed: ${messageOf(error)}`, { cause: error });
   }
+  const copies = loadedCopies();
+  if (copies.length > 0) throw new HostError("BUILD_FAILED", `the preset ${url}: ${copiesText(copies)}`);
   if (!isPreset(exported))
     throw new HostError("BUILD_FAILED", `the preset ${url} has no preset as its default export`);
   return exported;
@@ -107,13 +110,13 @@ function serviceSettings(
 function pluginsOf(
   user: GraphileConfig.ResolvedPreset,
   spec: BlueprintSpec,
-  host: { readonly first: GraphileConfig.Plugin; readonly last: GraphileConfig.Plugin },
+  host: { readonly first: readonly GraphileConfig.Plugin[]; readonly last: readonly GraphileConfig.Plugin[] },
 ): Pick<GraphileConfig.ResolvedPreset, "plugins" | "disablePlugins"> {
   const plugins = user.plugins.map((plugin) =>
     plugin.name === replacedPlugin ? loginTokensPlugin(spec, plugin) : plugin,
   );
   return {
-    plugins: [host.first, ...plugins, behaviorMatchesPlugin(), host.last],
+    plugins: [...host.first, ...plugins, ...host.last],
     disablePlugins: [...new Set([...user.disablePlugins, replacedPlugin])],
   };
 }
@@ -150,12 +153,11 @@ export async function instancePreset(
       },
     },
   };
-  const prefix = schemaPrefix(spec);
   const preset: GraphileConfig.ResolvedPreset = {
     ...user,
     ...pluginsOf(user, spec, {
-      first: { ...rowhousePlugin(serving, mask.early, setup.operations), inflection: prefix.inner },
-      last: { ...rowhouseRequestPlugin(setup.operations), inflection: prefix.outer },
+      first: [rowhousePlugin(serving, mask.early, setup.operations), namesPlugin(spec, building.needs)],
+      last: [behaviorMatchesPlugin(), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
     }),
     lib: { ...user.lib, rowhouse: instanceFacts(spec) },
     pgServices: [service],

@@ -3,6 +3,8 @@ import type { PoolClient } from "pg";
 import { HostError } from "../src/kernel/errors.ts";
 import type { Transaction } from "./transaction.ts";
 
+type Running = Pick<Transaction, "query">;
+
 /** Of pg's client, what changes nothing on the connection. */
 const harmless = new Set<string | symbol>([
   "escapeIdentifier",
@@ -11,7 +13,7 @@ const harmless = new Set<string | symbol>([
   "processID",
 ]);
 
-export function rawClient(client: PoolClient, transaction: Transaction): PoolClient {
+export function rawClient(client: PoolClient, transaction: Running): PoolClient {
   return new Proxy(client, {
     get(target, property) {
       if (property === "query") return queryOf(transaction);
@@ -30,7 +32,7 @@ function refuse(property: string | symbol): never {
 }
 
 /** `query(text, values)` and `query({ text, values, rowMode })`; cursors, streams and callbacks are not supported. */
-function queryOf(transaction: Transaction) {
+function queryOf(transaction: Running) {
   return async (first: unknown, second?: unknown): Promise<unknown> => {
     const config: object = typeof first === "object" && first !== null ? first : { text: first };
     if ("submit" in config || typeof second === "function") refuse("query with a callback, cursor or stream");

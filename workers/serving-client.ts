@@ -5,6 +5,9 @@ import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { rawClient } from "./raw-client.ts";
 import { rowsOf, type Transaction } from "./transaction.ts";
 
+/** What of a transaction reaches plugins. */
+export type Running = Pick<Transaction, "query" | "command">;
+
 const ignore = (): void => undefined;
 
 /** A rejection that nobody waits for is no reason to end the thread: the promise counts as handled, whoever awaits it. */
@@ -14,7 +17,7 @@ function handled<T>(promise: Promise<T>): Promise<T> {
 }
 
 /** Savepoints of one level, and queries beside them, take turns. */
-export function servingClient(raw: PoolClient, transaction: Transaction, level = 0): NodePostgresPgClient {
+export function servingClient(raw: PoolClient, transaction: Running, level = 0): NodePostgresPgClient {
   let tail: Promise<unknown> | null = null;
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const result = tail === null ? work() : tail.then(work);

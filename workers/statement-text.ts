@@ -1,6 +1,5 @@
 /** Which statements a plugin may not send: those that reach beyond the transaction, or out of the tenant's settings. */
 import { HostError } from "../src/kernel/errors.ts";
-import { hasPlaceholder } from "./schema-names.ts";
 
 /**
  * By a statement's first words. The extended protocol takes one statement per text, so that there are no others in it;
@@ -25,12 +24,6 @@ const ordinary = /^\s*(?:select|insert|update|delete|with)\b/i;
 /** Throws `INTERNAL` where `text` is a statement that must not be sent inside a request's transaction. */
 export function assertHarmless(text: string): void {
   if (text.includes("\0")) throw new HostError("INTERNAL", "a statement holds a NUL character");
-  if (hasPlaceholder(text)) {
-    throw new HostError(
-      "INTERNAL",
-      "the statement names a schema as it was called while the instance was built: the names of a pooled instance's schemas are the search path's",
-    );
-  }
   if (ordinary.test(text)) return;
   const words = firstWords(text);
   const match = forbidden.exec(words);
@@ -70,7 +63,8 @@ function skipped(text: string, from: number): number {
   }
 }
 
-function afterComment(text: string, from: number): number {
+/** Where the comment ends that begins at `from`. */
+export function afterComment(text: string, from: number): number {
   let depth = 0;
   const mark = /\/\*|\*\//g;
   mark.lastIndex = from;

@@ -7,6 +7,7 @@ import { controlState, readOnlyWords } from "../guard/install.ts";
 import { HostError, messageOf } from "../kernel/errors.ts";
 import { ConfigError, type Fault } from "../kernel/fault.ts";
 import { Database } from "../pg/pool.ts";
+import { copyFaults } from "../preset-copies.ts";
 import { openModuleSource } from "../tenant/source-module.ts";
 import { tenantClashes } from "../tenant/sources.ts";
 import type { Tenant } from "../tenant/tenant.ts";
@@ -39,7 +40,7 @@ export const checkCommand: Command = {
       const deaf = await listenFault(name, database, "rowhouse:check");
       if (deaf !== null) faults.push(deaf);
     }
-    faults.push(...(await moduleFaults(config)));
+    faults.push(...(await moduleFaults(config)), ...(await copyFaults(config.preset)));
     if (faults.length > 0) throw new ConfigError(faults);
     // In a list it would be a fault. A host serves the others.
     if (config.tenants.kind !== "list") {

@@ -6,10 +6,12 @@ import type { Config } from "../config/config.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
 import { welcomePage } from "../demo/welcome.ts";
 import { type Host, startHost } from "../host.ts";
+import { ConfigError } from "../kernel/fault.ts";
 import { releaseReserve } from "../kernel/garbage.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Logger } from "../observe/logger.ts";
 import { startEmbedded } from "../pg/embedded.ts";
+import { copyFaults } from "../preset-copies.ts";
 import { parseTenant } from "../tenant/tenant.ts";
 import { type Command, UsageError } from "./command.ts";
 import { openLog } from "./log.ts";
@@ -29,6 +31,8 @@ export const serveCommand: Command = {
   async run(args) {
     const more = numberOption(args, "tenants", 0, 9_999);
     const config = await commandConfig(args);
+    const faults = await copyFaults(config.preset);
+    if (faults.length > 0) throw new ConfigError(faults);
     if (more !== undefined && config.tenants.kind !== "demo") {
       throw new UsageError("--tenants is for the demo, and a database or tenants are configured");
     }

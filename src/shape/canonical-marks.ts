@@ -1,9 +1,10 @@
 /** The lines of the canonical text about what any object can have: a comment, an extension that it belongs to, rights on it. */
 import type { Lines } from "./lines.ts";
+import { namingTag } from "./schema-tags.ts";
 import { roleLabel } from "./spelling.ts";
 
 /**
- * A comment verbatim (smart tags are made of it), and which of the served schemas its tags mention by physical name:
+ * A comment verbatim (smart tags are made of it), and which of the served schemas its tags name as the database does:
  * what such a comment makes of the API is true of this tenant only.
  */
 const comments: Lines = {
@@ -15,8 +16,7 @@ const comments: Lines = {
     "o.name",
     "a.attname",
     "d.description",
-    `(select pg_catalog.json_agg(n.ord order by n.ord) from own_name n
-      where d.description like '%@%' and d.description ~* n.pattern)`,
+    `(select pg_catalog.json_agg(n.ord order by n.ord) from own_name n where ${namingTag("d.description", "n")} is not null)`,
   ],
   from: `from described d join object o on o.oid = d.oid and o.class = d.class
     left join spelled_attribute a on o.kind = 'relation' and a.attrelid = d.oid and a.attnum = d.sub`,
@@ -36,6 +36,18 @@ const grants: Lines = {
 };
 
 export const markLines: readonly Lines[] = [comments, extensions, grants];
+
+/** SQL, after `spellingCtes`: `named(object, tag)`, the comments of whose tags one names a served schema as the database does. */
+export const namedCtes = `\
+named(object, tag) as materialized (
+  select o.kind || ' ' || o.label || case when a.attname is null then coalesce(' ' || o.name, '')
+    else '.' || pg_catalog.quote_ident(a.attname) end, tagged.tag
+  from described d join object o on o.oid = d.oid and o.class = d.class
+  left join spelled_attribute a on o.kind = 'relation' and a.attrelid = d.oid and a.attnum = d.sub
+  cross join own_name n
+  cross join lateral (select ${namingTag("d.description", "n")} as tag) tagged
+  where tagged.tag is not null
+)`;
 
 /**
  * SQL, after `spellingCtes`: `granted` and `resolved`. An object's grants, and what they come to for the connecting role: as

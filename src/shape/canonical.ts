@@ -72,7 +72,7 @@ const header: Lines = {
   place: "''",
   line: [
     // Moves when what follows is written differently.
-    "3",
+    "4",
     "pg_catalog.current_setting('server_version_num')::int / 10000",
     "$2::text[]",
   ],

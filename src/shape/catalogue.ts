@@ -136,7 +136,11 @@ reached(kind, oid, namespace) as (
       select c.oid from pg_catalog.pg_class c
       where c.relname = name.parts[pg_catalog.cardinality(name.parts)] and c.relnamespace = case
         when pg_catalog.cardinality(name.parts) = 1 then reached.namespace
-        else (select oid from pg_catalog.pg_namespace where nspname = name.parts[1])
+        else coalesce(
+          -- As the build takes it: a served schema is called by its logical name, and no other one by that.
+          (select served.oid from served where served.logical = name.parts[1]),
+          (select oid from pg_catalog.pg_namespace where nspname = name.parts[1])
+        )
       end
       offset 0
     ) target

@@ -5,6 +5,7 @@ import { type ShapeHash, shapeHash } from "../kernel/ids.ts";
 import type { SchemaBinding } from "../protocol/messages.ts";
 import { lifted } from "../protocol/pooler.ts";
 import { canonicalCtes } from "./canonical.ts";
+import { namedCtes } from "./canonical-marks.ts";
 import { scopeCtes } from "./catalogue.ts";
 import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-rows.ts";
 import { notifierCtes } from "./notifiers.ts";
@@ -39,6 +40,8 @@ export interface ShapeProbe {
   readonly hidden: readonly string[];
   /** For each of these what it finds instead; null: nothing. */
   readonly found: readonly (string | null)[];
+  /** Smart tags that name a served schema as the database does: such as `relation app.orders: @foreignKey (a) references acme.b`. */
+  readonly named: readonly string[];
   /** How many queries for rows a build of this shape sends (`@enum`). */
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
@@ -100,6 +103,7 @@ ${hiddenCtes},
 ${preparerCtes},
 ${notifierCtes},
 ${provenCtes},
+${namedCtes},
 ${canonicalCtes},
 named_hidden(object, finds) as (select kind || ' ' || name, finds from hidden)
 select
@@ -116,6 +120,8 @@ select
   array(
     select finds from named_hidden order by object collate "C", finds
   ) as found,
+    select distinct said collate "C" from (select object || ': ' || tag as said from named) tags order by 1
+  ) as named,
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
@@ -164,6 +170,7 @@ const probeRow = z.object({
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
   found: z.array(z.string().nullable()),
+  named: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),
   notifies: z.boolean(),

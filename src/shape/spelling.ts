@@ -1,4 +1,5 @@
 /** How the canonical text names what PostgreSQL knows by oid: nothing in it tells one tenant's copy from another's. */
+import { ownNameCte } from "./schema-tags.ts";
 
 /** The names of the types in an array of oids, in its order. */
 export const typeLabels = (oids: string): string => `(
@@ -121,11 +122,7 @@ extension_member(classid, objid, extname) as materialized (
   ) d
   join pg_catalog.pg_extension e on e.oid = d.refobjid
 ),
--- Whole words only, whatever their case: "@foreignKey (a) references ACME.b (c)" names the schema acme too.
-own_name(ord, pattern) as materialized (
-  select ord, '(?<![[:alnum:]_$])' || pg_catalog.regexp_replace(physical, '([^[:alnum:]_])', '\\\\\\1', 'g') || '(?![[:alnum:]_$])'
-  from pg_catalog.unnest($1::text[]) with ordinality as binding(physical, ord)
-)`;
+${ownNameCte}`;
 
 /** The name of a type that was joined; what scope should know and does not is spelled by its oid, which keeps tenants apart. */
 export const typeLabel = (oid: string, type: string): string =>

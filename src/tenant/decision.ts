@@ -53,10 +53,12 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, found, prepares, notifies, revisions, enumTables } = probed;
+  const { shape, hidden, found, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const pooledKey = blueprintKey(input);
-  const reason = reasonAgainst(pooling, hiddenReason(hidden, found), unshareable(pooledKey));
+  const reason = pooling
+    ? (hiddenReason(hidden, found) ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
+    : "pooling is off";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
@@ -108,12 +110,10 @@ function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly str
   return more.length === 0 ? said : `${said}; likewise ${more.map(({ table }) => table).join(", ")}`;
 }
 
-function reasonAgainst(
-  pooling: boolean,
-  hidden: string | null,
-  unshareable: string | undefined,
-): string | null {
-  return pooling ? (hidden ?? unshareable ?? null) : "pooling is off";
+function namedReason([tag, ...others]: readonly string[]): string | null {
+  if (tag === undefined) return null;
+  const also = others.length === 0 ? "" : `, as do ${others.length} more`;
+  return `a smart tag names a schema as the database does${also}: write its logical name, or leave it out (${tag})`;
 }
 
 /** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */

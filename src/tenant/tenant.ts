@@ -72,14 +72,20 @@ const id = z.string().transform((value, context): TenantId => {
 });
 
 const namedAlike = schemaName.transform((name): SchemaBinding => ({ logical: name, physical: name }));
-const bound = keyed({ logical: identifier, physical: schemaName });
+/** A build has PostgreSQL's own beside the tenant's. */
+const logicalName = identifier.refine(
+  (value) => value !== "pg_catalog" && value !== "information_schema",
+  "is PostgreSQL's own: no logical schema can be called so",
+);
+
+const bound = keyed({ logical: logicalName, physical: schemaName });
 const binding = oneForm<SchemaBinding, string | SchemaBinding>(
   (value) => (typeof value === "string" ? namedAlike : bound),
   ["", {}],
 );
 
 /** JavaScript moves such keys to the front, whatever the order they were written in. */
-const logicalKey = identifier.refine(
+const logicalKey = logicalName.refine(
   (value) => !/^\d+$/.test(value),
   "a name of digits loses its place in an object: use the array form",
 );

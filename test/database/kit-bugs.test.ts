@@ -54,7 +54,7 @@ describe("what a build found out, kept in a variable of the module", () => {
         } } } }, ${probing(`return (await request.query('select name from ' + ${kept} + ' order by id limit 1'))[0].name;`)}`,
       "let table; const tables = perBuild(() => ({}));",
     );
-  const qualified = `'"' + schemaName + '"."' + name + '"'`;
+  const baked = `'"' + schemaName + '"."' + name + '"'`;
   const answers = async (preset: string, kind: "pooled" | "dedicated") => {
     const worker = new Worker(database, { preset });
     const ada = await worker.build(kind, { app: "ada" });
@@ -62,8 +62,17 @@ describe("what a build found out, kept in a variable of the module", () => {
     return worker.ask(ada, { tenant: "ada", query: "{ probe }" });
   };
 
+  it("is the same for all of them where it is a schema's name: each has its own under it", async () => {
+    for (const kind of ["pooled", "dedicated"] as const) {
+      expect((await answers(keeping(`table = ${baked}`, "table"), kind)).json).toEqual({
+        data: { probe: "ada 1" },
+      });
+    }
+  });
+
   it("is another build's by then; PostgreSQL has the last word on the other tenant's table", async () => {
-    const { json } = await answers(keeping(`table = ${qualified}`, "table"), "dedicated");
+    const own = `table = instanceOf(build).identifier("app", name)`;
+    const { json } = await answers(keeping(own, "table"), "dedicated");
     expect(json.data).toEqual({ probe: null });
     expect(json.errors[0].message).toMatch(/permission denied for schema bob/);
   });

@@ -120,6 +120,42 @@ describe("one shape for many tenants", () => {
     expect(await shapeOf(globex)).toBe(await shapeOf(acme));
   });
 
+  it("only a smart tag's own argument names a schema, and the tag is told", async () => {
+    const namedBy = async (text: string): Promise<readonly string[]> => {
+      await client.query(inTenant(acme, `comment on table :app.orders is '${text.replaceAll("'", "''")}'`));
+      return (await probe(client, acme)).named;
+    };
+    const own = `${acme}_app`;
+    for (const text of [
+      `@name secret\r\nA ${own}.secret held`,
+      `Write to me@${own}.example, or see ${own}.orders.`,
+      `What was bought.\n@foreignKey (id) references ${own}.animals (id)`,
+      `@deprecated Use ${own}.animals.\n@name ${own}.orders\n@forwardDescription The ${own}.animals.`,
+      `@foreignKey (id) references ${own}s.animals (id)`,
+      `@foreignKey (id) references x_${own}.animals (id)`,
+      "@foreignKey (id) references app.animals (id)",
+      `@foreignKey (id) references ${own} (id)`,
+    ]) {
+      expect(await namedBy(text), text).toEqual([]);
+    }
+    const tags = [
+      `@foreignKey (id) references ${own}.animals (id)`,
+      `@foreignKey (id) references "${own}"."animals" (id)`,
+      `@ownTag ${own} .animals`,
+      `@refVia a via:"(id)->${own}.animals(id)"`,
+    ];
+    for (const tag of tags) {
+      expect(await namedBy(`@name bought\r\n${tag}\r\nText.`)).toEqual([`relation app.orders: ${tag}`]);
+    }
+    await client.query(
+      inTenant(
+        acme,
+        `comment on table :app.orders is null; comment on column :app.orders.note is '@x ${own}.y'`,
+      ),
+    );
+    expect((await probe(client, acme)).named).toEqual([`relation app.orders.note: @x ${own}.y`]);
+  });
+
   it("logical names and their order are part of the shape", async () => {
     const tenant = tenantOf(acme);
     const base = (await ask(tenant)).shape;

@@ -73,14 +73,8 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
     for (const id of ids) await refused(id, way, why);
   });
 
-  it("gets no rows by a schema's name that it kept while it was built", async () => {
-    if (pooling) {
-      for (const id of ids) await refused(id, "baked", /as it was called while the instance was built/);
-      return;
-    }
-    // Of three instances the last one built has its own name there; PostgreSQL refuses it to the others' roles.
-    expect((await ask("t2", "baked")).data).toEqual({ careless: "canary_t2 one" });
-    for (const id of ["t0", "t1"]) await refused(id, "baked", /permission denied for schema canary_t2/);
+  it("gets its own rows by a schema's name that it kept while it was built, whichever build came last", async () => {
+    for (const id of ids) expect((await ask(id, "baked")).data).toEqual({ careless: `canary_${id} one` });
   });
 
   it("gets no rows by a schema's name that was written into it, but the tenant whose it is", async () => {

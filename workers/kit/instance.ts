@@ -3,6 +3,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/kernel/errors.ts";
 import type { InstanceFacts } from "../facts.ts";
+import { ownName } from "../schema-names.ts";
 
 /** Whatever Graphile gives a hook that has `lib`: `build`, the `info` of gather hooks, a resolved preset. */
 export interface Built {
@@ -17,8 +18,8 @@ export interface Instance {
   /** Physical names of the schemas that all tenants have in common; not served. */
   readonly sharedSchemas: readonly string[];
   /**
-   * The logical name of the schema that the catalogue calls `name` (`pgNamespace.nspname`, `extensions.pg.schemaName`); of a
-   * shared schema its own name; undefined for any other.
+   * The logical name of the schema that the build calls `name` (`pgNamespace.nspname`, `extensions.pg.schemaName`), which is the
+   * same; of a shared schema its own name; undefined for any other.
    */
   logicalSchema(name: string): string | undefined;
   /**
@@ -52,16 +53,19 @@ export function instanceOf(built: Built): Instance {
     kind,
     schemas: schemas.map(({ logical }) => logical),
     sharedSchemas,
-    logicalSchema: (name) =>
-      schemas.find(({ built: called }) => called === name)?.logical ??
-      sharedSchemas.find((shared) => shared === name),
+    logicalSchema(name) {
+      const logical = schemas.map((schema) => schema.logical);
+      if (logical.includes(name)) return name;
+      const own = ownName(name, logical);
+      return sharedSchemas.find((shared) => shared === own);
+    },
     identifier(schema, name) {
       const served = schemas.find(({ logical }) => logical === schema);
       if (served === undefined && !sharedSchemas.includes(schema)) {
         throw new HostError("INTERNAL", `no schema is called ${JSON.stringify(schema)} here`);
       }
-      if (served !== undefined && kind === "pooled") return quote(name);
-      return `${quote(served?.built ?? schema)}.${quote(name)}`;
+      if (served === undefined) return `${quote(schema)}.${quote(name)}`;
+      return served.physical === null ? quote(name) : `${quote(served.physical)}.${quote(name)}`;
     },
   };
 }

@@ -1,0 +1,28 @@
+/** Smart tags that name a served schema as the database does, which is true of one tenant only. */
+
+/** Tags whose argument is a text for people, or a name in the API: whatever stands there is no schema. */
+const spoken = "(?:name|deprecated|[a-z0-9_]*description)";
+
+const tagName = "[a-zA-Z][a-zA-Z0-9_]*";
+
+/** SQL: the lines of the comment `description` that are smart tags, as pg-introspection takes them: the first ones, up to the first that is none. */
+const tagLines = (description: string): string =>
+  `pg_catalog.substring(${description}, '^\\n?((?:[ \\t]*@${tagName}(?:[ \\t\\r][^\\n]*)?(?:\\n|$))+)')`;
+
+/**
+ * SQL, for use after `scopeCtes`: `own_name(ord, pattern)`, the served schemas that a tag can name by another name than the
+ * instance's; the pattern's only group is the whole line. Whole words in front of a dot only, whatever their case. A name that is also a
+ * logical one is taken for that, whoever's it is.
+ */
+export const ownNameCte = `\
+own_name(ord, pattern) as materialized (
+  select ord,
+    '(?in)^([ \\t]*@(?!${spoken}[[:space:]])${tagName}[ \\t](?:.*(?<![[:alnum:]_$.]))?"?'
+      || pg_catalog.regexp_replace(physical, '([^[:alnum:]_])', '\\\\\\1', 'g') || '"?[ \\t]*\\..*)$'
+  from pg_catalog.unnest($1::text[]) with ordinality as binding(physical, ord)
+  where physical <> all ($2::text[])
+)`;
+
+/** SQL: the tag of the comment `description` that names the schema of the row `own` of `own_name`; null where there is none. */
+export const namingTag = (description: string, own: string): string =>
+  `case when ${description} like '%@%' then pg_catalog.btrim(pg_catalog.substring(${tagLines(description)}, ${own}.pattern), E' \\t\\r') end`;

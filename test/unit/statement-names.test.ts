@@ -1,0 +1,109 @@
+import { describe, expect, it } from "vitest";
+import { StatementNames } from "../../workers/statement-names.ts";
+
+const schemas = [
+  { logical: "app", physical: "acme_app" },
+  { logical: "Odd one", physical: 'acme "odd"' },
+  { logical: "public", physical: "acme" },
+];
+const objects = [
+  ["app", "acme_app", ["person", "Pet", "find_pets"]],
+  ["Odd one", 'acme "odd"', ["thing"]],
+  ["public", "acme", ["orders"]],
+  ["public (shared)", "public", ["country", "orders"]],
+  ["elsewhere", "elsewhere", ["things"]],
+];
+
+function namesOf(kind: "pooled" | "dedicated", learnt: unknown = objects): StatementNames {
+  const names = new StatementNames({ kind, schemas });
+  names.learn(learnt);
+  return names;
+}
+
+const pooled = namesOf("pooled");
+const dedicated = namesOf("dedicated");
+
+describe("a schema's logical name in front of something that lies there is", () => {
+  it.each([
+    ['select * from "app"."person"', 'select * from "person"', 'select * from acme_app."person"'],
+    ["select * from app.person", "select * from person", "select * from acme_app.person"],
+    ["select * from app.PERSON p", "select * from PERSON p", "select * from acme_app.PERSON p"],
+    ['select * from app."Pet"', 'select * from "Pet"', 'select * from acme_app."Pet"'],
+    ["select app.find_pets(1)", "select find_pets(1)", "select acme_app.find_pets(1)"],
+    [
+      "select app.person.name from app.person",
+      "select person.name from person",
+      "select acme_app.person.name from acme_app.person",
+    ],
+    ["select null::app.person[]", "select null::person[]", "select null::acme_app.person[]"],
+    [
+      'insert into "Odd one".thing values ($1)',
+      "insert into thing values ($1)",
+      'insert into "acme ""odd""".thing values ($1)',
+    ],
+    ['table "public (shared)".country', "table public.country", "table public.country"],
+  ])("the schema's that is there: %s", (text, inPool, alone) => {
+    expect(pooled.inRequest(text)).toBe(inPool);
+    expect(dedicated.inRequest(text)).toBe(alone);
+  });
+
+  it("nothing where it is a word of another meaning", () => {
+    for (const text of [
+      "select app.name from person app",
+      "select 'app.person', E'\\'app.person', $$app.person$$, $a$ app.person $$ app.person $a$",
+      "select 1 -- app.person\n, 2 /* app.person /* app.person */ app.person */",
+      "select x.app.person, myapp.person, app_.person, \"app.person\", 'a''app.person'",
+      "select * from app.Pet, App.person, APP.person",
+      "select * from app.strangers, elsewhere.things, acme_app.person",
+      'select __app__."person", $1.app from "app"',
+    ]) {
+      expect(pooled.inRequest(text)).toBe(text);
+      expect(dedicated.inRequest(text)).toBe(text);
+    }
+  });
+
+  it("the same behind literals, comments and parameters that only look like them", () => {
+    expect(pooled.inRequest("select $1, 'it''s', \"a\"\"b\", e'\\\\', 1 - -app.person")).toBe(
+      "select $1, 'it''s', \"a\"\"b\", e'\\\\', 1 - -person",
+    );
+    expect(pooled.inRequest("select 'open, app.person")).toBe("select 'open, app.person");
+  });
+});
+
+it("a dedicated instance leaves a name alone that is another schema's in PostgreSQL, which its own SQL means by it", () => {
+  const text = 'select * from "public"."orders"';
+  expect(dedicated.inRequest(text)).toBe(text);
+  expect(dedicated.inBuild(text)).toBe('select * from acme."orders"');
+  expect(pooled.inRequest(text)).toBe('select * from "orders"');
+});
+
+it("a build reads the schemas that are there, whoever it is for", () => {
+  for (const names of [pooled, dedicated]) {
+    expect(names.inBuild('select "a" from "app"."person";')).toBe('select "a" from acme_app."person";');
+    expect(names.inBuild('select "a" from "elsewhere"."things";')).toBe(
+      'select "a" from "elsewhere"."things";',
+    );
+  }
+});
+
+it("names that are alike are one tenant's of many: a pooled instance has none of them", () => {
+  const alike = { kind: "pooled", schemas: [{ logical: "app", physical: "app" }] } as const;
+  const names = new StatementNames(alike);
+  names.learn([["app", "app", ["person"]]]);
+  expect(names.inRequest("select * from app.person")).toBe("select * from person");
+  const alone = new StatementNames({ ...alike, kind: "dedicated" });
+  alone.learn([["app", "app", ["person"]]]);
+  expect(alone.inRequest("select * from app.person")).toBe("select * from app.person");
+});
+
+it("more texts than are kept are all translated", () => {
+  for (let round = 0; round < 2; round += 1) {
+    for (let index = 0; index < 500; index += 1) {
+      expect(pooled.inRequest(`select ${index} from app.person`)).toBe(`select ${index} from person`);
+    }
+  }
+});
+
+it("an answer that tells no names fails the build", () => {
+  expect(() => namesOf("pooled", null)).toThrow(/did not tell the names/);
+});
