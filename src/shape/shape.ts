@@ -120,6 +120,7 @@ select
   array(
     select finds from named_hidden order by object collate "C", finds
   ) as found,
+  array(
     select distinct said collate "C" from (select object || ': ' || tag as said from named) tags order by 1
   ) as named,
   -- Of a table that it may not read, PostGraphile also asks as whom it tried.
