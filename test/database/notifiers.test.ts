@@ -124,6 +124,7 @@ describe("what a STABLE function notifies", () => {
 
   it("leaves nothing else behind on the connection", async () => {
     await ask("select tell($1)", ["secret"]);
+    expect(await told()).toEqual(["secret"]);
     const other = bench.request("nob");
     expect(await bench.read(other, "select current_setting('app.left', true) as left")).toEqual([
       { left: "" },

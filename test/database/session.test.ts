@@ -198,8 +198,8 @@ describe("a session function", () => {
     await expect.poll(() => advisoryWaits(database)).toHaveLength(5);
     await keep("ask_two", "beside", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "beside"))).toMatch(/^accepted/);
-    // Nor does one that says that PostgreSQL has no connections.
-    expect(await codeOf(ask(tenant("ask_one", "app.is_full"), "full"))).toBe("DATABASE_UNREACHABLE");
+    // Nor does one that says that PostgreSQL has no connections: nobody takes its word for that.
+    expect(await codeOf(ask(tenant("ask_one", "app.is_full"), "full"))).toBe("INTERNAL");
     await keep("ask_two", "behind", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "behind"))).toMatch(/^accepted/);
     expect(await advisoryWaits(database)).toHaveLength(5);

@@ -174,6 +174,7 @@ describe("GET /tenants/:id", () => {
       shape: expect.stringMatching(/^[0-9a-f]{64}$/),
       revisions: { canary_acme: expect.stringMatching(/^\d+$/), public: expect.stringMatching(/^\d+$/) },
       schemas: { app: "canary_acme" },
+      changes: expect.objectContaining({ by: "events", everyMs: 10_000 }),
     });
   });
 });

@@ -104,7 +104,8 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
   });
 
   it("that fails leaves decisions, instances and revisions as they were, and the next write succeeds at its first attempt", async () => {
-    const before = await host.adminJson("/tenants/ada");
+    const known = async (): Promise<unknown> => ({ ...(await host.adminJson("/tenants/ada")), changes: null });
+    const before = await known();
     await hand.closeGate();
     const migrating = migrate(`${throughGate}; alter table item add column never integer; select 1/0`);
     await migrationHeld();
@@ -116,7 +117,7 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
     expect(failed.stdout + failed.stderr).toMatch(/division by zero/);
     expect(await writing).toEqual({ made: { item: { label: "unharmed" } } });
     await host.data("ada", `mutation { ${create("next")} }`);
-    expect(await host.adminJson("/tenants/ada")).toEqual(before);
+    expect(await known()).toEqual(before);
     expect(await moved()).toEqual({ failures: 0, retries: 0, exhausted: 0, reads: 0, builds: 0 });
   });
 });
