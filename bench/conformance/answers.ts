@@ -80,7 +80,7 @@ function steady(value: unknown, uuids: Map<string, number>): unknown {
 /** Those that the database gave; who signs adds its own. */
 function claimsOf(token: string): unknown {
   try {
-    const { iat: _at, iss: _by, aud: _for, ...claims } = decodeJwt(token);
+    const { iat: _at, iss: _by, aud: _for, "rowhouse:tenant": _tenant, ...claims } = decodeJwt(token);
     return Object.fromEntries(Object.entries(claims).toSorted());
   } catch {
     return token;

@@ -78,7 +78,7 @@ export class Suite {
     const url = this.#urlOf(name);
     await runSql(url, prelude);
     // A row and a variable name them; nothing is in them, and whoever takes a logical name for PostgreSQL's finds that.
-    if (renamed) await runSql(url, "create schema b; create schema c");
+    if (renamed) await runSql(url, "create schema b; create schema c; create schema pg11");
     for (const file of files) await runSql(url, this.#sql(this.#texts.get(file) ?? "", renamed));
     const database = new Database({
       name,
@@ -99,6 +99,8 @@ export class Suite {
     await runSql(this.#url, `alter database ${name} set timezone to '+04:00'`);
     const url = this.#urlOf(name);
     const client = new pg.Client({ connectionString: url });
+    // The server ends it where a run ends early; the fault that ended it is to be seen.
+    client.on("error", () => {});
     await client.connect();
     const as = new URL(url);
     as.username = authenticator;
@@ -179,6 +181,8 @@ function statementsOf(sql: string): string[] {
 
 async function runSql(url: string, sql: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
+  // The server ends it where a run ends early; the fault that ended it is to be seen.
+  client.on("error", () => {});
   await client.connect();
   try {
     await client.query(sql);
