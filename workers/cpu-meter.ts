@@ -13,6 +13,9 @@ export class CpuMeter {
   readonly #busyMs = new Map<string, number>();
   #isLong = false;
   #tenant: string | null = null;
+  /** Those that run among one another, a tenant once for each of its requests; empty where one runs. */
+  #together: string[] = [];
+  #isGathering = false;
   #sinceMs = 0;
   #watching = false;
 
@@ -23,17 +26,38 @@ export class CpuMeter {
 
   /** From now on the thread runs for `tenant`, at most until the event loop's next turn. */
   enter(tenant: string): void {
+    if (this.#isGathering) this.#together.push(tenant);
+    else {
+      this.#turnTo(tenant);
+      if (this.#together.length > 0) this.#together = [];
+    }
+    this.#watch();
+  }
+
+  /** For what `begin` enters the thread runs from now on, as for one of them: they share the time alike. */
+  share(begin: () => void): void {
+    this.#turnTo(null);
+    this.#together = [];
+    this.#isGathering = true;
+    begin();
+    this.#isGathering = false;
+  }
+
+  #turnTo(tenant: string | null): void {
     const nowMs = performance.now();
     this.#add(nowMs);
     this.#tenant = tenant;
     this.#sinceMs = nowMs;
+  }
+
+  #watch(): void {
     if (this.#watching) return;
     this.#watching = true;
     // Behind all that the loop finds ready now. An immediate keeps it from sleeping, so no idle time is counted.
     setImmediate(() => {
       this.#watching = false;
-      this.#add(performance.now());
-      this.#tenant = null;
+      this.#turnTo(null);
+      if (this.#together.length > 0) this.#together = [];
       if (!this.#isLong) return;
       this.#isLong = false;
       this.#onLong();
@@ -42,11 +66,7 @@ export class CpuMeter {
 
   /** What came together since the last time. */
   take(): BusyTimes {
-    if (this.#tenant !== null) {
-      const nowMs = performance.now();
-      this.#add(nowMs);
-      this.#sinceMs = nowMs;
-    }
+    if (this.#tenant !== null || this.#together.length > 0) this.#turnTo(this.#tenant);
     if (this.#busyMs.size === 0) return nothing;
     const times: (string | number)[] = [];
     for (const [tenant, ms] of this.#busyMs) times.push(tenant, ms);
@@ -55,10 +75,17 @@ export class CpuMeter {
   }
 
   #add(nowMs: number): void {
-    if (this.#tenant === null) return;
     const ms = nowMs - this.#sinceMs;
+    const shares = this.#together.length;
+    if (shares > 0) {
+      for (const tenant of this.#together) this.#charge(tenant, ms / shares);
+    } else if (this.#tenant === null) return;
+    else this.#charge(this.#tenant, ms);
     this.#isLong ||= ms >= longMs;
-    this.#busyMs.set(this.#tenant, (this.#busyMs.get(this.#tenant) ?? 0) + ms);
+  }
+
+  #charge(tenant: string, ms: number): void {
+    this.#busyMs.set(tenant, (this.#busyMs.get(tenant) ?? 0) + ms);
   }
 }
 

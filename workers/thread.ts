@@ -39,7 +39,11 @@ export class CellThread {
   readonly #parking = new Parking((upTo) => {
     this.#tell({ kind: "parked", upTo, busy: this.#meter.take() });
   });
-  readonly #tasks = new InTurn<LaneTask>((task) => void this.#take(task));
+  readonly #tasks = new InTurn<LaneTask>({
+    run: (task) => void this.#take(task),
+    isLight: (task) => task.kind === "cancel" || task.together,
+    share: (begin) => this.#meter.share(begin),
+  });
   #control: MessagePort | null = null;
   readonly #reserve = new Reserve();
   #building = 0;

@@ -191,20 +191,21 @@ export class Cell {
       const leave = (): void => {
         if (ticket !== undefined) this.#queue.leave(ticket);
       };
-      const start = (): number => {
+      const asker = {
+        resolve: (answer: Answer) => {
+          leave();
+          resolve(answer);
+        },
+        reject: (error: HostError) => {
+          leave();
+          // What could not be sent has no message of the thread's behind it.
+          this.#queue.settle();
+          reject(error);
+        },
+      };
+      const start = (isLight: boolean): number => {
         this.#queued.delete(slot);
-        return this.#lane.ask(task, {
-          resolve: (answer) => {
-            leave();
-            resolve(answer);
-          },
-          reject: (error) => {
-            leave();
-            // What could not be sent has no message of the thread's behind it.
-            this.#queue.settle();
-            reject(error);
-          },
-        });
+        return this.#lane.ask(task, asker, isLight);
       };
       const length = task.body?.length ?? 0;
       const bytes = length <= uncountedBytes ? 0 : length;

@@ -47,11 +47,11 @@ export class Lane {
     this.#port.postMessage(message);
   }
 
-  /** Sends `task`, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
-  ask(task: RequestTask, asker: Asker): number {
+  /** Sends `task`, `together` with others where it takes little, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
+  ask(task: RequestTask, asker: Asker, together = false): number {
     this.#number += 1;
     this.#asked.set(this.#number, asker);
-    this.#send({ kind: "numbered", number: this.#number, task });
+    this.#send({ kind: "numbered", number: this.#number, together, task });
     return this.#number;
   }
 

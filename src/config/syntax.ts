@@ -17,7 +17,12 @@ export async function jsonFault(text: string): Promise<string> {
       what: jsonWords[jsonc.printParseErrorCode(code)] ?? "",
     };
   };
-  jsonc.visit(text, { onError }, strict);
+  try {
+    jsonc.visit(text, { onError }, strict);
+  } catch (error) {
+    // It follows lists in lists by calls in calls; JSON.parse, which has refused the text, does not.
+    if (!(error instanceof RangeError)) throw error;
+  }
   if (found === undefined) return " is not valid JSON";
   return `${found.place} is not valid JSON${found.what === "" ? "" : `: ${found.what}`}`;
 }

@@ -162,6 +162,8 @@ export interface CancelTask {
 export interface NumberedTask {
   readonly kind: "numbered";
   readonly number: number;
+  /** Whether it may run among others of its kind: its tenant's requests have taken little of the thread. */
+  readonly together: boolean;
   readonly task: RequestTask;
 }
 

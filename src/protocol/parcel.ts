@@ -18,7 +18,7 @@ export function packTasks(tasks: readonly LaneTask[]): Parcel {
         break;
       case "numbered": {
         const { task } = each;
-        parcel.push(each.number, task.slot, task.instance, task.binding, task.signing);
+        parcel.push(each.number, each.together, task.slot, task.instance, task.binding, task.signing);
         parcel.push(task.method, task.path, task.basePath, task.query, task.body);
         packRecord(parcel, task.settings);
         packRecord(parcel, task.headers);
@@ -39,7 +39,7 @@ export function unpackTasks(parcel: Parcel): readonly LaneTask[] {
     tasks.push(
       number === null
         ? { kind: "cancel", slot: reader.number() }
-        : { kind: "numbered", number, task: requestIn(reader) },
+        : { kind: "numbered", number, together: reader.flag(), task: requestIn(reader) },
     );
   }
   return tasks;
@@ -152,6 +152,11 @@ class Reader {
   number(): number {
     const value = this.next();
     return typeof value === "number" ? value : foreign();
+  }
+
+  flag(): boolean {
+    const value = this.next();
+    return typeof value === "boolean" ? value : foreign();
   }
 
   numberOrNull(): number | null {

@@ -104,7 +104,10 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
   });
 
   it("that fails leaves decisions, instances and revisions as they were, and the next write succeeds at its first attempt", async () => {
-    const known = async (): Promise<unknown> => ({ ...(await host.adminJson("/tenants/ada")), changes: null });
+    const known = async (): Promise<unknown> => ({
+      ...(await host.adminJson("/tenants/ada")),
+      changes: null,
+    });
     const before = await known();
     await hand.closeGate();
     const migrating = migrate(`${throughGate}; alter table item add column never integer; select 1/0`);

@@ -69,6 +69,8 @@ describe("migrations among writes of one tenant", () => {
       for (let n = 0; going; n += 1) {
         const label = `canary_t0 round ${index} ${n}`;
         const { status, errors } = await hostOf(index).graphql("t0", `mutation { ${create(label)} }`);
+        // This schema never rests: whoever met migrations for all of its time is told so, and has written nothing.
+        if (status === 409) continue;
         expect({ status, errors }).toEqual({ status: 200, errors: undefined });
         written += 1;
       }
@@ -134,8 +136,10 @@ describe("migrations among writes of one tenant", () => {
 
 describe(`${migrations} compatible migrations over ${ids.length} tenants`, () => {
   it("are noticed by no client of two hosts: nothing fails, is lost, doubled or another's", async () => {
+    // The tests before this one drive some writers to the end of their patience on purpose.
     const exhausted = (): Promise<number[]> =>
       Promise.all(hosts.map((host) => host.metric("guard_exhausted_total")));
+    const before = await exhausted();
     let going = true;
     const written = new Map(ids.map((id) => [id, 0]));
     const client = async (index: number): Promise<void> => {
@@ -185,7 +189,7 @@ describe(`${migrations} compatible migrations over ${ids.length} tenants`, () =>
     }
     let failures = 0;
     for (const host of hosts) failures += await host.metric("guard_failures_total");
-    expect(await exhausted()).toEqual([0, 0]);
+    expect(await exhausted()).toEqual(before);
     expect(failures).toBeGreaterThan(0);
   }, 240_000);
 });

@@ -120,7 +120,10 @@ export async function look({
   return {
     catalogue: String(catalogue?.["catalogue"]),
     rows,
-    tenants: await Promise.all(tenants.map(({ id }) => host.adminJson(`/tenants/${id}`))),
+    // When changes were looked for last is another time each time.
+    tenants: await Promise.all(
+      tenants.map(async ({ id }) => ({ ...(await host.adminJson(`/tenants/${id}`)), changes: null })),
+    ),
     // A spare one may still have been starting.
     cells: cells.flatMap(({ id, phase, inFlight, instances }: Cell) =>
       instances.length === 0 ? [] : [{ id, phase, inFlight, keys: instances.map(({ key }) => key) }],

@@ -26,6 +26,7 @@ const setup = {
 function taskOf(number: number): LaneTask {
   return {
     kind: "numbered",
+    together: false,
     number,
     task: requestTask({
       slot: number % 1_000,

@@ -61,3 +61,25 @@ it("says so behind what ran for long, and not behind what did not", async () => 
   await turn();
   expect(long).toBe(before + 1);
 });
+
+it("shares the time of those who run among one another alike, a part for each request, until somebody else is entered", async () => {
+  const meter = new CpuMeter(() => undefined);
+  const startMs = performance.now();
+  meter.share(() => {
+    meter.enter("acme");
+    work(4);
+    meter.enter("globex");
+    meter.enter("acme");
+  });
+  work(8);
+  meter.enter("initech");
+  work(5);
+  await turn();
+  const elapsedMs = performance.now() - startMs;
+  const busy = figures(meter);
+  const [acme = 0, globex = 0, initech = 0] = ["acme", "globex", "initech"].map((name) => busy.get(name));
+  expect(acme).toBeCloseTo(2 * globex, 6);
+  expect(acme + globex).toBeGreaterThanOrEqual(12);
+  expect(initech).toBeGreaterThanOrEqual(5);
+  expect(acme + globex + initech).toBeLessThanOrEqual(elapsedMs);
+});

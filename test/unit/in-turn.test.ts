@@ -10,12 +10,20 @@ function open(): { tasks: InTurn<string>; said: string[]; over: (count: number) 
     said.push(text);
     for (const { count, wake } of waiting) if (said.length >= count) wake();
   };
-  const tasks = new InTurn<string>(async (name) => {
-    say(name);
-    await null;
-    say(name);
-    await null;
-    say(name);
+  const tasks = new InTurn<string>({
+    async run(name) {
+      say(name);
+      await null;
+      say(name);
+      await null;
+      say(name);
+    },
+    isLight: (name) => name.startsWith("light"),
+    share(begin) {
+      say("(");
+      begin();
+      say(")");
+    },
   });
   return {
     tasks,
@@ -60,4 +68,21 @@ it("the first begins at once where none waits, and nothing is lost of many", asy
   tasks.add(Array.from({ length: 1_000 }, (_, n) => `t${n}`));
   await over(3_003);
   expect(said.filter((_, at) => at % 3 === 0).slice(-1)).toEqual(["t999"]);
+});
+
+it("light ones that stand together run among one another, and none of them with another or out of its order", async () => {
+  const { tasks, said, over } = open();
+  const { port1, port2 } = new MessageChannel();
+  port1.postMessage(["light 1", "light 2", "a", "light 3", "b", "light 4", "light 5"]);
+  port1.postMessage(["light 6", "c"]);
+  port2.on("message", (names: string[]) => tasks.add(names));
+  await over(31);
+  port2.close();
+  const among = (...names: string[]): string[] => ["(", ...names, ")", ...names, ...names];
+  expect(said).toEqual([
+    ...among("light 1", "light 2"),
+    ...thrice("a", "light 3", "b"),
+    ...among("light 4", "light 5", "light 6"),
+    ...thrice("c"),
+  ]);
 });

@@ -21,9 +21,9 @@ const request: RequestTask = {
 it("requests and cancels come out as they went in, in their order", () => {
   const bare: RequestTask = { ...request, slot: 0, settings: {}, headers: {}, signing: null, body: null };
   const tasks: LaneTask[] = [
-    { kind: "numbered", number: 1, task: request },
+    { kind: "numbered", number: 1, together: false, task: request },
     { kind: "cancel", slot: 7 },
-    { kind: "numbered", number: 2, task: bare },
+    { kind: "numbered", number: 2, together: true, task: bare },
     { kind: "cancel", slot: 0 },
   ];
   expect(unpackTasks(structuredClone(packTasks(tasks)))).toEqual(tasks);
