@@ -19,7 +19,6 @@ export interface Arm {
 }
 
 const secret = "This is static for the tests, use a better one if you set one!";
-const tokenAudience = "postgraphile";
 
 /** One key for each instance that documents need. */
 const variantOf = ({ options, schemas }: Document): string => JSON.stringify([schemas, options]);
@@ -109,7 +108,7 @@ export async function hostArm(
         accept: "application/json, multipart/mixed;q=0.9",
         "x-tenant": idOf(document),
       };
-      if (isAboutRights(document)) headers["authorization"] = `Bearer ${await token()}`;
+      if (isAboutRights(document)) headers["authorization"] = `Bearer ${await token(idOf(document))}`;
       const body = JSON.stringify({
         query: document.source,
         ...(document.directives.variableValues === undefined
@@ -140,14 +139,14 @@ function tenantFor(document: Document, id: string, database: SuiteDatabase): obj
     schemas: document.schemas.map((logical) => ({ logical, physical: database.physical(logical) })),
     settings: { options: JSON.stringify(document.options) },
     ...(rights ? { roles: { anonymous: visitor, authenticated: visitor } } : {}),
-    ...(rights || document.directives.jwtSecret === true ? { jwt: { secret, audience: tokenAudience } } : {}),
+    ...(rights || document.directives.jwtSecret === true ? { jwt: { secret } } : {}),
   };
 }
 
-async function token(): Promise<string> {
+async function token(tenant: string): Promise<string> {
   return new SignJWT({ role: visitor, user_id: 3 })
     .setProtectedHeader({ alg: "HS256" })
-    .setAudience(tokenAudience)
+    .setAudience(tenant)
     .setIssuedAt()
     .setExpirationTime("1h")
     .sign(new TextEncoder().encode(secret));
