@@ -28,7 +28,8 @@ export async function startHost(config: Readonly<Record<string, unknown>>): Prom
     // The suite's documents run as a superuser, but for those about rights.
     roleSafety: { mode: "warn" },
     builds: { timeout: "5m" },
-    limits: { requestTimeout: "5m" },
+    // A document has more fields than a host answers for unless it is told to.
+    limits: { requestTimeout: "5m", fields: 10_000 },
     cells: { max: 2, heapMb: 512, memoryMb: 8_000 },
     ...config,
   };
