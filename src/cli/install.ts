@@ -58,24 +58,29 @@ interface Wishes {
   readonly revokesLocks: boolean;
 }
 
-/** Names separated by commas; one with a comma or a double quote in it is quoted as in SQL. */
-const namePattern = /\s*(?:"((?:[^"]|"")+)"|([^",]+?))\s*(?:,|$)/gy;
+/** What stands between commas: one in double quotes separates nothing. */
+const entries = /(?:[^",]|"[^"]*")+/g;
 
-/** The roles that an option names. Throws a UsageError for what is no list of names. */
+/** The roles that an option names, separated by commas and quoted as in SQL. Throws a UsageError for what is no list of names. */
 export function roleNames(text: string): readonly string[] {
-  const names: string[] = [];
-  let end = 0;
-  for (const match of text.matchAll(namePattern)) {
-    const [whole, quoted, plain = ""] = match;
-    names.push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
-    end += whole.length;
-  }
-  if (end !== text.length || names.length === 0 || text.trimEnd().endsWith(",")) {
+  const found = text.match(entries) ?? [];
+  const names = found.map((entry) => nameIn(entry.trim()));
+  // A comma behind each but the last, and nothing else.
+  const isWhole = found.join(",") === text;
+  if (names.length === 0 || !isWhole || names.includes(null)) {
     throw new UsageError(
       `${JSON.stringify(text)} is no list of roles: names separated by commas, in double quotes where one holds a comma or a quote`,
     );
   }
-  return names;
+  return names.filter((name) => name !== null);
+}
+
+/** The name that is written so; null where none is. */
+function nameIn(entry: string): string | null {
+  if (!entry.startsWith('"')) return entry === "" || entry.includes('"') ? null : entry;
+  const inner = entry.slice(1, -1);
+  const isQuoted = entry.length > 2 && entry.endsWith('"') && !inner.replaceAll('""', "").includes('"');
+  return isQuoted ? inner.replaceAll('""', '"') : null;
 }
 
 function grantsOf(values: unknown, purpose: Purpose): Grant[] {
