@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseSync } from "oxc-parser";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const foreign = new Set(["node_modules", ".git", "dist", ".rowhouse", "coverage"]);
+const foreign = new Set(["node_modules", ".git", "dist", ".rowhouse", "coverage", "out"]);
 
 export interface SourceFile {
   /** From the project's root, with forward slashes. */
