@@ -3,7 +3,7 @@ import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
-import { HostError, toHostError } from "../src/kernel/errors.ts";
+import { codeOf, HostError, toHostError } from "../src/kernel/errors.ts";
 import type { BlueprintSpec } from "../src/protocol/messages.ts";
 import { lifted } from "../src/protocol/pooler.ts";
 import type { Statement } from "./burst.ts";
@@ -159,5 +159,4 @@ async function readAsWhoMay(
   throw refused;
 }
 
-const isDenied = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && error.code === "42501";
+const isDenied = (error: unknown): boolean => codeOf(error) === "42501";

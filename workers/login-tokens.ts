@@ -4,8 +4,6 @@ import { context, lambda, type Step } from "postgraphile/grafast";
 import type {} from "postgraphile/graphile-build";
 import { parseDatabaseIdentifier, parseDatabaseIdentifiers } from "postgraphile/graphile-build-pg";
 import { HostError } from "../src/kernel/errors.ts";
-import type { BlueprintSpec } from "../src/protocol/messages.ts";
-import { builtNames } from "./schema-names.ts";
 import { RequestScope, requestScope } from "./scope.ts";
 
 declare global {
@@ -32,15 +30,13 @@ function isRecordStep(step: Step): step is RecordStep {
  * pooled instance, it would make each tenant's tokens good for all of them. Here whether a type is a token belongs to the
  * build, and the secret to the request. It has the place of `replaced`, and its name for those that are to come before or after that.
  */
-export function loginTokensPlugin(
-  spec: BlueprintSpec,
-  { name: replaced, provides = [], before, after }: GraphileConfig.Plugin,
-): GraphileConfig.Plugin {
-  const names = builtNames(spec);
-  const builtName = (schema: string): string =>
-    names[spec.schemas.findIndex(({ logical }) => logical === schema)] ?? schema;
-
-  /** `gather.pgJwtTypes`, in PostGraphile's own forms but with logical schema names. */
+export function loginTokensPlugin({
+  name: replaced,
+  provides = [],
+  before,
+  after,
+}: GraphileConfig.Plugin): GraphileConfig.Plugin {
+  /** `gather.pgJwtTypes`, in PostGraphile's own forms. */
   const namedTypes = (options: GraphileBuild.GatherOptions): readonly (readonly [string, string])[] => {
     const { pgJwtType: one, pgJwtTypes: some = [] } = options;
     const named: [string, string][] = [];
@@ -48,7 +44,7 @@ export function loginTokensPlugin(
     else if (one !== undefined) named.push(one);
     if (typeof some === "string") named.push(...parseDatabaseIdentifiers(some, 2, "public"));
     else named.push(...some.map((type) => parseDatabaseIdentifier(type, 2, "public")));
-    return named.map(([schema, type]) => [builtName(schema), type]);
+    return named;
   };
 
   return {

@@ -2,7 +2,7 @@
 import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost, wasInterrupted } from "../src/connect/loss.ts";
-import { HostError } from "../src/kernel/errors.ts";
+import { codeOf, HostError } from "../src/kernel/errors.ts";
 import { SchemaMoved } from "../src/protocol/schema-moved.ts";
 import { isGuardFailure, reportedRevisions } from "./guard.ts";
 import type { RequestScope } from "./scope.ts";
@@ -22,8 +22,7 @@ const cutMessages =
 /** Whether a connection that was being made was cut off, as a backend is that is terminated. No tenant's function has run there. */
 export function isCutOff(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  const code = "code" in error && typeof error.code === "string" ? error.code : "";
-  return cutCodes.test(code) || cutMessages.test(error.message);
+  return cutCodes.test(codeOf(error) ?? "") || cutMessages.test(error.message);
 }
 
 /** Whether the database, or a connection of the pool, was not to be had. */

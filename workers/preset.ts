@@ -109,11 +109,10 @@ function serviceSettings(
  */
 function pluginsOf(
   user: GraphileConfig.ResolvedPreset,
-  spec: BlueprintSpec,
   host: { readonly first: readonly GraphileConfig.Plugin[]; readonly last: readonly GraphileConfig.Plugin[] },
 ): Pick<GraphileConfig.ResolvedPreset, "plugins" | "disablePlugins"> {
   const plugins = user.plugins.map((plugin) =>
-    plugin.name === replacedPlugin ? loginTokensPlugin(spec, plugin) : plugin,
+    plugin.name === replacedPlugin ? loginTokensPlugin(plugin) : plugin,
   );
   return {
     plugins: [...host.first, ...plugins, ...host.last],
@@ -155,7 +154,7 @@ export async function instancePreset(
   };
   const preset: GraphileConfig.ResolvedPreset = {
     ...user,
-    ...pluginsOf(user, spec, {
+    ...pluginsOf(user, {
       first: [rowhousePlugin(serving, mask.early, setup.operations), namesPlugin(spec, building.needs)],
       last: [behaviorMatchesPlugin(), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
     }),

@@ -1,6 +1,6 @@
 /** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
-import { HostError, toHostError } from "../src/kernel/errors.ts";
+import { codeOf, HostError, toHostError } from "../src/kernel/errors.ts";
 import { fixedStatement, type Statement } from "./burst.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
 import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./guard.ts";
@@ -70,7 +70,7 @@ async function endFailed(connection: Connection): Promise<void> {
 
 /** Whether a read failed because it was none: nothing of it stands. */
 export function isWrite(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "25006";
+  return codeOf(error) === "25006";
 }
 
 /** Deferred constraints are checked, and their triggers run, at commit. */

@@ -2,7 +2,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { wasInterrupted } from "../connect/loss.ts";
-import { HostError } from "../kernel/errors.ts";
+import { codeOf, HostError } from "../kernel/errors.ts";
 import { randomSeed } from "../kernel/seed.ts";
 import type { Database } from "../pg/pool.ts";
 import { searchPathText } from "../shape/visibility.ts";
@@ -107,8 +107,7 @@ async function ask(
  */
 function sessionFailure({ id }: Tenant, error: unknown): HostError {
   if (error instanceof HostError) return error;
-  const code =
-    error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "none";
+  const code = codeOf(error) ?? "none";
   if (/^(?:P0001|22...|28...)$/.test(code)) {
     return refusedToken(id, "unknown-session", `its session function refused the token (${code})`);
   }

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
-import { messageOf } from "../kernel/errors.ts";
+import { codeOf, messageOf } from "../kernel/errors.ts";
 import type { Fault } from "../kernel/fault.ts";
 import type { Environment } from "./environment.ts";
 
@@ -21,7 +21,7 @@ export async function readDotEnv(directory: string): Promise<DotEnv> {
   try {
     bytes = await readFile(file);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const code = codeOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") return { file: null, values: {}, faults: [] };
     // A Python environment may be called that.
     if (code === "EISDIR") return { file: null, values: {}, faults: [] };

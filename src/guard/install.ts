@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { SessionState } from "../connect/session-state.ts";
-import { HostError } from "../kernel/errors.ts";
+import { codeOf, HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Database, Queryable, Transaction } from "../pg/pool.ts";
 import { hideStatements } from "../protocol/hidden-statements.ts";
@@ -56,7 +56,7 @@ export async function installControl(
       await database.transaction((transaction) => apply(transaction, migrations));
     } catch (error) {
       // The role may not: what is missing afterwards says so.
-      if (sqlState(error) !== insufficientPrivilege) throw error;
+      if (codeOf(error) !== insufficientPrivilege) throw error;
     }
     // Separately: without the right to it, the rest still stands.
     await createEventTriggers(database);
@@ -134,7 +134,7 @@ async function createEventTriggers(database: Database): Promise<void> {
       }
     });
   } catch (error) {
-    if (sqlState(error) !== insufficientPrivilege) throw error;
+    if (codeOf(error) !== insufficientPrivilege) throw error;
   }
 }
 
@@ -299,8 +299,4 @@ async function readMigrations(): Promise<Migration[]> {
       return { version: Number(name.slice(0, 3)), name, text, checksum };
     }),
   );
-}
-
-function sqlState(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }

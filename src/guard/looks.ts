@@ -1,7 +1,7 @@
 /** Finds changes that nothing announces: by looking at the catalogue where there are no event triggers, and at revisions. */
 import { z } from "zod";
 import { pause } from "../kernel/duration.ts";
-import { messageOf } from "../kernel/errors.ts";
+import { codeOf, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { Database, Queryable } from "../pg/pool.ts";
 import { digestQuery } from "./digest.ts";
@@ -155,7 +155,7 @@ export class Looks {
       }
       return true;
     } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === insufficientPrivilege)) throw error;
+      if (codeOf(error) !== insufficientPrivilege) throw error;
       return false;
     }
   }

@@ -1,6 +1,8 @@
 /** What a role needs of the control schema, what of it is missing, and the SQL that gives it. */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
+import { codeOf } from "../kernel/errors.ts";
 import type { Database, Queryable } from "../pg/pool.ts";
 
 /** A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from a tool of its own. */
@@ -137,7 +139,7 @@ export async function grantRights(
   try {
     await database.transaction((transaction) => transaction.execute(grantSql(before, role)));
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === insufficientPrivilege)) throw error;
+    if (codeOf(error) !== insufficientPrivilege) throw error;
   }
   // Where the role has some right to grant but not this one, PostgreSQL only warns.
   const lacking = await missingRights(database, rights, role);

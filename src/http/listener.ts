@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { codeOf, HostError, messageOf } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import type { ListenerSnapshot } from "../observe/status.ts";
 import { Connection, type Peer } from "./connection.ts";
@@ -224,8 +224,7 @@ async function listening(server: Server, { host, port }: { host: string; port: n
 }
 
 function advice(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  switch (code) {
+  switch (codeOf(error)) {
     case "EADDRINUSE":
       return "another process listens there; stop it or choose another port";
     case "EACCES":

@@ -1,7 +1,7 @@
 /** Last words to a connection on which there is no request to be answered. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { HostError } from "../kernel/errors.ts";
+import { codeOf, HostError } from "../kernel/errors.ts";
 import { renderRawFailure } from "./failure.ts";
 
 /** The latest request of a connection. */
@@ -63,7 +63,6 @@ export function refuse(error: Error, socket: Duplex, current: Current | null): v
   dismiss(socket, renderRawFailure(refusalOf(error)));
 }
 
-const codeOf = (error: Error): unknown => ("code" in error ? error.code : undefined);
 const isReset = (error: Error): boolean => codeOf(error) === "ECONNRESET";
 
 function refusalOf(error: Error): HostError {

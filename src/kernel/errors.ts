@@ -144,6 +144,11 @@ export function messageOf(error: unknown): string {
   }
 }
 
+/** The code that `error` has as a text: an SQLSTATE of PostgreSQL's, a name of Node's; undefined where it has none. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
+}
+
 /** For the end of a switch over a union: does not compile while a case is missing. */
 export function unreachable(value: never): never {
   throw new HostError("INTERNAL", `unexpected value ${JSON.stringify(value)}`);

@@ -3,7 +3,9 @@
  * destination waits for its reader where it is synchronous, and where it is not keeps the lines before a crash to itself; its `flushSync`
  * (sonic-boom 4.2.1) never ends once the reader is gone.
  */
+
 import { write, writeSync } from "node:fs";
+import { codeOf } from "../kernel/errors.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { LogLevel } from "./line.ts";
 
@@ -196,8 +198,8 @@ export class Outlet {
 }
 
 function isBusy(error: unknown): boolean {
-  if (!(error instanceof Error && "code" in error)) return false;
-  return error.code === "EAGAIN" || error.code === "EBUSY" || error.code === "EINTR";
+  const code = codeOf(error);
+  return code === "EAGAIN" || code === "EBUSY" || code === "EINTR";
 }
 
 /** In the middle of the end of a process there is nothing else to run. */

@@ -1,7 +1,7 @@
 /** What errors say of a connection to a configured database, and of what was asked by one. */
 import pg from "pg";
 import { wasInterrupted } from "../connect/loss.ts";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { codeOf, HostError, messageOf } from "../kernel/errors.ts";
 
 /** What node reports where there is no connection, or no longer one. */
 const lostCodes = new Set([
@@ -33,10 +33,6 @@ export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = codeOf(error) ?? "";
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
 /** What an error says, with its SQLSTATE. */

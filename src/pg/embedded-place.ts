@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { codeOf, HostError, messageOf } from "../kernel/errors.ts";
 
 const run = promisify(execFile);
 
@@ -185,7 +185,7 @@ async function checkRuns(postgres: string, runAs: RunAs): Promise<void> {
 }
 
 function ignoreExisting(error: unknown): void {
-  if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+  if (codeOf(error) !== "EEXIST") throw error;
 }
 
 function digest(text: string): string {

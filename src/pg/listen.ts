@@ -5,7 +5,7 @@ import type pg from "pg";
 import type { Connector } from "../connect/connector.ts";
 import { parseSessionState, sessionStateQuery } from "../connect/session-state.ts";
 import { pause } from "../kernel/duration.ts";
-import { HostError } from "../kernel/errors.ts";
+import { codeOf, HostError } from "../kernel/errors.ts";
 import type { Observe } from "../kernel/observation.ts";
 import { backendQuery, lifted } from "../protocol/pooler.ts";
 import { connectError, databaseError } from "./connection-errors.ts";
@@ -220,7 +220,7 @@ export class Listener {
 
 /** No tenant's function runs here: the code is PostgreSQL's. */
 function isRefusedByStandby(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "25006";
+  return codeOf(error) === "25006";
 }
 
 /** That nobody can listen there, and what to do. */

@@ -1,4 +1,5 @@
 /** Whether a tenant has functions that could leave a prepared statement in their session. */
+import { anyPathFunction } from "./path-functions.ts";
 
 /**
  * What a body in SQL or PL/pgSQL has to say to prepare something, to run text that does, or to make a function of such text; no
@@ -26,26 +27,8 @@ preparing as (
       select from pg_catalog.pg_event_trigger where evtname = 'rowhouse_ddl_command_end' and evtenabled in ('O', 'A')
     )
     or exists (select from pg_catalog.pg_extension where extname = 'xml2')
-    or exists (
-      select from (select oid from served union select oid from shared) path
-      cross join lateral (
-        select objid from pg_catalog.pg_depend
-        where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = path.oid
-        and classid = 'pg_catalog.pg_proc'::regclass
-        offset 0
-      ) d
-      cross join lateral (
-        select p.oid from pg_catalog.pg_proc p
-        join pg_catalog.pg_language l on l.oid = p.prolang
-        where p.oid = d.objid and case
+    or ${anyPathFunction(`case
           when l.lanname in ('sql', 'plpgsql') then p.provolatile = 'v' and p.prosrc ~ '${hint}' and p.prosrc ~* '${preparing}'
           else l.lanname <> 'internal'
-        end
-        offset 0
-      ) able
-      where not exists (
-        select from pg_catalog.pg_depend e
-        where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = able.oid and e.deptype = 'e'
-      )
-    ) as able
+        end`)} as able
 )`;

@@ -1,0 +1,27 @@
+/** Looks at the functions of a tenant's path, for what one of them could do. */
+
+/**
+ * SQL, after `scopeCtes`: whether `condition` holds for any function of the path's schemas; in it `p` is the function's row of `pg_proc`
+ * and `l` that of its language. Extensions' functions are left out. Functions are found by their schemas' dependencies, so that no plan
+ * reads the bodies of all that there are.
+ */
+export const anyPathFunction = (condition: string): string => `\
+exists (
+      select from (select oid from served union select oid from shared) path
+      cross join lateral (
+        select objid from pg_catalog.pg_depend
+        where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = path.oid
+        and classid = 'pg_catalog.pg_proc'::regclass
+        offset 0
+      ) d
+      cross join lateral (
+        select p.oid from pg_catalog.pg_proc p
+        join pg_catalog.pg_language l on l.oid = p.prolang
+        where p.oid = d.objid and ${condition}
+        offset 0
+      ) able
+      where not exists (
+        select from pg_catalog.pg_depend e
+        where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = able.oid and e.deptype = 'e'
+      )
+    )`;
