@@ -13,7 +13,7 @@ export class CpuMeter {
   readonly #busyMs = new Map<string, number>();
   #isLong = false;
   #tenant: string | null = null;
-  /** Those that run among one another, a tenant once for each of its requests; empty where one runs. */
+  /** The tenants of interleaved requests, one entry per request; empty while a single one runs. */
   #together: string[] = [];
   #isGathering = false;
   #sinceMs = 0;
@@ -34,7 +34,7 @@ export class CpuMeter {
     this.#watch();
   }
 
-  /** For what `begin` enters the thread runs from now on, as for one of them: they share the time alike. */
+  /** From now on the thread runs for all that enter during `begin`: their time is split evenly, by requests. */
   share(begin: () => void): void {
     this.#turnTo(null);
     this.#together = [];

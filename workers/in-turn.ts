@@ -1,16 +1,16 @@
-/** Runs tasks in the order in which they came: each in a turn of its own, or several that take little in one. */
+/** Runs tasks in the order in which they came: each in a turn of the event loop of its own, and light ones several to a turn. */
 
 export interface InTurnOptions<Task> {
   run(task: Task): void;
-  /** Whether it takes so little that it may run among others of its kind. */
+  /** Whether it is known to take so little that it may share a turn. */
   isLight(task: Task): boolean;
-  /** Calls `begin`, which begins several tasks in this turn. */
+  /** Calls `begin`, which starts several light tasks in this turn. */
   share(begin: () => void): void;
 }
 
 /**
- * A task and what it sets off at once run before the next task begins: whose time it was would be anybody's guess if several ran among
- * one another. Light ones do: nobody is hurt by the guess, and the thread goes through the same code for all of them (see `FairQueue`).
+ * A task and the microtasks that it queues run before the next task begins: if several were interleaved, nobody could tell whose time
+ * it was. Light ones are interleaved all the same: the error is small, and sharing warm code saves CPU (see `FairQueue`).
  *
  * One queue for all messages, because Node may deliver the next message before an immediate: a task of a later message
  * would overtake those of an earlier one, and a cancel meet another request in the slot that it is for.
@@ -28,7 +28,7 @@ export class InTurn<Task> {
     const begun = this.#waiting.length === 0 ? this.#begin(tasks) : 0;
     for (const task of tasks.slice(begun)) {
       this.#waiting.push(task);
-      // Those queued together run without a look for events between them. One too many finds nothing to do.
+      // Immediates queued together run without polling for events in between. One whose task has shared an earlier turn finds nothing left.
       setImmediate(this.#next);
     }
   }

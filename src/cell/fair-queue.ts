@@ -72,7 +72,7 @@ const windowMs = 24;
 const widestWindow = 16;
 /** Of a tenant that nothing is known of: its first request may be the one that takes seconds. */
 const firstWindow = 1;
-/** Up to here several may run among one another, which takes a seventh less: the thread goes through the same code for all of them. */
+/** Requests estimated below this may run interleaved in one turn of the event loop: sharing warm code saves a seventh of the thread's CPU. */
 const lightMs = 5;
 /** From here on only one such request is in the thread, whoever sends it. */
 const heavyMs = 20;
@@ -356,7 +356,7 @@ function isHeavy({ estimateMs }: Account): boolean {
   return estimateMs >= heavyMs;
 }
 
-/** Of whom nothing is known is not. */
+/** False while nothing is known of the tenant. */
 function isLight({ estimateMs }: Account): boolean {
   return estimateMs > 0 && estimateMs < lightMs;
 }

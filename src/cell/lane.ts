@@ -47,7 +47,7 @@ export class Lane {
     this.#port.postMessage(message);
   }
 
-  /** Sends `task`, `together` with others where it takes little, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
+  /** Sends `task`, to be run interleaved with others where `together`, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
   ask(task: RequestTask, asker: Asker, together = false): number {
     this.#number += 1;
     this.#asked.set(this.#number, asker);

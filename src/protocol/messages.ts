@@ -162,7 +162,7 @@ export interface CancelTask {
 export interface NumberedTask {
   readonly kind: "numbered";
   readonly number: number;
-  /** Whether it may run among others of its kind: its tenant's requests have taken little of the thread. */
+  /** Whether it may run interleaved with others: its tenant's requests have taken little of the thread so far. */
   readonly together: boolean;
   readonly task: RequestTask;
 }

@@ -62,7 +62,7 @@ it("says so behind what ran for long, and not behind what did not", async () => 
   expect(long).toBe(before + 1);
 });
 
-it("shares the time of those who run among one another alike, a part for each request, until somebody else is entered", async () => {
+it("splits the time of interleaved requests evenly until another tenant enters", async () => {
   const meter = new CpuMeter(() => undefined);
   const startMs = performance.now();
   meter.share(() => {

@@ -70,7 +70,7 @@ it("the first begins at once where none waits, and nothing is lost of many", asy
   expect(said.filter((_, at) => at % 3 === 0).slice(-1)).toEqual(["t999"]);
 });
 
-it("light ones that stand together run among one another, and none of them with another or out of its order", async () => {
+it("adjacent light tasks are interleaved, and never with a heavy one or out of order", async () => {
   const { tasks, said, over } = open();
   const { port1, port2 } = new MessageChannel();
   port1.postMessage(["light 1", "light 2", "a", "light 3", "b", "light 4", "light 5"]);
