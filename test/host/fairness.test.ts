@@ -16,7 +16,7 @@ beforeAll(async () => {
       databases: { main: { url: database.hostUrl, install: false, poolSize: 4 } },
       tenants,
       pooling: true,
-      cells: { memoryMb: 900, heapMb: 192, max: 3, quarantineWindow: "2s" },
+      cells: { memoryMb: 900, heapMb: 192, max: 3, quarantineShare: 0.5, quarantineWindow: "2s" },
     },
     connected: database.connected,
   });

@@ -27,8 +27,9 @@ export interface HostOptions {
 const defaults: Record<string, object> = {
   listen: { port: 0 },
   admin: { port: 0 },
-  // Two small cells: a test's host shares its machine with other tests' hosts.
-  cells: { memoryMb: 700, heapMb: 192, max: 2, instanceHeapMb: 16 },
+  // Two small cells: a test's host shares its machine with other tests' hosts. Whether a tenant takes too much of a cell
+  // depends on how busy that machine is: only tests of quarantine have any.
+  cells: { memoryMb: 700, heapMb: 192, max: 2, instanceHeapMb: 16, quarantineShare: 1 },
 };
 
 function merged(config: Record<string, unknown>): Record<string, unknown> {
