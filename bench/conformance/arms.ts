@@ -110,7 +110,7 @@ export async function hostArm(
       };
       if (isAboutRights(document)) headers["authorization"] = `Bearer ${await token(idOf(document))}`;
       const body = JSON.stringify({
-        query: document.source,
+        query: withPhysicalReg(document.source, database),
         ...(document.directives.variableValues === undefined
           ? {}
           : { variables: document.directives.variableValues }),
@@ -129,6 +129,14 @@ export async function hostArm(
     },
     close: () => host.close(),
   };
+}
+
+/** A literal of a `reg*` type names what is in PostgreSQL, by the name that it has there. */
+function withPhysicalReg(source: string, { physical }: SuiteDatabase): string {
+  return source.replace(
+    /(\breg[a-z]+: ")(\w+)\./g,
+    (_, before: string, schema: string) => `${before}${physical(schema)}.`,
+  );
 }
 
 function tenantFor(document: Document, id: string, database: SuiteDatabase): object {

@@ -59,7 +59,7 @@ async function compare(directory: string, version: string, only: string | undefi
       const database = await suite.database(renamed);
       const arm = await open(database);
       try {
-        return await answersOf(arm, database, documents);
+        return { ...(await answersOf(arm, database, documents)), physical: database.physical };
       } finally {
         await arm.close();
         await database.close();
@@ -72,13 +72,19 @@ async function compare(directory: string, version: string, only: string | undefi
     for (const { name, pooling, renamed } of arms.filter(
       (arm) => values.arm === undefined || arm.name === values.arm,
     )) {
-      const { answers, kinds } = await run(renamed, (database) => hostArm(database, documents, pooling));
+      const { answers, kinds, physical } = await run(renamed, (database) =>
+        hostArm(database, documents, pooling),
+      );
       const differences = documents.flatMap(({ name: document }): Difference[] => {
         const expected = stock.answers.get(document) ?? "";
         const found = answers.get(document) ?? "";
         if (expected === found) return [];
         return [
-          { document, said: firstDifference(expected, found), reason: excused(expected, found, pooling) },
+          {
+            document,
+            said: firstDifference(expected, found),
+            reason: excused(expected, found, { pooled: pooling, physical }),
+          },
         ];
       });
       const unexpected = differences.filter(({ reason }) => reason === null);
