@@ -88,13 +88,11 @@ export class Connection {
     });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
-    if (onData !== undefined) {
-      // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
-      connection.stream.prependListener("data", () => {
-        if (this.#isLent && this.#tenant !== null) onData(this.#tenant);
-      });
-    }
-    connection.stream.on("data", (chunk: Uint8Array) => this.#count(chunk.length));
+    // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
+    connection.stream.prependListener("data", (chunk: Uint8Array) => {
+      if (this.#isLent && this.#tenant !== null) onData?.(this.#tenant);
+      this.#count(chunk.length);
+    });
     // The end of each group of statements: the limit is per result.
     connection.on("readyForQuery", () => {
       this.#resultBytes = 0;

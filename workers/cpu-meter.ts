@@ -4,17 +4,27 @@ import type { BusyTimes } from "../src/protocol/messages.ts";
 /** A message to the front costs a hundredth of this. */
 const longMs = 2;
 
+interface Account {
+  readonly tenant: string;
+  busyMs: number;
+}
+
+/** Tenants known at a time, beyond which all are forgotten that have nothing to tell. */
+const mostAccounts = 1_000;
+
 /**
  * Between two turns of the event loop code runs for whoever was last entered: a request that begins, or a connection whose rows have come.
  * It is the time on the clock, not the CPU's: `process.threadCpuUsage` is a system call, and what preempts one tenant preempts all.
  */
 export class CpuMeter {
   readonly #onLong: () => void;
-  readonly #busyMs = new Map<string, number>();
+  readonly #accounts = new Map<string, Account>();
+  /** Those with time that has not been told. */
+  #busy: Account[] = [];
   #isLong = false;
-  #tenant: string | null = null;
-  /** The tenants of interleaved requests, one entry per request; empty while a single one runs. */
-  #together: string[] = [];
+  #current: Account | null = null;
+  /** Whose the interleaved requests are, one entry per request; empty while a single one runs. */
+  #together: Account[] = [];
   #isGathering = false;
   #sinceMs = 0;
   #watching = false;
@@ -26,12 +36,13 @@ export class CpuMeter {
 
   /** From now on the thread runs for `tenant`, at most until the event loop's next turn. */
   enter(tenant: string): void {
-    if (this.#isGathering) this.#together.push(tenant);
-    else {
-      this.#turnTo(tenant);
+    const account = this.#accounts.get(tenant) ?? this.#newAccount(tenant);
+    if (this.#isGathering) this.#together.push(account);
+    else if (account !== this.#current) {
+      this.#turnTo(account);
       if (this.#together.length > 0) this.#together = [];
     }
-    this.#watch();
+    if (!this.#watching) this.#watch();
   }
 
   /** From now on the thread runs for all that enter during `begin`: their time is split evenly, by requests. */
@@ -43,34 +54,45 @@ export class CpuMeter {
     this.#isGathering = false;
   }
 
-  #turnTo(tenant: string | null): void {
+  #newAccount(tenant: string): Account {
+    const account = { tenant, busyMs: 0 };
+    this.#accounts.set(tenant, account);
+    return account;
+  }
+
+  #turnTo(account: Account | null): void {
     const nowMs = performance.now();
     this.#add(nowMs);
-    this.#tenant = tenant;
+    this.#current = account;
     this.#sinceMs = nowMs;
   }
 
   #watch(): void {
-    if (this.#watching) return;
     this.#watching = true;
     // Behind all that the loop finds ready now. An immediate keeps it from sleeping, so no idle time is counted.
-    setImmediate(() => {
-      this.#watching = false;
-      this.#turnTo(null);
-      if (this.#together.length > 0) this.#together = [];
-      if (!this.#isLong) return;
-      this.#isLong = false;
-      this.#onLong();
-    });
+    setImmediate(this.#turned);
   }
+
+  readonly #turned = (): void => {
+    this.#watching = false;
+    this.#turnTo(null);
+    if (this.#together.length > 0) this.#together = [];
+    if (!this.#isLong) return;
+    this.#isLong = false;
+    this.#onLong();
+  };
 
   /** What came together since the last time. */
   take(): BusyTimes {
-    if (this.#tenant !== null || this.#together.length > 0) this.#turnTo(this.#tenant);
-    if (this.#busyMs.size === 0) return nothing;
+    if (this.#current !== null || this.#together.length > 0) this.#turnTo(this.#current);
+    if (this.#busy.length === 0) return nothing;
     const times: (string | number)[] = [];
-    for (const [tenant, ms] of this.#busyMs) times.push(tenant, ms);
-    this.#busyMs.clear();
+    for (const account of this.#busy) {
+      times.push(account.tenant, account.busyMs);
+      account.busyMs = 0;
+    }
+    this.#busy = [];
+    if (this.#accounts.size > mostAccounts) this.#accounts.clear();
     return times;
   }
 
@@ -78,14 +100,15 @@ export class CpuMeter {
     const ms = nowMs - this.#sinceMs;
     const shares = this.#together.length;
     if (shares > 0) {
-      for (const tenant of this.#together) this.#charge(tenant, ms / shares);
-    } else if (this.#tenant === null) return;
-    else this.#charge(this.#tenant, ms);
+      for (const account of this.#together) this.#charge(account, ms / shares);
+    } else if (this.#current === null) return;
+    else this.#charge(this.#current, ms);
     this.#isLong ||= ms >= longMs;
   }
 
-  #charge(tenant: string, ms: number): void {
-    this.#busyMs.set(tenant, (this.#busyMs.get(tenant) ?? 0) + ms);
+  #charge(account: Account, ms: number): void {
+    if (account.busyMs === 0) this.#busy.push(account);
+    account.busyMs += ms;
   }
 }
 

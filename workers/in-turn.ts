@@ -26,6 +26,7 @@ export class InTurn<Task> {
   /** The first begins at once where none waits. */
   add(tasks: readonly Task[]): void {
     const begun = this.#waiting.length === 0 ? this.#begin(tasks) : 0;
+    if (begun === tasks.length) return;
     for (const task of tasks.slice(begun)) {
       this.#waiting.push(task);
       // Immediates queued together run without polling for events in between. One whose task has shared an earlier turn finds nothing left.

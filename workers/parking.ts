@@ -5,13 +5,14 @@ const parkedAfterMs = 10;
 
 /**
  * The front gives a thread few requests at a time. One that waits for PostgreSQL takes none of the thread's time, and must not
- * keep others from it. Those that are answered quickly cost no message of their own.
+ * keep others from it. Where none waits in the front, nothing is told: a message and a timer wake two threads.
  */
 export class Parking {
   readonly #tell: (upTo: number) => void;
-  /** Requests under way that the front counts. */
-  readonly #running = new Set<number>();
+  /** Requests under way that the front counts, and when each began. */
+  readonly #running = new Map<number, number>();
   #newest = 0;
+  #contended = false;
   #timer: NodeJS.Timeout | null = null;
 
   /** `tell` is given a number: every request up to it has been taken up, and those still under way are waiting. */
@@ -19,11 +20,19 @@ export class Parking {
     this.#tell = tell;
   }
 
+  /** Whether requests wait in the front. */
+  set contended(contended: boolean) {
+    if (contended === this.#contended) return;
+    this.#contended = contended;
+    if (contended) this.#parkOld();
+    else this.#rest();
+  }
+
   /** Numbers come in ascending order. */
   begin(number: number): void {
-    this.#running.add(number);
+    this.#running.set(number, performance.now());
     this.#newest = number;
-    this.#watch();
+    if (this.#contended) this.#watch();
   }
 
   end(number: number): void {
@@ -32,7 +41,18 @@ export class Parking {
 
   /** To be called when whatever has begun has run as far as it could: what is not over is waiting. */
   parkAll(): void {
-    this.#park(this.#newest);
+    if (this.#contended) this.#park(this.#newest);
+  }
+
+  #parkOld(): void {
+    const beforeMs = performance.now() - parkedAfterMs;
+    let upTo = 0;
+    for (const [number, beganMs] of this.#running) {
+      if (beganMs > beforeMs) break;
+      upTo = number;
+    }
+    if (upTo > 0) this.#park(upTo);
+    if (this.#running.size > 0) this.#watch();
   }
 
   #watch(): void {
@@ -46,10 +66,15 @@ export class Parking {
     }, parkedAfterMs);
   }
 
+  #rest(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
   #park(upTo: number): void {
     let parked = 0;
-    for (const number of this.#running) {
-      // Numbers are added in ascending order, and a Set keeps it.
+    for (const number of this.#running.keys()) {
+      // Numbers are added in ascending order, and a Map keeps it.
       if (number > upTo) break;
       this.#running.delete(number);
       parked += 1;

@@ -143,7 +143,11 @@ export class CellThread {
       case "tasks":
         this.#tasks.add(unpackTasks(message.parcel));
         return;
+      case "contended":
+        this.#parking.contended = true;
+        return;
       case "ping":
+        this.#parking.contended = message.contended;
         this.#tell({ ...this.#instances.takeFigures(), kind: "pong" });
         this.#reports.tellLeftOut();
         if (this.#rests) this.#reserve.tick(this.#done);

@@ -2,7 +2,7 @@
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { Piscina } from "piscina";
 import { HostError, messageOf, unreachable } from "../kernel/errors.ts";
-import { type CellId, parseTenantId, type TenantId } from "../kernel/ids.ts";
+import type { CellId, TenantId } from "../kernel/ids.ts";
 import type { Observe, TerminationReason } from "../kernel/observation.ts";
 import { type CellPhase, cellStep } from "../kernel/phase.ts";
 import type {
@@ -17,7 +17,8 @@ import type {
   RequestTask,
 } from "../protocol/messages.ts";
 import { fromWireError } from "../protocol/wire-error.ts";
-import { FairQueue, type FairQueueLimits, type TenantUsage, type Ticket } from "./fair-queue.ts";
+import { CellTurn, type Outcome } from "./cell-turn.ts";
+import { FairQueue, type FairQueueLimits, type TenantUsage } from "./fair-queue.ts";
 import { CellHeap } from "./heap.ts";
 import { Lane } from "./lane.ts";
 import { Slots } from "./slots.ts";
@@ -46,17 +47,8 @@ const slotCount = 4096;
 /** Requests a second from which on a cell counts as busy. */
 const busyFrom = 2;
 
-/** A request that has not gone to the thread. */
-interface Queued {
-  readonly ticket: Ticket;
-  readonly reject: (error: HostError) => void;
-}
-
 /** A request that never reached a thread: it may be asked of another cell. */
 export class NotStarted extends HostError<"CELL_LOST"> {}
-
-/** Slow requests with large bodies must not keep small ones out: 4096 of this size are 64 MB. */
-const uncountedBytes = 16 * 1024;
 
 /** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
 function queueLimits(heapMb: number): FairQueueLimits {
@@ -78,10 +70,12 @@ export class Cell {
   readonly #slots = new Slots(slotCount);
   readonly #queue: FairQueue;
   /** Requests that have not gone to the thread yet, by their slots. */
-  readonly #queued = new Map<number, Queued>();
+  readonly #queued = new Map<number, CellTurn>();
   readonly #gone = Promise.withResolvers<void>();
   /** A mean that forgets half of itself with each sample. */
   #requestsASecond = 0;
+  /** Whether the thread knows that requests wait here. */
+  #isContended = false;
   #phase: CellPhase = "starting";
   #ending: TerminationReason | null = null;
   lastPongMs: number;
@@ -186,39 +180,38 @@ export class Cell {
   request(task: RequestTask, tenant: TenantId): Promise<Answer> {
     if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
     return new Promise((resolve, reject) => {
-      const { slot } = task;
-      let ticket: Ticket | undefined;
-      const leave = (): void => {
-        if (ticket !== undefined) this.#queue.leave(ticket);
-      };
-      const asker = {
-        resolve: (answer: Answer) => {
-          leave();
-          resolve(answer);
-        },
-        reject: (error: HostError) => {
-          leave();
-          // What could not be sent has no message of the thread's behind it.
-          this.#queue.settle();
-          reject(error);
-        },
-      };
-      const start = (isLight: boolean): number => {
-        this.#queued.delete(slot);
-        return this.#lane.ask(task, asker, isLight);
-      };
-      const length = task.body?.length ?? 0;
-      const bytes = length <= uncountedBytes ? 0 : length;
-      ticket = this.#queue.enter({ tenant, bytes, start });
-      if (ticket.phase === "waiting") this.#queued.set(slot, { ticket, reject });
+      const turn = new CellTurn(task, tenant, this.#outcome, { resolve, reject });
+      this.#queue.enter(turn);
+      if (turn.phase !== "waiting") return;
+      this.#queued.set(task.slot, turn);
+      if (!this.#isContended) this.#contend();
     });
+  }
+
+  readonly #outcome: Outcome = {
+    started: (turn, isLight) => {
+      this.#queued.delete(turn.task.slot);
+      return this.#lane.ask(turn.task, turn, isLight);
+    },
+    answered: (turn) => this.#queue.leave(turn),
+    failed: (turn) => {
+      this.#queue.leave(turn);
+      // No message of the thread's need follow, and what waited behind it may fit now.
+      this.#queue.settle();
+    },
+  };
+
+  /** Has the thread say which requests wait for something else than it. */
+  #contend(): void {
+    this.#isContended = true;
+    this.#lane.tell({ kind: "contended" });
   }
 
   /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
   dismiss(tenant: TenantId): void {
     this.#queue.withdraw(tenant);
     this.#queue.settle();
-    this.#turnAway(({ ticket }) => ticket.turn.tenant === tenant);
+    this.#turnAway((turn) => turn.tenant === tenant);
   }
 
   /** Stops the request in `slot`: it waits here, or was sent before, the same way, and so is known there or over. */
@@ -229,14 +222,12 @@ export class Cell {
       return;
     }
     this.#queued.delete(slot);
-    this.#queue.leave(queued.ticket);
-    // What waited behind it may fit where it did not.
-    this.#queue.settle();
     queued.reject(new HostError("CANCELLED"));
   }
 
   ping(): void {
-    this.#lane.tell({ kind: "ping" });
+    if (this.#queue.waiting === 0) this.#isContended = false;
+    this.#lane.tell({ kind: "ping", contended: this.#isContended });
   }
 
   /** Asks the thread for a full collection, unless one is under way. */
@@ -327,17 +318,16 @@ export class Cell {
 
   #charge(busy: BusyTimes): void {
     for (let at = 0; at + 1 < busy.length; at += 2) {
-      const tenant = parseTenantId(String(busy[at]));
-      if (tenant !== undefined) this.#queue.charge(tenant, Number(busy[at + 1]));
+      this.#queue.charge(String(busy[at]), Number(busy[at + 1]));
     }
   }
 
   /** Fails those of the requests that wait, and are out of the queue. */
-  #turnAway(chosen: (queued: Queued) => boolean): void {
-    for (const [slot, queued] of [...this.#queued]) {
-      if (!chosen(queued)) continue;
+  #turnAway(chosen: (turn: CellTurn) => boolean): void {
+    for (const [slot, turn] of [...this.#queued]) {
+      if (!chosen(turn)) continue;
       this.#queued.delete(slot);
-      queued.reject(new NotStarted("CELL_LOST", `cell ${this.id} did not come to the request`));
+      turn.reject(new NotStarted("CELL_LOST", `cell ${this.id} did not come to the request`));
     }
   }
 

@@ -6,27 +6,28 @@
  * time that their requests have kept the thread busy. The thread reports that time, so a turn is paid for afterwards.
  *
  * A request leaves the queue's books when it is answered, or earlier, when the thread says that it is waiting for something else
- * than the thread (`parked`): a slow query costs its tenant no turns.
+ * than the thread (`parked`): a slow query costs its tenant no turns. The thread says so only while something waits here.
  */
 import type { TenantId } from "../kernel/ids.ts";
 
-/** A request that wants to go to the thread. */
-export interface Turn {
+/** A request, and its place in the queue's books, which the queue alone writes. */
+export abstract class Turn {
   readonly tenant: TenantId;
   /** What its body takes in the thread's heap, roughly; 0: next to nothing. */
   readonly bytes: number;
-  /** Sends it, and gives the number under which the thread knows it. `isLight`: its tenant's requests are known to take little. */
-  start(isLight: boolean): number;
-}
-
-/** A turn in the queue's books. */
-export interface Ticket {
-  readonly turn: Turn;
-  phase: "waiting" | "running" | "parked" | "over";
+  phase: "waiting" | "running" | "parked" | "over" = "waiting";
   /** The thread's number of it, once it is running. */
-  number: number;
+  number = 0;
   /** Whether its tenant's requests took long when it started. */
-  heavy: boolean;
+  heavy = false;
+
+  constructor(tenant: TenantId, bytes: number) {
+    this.tenant = tenant;
+    this.bytes = bytes;
+  }
+
+  /** Sends it, and gives the number under which the thread knows it. `isLight`: its tenant's requests are known to take little. */
+  abstract start(isLight: boolean): number;
 }
 
 export interface FairQueueLimits {
@@ -37,7 +38,7 @@ export interface FairQueueLimits {
 
 interface Account {
   readonly tenant: TenantId;
-  readonly waiting: Ticket[];
+  readonly waiting: Turn[];
   /** Milliseconds of the thread that it may still use before others have had their turn; negative where it has used more. */
   deficitMs: number;
   /** When the deficit was last brought up to date. */
@@ -90,11 +91,11 @@ const forgetAfterMs = 30_000;
 export class FairQueue {
   readonly #limits: FairQueueLimits;
   readonly #clock: { now(): number };
-  readonly #accounts = new Map<TenantId, Account>();
+  readonly #accounts = new Map<string, Account>();
   /** Those with something waiting, in the order of their turns. */
   readonly #ring = new Map<TenantId, Account>();
   /** Running and not parked, in the order of their numbers. */
-  readonly #running = new Map<number, Ticket>();
+  readonly #running = new Map<number, Turn>();
   readonly #touched = new Set<Account>();
   #heavy = 0;
   #heavyEndedMs = 0;
@@ -113,61 +114,60 @@ export class FairQueue {
     return this.#waiting;
   }
 
-  /** Starts `turn`, at once or when its time has come. Each ticket is to be given to `leave` once. */
-  enter(turn: Turn): Ticket {
-    const ticket: Ticket = { turn, phase: "waiting", number: 0, heavy: false };
+  /** Starts `turn`, at once or when its time has come. Each is to be given to `leave` once. */
+  enter(turn: Turn): void {
     const account = this.#account(turn.tenant);
     account.entered += 1;
     const isFirst = account.waiting.length === 0;
-    if (isFirst && !isHeavy(account) && this.#fits(account, ticket)) {
-      this.#start(account, ticket);
-      return ticket;
+    if (isFirst && !isHeavy(account) && this.#fits(account, turn)) {
+      this.#start(account, turn);
+      return;
     }
     if (isFirst) {
       this.#forgive(account);
       this.#ring.set(turn.tenant, account);
     }
-    account.waiting.push(ticket);
+    account.waiting.push(turn);
     this.#waiting += 1;
     // A heavy one never goes ahead of those that wait: whose turn it is, the ring knows.
     if (isHeavy(account)) this.#pump();
-    return ticket;
   }
 
   /** The request was answered, or never will be. One that still waits is not started. */
-  leave(ticket: Ticket): void {
-    const account = this.#account(ticket.turn.tenant);
-    switch (ticket.phase) {
+  leave(turn: Turn): void {
+    const account = this.#account(turn.tenant);
+    switch (turn.phase) {
       case "waiting":
-        account.waiting.splice(account.waiting.indexOf(ticket), 1);
+        account.waiting.splice(account.waiting.indexOf(turn), 1);
         this.#waiting -= 1;
         if (account.waiting.length === 0) this.#retire(account);
         break;
       case "running":
-        this.#rest(account, ticket);
-        this.#depart(account, ticket);
+        this.#rest(account, turn);
+        this.#depart(account, turn);
         break;
       case "parked":
-        this.#depart(account, ticket);
+        this.#depart(account, turn);
         break;
       case "over":
         return;
     }
-    ticket.phase = "over";
+    turn.phase = "over";
   }
 
   /** The thread has taken up everything to the number `upTo`: what is not answered waits for something else. */
   park(upTo: number): void {
-    for (const [number, ticket] of this.#running) {
+    for (const [number, turn] of this.#running) {
       if (number > upTo) break;
-      this.#rest(this.#account(ticket.turn.tenant), ticket);
-      ticket.phase = "parked";
+      this.#rest(this.#account(turn.tenant), turn);
+      turn.phase = "parked";
     }
   }
 
-  /** `tenant` has kept the thread busy for `ms`. */
-  charge(tenant: TenantId, ms: number): void {
-    const account = this.#account(tenant);
+  /** `tenant` has kept the thread busy for `ms`. Of one that has asked for nothing of late nothing is kept. */
+  charge(tenant: string, ms: number): void {
+    const account = this.#accounts.get(tenant);
+    if (account === undefined) return;
     this.#forgive(account);
     account.deficitMs -= ms;
     account.spentMs += ms;
@@ -192,7 +192,8 @@ export class FairQueue {
   sample(): readonly TenantUsage[] {
     const nowMs = this.#clock.now();
     const usage: TenantUsage[] = [];
-    for (const [tenant, account] of this.#accounts) {
+    for (const account of this.#accounts.values()) {
+      const { tenant } = account;
       if (account.sampleMs > 0 || account.entered > 0) {
         usage.push({ tenant, busyMs: account.sampleMs, requests: account.entered });
         account.sampleMs = 0;
@@ -213,13 +214,11 @@ export class FairQueue {
   withdraw(tenant: TenantId): readonly Turn[] {
     const account = this.#accounts.get(tenant);
     if (account === undefined || account.waiting.length === 0) return [];
-    const tickets = account.waiting.splice(0);
-    this.#waiting -= tickets.length;
+    const turns = account.waiting.splice(0);
+    this.#waiting -= turns.length;
     this.#retire(account);
-    return tickets.map((ticket) => {
-      ticket.phase = "over";
-      return ticket.turn;
-    });
+    for (const turn of turns) turn.phase = "over";
+    return turns;
   }
 
   /** The same of all tenants. */
@@ -252,7 +251,7 @@ export class FairQueue {
   }
 
   /** Whether the thread has room for it, as far as it is not heavy. */
-  #fits(account: Account, { turn: { bytes } }: Ticket): boolean {
+  #fits(account: Account, { bytes }: Turn): boolean {
     if (this.#running.size >= mostRunning || account.running >= account.window) return false;
     // What takes next to nothing is kept waiting by nobody's large bodies.
     if (bytes === 0 || this.#bytes === 0) return true;
@@ -270,13 +269,13 @@ export class FairQueue {
     return this.#running.size > running && this.#clock.now() - this.#heavyEndedMs < this.#putOffMs;
   }
 
-  #start(account: Account, ticket: Ticket): void {
-    const { bytes } = ticket.turn;
-    ticket.phase = "running";
-    ticket.heavy = isHeavy(account);
-    ticket.number = ticket.turn.start(isLight(account));
-    this.#running.set(ticket.number, ticket);
-    if (ticket.heavy) this.#heavy += 1;
+  #start(account: Account, turn: Turn): void {
+    const { bytes } = turn;
+    turn.phase = "running";
+    turn.heavy = isHeavy(account);
+    turn.number = turn.start(isLight(account));
+    this.#running.set(turn.number, turn);
+    if (turn.heavy) this.#heavy += 1;
     account.running += 1;
     account.inThread += 1;
     account.bytes += bytes;
@@ -284,9 +283,9 @@ export class FairQueue {
   }
 
   /** It keeps the thread busy no longer. */
-  #rest(account: Account, ticket: Ticket): void {
-    this.#running.delete(ticket.number);
-    if (ticket.heavy) {
+  #rest(account: Account, turn: Turn): void {
+    this.#running.delete(turn.number);
+    if (turn.heavy) {
       this.#heavy -= 1;
       this.#heavyEndedMs = this.#clock.now();
       this.#putOffMs = Math.min(account.estimateMs, longestPutOffMs);
@@ -294,7 +293,7 @@ export class FairQueue {
     account.running -= 1;
   }
 
-  #depart(account: Account, { turn: { bytes } }: Ticket): void {
+  #depart(account: Account, { bytes }: Turn): void {
     account.inThread -= 1;
     account.bytes -= bytes;
     this.#bytes -= bytes;
@@ -305,13 +304,13 @@ export class FairQueue {
   #pump(): void {
     while (this.#ring.size > 0 && this.#running.size < mostRunning) {
       const account = this.#next();
-      const ticket = account?.waiting.shift();
-      if (account === undefined || ticket === undefined) return;
+      const turn = account?.waiting.shift();
+      if (account === undefined || turn === undefined) return;
       this.#waiting -= 1;
       // To the end of the ring, or out of it.
       this.#retire(account);
       if (account.waiting.length > 0) this.#ring.set(account.tenant, account);
-      this.#start(account, ticket);
+      this.#start(account, turn);
     }
   }
 

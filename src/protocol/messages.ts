@@ -233,7 +233,10 @@ export type Parcel = readonly unknown[];
 /** Over the thread's port, front → thread. */
 export type ControlMessage =
   | { readonly kind: "tasks"; readonly parcel: Parcel }
-  | { readonly kind: "ping" }
+  /** Whether requests wait in the front for others to leave the thread or to be `parked`. */
+  | { readonly kind: "ping"; readonly contended: boolean }
+  /** They do, from now on until a ping says otherwise. */
+  | { readonly kind: "contended" }
   | { readonly kind: "collect"; readonly sequence: number };
 
 /** Tenants, and for how many milliseconds each kept the thread busy since the message before, in turn: `["acme", 1.5, "globex", 0.2]`. */
@@ -251,7 +254,7 @@ export interface PoolFigures {
 /** Over the thread's port, thread → front. */
 export type CellMessage =
   | { readonly kind: "replies"; readonly parcel: Parcel; readonly busy: BusyTimes }
-  /** All requests up to that number have been taken up; those without an answer wait for something else than the thread. */
+  /** All requests up to that number have been taken up; those without an answer wait for something else than the thread. Said while requests wait in the front. */
   | { readonly kind: "parked"; readonly upTo: number; readonly busy: BusyTimes }
   | {
       readonly kind: "pong";

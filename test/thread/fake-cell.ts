@@ -79,7 +79,7 @@ function obey(message: ControlMessage): void {
       guardChecks: 0,
       readOnly: [],
     });
-  } else {
+  } else if (message.kind === "collect") {
     tell({
       kind: "collected",
       sequence: message.sequence,

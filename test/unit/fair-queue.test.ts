@@ -1,11 +1,20 @@
 import { describe, expect, it } from "vitest";
-import { FairQueue, type FairQueueLimits, type Ticket } from "../../src/cell/fair-queue.ts";
+import { FairQueue, type FairQueueLimits, Turn } from "../../src/cell/fair-queue.ts";
 import { type TenantId, tenantId } from "../../src/kernel/ids.ts";
 
 interface Asked {
   readonly tenant: TenantId;
   readonly costMs: number;
   readonly atMs: number;
+}
+
+class FakeTurn extends Turn {
+  readonly start: () => number;
+
+  constructor(tenant: TenantId, bytes: number, start: () => number) {
+    super(tenant, bytes);
+    this.start = start;
+  }
 }
 
 /** A thread that runs what it is given in the order in which it came, on a clock of the test's own. */
@@ -15,14 +24,14 @@ class FakeThread {
   readonly answered: { tenant: string; afterMs: number }[] = [];
   readonly #waiting = new Map<number, Asked>();
   readonly #open = new Map<string, number>();
-  readonly #tickets = new Map<Asked, Ticket>();
+  readonly #turns = new Map<Asked, Turn>();
   #number = 0;
 
   constructor(limits: FairQueueLimits = { tenantBytes: 1_000_000, bytes: 4_000_000 }) {
     this.queue = new FairQueue(limits, { now: () => this.nowMs });
   }
 
-  ask(name: string, costMs: number, bytes = 100): Ticket {
+  ask(name: string, costMs: number, bytes = 100): Turn {
     const tenant = tenantId(name);
     const asked = { costMs, tenant, atMs: this.nowMs };
     const start = (): number => {
@@ -30,10 +39,11 @@ class FakeThread {
       this.#waiting.set(this.#number, asked);
       return this.#number;
     };
-    const ticket = this.queue.enter({ tenant, bytes, start });
-    this.#tickets.set(asked, ticket);
+    const turn = new FakeTurn(tenant, bytes, start);
+    this.queue.enter(turn);
+    this.#turns.set(asked, turn);
     this.#open.set(name, this.open(name) + 1);
-    return ticket;
+    return turn;
   }
 
   /** Requests of `name` without an answer, where none was given up. */
@@ -54,8 +64,8 @@ class FakeThread {
     this.nowMs += entry.costMs;
     this.#open.set(entry.tenant, this.open(entry.tenant) - 1);
     this.queue.charge(entry.tenant, entry.costMs);
-    const ticket = this.#tickets.get(entry);
-    if (ticket !== undefined) this.queue.leave(ticket);
+    const turn = this.#turns.get(entry);
+    if (turn !== undefined) this.queue.leave(turn);
     this.answered.push({ tenant: entry.tenant, afterMs: this.nowMs - entry.atMs });
     this.queue.settle();
     return true;
@@ -253,22 +263,22 @@ describe("a fair queue", () => {
       return seed % below;
     };
     const thread = new FakeThread({ tenantBytes: 3_000, bytes: 8_000 });
-    const tickets: Ticket[] = [];
+    const turns: Turn[] = [];
     for (let count = 0; count < 5_000; count += 1) {
       const what = random(10);
-      if (what < 5) tickets.push(thread.ask(`t${random(12)}`, random(30), random(2_000)));
+      if (what < 5) turns.push(thread.ask(`t${random(12)}`, random(30), random(2_000)));
       else if (what < 8) thread.step();
       else if (what === 8) {
         thread.queue.park(random(count + 1));
         thread.queue.settle();
       } else {
-        const ticket = tickets[random(tickets.length + 1)];
-        if (ticket?.phase === "waiting") thread.queue.leave(ticket);
+        const turn = turns[random(turns.length + 1)];
+        if (turn?.phase === "waiting") thread.queue.leave(turn);
       }
     }
     thread.run();
     expect(thread.queue.waiting).toBe(0);
-    expect(tickets.filter(({ phase }) => phase !== "over")).toEqual([]);
+    expect(turns.filter(({ phase }) => phase !== "over")).toEqual([]);
     // Nothing is left behind that would hold anybody back.
     for (let count = 0; count < 20; count += 1) thread.ask("fresh", 0.1);
     thread.run();

@@ -6,7 +6,9 @@ afterEach(() => void vi.useRealTimers());
 
 function open(): { parking: Parking; told: number[] } {
   const told: number[] = [];
-  return { parking: new Parking((upTo) => told.push(upTo)), told };
+  const parking = new Parking((upTo) => told.push(upTo));
+  parking.contended = true;
+  return { parking, told };
 }
 
 it("tells of requests that are under way for long, once, and of none that is answered quickly", () => {
@@ -41,4 +43,28 @@ it("tells of all that has begun where it has run as far as it could", () => {
   parking.parkAll();
   vi.advanceTimersByTime(50);
   expect(told).toEqual([2]);
+});
+
+it("tells nothing while no request waits in the front, and at once what has been under way for long when one does", () => {
+  const { parking, told } = open();
+  parking.contended = false;
+  for (const number of [1, 2, 3]) parking.begin(number);
+  parking.end(2);
+  vi.advanceTimersByTime(9);
+  parking.begin(4);
+  vi.advanceTimersByTime(1);
+  parking.parkAll();
+  expect(told).toEqual([]);
+  parking.contended = true;
+  expect(told).toEqual([3]);
+  vi.advanceTimersByTime(10);
+  expect(told).toEqual([3, 4]);
+});
+
+it("stops telling when no request waits any more", () => {
+  const { parking, told } = open();
+  parking.begin(1);
+  parking.contended = false;
+  vi.advanceTimersByTime(50);
+  expect(told).toEqual([]);
 });
