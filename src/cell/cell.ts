@@ -207,6 +207,12 @@ export class Cell {
     this.#lane.tell({ kind: "contended" });
   }
 
+  /** Starts no more of `tenant`'s requests that are known to take long, until what is given back is called. */
+  hold(tenant: TenantId): () => void {
+    this.#queue.hold(tenant);
+    return () => this.#queue.resume(tenant);
+  }
+
   /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
   dismiss(tenant: TenantId): void {
     this.#queue.withdraw(tenant);

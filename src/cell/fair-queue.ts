@@ -48,6 +48,8 @@ interface Account {
   /** What a request of the tenant's takes of the thread, pessimistically. */
   estimateMs: number;
   running: number;
+  /** None that is heavy starts. */
+  held: boolean;
   inThread: number;
   bytes: number;
   /** Not yet shared out over answers. */
@@ -188,6 +190,18 @@ export class FairQueue {
     this.#pump();
   }
 
+  /** Starts no heavy request of `tenant`'s until `resume`; its quick ones go on. */
+  hold(tenant: TenantId): void {
+    this.#account(tenant).held = true;
+  }
+
+  resume(tenant: TenantId): void {
+    const account = this.#accounts.get(tenant);
+    if (account === undefined) return;
+    account.held = false;
+    this.#pump();
+  }
+
   /** What each tenant did since the last call; forgets those that have been quiet for long. */
   sample(): readonly TenantUsage[] {
     const nowMs = this.#clock.now();
@@ -201,6 +215,7 @@ export class FairQueue {
         account.lastMs = nowMs;
       } else if (
         account.inThread === 0 &&
+        !account.held &&
         account.waiting.length === 0 &&
         nowMs - account.lastMs > forgetAfterMs
       ) {
@@ -238,6 +253,7 @@ export class FairQueue {
       window: firstWindow,
       estimateMs: 0,
       running: 0,
+      held: false,
       inThread: 0,
       bytes: 0,
       spentMs: 0,
@@ -326,7 +342,7 @@ export class FairQueue {
       for (const account of this.#ring.values()) {
         const [first] = account.waiting;
         if (first === undefined || !this.#fits(account, first)) continue;
-        if (isHeavy(account) && this.#isPutOff(account)) continue;
+        if (isHeavy(account) && (account.held || this.#isPutOff(account))) continue;
         if (account.deficitMs > 0) return account;
         indebted.push(account);
       }

@@ -178,9 +178,12 @@ export class Quarantine {
     const { key } = instance.spec;
     const queuedMs = performance.now();
     this.#building = true;
+    let resume = (): void => undefined;
     const work = this.#flights.run(key, null, () =>
       this.#admission.run(async () => {
         if (instance.phase !== "live") return null;
+        // What would keep others waiting now has the thread to itself in a moment.
+        resume = instance.cell.hold(tenant);
         const purpose = { kind: "quarantine", tenant } as const;
         const built = await this.#builder.build(instance.latest, purpose, patienceMs, queuedMs);
         // What waits where it was is the larger part of it.
@@ -202,6 +205,7 @@ export class Quarantine {
       })
       .finally(() => {
         this.#building = false;
+        resume();
       });
   }
 

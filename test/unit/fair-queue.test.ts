@@ -181,6 +181,27 @@ describe("a fair queue", () => {
     expect(thread.inThread).toBe(2);
   });
 
+  it("starts none of a tenant's heavy requests while these are held, and all others", () => {
+    const thread = new FakeThread();
+    for (let count = 0; count < 10; count += 1) thread.ask("heavy", 100);
+    for (let count = 0; count < 3; count += 1) thread.step();
+    thread.queue.hold(tenantId("heavy"));
+    thread.queue.hold(tenantId("light"));
+    // The one that is in the thread ends.
+    thread.step();
+    for (let count = 0; count < 5; count += 1) thread.ask("light", 1);
+    thread.ask("other", 100);
+    thread.ask("other", 100);
+    thread.run();
+    expect(thread.answered.filter(({ tenant }) => tenant === "heavy")).toHaveLength(4);
+    expect(thread.answered.filter(({ tenant }) => tenant === "light")).toHaveLength(5);
+    expect(thread.answered.filter(({ tenant }) => tenant === "other")).toHaveLength(2);
+    expect(thread.queue.waiting).toBe(6);
+    thread.queue.resume(tenantId("heavy"));
+    thread.run();
+    expect(thread.answered.filter(({ tenant }) => tenant === "heavy")).toHaveLength(10);
+  });
+
   it("gives back what waits of one tenant, and nobody else's", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 5; count += 1) {
