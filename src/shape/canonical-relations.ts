@@ -1,6 +1,6 @@
 /** The lines of the canonical text that are about relations: tables, views, composite types, and what hangs on them. */
 import type { Lines } from "./lines.ts";
-import { columnLabels, roleLabel, typeLabel } from "./spelling.ts";
+import { columnLabels, roleLabel, typeLabel } from "./labels.ts";
 
 const classes: Lines = {
   place: "s.label",

@@ -98,12 +98,12 @@ describe("these tests see", () => {
     ["an import in a type", 'type A = import("../cell/fleet.ts").A;'],
     ["an import for its effects", 'import "../cell/fleet.ts";'],
   ])("%s from a higher floor", (_, text) => {
-    expect(at("src/tenant/x.ts", text)).toEqual(["src/tenant/x.ts imports src/cell/fleet.ts"]);
+    expect(at("src/tenant/x.ts", text)).toEqual(["src/tenant/x.ts imports src/fleet/fleet.ts"]);
     expect(at("src/http/x.ts", text)).toEqual([]);
   });
 
   it("what crosses between front and threads", () => {
-    expect(at("src/cell/x.ts", 'import "../../workers/cell.ts";')).toHaveLength(1);
+    expect(at("src/cell/x.ts", 'import "../../workers/main.ts";')).toHaveLength(1);
     expect(at("workers/x.ts", 'import "../src/tenant/tenant.ts";')).toHaveLength(1);
     expect(
       at("workers/x.ts", 'import "../src/protocol/messages.ts"; import "./cell.ts"; import "grafast";'),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type ErrorCode, errorTable, HostError } from "../../src/kernel/errors.ts";
+import { type ErrorCode, errorTable, HostError } from "../../src/shared/kernel/errors.ts";
 import {
   type CellPhase,
   cellStep,
@@ -7,7 +7,7 @@ import {
   hostStep,
   type InstancePhase,
   instanceStep,
-} from "../../src/kernel/phase.ts";
+} from "../../src/shared/kernel/phase.ts";
 import { filesIn } from "../support/source-files.ts";
 
 /** What clients are promised. */
