@@ -2,8 +2,8 @@
 import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/shared/kernel/errors.ts";
 import { discardBody } from "../src/shared/protocol/body-stream.ts";
-import type { Answer, BusyTimes, CellMessage, Reply } from "../src/shared/protocol/messages.ts";
 import { packReplies } from "../src/shared/protocol/codec.ts";
+import type { Answer, BusyTimes, CellMessage, Reply } from "../src/shared/protocol/messages.ts";
 import { toWireError } from "../src/shared/protocol/wire-error.ts";
 
 export type Transfer = readonly (ArrayBuffer | MessagePort)[];

@@ -2,6 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/shared/kernel/errors.ts";
 import { Reserve } from "../src/shared/memory/idle-gc.ts";
+import { unpackTasks } from "../src/shared/protocol/codec.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -12,14 +13,13 @@ import type {
   Reply,
   RequestTask,
 } from "../src/shared/protocol/messages.ts";
-import { unpackTasks } from "../src/shared/protocol/codec.ts";
 import { toWireError } from "../src/shared/protocol/wire-error.ts";
 import { Bindings } from "./binding-cache.ts";
 import { CpuMeter } from "./cpu-meter.ts";
 import { InTurn } from "./in-turn.ts";
 import { buildError, Instances } from "./instance/instances.ts";
-import { Outbox, type Outgoing, type Transfer } from "./reply-batcher.ts";
 import { Parking } from "./parking.ts";
+import { Outbox, type Outgoing, type Transfer } from "./reply-batcher.ts";
 import { Reports } from "./reports.ts";
 import { RequestScope } from "./request/request-scope.ts";
 

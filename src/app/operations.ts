@@ -2,15 +2,15 @@
 
 import type { ChangesView } from "../control/looks.ts";
 import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
+import type { Decision } from "../decisions/decision.ts";
+import type { Decisions } from "../decisions/decisions.ts";
+import type { Fleet } from "../fleet/fleet.ts";
+import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
 import { parseShapeHash } from "../shared/kernel/ids.ts";
-import type { Observe } from "../observability/observation.ts";
-import type { Decision } from "../decisions/decision.ts";
-import type { Decisions } from "../decisions/decisions.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-import type { Fleet } from "../fleet/fleet.ts";
 
 export interface TenantView {
   readonly id: string;

@@ -1,22 +1,23 @@
 /** Opens the configured source of tenants, and forgets what is known of a tenant when it or its schemas change. */
-import { tenantDefaults } from "../config/cross-checks.ts";
+
 import type { Config } from "../config/config.ts";
+import { tenantDefaults } from "../config/cross-checks.ts";
+import { presetVersion } from "../config/preset-version.ts";
 import type { Databases } from "../control/databases.ts";
 import { type ChangesView, Looks, type LooksTarget } from "../control/looks.ts";
 import { lookUpRevisions, parseNotice } from "../control/revisions.ts";
+import { Decisions } from "../decisions/decisions.ts";
+import { Rehearsals } from "../decisions/plan-warmer.ts";
+import { type ProbedDatabase, rehearse } from "../decisions/probe.ts";
+import { Notices } from "../decisions/revision-notices.ts";
+import type { Observe } from "../observability/observation.ts";
+import { RoleSafety } from "../role-safety/role-safety.ts";
 import { HostError, unreachable } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import type { Observe } from "../observability/observation.ts";
-import { presetVersion } from "../config/preset-version.ts";
-import { Decisions } from "../decisions/decisions.ts";
-import { Notices } from "../decisions/revision-notices.ts";
-import { type ProbedDatabase, rehearse } from "../decisions/probe.ts";
-import { Rehearsals } from "../decisions/plan-warmer.ts";
-import { RoleSafety } from "../role-safety/role-safety.ts";
 import { listSource } from "../tenants/list-source.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
-import { tableSource } from "../tenants/table-source.ts";
 import type { TenantSource } from "../tenants/source.ts";
+import { tableSource } from "../tenants/table-source.ts";
 
 export async function openSource(
   config: Config,

@@ -1,21 +1,21 @@
 /** Who asks: from a request's token to the role and the settings of its transactions. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import type { Database } from "../postgres/database.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { growingTo } from "../shared/kernel/lru-options.ts";
-import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import { Turns } from "../shared/kernel/semaphore.ts";
-import type { Database } from "../postgres/database.ts";
+import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { JwtRules } from "../tenants/jwt-config.ts";
 import type { RequestFacts } from "../tenants/router.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
-import type { JwtRules } from "../tenants/jwt-config.ts";
 import { bearerToken } from "./bearer-token.ts";
 import { type Bearer, bearerSettings } from "./claims.ts";
 import type { KeySets } from "./jwks.ts";
 import type { VerifyJwt } from "./jwt-verifier.ts";
 import { refusedToken } from "./refused-token.ts";
-import { askSession } from "./session-function.ts";
 import { tenantSessions } from "./session-databases.ts";
+import { askSession } from "./session-function.ts";
 import { tokenSigning } from "./token-signing.ts";
 
 export type Settings = Readonly<Record<string, string>>;
@@ -166,7 +166,10 @@ export class Identities {
 
   /** With jose, of which a host whose tenants have no tokens, or have session functions, has no need: 4 MB. */
   async #jwtVerifier(tenant: Tenant, rules: JwtRules): Promise<VerifyJwt> {
-    const [{ jwtVerifier }, { KeySets }] = await Promise.all([import("./jwt-verifier.ts"), import("./jwks.ts")]);
+    const [{ jwtVerifier }, { KeySets }] = await Promise.all([
+      import("./jwt-verifier.ts"),
+      import("./jwks.ts"),
+    ]);
     this.#keySets ??= new KeySets();
     return jwtVerifier(tenant.id, rules, this.#keySets);
   }

@@ -1,11 +1,11 @@
 /** Asks a tenant's own SQL function whom a token stands for. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
+import type { Database } from "../postgres/database.ts";
 import { wasInterrupted } from "../shared/connect/loss.ts";
 import { codeOf, HostError } from "../shared/kernel/errors.ts";
 import { randomSeed } from "../shared/postgres/random-seed.ts";
-import type { Database } from "../postgres/database.ts";
-import { searchPathText } from "../shape/hidden-objects.ts";
+import { searchPathText } from "../shared/postgres/search-path.ts";
 import type { SessionRules } from "../tenants/session-config.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { Bearer } from "./claims.ts";

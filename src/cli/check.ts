@@ -1,16 +1,17 @@
 /** `rowhouse check`: the config and the databases, without serving. */
-import { planCapacity } from "../fleet/policy/capacity.ts";
-import { tenantDefaults } from "../config/cross-checks.ts";
+
 import type { Config, DatabaseConfig } from "../config/config.ts";
+import { tenantDefaults } from "../config/cross-checks.ts";
+import { copyFaults } from "../config/preset-copies.ts";
 import { listenFault } from "../control/databases.ts";
 import { controlState, readOnlyWords } from "../control/install.ts";
-import { HostError, messageOf } from "../shared/kernel/errors.ts";
-import { ConfigError, type Fault } from "../validation/config-error.ts";
+import { planCapacity } from "../fleet/policy/capacity.ts";
 import { Database } from "../postgres/database.ts";
-import { copyFaults } from "../config/preset-copies.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
 import { tenantClashes } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
+import { ConfigError, type Fault } from "../validation/config-error.ts";
 import type { Command } from "./command.ts";
 import { tenantLines } from "./doctor-findings.ts";
 import { openConfigured } from "./open-tenants.ts";

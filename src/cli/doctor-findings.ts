@@ -1,7 +1,8 @@
 /** What the doctor makes of what it has seen. Pure. */
-import { frontConnections } from "../fleet/policy/pool-room.ts";
+
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
+import { frontConnections } from "../fleet/policy/pool-room.ts";
 import type { TenantFinding } from "./tenant-findings.ts";
 
 export interface Finding {

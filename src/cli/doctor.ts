@@ -1,11 +1,12 @@
 /** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
+
+import { availableMemoryMb } from "../config/available-memory.ts";
+import type { Config, DatabaseConfig } from "../config/config.ts";
+import { listenFault } from "../control/databases.ts";
 import { planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
-import type { Config, DatabaseConfig } from "../config/config.ts";
-import { availableMemoryMb } from "../config/available-memory.ts";
-import { listenFault } from "../control/databases.ts";
-import { messageOf } from "../shared/kernel/errors.ts";
 import { Database } from "../postgres/database.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
 import { tenantClashes } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { Command } from "./command.ts";

@@ -10,8 +10,8 @@ import { openConfigured } from "./open-tenants.ts";
 import { commandConfig, configOption, numberOption, textOption } from "./options.ts";
 import { inParallel } from "./parallel.ts";
 import { startProgress } from "./progress.ts";
-import { type Choice, chooseTenants } from "./tenant-selection.ts";
 import { table } from "./table.ts";
+import { type Choice, chooseTenants } from "./tenant-selection.ts";
 
 type Args = Readonly<Record<string, unknown>>;
 

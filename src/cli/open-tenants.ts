@@ -1,10 +1,11 @@
 /** What commands that look at tenants work on: the configured databases, and the source of tenants. */
+
+import { openSource } from "../app/tenants.ts";
 import type { Config } from "../config/config.ts";
 import { Databases } from "../control/databases.ts";
-import { HostError } from "../shared/kernel/errors.ts";
 import type { Observation } from "../observability/observation.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantSource } from "../tenants/source.ts";
-import { openSource } from "../app/tenants.ts";
 
 export interface Opened {
   readonly databases: Databases;

@@ -1,10 +1,10 @@
 /** Faults that lie between two parts of a config, each of which may be right for itself. */
 import { isIP } from "node:net";
 import { fileURLToPath } from "node:url";
-import type { Fault } from "../validation/config-error.ts";
 import { tenantClashes } from "../tenants/source.ts";
 import { completeTenant, databaseFault, type TenantDefaults, tenantRecord } from "../tenants/tenant.ts";
 import { tokenClashes } from "../tenants/token-conflicts.ts";
+import type { Fault } from "../validation/config-error.ts";
 import { isFile, moduleUrl } from "./module-file.ts";
 import { configSchema, modulePath } from "./schema.ts";
 

@@ -1,9 +1,9 @@
 /** The configured databases, opened: the front's connections, the notifications, and what is known of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
-import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import type { Observe } from "../observability/observation.ts";
-import { Listener } from "../postgres/listener.ts";
 import { cancelBackends, Database } from "../postgres/database.ts";
+import { Listener } from "../postgres/listener.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
 
 export interface OpenDatabase {

@@ -2,10 +2,10 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { z } from "zod";
-import type { SessionState } from "../shared/connect/session-state.ts";
-import { codeOf, HostError } from "../shared/kernel/errors.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable, Transaction } from "../postgres/database.ts";
+import type { SessionState } from "../shared/connect/session-state.ts";
+import { codeOf, HostError } from "../shared/kernel/errors.ts";
 import { hideStatements } from "../shared/postgres/hidden-statements.ts";
 import { formerOwnerSql, grantSql, missingRights, neededRights, rightsText } from "./rights.ts";
 

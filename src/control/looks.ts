@@ -1,9 +1,9 @@
 /** Finds changes that nothing announces: by looking at the catalogue where there are no event triggers, and at revisions. */
 import { z } from "zod";
-import { pause } from "../shared/kernel/duration.ts";
-import { codeOf, messageOf } from "../shared/kernel/errors.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
+import { pause } from "../shared/kernel/duration.ts";
+import { codeOf, messageOf } from "../shared/kernel/errors.ts";
 import { digestQuery } from "./digest.ts";
 
 /** How changes that are made by hand are found in a database, as an operator sees it. */

@@ -2,8 +2,8 @@
 
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
-import { codeOf } from "../shared/kernel/errors.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
+import { codeOf } from "../shared/kernel/errors.ts";
 
 /** A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from a tool of its own. */
 export type Purpose = "serve" | "migrate";

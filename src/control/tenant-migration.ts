@@ -2,16 +2,16 @@
 import { createHash } from "node:crypto";
 import pg from "pg";
 import { z } from "zod";
-import { HostError } from "../shared/kernel/errors.ts";
-import { type ShapeHash, shapeHash, type TenantId } from "../shared/kernel/ids.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { parseShape, probeSettings, probeSettingsOver, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
-import { searchPathText } from "../shape/hidden-objects.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import { type ShapeHash, shapeHash, type TenantId } from "../shared/kernel/ids.ts";
+import { searchPathText } from "../shared/postgres/search-path.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { readTriggers } from "./install.ts";
 import { migrationError, ShapeDiffers } from "./migration-error.ts";
-import { revisionsOf } from "./revisions.ts";
 import { touchServed, watchUntriggered } from "./revision-moves.ts";
+import { revisionsOf } from "./revisions.ts";
 
 export interface MigrationRequest {
   readonly sql: string;

@@ -1,7 +1,7 @@
 /** Decisions in memory, and the newest revision heard of for each schema: what is older is not kept. */
 import { LRUCache } from "lru-cache";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { Decision } from "./decision.ts";
 import type { Interest } from "./revision-notices.ts";
 

@@ -1,13 +1,13 @@
 /** What is decided of one tenant: which instance serves it, pooled or why not. */
 import { createHash } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
-import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
-import type { BlueprintSpec, TenantBinding, TenantGuard } from "../shared/protocol/messages.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
+import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
+import type { BlueprintSpec, TenantBinding, TenantGuard } from "../shared/protocol/messages.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { hiddenReason } from "./hidden-reason.ts";
 import type { Probe } from "./probe.ts";
-import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 
 export interface Decision {
   readonly tenant: Tenant;

@@ -2,16 +2,16 @@
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { parseReport } from "../control/revisions.ts";
-import type { InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import type { Observe } from "../observability/observation.ts";
-import { SingleFlight } from "../shared/kernel/single-flight.ts";
-import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
-import { Interned } from "./interned.ts";
-import { KnownDecisions } from "./decision-cache.ts";
-import type { Interest } from "./revision-notices.ts";
-import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
+import type { InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
+import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { Tenant } from "../tenants/tenant.ts";
+import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
+import { KnownDecisions } from "./decision-cache.ts";
+import { Interned } from "./interned.ts";
+import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
+import type { Interest } from "./revision-notices.ts";
 
 export interface DecisionsOptions extends DecisionRules {
   readonly database: (name: string) => ProbedDatabase;

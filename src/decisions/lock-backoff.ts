@@ -1,13 +1,13 @@
 /** Keeps tenants whose schema is locked from holding up the decisions of others. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import { Turns } from "../shared/kernel/semaphore.ts";
+import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { Tenant } from "../tenants/tenant.ts";
 import type { Decision } from "./decision.ts";
 import { schemaLocked } from "./probe.ts";
-import type { Tenant } from "../tenants/tenant.ts";
 
 export interface LockPausesOptions {
   readonly decisions: {

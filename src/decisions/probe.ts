@@ -1,20 +1,21 @@
 /** Asks PostgreSQL for a tenant's shape, and for what its roles may do. */
 import { z } from "zod";
+import type { GroupedStatement, Together } from "../postgres/group.ts";
+import { parseReaching, reachQuery } from "../role-safety/reach.ts";
+import {
+  parseRoleFindings,
+  roleSafetyQuery,
+  type SafetyFindings,
+  type SafetyInput,
+} from "../role-safety/tenant-roles.ts";
+import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { wasInterrupted } from "../shared/connect/loss.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { tenantId } from "../shared/kernel/ids.ts";
-import type { GroupedStatement } from "../postgres/group.ts";
-import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
-import { parseReaching, reachQuery } from "../role-safety/reach.ts";
-import { parseRoleFindings, roleSafetyQuery, type SafetyFindings, type SafetyInput } from "../role-safety/tenant-roles.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
 export interface ProbedDatabase {
-  /** The rows of each statement; all in one transaction, and none behind one that fails. `tenant`: whose share of the connections they take. */
-  readonly together: (
-    statements: readonly GroupedStatement[],
-    tenant?: string,
-  ) => Promise<readonly (readonly unknown[])[]>;
+  readonly together: Together;
   /** Whether revisions are kept there. */
   readonly control: boolean;
 }

@@ -4,9 +4,9 @@ import { readFile } from "node:fs/promises";
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { installControl } from "../control/install.ts";
-import { HostError } from "../shared/kernel/errors.ts";
 import type { Observe } from "../observability/observation.ts";
 import { Database, type Queryable, type Transaction } from "../postgres/database.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 
 export interface DemoOptions {
   /** How many more of the first shape: `t0001`, `t0002`, … */

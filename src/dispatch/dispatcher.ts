@@ -1,16 +1,17 @@
 /** Brings a request to the instance of its tenant, and its answer back. */
+
+import type { Decision } from "../decisions/decision.ts";
+import { NotStarted } from "../fleet/cell/cell.ts";
+import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
+import type { Observe } from "../observability/observation.ts";
+import type { StopSignal } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { Eventually } from "../shared/kernel/eventually.ts";
-import type { Observe } from "../observability/observation.ts";
-import type { StopSignal } from "../shared/kernel/cancellation.ts";
 import { discardBody } from "../shared/protocol/body-stream.ts";
 import type { Answer, RequestTask } from "../shared/protocol/messages.ts";
 import { SchemaMoved } from "../shared/protocol/schema-moved.ts";
-import type { Decision } from "../decisions/decision.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-import { NotStarted } from "../fleet/cell/cell.ts";
-import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
 import { isExhausted, pauseBefore, type Tries } from "./retry-budget.ts";
 
 /** Whose a request is, and what it may do. */

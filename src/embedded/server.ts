@@ -7,9 +7,9 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import type { Observe } from "../observability/observation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { messageOf } from "../shared/kernel/errors.ts";
-import type { Observe } from "../observability/observation.ts";
 import { type EmbeddedPlace, findPlace, type RunAs, unavailable } from "./location.ts";
 
 const run = promisify(execFile);

@@ -1,19 +1,19 @@
 /** Builds instances: finds them room, keeps the time, and publishes only what is still current. */
 import { availableParallelism } from "node:os";
 import { LRUCache } from "lru-cache";
-import { HostError, toHostError, unreachable } from "../shared/kernel/errors.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
-import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Signal } from "../shared/kernel/condition.ts";
+import { HostError, toHostError, unreachable } from "../shared/kernel/errors.ts";
+import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { BuildReport } from "../shared/protocol/messages.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
+import type { Strikes } from "./crash-backoff.ts";
+import type { Retirement } from "./eviction.ts";
 import { proveCurrent } from "./freshness.ts";
 import { type BuildRequest, Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
 import { decidePlacement, type Placement } from "./policy/placement.ts";
-import type { Retirement } from "./eviction.ts";
 import { isServing, type Roster } from "./registry.ts";
-import type { Strikes } from "./crash-backoff.ts";
 import type { Supply } from "./spares.ts";
 
 /** What an instance is built for. */

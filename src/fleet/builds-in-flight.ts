@@ -1,7 +1,8 @@
 /** Builds in flight: one per key, and whose request each was started for. */
+
+import type { Signal } from "../shared/kernel/condition.ts";
 import type { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
-import type { Signal } from "../shared/kernel/condition.ts";
 import type { Instance } from "./instance.ts";
 
 interface Flight {

@@ -1,22 +1,23 @@
 /** All the cells of the process, and the only owner of what changes about them. */
-import { HostError, toHostError } from "../shared/kernel/errors.ts";
-import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
 import { Signal } from "../shared/kernel/condition.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { Admission } from "./build-queue.ts";
 import { Builder } from "./builder.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Cell, CellOptions } from "./cell/cell.ts";
 import { Flights, isLeadersOwn } from "./builds-in-flight.ts";
+import type { Cell, CellOptions } from "./cell/cell.ts";
+import { Strikes } from "./crash-backoff.ts";
+import { Retirement } from "./eviction.ts";
 import { glance, proveCurrent } from "./freshness.ts";
 import { HeldBuilds } from "./held-builds.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
 import { Quarantine, type QuarantineRules } from "./quarantine.ts";
+import { Roster } from "./registry.ts";
 import { Replacement } from "./replacement.ts";
 import { Replicas } from "./replicas.ts";
-import { Retirement } from "./eviction.ts";
-import { Roster } from "./registry.ts";
-import { Strikes } from "./crash-backoff.ts";
 import { Supply } from "./spares.ts";
 
 export interface FleetOptions {

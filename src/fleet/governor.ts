@@ -1,13 +1,13 @@
 /** Watches cells: their heaps against the budget, and whether their event loops turn. */
 import { memoryUsage } from "node:process";
-import { Allocator } from "../shared/memory/malloc-trim.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { unreachable } from "../shared/kernel/errors.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import { Reserve } from "../shared/memory/idle-gc.ts";
-import { moduleHeapMb } from "./policy/capacity.ts";
+import { Allocator } from "../shared/memory/malloc-trim.ts";
 import type { Cell } from "./cell/cell.ts";
 import type { Fleet } from "./fleet.ts";
+import { moduleHeapMb } from "./policy/capacity.ts";
 import { isUnmeasured } from "./registry.ts";
 
 export interface Watched {

@@ -1,8 +1,8 @@
 /** Which keys could not be built, and for how long nobody tries again. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import { type FailureRecord, failure, failurePauseMs, isForgiven } from "./build-queue.ts";
 
 /** Whose request wants a key, and by which revisions (`LeaseRequest`). */

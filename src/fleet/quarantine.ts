@@ -1,13 +1,14 @@
 /** A tenant that takes more than its share of a cell is served by an instance of its own until it calms down, if there is room. */
-import type { CellId, TenantId } from "../shared/kernel/ids.ts";
+
 import type { Observe } from "../observability/observation.ts";
+import type { CellId, TenantId } from "../shared/kernel/ids.ts";
 import type { Admission } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Cell } from "./cell/cell.ts";
 import type { Flights } from "./builds-in-flight.ts";
-import type { Instance } from "./instance.ts";
+import type { Cell } from "./cell/cell.ts";
 import type { Retirement } from "./eviction.ts";
+import type { Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
 import type { Roster } from "./registry.ts";
 
 /** What a tenant did to a cell between two looks. */

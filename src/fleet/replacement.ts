@@ -1,14 +1,15 @@
 /** Replaces a cell: its instances are built elsewhere and switched one by one, then it is drained and ended. */
-import { toHostError } from "../shared/kernel/errors.ts";
+
 import type { Observe } from "../observability/observation.ts";
 import type { Signal } from "../shared/kernel/condition.ts";
+import { toHostError } from "../shared/kernel/errors.ts";
 import type { Admission } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Cell } from "./cell/cell.ts";
 import type { Flights } from "./builds-in-flight.ts";
-import type { Instance } from "./instance.ts";
+import type { Cell } from "./cell/cell.ts";
 import type { Retirement } from "./eviction.ts";
+import type { Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
 import type { Roster } from "./registry.ts";
 
 /** How long a replacement waits for room before its predecessor is drained without one. */

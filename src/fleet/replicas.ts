@@ -3,10 +3,10 @@ import { availableParallelism } from "node:os";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { Admission } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { Cell } from "./cell/cell.ts";
 import type { Flights } from "./builds-in-flight.ts";
-import type { Instance } from "./instance.ts";
+import type { Cell } from "./cell/cell.ts";
 import type { Retirement } from "./eviction.ts";
+import type { Instance } from "./instance.ts";
 import type { Roster } from "./registry.ts";
 
 /** One instance of a key, since the last look. */

@@ -1,10 +1,11 @@
 /** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
-import { messageOf } from "../shared/kernel/errors.ts";
-import { type CellId, cellId } from "../shared/kernel/ids.ts";
+
 import type { Observe, TerminationReason } from "../observability/observation.ts";
 import type { Signal } from "../shared/kernel/condition.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
+import { type CellId, cellId } from "../shared/kernel/ids.ts";
 import { Cell, type CellOptions } from "./cell/cell.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
 import type { Roster } from "./registry.ts";
 
 export interface SupplyOptions {

@@ -1,6 +1,7 @@
 /** What is not in the log, by how loud it was and why it was left out. */
-import type { DropReason } from "./observation.ts";
+
 import type { LogLevel } from "./log-line.ts";
+import type { DropReason } from "./observation.ts";
 
 export interface DroppedLines {
   readonly level: LogLevel;

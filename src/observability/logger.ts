@@ -1,10 +1,10 @@
 /** Observations as log lines: JSON for machines, one short line each for a terminal. */
 import { pino, stdTimeFunctions } from "pino";
-import type { Observation, Observe } from "./observation.ts";
 import { RateLimit } from "../shared/kernel/rate-limit.ts";
 import { Dropped } from "./dropped.ts";
 import { limitKey, lineRate } from "./limits.ts";
 import { describe, figuresOf, type LogLevel } from "./log-line.ts";
+import type { Observation, Observe } from "./observation.ts";
 
 /** Where lines go. */
 export interface LineSink {

@@ -1,9 +1,9 @@
 /** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { unreachable } from "../shared/kernel/errors.ts";
-import type { EvictionReason, Observation, Observe, TerminationReason } from "./observation.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import type { DroppedLines } from "./dropped.ts";
+import type { EvictionReason, Observation, Observe, TerminationReason } from "./observation.ts";
 import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 
 export interface Metrics {

@@ -1,10 +1,10 @@
 /** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
 import pg, { type ClientBase, type PoolClient } from "pg";
+import type { Observe } from "../observability/observation.ts";
 import { Connector, type ConnectorOptions } from "../shared/connect/connector.ts";
 import { NewerSession } from "../shared/connect/newer-session.ts";
 import { parseSessionState, sessionStateQuery } from "../shared/connect/session-state.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import type { Observe } from "../observability/observation.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../shared/postgres/tenant-shares.ts";
 import { isTooManyConnections } from "../shared/postgres/too-many-connections.ts";
 import {

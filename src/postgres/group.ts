@@ -19,6 +19,12 @@ export interface GroupedStatement {
   readonly prepared?: boolean;
 }
 
+/** The rows of each statement; all in one transaction, and none behind one that fails. `tenant`: whose share of the connections they take. */
+export type Together = (
+  statements: readonly GroupedStatement[],
+  tenant?: string,
+) => Promise<readonly (readonly unknown[])[]>;
+
 /** What is prepared on a connection. */
 interface Known {
   /** What names begin with there: a tenant's function that knew one could put a statement of its own in its place. */

@@ -2,11 +2,11 @@
 import { randomBytes } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
 import type pg from "pg";
+import type { Observe } from "../observability/observation.ts";
 import type { Connector } from "../shared/connect/connector.ts";
 import { parseSessionState, sessionStateQuery } from "../shared/connect/session-state.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { codeOf, HostError } from "../shared/kernel/errors.ts";
-import type { Observe } from "../observability/observation.ts";
 import { backendQuery, lifted } from "../shared/postgres/pooler.ts";
 import { connectError, databaseError } from "./connection-errors.ts";
 import { connectorTo } from "./database.ts";

@@ -1,10 +1,11 @@
 /** What is wrong with the role that a host connects as, whichever tenant asks. */
 import { z } from "zod";
+import type { Together } from "../postgres/group.ts";
 import { probeSettingsQuery } from "../shape/shape.ts";
-import type { ProbedDatabase } from "../decisions/probe.ts";
 import { predefined } from "./tenant-roles.ts";
 
-export interface ConnectingOptions extends Pick<ProbedDatabase, "together"> {
+export interface ConnectingOptions {
+  readonly together: Together;
   /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
   readonly roles: () => Promise<readonly string[]>;
 }

@@ -1,8 +1,8 @@
 /** SQL in a tenant's schemas that could reach what is other tenants': where it stands, and by what it could. */
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
-import { bodyReaches, bodyReasons } from "./reach-bodies.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import { bodyReaches, bodyReasons } from "./reach-bodies.ts";
 
 /** An object whose SQL could reach further than its tenant. */
 export interface Reaching {

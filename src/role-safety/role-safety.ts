@@ -1,13 +1,13 @@
 /** What is made of the findings about roles: told, or a reason not to serve the tenant. */
 import { LRUCache } from "lru-cache";
-import { HostError } from "../shared/kernel/errors.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
-import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Observe } from "../observability/observation.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
 import type { Reaching } from "./reach.ts";
 import type { SafetyFindings } from "./tenant-roles.ts";
-import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 
 export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";

@@ -1,8 +1,8 @@
 /** Whether the roles that a tenant's requests run as could do more than see the tenant's own: what PostgreSQL says. */
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
-import type { Reaching } from "./reach.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import type { Reaching } from "./reach.ts";
 
 export interface RoleFindings {
   /** What is wrong with the tenant's roles and schemas; a sentence each. */

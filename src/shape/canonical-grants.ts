@@ -1,7 +1,8 @@
 /** The lines of the canonical text about what any object can have: a comment, an extension that it belongs to, rights on it. */
-import type { Lines } from "./lines.ts";
+
 import { namingTag } from "../shared/postgres/schema-tags.ts";
 import { roleLabel } from "./labels.ts";
+import type { Lines } from "./lines.ts";
 
 /**
  * A comment verbatim (smart tags are made of it), and which of the served schemas its tags name as the database does:

@@ -2,18 +2,18 @@
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type ShapeHash, shapeHash } from "../shared/kernel/ids.ts";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
+import { scopeCtes } from "../shared/postgres/catalogue-scope.ts";
 import { lifted } from "../shared/postgres/pooler.ts";
+import type { SchemaBinding } from "../shared/protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { namedCtes } from "./canonical-grants.ts";
-import { scopeCtes } from "../shared/postgres/catalogue-scope.ts";
 import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-tables.ts";
+import { hiddenCtes } from "./hidden-objects.ts";
+import { spellingCtes } from "./labels.ts";
 import { notifierCtes } from "./notifiers.ts";
 import { probePlanning } from "./planner-settings.ts";
 import { preparerCtes } from "./preparing-functions.ts";
 import { provenCtes } from "./proven.ts";
-import { spellingCtes } from "./labels.ts";
-import { hiddenCtes } from "./hidden-objects.ts";
 
 export interface ShapeInput {
   readonly schemas: readonly SchemaBinding[];

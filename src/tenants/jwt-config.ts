@@ -1,9 +1,9 @@
 /** How a tenant's tokens are told from anybody else's: the part of its record about JWTs. */
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { z } from "zod";
-import { durationMs } from "../validation/units.ts";
-import { keyed } from "../validation/one-of.ts";
 import { text } from "../validation/identifiers.ts";
+import { keyed } from "../validation/one-of.ts";
+import { durationMs } from "../validation/units.ts";
 
 export type JwtKey =
   | { readonly kind: "secret"; readonly secret: string }

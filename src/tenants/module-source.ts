@@ -1,9 +1,9 @@
 /** Tenants that a module of the user's own chooses, request by request. */
 import { z } from "zod";
-import { HostError, messageOf } from "../shared/kernel/errors.ts";
-import { ConfigError } from "../validation/config-error.ts";
-import { parseTenantId } from "../shared/kernel/ids.ts";
 import type { Observe } from "../observability/observation.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import { parseTenantId } from "../shared/kernel/ids.ts";
+import { ConfigError } from "../validation/config-error.ts";
 import { type Clock, KnownTenants } from "./record-cache.ts";
 import type { RequestFacts } from "./router.ts";
 import { type TenantSource, tenantClashes } from "./source.ts";

@@ -1,8 +1,8 @@
 /** The tenants that a source has given lately, so that an unchanged record stays one object. */
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import type { TenantListener } from "./source.ts";
 import type { Tenant } from "./tenant.ts";
 

@@ -2,8 +2,8 @@
 import { LRUCache } from "lru-cache";
 import { unreachable } from "../shared/kernel/errors.ts";
 import type { Eventually } from "../shared/kernel/eventually.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
 

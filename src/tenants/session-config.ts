@@ -1,8 +1,8 @@
 /** The part of a tenant's record about the SQL function that knows its tokens. */
 import { z } from "zod";
 import type { SchemaBinding } from "../shared/protocol/messages.ts";
-import { keyed } from "../validation/one-of.ts";
 import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
+import { keyed } from "../validation/one-of.ts";
 
 export interface SessionRules {
   /** In PostgreSQL. */

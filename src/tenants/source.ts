@@ -1,7 +1,7 @@
 /** Where tenants come from: one contract, three kinds (a list, a control table, a module). */
 import type { Eventually } from "../shared/kernel/eventually.ts";
-import type { Fault } from "../validation/config-error.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
+import type { Fault } from "../validation/config-error.ts";
 import type { RequestFacts, TenantLookup } from "./router.ts";
 import type { Tenant } from "./tenant.ts";
 

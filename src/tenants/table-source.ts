@@ -1,13 +1,13 @@
 /** Tenants from the control table `rowhouse.tenant`, read when they are asked for. */
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
+import type { Observe } from "../observability/observation.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import type { Eventually } from "../shared/kernel/eventually.ts";
-import { ConfigError } from "../validation/config-error.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
-import type { Observe } from "../observability/observation.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import { ConfigError } from "../validation/config-error.ts";
 import { HostClaims } from "./host-claims.ts";
 import { type Clock, KnownTenants } from "./record-cache.ts";
 import type { TenantSource } from "./source.ts";

@@ -1,13 +1,13 @@
 /** A tenant: its routes, its database, its schemas in order, its roles and build settings. */
 import { z } from "zod";
-import { ConfigError, faultsOf } from "../validation/config-error.ts";
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
 import type { SchemaBinding } from "../shared/protocol/messages.ts";
+import { ConfigError, faultsOf } from "../validation/config-error.ts";
+import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
 import { duplicates, keyed, oneForm } from "../validation/one-of.ts";
 import { normaliseHost } from "./host-name.ts";
-import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
-import { type SessionRules, sessionRecord, sessionRules } from "./session-config.ts";
 import { type JwtRules, jwtRecord } from "./jwt-config.ts";
+import { type SessionRules, sessionRecord, sessionRules } from "./session-config.ts";
 
 export interface Tenant {
   readonly id: TenantId;

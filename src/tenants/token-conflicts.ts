@@ -1,8 +1,9 @@
 /** Whether a token of one tenant could be taken for one of another's. */
-import { ConfigError, type Fault } from "../validation/config-error.ts";
+
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
-import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
+import { ConfigError, type Fault } from "../validation/config-error.ts";
 import type { JwtRules } from "./jwt-config.ts";
+import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
 
 /**
  * The only tenant that an audience can be a name of: it is that tenant's id, or a URN or the path of a URL that ends with it. A

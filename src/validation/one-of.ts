@@ -1,7 +1,7 @@
 /** Values that may be written in more than one form. */
 import { z } from "zod";
-import { flatIssues } from "./config-error.ts";
 import { didYouMean } from "./closest-name.ts";
+import { flatIssues } from "./config-error.ts";
 
 /** The forms of what `oneForm` takes, which zod itself does not know: for the JSON schema. */
 export const formsOf = new WeakMap<object, readonly z.ZodType[]>();

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
-import { Database } from "../../src/postgres/database.ts";
 import { Decisions, type DecisionsOptions } from "../../src/decisions/decisions.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { RoleSafety, type RoleSafetyOptions } from "../../src/role-safety/role-safety.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { installControl } from "../../src/control/install.ts";
+import type { Decision } from "../../src/decisions/decision.ts";
+import { Decisions } from "../../src/decisions/decisions.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import { Database } from "../../src/postgres/database.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
-import type { Decision } from "../../src/decisions/decision.ts";
-import { Decisions } from "../../src/decisions/decisions.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Client } from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { Observation } from "../../src/observability/observation.ts";
 import { type Embedded, type EmbeddedOptions, startEmbedded } from "../../src/embedded/server.ts";
+import type { Observation } from "../../src/observability/observation.ts";
 
 let parent: string;
 let directory: string;

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Database } from "../../src/postgres/database.ts";
 import { type Decision, decisionOf } from "../../src/decisions/decision.ts";
 import { probe } from "../../src/decisions/probe.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { Worker } from "../support/worker-instance.ts";

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { Database } from "../../src/postgres/database.ts";
 import { Decisions } from "../../src/decisions/decisions.ts";
 import { LockPauses } from "../../src/decisions/lock-backoff.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 

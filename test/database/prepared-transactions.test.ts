@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { installControl } from "../../src/control/install.ts";
 import { migrateTenant } from "../../src/control/tenant-migration.ts";
 import { type Embedded, startEmbedded } from "../../src/embedded/server.ts";
-import { Listener } from "../../src/postgres/listener.ts";
 import { Database } from "../../src/postgres/database.ts";
+import { Listener } from "../../src/postgres/listener.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
 /** A server of its own: PostgreSQL's default, and the other tests' server, has no prepared transactions. */

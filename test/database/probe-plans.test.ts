@@ -3,9 +3,9 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { installControl } from "../../src/control/install.ts";
 import { Database } from "../../src/postgres/database.ts";
-import { probeSettings, shapeQuery } from "../../src/shape/shape.ts";
 import { reachQuery } from "../../src/role-safety/reach.ts";
 import { roleSafetyQuery } from "../../src/role-safety/tenant-roles.ts";
+import { probeSettings, shapeQuery } from "../../src/shape/shape.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 

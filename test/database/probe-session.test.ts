@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { probe } from "../../src/decisions/probe.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { shapeQuery } from "../../src/shape/shape.ts";
-import { probe } from "../../src/decisions/probe.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 

@@ -1,8 +1,8 @@
 import { escapeIdentifier } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
 import { controlState, installControl } from "../../src/control/install.ts";
-import { migrateTenant } from "../../src/control/tenant-migration.ts";
 import { grantRights, grantSql, missingRights, rightsOf } from "../../src/control/rights.ts";
+import { migrateTenant } from "../../src/control/tenant-migration.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

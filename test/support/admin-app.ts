@@ -3,8 +3,8 @@ import { request } from "undici";
 import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin/app.ts";
 import { serveApp } from "../../src/http/fetch-app.ts";
 import { type Listening, listen } from "../../src/http/server.ts";
-import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { Observation } from "../../src/observability/observation.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 
 export const token = "0123456789abcdef";
 const running = new Set<Listening>();

@@ -3,10 +3,10 @@ import { EventEmitter, once } from "node:events";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { installControl } from "../../src/control/install.ts";
 import type { Observation } from "../../src/observability/observation.ts";
-import { Listener } from "../../src/postgres/listener.ts";
 import { Database } from "../../src/postgres/database.ts";
-import { tableSource } from "../../src/tenants/table-source.ts";
+import { Listener } from "../../src/postgres/listener.ts";
 import type { TenantSource } from "../../src/tenants/source.ts";
+import { tableSource } from "../../src/tenants/table-source.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
 const defaults = { database: "main", databases: ["main", "other"] };

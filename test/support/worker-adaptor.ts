@@ -3,8 +3,8 @@
 import { tenantId } from "../../src/shared/kernel/ids.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { type ServingWithPgClient, servingAdaptor } from "../../workers/postgres/adaptor.ts";
-import { RequestScope, type RequestSettings } from "../../workers/request/request-scope.ts";
 import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { RequestScope, type RequestSettings } from "../../workers/request/request-scope.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
 export interface Request {

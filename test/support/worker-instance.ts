@@ -12,8 +12,8 @@ import type {
   TokenSigning,
 } from "../../src/shared/protocol/messages.ts";
 import { Instances } from "../../workers/instance/instances.ts";
-import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
+import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
 

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { Cell, type CellOptions } from "../../src/fleet/cell/cell.ts";
-import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { Observation, TerminationReason } from "../../src/observability/observation.ts";
+import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { Answer, RequestTask } from "../../src/shared/protocol/messages.ts";
 import { requestTask } from "../support/request-task.ts";
 import { entry, setup } from "./fake-fleet.ts";

@@ -3,6 +3,7 @@ import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
+import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
   BlueprintSpec,
@@ -15,7 +16,6 @@ import type {
   Reply,
   RequestTask,
 } from "../../src/shared/protocol/messages.ts";
-import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
 
 const setup: CellSetup = workerData;
 const ledger = new Int8Array(setup.ledger);

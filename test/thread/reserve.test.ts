@@ -3,8 +3,8 @@ import { MessageChannel } from "node:worker_threads";
 import { expect, it } from "vitest";
 import { startThread } from "../../src/fleet/cell/thread.ts";
 import { cellId } from "../../src/shared/kernel/ids.ts";
-import type { LaneTask } from "../../src/shared/protocol/messages.ts";
 import { packTasks } from "../../src/shared/protocol/codec.ts";
+import type { LaneTask } from "../../src/shared/protocol/messages.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { requestTask } from "../support/request-task.ts";
 

@@ -2,6 +2,7 @@ import { MessageChannel } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
 import { Lane } from "../../src/fleet/cell/channel.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
   ControlMessage,
@@ -9,7 +10,6 @@ import type {
   NumberedTask,
   RequestTask,
 } from "../../src/shared/protocol/messages.ts";
-import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
 import { requestTask } from "../support/request-task.ts";
 
 const close: (() => void)[] = [];

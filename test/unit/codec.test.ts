@@ -1,7 +1,7 @@
 import { MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { expect, it } from "vitest";
-import type { LaneTask, NumberedReply, RequestTask } from "../../src/shared/protocol/messages.ts";
 import { packReplies, packTasks, unpackReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
+import type { LaneTask, NumberedReply, RequestTask } from "../../src/shared/protocol/messages.ts";
 
 const request: RequestTask = {
   kind: "request",

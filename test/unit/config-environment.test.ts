@@ -2,8 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadConfig } from "../../src/config/load.ts";
 import { availableMemoryMb } from "../../src/config/available-memory.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/validation/config-error.ts";
 
 const url = "postgres://rowhouse:hunter2@db.example/app";

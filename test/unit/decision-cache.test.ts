@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
-import { pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { Decision } from "../../src/decisions/decision.ts";
 import { KnownDecisions } from "../../src/decisions/decision-cache.ts";
+import { pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
 const zero = "0".repeat(64);

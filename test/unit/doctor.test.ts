@@ -1,6 +1,11 @@
 import { describe, expect, it } from "vitest";
+import {
+  type DatabaseFacts,
+  diagnoseDatabase,
+  diagnosePools,
+  tenantLines,
+} from "../../src/cli/doctor-findings.ts";
 import { cellsWithConnections, frontConnections } from "../../src/fleet/policy/pool-room.ts";
-import { type DatabaseFacts, diagnoseDatabase, diagnosePools, tenantLines } from "../../src/cli/doctor-findings.ts";
 
 const healthy: DatabaseFacts = {
   name: "main",

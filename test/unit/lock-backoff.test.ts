@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { Decision } from "../../src/decisions/decision.ts";
 import { LockPauses } from "../../src/decisions/lock-backoff.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 
 const tenantOf = (id: string, schema = id): Tenant =>

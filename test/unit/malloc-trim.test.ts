@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { Allocator } from "../../src/shared/memory/malloc-trim.ts";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
+import { Allocator } from "../../src/shared/memory/malloc-trim.ts";
 
 const rssMb = (): number => process.memoryUsage.rss() / 2 ** 20;
 

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { ConfigError } from "../../src/validation/config-error.ts";
 import type { Observation } from "../../src/observability/observation.ts";
-import type { RequestFacts } from "../../src/tenants/router.ts";
 import { openModuleSource } from "../../src/tenants/module-source.ts";
+import type { RequestFacts } from "../../src/tenants/router.ts";
+import { ConfigError } from "../../src/validation/config-error.ts";
 
 let root = "";
 let count = 0;

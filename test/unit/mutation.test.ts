@@ -1,8 +1,8 @@
 import { PgInsertSingleStep, PgUpdateSingleStep, TYPES } from "postgraphile/@dataplan/pg";
 import { $$toSQL, sql } from "postgraphile/pg-sql2";
 import { expect, it, vi } from "vitest";
-import type { Builder, Mutation } from "../../workers/graphile/sql-cache/mutation-step.ts";
 import { rememberChangeTexts } from "../../workers/graphile/sql-cache/mutation.ts";
+import type { Builder, Mutation } from "../../workers/graphile/sql-cache/mutation-step.ts";
 import type { Codec, Values } from "../../workers/graphile/sql-cache/select-step.ts";
 
 rememberChangeTexts();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { assertHarmless } from "../../workers/postgres/statement-policy.ts";
 import { Statements } from "../../workers/postgres/prepared-statements.ts";
+import { assertHarmless } from "../../workers/postgres/statement-policy.ts";
 
 describe("the names of statements", () => {
   it("come with a statement's second use on the connection", () => {

@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { expect, it, vi } from "vitest";
 import { sendBody, windowBytes } from "../../src/shared/protocol/body-stream.ts";
-import type { CellMessage, NumberedReply } from "../../src/shared/protocol/messages.ts";
 import { unpackReplies } from "../../src/shared/protocol/codec.ts";
+import type { CellMessage, NumberedReply } from "../../src/shared/protocol/messages.ts";
 import { Outbox } from "../../workers/reply-batcher.ts";
 
 function openOutbox(): { outbox: Outbox; heard: () => Promise<readonly NumberedReply[]>; close: () => void } {

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
+import { listSource } from "../../src/tenants/list-source.ts";
 import {
   createRouter,
   parseRoutingRule,
   type RequestFacts,
   type TenantLookup,
 } from "../../src/tenants/router.ts";
-import { listSource } from "../../src/tenants/list-source.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
 const tenants = ["acme", "globex"].map((id) =>

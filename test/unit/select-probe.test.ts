@@ -3,7 +3,14 @@ import { expect, it } from "vitest";
 import { probeSelect } from "../../workers/graphile/sql-cache/select-probe.ts";
 import { pageRows } from "../../workers/graphile/sql-cache/select-results.ts";
 import { isSent } from "../../workers/graphile/sql-cache/select-send.ts";
-import type { Codec, Common, Details, Inputs, Resource, SelectStep } from "../../workers/graphile/sql-cache/select-step.ts";
+import type {
+  Codec,
+  Common,
+  Details,
+  Inputs,
+  Resource,
+  SelectStep,
+} from "../../workers/graphile/sql-cache/select-step.ts";
 
 const codec: Codec = { toPg: (value) => String(value) };
 

@@ -4,19 +4,19 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
 import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
-import { lifted } from "../../src/shared/postgres/pooler.ts";
 import type { Statement } from "../../src/shared/postgres/pipeline.ts";
+import { lifted } from "../../src/shared/postgres/pooler.ts";
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
-import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
-import { saysUnreachable } from "../postgres/outcome.ts";
-import { buildSettings } from "../request/preset-settings.ts";
-import { builtNames } from "../postgres/schema-placeholders.ts";
-import { tagsInLogicalNames } from "./schema-tags.ts";
 import type { Sessions } from "../postgres/connection-pool.ts";
+import { saysUnreachable } from "../postgres/outcome.ts";
+import { builtNames } from "../postgres/schema-placeholders.ts";
 import { type Setting, settingsStatement } from "../postgres/settings.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
 import { rowsOf, transactionOver } from "../postgres/transaction.ts";
+import { buildSettings } from "../request/preset-settings.ts";
+import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
+import { tagsInLogicalNames } from "./schema-tags.ts";
 
 /** A build has its own limit, a catalogue may be large, and what comes between two queries takes its time as well. */
 const untimed = `select ${(

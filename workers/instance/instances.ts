@@ -1,25 +1,32 @@
 /** The instances of a thread. */
+
 import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
-import type { BlueprintSpec, BuildReport, CellSetup, PoolFigures } from "../../src/shared/protocol/messages.ts";
-import { servingAdaptor } from "../postgres/adaptor.ts";
-import { buildingAdaptor } from "./build-adaptor.ts";
-import { rememberChangeTexts } from "../graphile/sql-cache/mutation.ts";
+import type {
+  BlueprintSpec,
+  BuildReport,
+  CellSetup,
+  PoolFigures,
+} from "../../src/shared/protocol/messages.ts";
 import { leaveOutExportMarks } from "../graphile/export-marks.ts";
-import { Growth } from "./heap-accounting.ts";
-import { causesOf, saysUnreachable } from "../postgres/outcome.ts";
-import type { Log } from "../request/error-mask.ts";
-import { countPlanningByCpu } from "../request/planning-time.ts";
+import { lightenMiddleware } from "../graphile/middleware.ts";
 import { createPlans, keepPlansIn } from "../graphile/plan-cache.ts";
-import { instancePreset } from "./preset.ts";
 import { keepSchemasInText } from "../graphile/reg-text.ts";
-import type { RequestScope } from "../request/request-scope.ts";
+import { rememberChangeTexts } from "../graphile/sql-cache/mutation.ts";
 import { rememberSelectTexts } from "../graphile/sql-cache/select.ts";
-import { CellServ } from "../request/grafserv.ts";
+import { servingAdaptor } from "../postgres/adaptor.ts";
 import { Sessions } from "../postgres/connection-pool.ts";
+import { causesOf, saysUnreachable } from "../postgres/outcome.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
+import type { Log } from "../request/error-mask.ts";
+import { CellServ } from "../request/grafserv.ts";
+import { countPlanningByCpu } from "../request/planning-time.ts";
+import type { RequestScope } from "../request/request-scope.ts";
+import { buildingAdaptor } from "./build-adaptor.ts";
+import { Growth } from "./heap-accounting.ts";
+import { instancePreset } from "./preset.ts";
 
 export class Instances {
   readonly #setup: CellSetup;
@@ -107,6 +114,7 @@ export class Instances {
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
     await serv.opened();
+    lightenMiddleware(serv);
     this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;

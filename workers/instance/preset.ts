@@ -5,17 +5,17 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
-import type { ServingWithPgClient } from "../postgres/adaptor.ts";
 import { behaviorMatchesPlugin } from "../graphile/behavior-cache.ts";
+import type { ServingWithPgClient } from "../postgres/adaptor.ts";
+import { builtNames } from "../postgres/schema-placeholders.ts";
+import { errorMask, type Log } from "../request/error-mask.ts";
+import { hidingHints } from "../request/hints.ts";
+import { withRequestSettings } from "../request/preset-settings.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./instance-facts.ts";
-import { hidingHints } from "../request/hints.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens-plugin.ts";
-import { errorMask, type Log } from "../request/error-mask.ts";
-import { rowhousePlugin, rowhouseRequestPlugin } from "./rowhouse-plugin.ts";
 import { unhonouredOf, userService } from "./preset-services.ts";
-import { withRequestSettings } from "../request/preset-settings.ts";
-import { builtNames } from "../postgres/schema-placeholders.ts";
+import { rowhousePlugin, rowhouseRequestPlugin } from "./rowhouse-plugin.ts";
 import { namesPlugin, rootsPlugin } from "./served-plugins.ts";
 
 declare global {

@@ -2,10 +2,10 @@
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
-import type { Log } from "../request/error-mask.ts";
 import { dependsOnSetting, qualifiedSetting } from "../graphile/reg-text.ts";
 import { builtNames, ownName } from "../postgres/schema-placeholders.ts";
 import type { Setting } from "../postgres/settings.ts";
+import type { Log } from "../request/error-mask.ts";
 
 declare global {
   namespace GraphileConfig {

@@ -7,17 +7,23 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
+import { searchPathText } from "../../src/shared/postgres/search-path.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
-import { searchPathText } from "../../src/shape/hidden-objects.ts";
-import { type Connection, isStale } from "./connection.ts";
-import { isGuardFailure, readGuard, revisionsAssertion, type TransactionGuard, writeGuard } from "./revision-guard.ts";
-import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./outcome.ts";
 import { isReserved, reservedSetting } from "../request/preset-settings.ts";
-import { ReadOnly, refusedByStandby } from "./read-only.ts";
-import { looksOutdated, RevisionQuestions } from "./revision-questions.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
 import { servingClient } from "./client.ts";
+import { type Connection, isStale } from "./connection.ts";
 import type { Sessions } from "./connection-pool.ts";
+import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./outcome.ts";
+import { ReadOnly, refusedByStandby } from "./read-only.ts";
+import {
+  isGuardFailure,
+  readGuard,
+  revisionsAssertion,
+  type TransactionGuard,
+  writeGuard,
+} from "./revision-guard.ts";
+import { looksOutdated, RevisionQuestions } from "./revision-questions.ts";
 import type { Setting } from "./settings.ts";
 import { StatementNames } from "./statement-names.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";

@@ -4,16 +4,16 @@ import type pg from "pg";
 import type { PoolClient } from "pg";
 import { Connector } from "../../src/shared/connect/connector.ts";
 import { NewerSession } from "../../src/shared/connect/newer-session.ts";
-import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { StopSignal } from "../../src/shared/kernel/cancellation.ts";
+import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
 import { isTooManyConnections } from "../../src/shared/postgres/too-many-connections.ts";
 import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
 import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
-import { setBaseline } from "./session-reset.ts";
 import { isCutOff } from "./outcome.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
+import { setBaseline } from "./session-reset.ts";
 
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;

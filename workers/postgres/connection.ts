@@ -4,14 +4,20 @@ import pg, { type PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
-import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
-import { backendQuery } from "../../src/shared/postgres/pooler.ts";
-import { Burst, type BurstOptions, type BurstResult, NotSupported, type Statement } from "../../src/shared/postgres/pipeline.ts";
-import type { Baseline } from "./session-reset.ts";
 import { noticeOf, type PgNotice } from "../../src/shared/postgres/notice.ts";
+import {
+  Burst,
+  type BurstOptions,
+  type BurstResult,
+  NotSupported,
+  type Statement,
+} from "../../src/shared/postgres/pipeline.ts";
+import { backendQuery } from "../../src/shared/postgres/pooler.ts";
+import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
 import type { Pooler } from "./pooler.ts";
-import type { Setting } from "./settings.ts";
 import { Statements } from "./prepared-statements.ts";
+import type { Baseline } from "./session-reset.ts";
+import type { Setting } from "./settings.ts";
 
 declare module "pg" {
   interface Client {

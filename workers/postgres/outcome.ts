@@ -4,8 +4,8 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost, wasInterrupted } from "../../src/shared/connect/loss.ts";
 import { codeOf, HostError } from "../../src/shared/kernel/errors.ts";
 import { SchemaMoved } from "../../src/shared/protocol/schema-moved.ts";
-import { isGuardFailure, reportedRevisions } from "./revision-guard.ts";
 import type { RequestScope } from "../request/request-scope.ts";
+import { isGuardFailure, reportedRevisions } from "./revision-guard.ts";
 
 /** Whether PostgreSQL ended the session for the time that its transaction took: it would again. */
 export function endedByTimeout(error: unknown): boolean {

@@ -1,6 +1,7 @@
 /** Which statements are prepared on one connection. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import type { Columns } from "../../src/shared/postgres/pipeline.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
 
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
@@ -11,9 +12,6 @@ const mostNames = 200;
  * others, without an error.
  */
 const planned = /^\s*(?:select|insert|update|delete|merge|with)\b/i;
-
-/** As PostgreSQL describes them, for whoever reads the rows. */
-export type Columns = readonly unknown[];
 
 interface Prepared {
   readonly text: string;

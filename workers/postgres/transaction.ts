@@ -3,9 +3,9 @@ import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
 import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
+import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./revision-guard.ts";
 import { forgetSequences } from "./session-reset.ts";
-import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-policy.ts";
 

@@ -6,7 +6,6 @@ import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/gra
 import { HostError, messageOf, unreachable } from "../../src/shared/kernel/errors.ts";
 import { sendBody } from "../../src/shared/protocol/body-stream.ts";
 import type { Answer, OperationLimits, RequestTask } from "../../src/shared/protocol/messages.ts";
-import { lightenMiddleware } from "../graphile/middleware.ts";
 import { nodeContext } from "./node-request.ts";
 import type { RequestScope } from "./request-scope.ts";
 import { assertFewValuesIn } from "./variables.ts";
@@ -47,7 +46,6 @@ export class CellServ extends GrafservBase {
     await this.ready();
     this.eventEmitter.off("dynamicOptions:error", onFault);
     if (fault !== undefined) throw fault;
-    lightenMiddleware(this);
   }
 
   /** The answer to `task`; throws a HostError where the host is to answer instead. */

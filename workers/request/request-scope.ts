@@ -1,6 +1,7 @@
 /** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
-import { HostError } from "../../src/shared/kernel/errors.ts";
+
 import { Stop, type StopSignal } from "../../src/shared/kernel/cancellation.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 

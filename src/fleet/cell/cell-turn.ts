@@ -2,8 +2,8 @@
 import type { HostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { Answer, RequestTask } from "../../shared/protocol/messages.ts";
-import { Turn } from "./fair-queue.ts";
 import type { Asker } from "./channel.ts";
+import { Turn } from "./fair-queue.ts";
 
 /** Slow requests with large bodies must not keep small ones out: 4096 of this size are 64 MB. */
 const uncountedBytes = 16 * 1024;

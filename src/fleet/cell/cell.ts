@@ -1,9 +1,9 @@
 /** One worker thread: a Piscina pool of exactly one thread, its heap, its requests and its end. */
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { Piscina } from "piscina";
+import type { Observe, TerminationReason } from "../../observability/observation.ts";
 import { HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
 import type { CellId, TenantId } from "../../shared/kernel/ids.ts";
-import type { Observe, TerminationReason } from "../../observability/observation.ts";
 import { type CellPhase, cellStep } from "../../shared/kernel/phase.ts";
 import type {
   Answer,
@@ -18,9 +18,9 @@ import type {
 } from "../../shared/protocol/messages.ts";
 import { fromWireError } from "../../shared/protocol/wire-error.ts";
 import { CellTurn, type Outcome } from "./cell-turn.ts";
+import { Lane } from "./channel.ts";
 import { FairQueue, type FairQueueLimits, type TenantUsage } from "./fair-queue.ts";
 import { CellHeap } from "./heap.ts";
-import { Lane } from "./channel.ts";
 import { Slots } from "./request-slots.ts";
 import { replyTo, startThread } from "./thread.ts";
 import { Utilization } from "./utilization.ts";

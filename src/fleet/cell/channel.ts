@@ -1,6 +1,7 @@
 /** The port between a cell and its thread: requests go there, and answers come back. */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { type HostError, toHostError } from "../../shared/kernel/errors.ts";
+import { packTasks, unpackReplies } from "../../shared/protocol/codec.ts";
 import type {
   Answer,
   CellMessage,
@@ -9,7 +10,6 @@ import type {
   Parcel,
   RequestTask,
 } from "../../shared/protocol/messages.ts";
-import { packTasks, unpackReplies } from "../../shared/protocol/codec.ts";
 import { fromWireError } from "../../shared/protocol/wire-error.ts";
 
 /** Who waits for an answer. */

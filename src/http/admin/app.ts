@@ -3,12 +3,12 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { z } from "zod";
-import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { Observe } from "../../observability/observation.ts";
+import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import { renderFailure } from "../error-response.ts";
-import { Failures } from "./auth-throttle.ts";
-import { announcesBody, readFacts, readRequestId, requireMediaType } from "../request-head.ts";
 import { readBody } from "../read-body.ts";
+import { announcesBody, readFacts, readRequestId, requireMediaType } from "../request-head.ts";
+import { Failures } from "./auth-throttle.ts";
 
 export interface EvictTarget {
   readonly key?: string;

@@ -1,26 +1,32 @@
 /** The public app: GraphQL at whatever address routing gives it. It decides nothing of tenants, and parses no GraphQL. */
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
+import type { Observation, Observe } from "../../observability/observation.ts";
+import type { StopSignal } from "../../shared/kernel/cancellation.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { Eventually } from "../../shared/kernel/eventually.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
-import type { Observation, Observe } from "../../observability/observation.ts";
 import type { HostPhase } from "../../shared/kernel/phase.ts";
-import type { StopSignal } from "../../shared/kernel/cancellation.ts";
 import { discardBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import { Backlog, type Wait } from "../client-backlog.ts";
-import { Exchange, type ExchangeEnd } from "./exchange.ts";
 import type { DirectBindings } from "../fetch-app.ts";
-import { InFlight, Stay } from "./tenant-concurrency.ts";
-import { announcesBody, forwardedHeaders, opensWebSocket, readFacts, requireMediaType } from "../request-head.ts";
-import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { networkOf } from "../network.ts";
 import type { Proxies } from "../proxies.ts";
 import { readBody } from "../read-body.ts";
 import { addressBusy } from "../refusal.ts";
+import {
+  announcesBody,
+  forwardedHeaders,
+  opensWebSocket,
+  readFacts,
+  requireMediaType,
+} from "../request-head.ts";
+import { Exchange, type ExchangeEnd } from "./exchange.ts";
+import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
+import { InFlight, Stay } from "./tenant-concurrency.ts";
 
 export interface PublicRequest {
   readonly requestId: string;

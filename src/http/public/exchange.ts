@@ -1,8 +1,8 @@
 /** One request and its answer: the deadline over both, the client that may go away, and what is observed at the end. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { Stop, type StopSignal } from "../../shared/kernel/cancellation.ts";
 import { type ErrorCode, HostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
-import { Stop, type StopSignal } from "../../shared/kernel/cancellation.ts";
 import { readRequestId } from "../request-head.ts";
 
 export interface ExchangeEnd {

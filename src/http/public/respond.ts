@@ -1,8 +1,8 @@
 /** Answers and failures onto the socket, each in as few writes as it takes. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { StopSignal } from "../../shared/kernel/cancellation.ts";
 import { type HostError, unreachable } from "../../shared/kernel/errors.ts";
 import type { Eventually } from "../../shared/kernel/eventually.ts";
-import type { StopSignal } from "../../shared/kernel/cancellation.ts";
 import { discardBody, receiveBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import { renderFailure } from "../error-response.ts";

@@ -3,9 +3,8 @@ import { createRequire } from "node:module";
 import pg from "pg";
 import { serialize } from "pg-protocol";
 import { HostError } from "../kernel/errors.ts";
-import { namespace } from "./statement-names.ts";
 import type { PgNotice } from "./notice.ts";
-import type { Columns } from "../../../workers/postgres/prepared-statements.ts";
+import { namespace } from "./statement-names.ts";
 
 declare module "pg" {
   interface Query<R, I> {
@@ -39,6 +38,9 @@ function loadPrepareValue(): PrepareValue {
 }
 
 const prepareValue = loadPrepareValue();
+
+/** As PostgreSQL describes them, for whoever reads the rows. */
+export type Columns = readonly unknown[];
 
 export interface Statement {
   readonly text: string;

@@ -1,7 +1,8 @@
 /** Shares a pool's connections out among tenants. `fair-share.ts` decides; this holds who has what, and who waits. */
+
+import type { StopSignal } from "../kernel/cancellation.ts";
 import { type ErrorCode, HostError } from "../kernel/errors.ts";
 import { type Asker, mayAcquire, nextOf, openPlaces } from "../kernel/fair-share.ts";
-import type { StopSignal } from "../kernel/cancellation.ts";
 
 export interface TenantSharesOptions {
   readonly size: number;

@@ -1,6 +1,7 @@
 /** The steps of @dataplan/pg that insert or update a row, as far as Rowhouse knows their insides. */
-import { hasFixedType } from "./static-sql.ts";
+
 import type { Codec, Values } from "./select-step.ts";
+import { hasFixedType } from "./static-sql.ts";
 
 export interface Column {
   readonly name: string;

@@ -13,8 +13,8 @@ import {
   type Told,
 } from "./mutation-step.ts";
 import { outsideRequests } from "./probe-inputs.ts";
-import { type Codec, encode, knownVersions, type Values } from "./select-step.ts";
 import { type Execute, replaceExecute } from "./replace-execute.ts";
+import { type Codec, encode, knownVersions, type Values } from "./select-step.ts";
 
 /** Of one step; which columns are set is for whoever asks to choose. */
 const mostTexts = 16;

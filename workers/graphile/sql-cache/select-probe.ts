@@ -1,5 +1,6 @@
 /** A select's statement, built where nothing of any request is in reach. */
 import { Mark, markedCodecs, outsideRequests, Reach } from "./probe-inputs.ts";
+import type { Execute } from "./replace-execute.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
 import type {
   AppliedFunction,
@@ -12,7 +13,6 @@ import type {
   SelectStep,
   Spec,
 } from "./select-step.ts";
-import type { Execute } from "./replace-execute.ts";
 
 /** A statement without any request's values. */
 export interface SelectText {

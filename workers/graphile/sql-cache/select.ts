@@ -1,5 +1,6 @@
 /** The SQL of selects, built once instead of for every request. */
 import { PgSelectStep, version } from "postgraphile/@dataplan/pg";
+import { type Execute, replaceExecute } from "./replace-execute.ts";
 import { inlineFunction, probeSelect, type SelectText } from "./select-probe.ts";
 import { isSent, send } from "./select-send.ts";
 import {
@@ -17,7 +18,6 @@ import {
   type Spec,
   type Values,
 } from "./select-step.ts";
-import { type Execute, replaceExecute } from "./replace-execute.ts";
 
 /** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
 const mostTexts = 8;
