@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { QuoteUtils } from "@pgsql/quotes";
 import pg from "pg";
-import { installControl } from "../src/guard/install.ts";
-import { startEmbedded } from "../src/pg/embedded.ts";
-import { Database } from "../src/pg/pool.ts";
+import { installControl } from "../src/control/install.ts";
+import { startEmbedded } from "../src/embedded/server.ts";
+import { Database } from "../src/postgres/database.ts";
 import { familyCpuSeconds } from "./processes.ts";
 
 export interface BenchDatabase {

@@ -66,7 +66,7 @@ async function migrate(
   );
   const before = await builds(server);
   const startMs = performance.now();
-  const cli = fileURLToPath(new URL("../src/cli.ts", import.meta.url));
+  const cli = fileURLToPath(new URL("../src/cli/main.ts", import.meta.url));
   const args = [cli, "migrate", "--config", config, "--sql", sql, "--all", "--parallel", String(parallel)];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
   const [code]: unknown[] = await once(child, "exit");

@@ -1,3 +1,3 @@
-export * from "../dist/workers/kit/instance.js";
-export * from "../dist/workers/kit/request.js";
-export * from "../dist/workers/kit/tenant-cache.js";
+export * from "../dist/workers/plugin-api/instance.js";
+export * from "../dist/workers/plugin-api/request.js";
+export * from "../dist/workers/plugin-api/tenant-cache.js";

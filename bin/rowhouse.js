@@ -10,8 +10,8 @@ import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const built = join(root, "dist", "src", "cli.js");
-const entry = existsSync(built) ? built : join(root, "src", "cli.ts");
+const built = join(root, "dist", "src", "cli", "main.js");
+const entry = existsSync(built) ? built : join(root, "src", "cli", "main.ts");
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 /**

@@ -1,5 +1,5 @@
 /** How long each tenant keeps this thread busy. */
-import type { BusyTimes } from "../src/protocol/messages.ts";
+import type { BusyTimes } from "../src/shared/protocol/messages.ts";
 
 /** A message to the front costs a hundredth of this. */
 const longMs = 2;

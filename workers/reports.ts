@@ -1,12 +1,12 @@
 /** What a thread has to say for the log: of its own, of plugins and of libraries. */
 import { format } from "node:util";
-import { divert, divertWarnings } from "../src/kernel/divert.ts";
-import { messageOf } from "../src/kernel/errors.ts";
-import { excerpt } from "../src/kernel/excerpt.ts";
-import type { TenantId } from "../src/kernel/ids.ts";
-import { RateLimit } from "../src/kernel/rate-limit.ts";
-import type { CellMessage } from "../src/protocol/messages.ts";
-import type { Log } from "./mask.ts";
+import { divert, divertWarnings } from "../src/shared/kernel/divert.ts";
+import { messageOf } from "../src/shared/kernel/errors.ts";
+import { excerpt } from "../src/shared/kernel/excerpt.ts";
+import type { TenantId } from "../src/shared/kernel/ids.ts";
+import { RateLimit } from "../src/shared/kernel/rate-limit.ts";
+import type { CellMessage } from "../src/shared/protocol/messages.ts";
+import type { Log } from "./request/error-mask.ts";
 
 type Report = Omit<Extract<CellMessage, { kind: "log" }>, "kind">;
 

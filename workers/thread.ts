@@ -1,7 +1,8 @@
 /** One cell's thread: its instances, its requests in flight, and its answers to the front. */
 import type { MessagePort } from "node:worker_threads";
-import { HostError, messageOf, unreachable } from "../src/kernel/errors.ts";
-import { Reserve } from "../src/kernel/reserve.ts";
+import { HostError, messageOf, unreachable } from "../src/shared/kernel/errors.ts";
+import { Reserve } from "../src/shared/memory/idle-gc.ts";
+import { unpackTasks } from "../src/shared/protocol/codec.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -11,17 +12,16 @@ import type {
   LaneTask,
   Reply,
   RequestTask,
-} from "../src/protocol/messages.ts";
-import { unpackTasks } from "../src/protocol/parcel.ts";
-import { toWireError } from "../src/protocol/wire-error.ts";
-import { Bindings } from "./bindings.ts";
+} from "../src/shared/protocol/messages.ts";
+import { toWireError } from "../src/shared/protocol/wire-error.ts";
+import { Bindings } from "./binding-cache.ts";
 import { CpuMeter } from "./cpu-meter.ts";
 import { InTurn } from "./in-turn.ts";
-import { buildError, Instances } from "./instances.ts";
-import { Outbox, type Outgoing, type Transfer } from "./outbox.ts";
+import { buildError, Instances } from "./instance/instances.ts";
 import { Parking } from "./parking.ts";
+import { Outbox, type Outgoing, type Transfer } from "./reply-batcher.ts";
 import { Reports } from "./reports.ts";
-import { RequestScope } from "./scope.ts";
+import { RequestScope } from "./request/request-scope.ts";
 
 export class CellThread {
   readonly #ledger: Int8Array;

@@ -7,9 +7,9 @@ import { GrafservBase } from "postgraphile/grafserv";
 import { makeSchema } from "postgraphile/graphile-build";
 import { parse, validate } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
-import { cellId, pooledKey, tenantId } from "../../src/kernel/ids.ts";
-import { Instances } from "../../workers/instances.ts";
-import { RequestScope } from "../../workers/scope.ts";
+import { cellId, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import { Instances } from "../../workers/instance/instances.ts";
+import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { BenchTenant } from "../database.ts";
 import { armInput, reply } from "./input.ts";
 

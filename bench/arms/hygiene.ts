@@ -1,13 +1,13 @@
 /** One process: runs tenants' statements in turn over a few connections, with one way or another to keep a session clean. */
 import pg from "pg";
-import { randomSeed } from "../../src/kernel/seed.ts";
-import { searchPathText } from "../../src/shape/visibility.ts";
-import { fixedStatement } from "../../workers/burst.ts";
-import { Connection } from "../../workers/connection.ts";
-import { setBaseline } from "../../workers/hygiene.ts";
-import { Pooler } from "../../workers/pooler.ts";
-import type { Setting } from "../../workers/settings.ts";
-import { read, Transaction } from "../../workers/transaction.ts";
+import { fixedStatement } from "../../src/shared/postgres/pipeline.ts";
+import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
+import { searchPathText } from "../../src/shared/postgres/search-path.ts";
+import { Connection } from "../../workers/postgres/connection.ts";
+import { Pooler } from "../../workers/postgres/pooler.ts";
+import { setBaseline } from "../../workers/postgres/session-reset.ts";
+import type { Setting } from "../../workers/postgres/settings.ts";
+import { read, Transaction } from "../../workers/postgres/transaction.ts";
 import { cpuSeconds } from "../processes.ts";
 import { armInput, reply } from "./input.ts";
 

@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { Database } from "../../src/postgres/database.ts";
 
 /** In the order in which the suite runs them. */
 const files = [

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import pg from "pg";
-import { startEmbedded } from "../../src/pg/embedded.ts";
+import { startEmbedded } from "../../src/embedded/server.ts";
 import { ownChild } from "../bench.ts";
 
 const run = promisify(execFile);

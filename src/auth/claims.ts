@@ -1,6 +1,6 @@
 /** From what a token claims to the settings of its request's transactions. Names and values are hostile text. */
-import type { HostError } from "../kernel/errors.ts";
-import { listedRoles, type Tenant } from "../tenant/tenant.ts";
+import type { HostError } from "../shared/kernel/errors.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { refusedToken } from "./refused-token.ts";
 
 /** Whom a token stands for, after it was verified. */

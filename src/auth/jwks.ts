@@ -2,7 +2,7 @@
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Agent } from "undici";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
 
 export interface KeySetsOptions {
   /** How long a set is used before it is fetched again. */

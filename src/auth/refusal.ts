@@ -1,8 +1,8 @@
 /** Why a token is refused, in words of our own: what libraries and databases say may quote it. */
 import { errors } from "jose";
-import { HostError } from "../kernel/errors.ts";
-import type { TenantId } from "../kernel/ids.ts";
-import type { JwtRules } from "../tenant/tokens.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import type { JwtRules } from "../tenants/jwt-config.ts";
 import { refusedToken } from "./refused-token.ts";
 
 /** The error for what jose throws of a token; its messages and causes hold headers and claims, and end here. */

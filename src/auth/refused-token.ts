@@ -1,6 +1,6 @@
 /** The one error for a token that is not good for its tenant, and the words by which its reasons are counted. */
-import { HostError } from "../kernel/errors.ts";
-import type { TenantId } from "../kernel/ids.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
 
 export type TokenFault =
   /** Not a bearer token, or longer than any. */

@@ -1,8 +1,8 @@
 /** The connections that session functions are called on: few, none of them anybody else's, and no tenant takes them from the others. */
 import type { DatabaseConfig } from "../config/config.ts";
-import { HostError } from "../kernel/errors.ts";
-import type { Observe } from "../kernel/observation.ts";
-import { Database } from "../pg/pool.ts";
+import type { Observe } from "../observability/observation.ts";
+import { Database } from "../postgres/database.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 
 /** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
 export const sessionTimeoutMs = 5_000;

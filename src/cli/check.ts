@@ -1,19 +1,20 @@
 /** `rowhouse check`: the config and the databases, without serving. */
-import { planCapacity } from "../cell/capacity.ts";
-import { tenantDefaults } from "../config/checks.ts";
+
 import type { Config, DatabaseConfig } from "../config/config.ts";
-import { listenFault } from "../guard/databases.ts";
-import { controlState, readOnlyWords } from "../guard/install.ts";
-import { HostError, messageOf } from "../kernel/errors.ts";
-import { ConfigError, type Fault } from "../kernel/fault.ts";
-import { Database } from "../pg/pool.ts";
-import { copyFaults } from "../preset-copies.ts";
-import { openModuleSource } from "../tenant/source-module.ts";
-import { tenantClashes } from "../tenant/sources.ts";
-import type { Tenant } from "../tenant/tenant.ts";
+import { tenantDefaults } from "../config/cross-checks.ts";
+import { copyFaults } from "../config/preset-copies.ts";
+import { listenFault } from "../control/databases.ts";
+import { controlState, readOnlyWords } from "../control/install.ts";
+import { planCapacity } from "../fleet/policy/capacity.ts";
+import { Database } from "../postgres/database.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import { openModuleSource } from "../tenants/module-source.ts";
+import { tenantClashes } from "../tenants/source.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+import { ConfigError, type Fault } from "../validation/config-error.ts";
 import type { Command } from "./command.ts";
-import { tenantLines } from "./diagnosis.ts";
-import { openConfigured } from "./opened.ts";
+import { tenantLines } from "./doctor-findings.ts";
+import { openConfigured } from "./open-tenants.ts";
 import { commandConfig, configOption } from "./options.ts";
 import { tenantFindings } from "./tenant-findings.ts";
 

@@ -1,17 +1,18 @@
 /** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
-import { planCapacity } from "../cell/capacity.ts";
-import { cellsWithConnections, type PoolNeeds } from "../cell/pool-room.ts";
+
+import { availableMemoryMb } from "../config/available-memory.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
-import { availableMemoryMb } from "../config/memory.ts";
-import { listenFault } from "../guard/databases.ts";
-import { messageOf } from "../kernel/errors.ts";
-import { Database } from "../pg/pool.ts";
-import { tenantClashes } from "../tenant/sources.ts";
-import type { Tenant } from "../tenant/tenant.ts";
+import { listenFault } from "../control/databases.ts";
+import { planCapacity } from "../fleet/policy/capacity.ts";
+import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
+import { Database } from "../postgres/database.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
+import { tenantClashes } from "../tenants/source.ts";
+import type { Tenant } from "../tenants/tenant.ts";
 import type { Command } from "./command.ts";
-import { type FactsOptions, readFacts } from "./database-facts.ts";
-import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./diagnosis.ts";
-import { openConfigured, requireDatabases } from "./opened.ts";
+import { type FactsOptions, readFacts } from "./doctor-facts.ts";
+import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./doctor-findings.ts";
+import { openConfigured, requireDatabases } from "./open-tenants.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const doctorCommand: Command = {

@@ -1,13 +1,13 @@
 /** `rowhouse install`: the control schema of each database, and who may use it. */
 import { QuoteUtils } from "@pgsql/quotes";
 import type { DatabaseConfig } from "../config/config.ts";
-import { revokeAdvisoryLocks } from "../guard/advisory-locks.ts";
-import { type ControlState, controlState, installControl } from "../guard/install.ts";
-import { grantRights, grantSql, type Purpose, rightsOf } from "../guard/rights.ts";
-import { messageOf } from "../kernel/errors.ts";
-import { Database } from "../pg/pool.ts";
+import { revokeAdvisoryLocks } from "../control/advisory-locks.ts";
+import { type ControlState, controlState, installControl } from "../control/install.ts";
+import { grantRights, grantSql, type Purpose, rightsOf } from "../control/rights.ts";
+import { Database } from "../postgres/database.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
 import { type Command, UsageError } from "./command.ts";
-import { requireDatabases } from "./opened.ts";
+import { requireDatabases } from "./open-tenants.ts";
 import { commandConfig, configOption } from "./options.ts";
 
 export const installCommand: Command = {

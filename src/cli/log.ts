@@ -1,11 +1,12 @@
 /** The log of `serve`, and all else that the process writes: none of it ever waits for its reader. */
-import { divert, divertWarnings } from "../kernel/divert.ts";
-import { messageOf } from "../kernel/errors.ts";
-import { standardDescriptor } from "../observe/descriptor.ts";
-import { Dropped } from "../observe/dropped.ts";
-import type { LogLevel } from "../observe/line.ts";
-import { createLogger, type Logger, type LoggerOptions } from "../observe/logger.ts";
-import { Outlet } from "../observe/outlet.ts";
+
+import { standardDescriptor } from "../observability/descriptor.ts";
+import { Dropped } from "../observability/dropped.ts";
+import type { LogLevel } from "../observability/log-line.ts";
+import { createLogger, type Logger, type LoggerOptions } from "../observability/logger.ts";
+import { Outlet } from "../observability/outlet.ts";
+import { divert, divertWarnings } from "../shared/kernel/divert.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
 
 /**
  * The logger on standard output. From here on whatever is written to either of the process's streams is kept where its reader does not

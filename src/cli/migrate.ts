@@ -1,17 +1,17 @@
 /** `rowhouse migrate`: SQL for many tenants, a transaction each. */
 import { readFile } from "node:fs/promises";
-import { type Migrated, type MigrationRequest, migrateTenant } from "../guard/migrate.ts";
-import { parseDurationMs } from "../kernel/duration.ts";
-import { HostError, toHostError } from "../kernel/errors.ts";
-import { parseShapeHash, type ShapeHash } from "../kernel/ids.ts";
-import type { Tenant } from "../tenant/tenant.ts";
+import { type Migrated, type MigrationRequest, migrateTenant } from "../control/tenant-migration.ts";
+import { parseDurationMs } from "../shared/kernel/duration.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import { parseShapeHash, type ShapeHash } from "../shared/kernel/ids.ts";
+import type { Tenant } from "../tenants/tenant.ts";
 import { type Command, UsageError } from "./command.ts";
-import { openConfigured } from "./opened.ts";
+import { openConfigured } from "./open-tenants.ts";
 import { commandConfig, configOption, numberOption, textOption } from "./options.ts";
 import { inParallel } from "./parallel.ts";
 import { startProgress } from "./progress.ts";
-import { type Choice, chooseTenants } from "./selection.ts";
 import { table } from "./table.ts";
+import { type Choice, chooseTenants } from "./tenant-selection.ts";
 
 type Args = Readonly<Record<string, unknown>>;
 

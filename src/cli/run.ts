@@ -1,8 +1,8 @@
 /** Parses the command line, runs the command, and turns what it throws into words and an exit code. */
 import { stripVTControlCharacters } from "node:util";
 import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
-import { HostError, messageOf } from "../kernel/errors.ts";
-import { ConfigError } from "../kernel/fault.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import { ConfigError } from "../validation/config-error.ts";
 import { type Command, UsageError } from "./command.ts";
 import { hostVersion } from "./version.ts";
 

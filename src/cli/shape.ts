@@ -1,11 +1,11 @@
 /** `rowhouse shape TENANT`: its shape hash, its key, and whether it can share an instance. */
 
-import { viewOf } from "../cell/operations.ts";
+import { viewOf } from "../app/operations.ts";
+import { openDecisions } from "../app/tenants.ts";
 import type { Config } from "../config/config.ts";
-import { HostError } from "../kernel/errors.ts";
-import { openDecisions } from "../tenants.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import type { Command } from "./command.ts";
-import { openConfigured } from "./opened.ts";
+import { openConfigured } from "./open-tenants.ts";
 import { commandConfig, configOption, textOption } from "./options.ts";
 import { hostVersion } from "./version.ts";
 

@@ -1,9 +1,9 @@
 /** The commonest mistakes in the databases of tenants, each with what mends it: asked of all tenants of a database together. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
-import type { Transaction } from "../pg/pool.ts";
+import type { Transaction } from "../postgres/database.ts";
 import { probeSettings } from "../shape/shape.ts";
-import { listedRoles, type Tenant } from "../tenant/tenant.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { isNameable } from "./enum-names.ts";
 import {
   enumRowsQuery,

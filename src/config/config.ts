@@ -1,6 +1,6 @@
 /** The config that everything else is made from: checked, complete, in its units. It holds secrets: never print it whole. */
-import type { RoutingRule } from "../tenant/route.ts";
-import type { Tenant } from "../tenant/tenant.ts";
+import type { RoutingRule } from "../tenants/router.ts";
+import type { Tenant } from "../tenants/tenant.ts";
 import type { TrustProxy } from "./trust-proxy.ts";
 
 export interface DatabaseConfig {

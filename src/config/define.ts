@@ -1,8 +1,8 @@
 /** The package's main export: types for `rowhouse.config.ts`. */
 import type { ConfigInput } from "./schema.ts";
 
-export type { RequestFacts } from "../tenant/route.ts";
-export type { TenantInput } from "../tenant/tenant.ts";
+export type { RequestFacts } from "../tenants/router.ts";
+export type { TenantInput } from "../tenants/tenant.ts";
 export type { ConfigInput };
 
 /** `config`, unchanged, checked by TypeScript as it is written. */

@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
-import { codeOf, messageOf } from "../kernel/errors.ts";
-import type { Fault } from "../kernel/fault.ts";
+import { codeOf, messageOf } from "../shared/kernel/errors.ts";
+import type { Fault } from "../validation/config-error.ts";
 import type { Environment } from "./environment.ts";
 
 export interface DotEnv {

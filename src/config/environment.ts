@@ -1,5 +1,5 @@
 /** The variables and options that win over a config file. */
-import type { Fault } from "../kernel/fault.ts";
+import type { Fault } from "../validation/config-error.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

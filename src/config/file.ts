@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { extname, join, resolve as resolvePath } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Fault } from "../kernel/fault.ts";
+import type { Fault } from "../validation/config-error.ts";
 import type { Environment } from "./environment.ts";
 import { isFile } from "./module-file.ts";
 import { jsonFault, moduleFault } from "./syntax.ts";

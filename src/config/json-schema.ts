@@ -1,6 +1,6 @@
 /** The JSON schema of a config file, for editors. It says less than the checks at start do: a file that it takes may still be wrong. */
 import { z } from "zod";
-import { formsOf } from "../tenant/form.ts";
+import { formsOf } from "../validation/one-of.ts";
 import { configSchema } from "./schema.ts";
 
 /** As it ships in the package: `config.schema.json`, written by `bin/config-schema.js`. */

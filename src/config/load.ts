@@ -1,8 +1,9 @@
 /** Finds, reads and checks the config: file, then environment, then options. */
 import { dirname } from "node:path";
-import { ConfigError, type Fault, faultsOf, pathText } from "../kernel/fault.ts";
-import { crossFaults, missingModules } from "./checks.ts";
+import { ConfigError, type Fault, faultsOf, pathText } from "../validation/config-error.ts";
+import { availableMemoryMb } from "./available-memory.ts";
 import type { Config } from "./config.ts";
+import { crossFaults, missingModules } from "./cross-checks.ts";
 import { readDotEnv } from "./dotenv.ts";
 import {
   applyOverride,
@@ -12,7 +13,6 @@ import {
   type Override,
 } from "./environment.ts";
 import { type ConfigPlace, findConfigFile, readConfigFile } from "./file.ts";
-import { availableMemoryMb } from "./memory.ts";
 import { resolveConfig } from "./resolve.ts";
 import { configSchema } from "./schema.ts";
 import { suggestSection } from "./suggest.ts";

@@ -1,7 +1,7 @@
 /** From what was written to what is used: defaults that depend on more than their own key. */
-import { completeTenant } from "../tenant/tenant.ts";
-import { tenantDefaults } from "./checks.ts";
+import { completeTenant } from "../tenants/tenant.ts";
 import type { Config, DatabaseConfig, TenantsConfig } from "./config.ts";
+import { tenantDefaults } from "./cross-checks.ts";
 import { moduleUrl } from "./module-file.ts";
 import type { ConfigRecord } from "./schema.ts";
 

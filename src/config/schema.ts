@@ -1,14 +1,14 @@
 /** What may stand in a config file. Values come out in their units, defaults that depend on more come later. */
 import { isIP } from "node:net";
 import { z } from "zod";
-import { parseConnectionUrl } from "../connect/url.ts";
-import { messageOf } from "../kernel/errors.ts";
-import { duplicates, keyed, oneForm } from "../tenant/form.ts";
-import { parseRoutingRule, type RoutingRule } from "../tenant/route.ts";
-import { type TenantInput, type TenantRecord, tenantRecord } from "../tenant/tenant.ts";
+import { parseConnectionUrl } from "../shared/connect/url.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
+import { parseRoutingRule, type RoutingRule } from "../tenants/router.ts";
+import { type TenantInput, type TenantRecord, tenantRecord } from "../tenants/tenant.ts";
+import { duplicates, keyed, oneForm } from "../validation/one-of.ts";
+import { byteCount, durationMs, wholeNumber } from "../validation/units.ts";
 import { requestHeaderFault } from "./request-headers.ts";
 import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
-import { byteCount, durationMs, wholeNumber } from "./units.ts";
 
 const loopback = "127.0.0.1";
 

@@ -1,7 +1,7 @@
 /** Keys of the config that stand at the top and belong into a section. */
 import { z } from "zod";
-import type { Fault } from "../kernel/fault.ts";
-import { didYouMean } from "../kernel/suggest.ts";
+import { didYouMean } from "../validation/closest-name.ts";
+import type { Fault } from "../validation/config-error.ts";
 import { configSchema } from "./schema.ts";
 
 const plain = "unknown key";

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { extname } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
-import { messageOf } from "../kernel/errors.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
 
 /** `:3:14 is not valid JSON: a comma is missing`, to be put behind the file's name. JSON.parse tells a place of some errors only. */
 export async function jsonFault(text: string): Promise<string> {

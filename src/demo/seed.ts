@@ -3,10 +3,10 @@ import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
-import { installControl } from "../guard/install.ts";
-import { HostError } from "../kernel/errors.ts";
-import type { Observe } from "../kernel/observation.ts";
-import { Database, type Queryable, type Transaction } from "../pg/pool.ts";
+import { installControl } from "../control/install.ts";
+import type { Observe } from "../observability/observation.ts";
+import { Database, type Queryable, type Transaction } from "../postgres/database.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 
 export interface DemoOptions {
   /** How many more of the first shape: `t0001`, `t0002`, … */

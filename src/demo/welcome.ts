@@ -1,7 +1,7 @@
 /** The demo's front page: its tenants, and how to reach each. Nothing but the demo has one: a host does not say whom it serves. */
 import { createHash } from "node:crypto";
-import type { Answer } from "../protocol/messages.ts";
-import type { RequestFacts } from "../tenant/route.ts";
+import type { Answer } from "../shared/protocol/messages.ts";
+import type { RequestFacts } from "../tenants/router.ts";
 import { type DemoTenant, demoPassword } from "./seed.ts";
 
 /** The page for a request to this machine by its own name that names no tenant; null for every other. */

@@ -1,5 +1,5 @@
 /** The `Accept` header, as grafserv 1 can read it: it answers 500 to an empty one, a comma at the end or a blank behind a weight. */
-import { HostError } from "../kernel/errors.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 
 const mostCharacters = 1_000;
 /** What most clients send. */

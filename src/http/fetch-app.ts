@@ -1,9 +1,9 @@
 /** Apps of `Request` and `Response` on Node's server. */
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
-import { HostError } from "../kernel/errors.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import type { Peer } from "./connection.ts";
-import { renderFailure } from "./failure.ts";
-import type { Serve } from "./listener.ts";
+import { renderFailure } from "./error-response.ts";
+import type { Serve } from "./server.ts";
 
 interface App {
   fetch(request: Request, env: object): Response | Promise<Response>;

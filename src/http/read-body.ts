@@ -1,9 +1,9 @@
 /** A request's body, read from the socket within a limit. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { HostError, toHostError } from "../kernel/errors.ts";
-import type { StopSignal } from "../kernel/stop.ts";
-import type { Wait } from "./backlog.ts";
+import type { StopSignal } from "../shared/kernel/cancellation.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { Wait } from "./client-backlog.ts";
 
 /** Small bodies are not counted: slow large ones must not keep them out. */
 const uncountedBytes = 16 * 1024;

@@ -1,8 +1,8 @@
 /** Last words to a connection on which there is no request to be answered. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import { codeOf, HostError } from "../kernel/errors.ts";
-import { renderRawFailure } from "./failure.ts";
+import { codeOf, HostError } from "../shared/kernel/errors.ts";
+import { renderRawFailure } from "./error-response.ts";
 
 /** The latest request of a connection. */
 export interface Current {

@@ -1,8 +1,14 @@
 /** The keys of instances: everything that changes a built schema, as one hash. */
 import { createHash } from "node:crypto";
-import { dedicatedKey, type InstanceKey, pooledKey, type ShapeHash, type TenantId } from "../kernel/ids.ts";
-import type { SchemaBinding } from "../protocol/messages.ts";
-import { searchPathText } from "./visibility.ts";
+import {
+  dedicatedKey,
+  type InstanceKey,
+  pooledKey,
+  type ShapeHash,
+  type TenantId,
+} from "../shared/kernel/ids.ts";
+import { searchPathText } from "../shared/postgres/search-path.ts";
+import type { SchemaBinding } from "../shared/protocol/messages.ts";
 
 export interface BlueprintInput {
   readonly shape: ShapeHash;

@@ -1,6 +1,7 @@
 /** The lines of the canonical text that are about relations: tables, views, composite types, and what hangs on them. */
+
+import { columnLabels, roleLabel, typeLabel } from "./labels.ts";
 import type { Lines } from "./lines.ts";
-import { columnLabels, roleLabel, typeLabel } from "./spelling.ts";
 
 const classes: Lines = {
   place: "s.label",

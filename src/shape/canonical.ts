@@ -1,8 +1,8 @@
 /** The canonical text: one line of JSON for each thing that PostGraphile's build, or a plugin of it, can see. */
-import { grantCtes, markLines } from "./canonical-marks.ts";
+import { grantCtes, markLines } from "./canonical-grants.ts";
 import { relationLines } from "./canonical-relations.ts";
+import { typeLabel, typeLabels } from "./labels.ts";
 import type { Lines } from "./lines.ts";
-import { typeLabel, typeLabels } from "./spelling.ts";
 
 const namespaces: Lines = {
   place: "''",

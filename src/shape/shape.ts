@@ -1,19 +1,19 @@
 /** The shape of a tenant: the hash of all that a build can see in its schemas, asked of PostgreSQL in one statement. */
 import { z } from "zod";
-import { HostError } from "../kernel/errors.ts";
-import { type ShapeHash, shapeHash } from "../kernel/ids.ts";
-import type { SchemaBinding } from "../protocol/messages.ts";
-import { lifted } from "../protocol/pooler.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import { type ShapeHash, shapeHash } from "../shared/kernel/ids.ts";
+import { scopeCtes } from "../shared/postgres/catalogue-scope.ts";
+import { lifted } from "../shared/postgres/pooler.ts";
+import type { SchemaBinding } from "../shared/protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
-import { namedCtes } from "./canonical-marks.ts";
-import { scopeCtes } from "./catalogue.ts";
-import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-rows.ts";
+import { namedCtes } from "./canonical-grants.ts";
+import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-tables.ts";
+import { hiddenCtes } from "./hidden-objects.ts";
+import { spellingCtes } from "./labels.ts";
 import { notifierCtes } from "./notifiers.ts";
-import { probePlanning } from "./planning.ts";
-import { preparerCtes } from "./preparers.ts";
+import { probePlanning } from "./planner-settings.ts";
+import { preparerCtes } from "./preparing-functions.ts";
 import { provenCtes } from "./proven.ts";
-import { spellingCtes } from "./spelling.ts";
-import { hiddenCtes } from "./visibility.ts";
 
 export interface ShapeInput {
   readonly schemas: readonly SchemaBinding[];
@@ -71,7 +71,7 @@ const entries = Object.entries(settings);
 /** As statements for a transaction that is open. */
 export const probeSettings = entries.map(([name, value]) => `set local ${name} = ${value}`).join("; ");
 
-/** Whatever the role's or the database's own is. It ends before the host gives the connection up (`src/pg/pool.ts`). */
+/** Whatever the role's or the database's own is. It ends before the host gives the connection up (`src/postgres/database.ts`). */
 const statementTimeoutMs = 50_000;
 
 /** As one statement that comes first in its transaction, which reads only and makes plans for good, with `more` settings. */

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from "vitest";
-import { requestScope } from "../../workers/scope.ts";
+import { requestScope } from "../../workers/request/request-scope.ts";
 import { ofAda, ofBob, oneConnection, state } from "../support/one-connection.ts";
 
 const one = oneConnection("adaptor");

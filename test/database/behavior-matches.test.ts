@@ -1,10 +1,10 @@
 import { makeSchema } from "postgraphile/graphile-build";
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { cellId } from "../../src/kernel/ids.ts";
-import { buildingAdaptor } from "../../workers/build-adaptor.ts";
-import { instancePreset } from "../../workers/preset.ts";
-import { Sessions } from "../../workers/sessions.ts";
+import { cellId } from "../../src/shared/kernel/ids.ts";
+import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
+import { instancePreset } from "../../workers/instance/preset.ts";
+import { Sessions } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { specOf } from "../support/worker-instance.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { buildingAdaptor } from "../../workers/build-adaptor.ts";
-import { Sessions } from "../../workers/sessions.ts";
+import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
+import { Sessions } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { specOf } from "../support/worker-instance.ts";
 

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { receiveBody } from "../../src/protocol/body.ts";
+import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
 import { createDatabase } from "../support/database.ts";
 import { openCell } from "../support/worker-cell.ts";
 import { presetUrl } from "../support/worker-instance.ts";

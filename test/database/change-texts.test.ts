@@ -1,7 +1,7 @@
 import { PgInsertSingleStep, PgUpdateSingleStep } from "postgraphile/@dataplan/pg";
 import { sql } from "postgraphile/pg-sql2";
 import { afterAll, beforeAll, expect, it, vi } from "vitest";
-import type { CellServ } from "../../workers/serve.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { changeCases } from "../support/select-cases.ts";
 import { Worker } from "../support/worker-instance.ts";

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
-import { Database } from "../../src/pg/pool.ts";
-import { Decisions, type DecisionsOptions } from "../../src/tenant/decisions.ts";
-import { RoleSafety, type RoleSafetyOptions } from "../../src/tenant/safety.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { Decisions, type DecisionsOptions } from "../../src/decisions/decisions.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { RoleSafety, type RoleSafetyOptions } from "../../src/role-safety/role-safety.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

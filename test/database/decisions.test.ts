@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Database } from "../../src/pg/pool.ts";
-import type { TenantBinding } from "../../src/protocol/messages.ts";
-import type { Decision } from "../../src/tenant/decision.ts";
-import { Decisions } from "../../src/tenant/decisions.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { installControl } from "../../src/control/install.ts";
+import type { Decision } from "../../src/decisions/decision.ts";
+import { Decisions } from "../../src/decisions/decisions.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { Database } from "../../src/postgres/database.ts";
+import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 const defaults = { database: "main", databases: ["main"] };

@@ -3,7 +3,7 @@ import { Client } from "pg";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { type Demo, demoPassword, seedDemo } from "../../src/demo/seed.ts";
 import { parseShape, type ShapeProbe, shapeQuery } from "../../src/shape/shape.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 
 const database = `demo_${randomBytes(5).toString("hex")}`;
 const ignore = (): void => {};

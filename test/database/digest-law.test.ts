@@ -1,6 +1,6 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { digestQuery } from "../../src/guard/digest.ts";
+import { digestQuery } from "../../src/control/digest.ts";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
 import { closureCases, closureSharedSql, closureTenantSql } from "../support/closure-cases.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

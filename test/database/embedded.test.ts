@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Client } from "pg";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { type Embedded, type EmbeddedOptions, startEmbedded } from "../../src/pg/embedded.ts";
+import { type Embedded, type EmbeddedOptions, startEmbedded } from "../../src/embedded/server.ts";
+import type { Observation } from "../../src/observability/observation.ts";
 
 let parent: string;
 let directory: string;
@@ -152,7 +152,7 @@ test("when its owner is killed the server ends too, and the next owner starts at
     [
       "--input-type=module",
       "--eval",
-      `import { startEmbedded } from ${JSON.stringify(new URL("../../src/pg/embedded.ts", import.meta.url).href)};
+      `import { startEmbedded } from ${JSON.stringify(new URL("../../src/embedded/server.ts", import.meta.url).href)};
        const { url } = await startEmbedded({ directory: process.argv[1], persistent: true });
        console.log(url);
        setInterval(() => {}, 60_000);`,

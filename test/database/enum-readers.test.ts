@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Database } from "../../src/pg/pool.ts";
-import { type Decision, decisionOf } from "../../src/tenant/decision.ts";
-import { probe } from "../../src/tenant/probe.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { type Decision, decisionOf } from "../../src/decisions/decision.ts";
+import { probe } from "../../src/decisions/probe.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { Worker } from "../support/worker-instance.ts";
 

@@ -1,6 +1,6 @@
 import { type GraphQLSchema, isObjectType } from "postgraphile/graphql";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { leaveOutExportMarks } from "../../workers/export-marks.ts";
+import { leaveOutExportMarks } from "../../workers/graphile/export-marks.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { buildSdl } from "../support/sdl.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

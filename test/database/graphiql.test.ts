@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CellServ } from "../../workers/serve.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Answered, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

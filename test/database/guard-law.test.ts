@@ -1,6 +1,6 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { revisionsOf } from "../../src/guard/revisions.ts";
+import { revisionsOf } from "../../src/control/revisions.ts";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
 import { closureCases, closureSharedSql, closureTenantSql } from "../support/closure-cases.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { TenantGuard, WireError } from "../../src/protocol/messages.ts";
-import { fromWireError, toWireError } from "../../src/protocol/wire-error.ts";
+import type { TenantGuard, WireError } from "../../src/shared/protocol/messages.ts";
+import { fromWireError, toWireError } from "../../src/shared/protocol/wire-error.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { normaliseHost } from "../../src/tenant/host.ts";
+import { normaliseHost } from "../../src/tenants/host-name.ts";
 import { tenantTable } from "../support/tenant-table.ts";
 
 const table = tenantTable();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { receiveBody } from "../../src/protocol/body.ts";
-import type { TenantGuard } from "../../src/protocol/messages.ts";
-import type { CellServ } from "../../workers/serve.ts";
+import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
+import type { TenantGuard } from "../../src/shared/protocol/messages.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { installGuard } from "../support/guard-control.ts";
 import { presetUrl, Worker } from "../support/worker-instance.ts";

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { controlState, installControl } from "../../src/guard/install.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Listener } from "../../src/pg/listen.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { controlState, installControl } from "../../src/control/install.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { Listener } from "../../src/postgres/listener.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 const open: Database[] = [];

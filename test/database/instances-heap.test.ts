@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { collectGarbage } from "../../src/kernel/garbage.ts";
+import { collectGarbage } from "../../src/shared/memory/gc.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { specOf, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

@@ -1,6 +1,6 @@
 import { makeIntrospectionQuery } from "pg-introspection";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { scopedIntrospection } from "../../workers/introspection.ts";
+import { scopedIntrospection } from "../../workers/instance/introspection.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 const tenants = 40;

@@ -1,7 +1,7 @@
 import { makeIntrospectionQuery } from "pg-introspection";
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from "vitest";
-import { type IntrospectionScope, scopedIntrospection } from "../../workers/introspection.ts";
+import { type IntrospectionScope, scopedIntrospection } from "../../workers/instance/introspection.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import {
   functionCases,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import S3rver from "@20minutes/s3rver";
 import { request } from "undici";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CellServ } from "../../workers/serve.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { importing, kitPreset } from "../support/kit-preset.ts";
 import { Worker } from "../support/worker-instance.ts";

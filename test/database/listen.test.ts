@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Listener } from "../../src/pg/listen.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { Listener } from "../../src/postgres/listener.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { openProxy } from "../support/host-proxy.ts";
 

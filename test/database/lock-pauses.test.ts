@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { Database } from "../../src/pg/pool.ts";
-import { Decisions } from "../../src/tenant/decisions.ts";
-import { LockPauses } from "../../src/tenant/lock-pauses.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { Decisions } from "../../src/decisions/decisions.ts";
+import { LockPauses } from "../../src/decisions/lock-backoff.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { type ChangesView, Looks, type LooksTarget } from "../../src/guard/looks.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { type ChangesView, Looks, type LooksTarget } from "../../src/control/looks.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { installGuard, revisionOf } from "../support/guard-control.ts";
 

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { migrateTenant } from "../../src/guard/migrate.ts";
-import type { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { migrateTenant } from "../../src/control/tenant-migration.ts";
+import type { Database } from "../../src/postgres/database.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import {
   acme,

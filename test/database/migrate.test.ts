@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
-import { shapeHash } from "../../src/kernel/ids.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { shapeHash } from "../../src/shared/kernel/ids.ts";
 import { migratedTenant, migrationDatabase } from "../support/migration-database.ts";
 
 const main = migrationDatabase();

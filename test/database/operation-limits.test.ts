@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { HostError } from "../../src/kernel/errors.ts";
-import { collectGarbage } from "../../src/kernel/garbage.ts";
-import type { CellServ } from "../../workers/serve.ts";
+import type { HostError } from "../../src/shared/kernel/errors.ts";
+import { collectGarbage } from "../../src/shared/memory/gc.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Answered, Worker, type WorkerOptions } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

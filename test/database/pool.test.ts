@@ -1,7 +1,7 @@
 import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { cancelBackends, Database } from "../../src/pg/pool.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { cancelBackends, Database } from "../../src/postgres/database.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;

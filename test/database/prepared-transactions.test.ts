@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { migrateTenant } from "../../src/guard/migrate.ts";
-import { type Embedded, startEmbedded } from "../../src/pg/embedded.ts";
-import { Listener } from "../../src/pg/listen.ts";
-import { Database } from "../../src/pg/pool.ts";
-import { parseTenant } from "../../src/tenant/tenant.ts";
+import { installControl } from "../../src/control/install.ts";
+import { migrateTenant } from "../../src/control/tenant-migration.ts";
+import { type Embedded, startEmbedded } from "../../src/embedded/server.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { Listener } from "../../src/postgres/listener.ts";
+import { parseTenant } from "../../src/tenants/tenant.ts";
 
 /** A server of its own: PostgreSQL's default, and the other tests' server, has no prepared transactions. */
 let directory: string;

@@ -1,7 +1,7 @@
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { BlueprintSpec } from "../../src/protocol/messages.ts";
-import { buildError } from "../../workers/instances.ts";
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { buildError } from "../../workers/instance/instances.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Ask, presetUrl, specOf, Worker, type WorkerOptions } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
-import type { GroupedStatement } from "../../src/pg/group.ts";
-import { Database } from "../../src/pg/pool.ts";
-import { Decisions, type DecisionsOptions } from "../../src/tenant/decisions.ts";
-import { probe, rehearse } from "../../src/tenant/probe.ts";
-import { RoleSafety } from "../../src/tenant/safety.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { Decisions, type DecisionsOptions } from "../../src/decisions/decisions.ts";
+import { probe, rehearse } from "../../src/decisions/probe.ts";
+import { Database } from "../../src/postgres/database.ts";
+import type { GroupedStatement } from "../../src/postgres/group.ts";
+import { RoleSafety } from "../../src/role-safety/role-safety.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

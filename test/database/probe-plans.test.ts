@@ -1,12 +1,12 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { reachQuery } from "../../src/role-safety/reach.ts";
+import { roleSafetyQuery } from "../../src/role-safety/tenant-roles.ts";
 import { probeSettings, shapeQuery } from "../../src/shape/shape.ts";
-import { reachQuery } from "../../src/tenant/reach.ts";
-import { roleSafetyQuery } from "../../src/tenant/role-safety.ts";
-import { parseTenant } from "../../src/tenant/tenant.ts";
+import { parseTenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 const tenant = parseTenant(

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Database } from "../../src/pg/pool.ts";
+import { probe } from "../../src/decisions/probe.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { shapeQuery } from "../../src/shape/shape.ts";
-import { probe } from "../../src/tenant/probe.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Databases } from "../../src/guard/databases.ts";
-import { Decisions } from "../../src/tenant/decisions.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { Databases } from "../../src/control/databases.ts";
+import { Decisions } from "../../src/decisions/decisions.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it, test } from "vitest";
+import { builtIn, parseReaching, reachQuery } from "../../src/role-safety/reach.ts";
 import { probeSettings } from "../../src/shape/shape.ts";
-import { builtIn, parseReaching, reachQuery } from "../../src/tenant/reach.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 let server: TestDatabase;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { Listener } from "../../src/pg/listen.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { Listener } from "../../src/postgres/listener.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { revisionOf } from "../support/guard-control.ts";
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { readRevisions } from "../../src/guard/revisions.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { readRevisions } from "../../src/control/revisions.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { movedBy as moved } from "../support/moved-schemas.ts";
 

@@ -1,10 +1,10 @@
 import { escapeIdentifier } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it, test } from "vitest";
-import { controlState, installControl } from "../../src/guard/install.ts";
-import { migrateTenant } from "../../src/guard/migrate.ts";
-import { grantRights, grantSql, missingRights, rightsOf } from "../../src/guard/rights.ts";
-import { Database } from "../../src/pg/pool.ts";
-import { parseTenant } from "../../src/tenant/tenant.ts";
+import { controlState, installControl } from "../../src/control/install.ts";
+import { grantRights, grantSql, missingRights, rightsOf } from "../../src/control/rights.ts";
+import { migrateTenant } from "../../src/control/tenant-migration.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { parseTenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { installVersion } from "../support/old-control.ts";
 

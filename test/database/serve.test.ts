@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { receiveBody } from "../../src/protocol/body.ts";
-import { Burst } from "../../workers/burst.ts";
-import type { CellServ } from "../../workers/serve.ts";
+import { Burst } from "../../src/shared/postgres/pipeline.ts";
+import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Ask, presetUrl, until, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { hideStatements } from "../../src/protocol/hidden-statements.ts";
-import { namespace } from "../../workers/namespace.ts";
+import { hideStatements } from "../../src/shared/postgres/hidden-statements.ts";
+import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Identities } from "../../src/auth/identities.ts";
+import { Identities } from "../../src/auth/authenticator.ts";
 import { SessionDatabases } from "../../src/auth/session-databases.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 import { anonymousOf, sessionGate, sessionSql, suffix, userOf } from "../support/session-functions.ts";
 import { codeOf, facts } from "../support/tokens.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { Database } from "../../src/pg/pool.ts";
-import { Sessions } from "../../workers/sessions.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { Sessions } from "../../workers/postgres/connection-pool.ts";
 import { startTlsServer, type TlsServer } from "../support/tls-server.ts";
 
 const everybody = ["host all all 127.0.0.1/32 scram-sha-256", "host all all ::1/128 scram-sha-256"];

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
-import { searchPathText } from "../../src/shape/visibility.ts";
+import { searchPathText } from "../../src/shared/postgres/search-path.ts";
 import { freshInput, freshSchemas } from "../support/fresh-schemas.ts";
 
 const fresh = freshSchemas("visibility");

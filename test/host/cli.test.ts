@@ -202,7 +202,7 @@ describe("rowhouse serve", () => {
     "ends in order when the terminal is gone that it was started from",
     async () => {
       const { path, remove } = await directoryWith({ "host.json": JSON.stringify(working()) });
-      const program = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
+      const program = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
       const command = `echo pid $$; exec '${process.execPath}' '${program}' serve --config host.json`;
       const terminal = spawn("script", ["-qfec", command, "/dev/null"], {
         cwd: path,

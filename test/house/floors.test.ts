@@ -1,39 +1,39 @@
+import { dirname } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type Module, modulesIn, parseModule } from "../support/source-files.ts";
 
-/** The first pattern that fits says on which floor a file stands. */
-const floors: readonly (readonly [RegExp, number])[] = [
-  [/^src\/kernel\//, 0],
-  [/^src\/(?:protocol|shape|connect)\//, 1],
-  [/^src\/(?:tenant|pg|guard|auth|observe|config)\//, 2],
-  [/^src\/cell\//, 3],
-  // The demo is a tenant set like a user's, put there by the composition root.
-  [/^src\/(?:http|demo)\//, 4],
-  // The composition root, its parts beside it, and the commands that start it.
-  [/^src\/(?:cli\/)?[^/]+\.ts$/, 5],
-];
-const threadFloor = 1;
 const threadPackages = /^(?:postgraphile|grafast|grafserv|graphile-.+|@dataplan\/.+|@graphile\/.+)$/;
 
-const floorOf = (path: string): number | undefined => floors.find(([pattern]) => pattern.test(path))?.[1];
-const inThreads = (path: string): boolean => path.startsWith("workers/");
+type Side = "shared" | "front" | "thread";
 
-/** Why `module` may not import what it does. */
+function sideOf(path: string): Side {
+  if (path.startsWith("workers/")) return "thread";
+  return path.startsWith("src/shared/") ? "shared" : "front";
+}
+
+/** Why `module` may not import what it does: front and threads share `src/shared`, and nothing else. */
 function offences({ path, files, packages }: Module): string[] {
-  const floor = inThreads(path) ? threadFloor : floorOf(path);
-  if (floor === undefined) return [`${path} stands on no floor`];
-  const forbidden = files.filter((file) => {
-    if (inThreads(file)) return !inThreads(path);
-    const other = floorOf(file);
-    // What is not code (a package.json, an .sql file) has no floor.
-    return file.endsWith(".ts") && (other === undefined || other > floor);
-  });
-  const foreign = inThreads(path) ? [] : packages.filter((name) => threadPackages.test(name));
+  const side = sideOf(path);
+  // What is not code (a package.json, an .sql file) is on neither side.
+  const forbidden = files.filter(
+    (file) => file.endsWith(".ts") && sideOf(file) !== "shared" && sideOf(file) !== side,
+  );
+  const foreign = side === "thread" ? [] : packages.filter((name) => threadPackages.test(name));
   return [...forbidden, ...foreign].map((target) => `${path} imports ${target}`);
 }
 
+/** The imports of `modules` as those of their folders. */
+function folders(modules: readonly Module[]): Pick<Module, "path" | "files">[] {
+  return [...Map.groupBy(modules, ({ path }) => dirname(path))].map(([path, inside]) => ({
+    path,
+    files: [...new Set(inside.flatMap(({ files }) => files.map((file) => dirname(file))))].filter(
+      (folder) => folder !== path,
+    ),
+  }));
+}
+
 /** One of the cycles that the imports of `modules` make, as a list of paths; undefined where there is none. */
-function cycleIn(modules: readonly Module[]): string[] | undefined {
+function cycleIn(modules: readonly Pick<Module, "path" | "files">[]): string[] | undefined {
   const imports = new Map(modules.map(({ path, files }) => [path, files]));
   const done = new Set<string>();
   const visit = (path: string, way: readonly string[]): string[] | undefined => {
@@ -60,12 +60,13 @@ describe("the code", () => {
     expect(modules.length).toBeGreaterThan(20);
   });
 
-  it("imports only from its own floor and lower ones; PostGraphile only in threads, and threads never from the front", () => {
+  it("imports nothing of the threads in the front, nor the other way round, and PostGraphile only in threads", () => {
     expect(modules.flatMap(offences)).toEqual([]);
   });
 
-  it("imports in no circles, types included", () => {
+  it("imports in no circles, types included, from file to file or from folder to folder", () => {
     expect(cycleIn(modules)).toBeUndefined();
+    expect(cycleIn(folders(modules))).toBeUndefined();
   });
 
   it("has no file that only passes on what others export", () => {
@@ -90,36 +91,47 @@ describe("these tests see", () => {
   const at = (path: string, text: string): string[] => offences(parseModule({ path, text }));
 
   it.each([
-    ["a value", 'import { a } from "../cell/fleet.ts";'],
-    ["a type", 'import type { A } from "../cell/fleet.ts";'],
-    ["a re-export", 'export { a } from "../cell/fleet.ts";'],
-    ["everything re-exported", 'export * from "../cell/fleet.ts";'],
-    ["an import at run time", 'const a = await import("../cell/fleet.ts");'],
-    ["an import in a type", 'type A = import("../cell/fleet.ts").A;'],
-    ["an import for its effects", 'import "../cell/fleet.ts";'],
-  ])("%s from a higher floor", (_, text) => {
-    expect(at("src/tenant/x.ts", text)).toEqual(["src/tenant/x.ts imports src/cell/fleet.ts"]);
+    ["a value", 'import { a } from "../fleet/fleet.ts";'],
+    ["a type", 'import type { A } from "../fleet/fleet.ts";'],
+    ["a re-export", 'export { a } from "../fleet/fleet.ts";'],
+    ["everything re-exported", 'export * from "../fleet/fleet.ts";'],
+    ["an import at run time", 'const a = await import("../fleet/fleet.ts");'],
+    ["an import in a type", 'type A = import("../fleet/fleet.ts").A;'],
+    ["an import for its effects", 'import "../fleet/fleet.ts";'],
+  ])("%s of the front in what both sides share", (_, text) => {
+    expect(at("src/shared/x.ts", text)).toEqual(["src/shared/x.ts imports src/fleet/fleet.ts"]);
     expect(at("src/http/x.ts", text)).toEqual([]);
   });
 
   it("what crosses between front and threads", () => {
-    expect(at("src/cell/x.ts", 'import "../../workers/cell.ts";')).toHaveLength(1);
-    expect(at("workers/x.ts", 'import "../src/tenant/tenant.ts";')).toHaveLength(1);
+    expect(at("src/fleet/x.ts", 'import "../../workers/main.ts";')).toHaveLength(1);
+    expect(at("src/shared/kernel/x.ts", 'import "../../../workers/main.ts";')).toHaveLength(1);
+    expect(at("workers/x.ts", 'import "../src/tenants/tenant.ts";')).toHaveLength(1);
     expect(
-      at("workers/x.ts", 'import "../src/protocol/messages.ts"; import "./cell.ts"; import "grafast";'),
+      at(
+        "workers/x.ts",
+        'import "../src/shared/protocol/messages.ts"; import "./thread.ts"; import "grafast";',
+      ),
     ).toEqual([]);
-    expect(at("src/cell/x.ts", 'import "postgraphile/grafast";')).toHaveLength(1);
-    expect(at("src/cell/x.ts", 'import "@dataplan/pg";')).toHaveLength(1);
-    expect(at("src/stray/x.ts", "export const a = 1;")).toEqual(["src/stray/x.ts stands on no floor"]);
+    expect(at("src/fleet/x.ts", 'import "postgraphile/grafast";')).toHaveLength(1);
+    expect(at("src/shared/x.ts", 'import "@dataplan/pg";')).toHaveLength(1);
+  });
+
+  it("folders that import each other, whichever files it is that do", () => {
+    const module = (path: string, text: string): Module => parseModule({ path, text });
+    const there = module("src/one/a.ts", 'import "../two/b.ts";');
+    const back = module("src/two/c.ts", 'import "../one/d.ts";');
+    expect(cycleIn([there, back])).toBeUndefined();
+    expect(cycleIn(folders([there, back]))).toEqual(["src/one", "src/two", "src/one"]);
   });
 
   it("a circle and a barrel", () => {
     const a = parseModule({
-      path: "src/pg/a.ts",
+      path: "src/postgres/a.ts",
       text: 'import type { B } from "./b.ts"; export const a = 1;',
     });
-    const b = parseModule({ path: "src/pg/b.ts", text: 'export { a } from "./a.ts";' });
-    expect(cycleIn([a, b])).toEqual(["src/pg/a.ts", "src/pg/b.ts", "src/pg/a.ts"]);
+    const b = parseModule({ path: "src/postgres/b.ts", text: 'export { a } from "./a.ts";' });
+    expect(cycleIn([a, b])).toEqual(["src/postgres/a.ts", "src/postgres/b.ts", "src/postgres/a.ts"]);
     expect([a.barrel, b.barrel]).toEqual([false, true]);
   });
 });

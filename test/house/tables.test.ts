@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type ErrorCode, errorTable, HostError } from "../../src/kernel/errors.ts";
+import { type ErrorCode, errorTable, HostError } from "../../src/shared/kernel/errors.ts";
 import {
   type CellPhase,
   cellStep,
@@ -7,7 +7,7 @@ import {
   hostStep,
   type InstancePhase,
   instanceStep,
-} from "../../src/kernel/phase.ts";
+} from "../../src/shared/kernel/phase.ts";
 import { filesIn } from "../support/source-files.ts";
 
 /** What clients are promised. */
@@ -117,10 +117,12 @@ describe.each([
 
 describe("an observation", () => {
   it("of every kind has an interpreter", () => {
-    const union = filesIn("src/kernel").find(({ path }) => path.endsWith("observation.ts"))?.text ?? "";
+    const union =
+      filesIn("src/observability").find(({ path }) => path.endsWith("observation.ts"))?.text ?? "";
     const kinds = [...union.matchAll(/kind: "([a-z.-]+)"/g)].map(([, kind]) => kind ?? "");
     expect(kinds.length).toBeGreaterThan(20);
-    const interpreters = filesIn("src/observe")
+    const interpreters = filesIn("src/observability")
+      .filter(({ path }) => !path.endsWith("observation.ts"))
       .map(({ text }) => text)
       .join("\n");
     expect(kinds.filter((kind) => !interpreters.includes(`"${kind}"`))).toEqual([]);

@@ -1,10 +1,10 @@
 /** An admin app on a socket of its own, with operations that keep what they were asked for. */
 import { request } from "undici";
-import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin.ts";
+import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin/app.ts";
 import { serveApp } from "../../src/http/fetch-app.ts";
-import { type Listening, listen } from "../../src/http/listener.ts";
-import { HostError } from "../../src/kernel/errors.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
+import { type Listening, listen } from "../../src/http/server.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 
 export const token = "0123456789abcdef";
 const running = new Set<Listening>();

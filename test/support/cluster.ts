@@ -3,7 +3,7 @@ import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { startEmbedded } from "../../src/pg/embedded.ts";
+import { startEmbedded } from "../../src/embedded/server.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {

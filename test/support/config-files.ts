@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll } from "vitest";
 import type { Config } from "../../src/config/config.ts";
 import { type LoadOptions, loadConfig } from "../../src/config/load.ts";
-import { ConfigError } from "../../src/kernel/fault.ts";
+import { ConfigError } from "../../src/validation/config-error.ts";
 
 export interface ConfigFiles {
   /** A new directory with these files; it is never used twice, as a module is only imported once per address. */

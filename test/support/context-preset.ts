@@ -3,8 +3,8 @@ import { makePgService } from "postgraphile/adaptors/pg";
 import { context, lambda } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
-import { requestOf, tenantOf } from "../../workers/kit/request.ts";
-import { TenantCache } from "../../workers/kit/tenant-cache.ts";
+import { requestOf, tenantOf } from "../../workers/plugin-api/request.ts";
+import { TenantCache } from "../../workers/plugin-api/tenant-cache.ts";
 
 /** What the header `name` of a request holds as JSON. */
 function told(headers: object | undefined, name: string): unknown {

@@ -1,7 +1,7 @@
 /** The control schema in a throwaway database, and what it says. */
-import { installControl } from "../../src/guard/install.ts";
-import { Database } from "../../src/pg/pool.ts";
-import type { TenantGuard } from "../../src/protocol/messages.ts";
+import { installControl } from "../../src/control/install.ts";
+import { Database } from "../../src/postgres/database.ts";
+import type { TenantGuard } from "../../src/shared/protocol/messages.ts";
 import type { TestDatabase } from "./database.ts";
 
 /** Installs it as `serve` would, with the rights of a superuser. */

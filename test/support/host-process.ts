@@ -7,7 +7,7 @@ import { afterAll } from "vitest";
 // Its hook comes first, and so runs last: where it fails, Vitest runs none of those before it.
 import "./sentinel.ts";
 
-const cli = fileURLToPath(new URL("../../src/cli.ts", import.meta.url));
+const cli = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
 /** One line of the JSON log; the figures are those of the observation. */
 export interface LogLine {

@@ -12,9 +12,9 @@ export function kitPreset(plugins: string, before = "", more = ""): string {
   return presetUrl(`
     import { PostGraphileAmberPreset } from ${of("postgraphile/presets/amber")};
     import { context, lambda } from ${of("postgraphile/grafast")};
-    import { instanceOf, perBuild } from ${own("workers/kit/instance")};
-    import { requestOf, tenantOf } from ${own("workers/kit/request")};
-    import { TenantCache } from ${own("workers/kit/tenant-cache")};
+    import { instanceOf, perBuild } from ${own("workers/plugin-api/instance")};
+    import { requestOf, tenantOf } from ${own("workers/plugin-api/request")};
+    import { TenantCache } from ${own("workers/plugin-api/tenant-cache")};
     void [context, lambda, instanceOf, perBuild, requestOf, tenantOf, TenantCache];
     ${before}
     export default { extends: [PostGraphileAmberPreset], plugins: [${plugins}], ${more} };`);

@@ -1,11 +1,11 @@
 /** A database with the control schema and two small tenants of one shape, to be migrated. */
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import { type Migrated, type MigrationRequest, migrateTenant } from "../../src/guard/migrate.ts";
-import { Database } from "../../src/pg/pool.ts";
+import { installControl } from "../../src/control/install.ts";
+import { type Migrated, type MigrationRequest, migrateTenant } from "../../src/control/tenant-migration.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
 export const openForMigrations = (url: string): Database =>

@@ -1,9 +1,9 @@
 /** The control schema as an earlier version left it. */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import type { Database } from "../../src/pg/pool.ts";
+import type { Database } from "../../src/postgres/database.ts";
 
-const directory = new URL("../../src/guard/migrations/", import.meta.url);
+const directory = new URL("../../src/control/sql/", import.meta.url);
 
 /** Installs it up to `version`, without event triggers, as the role that `database` connects as. */
 export async function installVersion(database: Database, version: number): Promise<void> {

@@ -1,4 +1,4 @@
-import type { OperationLimits } from "../../src/protocol/messages.ts";
+import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 
 /** What an operation may ask for unless a config says otherwise. */
 export const operationLimits: OperationLimits = {

@@ -1,13 +1,13 @@
 /** A public app on a socket of its own, with whatever stands in for the host behind it. */
 import type { TrustProxy } from "../../src/config/trust-proxy.ts";
 import { serveDirectly } from "../../src/http/fetch-app.ts";
-import { type Listening, listen } from "../../src/http/listener.ts";
-import { NamedHeaders } from "../../src/http/named-headers.ts";
 import { Proxies } from "../../src/http/proxies.ts";
-import { createPublicApp, type PublicRequest } from "../../src/http/public.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import type { HostPhase } from "../../src/kernel/phase.ts";
-import type { Answer } from "../../src/protocol/messages.ts";
+import { createPublicApp, type PublicRequest } from "../../src/http/public/app.ts";
+import { NamedHeaders } from "../../src/http/public/named-headers.ts";
+import { type Listening, listen } from "../../src/http/server.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import type { HostPhase } from "../../src/shared/kernel/phase.ts";
+import type { Answer } from "../../src/shared/protocol/messages.ts";
 
 export interface TestApp extends Listening {
   readonly requests: PublicRequest[];

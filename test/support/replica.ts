@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { Client } from "pg";
-import { type Embedded, startEmbedded } from "../../src/pg/embedded.ts";
+import { type Embedded, startEmbedded } from "../../src/embedded/server.ts";
 
 const run = promisify(execFile);
 

@@ -1,4 +1,4 @@
-import type { RequestTask } from "../../src/protocol/messages.ts";
+import type { RequestTask } from "../../src/shared/protocol/messages.ts";
 
 /** A request to a cell, with as little in it as there can be, but for `own`. */
 export function requestTask(own: Partial<RequestTask> = {}): RequestTask {

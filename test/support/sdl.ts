@@ -17,7 +17,7 @@ import {
   type IntrospectionScope,
   isIntrospectionQuery,
   scopedIntrospection,
-} from "../../workers/introspection.ts";
+} from "../../workers/instance/introspection.ts";
 
 export interface Built {
   readonly sdl: string;

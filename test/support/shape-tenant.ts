@@ -24,8 +24,8 @@ import {
   namedColumn,
   objectsColumn,
   scopedIntrospection,
-} from "../../workers/introspection.ts";
-import { StatementNames } from "../../workers/statement-names.ts";
+} from "../../workers/instance/introspection.ts";
+import { StatementNames } from "../../workers/postgres/statement-names.ts";
 
 /** Roles are the cluster's, which other test files share: two transactions that create one role wait for each other. */
 const run = randomBytes(3).toString("hex");

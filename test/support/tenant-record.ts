@@ -1,6 +1,7 @@
 /** A tenant's record as it is parsed, and what is said of one that is wrong. */
-import { ConfigError } from "../../src/kernel/fault.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
+import { ConfigError } from "../../src/validation/config-error.ts";
 
 export const defaults = { database: "main", databases: ["main", "other"] };
 

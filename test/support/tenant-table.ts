@@ -1,12 +1,12 @@
 /** A control table with two tenants, a source on it, and a record of what the source asked and said. */
 import { EventEmitter, once } from "node:events";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
-import { installControl } from "../../src/guard/install.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Listener } from "../../src/pg/listen.ts";
-import { Database } from "../../src/pg/pool.ts";
-import { tableSource } from "../../src/tenant/source-table.ts";
-import type { TenantSource } from "../../src/tenant/sources.ts";
+import { installControl } from "../../src/control/install.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { Listener } from "../../src/postgres/listener.ts";
+import type { TenantSource } from "../../src/tenants/source.ts";
+import { tableSource } from "../../src/tenants/table-source.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
 const defaults = { database: "main", databases: ["main", "other"] };

@@ -3,7 +3,7 @@ import { chmod, chown, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
-import { startEmbedded } from "../../src/pg/embedded.ts";
+import { startEmbedded } from "../../src/embedded/server.ts";
 import { type Authority, type Certified, createAuthority } from "./certificates.ts";
 
 export interface TlsServer {

@@ -1,9 +1,9 @@
 /** Tokens of every kind, and a tenant that takes them. */
 import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { SignJWT } from "jose";
-import { Identities } from "../../src/auth/identities.ts";
-import type { RequestFacts } from "../../src/tenant/route.ts";
-import { parseTenant, type Tenant } from "../../src/tenant/tenant.ts";
+import { Identities } from "../../src/auth/authenticator.ts";
+import type { RequestFacts } from "../../src/tenants/router.ts";
+import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 
 export const secret = randomBytes(24).toString("hex");
 export const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });

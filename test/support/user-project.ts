@@ -38,7 +38,11 @@ export async function userProject(
   }
   if (kind === "linked") await symlink(root, own);
   else await publish(own);
-  return { path, cli: kind === "linked" ? join(root, "src/cli.ts") : join(own, "bin/rowhouse.js"), remove };
+  return {
+    path,
+    cli: kind === "linked" ? join(root, "src/cli/main.ts") : join(own, "bin/rowhouse.js"),
+    remove,
+  };
 }
 
 /** What `npm pack` would put into the package, built anew. */

@@ -1,10 +1,10 @@
 /** The serving adaptor on a small pool, without PostGraphile. Tenant `t` has schema and role `t` and a table `item`. */
 
-import { tenantId } from "../../src/kernel/ids.ts";
-import type { TenantBinding } from "../../src/protocol/messages.ts";
-import { type ServingWithPgClient, servingAdaptor } from "../../workers/adaptor.ts";
-import { RequestScope, type RequestSettings } from "../../workers/scope.ts";
-import { Sessions } from "../../workers/sessions.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
+import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import { type ServingWithPgClient, servingAdaptor } from "../../workers/postgres/adaptor.ts";
+import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { RequestScope, type RequestSettings } from "../../workers/request/request-scope.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
 export interface Request {

@@ -1,7 +1,7 @@
 /** A real cell that serves one instance of the tenant ada. */
-import { Cell } from "../../src/cell/cell.ts";
-import { cellId, tenantId } from "../../src/kernel/ids.ts";
-import type { Answer } from "../../src/protocol/messages.ts";
+import { Cell } from "../../src/fleet/cell/cell.ts";
+import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
+import type { Answer } from "../../src/shared/protocol/messages.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
 import { type Ask, specOf, Worker } from "./worker-instance.ts";

@@ -1,7 +1,7 @@
 /** Instances as a cell's thread has them, in the test's own process: built on, and serving, tenants of a test database. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
-import { receiveBody } from "../../src/protocol/body.ts";
+import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
 import type {
   BlueprintSpec,
   CellSetup,
@@ -10,10 +10,10 @@ import type {
   TenantBinding,
   TenantGuard,
   TokenSigning,
-} from "../../src/protocol/messages.ts";
-import { Instances } from "../../workers/instances.ts";
-import { RequestScope } from "../../workers/scope.ts";
-import type { CellServ } from "../../workers/serve.ts";
+} from "../../src/shared/protocol/messages.ts";
+import { Instances } from "../../workers/instance/instances.ts";
+import type { CellServ } from "../../workers/request/grafserv.ts";
+import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
 

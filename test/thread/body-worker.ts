@@ -1,6 +1,6 @@
 /** Sends without end, until its thread is terminated. */
 import { MessagePort, workerData } from "node:worker_threads";
-import { sendBody } from "../../src/protocol/body.ts";
+import { sendBody } from "../../src/shared/protocol/body-stream.ts";
 
 async function* endless(): AsyncGenerator<Uint8Array> {
   for (;;) {

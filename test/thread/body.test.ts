@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
-import { discardBody, receiveBody, sendBody, windowBytes } from "../../src/protocol/body.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { discardBody, receiveBody, sendBody, windowBytes } from "../../src/shared/protocol/body-stream.ts";
 
 const text = async (stream: ReadableStream<Uint8Array>): Promise<string> => new Response(stream).text();
 

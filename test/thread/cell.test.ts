@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it } from "vitest";
-import { Cell, type CellOptions } from "../../src/cell/cell.ts";
-import { cellId, tenantId } from "../../src/kernel/ids.ts";
-import type { Observation, TerminationReason } from "../../src/kernel/observation.ts";
-import type { Answer, RequestTask } from "../../src/protocol/messages.ts";
+import { Cell, type CellOptions } from "../../src/fleet/cell/cell.ts";
+import type { Observation, TerminationReason } from "../../src/observability/observation.ts";
+import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
+import type { Answer, RequestTask } from "../../src/shared/protocol/messages.ts";
 import { requestTask } from "../support/request-task.ts";
 import { entry, setup } from "./fake-fleet.ts";
 import { fakeFleets } from "./fake-fleets.ts";

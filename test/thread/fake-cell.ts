@@ -2,7 +2,8 @@
 import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
-import { collectGarbage } from "../../src/kernel/garbage.ts";
+import { collectGarbage } from "../../src/shared/memory/gc.ts";
+import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
   BlueprintSpec,
@@ -14,8 +15,7 @@ import type {
   LaneTask,
   Reply,
   RequestTask,
-} from "../../src/protocol/messages.ts";
-import { packReplies, unpackTasks } from "../../src/protocol/parcel.ts";
+} from "../../src/shared/protocol/messages.ts";
 
 const setup: CellSetup = workerData;
 const ledger = new Int8Array(setup.ledger);

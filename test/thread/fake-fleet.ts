@@ -1,15 +1,15 @@
 /** A fleet of fake cells with all that is around it: what tests of cells begin with. */
 import { createHash } from "node:crypto";
-import { type CapacityPlan, growingPercent } from "../../src/cell/capacity.ts";
-import type { Cell } from "../../src/cell/cell.ts";
-import { Dispatcher } from "../../src/cell/dispatch.ts";
-import { Fleet, type FleetOptions, type Lease } from "../../src/cell/fleet.ts";
-import { Governor } from "../../src/cell/governor.ts";
-import { type InstanceKey, pooledKey, shapeHash, tenantId } from "../../src/kernel/ids.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import type { BlueprintSpec, CellSetup } from "../../src/protocol/messages.ts";
-import type { Decision } from "../../src/tenant/decision.ts";
-import type { Tenant } from "../../src/tenant/tenant.ts";
+import type { Decision } from "../../src/decisions/decision.ts";
+import { Dispatcher } from "../../src/dispatch/dispatcher.ts";
+import type { Cell } from "../../src/fleet/cell/cell.ts";
+import { Fleet, type FleetOptions, type Lease } from "../../src/fleet/fleet.ts";
+import { Governor } from "../../src/fleet/governor.ts";
+import { type CapacityPlan, growingPercent } from "../../src/fleet/policy/capacity.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { type InstanceKey, pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
+import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
+import type { Tenant } from "../../src/tenants/tenant.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 
 export const entry = new URL("./fake-cell.ts", import.meta.url);

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { type ErrorCode, HostError } from "../../src/kernel/errors.ts";
+import { type ErrorCode, HostError } from "../../src/shared/kernel/errors.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf } from "./witness.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 import { codeOf, Gate } from "./witness.ts";
 

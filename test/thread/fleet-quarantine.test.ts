@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { tenantId } from "../../src/kernel/ids.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
 import { type FakeFleet, keyOf } from "./fake-fleet.ts";
 import { fakeFleets } from "./fake-fleets.ts";
 

@@ -1,8 +1,8 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import { sendBody, windowBytes } from "../../src/protocol/body.ts";
-import type { Answer } from "../../src/protocol/messages.ts";
+import { sendBody, windowBytes } from "../../src/shared/protocol/body-stream.ts";
+import type { Answer } from "../../src/shared/protocol/messages.ts";
 import { codeIn, get, rawConnect } from "../support/http.ts";
 import { startPublicApp, type TestApp } from "../support/public-app.ts";
 
@@ -194,7 +194,7 @@ describe("closing the listener", () => {
   it("says what to do about a port in use", async () => {
     app = await startPublicApp(() => new Promise(() => {}));
     const { port } = app;
-    const { listen } = await import("../../src/http/listener.ts");
+    const { listen } = await import("../../src/http/server.ts");
     await expect(
       listen(
         async () => {},

@@ -3,7 +3,7 @@
  * `node overload-run.ts /grow-map 3`, and then the cells' budget in MB, and V8's limit where it is to be another than the plan's. Prints what came of it as JSON; that it can is half of the result.
  */
 import { setFlagsFromString } from "node:v8";
-import { fillShare, moduleHeapMb } from "../../src/cell/capacity.ts";
+import { fillShare, moduleHeapMb } from "../../src/fleet/policy/capacity.ts";
 import { FakeFleet } from "./fake-fleet.ts";
 
 export interface Overload {

@@ -1,10 +1,10 @@
 import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 import { expect, it } from "vitest";
-import { startThread } from "../../src/cell/start-thread.ts";
-import { cellId } from "../../src/kernel/ids.ts";
-import type { LaneTask } from "../../src/protocol/messages.ts";
-import { packTasks } from "../../src/protocol/parcel.ts";
+import { startThread } from "../../src/fleet/cell/thread.ts";
+import { cellId } from "../../src/shared/kernel/ids.ts";
+import { packTasks } from "../../src/shared/protocol/codec.ts";
+import type { LaneTask } from "../../src/shared/protocol/messages.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { requestTask } from "../support/request-task.ts";
 

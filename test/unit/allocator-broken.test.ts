@@ -3,7 +3,7 @@ import { afterEach, expect, it, vi } from "vitest";
 /** What stands in for koffi. */
 let koffi: () => unknown = () => undefined;
 vi.mock("node:module", () => ({ createRequire: () => () => koffi() }));
-const { Allocator } = await import("../../src/kernel/allocator.ts");
+const { Allocator } = await import("../../src/shared/memory/malloc-trim.ts");
 
 afterEach(() => {
   koffi = () => undefined;

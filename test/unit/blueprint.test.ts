@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { shapeHash, tenantId } from "../../src/kernel/ids.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../../src/shape/blueprint.ts";
-import { searchPathText } from "../../src/shape/visibility.ts";
+import { shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
+import { searchPathText } from "../../src/shared/postgres/search-path.ts";
 
 const base: BlueprintInput = {
   shape: shapeHash("a".repeat(64)),

@@ -1,9 +1,9 @@
 import pg from "pg";
 import { expect, test } from "vitest";
-import { ConnectionLost } from "../../src/connect/loss.ts";
-import { HostError } from "../../src/kernel/errors.ts";
-import type { BlueprintSpec } from "../../src/protocol/messages.ts";
-import { buildError } from "../../workers/instances.ts";
+import { ConnectionLost } from "../../src/shared/connect/loss.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { buildError } from "../../workers/instance/instances.ts";
 
 const spec = { schemas: [], sharedSchemas: [] } as unknown as BlueprintSpec;
 const coded = (code: string): Error => Object.assign(new pg.DatabaseError("no", 2, "error"), { code });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type CapacityInput, leastHeapMb, planCapacity } from "../../src/cell/capacity.ts";
+import { type CapacityInput, leastHeapMb, planCapacity } from "../../src/fleet/policy/capacity.ts";
 
 const input: CapacityInput = {
   memoryMb: 1024,

@@ -1,6 +1,6 @@
 import { parse } from "postgraphile/graphql";
 import { describe, expect, test } from "vitest";
-import { extentOf } from "../../workers/complexity.ts";
+import { extentOf } from "../../workers/request/complexity.ts";
 
 function fanOut(levels: number): string {
   const fragments = Array.from(

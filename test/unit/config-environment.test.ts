@@ -2,9 +2,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { availableMemoryMb } from "../../src/config/available-memory.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { availableMemoryMb } from "../../src/config/memory.ts";
-import { ConfigError } from "../../src/kernel/fault.ts";
+import { ConfigError } from "../../src/validation/config-error.ts";
 
 const url = "postgres://rowhouse:hunter2@db.example/app";
 let cwd = "";

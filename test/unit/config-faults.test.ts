@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ConfigError } from "../../src/kernel/fault.ts";
+import { ConfigError } from "../../src/validation/config-error.ts";
 import { configFiles, faultsOf } from "../support/config-files.ts";
 
 const { loadJson } = configFiles();

@@ -2,8 +2,8 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
+import { availableMemoryMb } from "../../src/config/available-memory.ts";
 import { defineConfig } from "../../src/config/define.ts";
-import { availableMemoryMb } from "../../src/config/memory.ts";
 import { configFiles, faultsOf } from "../support/config-files.ts";
 
 const { directory, load, loadJson } = configFiles();

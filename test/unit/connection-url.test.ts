@@ -1,9 +1,9 @@
 import { homedir } from "node:os";
 import { describe, expect, it } from "vitest";
-import { Candidates, candidatesOf } from "../../src/connect/candidates.ts";
-import { matches } from "../../src/connect/session-state.ts";
-import { tlsOptions } from "../../src/connect/tls.ts";
-import { parseConnectionUrl, type TlsRules } from "../../src/connect/url.ts";
+import { Candidates, candidatesOf } from "../../src/shared/connect/candidates.ts";
+import { matches } from "../../src/shared/connect/session-state.ts";
+import { tlsOptions } from "../../src/shared/connect/tls.ts";
+import { parseConnectionUrl, type TlsRules } from "../../src/shared/connect/url.ts";
 
 const parse = (url: string, env: Record<string, string> = {}) => parseConnectionUrl(url, env);
 const places = (url: string, env: Record<string, string> = {}) =>

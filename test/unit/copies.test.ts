@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { copiesAmong, copiesFor, copiesText, loadedCopies } from "../../src/kernel/copies.ts";
+import { copiesAmong, copiesFor, copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 
 it("files of one package in two places are two copies, those of several packages or of one place are not", () => {
   const files = [

@@ -1,6 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { cellsWithConnections, frontConnections } from "../../src/cell/pool-room.ts";
-import { type DatabaseFacts, diagnoseDatabase, diagnosePools, tenantLines } from "../../src/cli/diagnosis.ts";
+import {
+  type DatabaseFacts,
+  diagnoseDatabase,
+  diagnosePools,
+  tenantLines,
+} from "../../src/cli/doctor-findings.ts";
+import { cellsWithConnections, frontConnections } from "../../src/fleet/policy/pool-room.ts";
 
 const healthy: DatabaseFacts = {
   name: "main",

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from "vitest";
-import { parseDurationMs, pause } from "../../src/kernel/duration.ts";
+import { parseDurationMs, pause } from "../../src/shared/kernel/duration.ts";
 
 describe("a duration", () => {
   it.each<[string | number, number | undefined]>([

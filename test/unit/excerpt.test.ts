@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { excerpt, excerptCharacters, excerptOfStack, withoutSecrets } from "../../src/kernel/excerpt.ts";
+import {
+  excerpt,
+  excerptCharacters,
+  excerptOfStack,
+  withoutSecrets,
+} from "../../src/shared/kernel/excerpt.ts";
 
 const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
 /** `text`, so that the cut falls behind its first `shown` characters. */

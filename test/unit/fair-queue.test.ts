@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { FairQueue, type FairQueueLimits, Turn } from "../../src/cell/fair-queue.ts";
-import { type TenantId, tenantId } from "../../src/kernel/ids.ts";
+import { FairQueue, type FairQueueLimits, Turn } from "../../src/fleet/cell/fair-queue.ts";
+import { type TenantId, tenantId } from "../../src/shared/kernel/ids.ts";
 
 interface Asked {
   readonly tenant: TenantId;

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { type Asker, mayAcquire, nextOf, openPlaces, type PoolState } from "../../src/kernel/fair-share.ts";
+import {
+  type Asker,
+  mayAcquire,
+  nextOf,
+  openPlaces,
+  type PoolState,
+} from "../../src/shared/kernel/fair-share.ts";
 
 const pool = (lent: number, more: Partial<PoolState> = {}): PoolState => ({
   size: 4,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decideVerdict, nextLookMs, type Watched } from "../../src/cell/governor.ts";
+import { decideVerdict, nextLookMs, type Watched } from "../../src/fleet/governor.ts";
 
 const calm: Watched = {
   phase: "serving",

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { failure, failurePauseMs } from "../../src/cell/admission.ts";
-import { HeldBuilds } from "../../src/cell/held-builds.ts";
-import { HostError } from "../../src/kernel/errors.ts";
-import { dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
+import { failure, failurePauseMs } from "../../src/fleet/build-queue.ts";
+import { HeldBuilds } from "../../src/fleet/held-builds.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 
 const sha = "ab".repeat(32);
 const pooled = pooledKey(sha);

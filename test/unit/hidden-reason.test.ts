@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { hiddenReason } from "../../src/tenant/hidden-reason.ts";
+import { hiddenReason } from "../../src/decisions/hidden-reason.ts";
 
 it.each([
   [

@@ -8,7 +8,7 @@ import {
   validate,
 } from "postgraphile/graphql";
 import { describe, expect, it } from "vitest";
-import { hidingHints, withoutHint } from "../../workers/hints.ts";
+import { hidingHints, withoutHint } from "../../workers/request/hints.ts";
 
 describe("a hint", () => {
   it.each([

@@ -1,7 +1,7 @@
 import { makeIntrospectionQuery } from "pg-introspection";
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
-import { isIntrospectionQuery, scopedIntrospection } from "../../workers/introspection.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { isIntrospectionQuery, scopedIntrospection } from "../../workers/instance/introspection.ts";
 
 const installed = makeIntrospectionQuery();
 const scope = {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
-import { cellId, pooledKey, tenantId } from "../../src/kernel/ids.ts";
-import { createLogger, type LoggerOptions } from "../../src/observe/logger.ts";
+import { createLogger, type LoggerOptions } from "../../src/observability/logger.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { cellId, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 
 function capture(options: Partial<LoggerOptions> = {}) {
   const lines: string[] = [];

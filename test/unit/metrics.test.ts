@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/kernel/ids.ts";
-import type { Observation } from "../../src/kernel/observation.ts";
-import { Dropped } from "../../src/observe/dropped.ts";
-import { createMetrics } from "../../src/observe/metrics.ts";
-import { composeStatus, type FleetSnapshot } from "../../src/observe/status.ts";
+import { Dropped } from "../../src/observability/dropped.ts";
+import { createMetrics } from "../../src/observability/metrics.ts";
+import type { Observation } from "../../src/observability/observation.ts";
+import { composeStatus, type FleetSnapshot } from "../../src/observability/status.ts";
+import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 
 const sha = "a".repeat(64);
 const key = pooledKey(sha);

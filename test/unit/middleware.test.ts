@@ -1,7 +1,7 @@
 import { GrafservBase } from "postgraphile/grafserv";
 import { GraphQLObjectType, GraphQLSchema, GraphQLString } from "postgraphile/graphql";
 import { describe, expect, it } from "vitest";
-import { lightenMiddleware } from "../../workers/middleware.ts";
+import { lightenMiddleware } from "../../workers/graphile/middleware.ts";
 
 const schema = new GraphQLSchema({
   query: new GraphQLObjectType({ name: "Query", fields: { one: { type: GraphQLString } } }),

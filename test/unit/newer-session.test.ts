@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { NewerSession } from "../../src/connect/newer-session.ts";
+import { NewerSession } from "../../src/shared/connect/newer-session.ts";
 
 const standbyState = { standby: true, readOnly: true };
 const primaryState = { standby: false, readOnly: false };

@@ -3,7 +3,7 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rm
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { bufferBytes, fits, Outlet } from "../../src/observe/outlet.ts";
+import { bufferBytes, fits, Outlet } from "../../src/observability/outlet.ts";
 
 let directory: string;
 let reader: number;

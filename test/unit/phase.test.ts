@@ -5,7 +5,7 @@ import {
   hostStep,
   type InstancePhase,
   instanceStep,
-} from "../../src/kernel/phase.ts";
+} from "../../src/shared/kernel/phase.ts";
 
 const illegal = (step: () => unknown): boolean => {
   try {

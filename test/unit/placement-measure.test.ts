@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { moduleHeapMb } from "../../src/cell/capacity.ts";
+import { moduleHeapMb } from "../../src/fleet/policy/capacity.ts";
 import {
   committedMb,
   decidePlacement,
@@ -7,9 +7,9 @@ import {
   type PlacedInstance,
   type Placement,
   type PlacementInput,
-} from "../../src/cell/placement.ts";
-import { cellId } from "../../src/kernel/ids.ts";
-import type { CellPhase } from "../../src/kernel/phase.ts";
+} from "../../src/fleet/policy/placement.ts";
+import { cellId } from "../../src/shared/kernel/ids.ts";
+import type { CellPhase } from "../../src/shared/kernel/phase.ts";
 
 /** 200 MB, of which 150 may be given away. */
 const cell = (ordinal: number, phase: CellPhase, changes: Partial<PlacedCell> = {}): PlacedCell => ({

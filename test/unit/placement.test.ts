@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { moduleHeapMb } from "../../src/cell/capacity.ts";
+import { moduleHeapMb } from "../../src/fleet/policy/capacity.ts";
 import {
   committedMb,
   decidePlacement,
   type PlacedCell,
   type PlacedInstance,
   type PlacementInput,
-} from "../../src/cell/placement.ts";
-import { cellId } from "../../src/kernel/ids.ts";
-import type { CellPhase } from "../../src/kernel/phase.ts";
+} from "../../src/fleet/policy/placement.ts";
+import { cellId } from "../../src/shared/kernel/ids.ts";
+import type { CellPhase } from "../../src/shared/kernel/phase.ts";
 
 /** An idle instance of 20 MB that was used at that time. */
 const instance = (id: number, lastUsedMs: number, changes: Partial<PlacedInstance> = {}): PlacedInstance => ({

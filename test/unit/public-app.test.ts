@@ -1,9 +1,9 @@
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import type { PublicRequest } from "../../src/http/public.ts";
-import { HostError } from "../../src/kernel/errors.ts";
-import { tenantId } from "../../src/kernel/ids.ts";
-import type { Answer } from "../../src/protocol/messages.ts";
+import type { PublicRequest } from "../../src/http/public/app.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
+import type { Answer } from "../../src/shared/protocol/messages.ts";
 import { codeIn, get, post, rawConnect, rawRequest } from "../support/http.ts";
 import { startPublicApp, type TestApp, textAnswer } from "../support/public-app.ts";
 

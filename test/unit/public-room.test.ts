@@ -1,10 +1,10 @@
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import { Backlog, type Wait } from "../../src/http/backlog.ts";
-import { InFlight, Stay } from "../../src/http/in-flight.ts";
-import type { PublicRequest } from "../../src/http/public.ts";
-import { HostError } from "../../src/kernel/errors.ts";
-import { tenantId } from "../../src/kernel/ids.ts";
+import { Backlog, type Wait } from "../../src/http/client-backlog.ts";
+import type { PublicRequest } from "../../src/http/public/app.ts";
+import { InFlight, Stay } from "../../src/http/public/tenant-concurrency.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
 import { codeIn, post, rawConnect } from "../support/http.ts";
 import { startPublicApp, type TestApp, textAnswer } from "../support/public-app.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isCalm, isExcessive, type UsageSample } from "../../src/cell/quarantine.ts";
+import { isCalm, isExcessive, type UsageSample } from "../../src/fleet/quarantine.ts";
 
 const rules = { share: 0.5, windowMs: 10_000 };
 

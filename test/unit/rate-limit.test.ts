@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { RateLimit, tokensAt } from "../../src/kernel/rate-limit.ts";
+import { RateLimit, tokensAt } from "../../src/shared/kernel/rate-limit.ts";
 
 const rate = { burst: 3, perSecond: 2 };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decideReplicas, noStreak, type ReplicaLoad, type Streak } from "../../src/cell/replicas.ts";
+import { decideReplicas, noStreak, type ReplicaLoad, type Streak } from "../../src/fleet/replicas.ts";
 
 const hot: ReplicaLoad = { utilization: 0.95, share: 1 };
 const warm: ReplicaLoad = { utilization: 0.5, share: 1 };

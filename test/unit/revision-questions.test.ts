@@ -1,8 +1,8 @@
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { tenantId } from "../../src/kernel/ids.ts";
-import type { TenantBinding } from "../../src/protocol/messages.ts";
-import { looksOutdated, RevisionQuestions } from "../../workers/revision-questions.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
+import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import { looksOutdated, RevisionQuestions } from "../../workers/postgres/revision-questions.ts";
 
 const bindingOf = (tenant: string, statementTag = "old"): TenantBinding => ({
   tenant: tenantId(tenant),

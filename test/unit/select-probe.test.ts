@@ -1,9 +1,16 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { expect, it } from "vitest";
-import { probeSelect } from "../../workers/select-probe.ts";
-import { pageRows } from "../../workers/select-results.ts";
-import { isSent } from "../../workers/select-sending.ts";
-import type { Codec, Common, Details, Inputs, Resource, SelectStep } from "../../workers/select-steps.ts";
+import { probeSelect } from "../../workers/graphile/sql-cache/select-probe.ts";
+import { pageRows } from "../../workers/graphile/sql-cache/select-results.ts";
+import { isSent } from "../../workers/graphile/sql-cache/select-send.ts";
+import type {
+  Codec,
+  Common,
+  Details,
+  Inputs,
+  Resource,
+  SelectStep,
+} from "../../workers/graphile/sql-cache/select-step.ts";
 
 const codec: Codec = { toPg: (value) => String(value) };
 

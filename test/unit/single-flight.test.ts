@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { SingleFlight } from "../../src/kernel/single-flight.ts";
+import { SingleFlight } from "../../src/shared/kernel/single-flight.ts";
 
 describe("a single flight", () => {
   it("is one run for all who ask while it is under way, and a new one after", async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { StatementNames } from "../../workers/statement-names.ts";
+import { StatementNames } from "../../workers/postgres/statement-names.ts";
 
 const schemas = [
   { logical: "app", physical: "acme_app" },

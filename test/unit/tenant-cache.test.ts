@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { tenantId } from "../../src/kernel/ids.ts";
-import type { TenantRequest } from "../../workers/kit/request.ts";
-import { TenantCache } from "../../workers/kit/tenant-cache.ts";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
+import type { TenantRequest } from "../../workers/plugin-api/request.ts";
+import { TenantCache } from "../../workers/plugin-api/tenant-cache.ts";
 
 function request(tenant: string, settings: Record<string, string> = {}, tag = "1"): TenantRequest {
   const binding = {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { mayAcquire } from "../../src/kernel/fair-share.ts";
-import { type Grant, hostsOwn, TenantShares } from "../../src/kernel/tenant-shares.ts";
+import { mayAcquire } from "../../src/shared/kernel/fair-share.ts";
+import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { normaliseHost } from "../../src/tenant/host.ts";
-import { listSource } from "../../src/tenant/source-list.ts";
-import { parseTenant } from "../../src/tenant/tenant.ts";
+import { normaliseHost } from "../../src/tenants/host-name.ts";
+import { listSource } from "../../src/tenants/list-source.ts";
+import { parseTenant } from "../../src/tenants/tenant.ts";
 import { faultsOf, parseRecord as parse } from "../support/tenant-record.ts";
 
 describe("a tenant's record", () => {

@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import { expect, it } from "vitest";
-import { deferTransliteration } from "../../workers/transliteration.ts";
+import { deferTransliteration } from "../../workers/graphile/transliteration.ts";
 
 const load = createRequire(import.meta.url);
 const path = createRequire(createRequire(load.resolve("postgraphile")).resolve("graphile-build")).resolve(

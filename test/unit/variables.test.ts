@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { assertFewValues, assertFewValuesIn } from "../../workers/variables.ts";
+import { assertFewValues, assertFewValuesIn } from "../../workers/request/variables.ts";
 
 const limits = { variables: 20_000, variablesDepth: 64 };
 /** Long enough to be looked at, without a value more. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { HostError } from "../../src/kernel/errors.ts";
-import { fromWireError, parseWireError, toWireError } from "../../src/protocol/wire-error.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { fromWireError, parseWireError, toWireError } from "../../src/shared/protocol/wire-error.ts";
 
 /** An error of the host's after a plugin had it in its hands: nothing there is read-only. */
 const changed = (changes: object): HostError =>

@@ -1,6 +1,6 @@
 /** Which languages a request wants, the best first. */
 import Negotiator from "negotiator";
-import type { TenantRequest } from "../kit/request.ts";
+import type { TenantRequest } from "../plugin-api/request.ts";
 
 /** Browsers send three to six; what comes after these is not looked at. */
 const mostCandidates = 12;

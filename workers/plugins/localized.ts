@@ -12,9 +12,9 @@ import { applyTransforms, context, each, lambda, object, type Step } from "postg
 import type {} from "postgraphile/graphile-build-pg";
 import type { GraphQLFieldConfigMap } from "postgraphile/graphql";
 import { sql } from "postgraphile/pg-sql2";
-import { HostError } from "../../src/kernel/errors.ts";
-import { perBuild } from "../kit/instance.ts";
-import { requestOf } from "../kit/request.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { perBuild } from "../plugin-api/instance.ts";
+import { requestOf } from "../plugin-api/request.ts";
 import { type LocaleOptions, localesOf } from "./locales.ts";
 
 declare global {

@@ -5,7 +5,7 @@ import type {
   PgConstraint,
   PgType,
 } from "postgraphile/graphile-build-pg/pg-introspection";
-import type { Instance } from "../kit/instance.ts";
+import type { Instance } from "../plugin-api/instance.ts";
 
 export interface MetaColumn {
   readonly name: string;

@@ -4,9 +4,9 @@
 import { context, lambda } from "postgraphile/grafast";
 import type {} from "postgraphile/graphile-build-pg";
 import { extendSchema, gql } from "postgraphile/utils";
-import { HostError } from "../../src/kernel/errors.ts";
-import { instanceOf, perBuild } from "../kit/instance.ts";
-import { requestOf, type TenantRequest } from "../kit/request.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { instanceOf, perBuild } from "../plugin-api/instance.ts";
+import { requestOf, type TenantRequest } from "../plugin-api/request.ts";
 import { type CatalogueTable, catalogueTables, type MetaReference, tableKey } from "./meta-catalogue.ts";
 import { exposedTables, type MetaTable } from "./meta-tables.ts";
 

@@ -1,9 +1,9 @@
 /** One tenant's part of an S3-compatible object store, and the URLs that lead into it. */
 import { randomUUID } from "node:crypto";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { HostError } from "../../src/kernel/errors.ts";
-import type { TenantId } from "../../src/kernel/ids.ts";
-import type { UploadWish } from "./upload-wish.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantId } from "../../src/shared/kernel/ids.ts";
+import type { UploadWish } from "./upload-request.ts";
 
 export interface StoreConfig {
   /** Options of the AWS SDK's S3Client: region, credentials, endpoint, forcePathStyle… */

@@ -2,12 +2,12 @@
 /** `rowhouse/plugins/uploads`: URLs by which a client uploads to, and downloads from, its own tenant's part of an object store. */
 import { context, lambda, sideEffect } from "postgraphile/grafast";
 import { extendSchema, gql } from "postgraphile/utils";
-import { HostError } from "../../src/kernel/errors.ts";
-import { perBuild } from "../kit/instance.ts";
-import { requestOf, type TenantRequest } from "../kit/request.ts";
-import { TenantCache } from "../kit/tenant-cache.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { perBuild } from "../plugin-api/instance.ts";
+import { requestOf, type TenantRequest } from "../plugin-api/request.ts";
+import { TenantCache } from "../plugin-api/tenant-cache.ts";
 import { ObjectStore, type StoreConfig } from "./object-store.ts";
-import { type UploadLimits, uploadWish } from "./upload-wish.ts";
+import { type UploadLimits, uploadWish } from "./upload-request.ts";
 
 export type { StoreConfig } from "./object-store.ts";
 

@@ -1,0 +1,139 @@
+/** What an operator may ask of the host: to see a tenant, to evict, to forget, to migrate. */
+
+import type { ChangesView } from "../control/looks.ts";
+import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
+import type { Decision } from "../decisions/decision.ts";
+import type { Decisions } from "../decisions/decisions.ts";
+import type { Fleet } from "../fleet/fleet.ts";
+import type { Observe } from "../observability/observation.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { InstanceKey } from "../shared/kernel/ids.ts";
+import { parseShapeHash } from "../shared/kernel/ids.ts";
+import type { TenantSource } from "../tenants/source.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+
+export interface TenantView {
+  readonly id: string;
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  readonly reason?: string;
+  readonly hidden?: readonly string[];
+  /** What its roles could do that they should not. */
+  readonly unsafe?: readonly string[];
+  readonly shape: string;
+  readonly revisions: Readonly<Record<string, string>>;
+  /** Logical name to physical, in order. */
+  readonly schemas: Readonly<Record<string, string>>;
+  /** How changes of its schemas are found. */
+  readonly changes?: ChangesView;
+}
+
+export interface EvictionTarget {
+  readonly key?: string;
+  readonly cell?: string;
+  readonly tenant?: string;
+}
+
+/** What came of a migration: shapes before and after, revisions after. */
+export type MigrationView = Omit<Migrated, "applied">;
+
+export interface OperationsDeps {
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly fleet: Fleet;
+  readonly changes: (tenant: Tenant) => ChangesView | null;
+  /** Resolves once it is committed. */
+  readonly migrate: (tenant: Tenant, request: MigrationRequest) => Promise<Migrated>;
+  readonly observe: Observe;
+}
+
+export interface Operations {
+  /** What is decided of a tenant, deciding it if need be. Throws `TENANT_UNKNOWN`, `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`. */
+  tenant(id: string): Promise<TenantView>;
+  /** Takes instances out of service by key, cell or tenant; they drain meanwhile. Throws `NOT_FOUND` for a key or cell that is not there, `TENANT_UNKNOWN`. */
+  evict(target: EvictionTarget): Promise<{ readonly evicted: readonly InstanceKey[] }>;
+  /** Evicts everything and forgets every decision. */
+  flush(): Promise<{ readonly evicted: readonly InstanceKey[]; readonly decisions: number }>;
+  /** Applies SQL to a tenant, and then forgets what was decided of it. Throws `TENANT_UNKNOWN`, `BAD_REQUEST`, and what `migrateTenant` does. */
+  migrate(id: string, request: { readonly sql: string; readonly expect?: string }): Promise<MigrationView>;
+}
+
+export function createOperations(deps: OperationsDeps): Operations {
+  const { source, decisions, fleet, observe } = deps;
+  const find = async (id: string): Promise<Tenant> => {
+    const tenant = await source.byId(id);
+    if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
+    return tenant;
+  };
+  const decide = async (id: string): Promise<Decision> => decisions.decide(await find(id));
+
+  return {
+    async tenant(id) {
+      const decision = await decide(id);
+      const changes = deps.changes(decision.tenant);
+      return { ...viewOf(decision), ...(changes === null ? {} : { changes }) };
+    },
+
+    async evict(target) {
+      if (target.cell !== undefined) {
+        const cell = fleet.roster.cells.find((each) => each.id === target.cell);
+        if (cell === undefined) throw new HostError("NOT_FOUND", "no cell has this id");
+        return { evicted: fleet.evict((instance) => instance.cell === cell, "requested") };
+      }
+      if (target.tenant !== undefined) {
+        // A shared instance goes for all its tenants; it is back with the next request of any of them.
+        const { key, tenant } = await decide(target.tenant);
+        decisions.forget(tenant.id);
+        fleet.tryAgain((held) => held === key);
+        return { evicted: fleet.evict((instance) => instance.spec.key === key, "requested") };
+      }
+      const evicted = fleet.evict((instance) => instance.spec.key === target.key, "requested");
+      const held = fleet.tryAgain((key) => key === target.key);
+      if (evicted.length === 0 && held === 0) throw new HostError("NOT_FOUND", "no instance has this key");
+      return { evicted };
+    },
+
+    async flush() {
+      const count = decisions.size;
+      decisions.forgetAll();
+      fleet.tryAgain(() => true);
+      return { evicted: fleet.evict(() => true, "flushed"), decisions: count };
+    },
+
+    async migrate(id, { sql, expect }) {
+      const shape = expect === undefined ? undefined : parseShapeHash(expect);
+      if (expect !== undefined && shape === undefined) {
+        throw new HostError("BAD_REQUEST", "expect is not a shape hash: 64 hexadecimal digits");
+      }
+      const tenant = await find(id);
+      const { applied: _, ...migrated } = await deps.migrate(tenant, {
+        sql,
+        ...(shape === undefined ? {} : { expect: shape }),
+      });
+      // Whoever shares a schema with the tenant has moved on as well.
+      for (const [schema, revision] of Object.entries(migrated.revisions)) {
+        decisions.hear(tenant.database, schema, BigInt(revision));
+      }
+      decisions.forget(tenant.id);
+      const { from, to, ms: migrateMs } = migrated;
+      observe({ kind: "tenant.migrated", tenant: tenant.id, from, to, migrateMs });
+      return migrated;
+    },
+  };
+}
+
+/** A decision as an operator sees it; revisions as text, since they may pass what a JSON number holds. */
+export function viewOf(decision: Decision): TenantView {
+  const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
+  return {
+    id: tenant.id,
+    key,
+    kind,
+    ...(reason === null ? {} : { reason }),
+    ...(hidden.length === 0 ? {} : { hidden }),
+    ...(unsafe.length === 0 ? {} : { unsafe }),
+    shape,
+    revisions,
+    schemas: Object.fromEntries(tenant.schemas.map(({ logical, physical }) => [logical, physical])),
+  };
+}

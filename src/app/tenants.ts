@@ -1,0 +1,164 @@
+/** Opens the configured source of tenants, and forgets what is known of a tenant when it or its schemas change. */
+
+import type { Config } from "../config/config.ts";
+import { tenantDefaults } from "../config/cross-checks.ts";
+import { presetVersion } from "../config/preset-version.ts";
+import type { Databases } from "../control/databases.ts";
+import { type ChangesView, Looks, type LooksTarget } from "../control/looks.ts";
+import { lookUpRevisions, parseNotice } from "../control/revisions.ts";
+import { Decisions } from "../decisions/decisions.ts";
+import { Rehearsals } from "../decisions/plan-warmer.ts";
+import { type ProbedDatabase, rehearse } from "../decisions/probe.ts";
+import { Notices } from "../decisions/revision-notices.ts";
+import type { Observe } from "../observability/observation.ts";
+import { RoleSafety } from "../role-safety/role-safety.ts";
+import { HostError, unreachable } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { listSource } from "../tenants/list-source.ts";
+import { openModuleSource } from "../tenants/module-source.ts";
+import type { TenantSource } from "../tenants/source.ts";
+import { tableSource } from "../tenants/table-source.ts";
+
+export async function openSource(
+  config: Config,
+  databases: Databases,
+  observe: Observe,
+): Promise<TenantSource> {
+  const { tenants } = config;
+  const defaults = tenantDefaults(databases.names);
+  switch (tenants.kind) {
+    case "list":
+      return listSource(tenants.list);
+    case "table": {
+      const { database, listener } = databases.get(tenants.database);
+      return tableSource({
+        database,
+        listener,
+        defaults: { ...defaults, database: tenants.database },
+        observe,
+      });
+    }
+    case "module":
+      return openModuleSource({ url: tenants.url, defaults, observe });
+    case "demo":
+      throw new HostError("INTERNAL", "the demo's tenants are seeded before the host starts");
+    default:
+      return unreachable(tenants);
+  }
+}
+
+function probed(databases: Databases, name: string): ProbedDatabase {
+  const { database, control } = databases.get(name);
+  return { together: (statements, tenant) => database.together(statements, tenant), control };
+}
+
+/** Decisions about tenants by what `config` says of all of them. */
+export async function openDecisions(
+  { config, version }: { readonly config: Config; readonly version: string },
+  databases: Databases,
+  source: TenantSource,
+  observe: Observe,
+): Promise<Decisions> {
+  const { pooling, guard, roleSafety, acceptedSql: accepted } = config;
+  const database = (name: string): ProbedDatabase => probed(databases, name);
+  return new Decisions({
+    database,
+    pooling,
+    guard,
+    presetVersion: await presetVersion(config.preset),
+    hostVersion: version,
+    safety:
+      roleSafety === "off"
+        ? null
+        : new RoleSafety({ mode: roleSafety, accepted, tenants: () => source.list(), database, observe }),
+    observe,
+  });
+}
+
+/** The channel on which the control schema's triggers name each schema whose revision moved. */
+const schemaChannel = "rowhouse_schema";
+
+export interface WatchOptions {
+  readonly databases: Databases;
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly observe: Observe;
+  /** How often what nothing announces is looked for. */
+  readonly everyMs: number;
+}
+
+export interface SchemaWatch {
+  /** Starts looking; to be called once the listeners are open. */
+  open(): void;
+  /** How changes of a database's schemas are found. */
+  changes(database: string): ChangesView | null;
+  close(): Promise<void>;
+}
+
+/** Puts the handlers in place; the listeners are opened afterwards, and what is returned is closed before the databases. */
+export function watchSchemas({ databases, source, decisions, observe, everyMs }: WatchOptions): SchemaWatch {
+  const changed = (tenants: readonly TenantId[]): void => {
+    for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
+  };
+  const notices = new Notices({
+    interest: (name, schema, revision) => decisions.interest(name, schema, revision),
+    read: (name, schemas) => {
+      observe({ kind: "notices.read", database: name, schemas: schemas.length });
+      return lookUpRevisions(databases.get(name).database, schemas);
+    },
+    believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
+    miss: (name, schema) => changed(decisions.miss(name, schema)),
+  });
+  const rehearsals = new Rehearsals({ rehearse: (name) => rehearse(probed(databases, name)) });
+  source.onChange((tenant) => {
+    if (tenant === null) decisions.forgetAll();
+    else decisions.forget(tenant);
+    observe({ kind: "tenant.changed", tenant, cause: tenant === null ? "reload" : "notification" });
+  });
+  const target: LooksTarget = {
+    revisions: (name, revisions) => changed(decisions.compare(name, revisions)),
+    changed: (name, schemas) => {
+      changed(schemas.flatMap((schema) => decisions.doubt(name, schema)));
+      rehearsals.hear(name);
+    },
+  };
+  const looks = new Map<string, Looks>();
+  const askWhetherReplica = (name: string): void => {
+    const { database, control } = databases.get(name);
+    if (!control) return;
+    const told = lookUpRevisions(database, []).then(({ replica }) => {
+      if (replica) notices.replica(name);
+    });
+    // What the next notice finds out as well.
+    told.catch(() => undefined);
+  };
+  for (const name of databases.names) {
+    askWhetherReplica(name);
+    // Nothing is planned there yet.
+    rehearsals.hear(name);
+    const { listener, database, control, eventTriggers } = databases.get(name);
+    looks.set(name, new Looks({ database, control, eventTriggers, everyMs, observe, target }));
+    listener.on(schemaChannel, (payload) => {
+      const notice = parseNotice(payload);
+      if (notice === null) return;
+      notices.hear(name, notice.schema, notice.revision);
+      rehearsals.hear(name);
+    });
+    listener.onGap(() => {
+      askWhetherReplica(name);
+      decisions.forgetAll();
+      observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
+    });
+  }
+  return {
+    open() {
+      for (const each of looks.values()) each.open();
+    },
+    changes: (name) => looks.get(name)?.view ?? null,
+    async close() {
+      notices.close();
+      rehearsals.close();
+      await Promise.all([...looks.values()].map((each) => each.close()));
+    },
+  };
+}

@@ -1,0 +1,192 @@
+/** Who asks: from a request's token to the role and the settings of its transactions. */
+import { hash } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import type { Database } from "../postgres/database.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import { Turns } from "../shared/kernel/semaphore.ts";
+import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { JwtRules } from "../tenants/jwt-config.ts";
+import type { RequestFacts } from "../tenants/router.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import { bearerToken } from "./bearer-token.ts";
+import { type Bearer, bearerSettings } from "./claims.ts";
+import type { KeySets } from "./jwks.ts";
+import type { VerifyJwt } from "./jwt-verifier.ts";
+import { refusedToken } from "./refused-token.ts";
+import { tenantSessions } from "./session-databases.ts";
+import { askSession } from "./session-function.ts";
+import { tokenSigning } from "./token-signing.ts";
+
+export type Settings = Readonly<Record<string, string>>;
+
+export interface IdentitiesOptions {
+  /** Connections for session functions and nothing else; asked for when the first is called. */
+  readonly sessions: (database: string) => Database;
+  readonly keySets?: KeySets;
+  readonly clock?: { now(): number };
+}
+
+/** What one record of a tenant says of its tokens. */
+interface TokenRules {
+  /** Differs from record to record: what was found by an older one is not found again. */
+  readonly serial: number;
+  readonly verify: ((token: string) => Promise<Bearer>) | null;
+  readonly signing: string | null;
+}
+
+/**
+ * From a header to settings takes 85 µs of CPU (HS256) to 150 (Ed25519), for a session function a transaction; once
+ * remembered 2 to 5, and without a token 0.1 (Node 24.21, jose 6.2.17). What was revoked is noticed after so long at the
+ * latest.
+ */
+const longestMs = 30_000;
+const mostRememberedBytes = 16 * 2 ** 20;
+/** What one counts for at least: no more than 10,000 are kept. */
+const leastBytes = Math.ceil(mostRememberedBytes / 10_000);
+
+/** So that a client which repeats a token that is no good does not repeat its lookup; apart, so that it pushes nothing out. */
+const refusalMs = 1_000;
+const mostRefusals = 1_000;
+
+/** Session functions of one tenant at a time, of the few connections that there are for all of them. */
+const asking = { concurrency: tenantSessions, queue: 100 };
+
+export class Identities {
+  readonly #sessions: IdentitiesOptions["sessions"];
+  #keySets: KeySets | undefined;
+  readonly #rules = new WeakMap<Tenant, TokenRules>();
+  readonly #found: LRUCache<string, Settings>;
+  readonly #refused: LRUCache<string, HostError>;
+  readonly #asking = new SingleFlight<string, Settings>();
+  #records = 0;
+
+  constructor({ sessions, keySets, clock = performance }: IdentitiesOptions) {
+    this.#sessions = sessions;
+    this.#keySets = keySets;
+    this.#found = new LRUCache({
+      maxSize: mostRememberedBytes,
+      sizeCalculation: (settings) => Math.max(bytesOf(settings), leastBytes),
+      perf: clock,
+      ttl: longestMs,
+      ttlResolution: 0,
+    });
+    this.#refused = new LRUCache({
+      ...growingTo(mostRefusals),
+      perf: clock,
+      ttl: refusalMs,
+      ttlResolution: 0,
+    });
+  }
+
+  /**
+   * The settings of a request's transactions, `role` first among them; none at all where the tenant lists no roles. A
+   * request without a token is the anonymous role's. One that brings credentials means to be somebody and is never
+   * served as nobody: rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
+   */
+  async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
+    return this.#settings(tenant, facts, (key, ask) => this.#asking.run(key, ask));
+  }
+
+  /** The same where nobody has to be asked; undefined where somebody has. Throws what `settings` rejects with. */
+  known(tenant: Tenant, facts: RequestFacts): Settings | undefined {
+    return this.#settings(tenant, facts, () => undefined);
+  }
+
+  /** `asking` is given what asks, and the key of the question, where nobody has asked lately. */
+  #settings<Asked>(
+    tenant: Tenant,
+    facts: RequestFacts,
+    asking: (key: string, ask: () => Promise<Settings>) => Asked,
+  ): Settings | Asked {
+    const header = facts.header("authorization");
+    if (header === null) return anonymousSettings(tenant, facts);
+    const { serial, verify } = this.#rulesOf(tenant);
+    if (verify === null)
+      throw refusedToken(tenant.id, "not-taken", "it has neither jwt nor session, and takes no tokens");
+    const token = bearerToken(tenant.id, header);
+    const key = `${serial}:${hash("sha256", token, "base64url")}`;
+    const found = this.#found.get(key);
+    if (found !== undefined) return found;
+    const refused = this.#refused.get(key);
+    if (refused !== undefined) throw refused;
+    return asking(key, () => this.#ask(tenant, key, () => verify(token)));
+  }
+
+  async #ask(tenant: Tenant, key: string, verify: () => Promise<Bearer>): Promise<Settings> {
+    try {
+      const bearer = await verify();
+      const settings = bearerSettings(tenant, bearer);
+      const ttl = Math.min(longestMs, Math.floor(bearer.remainingMs));
+      if (ttl > 0) this.#found.set(key, settings, { ttl });
+      return settings;
+    } catch (error) {
+      if (error instanceof HostError && error.status === 401) this.#refused.set(key, error);
+      throw error;
+    }
+  }
+
+  /** JSON of the TokenSigning by which the tenant's login functions sign; null where it has no secret. */
+  signing(tenant: Tenant): string | null {
+    return this.#rulesOf(tenant).signing;
+  }
+
+  #rulesOf(tenant: Tenant): TokenRules {
+    const known = this.#rules.get(tenant);
+    if (known !== undefined) return known;
+    this.#records += 1;
+    const signing = tokenSigning(tenant);
+    const made = {
+      serial: this.#records,
+      verify: this.#verifier(tenant),
+      signing: signing === null ? null : JSON.stringify(signing),
+    };
+    this.#rules.set(tenant, made);
+    return made;
+  }
+
+  #verifier(tenant: Tenant): TokenRules["verify"] {
+    const { jwt, session } = tenant;
+    if (jwt !== null) {
+      let verifier: Promise<VerifyJwt> | undefined;
+      return async (token) => {
+        verifier ??= this.#jwtVerifier(tenant, jwt).catch((error: unknown) => {
+          verifier = undefined;
+          throw error;
+        });
+        return (await verifier)(token);
+      };
+    }
+    if (session === null) return null;
+    const turns = new Turns(asking, () => {
+      return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of one tenant wait to be verified");
+    });
+    return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
+  }
+
+  /** With jose, of which a host whose tenants have no tokens, or have session functions, has no need: 4 MB. */
+  async #jwtVerifier(tenant: Tenant, rules: JwtRules): Promise<VerifyJwt> {
+    const [{ jwtVerifier }, { KeySets }] = await Promise.all([
+      import("./jwt-verifier.ts"),
+      import("./jwks.ts"),
+    ]);
+    this.#keySets ??= new KeySets();
+    return jwtVerifier(tenant.id, rules, this.#keySets);
+  }
+
+  async close(): Promise<void> {
+    await this.#keySets?.close();
+  }
+}
+
+/** About what it takes to remember them: V8 keeps most texts at a byte a character, and 32 bytes beside each. */
+function bytesOf(settings: Settings): number {
+  return Object.entries(settings).reduce((sum, [name, value]) => sum + name.length + value.length + 64, 200);
+}
+
+function anonymousSettings({ id, roles }: Tenant, { method }: RequestFacts): Settings {
+  if (roles.anonymous !== null) return { role: roles.anonymous };
+  // A browser's preflight never has a token, and asks for nothing that a role would be needed for.
+  if (method === "OPTIONS" || listedRoles(roles).length === 0) return {};
+  throw new HostError("TOKEN_REQUIRED", `tenant ${id} has no anonymous role`);
+}

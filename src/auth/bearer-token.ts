@@ -1,0 +1,23 @@
+/** The token in an Authorization header. */
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { refusedToken } from "./refused-token.ts";
+
+/** Node takes 16 kB of headers in all; a token of half of that is no sensible one. */
+const longest = 8_192;
+
+/** RFC 6750, 2.1: the scheme in any case, then a `b64token`. A JWT is one. */
+const pattern = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
+
+/** The token in `header`; throws `TOKEN_INVALID` for any other scheme and for what is no token. No message repeats it. */
+export function bearerToken(tenant: TenantId, header: string): string {
+  const token = header.length > longest ? undefined : pattern.exec(header)?.[1];
+  if (token === undefined) throw refusedToken(tenant, "scheme", schemeFault(header));
+  return token;
+}
+
+function schemeFault(header: string): string {
+  if (header.length > longest) return `the Authorization header is longer than ${longest} characters`;
+  return /^Bearer(?:\s|$)/i.test(header)
+    ? "what follows Bearer in the Authorization header is no token"
+    : "the Authorization header is not Bearer";
+}

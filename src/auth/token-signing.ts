@@ -1,0 +1,20 @@
+/** What tokens are signed with that a tenant's own login functions return. */
+import type { TokenSigning } from "../shared/protocol/messages.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+
+/** Null where the tenant has no secret: with a public key nothing can be signed. Such a token verifies for this tenant alone. */
+export function tokenSigning({ jwt }: Tenant): TokenSigning | null {
+  if (jwt === null || jwt.key.kind !== "secret") return null;
+  const { key, algorithms, audience, issuer, tenantClaim, expiresInMs } = jwt;
+  const [algorithm] = algorithms;
+  const [first] = audience;
+  if (algorithm === undefined || first === undefined) return null;
+  return {
+    secret: key.secret,
+    algorithm,
+    audience: first,
+    issuer: issuer[0] ?? null,
+    tenantClaim,
+    expiresInSeconds: Math.floor(expiresInMs / 1_000),
+  };
+}

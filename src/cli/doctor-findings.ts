@@ -1,0 +1,243 @@
+/** What the doctor makes of what it has seen. Pure. */
+
+import type { AdvisoryLocks } from "../control/advisory-locks.ts";
+import { type ControlState, readOnlyWords } from "../control/install.ts";
+import { frontConnections } from "../fleet/policy/pool-room.ts";
+import type { TenantFinding } from "./tenant-findings.ts";
+
+export interface Finding {
+  readonly level: "ok" | "warn" | "fail";
+  readonly about: string;
+  readonly text: string;
+}
+
+/** What the connecting role is, and what it may do with tenants. */
+export interface RoleFacts {
+  readonly name: string;
+  readonly superuser: boolean;
+  /** Tables and views in tenants' schemas that it owns. */
+  readonly owned: number;
+  /** Tenants' roles whose rights it has without taking them. */
+  readonly inherited: readonly string[];
+  /** Schemas of tenants with roles that it may use as itself. */
+  readonly usable: readonly string[];
+  /** What it is, or may become, that reaches further than it should, a sentence each. */
+  readonly beyond: readonly string[];
+}
+
+export interface DatabaseFacts {
+  readonly name: string;
+  /** The same for databases of one server. */
+  readonly server: string;
+  readonly version: string;
+  readonly versionNumber: number;
+  /** Connections that the server gives to others than superusers. */
+  readonly connections: number;
+  /** Most of this role, and of this database; -1: no limit. */
+  readonly limits: { readonly role: number; readonly database: number };
+  readonly control: ControlState;
+  readonly advisoryLocks: AdvisoryLocks;
+  readonly role: RoleFacts;
+  readonly missingSchemas: readonly string[];
+  /** What is wrong with single tenants, and its cure. */
+  readonly tenants: readonly TenantFinding[];
+  /** What tenants' roles could do that they should not, a sentence each. */
+  readonly unsafe: readonly string[];
+  /** Tenants without any role: their requests run as the connecting one. */
+  readonly rolelessTenants: number;
+  readonly poolSize: number;
+  readonly poolReserve: number;
+  /** Those for the session functions of its tenants, if any have one. */
+  readonly sessionConnections: number;
+  readonly install: boolean;
+}
+
+export interface DiagnosisOptions {
+  readonly guard: "writes" | "all" | "off";
+  readonly roleSafety: "refuse" | "warn" | "off";
+}
+
+/** Those that the tests run on, the oldest and the newest. */
+const tested = { from: 15, to: 18 };
+/** The oldest that has what the control schema is written in: SQL-standard function bodies. */
+const oldestMajor = 14;
+
+const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
+const warn = (about: string, text: string): Finding => ({ level: "warn", about, text });
+const fail = (about: string, text: string): Finding => ({ level: "fail", about, text });
+
+export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions): Finding[] {
+  const about = `database ${facts.name}`;
+  return [
+    versionFinding(about, facts),
+    ...readOnlyFindings(about, facts),
+    ...controlFindings(about, facts, options.guard),
+    advisoryFinding(about, facts),
+    ...roleFindings(about, facts),
+    ...unsafeFindings(about, facts, options.roleSafety),
+    ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
+    ...tenantLines(facts.tenants).map(({ level, text }) => (level === "fault" ? fail : warn)(about, text)),
+  ];
+}
+
+function versionFinding(about: string, { version, versionNumber }: DatabaseFacts): Finding {
+  const major = Math.floor(versionNumber / 10_000);
+  if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
+  if (major < tested.from || major > tested.to)
+    return warn(about, `PostgreSQL ${version}: tested with ${tested.from} to ${tested.to}`);
+  return ok(about, `reachable, PostgreSQL ${version}`);
+}
+
+function readOnlyFindings(about: string, { control: { session } }: DatabaseFacts): Finding[] {
+  if (!session.readOnly) return [];
+  return [warn(about, `${readOnlyWords(session)}: reads are served, writes answer DATABASE_READ_ONLY`)];
+}
+
+function controlFindings(
+  about: string,
+  { control, install }: DatabaseFacts,
+  guard: DiagnosisOptions["guard"],
+): Finding[] {
+  const { version, expected, installable, eventTriggers, missing } = control;
+  const state = `control schema version ${version} of ${expected}`;
+  const words = [state, ...missing].join("; ");
+  if (version < expected) {
+    return [guard === "off" || (install && installable) ? warn(about, words) : fail(about, words)];
+  }
+  return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
+}
+
+/** That all may take them is PostgreSQL's default, and functions of tenants' may rely on it. */
+function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role }: DatabaseFacts): Finding {
+  if (!usable) {
+    return fail(
+      about,
+      `role ${role.name} may not take advisory locks, as writes do: run "rowhouse install --revoke-advisory-locks" again as a superuser`,
+    );
+  }
+  return ok(
+    about,
+    open
+      ? 'every role may take advisory locks ("rowhouse install --revoke-advisory-locks" leaves them to hosts)'
+      : "advisory locks are for roles that may use the control schema",
+  );
+}
+
+function roleFindings(about: string, { role, rolelessTenants, versionNumber }: DatabaseFacts): Finding[] {
+  // Before 16 a grant of a role said nothing of that: the role itself inherits or does not.
+  const grantsSay = versionNumber >= 160_000;
+  const { name, superuser, owned, inherited, usable, beyond } = role;
+  const faults = beyond.map((text) => fail(about, text));
+  if (!superuser) {
+    const rights = (names: string): Finding =>
+      warn(
+        about,
+        `role ${name} has the rights of ${names} without taking them: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
+      );
+    faults.push(...listed(inherited, rights));
+    // A function that goes back to it can take any tenant's role as well: this stops mistakes, not attacks.
+    const uses = (names: string): Finding =>
+      warn(
+        about,
+        `role ${name} may use schemas of tenants as itself: ${names} (no request needs that: revoke it)`,
+      );
+    if (inherited.length === 0) faults.push(...listed(usable, uses));
+    if (owned > 0) {
+      const text = `role ${name} owns ${owned} tables or views of tenants: row-level security does not apply to it there`;
+      faults.push(rolelessTenants > 0 ? fail(about, text) : warn(about, text));
+    }
+  }
+  if (rolelessTenants > 0) {
+    faults.push(warn(about, `${rolelessTenants} tenants have no roles: their requests run as ${name}`));
+  }
+  return faults.length > 0 ? faults : [ok(about, `role ${name} has no more rights than it should`)];
+}
+
+/** Each of the first ones: what is wrong with one tenant's roles is mostly wrong with all of them. */
+const mostUnsafe = 20;
+
+function unsafeFindings(
+  about: string,
+  { unsafe }: DatabaseFacts,
+  roleSafety: DiagnosisOptions["roleSafety"],
+): Finding[] {
+  const more = unsafe.length - mostUnsafe;
+  const texts = [...unsafe.slice(0, mostUnsafe), ...(more > 0 ? [`and ${more} more of this kind`] : [])];
+  return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
+}
+
+/** Findings as lines of a report: what is wrong with one tenant is mostly wrong with all of them, so the first ones of each level will do. */
+export function tenantLines(
+  findings: readonly TenantFinding[],
+): { readonly level: TenantFinding["level"]; readonly text: string }[] {
+  return (["fault", "note"] as const).flatMap((level) => {
+    const those = findings.filter((finding) => finding.level === level);
+    const texts = those.slice(0, mostUnsafe).map(({ tenant, text }) => `tenant ${tenant}: ${text}`);
+    const more = those.length - mostUnsafe;
+    if (more > 0) texts.push(`and ${more} more of this kind`);
+    return texts.map((text) => ({ level, text }));
+  });
+}
+
+/** Connections that every cell at its full pool would take, by server; a reserve that cannot be had is no failure: tenants wait then. */
+export function diagnosePools(
+  databases: readonly DatabaseFacts[],
+  { cells }: { readonly cells: number },
+): Finding[] {
+  const findings: Finding[] = [];
+  for (const group of Map.groupBy(databases, ({ server }) => server).values()) {
+    const names = group.map(({ name }) => name).join(", ");
+    const about = `connections of ${names}`;
+    const needed = group.reduce((sum, each) => sum + connectionsOf(each, cells), 0);
+    const reserve = group.reduce((sum, each) => sum + cells * each.poolReserve, 0);
+    const pools = [...new Set(group.map(({ poolSize }) => poolSize))].join(" or ");
+    const sum = `${cells} cells × poolSize ${pools}${group.length > 1 ? ` × ${group.length} databases` : ""} and the front's: ${needed}`;
+    const most = group[0]?.connections ?? 0;
+    const all = `${sum}, with poolReserve ${needed + reserve}, of ${most}`;
+    if (needed > most) {
+      findings.push(fail(about, `${sum}, but the server gives ${most}: lower cells.max or poolSize`));
+    } else if (needed + reserve > most) {
+      const fitting = Math.floor((most - needed) / (cells * group.length));
+      findings.push(
+        warn(
+          about,
+          `${all}: ${needReserve(fitting)}, or raise max_connections by ${needed + reserve - most}`,
+        ),
+      );
+    } else if (needed > most * nearlyAll) {
+      findings.push(warn(about, `${all}: a second host would not fit`));
+    } else findings.push(ok(about, all));
+    findings.push(...group.flatMap((each) => limitFindings(each, cells)));
+  }
+  return findings;
+}
+
+const nearlyAll = 0.5;
+
+const needReserve = (fitting: number): string => `lower poolReserve to ${fitting}`;
+
+const connectionsOf = ({ poolSize, sessionConnections }: DatabaseFacts, cells: number): number =>
+  cells * poolSize + frontConnections + sessionConnections;
+
+function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
+  const needed = connectionsOf(facts, cells);
+  const reserve = cells * facts.poolReserve;
+  const { role, database } = facts.limits;
+  const least = Math.min(...[role, database].filter((limit) => limit >= 0));
+  if (needed + reserve <= least) return [];
+  const about = `connections of ${facts.name}`;
+  const who = least === role ? `role ${facts.role.name}` : `database ${facts.name}`;
+  const limit = `may be needed, but ${who} has a connection limit of ${least}`;
+  if (needed > least) return [fail(about, `${needed} ${limit}`)];
+  const fitting = Math.floor((least - needed) / cells);
+  return [warn(about, `${needed + reserve} ${limit}: ${needReserve(fitting)}, or raise that limit`)];
+}
+
+const mostNamed = 5;
+
+/** One finding over `names`, or none where there are none; the first few are named. */
+function listed(names: readonly string[], finding: (text: string) => Finding): Finding[] {
+  if (names.length === 0) return [];
+  const more = names.length > mostNamed ? ` and ${names.length - mostNamed} more` : "";
+  return [finding(names.slice(0, mostNamed).join(", ") + more)];
+}

@@ -1,0 +1,77 @@
+/** The tenants that a command is for. */
+import type { Databases } from "../control/databases.ts";
+import { readApplied, sqlChecksum, tenantShape } from "../control/tenant-migration.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { ShapeHash } from "../shared/kernel/ids.ts";
+import type { TenantSource } from "../tenants/source.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+import { inParallel } from "./parallel.ts";
+
+export type Choice =
+  | { readonly kind: "named"; readonly ids: readonly string[] }
+  | { readonly kind: "all" }
+  | { readonly kind: "like"; readonly id: string };
+
+export interface SelectionContext {
+  readonly databases: Databases;
+  readonly source: TenantSource;
+  readonly parallel: number;
+  readonly sql: string;
+  readonly again: boolean;
+}
+
+export interface Selection {
+  readonly tenants: readonly Tenant[];
+  /** The shape that they were chosen by. */
+  readonly shape?: ShapeHash;
+}
+
+/** The chosen tenants; throws `TENANT_UNKNOWN` with every id that is nobody's, and `CONFIG_INVALID` where there are none. */
+export async function chooseTenants(choice: Choice, context: SelectionContext): Promise<Selection> {
+  switch (choice.kind) {
+    case "named":
+      return { tenants: await named(choice.ids, context.source) };
+    case "all":
+      return { tenants: await everyTenant(context.source) };
+    case "like":
+      return alike(choice.id, context);
+  }
+}
+
+async function named(ids: readonly string[], source: TenantSource): Promise<readonly Tenant[]> {
+  const found = await Promise.all(ids.map(async (id) => ({ id, tenant: await source.byId(id) })));
+  const unknown = found.filter(({ tenant }) => tenant === null).map(({ id }) => JSON.stringify(id));
+  if (unknown.length > 0) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${unknown.join(", ")}`);
+  return found.map(({ tenant }) => tenant).filter((tenant) => tenant !== null);
+}
+
+async function everyTenant(source: TenantSource): Promise<readonly Tenant[]> {
+  const tenants = await source.list();
+  if (tenants.length > 0) return tenants;
+  throw new HostError("CONFIG_INVALID", "the source of tenants names none: a module needs list() for this");
+}
+
+async function alike(id: string, context: SelectionContext): Promise<Selection> {
+  const { databases, source, parallel, sql, again } = context;
+  const [model] = await named([id], source);
+  if (model === undefined) return { tenants: [] };
+  // A model that an earlier run has migrated no longer has the shape of those which that run did not come to.
+  const { database } = databases.get(model.database);
+  const before = again ? null : await readApplied(database, model, sqlChecksum(sql));
+  const shape = before ?? (await tenantShape(database, model));
+  const found = await inParallel(await everyTenant(source), parallel, async (tenant) => ({
+    tenant,
+    shape: await shapeIfAny(tenant, databases),
+  }));
+  return { tenants: found.filter((each) => each.shape === shape).map(({ tenant }) => tenant), shape };
+}
+
+/** null for a tenant whose schema does not exist: it is like nobody. */
+async function shapeIfAny(tenant: Tenant, databases: Databases): Promise<ShapeHash | null> {
+  try {
+    return await tenantShape(databases.get(tenant.database).database, tenant);
+  } catch (error) {
+    if (error instanceof HostError && error.code === "SCHEMA_NOT_FOUND") return null;
+    throw error;
+  }
+}

@@ -1,0 +1,31 @@
+/** Whether the user's preset brings another copy of PostGraphile than the host has. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { type Copies, copiesFor, copiesText } from "../shared/kernel/copies.ts";
+import type { Fault } from "../validation/config-error.ts";
+
+/** A fault where the preset at `url` loads a second copy of PostGraphile or of its family; none where it cannot be loaded at all. */
+export async function copyFaults(url: string | null): Promise<readonly Fault[]> {
+  // To load it takes a second and a hundred MB: only where there is another copy to be loaded.
+  if (url === null || copiesFor(url).length === 0) return [];
+  const copies = await copiesOnceLoaded(url);
+  return copies.length === 0 ? [] : [{ path: "preset", message: copiesText(copies) }];
+}
+
+async function copiesOnceLoaded(preset: string): Promise<readonly Copies[]> {
+  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+  const worker = new Worker(new URL(`../../workers/instance/copies.${extension}`, import.meta.url), {
+    workerData: { preset },
+    stdout: true,
+    stderr: true,
+  });
+  const told = once(worker, "message").then(([copies]: unknown[]) => (Array.isArray(copies) ? copies : []));
+  const ended = once(worker, "exit").then(() => []);
+  try {
+    return await Promise.race([told, ended]).catch(() => []);
+  } finally {
+    told.catch(() => undefined);
+    ended.catch(() => undefined);
+    await worker.terminate();
+  }
+}

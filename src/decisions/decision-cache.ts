@@ -1,0 +1,167 @@
+/** Decisions in memory, and the newest revision heard of for each schema: what is older is not kept. */
+import { LRUCache } from "lru-cache";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import type { Decision } from "./decision.ts";
+import type { Interest } from "./revision-notices.ts";
+
+/** Most schemas of which a revision is remembered: forgetting one costs a late retry, never a wrong answer. */
+const mostHeard = 50_000;
+/** Most schemas of which it is remembered that they had none; it matters for as long as a probe takes. */
+const mostMissed = 1_000;
+
+const place = (database: string, schema: string): string => `${database}\n${schema}`;
+
+export class KnownDecisions {
+  readonly #decisions: LRUCache<TenantId, Decision>;
+  /**
+   * Tenants by the schemas whose revisions they were decided on, so that a notification costs its tenants and not all of
+   * them. Most schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
+   */
+  readonly #users = new Map<string, TenantId | Set<TenantId>>();
+  readonly #heard = new LRUCache<string, bigint>(growingTo(mostHeard));
+  /** The schemas that had no revision when it was looked for, each with the number of that miss. */
+  readonly #missed = new LRUCache<string, number>(growingTo(mostMissed));
+  #misses = 0;
+
+  constructor(most: number) {
+    this.#decisions = new LRUCache({ ...growingTo(most), dispose: (decision) => this.#unlist(decision) });
+  }
+
+  get size(): number {
+    return this.#decisions.size;
+  }
+
+  get(tenant: TenantId): Decision | undefined {
+    return this.#decisions.get(tenant);
+  }
+
+  peek(tenant: TenantId): Decision | undefined {
+    return this.#decisions.peek(tenant);
+  }
+
+  keep(decision: Decision): void {
+    const { id } = decision.tenant;
+    this.#decisions.delete(id);
+    this.#decisions.set(id, decision);
+    for (const key of placesOf(decision)) {
+      const users = this.#users.get(key);
+      if (users === undefined) this.#users.set(key, id);
+      else if (typeof users !== "string") users.add(id);
+      else if (users !== id) this.#users.set(key, new Set([users, id]));
+    }
+  }
+
+  forget(tenant: TenantId): void {
+    this.#decisions.delete(tenant);
+  }
+
+  forgetWhere(chosen: (decision: Decision) => boolean): void {
+    for (const [id, decision] of [...this.#decisions.entries()]) if (chosen(decision)) this.forget(id);
+  }
+
+  clear(): void {
+    this.#decisions.clear();
+  }
+
+  /** How many schemas have been missed; to be noted before a probe, for `isOutdated`. */
+  get misses(): number {
+    return this.#misses;
+  }
+
+  /** Whether a revision is newer than what was heard, and than a decision; where one is `asked` for, than nothing else. */
+  interest(database: string, schema: string, revision: bigint, asked: boolean): Interest {
+    const key = place(database, schema);
+    if ((this.#heard.get(key) ?? 0n) >= revision) return "none";
+    if (this.#olderThan(key, schema, revision).length > 0) return "known";
+    return asked ? "asked" : "none";
+  }
+
+  /** Notes a revision, which only ever moves forward, and forgets the tenants that were decided on an older one. */
+  hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
+    const key = place(database, schema);
+    if ((this.#heard.get(key) ?? 0n) >= revision) return [];
+    this.#heard.set(key, revision);
+    const older = this.#olderThan(key, schema, revision);
+    for (const id of older) this.forget(id);
+    return older;
+  }
+
+  /** Forgets the tenants that were decided when the schema had a revision. */
+  miss(database: string, schema: string): readonly TenantId[] {
+    const key = place(database, schema);
+    this.#misses += 1;
+    this.#missed.set(key, this.#misses);
+    const gone = this.#usersOf(key, (decision) => revisionOf(decision, schema) > 0n);
+    for (const id of gone) this.forget(id);
+    return gone;
+  }
+
+  /** Forgets every tenant that the schema has a say in. */
+  doubt(database: string, schema: string): readonly TenantId[] {
+    const users = this.#usersOf(place(database, schema), () => true);
+    for (const id of users) this.forget(id);
+    return users;
+  }
+
+  /** The schemas of that database which have a say in any decision. */
+  schemas(database: string): readonly string[] {
+    const prefix = place(database, "");
+    return [...this.#users.keys()].flatMap((key) =>
+      key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
+    );
+  }
+
+  #olderThan(key: string, schema: string, revision: bigint): readonly TenantId[] {
+    return this.#usersOf(key, (decision) => revisionOf(decision, schema) < revision);
+  }
+
+  #usersOf(key: string, chosen: (decision: Decision) => boolean): readonly TenantId[] {
+    const users = this.#users.get(key) ?? [];
+    return [...(typeof users === "string" ? [users] : users)].filter((id) => {
+      const decision = this.#decisions.peek(id);
+      return decision !== undefined && chosen(decision);
+    });
+  }
+
+  /**
+   * Whether a newer revision of one of its schemas has been heard of, or, after as many `misses`, that one which had a
+   * revision has none any more.
+   */
+  isOutdated(decision: Decision, misses = this.#misses): boolean {
+    const { database } = decision.tenant;
+    return Object.keys(decision.revisions).some((schema) => {
+      const key = place(database, schema);
+      const revision = revisionOf(decision, schema);
+      return (
+        revision < (this.#heard.get(key) ?? 0n) || (revision > 0n && (this.#missed.get(key) ?? 0) > misses)
+      );
+    });
+  }
+
+  /** For a database that went back in time, as a restored one does: what it says now counts from now on. */
+  unhear(decision: Decision): void {
+    for (const key of placesOf(decision)) this.#heard.delete(key);
+  }
+
+  #unlist(decision: Decision): void {
+    for (const key of placesOf(decision)) {
+      const users = this.#users.get(key);
+      if (users === undefined) continue;
+      if (typeof users === "string") {
+        if (users === decision.tenant.id) this.#users.delete(key);
+        continue;
+      }
+      users.delete(decision.tenant.id);
+      if (users.size === 0) this.#users.delete(key);
+    }
+  }
+}
+
+function placesOf({ tenant, revisions }: Decision): readonly string[] {
+  return Object.keys(revisions).map((schema) => place(tenant.database, schema));
+}
+
+function revisionOf(decision: Decision, schema: string): bigint {
+  return BigInt(decision.revisions[schema] ?? "0");
+}

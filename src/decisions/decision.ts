@@ -1,0 +1,137 @@
+/** What is decided of one tenant: which instance serves it, pooled or why not. */
+import { createHash } from "node:crypto";
+import { QuoteUtils } from "@pgsql/quotes";
+import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
+import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
+import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
+import type { BlueprintSpec, TenantBinding, TenantGuard } from "../shared/protocol/messages.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import { hiddenReason } from "./hidden-reason.ts";
+import type { Probe } from "./probe.ts";
+
+export interface Decision {
+  readonly tenant: Tenant;
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  /** Why it is not pooled. */
+  readonly reason: string | null;
+  /** What unqualified SQL would not find. */
+  readonly hidden: readonly string[];
+  /** What its roles could do that they should not. */
+  readonly unsafe: readonly string[];
+  readonly shape: ShapeHash;
+  readonly revisions: Readonly<Record<string, string>>;
+  /** Differs whenever path, shape or revisions do; short. */
+  readonly version: string;
+  readonly spec: BlueprintSpec;
+  /** JSON of the TenantBinding that goes with its requests. */
+  readonly binding: string;
+}
+
+/** What decisions of all tenants have in common. */
+export interface DecisionRules {
+  readonly pooling: boolean;
+  readonly presetVersion: string;
+  readonly hostVersion: string;
+  readonly guard: "writes" | "all" | "off";
+}
+
+/** What is known beside the probe. */
+export interface Judgement {
+  readonly unshareable: (key: InstanceKey) => string | undefined;
+  readonly unsafe?: readonly string[];
+}
+
+/**
+ * The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not, and `unsafe` what was
+ * found of the tenant's roles.
+ */
+export function decisionOf(
+  tenant: Tenant,
+  { shape: probed, lock }: Probe,
+  rules: DecisionRules,
+  { unshareable, unsafe = [] }: Judgement,
+): Decision {
+  const { pooling, presetVersion, hostVersion } = rules;
+  const { shape, hidden, found, named, prepares, notifies, revisions, enumTables } = probed;
+  const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
+  const pooledKey = blueprintKey(input);
+  const reason = pooling
+    ? (hiddenReason(hidden, found) ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
+    : "pooling is off";
+  const kind = reason === null ? "pooled" : "dedicated";
+  const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
+  const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+  const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
+  const version = statementTag(searchPath, shape, revisions);
+  const binding: TenantBinding = {
+    tenant: id,
+    searchPath,
+    statementTag: version,
+    roles: listedRoles(roles),
+    prepares,
+    notifies,
+    guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
+  };
+  return {
+    tenant,
+    key,
+    kind,
+    reason,
+    hidden,
+    unsafe,
+    shape,
+    revisions,
+    spec: {
+      key,
+      kind,
+      tenant: id,
+      database,
+      schemas,
+      sharedSchemas,
+      api,
+      mode,
+      settings,
+      enumTables,
+      enumFault: enumFaultOf(probed.enumFaults, binding.roles),
+      readers: binding.roles,
+    },
+    version,
+    binding: JSON.stringify(binding),
+  };
+}
+
+function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly string[]): string | null {
+  if (first === undefined) return null;
+  const said = enumFaultText(
+    first,
+    roles.map((role) => QuoteUtils.quoteIdentifier(role)),
+  );
+  return more.length === 0 ? said : `${said}; likewise ${more.map(({ table }) => table).join(", ")}`;
+}
+
+function namedReason([tag, ...others]: readonly string[]): string | null {
+  if (tag === undefined) return null;
+  const also = others.length === 0 ? "" : `, as do ${others.length} more`;
+  return `a smart tag names a schema as the database does${also}: write its logical name, or leave it out (${tag})`;
+}
+
+/** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */
+function statementTag(
+  path: readonly string[],
+  shape: ShapeHash,
+  revisions: Readonly<Record<string, string>>,
+): string {
+  const text = JSON.stringify([path, shape, Object.entries(revisions).sort()]);
+  return createHash("sha256").update(text).digest("base64url").slice(0, 16);
+}
+
+function guardOf(revisions: Readonly<Record<string, string>>, lock: string, reads: boolean): TenantGuard {
+  const entries = Object.entries(revisions);
+  return {
+    reads,
+    schemas: entries.map(([schema]) => schema),
+    revisions: entries.map(([, revision]) => revision),
+    lock,
+  };
+}

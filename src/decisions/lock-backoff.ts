@@ -1,0 +1,109 @@
+/** Keeps tenants whose schema is locked from holding up the decisions of others. */
+import { LRUCache } from "lru-cache";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import { Turns } from "../shared/kernel/semaphore.ts";
+import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+import type { Decision } from "./decision.ts";
+import { schemaLocked } from "./probe.ts";
+
+export interface LockPausesOptions {
+  readonly decisions: {
+    decide(tenant: Tenant): Promise<Decision>;
+    peek(tenant: TenantId): Decision | undefined;
+    verify(decision: Decision): Promise<boolean>;
+    forget(tenant: TenantId): void;
+  };
+  readonly clock?: { now(): number };
+}
+
+interface Pause {
+  readonly tenant: Tenant;
+  readonly failures: number;
+  readonly untilMs: number;
+}
+
+/** Short, as a change that is done is not to be waited for; a wait for a lock takes 3 s of one of the few that probes have. */
+const firstPauseMs = 1_000;
+const longestPauseMs = 10_000;
+/** After so long a tenant is as good as any other. */
+const forgottenMs = 60_000;
+
+/**
+ * A tenant's lock on its own table holds up whoever asks for its shape, and for as long as the lock stays nothing but time is to be
+ * had. After a first time in vain it is asked for after pauses, which grow, and of all such tenants only one at a time: the
+ * other connections are for those that are not locked.
+ */
+export class LockPauses {
+  readonly #decisions: LockPausesOptions["decisions"];
+  readonly #clock: { now(): number };
+  readonly #pauses: LRUCache<TenantId, Pause>;
+  /** By record: the answer about one is none about another of the same tenant. */
+  readonly #again = new SingleFlight<Tenant, Decision>();
+  readonly #turns = new Turns({ concurrency: 1, queue: 10 }, () => {
+    return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked", {
+      retryAfterSeconds: 3,
+    });
+  });
+
+  constructor({ decisions, clock = performance }: LockPausesOptions) {
+    this.#decisions = decisions;
+    this.#clock = clock;
+    this.#pauses = new LRUCache({ ...growingTo(10_000), ttl: forgottenMs, perf: clock, ttlResolution: 0 });
+  }
+
+  /** The decision for `tenant`; throws `LOCK_TIMEOUT` at once where its schema was locked a moment ago, and what deciding throws. */
+  decide(tenant: Tenant): Promise<Decision> {
+    if (this.#decisions.peek(tenant.id)?.tenant === tenant) return this.#decisions.decide(tenant);
+    const pause = this.#pauses.get(tenant.id);
+    // Another record may name another schema.
+    if (pause?.tenant !== tenant) return this.#decide(tenant);
+    const leftMs = pause.untilMs - this.#clock.now();
+    if (leftMs > 0) return Promise.reject(lockedFor(leftMs));
+    return this.#again.run(tenant, () => this.#turns.run(() => this.#decide(tenant)));
+  }
+
+  /** Whether `decision` is current; where its tenant's schema is locked, it is asked for anew after a pause, and `LOCK_TIMEOUT` thrown. */
+  async verify(decision: Decision): Promise<boolean> {
+    try {
+      return await this.#decisions.verify(decision);
+    } catch (error) {
+      if (!isLocked(error)) throw error;
+      this.#decisions.forget(decision.tenant.id);
+      throw this.#pause(decision.tenant);
+    }
+  }
+
+  async #decide(tenant: Tenant): Promise<Decision> {
+    try {
+      const decision = await this.#decisions.decide(tenant);
+      this.#pauses.delete(tenant.id);
+      return decision;
+    } catch (error) {
+      throw isLocked(error) ? this.#pause(tenant) : error;
+    }
+  }
+
+  /** All who waited for the same answer come here, and make one pause of it. */
+  #pause(tenant: Tenant): HostError {
+    const nowMs = this.#clock.now();
+    const known = this.#pauses.get(tenant.id);
+    const last = known?.tenant === tenant ? known : undefined;
+    if (last !== undefined && last.untilMs > nowMs) return lockedFor(last.untilMs - nowMs);
+    const failures = (last?.failures ?? 0) + 1;
+    const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (failures - 1));
+    this.#pauses.set(tenant.id, { tenant, failures, untilMs: nowMs + pauseMs });
+    return lockedFor(pauseMs);
+  }
+}
+
+function isLocked(error: unknown): boolean {
+  return error instanceof HostError && error.code === "LOCK_TIMEOUT";
+}
+
+/** Its text is the client's, and names nobody. */
+function lockedFor(ms: number): HostError {
+  return new HostError("LOCK_TIMEOUT", schemaLocked, { retryAfterSeconds: ms / 1_000 });
+}

@@ -1,0 +1,261 @@
+/** Brings a request to the instance of its tenant, and its answer back. */
+
+import type { Decision } from "../decisions/decision.ts";
+import { NotStarted } from "../fleet/cell/cell.ts";
+import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
+import type { Observe } from "../observability/observation.ts";
+import type { StopSignal } from "../shared/kernel/cancellation.ts";
+import { pause } from "../shared/kernel/duration.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { Eventually } from "../shared/kernel/eventually.ts";
+import { discardBody } from "../shared/protocol/body-stream.ts";
+import type { Answer, RequestTask } from "../shared/protocol/messages.ts";
+import { SchemaMoved } from "../shared/protocol/schema-moved.ts";
+import type { Tenant } from "../tenants/tenant.ts";
+import { isExhausted, pauseBefore, type Tries } from "./retry-budget.ts";
+
+/** Whose a request is, and what it may do. */
+export interface Admitted {
+  readonly tenant: Tenant;
+  /** Settings of its transactions, `role` first among them. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** For the tokens that a login function of the tenant's returns: JSON of a TokenSigning. */
+  readonly signing: string | null;
+  /** Without the prefix that named the tenant, which is `basePath`. */
+  readonly path: string;
+  readonly basePath: string;
+}
+
+/** What of an HTTP request goes into a cell. */
+export interface CellRequest {
+  readonly method: string;
+  readonly query: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | null;
+  /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
+  readonly signal: StopSignal;
+  /** Admits the request, by what is known of its tenant then; throws, or rejects with, what the client is to be told. */
+  admit(): Eventually<Admitted>;
+}
+
+export interface DispatchOptions {
+  readonly fleet: Fleet;
+  /** What of `decide` needs no waiting; undefined: it has to be asked. */
+  readonly known: (tenant: Tenant) => Decision | undefined;
+  readonly decide: (tenant: Tenant) => Promise<Decision>;
+  readonly verify: (decision: Decision) => Promise<boolean>;
+  /**
+   * Told when a decision turned out to be of an older schema, and by which revisions where its guard said so (JSON, by schema);
+   * the tenant's record may be older as well.
+   */
+  readonly disprove: (decision: Decision, revisions: string | null) => void;
+  /** Told when a pooled build was found unsafe to share. */
+  readonly refuse: (decision: Decision, reason: string) => void;
+  readonly observe: Observe;
+  /** For how long a request may wait for its schema to settle. */
+  readonly patienceMs: number;
+}
+
+/** Cells that end or give their requests away, one after the other, before they came to a request. */
+const mostMoves = 4;
+
+export class Dispatcher {
+  readonly #options: DispatchOptions;
+
+  constructor(options: DispatchOptions) {
+    this.#options = options;
+  }
+
+  /** The cell's answer to a request; throws the HostError that the host is to answer with. */
+  async dispatch(request: CellRequest): Promise<Answer> {
+    const tries: Tries = { sinceMs: performance.now(), runs: 0, builds: 0, lost: 0, moved: 0 };
+    for (;;) {
+      // Each time anew: where its schemas are another's now, or nobody's, so is the request.
+      const admitting = request.admit();
+      const admitted = admitting instanceof Promise ? await admitting : admitting;
+      const decision =
+        this.#options.known(admitted.tenant) ??
+        (await before(request.signal, this.#options.decide(admitted.tenant)));
+      let lease: Lease | null = null;
+      try {
+        const wanted = this.#wanted(decision, tries.sinceMs);
+        lease = this.#options.fleet.leaseNow(wanted) ?? (await this.#lease(wanted, request.signal));
+        return await this.#ask(lease, decision, admitted, request);
+      } catch (thrown) {
+        const error = toHostError(thrown);
+        // Nobody has heard of it: it is asked for again as if it had only just come.
+        if (thrown instanceof NotStarted && !request.signal.aborted && tries.moved < mostMoves) {
+          tries.moved += 1;
+          continue;
+        }
+        const ran = lease !== null;
+        if (ran) tries.runs += 1;
+        else tries.builds += 1;
+        if (error.code === "SCHEMA_CHANGED") {
+          await this.#settle(decision, error, tries, { ran, signal: request.signal });
+        } else if (request.signal.aborted) throw error;
+        else this.#prepare(decision, error, tries, ran);
+        if (request.signal.aborted) throw toHostError(request.signal.reason);
+      }
+    }
+  }
+
+  /** Waits for a moment, as whoever is changing the schema may not be done; throws `error` where the request's patience is at its end. */
+  async #settle(
+    decision: Decision,
+    error: HostError,
+    tries: Tries,
+    { ran, signal }: { readonly ran: boolean; readonly signal: StopSignal },
+  ): Promise<void> {
+    const { observe, disprove, patienceMs } = this.#options;
+    const tenant = decision.tenant.id;
+    const attempt = tries.runs + tries.builds;
+    disprove(decision, error instanceof SchemaMoved ? error.revisions : null);
+    if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.runs });
+    if (isExhausted(tries, performance.now(), patienceMs)) {
+      observe({ kind: "guard.exhausted", tenant, attempts: attempt });
+      throw error;
+    }
+    if (signal.aborted) throw error;
+    observe({
+      kind: "request.retried",
+      tenant,
+      reason: ran ? "schema-changed" : "build-overtaken",
+      attempt,
+    });
+    await pause(pauseBefore(tries, Math.random()), signal);
+  }
+
+  /** Sees to it that the request may be tried again; throws `error` where it may not. */
+  #prepare(decision: Decision, error: HostError, tries: Tries, ran: boolean): void {
+    const tenant = decision.tenant.id;
+    const attempt = tries.runs + tries.builds;
+    const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
+    if (error.code === "BUILD_NOT_SHAREABLE" && !exhausted) {
+      this.#options.refuse(decision, error.message);
+    } else if (error.code === "CELL_LOST" && tries.lost === 0 && !mayHaveCommitted(error)) {
+      tries.lost += 1;
+      this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });
+    } else if (error.code === "DATABASE_UNREACHABLE" && !ran && tries.lost === 0) {
+      // Another build has another connection; whatever ended the one need not end that.
+      tries.lost += 1;
+      this.#options.observe({ kind: "request.retried", tenant, reason: "connection-lost", attempt });
+    } else {
+      throw error;
+    }
+  }
+
+  #wanted(decision: Decision, sinceMs: number): LeaseRequest {
+    const verify = (): Promise<boolean> => this.#options.verify(decision);
+    return { spec: decision.spec, tenant: decision.tenant.id, version: decision.version, sinceMs, verify };
+  }
+
+  /** A lease, unless the request ends first; a lease that comes too late is given back. */
+  async #lease(wanted: LeaseRequest, signal: StopSignal): Promise<Lease> {
+    const leasing = this.#options.fleet.lease(wanted);
+    try {
+      return await before(signal, leasing);
+    } catch (error) {
+      if (signal.aborted) {
+        leasing.then(
+          (lease) => lease.release(),
+          () => undefined,
+        );
+      }
+      throw error;
+    }
+  }
+
+  #ask(lease: Lease, decision: Decision, admitted: Admitted, request: CellRequest): Promise<Answer> {
+    const { cell, instance } = lease;
+    const { signal, method, query, headers, body } = request;
+    const { settings, signing, path, basePath } = admitted;
+    let slot: number;
+    try {
+      signal.throwIfAborted();
+      slot = cell.takeSlot();
+    } catch (error) {
+      lease.release();
+      throw error;
+    }
+    const done = (): void => {
+      cell.freeSlot(slot);
+      lease.release();
+    };
+    const task: RequestTask = {
+      kind: "request",
+      slot,
+      instance: instance.id,
+      binding: decision.binding,
+      settings,
+      signing,
+      method,
+      path,
+      basePath,
+      query,
+      headers,
+      body,
+    };
+    // One promise and one listener for all of it: every request comes by here.
+    return new Promise((resolve, reject) => {
+      const abort = (): void => {
+        cell.cancel(slot);
+        reject(toHostError(signal.reason));
+      };
+      signal.addEventListener("abort", abort, { once: true });
+      cell.request(task, admitted.tenant.id).then(
+        (answer) => {
+          signal.removeEventListener("abort", abort);
+          if (answer.kind === "stream") answer.port.once("close", done);
+          else done();
+          // Nobody reads the answer any more: a stream in it would never end.
+          if (signal.aborted && answer.kind === "stream") discardBody(answer.port);
+          resolve(answer);
+        },
+        (thrown: unknown) => {
+          signal.removeEventListener("abort", abort);
+          const error = toHostError(thrown);
+          const mayHaveCommitted = cell.mayHaveCommitted(slot);
+          done();
+          const wasLost = error.code === "CELL_LOST" && !(error instanceof NotStarted);
+          reject(wasLost ? new LostRequest(error, mayHaveCommitted) : error);
+        },
+      );
+    });
+  }
+}
+
+/** A request whose thread ended before it answered. */
+class LostRequest extends HostError<"CELL_LOST"> {
+  readonly mayHaveCommitted: boolean;
+
+  constructor(error: HostError, mayHaveCommitted: boolean) {
+    super("CELL_LOST", error.message, { cause: error });
+    this.mayHaveCommitted = mayHaveCommitted;
+  }
+
+  /** Retry-After says when the host serves again; whether to ask for a change again is the client's to find out. */
+  override get publicText(): string {
+    return this.mayHaveCommitted
+      ? `${super.publicText} A change may or may not have been made.`
+      : super.publicText;
+  }
+}
+
+/** What was lost while it waited for a build has not begun. */
+function mayHaveCommitted(error: HostError): boolean {
+  return error instanceof LostRequest && error.mayHaveCommitted;
+}
+
+/** `work`, or the reason of `signal` if it aborts first. */
+function before<Value>(signal: StopSignal, work: Promise<Value>): Promise<Value> {
+  if (signal.aborted) {
+    // Nobody hears of its failure, which unheard would end the process.
+    work.catch(() => undefined);
+    return Promise.reject(toHostError(signal.reason));
+  }
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(toHostError(signal.reason));
+  signal.addEventListener("abort", abort, { once: true });
+  return Promise.race([work, promise]).finally(() => signal.removeEventListener("abort", abort));
+}

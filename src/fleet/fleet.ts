@@ -1,0 +1,301 @@
+/** All the cells of the process, and the only owner of what changes about them. */
+
+import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
+import { Signal } from "../shared/kernel/condition.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+import { Admission } from "./build-queue.ts";
+import { Builder } from "./builder.ts";
+import { Flights, isLeadersOwn } from "./builds-in-flight.ts";
+import type { Cell, CellOptions } from "./cell/cell.ts";
+import { Strikes } from "./crash-backoff.ts";
+import { Retirement } from "./eviction.ts";
+import { glance, proveCurrent } from "./freshness.ts";
+import { HeldBuilds } from "./held-builds.ts";
+import type { BuildRequest, Instance } from "./instance.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
+import { Quarantine, type QuarantineRules } from "./quarantine.ts";
+import { Roster } from "./registry.ts";
+import { Replacement } from "./replacement.ts";
+import { Replicas } from "./replicas.ts";
+import { Supply } from "./spares.ts";
+
+export interface FleetOptions {
+  readonly plan: CapacityPlan;
+  readonly setup: CellOptions["setup"];
+  readonly entry?: URL;
+  readonly youngMb: number;
+  readonly instanceHeapMb: number;
+  readonly drainTimeoutMs: number;
+  readonly idleTtlMs: number;
+  /** Most cells that may serve one key. */
+  readonly replicas: number;
+  /** What a tenant may take of a cell before it is served apart. */
+  readonly quarantine: QuarantineRules;
+  readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
+  readonly observe: Observe;
+  /** Called when a thread has ended, so that what it left in PostgreSQL can be stopped. */
+  readonly onCellGone: (applicationName: string) => void;
+}
+
+export interface LeaseRequest extends BuildRequest {
+  readonly tenant: TenantId;
+  /** Differs whenever the tenant's schemas have changed. */
+  readonly version: string;
+  /** When the request came. */
+  readonly sinceMs: number;
+}
+
+/** A live instance for one request; `release` must be called exactly once, when nothing of the request runs any more. */
+export interface Lease {
+  readonly instance: Instance;
+  readonly cell: Cell;
+  release(): void;
+}
+
+/** What was decided so long ago is asked about again before it is built. */
+const staleMs = 100;
+/** Whether a build that failed did so for its own sake is found out in 15 to 30 ms; who waits for it is not kept longer than this. */
+const proofMs = 2_000;
+/** No spare is kept for so long after one was given up for want of memory. */
+const restMs = 60_000;
+
+export class Fleet {
+  readonly roster = new Roster();
+  readonly #options: FleetOptions;
+  readonly #admission: Admission;
+  readonly #flights: Flights;
+  readonly #changed = new Signal();
+  readonly #strikes = new Strikes();
+  readonly #held = new HeldBuilds();
+  readonly #supply: Supply;
+  readonly #retirement: Retirement;
+  readonly #builder: Builder;
+  readonly #replacement: Replacement;
+  readonly #replicas: Replicas;
+  readonly #quarantine: Quarantine;
+  #leases = 0;
+  #closed = false;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    const { roster } = this;
+    const changed = this.#changed;
+    this.#admission = new Admission(options.builds);
+    this.#flights = new Flights(changed);
+    this.#supply = new Supply(
+      { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },
+      roster,
+      changed,
+    );
+    this.#retirement = new Retirement(options, roster, changed);
+    this.#builder = new Builder(
+      { ...options, timeoutMs: options.builds.timeoutMs },
+      { roster, supply: this.#supply, retirement: this.#retirement, strikes: this.#strikes, changed },
+    );
+    const parts = {
+      roster,
+      retirement: this.#retirement,
+      builder: this.#builder,
+      admission: this.#admission,
+      flights: this.#flights,
+      changed,
+    };
+    this.#replacement = new Replacement(options, parts);
+    this.#replicas = new Replicas(options.replicas, parts);
+    this.#quarantine = new Quarantine(options, parts);
+    this.#builder.onFull(() => this.#quarantine.concede());
+  }
+
+  /** Starts the warm spares; at least one cell is up before the first request. */
+  open(): void {
+    this.#supply.refill(Math.max(1, this.#options.plan.spare));
+  }
+
+  get builds(): Admission["state"] {
+    return this.#admission.state;
+  }
+
+  get evictions(): number {
+    return this.#retirement.evictions;
+  }
+
+  /** Every database, and whether a cell was refused a write there and would be again. */
+  get readOnly(): Readonly<Record<string, boolean>> {
+    const found = new Set([...this.roster.cells].flatMap(({ readOnly }) => readOnly));
+    const names = Object.keys(this.#options.setup.databases);
+    return Object.fromEntries(names.map((name) => [name, found.has(name)]));
+  }
+
+  /** Requests that have had a lease so far. */
+  get leases(): number {
+    return this.#leases;
+  }
+
+  /** False while threads fail to start. */
+  get healthy(): boolean {
+    return this.#supply.healthy;
+  }
+
+  /** A lease on the instance of the request's key; undefined where `lease` would have to build it first, or refuses. */
+  leaseNow(request: LeaseRequest): Lease | undefined {
+    const instance = this.#closed ? undefined : this.roster.current(request.spec.key, request.tenant);
+    return instance === undefined ? undefined : this.#enter(instance, request);
+  }
+
+  /**
+   * A lease on the instance of the request's key, building it first where there is none: once, however many ask.
+   * Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended threads repeatedly. For a key that
+   * could not be built it throws the same again, with the time until the next try, and builds nothing.
+   */
+  async lease(request: LeaseRequest): Promise<Lease> {
+    const { key } = request.spec;
+    let doubtful = false;
+    for (;;) {
+      if (this.#closed) throw new HostError("SHUTTING_DOWN");
+      const lease = this.leaseNow(request);
+      if (lease !== undefined) return lease;
+      const refusal = this.#held.refusal(key, request, performance.now());
+      if (refusal !== undefined) throw refusal;
+      const leader = this.#flights.leader(key);
+      try {
+        await this.#flights.run(key, request.tenant, () => this.#admit(request, doubtful));
+      } catch (thrown) {
+        const error = toHostError(thrown);
+        if (leader === undefined || !isLeadersOwn(error, leader, request.tenant, doubtful)) throw error;
+        doubtful = true;
+      }
+    }
+  }
+
+  #enter(instance: Instance, request: LeaseRequest): Lease {
+    this.#leases += 1;
+    instance.enter(request.tenant, request, performance.now());
+    return {
+      instance,
+      cell: instance.cell,
+      release: () => {
+        instance.leave(performance.now());
+        if (instance.inFlight === 0) this.#changed.notify();
+      },
+    };
+  }
+
+  async #admit(request: LeaseRequest, doubtful: boolean): Promise<Instance> {
+    const { key } = request.spec;
+    const heldMs = this.#strikes.heldForMs(key, performance.now());
+    if (heldMs > 0) {
+      const retryAfterSeconds = Math.ceil(heldMs / 1000);
+      throw new HostError("BUILD_HELD", `${key} is held back for ${retryAfterSeconds} s`, {
+        retryAfterSeconds,
+      });
+    }
+    const { timeoutMs } = this.#options.builds;
+    const queuedMs = performance.now();
+    // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
+    if (doubtful) await proveCurrent(request, queuedMs + timeoutMs);
+    try {
+      const built = await this.#admission.run(async () => {
+        // A build costs fifty times what this question does, and in a long queue much may have changed.
+        if (performance.now() - queuedMs > staleMs) await glance(request);
+        return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
+      }, request.sinceMs);
+      this.#held.forget(key);
+      return built;
+    } catch (thrown) {
+      throw await this.#failed(request, toHostError(thrown));
+    }
+  }
+
+  /**
+   * The error of a build that failed, noted where it is the key's own. What a moment may mend (503) is not, nor what became of a
+   * schema that changed or went away meanwhile: that is told instead.
+   */
+  async #failed(request: LeaseRequest, error: HostError): Promise<HostError> {
+    if (error.status !== 500 || error.code === "BUILD_NOT_SHAREABLE") return error;
+    const nowMs = performance.now();
+    try {
+      await proveCurrent(request, nowMs + proofMs);
+    } catch (thrown) {
+      const doubt = toHostError(thrown);
+      return doubt.status === 500 || doubt.code === "BUILD_TIMEOUT" ? error : doubt;
+    }
+    this.#held.note(request.spec.key, request, error, nowMs);
+    return this.#held.refusal(request.spec.key, request, nowMs) ?? error;
+  }
+
+  /** Lets keys that could not be built be tried at once; returns how many there were. */
+  tryAgain(chosen: (key: InstanceKey) => boolean): number {
+    return this.#held.forgetWhere(chosen);
+  }
+
+  /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */
+  replace(cell: Cell): Promise<void> {
+    return this.#replacement.replace(cell);
+  }
+
+  /** Takes what `chosen` picks out of service; returns the keys at once, they drain meanwhile. */
+  evict(chosen: (instance: Instance) => boolean, reason: EvictionReason): readonly InstanceKey[] {
+    const picked = this.roster.published.filter(chosen);
+    for (const instance of picked) void this.#retirement.retire(instance, reason);
+    return picked.map((instance) => instance.spec.key);
+  }
+
+  /** Evicts instances that were not used for `idleTtl`, and brings up what should be there but failed to start. */
+  sweep(nowMs: number): void {
+    const { idleTtlMs, plan } = this.#options;
+    this.#replicas.look();
+    this.#quarantine.look(nowMs);
+    this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
+    // A host that is not ready is asked for nothing: it has to try by itself.
+    this.#supply.refill(this.#supply.failing ? Math.max(1, plan.spare) : plan.spare);
+  }
+
+  /** Gives up a warm spare, or else the idle cell that was used least recently: memory beyond the budgets is short. */
+  relieve(): void {
+    this.#supply.rest(restMs);
+    const isIdle = (instance: Instance): boolean => instance.phase === "live" && instance.inFlight === 0;
+    const lastUse = (cell: Cell): number =>
+      Math.max(...this.roster.instancesOf(cell).map((instance) => instance.lastUsedMs));
+    const spare = this.roster.cells.find((cell) => cell.phase === "spare");
+    const [idle] = this.roster.cells
+      .filter((cell) => cell.phase === "serving" && this.roster.instancesOf(cell).every(isIdle))
+      .toSorted((a, b) => lastUse(a) - lastUse(b));
+    const cell = spare ?? idle;
+    if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");
+  }
+
+  /** Drains and ends every cell. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#supply.close();
+    this.#builder.close();
+    this.#changed.notify();
+    await Promise.all(this.roster.cells.map((cell) => this.#retirement.end(cell, "shutdown", "shutdown")));
+  }
+
+  #onGone(cell: Cell, reason: TerminationReason): void {
+    const members = this.roster.removeCell(cell);
+    if (
+      reason === "crashed" ||
+      reason === "over-budget" ||
+      reason === "stalled" ||
+      reason === "build-timeout"
+    ) {
+      this.#strikes.note(members, performance.now());
+    }
+    for (const instance of members) this.#retirement.forget(instance, "cell-lost");
+    const { observe, onCellGone } = this.#options;
+    observe({
+      kind: "cell.terminated",
+      cell: cell.id,
+      reason,
+      heapUsedMb: cell.heap.usedMb,
+      inFlight: cell.inFlight,
+      instances: members.length,
+    });
+    onCellGone(cell.applicationName);
+    this.#supply.refill();
+    this.#changed.notify();
+  }
+}

@@ -1,0 +1,53 @@
+/** Whether what a build is for is still current. */
+import { pause } from "../shared/kernel/duration.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { BuildRequest } from "./instance.ts";
+
+/** Throws `SCHEMA_CHANGED` where `request` is out of date, `BUILD_TIMEOUT` where nobody says so by `deadlineMs`, and what asking throws. */
+export async function proveCurrent(request: BuildRequest, deadlineMs: number): Promise<void> {
+  const leftMs = Math.max(1, deadlineMs - performance.now());
+  const current = await answerWithin(request, leftMs);
+  if (current === undefined) {
+    throw new HostError(
+      "BUILD_TIMEOUT",
+      `whether ${request.spec.key} is current could not be found out in time`,
+    );
+  }
+  if (!current) throw overtaken(request);
+}
+
+/** A shape is asked for in 15 to 30 ms. */
+const glanceMs = 250;
+
+/**
+ * Throws `SCHEMA_CHANGED` where `request` turns out to be out of date, before anything is built, and what asking throws. Others
+ * wait for their turn meanwhile: an answer that takes its time, as behind a lock, is not waited for.
+ */
+export async function glance(request: BuildRequest): Promise<void> {
+  if ((await answerWithin(request, glanceMs)) === false) throw overtaken(request);
+}
+
+/** Undefined where there was no answer in time; a failure that comes later is nobody's. */
+async function answerWithin(request: BuildRequest, ms: number): Promise<boolean | undefined> {
+  const answered = new AbortController();
+  let current: boolean | undefined;
+  let failed: { readonly error: unknown } | undefined;
+  void request
+    .verify()
+    .then(
+      (answer) => {
+        current = answer;
+      },
+      (error: unknown) => {
+        failed = { error };
+      },
+    )
+    .finally(() => answered.abort());
+  await pause(ms, answered.signal);
+  if (failed !== undefined) throw failed.error;
+  return current;
+}
+
+function overtaken({ spec }: BuildRequest): HostError {
+  return new HostError("SCHEMA_CHANGED", `${spec.key} was overtaken by a change`);
+}

@@ -1,0 +1,141 @@
+/** How many cells serve one hot blueprint: more while all of them are busy with it, fewer when they idle. */
+import { availableParallelism } from "node:os";
+import type { InstanceKey } from "../shared/kernel/ids.ts";
+import type { Admission } from "./build-queue.ts";
+import type { Builder } from "./builder.ts";
+import type { Flights } from "./builds-in-flight.ts";
+import type { Cell } from "./cell/cell.ts";
+import type { Retirement } from "./eviction.ts";
+import type { Instance } from "./instance.ts";
+import type { Roster } from "./registry.ts";
+
+/** One instance of a key, since the last look. */
+export interface ReplicaLoad {
+  /** Share of the time that its cell's event loop was busy. */
+  readonly utilization: number;
+  /** Of the requests that its cell was given. */
+  readonly share: number;
+}
+
+/** Looks in a row at which a key was hot, and at which one replica less would have done. */
+export interface Streak {
+  readonly hot: number;
+  readonly cool: number;
+}
+
+export const noStreak: Streak = { hot: 0, cool: 0 };
+
+const hotUtilization = 0.8;
+/** What the others would be at, had they to do all of it. */
+const coolUtilization = 0.4;
+/** A look is a second. A build costs more than three busy seconds; a thread that is given up costs that again. */
+const hotLooks = 3;
+const coolLooks = 30;
+
+/** Whether a key gets a replica more, or one fewer, and what is remembered of it until the next look. Pure. */
+export function decideReplicas(
+  loads: readonly ReplicaLoad[],
+  most: number,
+  { hot, cool }: Streak,
+): { readonly verdict: "grow" | "shrink" | "none"; readonly streak: Streak } {
+  const isHot = loads.every(({ utilization, share }) => utilization >= hotUtilization && share >= 0.5);
+  const total = loads.reduce((sum, { utilization }) => sum + utilization, 0);
+  const isCool = loads.length > 1 && total / (loads.length - 1) < coolUtilization;
+  const streak = { hot: isHot ? hot + 1 : 0, cool: isCool ? cool + 1 : 0 };
+  if (loads.length > most) return { verdict: "shrink", streak: noStreak };
+  if (streak.hot >= hotLooks && loads.length < most) return { verdict: "grow", streak: noStreak };
+  if (streak.cool >= coolLooks) return { verdict: "shrink", streak: noStreak };
+  return { verdict: "none", streak };
+}
+
+/** How long a replica waits for a thread to come up. */
+const patienceMs = 10_000;
+
+export class Replicas {
+  readonly #roster: Roster;
+  readonly #admission: Admission;
+  readonly #builder: Builder;
+  readonly #flights: Flights;
+  readonly #retirement: Retirement;
+  readonly #most: number;
+  #streaks = new Map<InstanceKey, Streak>();
+  /** Requests that each instance had had at the last look. */
+  #counts = new Map<Instance, number>();
+
+  constructor(
+    /** More threads than cores would only take turns. */
+    most: number,
+    parts: {
+      roster: Roster;
+      admission: Admission;
+      builder: Builder;
+      flights: Flights;
+      retirement: Retirement;
+    },
+  ) {
+    this.#most = Math.min(most, availableParallelism());
+    this.#roster = parts.roster;
+    this.#admission = parts.admission;
+    this.#builder = parts.builder;
+    this.#flights = parts.flights;
+    this.#retirement = parts.retirement;
+  }
+
+  /** To be called about once a second. */
+  look(): void {
+    if (this.#most < 2) return;
+    const loads = this.#loads();
+    const streaks = new Map<InstanceKey, Streak>();
+    for (const [key, instances] of Map.groupBy(loads.keys(), ({ spec }) => spec.key)) {
+      const { verdict, streak } = decideReplicas(
+        instances.map((instance) => loads.get(instance) ?? { utilization: 0, share: 0 }),
+        this.#most,
+        this.#streaks.get(key) ?? noStreak,
+      );
+      streaks.set(key, streak);
+      if (verdict === "grow") this.#grow(key, instances);
+      else if (verdict === "shrink") this.#shrink(instances);
+    }
+    this.#streaks = streaks;
+  }
+
+  #loads(): Map<Instance, ReplicaLoad> {
+    const counts = new Map<Instance, number>();
+    const loads = new Map<Instance, ReplicaLoad>();
+    // What serves one tenant alone is no replica.
+    const shared = this.#roster.published.filter(({ reservedFor }) => reservedFor === null);
+    for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
+      const utilization = cell.utilization.take();
+      const since = members.map((instance) => instance.requests - (this.#counts.get(instance) ?? 0));
+      const all = since.reduce((sum, count) => sum + count, 0);
+      for (const [index, instance] of members.entries()) {
+        counts.set(instance, instance.requests);
+        loads.set(instance, { utilization, share: all === 0 ? 0 : (since[index] ?? 0) / all });
+      }
+    }
+    this.#counts = counts;
+    return loads;
+  }
+
+  /** Where it costs nobody else anything: no build waits, and there is room without an eviction. */
+  #grow(key: InstanceKey, [first]: readonly Instance[]): void {
+    const { running, queued } = this.#admission.state;
+    if (first === undefined || running + queued > 0) return;
+    const queuedMs = performance.now();
+    const building = this.#flights.run(key, null, () =>
+      this.#admission.run(async () => {
+        if (first.phase !== "live") return null;
+        return this.#builder.build(first.latest, { kind: "replica" }, patienceMs, queuedMs);
+      }),
+    );
+    // Observed where it failed; the next hot seconds are another occasion.
+    building.catch(() => undefined);
+  }
+
+  #shrink(instances: readonly Instance[]): void {
+    // A cell that is being replaced takes one away by itself, and counts on the others.
+    if (instances.some(({ cell }) => cell.phase !== "serving")) return;
+    const newest = instances.toSorted((a, b) => b.id - a.id)[0];
+    if (newest !== undefined) void this.#retirement.retire(newest, "idle");
+  }
+}

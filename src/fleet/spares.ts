@@ -1,0 +1,125 @@
+/** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
+
+import type { Observe, TerminationReason } from "../observability/observation.ts";
+import type { Signal } from "../shared/kernel/condition.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
+import { type CellId, cellId } from "../shared/kernel/ids.ts";
+import { Cell, type CellOptions } from "./cell/cell.ts";
+import type { CapacityPlan } from "./policy/capacity.ts";
+import type { Roster } from "./registry.ts";
+
+export interface SupplyOptions {
+  readonly plan: CapacityPlan;
+  readonly setup: CellOptions["setup"];
+  readonly youngMb: number;
+  readonly observe: Observe;
+  readonly entry?: URL;
+  readonly onGone: (cell: Cell, reason: TerminationReason) => void;
+}
+
+/** A thread that starts takes a core for 0.4 s: from a build and its first answers, where there are two. */
+const afterBuildMs = 200;
+const firstPauseMs = 500;
+const longestPauseMs = 30_000;
+
+export class Supply {
+  readonly #options: SupplyOptions;
+  readonly #roster: Roster;
+  readonly #changed: Signal;
+  #ordinal = 0;
+  #failed = 0;
+  #afterMs = 0;
+  #warmAfterMs = 0;
+  #closed = false;
+
+  constructor(options: SupplyOptions, roster: Roster, changed: Signal) {
+    this.#options = options;
+    this.#roster = roster;
+    this.#changed = changed;
+  }
+
+  /** False while one start after the other fails. */
+  get healthy(): boolean {
+    return this.#failed < 2;
+  }
+
+  /** Whether the last start failed. */
+  get failing(): boolean {
+    return this.#failed > 0;
+  }
+
+  /** How long until another start is worth trying; 0: now. */
+  pauseMs(nowMs: number): number {
+    return Math.max(0, this.#afterMs - nowMs);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  start(): void {
+    this.#ordinal += 1;
+    const id = cellId(this.#ordinal);
+    try {
+      this.#roster.addCell(this.#newCell(id));
+    } catch (thrown) {
+      // Where the system gives the process no more threads Node says so at once: to a timer, or to the end of another thread,
+      // which is nobody who could hear it.
+      const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
+      this.#options.observe({ kind: "cell.error", cell: id, error });
+      this.#startFailed();
+    }
+  }
+
+  #newCell(id: CellId): Cell {
+    const { plan, setup, entry, youngMb, observe, onGone } = this.#options;
+    let ready = false;
+    return new Cell({
+      id,
+      setup,
+      heapMb: plan.heapMb,
+      hardLimitMb: plan.hardLimitMb,
+      v8LimitMb: plan.v8LimitMb,
+      youngMb,
+      observe,
+      onReady: () => {
+        ready = true;
+        this.#failed = 0;
+        this.#changed.notify();
+      },
+      onGone: (gone, reason) => {
+        const wanted = reason === "evicted" || reason === "shutdown";
+        if (!ready && !wanted) this.#startFailed();
+        else if (reason === "crashed" && this.#roster.instancesOf(gone).length === 0) this.#startFailed();
+        onGone(gone, reason);
+      },
+      ...(entry === undefined ? {} : { entry }),
+    });
+  }
+
+  #startFailed(): void {
+    this.#failed += 1;
+    this.#afterMs = performance.now() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failed);
+  }
+
+  /** Keeps no cell warm for so long: memory is short. One that is needed starts all the same. */
+  rest(ms: number): void {
+    this.#warmAfterMs = performance.now() + ms;
+  }
+
+  /** As `refill`, once those who waited for a build have their answers. */
+  refillSoon(): void {
+    setTimeout(() => this.refill(), afterBuildMs).unref();
+  }
+
+  /** Starts cells until `most` are warm, the plan's number unless told otherwise, as far as the plan has room. */
+  refill(most = this.#options.plan.spare): void {
+    const nowMs = performance.now();
+    if (this.#closed || this.pauseMs(nowMs) > 0 || nowMs < this.#warmAfterMs) return;
+    const { cells } = this.#roster;
+    const warm = cells.filter((cell) => cell.phase === "spare" || cell.phase === "starting").length;
+    for (let count = warm; count < most && this.#roster.cellCount < this.#options.plan.cells; count += 1) {
+      this.start();
+    }
+  }
+}

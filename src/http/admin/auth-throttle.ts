@@ -1,0 +1,46 @@
+/** Failed attempts to authenticate, by the address that they come from. */
+import { LRUCache } from "lru-cache";
+import { HostError } from "../../shared/kernel/errors.ts";
+import { growingTo } from "../../shared/kernel/lru-options.ts";
+import { networkOf } from "../network.ts";
+
+export interface FailuresOptions {
+  /** Failures in one window after which an address is not listened to until the window ends. */
+  readonly most: number;
+  readonly windowMs: number;
+  readonly clock?: { now(): number };
+}
+
+/** Addresses that are remembered: whoever has more of them than this has guesses enough. */
+const mostAddresses = 10_000;
+
+export class Failures {
+  readonly #most: number;
+  readonly #counts: LRUCache<string, number>;
+
+  constructor({ most, windowMs, clock = performance }: FailuresOptions) {
+    this.#most = most;
+    // The window begins with its first failure.
+    this.#counts = new LRUCache({
+      ...growingTo(mostAddresses),
+      ttl: windowMs,
+      noUpdateTTL: true,
+      perf: clock,
+      ttlResolution: 0,
+    });
+  }
+
+  /** Throws `TOO_MANY_FAILURES` while `address` has failed too often, whatever it brings now: guessing on is of no use. */
+  assertFew(address: string): void {
+    const key = networkOf(address);
+    if ((this.#counts.get(key) ?? 0) < this.#most) return;
+    throw new HostError("TOO_MANY_FAILURES", undefined, {
+      retryAfterSeconds: this.#counts.getRemainingTTL(key) / 1_000,
+    });
+  }
+
+  add(address: string): void {
+    const key = networkOf(address);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+  }
+}

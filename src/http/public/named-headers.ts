@@ -1,0 +1,81 @@
+/** The headers and cookies that the config names, taken from a request's head. */
+import type { IncomingMessage } from "node:http";
+import { headerNamesOf, requestHeadersOf } from "../../config/request-headers.ts";
+import { HostError } from "../../shared/kernel/errors.ts";
+import { isSingle } from "../request-head.ts";
+
+/** Browsers keep no longer cookies. */
+const mostCharacters = 4_096;
+const mostInAll = 8_192;
+
+const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", message);
+
+export class NamedHeaders {
+  readonly #headers: readonly string[];
+  readonly #cookies: ReadonlySet<string>;
+  /** What answers depend on, for caches between here and the client; null: on nothing that is named. */
+  readonly vary: string | null;
+
+  /** Of the config's list. */
+  constructor(entries: readonly string[]) {
+    const { headers, cookies } = requestHeadersOf(entries);
+    this.#headers = headers;
+    this.#cookies = new Set(cookies);
+    const names = headerNamesOf(entries);
+    this.vary = names.length === 0 ? null : names.join(", ");
+  }
+
+  /**
+   * Puts those that `incoming` has into `picked`; the cookies as a Cookie header that holds no others. Throws `BAD_REQUEST` for a header
+   * that came more than once, which the next reader may take for another one, a cookie that has two values, and what is too long.
+   */
+  pick(incoming: IncomingMessage, picked: Record<string, string>): void {
+    if (this.vary === null) return;
+    let length = 0;
+    const take = (name: string, value: string): void => {
+      length += value.length;
+      if (length > mostInAll) throw badRequest(`The headers up to ${name} are too long.`);
+      picked[name] = value;
+    };
+    for (const name of this.#headers) {
+      const value = Object.hasOwn(incoming.headers, name) ? incoming.headers[name] : undefined;
+      if (value === undefined) continue;
+      if (typeof value !== "string" || !isSingle(incoming.rawHeaders, name)) {
+        throw badRequest(`More than one ${name} header.`);
+      }
+      if (value.length > mostCharacters) {
+        throw badRequest(`The ${name} header is longer than ${mostCharacters} characters.`);
+      }
+      // What a cell is told of every request has been read already.
+      if (!Object.hasOwn(picked, name)) take(name, value);
+    }
+    const { cookie } = incoming.headers;
+    if (this.#cookies.size === 0 || cookie === undefined) return;
+    const named = this.#namedCookies(cookie);
+    if (named !== "") take("cookie", named);
+  }
+
+  #namedCookies(header: string): string {
+    const found = new Map<string, string>();
+    for (const pair of header.split(";")) {
+      const at = pair.indexOf("=");
+      const name = at === -1 ? "" : pair.slice(0, at).trim();
+      if (!this.#cookies.has(name)) continue;
+      const value = pair.slice(at + 1).trim();
+      if (value.length > mostCharacters) {
+        throw badRequest(`The cookie ${name} is longer than ${mostCharacters} characters.`);
+      }
+      const before = found.get(name);
+      if (before !== undefined && before !== value) throw badRequest(`The cookie ${name} has two values.`);
+      found.set(name, value);
+    }
+    return [...found].map(([name, value]) => `${name}=${value}`).join("; ");
+  }
+}
+
+/** Adds what `named` names to the Vary header of an answer. */
+export function varyBy(headers: Record<string, string>, names: string): void {
+  const before = headers["vary"];
+  if (before === undefined || before === "") headers["vary"] = names;
+  else if (before.trim() !== "*") headers["vary"] = `${before}, ${names}`;
+}

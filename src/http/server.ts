@@ -1,0 +1,252 @@
+/** A listening socket for an app, and its orderly end. */
+import { once } from "node:events";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Observe } from "../observability/observation.ts";
+import type { ListenerSnapshot } from "../observability/status.ts";
+import { codeOf, HostError, messageOf } from "../shared/kernel/errors.ts";
+import { Connection, type Peer } from "./connection.ts";
+import { Connections, type Gone, type Shortage, type State } from "./connections.ts";
+import { renderRawFailure } from "./error-response.ts";
+import { networkOf } from "./network.ts";
+import { addressBusy, dismiss, maxHeadBytes, refuse, turnAway } from "./refusal.ts";
+
+export interface Listening {
+  readonly url: string;
+  readonly port: number;
+  snapshot(): ListenerSnapshot;
+  /** Stops accepting, lets requests in flight end for at most `drainMs`, then cuts what is left. */
+  close(drainMs: number): Promise<void>;
+}
+
+/** Answers `incoming` by `outgoing`, and tells `peer` when that is over; what it rejects with costs the connection. */
+export type Serve = (incoming: IncomingMessage, outgoing: ServerResponse, peer: Peer) => Promise<void>;
+
+export interface ListenOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Most connections at a time, and most of one address; 256 unless given. */
+  readonly connections?: number;
+  readonly addressConnections?: number;
+  /** Whether the address at the other end is that of a proxy, which brings many clients. */
+  isProxy?(address: string): boolean;
+  /** Told of an address, each time that it has lost a connection, or was refused one, because it has as many as it may. */
+  onCrowded?(address: string): void;
+}
+
+const serverOptions = {
+  maxHeaderSize: maxHeadBytes,
+  /** Against clients that send a byte now and then; the app's own deadline is the one of a body. */
+  headersTimeout: 15_000,
+  requestTimeout: 120_000,
+  connectionsCheckingInterval: 5_000,
+  /** Longer than the 60 s after which usual balancers let an idle connection go: they end it, and never race us. */
+  keepAliveTimeout: 72_000,
+  /** The app answers it in JSON, like every failure. */
+  requireHostHeader: false,
+  /** Also where NODE_OPTIONS says otherwise. */
+  insecureHTTPParser: false,
+} as const;
+
+/** How often a server that closes looks for connections that have become idle: Node closes them only once. */
+const idleSweepMs = 50;
+/** Connections that are read from for a moment after they were told that there is no room for them. */
+const mostTurnedAway = 256;
+/**
+ * Sockets that may be open beside the connections that have a place: those turned away, and those given up, until the event loop's next
+ * turns. Beyond that Node drops newcomers unheard.
+ */
+const mostLeaving = 1_024;
+
+/**
+ * Connections that the kernel holds ready, as far as `somaxconn` lets it. libuv accepts one in a turn of the event loop: with Node's 511 a
+ * burst of some thousand fills the queue, and the kernel makes whoever comes next wait a second for another try, or resets it.
+ */
+const backlog = 4_096;
+
+/** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
+export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
+  const server = createServer(serverOptions);
+  const door = new Door(options);
+  server.maxConnections = door.most + mostLeaving;
+  server.on("connection", (socket) => door.enter(socket));
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    const connection = door.connectionOf(incoming.socket);
+    // It has been turned away.
+    if (connection === undefined) return;
+    // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
+    if (incoming.httpVersionMajor !== 1) {
+      refuse(new Error("not HTTP/1"), incoming.socket, null);
+      return;
+    }
+    connection.begin(incoming, outgoing);
+    if (!server.listening) outgoing.shouldKeepAlive = false;
+    serve(incoming, outgoing, connection).catch(() => outgoing.destroy());
+  };
+  server.on("request", onRequest);
+  // Node would invite the body before anyone has looked at the head; see read-body.ts.
+  server.on("checkContinue", onRequest);
+  // Node's own answer has no body.
+  server.on("checkExpectation", onRequest);
+  server.on("connect", (_, socket) => {
+    socket.on("error", () => {});
+    dismiss(socket, noTunnel);
+  });
+  server.on("clientError", (error, socket) => {
+    refuse(error, socket, door.connectionOf(socket)?.current ?? null);
+  });
+
+  await listening(server, options);
+  // Without a listener, one connection too many would end the process.
+  server.on("error", (error) => observe({ kind: "http.error", error }));
+  const bound = server.address();
+  if (bound === null || typeof bound === "string") throw new HostError("INTERNAL", "no address to listen on");
+  const { port } = bound;
+  const host = options.host.includes(":") ? `[${options.host}]` : options.host;
+  let closing: Promise<void> | undefined;
+  return {
+    url: `http://${host}:${port}`,
+    port,
+    snapshot: () => door.snapshot(),
+    close: (drainMs) => {
+      closing ??= close(server, drainMs);
+      door.announceEnd();
+      return closing;
+    },
+  };
+}
+
+const noTunnel = renderRawFailure(new HostError("BAD_REQUEST", "This is no proxy: CONNECT leads nowhere."));
+const noRoom: Readonly<Record<Shortage, string>> = {
+  address: renderRawFailure(addressBusy()),
+  full: renderRawFailure(new HostError("SERVER_BUSY")),
+};
+
+/** Lets connections in while there is room, and carries out what is decided where there is none. */
+class Door {
+  readonly most: number;
+  readonly #connections: Connections<Connection>;
+  readonly #bySocket = new Map<Duplex, Connection>();
+  readonly #isProxy: (address: string) => boolean;
+  readonly #onCrowded: (address: string) => void;
+  readonly #refused: Record<Shortage, number> = { address: 0, full: 0 };
+  #turnedAway = 0;
+
+  constructor({
+    connections = 256,
+    addressConnections = 256,
+    isProxy = () => false,
+    onCrowded = () => {},
+  }: ListenOptions) {
+    this.most = connections;
+    this.#connections = new Connections({ most: connections, mostOfAddress: addressConnections });
+    this.#isProxy = isProxy;
+    this.#onCrowded = onCrowded;
+  }
+
+  connectionOf(socket: Duplex): Connection | undefined {
+    return this.#bySocket.get(socket);
+  }
+
+  enter(socket: Socket): void {
+    const { remoteAddress } = socket;
+    // It is gone already.
+    if (remoteAddress === undefined) {
+      socket.destroy();
+      return;
+    }
+    const isProxy = this.#isProxy(remoteAddress);
+    const address = networkOf(remoteAddress);
+    const connection = new Connection(socket, address, isProxy, this.#connections);
+    const admission = this.#connections.admit(connection, address, isProxy);
+    if (admission.kind === "refused") {
+      this.#refused[admission.shortage] += 1;
+      if (admission.shortage === "address") this.#onCrowded(address);
+      this.#turnAway(socket, noRoom[admission.shortage]);
+      return;
+    }
+    if (admission.gone !== null) this.#end(admission.gone);
+    connection.place = admission.place;
+    this.#bySocket.set(socket, connection);
+    socket.on("close", () => {
+      this.#bySocket.delete(socket);
+      connection.leave();
+    });
+  }
+
+  /** Answers that say "keep-alive" are followed by requests, and those are reset with the connection. */
+  announceEnd(): void {
+    for (const { current } of this.#bySocket.values()) {
+      if (current !== null && !current.outgoing.headersSent) current.outgoing.shouldKeepAlive = false;
+    }
+  }
+
+  snapshot(): ListenerSnapshot {
+    const connections: Record<State, number> = { idle: 0, receiving: 0, working: 0 };
+    for (const { state } of this.#bySocket.values()) connections[state] += 1;
+    return { connections, refused: { ...this.#refused } };
+  }
+
+  #turnAway(socket: Socket, text: string): void {
+    if (this.#turnedAway >= mostTurnedAway) {
+      dismiss(socket, text);
+      return;
+    }
+    this.#turnedAway += 1;
+    socket.on("close", () => {
+      this.#turnedAway -= 1;
+    });
+    turnAway(socket, text);
+  }
+
+  #end({ connection: { socket, state, address }, shortage }: Gone<Connection>): void {
+    this.#bySocket.delete(socket);
+    if (shortage === "address") this.#onCrowded(address);
+    // Its client waits for nothing, and expects that sooner or later.
+    if (state === "idle") socket.destroy();
+    else {
+      this.#refused[shortage] += 1;
+      dismiss(socket, noRoom[shortage]);
+    }
+  }
+}
+
+async function listening(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
+  try {
+    server.listen({ host, port, backlog });
+    await once(server, "listening");
+  } catch (error) {
+    throw new HostError("CONFIG_INVALID", `cannot listen on ${host} port ${port}: ${advice(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function advice(error: unknown): string {
+  switch (codeOf(error)) {
+    case "EADDRINUSE":
+      return "another process listens there; stop it or choose another port";
+    case "EACCES":
+      return "this user may not use that port; choose one above 1023";
+    case "EADDRNOTAVAIL":
+      return "this machine has no such address; 127.0.0.1 and 0.0.0.0 are always there";
+    case "ENOTFOUND":
+      return "the host name does not resolve";
+    default:
+      return messageOf(error);
+  }
+}
+
+async function close(server: Server, drainMs: number): Promise<void> {
+  const closed = once(server, "close");
+  server.close();
+  const sweep = setInterval(() => server.closeIdleConnections(), idleSweepMs);
+  const cut = setTimeout(() => server.closeAllConnections(), drainMs);
+  try {
+    await closed;
+  } finally {
+    clearInterval(sweep);
+    clearTimeout(cut);
+  }
+}

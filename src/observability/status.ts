@@ -1,0 +1,97 @@
+/** What `GET /status` answers, and the parts that the fleet contributes. */
+import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
+import type { CellPhase } from "../shared/kernel/phase.ts";
+import type { PoolFigures } from "../shared/protocol/messages.ts";
+
+export interface InstanceStatus {
+  readonly key: InstanceKey;
+  readonly kind: "pooled" | "dedicated";
+  /** How many tenants it has served. */
+  readonly tenants: number;
+  readonly requests: number;
+  /** Milliseconds since its last request. */
+  readonly lastUsedMs: number;
+  readonly heapMb: number;
+  /** The tenant that it serves alone, since it took more than its share elsewhere. */
+  readonly quarantined: TenantId | null;
+}
+
+export interface CellStatus {
+  readonly id: CellId;
+  readonly phase: CellPhase;
+  readonly heapUsedMb: number;
+  readonly heapBudgetMb: number;
+  readonly hardLimitMb: number;
+  readonly inFlight: number;
+  /** Of those in flight, the requests that wait for their tenant's turn. */
+  readonly queued: number;
+  readonly instances: readonly InstanceStatus[];
+}
+
+/** The fleet at one moment. Cells that are gone are not in it, draining ones are. */
+export interface FleetSnapshot {
+  readonly cells: readonly CellStatus[];
+  readonly builds: { readonly queued: number; readonly running: number };
+  /** Instances evicted since the start. */
+  readonly evictions: number;
+  /** Connections to PostgreSQL of all cells together. */
+  readonly connections: PoolFigures;
+  /** Every database, and whether it takes no writes, as far as is known. */
+  readonly readOnly: Readonly<Record<string, boolean>>;
+}
+
+/** The public listener at one moment. */
+export interface ListenerSnapshot {
+  /** Connections between two requests, with one on its way, and with one at work. */
+  readonly connections: { readonly idle: number; readonly receiving: number; readonly working: number };
+  /** Since the start, those turned away or given up before their request had come: their address had too many, or all together. */
+  readonly refused: { readonly address: number; readonly full: number };
+}
+
+export interface StatusSnapshot {
+  readonly version: string;
+  readonly uptimeMs: number;
+  readonly memory: { readonly rssMb: number; readonly limitMb: number; readonly planMb: number };
+  readonly cells: readonly CellStatus[];
+  readonly builds: { readonly queued: number; readonly running: number };
+  readonly evictions: number;
+  readonly tenants: { readonly known: number; readonly decided: number };
+  /** Connections to the public listener. */
+  readonly http: ListenerSnapshot["connections"];
+}
+
+/** The status made of its parts; figures in MB are rounded to a tenth, milliseconds to whole ones. */
+export function composeStatus(parts: {
+  readonly version: string;
+  readonly uptimeMs: number;
+  readonly memory: StatusSnapshot["memory"];
+  readonly fleet: FleetSnapshot;
+  readonly tenants: StatusSnapshot["tenants"];
+  readonly http: StatusSnapshot["http"];
+}): StatusSnapshot {
+  const { version, uptimeMs, memory, fleet, tenants, http } = parts;
+  return {
+    version,
+    uptimeMs: Math.round(uptimeMs),
+    memory: {
+      rssMb: tenth(memory.rssMb),
+      limitMb: tenth(memory.limitMb),
+      planMb: tenth(memory.planMb),
+    },
+    cells: fleet.cells.map((cell) => ({
+      ...cell,
+      heapUsedMb: tenth(cell.heapUsedMb),
+      instances: cell.instances.map((instance) => ({
+        ...instance,
+        lastUsedMs: Math.round(instance.lastUsedMs),
+        heapMb: tenth(instance.heapMb),
+      })),
+    })),
+    builds: fleet.builds,
+    evictions: fleet.evictions,
+    tenants,
+    http,
+  };
+}
+
+const tenth = (value: number): number => Math.round(value * 10) / 10;

@@ -1,0 +1,59 @@
+/** What is wrong with the role that a host connects as, whichever tenant asks. */
+import { z } from "zod";
+import type { Together } from "../postgres/group.ts";
+import { probeSettingsQuery } from "../shape/shape.ts";
+import { predefined } from "./tenant-roles.ts";
+
+export interface ConnectingOptions {
+  readonly together: Together;
+  /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
+  readonly roles: () => Promise<readonly string[]>;
+}
+
+/**
+ * From the few roles that nothing stops down to their members: the connecting one is a member of every tenant's roles, of
+ * which there may be ten thousand. The way through a role in $1, a tenant's own, is left out but for superusers: what such a role
+ * may do is that tenant's finding. Whoever connects as a superuser, or past all policies, is told no more than that.
+ */
+const text = `
+with recursive
+self as (select oid, rolname, rolsuper, rolbypassrls from pg_catalog.pg_roles where rolname = session_user),
+down(name, super, bypass, oid) as (
+  select rolname, rolsuper, rolbypassrls, oid from pg_catalog.pg_roles
+  where rolsuper or rolbypassrls or rolname = any (${predefined})
+  union
+  select down.name, down.super, down.bypass, m.member from down
+  join pg_catalog.pg_auth_members m on m.roleid = down.oid
+  join pg_catalog.pg_roles r on r.oid = down.oid
+  where down.super or r.rolname <> all ($1::text[])
+),
+found as (
+  select down.* from down join self on self.oid = down.oid
+  where down.name = self.rolname or not (self.rolsuper or self.rolbypassrls)
+)
+select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || case
+    when found.name = self.rolname then case when found.super
+      then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+    else ' is a member of ' || pg_catalog.quote_ident(found.name) || case
+      when found.super then ', a superuser' when found.bypass then ', which has BYPASSRLS' else '' end
+      || ': a function of any tenant''s may become it' end as said,
+  found.name = self.rolname as itself
+from found cross join self
+order by 1`;
+
+const row = z.object({ said: z.string(), itself: z.boolean() });
+
+/** A sentence each. To be run on a connection of the role that requests connect as. */
+export async function connectingFindings({ together, roles }: ConnectingOptions): Promise<readonly string[]> {
+  const ask = async (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> => {
+    const [, found = []] = await together([
+      { text: probeSettingsQuery(), prepared: true },
+      { text, values: [leftOut], prepared: true },
+    ]);
+    return found.map((each) => row.parse(each));
+  };
+  const found = await ask([]);
+  // What the role is by itself, it is whatever tenants' roles there are.
+  const leftOut = found.every(({ itself }) => itself) ? [] : await roles();
+  return (leftOut.length === 0 ? found : await ask(leftOut)).map(({ said }) => said);
+}

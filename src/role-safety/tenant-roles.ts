@@ -1,0 +1,240 @@
+/** Whether the roles that a tenant's requests run as could do more than see the tenant's own: what PostgreSQL says. */
+import { z } from "zod";
+import { HostError } from "../shared/kernel/errors.ts";
+import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import type { Reaching } from "./reach.ts";
+
+export interface RoleFindings {
+  /** What is wrong with the tenant's roles and schemas; a sentence each. */
+  readonly unsafe: readonly string[];
+  /** What is wrong with the shared schemas of its path, whichever tenant uses them. */
+  readonly shared: readonly string[];
+  /** Schemas besides its own and the shared ones that the roles may use: unsafe where they are another tenant's. */
+  readonly usable: readonly string[];
+}
+
+/** With what stands in the schemas, whoever may call it. */
+export interface SafetyFindings extends RoleFindings {
+  readonly reaching: readonly Reaching[];
+}
+
+/** PostgreSQL's own roles that reach what is other tenants' without any grant: data, files, other sessions and what they ask. */
+export const predefined = `array[
+  'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program',
+  'pg_monitor', 'pg_read_all_stats', 'pg_signal_backend', 'pg_maintain'
+]`;
+
+/**
+ * The roles, or the connecting one where a tenant has none, and every role that those may become. Rights are looked up by
+ * who has them (pg_shdepend) and objects by their schema (pg_depend), through indexes both: a database of ten thousand
+ * tenants answers as fast as one of ten. Bodies in SQL standard form are bound when a function is made: no path misleads them.
+ */
+const text = `
+with recursive
+listed as (
+  select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
+  where r.rolname = any (case when pg_catalog.cardinality($1::text[]) = 0 then array[session_user::text] else $1::text[] end)
+),
+-- The connecting role, where no tenant's request is its own; a superuser is told of as such.
+self as (
+  select r.oid, r.rolname from pg_catalog.pg_roles r
+  where r.rolname = session_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
+),
+reach(root, name, oid) as (
+  select rolname, rolname, oid from listed
+  union
+  select reach.root, r.rolname, r.oid from reach
+  cross join lateral (select roleid from pg_catalog.pg_auth_members where member = reach.oid offset 0) m
+  cross join lateral (select oid, rolname from pg_catalog.pg_roles where oid = m.roleid offset 0) r
+),
+reachable as (
+  select reach.*, r.rolsuper, r.rolbypassrls,
+    pg_catalog.quote_ident(reach.root) || case when reach.root = reach.name then ''
+      else ' (through ' || pg_catalog.quote_ident(reach.name) || ')' end as who
+  from reach
+  cross join lateral (select rolsuper, rolbypassrls from pg_catalog.pg_roles where oid = reach.oid offset 0) r
+),
+own as (select n.oid, n.nspname, n.nspacl, n.nspowner from pg_catalog.pg_namespace n where n.nspname = any ($2::text[])),
+shared as (
+  select n.oid, n.nspname, exists (
+    select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
+  ) as everyones
+  from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
+),
+held as (
+  -- "offset 0" keeps it a look-up for each role, whatever the statistics say: planned as a join it reads all of pg_shdepend.
+  select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
+  from reachable cross join lateral (
+    select objid, classid, deptype from pg_catalog.pg_shdepend
+    where refclassid = 'pg_catalog.pg_authid'::regclass and refobjid = reachable.oid
+      and dbid = (select oid from pg_catalog.pg_database where datname = current_database())
+    offset 0
+  ) d
+),
+-- It is all tenants': whoever connects looks at it, and no role of a tenant has to.
+control as (
+  select c.oid, c.relname::text as name, n.oid as schema
+  from pg_catalog.pg_namespace n
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = n.oid and classid = 'pg_catalog.pg_class'::regclass
+    offset 0
+  ) d
+  cross join lateral (select oid, relname, relkind from pg_catalog.pg_class where oid = d.objid offset 0) c
+  where n.nspname = 'rowhouse' and c.relkind in ('r', 'p', 'v', 'm')
+),
+controlled as (
+  select reachable.who, control.name,
+    control.name = 'tenant' and pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'SELECT') as reads,
+    pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'INSERT, UPDATE')
+      or pg_catalog.has_table_privilege(reachable.oid, control.oid, 'DELETE, TRUNCATE, TRIGGER') as writes
+  from reachable cross join control
+  where not reachable.rolsuper and reachable.name <> all (${predefined})
+    and pg_catalog.has_schema_privilege(reachable.oid, control.schema, 'USAGE')
+),
+misled as (
+  select p.oid, p.pronamespace, 'function ' || p.oid::regprocedure::text || ' is SECURITY DEFINER without a search_path of its own' as said
+  from (select oid from own union select oid from shared) n
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = n.oid and classid = 'pg_catalog.pg_proc'::regclass
+    offset 0
+  ) d
+  cross join lateral (
+    select oid, pronamespace, proconfig from pg_catalog.pg_proc where oid = d.objid and prosecdef and prosqlbody is null offset 0
+  ) p
+  where not exists (select from pg_catalog.unnest(p.proconfig) each where each like 'search_path=%')
+    and not exists (
+      select from pg_catalog.pg_depend e
+      where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'
+    )
+),
+finding(ordinal, said) as (
+  select 1, 'role ' || who || case when rolsuper
+    then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+  from reachable where (rolsuper or rolbypassrls) and root <> session_user
+  union all
+  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
+  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it see, change or end what is other tenants'''
+  from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper)
+    and name = any (${predefined})
+  union all
+  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
+  from held
+  cross join lateral (
+    select relkind, relforcerowsecurity, relnamespace from pg_catalog.pg_class where oid = held.objid offset 0
+  ) c
+  where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
+    and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
+  group by held.who
+  union all
+  -- Owning it takes no right to create in the schema: a check or a default is SQL as well.
+  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s views, functions or tables: it may put any SQL there'
+  from held
+  cross join lateral (
+    select relnamespace as schema from pg_catalog.pg_class
+    where held.classid = 'pg_catalog.pg_class'::regclass and oid = held.objid
+      and (relkind in ('v', 'm', 'f') or relkind in ('r', 'p') and relforcerowsecurity)
+    union all
+    select pronamespace from pg_catalog.pg_proc where held.classid = 'pg_catalog.pg_proc'::regclass and oid = held.objid
+    union all
+    select typnamespace from pg_catalog.pg_type
+    where held.classid = 'pg_catalog.pg_type'::regclass and oid = held.objid and typtype = 'd'
+    offset 0
+  ) o
+  where held.deptype = 'o' and o.schema in (select oid from own)
+  group by held.who
+  union all
+  select 2, 'role ' || who || ' may create objects in the tenant''s schema ' || pg_catalog.quote_ident(own.nspname) || ': it may put any SQL there'
+  from reachable cross join own
+  where not rolsuper and (own.nspowner = reachable.oid or exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = reachable.oid and a.privilege_type = 'CREATE'
+  ))
+  union all
+  -- Whatever a request takes its role from: a function of the tenant's can go back to it.
+  select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
+    || ' of the tenant''s tables: row-level security does not apply to it there'
+  from self cross join own
+  cross join lateral (
+    select objid from pg_catalog.pg_depend
+    where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = own.oid and classid = 'pg_catalog.pg_class'::regclass
+    offset 0
+  ) d
+  cross join lateral (
+    select relkind, relforcerowsecurity from pg_catalog.pg_class where oid = d.objid and relowner = self.oid offset 0
+  ) c
+  where c.relkind in ('r', 'p') and not c.relforcerowsecurity
+  group by self.rolname
+  union all
+  select 3, 'role ' || pg_catalog.quote_ident(listed.rolname) || ' may create objects in the shared schema ' || pg_catalog.quote_ident(shared.nspname)
+  from listed cross join shared where not listed.rolsuper and not shared.everyones
+    and pg_catalog.has_schema_privilege(listed.oid, shared.oid, 'CREATE')
+  union all
+  select 4, 'everyone may use the schema ' || pg_catalog.quote_ident(own.nspname) || ' (USAGE granted to PUBLIC)'
+  from own where exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'
+  )
+  union all
+  select 4, 'everyone may create objects in the schema ' || pg_catalog.quote_ident(own.nspname) || ' (CREATE granted to PUBLIC)'
+  from own where exists (
+    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
+  )
+  union all
+  select 5, said from misled where pronamespace in (select oid from own)
+  union all
+  select 6, 'role ' || who || ' may read rowhouse.tenant, where the secrets of all tenants are' from controlled where reads
+  union all
+  select 6, 'role ' || who || ' may write what is all tenants'': ' || pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
+  from controlled where writes group by who
+  union all
+  select 7, 'the session function is called as ' || pg_catalog.quote_ident(r.rolname) || ', a superuser: no right and no policy stops it'
+  from pg_catalog.pg_roles r where r.rolname = $4::text and r.rolsuper
+)
+select
+  array(select said from finding order by ordinal, said) as unsafe,
+  array(
+    select 'everyone may create objects in the shared schema ' || pg_catalog.quote_ident(nspname)
+      || ': revoke create on it from public' from shared where everyones
+    union all
+    select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' may create objects in the shared schema '
+      || pg_catalog.quote_ident(shared.nspname)
+    from self cross join shared
+    where not shared.everyones and pg_catalog.has_schema_privilege(self.oid, shared.oid, 'CREATE')
+    union all
+    select said || ': give it one, as it lies in a schema that tenants share'
+    from misled where pronamespace in (select oid from shared)
+    order by 1
+  ) as shared,
+  array(
+    select distinct n.nspname::text
+    from held
+    cross join lateral (select nspname, nspacl from pg_catalog.pg_namespace where oid = held.objid offset 0) n
+    where held.classid = 'pg_catalog.pg_namespace'::regclass
+      and n.nspname <> all ($2::text[]) and n.nspname <> all ($3::text[]) and n.nspname <> 'rowhouse'
+      and (held.deptype = 'o' or exists (
+        select from pg_catalog.aclexplode(n.nspacl) a where a.grantee = held.holder and a.privilege_type = 'USAGE'
+      ))
+    order by 1
+  ) as usable`;
+
+export type SafetyInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles"> &
+  Partial<Pick<Tenant, "session">>;
+
+/** To be run as the role that requests connect as, after `probeSettings`. */
+export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: unknown[] } {
+  const physical = tenant.schemas.map((schema) => schema.physical);
+  const asker = tenant.session?.role ?? null;
+  return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas, asker] };
+}
+
+const texts = z.array(z.string());
+const findingsRow = z.object({ unsafe: texts, shared: texts, usable: texts });
+
+/** What the query's row says; throws `INTERNAL` for anything else. */
+export function parseRoleFindings(row: unknown): RoleFindings {
+  const parsed = findingsRow.safeParse(row);
+  if (parsed.success) return parsed.data;
+  throw new HostError("INTERNAL", "the query for role safety did not answer with findings", {
+    cause: parsed.error,
+  });
+}

@@ -1,0 +1,97 @@
+/** How often something may be said: a token bucket for each kind of it, and a count of what was left out. */
+import { LRUCache } from "lru-cache";
+import { growingTo } from "./lru-options.ts";
+
+export interface Rate {
+  readonly burst: number;
+  readonly perSecond: number;
+}
+
+/** A bucket as it was at `atMs`. */
+export interface Bucket {
+  readonly tokens: number;
+  readonly atMs: number;
+}
+
+/** The tokens of `bucket` at `nowMs`, which has filled since; a new one is full. One is to be had where it is 1 or more. */
+export function tokensAt(bucket: Bucket | undefined, nowMs: number, { burst, perSecond }: Rate): number {
+  if (bucket === undefined) return burst;
+  // A clock that goes back gives nothing, and takes nothing.
+  const passedMs = Math.max(0, nowMs - bucket.atMs);
+  return Math.min(burst, bucket.tokens + (passedMs * perSecond) / 1_000);
+}
+
+interface Limited {
+  tokens: number;
+  atMs: number;
+  leftOut: number;
+}
+
+export interface RateLimitOptions extends Rate {
+  /** Kinds that are told apart at a time: the one that came least lately makes room, and has a full bucket when it comes again. */
+  readonly mostKeys: number;
+  readonly clock?: { now(): number };
+}
+
+export class RateLimit {
+  readonly #rate: Rate;
+  readonly #clock: { now(): number };
+  readonly #buckets: LRUCache<string, Limited>;
+  /** What was left out of kinds that have made room. */
+  #forgotten = 0;
+  #untold = false;
+
+  constructor({ burst, perSecond, mostKeys, clock = performance }: RateLimitOptions) {
+    this.#rate = { burst, perSecond };
+    this.#clock = clock;
+    this.#buckets = new LRUCache({
+      ...growingTo(mostKeys),
+      dispose: ({ leftOut }, _key, reason) => {
+        if (reason === "evict") this.#forgotten += leftOut;
+      },
+    });
+  }
+
+  /**
+   * How many of `key` were left out since the last one that was let through, those `kept` elsewhere included; undefined where this
+   * one is left out as well.
+   */
+  admit(key: string, kept = 0): number | undefined {
+    const nowMs = this.#clock.now();
+    let bucket = this.#buckets.get(key);
+    const tokens = tokensAt(bucket, nowMs, this.#rate);
+    if (bucket === undefined) {
+      bucket = { tokens, atMs: nowMs, leftOut: 0 };
+      this.#buckets.set(key, bucket);
+    }
+    bucket.atMs = nowMs;
+    if (tokens < 1) {
+      bucket.tokens = tokens;
+      bucket.leftOut += 1 + kept;
+      this.#untold = true;
+      return undefined;
+    }
+    bucket.tokens = tokens - 1;
+    const leftOut = bucket.leftOut + kept;
+    bucket.leftOut = 0;
+    return leftOut;
+  }
+
+  /** What was left out by key, the most first, and of keys that are forgotten together; from now on it counts as told. */
+  takeLeftOut(): {
+    readonly byKey: readonly (readonly [key: string, count: number])[];
+    readonly other: number;
+  } {
+    const other = this.#forgotten;
+    this.#forgotten = 0;
+    const byKey: [string, number][] = [];
+    if (this.#untold) {
+      for (const [key, bucket] of this.#buckets.entries()) {
+        if (bucket.leftOut > 0) byKey.push([key, bucket.leftOut]);
+        bucket.leftOut = 0;
+      }
+    }
+    this.#untold = false;
+    return { byKey: byKey.sort(([, one], [, next]) => next - one), other };
+  }
+}

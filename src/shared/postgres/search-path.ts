@@ -1,0 +1,20 @@
+/** The setting that says in which schemas a bare name is looked up. */
+import { QuoteUtils } from "@pgsql/quotes";
+import { HostError } from "../kernel/errors.ts";
+
+/**
+ * The value of `search_path` for a tenant's schemas in order, the shared ones last; `pg_temp` is added, because
+ * PostgreSQL searches it first wherever it is not listed. Throws `CONFIG_INVALID` for what the setting cannot name: no
+ * text, a NUL, and `$user`, which stands for the role's name even when quoted.
+ */
+export function searchPathText(schemas: readonly string[]): string {
+  for (const schema of schemas) {
+    if (schema === "" || schema === "$user" || schema.includes("\0")) {
+      throw new HostError(
+        "CONFIG_INVALID",
+        `search_path cannot hold a schema called ${JSON.stringify(schema)}`,
+      );
+    }
+  }
+  return [...schemas.map((schema) => QuoteUtils.quoteIdentifier(schema)), "pg_temp"].join(", ");
+}

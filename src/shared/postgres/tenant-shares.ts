@@ -1,0 +1,345 @@
+/** Shares a pool's connections out among tenants. `fair-share.ts` decides; this holds who has what, and who waits. */
+
+import type { StopSignal } from "../kernel/cancellation.ts";
+import { type ErrorCode, HostError } from "../kernel/errors.ts";
+import { type Asker, mayAcquire, nextOf, openPlaces } from "../kernel/fair-share.ts";
+
+export interface TenantSharesOptions {
+  readonly size: number;
+  readonly reserve: number;
+  /** How long a connection is waited for, and with which code that ends. */
+  readonly timeoutMs: number;
+  readonly code: ErrorCode;
+  readonly clock?: { now(): number };
+}
+
+/** Whom the host's own work counts for, such as a build: as one tenant more, that never makes several of one. */
+export const hostsOwn = "";
+
+/** Whoever holds a connection for so long is slow, and for as long again once it has given it back. */
+const slowMs = 1_000;
+const longestSlowMs = 60_000;
+/** After PostgreSQL has refused one, none is asked for beyond the pool's size for so long. */
+const refusedMs = 5_000;
+
+/** The right to one connection; to be released once, whatever has become of the connection. */
+export class Grant {
+  readonly holder: Holder;
+  /** Whether it is one beyond the pool's size. */
+  readonly beyond: boolean;
+  /** Whether it was given beyond the open places, to a request that holds another. */
+  readonly nested: boolean;
+  readonly sinceMs: number;
+  /** What its request held already. */
+  readonly parent: Grant | null;
+  /** How many others it is the parent of, or is to be: it is not released before they are. */
+  awaited = 0;
+  released = false;
+  readonly #shares: TenantShares;
+
+  constructor(
+    shares: TenantShares,
+    holder: Holder,
+    facts: Pick<Grant, "beyond" | "nested" | "sinceMs" | "parent">,
+  ) {
+    this.#shares = shares;
+    this.holder = holder;
+    this.beyond = facts.beyond;
+    this.nested = facts.nested;
+    this.sinceMs = facts.sinceMs;
+    this.parent = facts.parent;
+  }
+
+  release(): void {
+    this.#shares.release(this);
+  }
+}
+
+interface Waiter {
+  readonly holder: Holder;
+  /** What its request holds meanwhile. */
+  readonly parent: Grant | null;
+  readonly resolve: (grant: Grant) => void;
+  readonly reject: (error: Error) => void;
+  /** Null once it waits no longer. */
+  end: (() => void) | null;
+}
+
+/** A tenant that holds connections, or waits for them. */
+class Holder implements Asker {
+  readonly tenant: string;
+  held = 0;
+  nestedHeld = 0;
+  /** When it was last given one. */
+  grantedMs = 0;
+  queue: Waiter[] | null = null;
+  readonly #isSlow: (holder: Holder) => boolean;
+
+  constructor(tenant: string, isSlow: (holder: Holder) => boolean) {
+    this.tenant = tenant;
+    this.#isSlow = isSlow;
+  }
+
+  get slow(): boolean {
+    return this.#isSlow(this);
+  }
+
+  get nested(): boolean {
+    const first = this.queue?.[0];
+    return this.nestedHeld === 0 && first !== undefined && first.parent !== null;
+  }
+}
+
+export class TenantShares {
+  readonly #options: TenantSharesOptions;
+  readonly #clock: { now(): number };
+  readonly #pool: { readonly size: number; reserve: number; lent: number; several: boolean };
+  /** Of those that are lent, the ones within the pool's size. */
+  #lentWithin = 0;
+  readonly #holders = new Map<string, Holder>();
+  /** In the order of their turns. */
+  readonly #waiting = new Set<Holder>();
+  /** Waiters whose requests hold another, oldest first. */
+  readonly #nested = new Set<Waiter>();
+  /** Grants that are not released before another is: where that is all of them, nothing happens any more. */
+  #stuck = 0;
+  /** Until when those are slow that hold nothing for long any more. */
+  readonly #slowUntilMs = new Map<string, number>();
+  #only: string | null = null;
+  #waiters = 0;
+  #slowTimer: NodeJS.Timeout | undefined;
+  #refusedTimer: NodeJS.Timeout | undefined;
+
+  constructor(options: TenantSharesOptions) {
+    const { size, reserve, clock = performance } = options;
+    this.#options = options;
+    this.#clock = clock;
+    this.#pool = { size, reserve, lent: 0, several: false };
+  }
+
+  get lent(): number {
+    return this.#pool.lent;
+  }
+
+  /** Requests of all tenants that wait. */
+  get waiting(): number {
+    return this.#waiters;
+  }
+
+  /**
+   * One connection for `tenant`: at once where there is one that it may have and nobody goes before it. Rejects with the options' code
+   * after the time, and with `CANCELLED` as soon as `signal` aborts. `parent` is what the request holds that asks: where everything
+   * that is lent waits for more in this way, the one that came last is rejected at once, as none would ever come.
+   */
+  acquire(tenant: string, signal?: StopSignal, parent?: Grant | null): Grant | Promise<Grant> {
+    if (!this.#pool.several && tenant !== hostsOwn) {
+      this.#only ??= tenant;
+      this.#pool.several = this.#only !== tenant;
+    }
+    const holder = this.#holders.get(tenant) ?? this.#newHolder(tenant);
+    const holding = parent == null || parent.released ? null : parent;
+    if (this.#waiting.size === 0 && holding === null && mayAcquire(this.#pool, holder)) {
+      return this.#grant(holder, null);
+    }
+    return this.#wait(holder, signal, holding);
+  }
+
+  /** See `Grant.release`. A second time it does nothing. */
+  release(grant: Grant): void {
+    if (!this.#takeBack(grant)) return;
+    const nowMs = this.#clock.now();
+    const heldMs = nowMs - grant.sinceMs;
+    if (heldMs >= slowMs) this.#remember(grant.holder.tenant, nowMs, heldMs);
+    if (this.#waiting.size === 0) return;
+    this.#toTheBack(grant.holder);
+    this.#dispatch();
+  }
+
+  /**
+   * Takes `grant` back, for which PostgreSQL had no connection, and gives another when there is one; `open` are those beyond the pool's
+   * size that there are. For some seconds there is no other reserve than those.
+   */
+  refuse(grant: Grant, open: number, signal?: StopSignal): Promise<Grant> {
+    this.#takeBack(grant);
+    this.#pool.reserve = Math.min(this.#options.reserve, open);
+    clearTimeout(this.#refusedTimer);
+    this.#refusedTimer = setTimeout(() => {
+      this.#pool.reserve = this.#options.reserve;
+      this.#dispatch();
+    }, refusedMs);
+    const { holder, parent } = grant;
+    this.#holders.set(holder.tenant, holder);
+    return this.#wait(holder, signal, parent?.released === false ? parent : null, true);
+  }
+
+  /** Nobody waits any longer. */
+  close(): void {
+    clearTimeout(this.#slowTimer);
+    clearTimeout(this.#refusedTimer);
+    const waiters = [...this.#waiting].flatMap(({ queue }) => queue ?? []);
+    for (const waiter of waiters) this.#leave(waiter, new HostError("SHUTTING_DOWN"));
+  }
+
+  #newHolder(tenant: string): Holder {
+    const holder = new Holder(tenant, this.#isSlow);
+    this.#holders.set(tenant, holder);
+    return holder;
+  }
+
+  readonly #isSlow = ({ tenant, held, grantedMs }: Holder): boolean => {
+    const nowMs = this.#clock.now();
+    if (held > 0 && nowMs - grantedMs >= slowMs) return true;
+    const untilMs = this.#slowUntilMs.get(tenant);
+    return untilMs !== undefined && untilMs > nowMs;
+  };
+
+  #remember(tenant: string, nowMs: number, heldMs: number): void {
+    for (const [other, untilMs] of this.#slowUntilMs) {
+      if (untilMs <= nowMs) this.#slowUntilMs.delete(other);
+    }
+    const untilMs = nowMs + Math.min(heldMs, longestSlowMs);
+    this.#slowUntilMs.set(tenant, Math.max(untilMs, this.#slowUntilMs.get(tenant) ?? 0));
+  }
+
+  #grant(holder: Holder, parent: Grant | null): Grant {
+    const pool = this.#pool;
+    const nested = parent !== null && holder.held > 0 && pool.lent >= openPlaces(pool);
+    const beyond = this.#lentWithin >= pool.size;
+    const sinceMs = this.#clock.now();
+    pool.lent += 1;
+    if (!beyond) this.#lentWithin += 1;
+    holder.held += 1;
+    if (nested) holder.nestedHeld += 1;
+    holder.grantedMs = sinceMs;
+    return new Grant(this, holder, { beyond, nested, sinceMs, parent });
+  }
+
+  #takeBack(grant: Grant): boolean {
+    if (grant.released) return false;
+    grant.released = true;
+    const { holder, parent } = grant;
+    this.#pool.lent -= 1;
+    if (!grant.beyond) this.#lentWithin -= 1;
+    if (grant.awaited > 0) this.#stuck -= 1;
+    if (parent !== null) this.#await(parent, -1);
+    if (grant.nested) holder.nestedHeld -= 1;
+    holder.held -= 1;
+    this.#forgetIdle(holder);
+    return true;
+  }
+
+  #forgetIdle({ held, queue, tenant }: Holder): void {
+    if (held === 0 && (queue === null || queue.length === 0)) this.#holders.delete(tenant);
+  }
+
+  #wait(holder: Holder, signal: StopSignal | undefined, parent: Grant | null, first = false): Promise<Grant> {
+    const { timeoutMs, code } = this.#options;
+    const { promise, resolve, reject } = Promise.withResolvers<Grant>();
+    const waiter: Waiter = { holder, parent, resolve, reject, end: () => undefined };
+    this.#enqueue(waiter, first);
+    this.#dispatch();
+    if (waiter.end === null) return promise;
+    const cancel = (): void => this.#leave(waiter, new HostError("CANCELLED"));
+    const timer = setTimeout(() => {
+      this.#leave(waiter, new HostError(code, `no connection became free in ${timeoutMs} ms`));
+    }, timeoutMs);
+    signal?.addEventListener("abort", cancel, { once: true });
+    waiter.end = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cancel);
+    };
+    if (signal?.aborted === true) cancel();
+    return promise;
+  }
+
+  /** Requests that hold a connection go before their tenant's others, as does one that had its turn. */
+  #enqueue(waiter: Waiter, first: boolean): void {
+    const { holder, parent } = waiter;
+    holder.queue ??= [];
+    const held = holder.queue.findIndex((other) => other.parent === null);
+    const behind = held === -1 ? holder.queue.length : held;
+    holder.queue.splice(first || parent !== null ? behind : holder.queue.length, 0, waiter);
+    this.#waiting.add(holder);
+    this.#waiters += 1;
+    if (parent === null) return;
+    this.#nested.add(waiter);
+    this.#await(parent, 1);
+  }
+
+  #await(parent: Grant, more: 1 | -1): void {
+    const before = parent.awaited > 0;
+    parent.awaited += more;
+    if (parent.released) return;
+    this.#stuck += Number(parent.awaited > 0) - Number(before);
+  }
+
+  #dequeue(waiter: Waiter): void {
+    const { holder, parent } = waiter;
+    waiter.end?.();
+    waiter.end = null;
+    this.#waiters -= 1;
+    const queue = holder.queue ?? [];
+    queue.splice(queue.indexOf(waiter), 1);
+    if (queue.length === 0) this.#waiting.delete(holder);
+    this.#forgetIdle(holder);
+    if (parent !== null) this.#nested.delete(waiter);
+  }
+
+  #leave(waiter: Waiter, error: Error): void {
+    if (waiter.end === null) return;
+    this.#dequeue(waiter);
+    if (waiter.parent !== null) this.#await(waiter.parent, -1);
+    waiter.reject(error);
+  }
+
+  /** Gives what may be given. */
+  #dispatch(): void {
+    for (;;) {
+      const waiter = nextOf(this.#pool, this.#waiting)?.queue?.[0];
+      if (waiter === undefined) break;
+      this.#give(waiter);
+    }
+    this.#breakDeadlock();
+    this.#awaitHaste();
+  }
+
+  #give(waiter: Waiter): void {
+    const { holder, parent } = waiter;
+    const grant = this.#grant(holder, parent);
+    this.#dequeue(waiter);
+    this.#toTheBack(holder);
+    waiter.resolve(grant);
+  }
+
+  /** Whoever has one, or had one until now, has had its turn. */
+  #toTheBack(holder: Holder): void {
+    if (this.#waiting.delete(holder)) this.#waiting.add(holder);
+  }
+
+  /** Where every holder waits for another, the first has what is left, whomever that is for; or the last has to give up. */
+  #breakDeadlock(): void {
+    const { size, reserve } = this.#pool;
+    while (this.#stuck > 0 && this.#stuck === this.#pool.lent) {
+      const [first] = this.#nested;
+      const last = [...this.#nested].at(-1);
+      if (first === undefined || last === undefined) return;
+      const text = "every connection is held by a request that waits for another one";
+      if (this.#pool.lent < size + reserve) this.#give(first);
+      else this.#leave(last, new HostError(this.#options.code, text));
+    }
+  }
+
+  /** Where one is free that tenants wait for because they were slow: nothing else may happen before they are so no longer. */
+  #awaitHaste(): void {
+    clearTimeout(this.#slowTimer);
+    const { size, reserve, lent } = this.#pool;
+    if (this.#waiting.size === 0 || lent >= size + reserve) return;
+    let untilMs = Number.POSITIVE_INFINITY;
+    for (const { tenant, held } of this.#waiting) {
+      if (held === 0) untilMs = Math.min(untilMs, this.#slowUntilMs.get(tenant) ?? untilMs);
+    }
+    if (untilMs === Number.POSITIVE_INFINITY) return;
+    const leftMs = Math.max(1, Math.ceil(untilMs - this.#clock.now()));
+    this.#slowTimer = setTimeout(() => this.#dispatch(), leftMs);
+  }
+}

@@ -1,0 +1,189 @@
+/** Which tenant a request is for: routing rules, tried in order. */
+import { LRUCache } from "lru-cache";
+import { unreachable } from "../shared/kernel/errors.ts";
+import type { Eventually } from "../shared/kernel/eventually.ts";
+import { parseTenantId } from "../shared/kernel/ids.ts";
+import { growingTo } from "../shared/kernel/lru-options.ts";
+import { normaliseHost } from "./host-name.ts";
+import type { Tenant } from "./tenant.ts";
+
+/** What of a request may choose its tenant. */
+export interface RequestFacts {
+  readonly method: string;
+  /** As in the request target: percent-encoded, without query. */
+  readonly path: string;
+  /** Without the question mark. */
+  readonly query: string;
+  /** The Host header as it came. */
+  readonly host: string | null;
+  /** A header by its name in any case; null where the request has none. */
+  header(name: string): string | null;
+  readonly remoteAddress: string | null;
+}
+
+export type RoutingRule =
+  | { readonly kind: "host" }
+  | { readonly kind: "header"; readonly name: string }
+  /** One entry per segment of the prefix; null stands for the tenant's id. */
+  | { readonly kind: "path"; readonly segments: readonly (string | null)[] };
+
+const headerName = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
+const literalSegment = /^(?!\.{1,2}$)[A-Za-z0-9._~-]+$/;
+
+/** The rule in `host`, `header:NAME` or `path:/t/:tenant`; undefined where the text is none. */
+export function parseRoutingRule(text: string): RoutingRule | undefined {
+  if (text === "host") return { kind: "host" };
+  if (text.startsWith("header:")) {
+    const name = text.slice("header:".length).trim().toLowerCase();
+    return headerName.test(name) ? { kind: "header", name } : undefined;
+  }
+  if (!text.startsWith("path:/")) return undefined;
+  const segments = text
+    .slice("path:/".length)
+    .split("/")
+    .map((segment) => (segment === ":tenant" ? null : segment));
+  const literal = segments.every((segment) => segment === null || literalSegment.test(segment));
+  const named = segments.filter((segment) => segment === null).length === 1;
+  return literal && named ? { kind: "path", segments } : undefined;
+}
+
+export interface Routed {
+  readonly tenant: Tenant;
+  /** The request's path without the prefix that named the tenant; begins with a slash. */
+  readonly path: string;
+  /** The prefix that was taken off, such as `/t/acme`; empty where none was. */
+  readonly basePath: string;
+}
+
+/** The part of a tenant source that routing needs. */
+export interface TenantLookup {
+  byId(id: string): Eventually<Tenant | null>;
+  byHost(host: string): Eventually<Tenant | null>;
+  readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
+}
+
+export interface Router {
+  /** The request's tenant, or null where no rule finds one; rejects, or throws, as the tenant source does. */
+  route(facts: RequestFacts): Eventually<Routed | null>;
+}
+
+/** Spellings of hosts that are remembered, short ones: the URL parser takes a microsecond of each request. */
+const mostSpellings = 1_000;
+const longestSpelling = 300;
+
+/**
+ * Routes by `rules`. The first rule that says something wins: a host that belongs to a tenant, or a header or path
+ * prefix that is there. A header or prefix that names no known tenant is an answer too (null): a request that names
+ * its tenant is never served as another one by a later rule. A source with a `resolve` of its own decides alone; of
+ * the rules, those for paths then only take off the prefix that names the tenant it chose.
+ */
+export function createRouter(rules: readonly RoutingRule[], source: TenantLookup): Router {
+  const byResolve = async (
+    facts: RequestFacts,
+    resolve: NonNullable<TenantLookup["resolve"]>,
+  ): Promise<Routed | null> => {
+    const tenant = await resolve(facts);
+    if (tenant === null) return null;
+    const taken = rules
+      .map((rule) => (rule.kind === "path" ? takePrefix(rule.segments, facts.path) : null))
+      .find((each) => each?.id === tenant.id);
+    return { tenant, path: taken?.path ?? facts.path, basePath: taken?.basePath ?? "" };
+  };
+
+  const spellings = new LRUCache<string, { readonly host: string | null }>(growingTo(mostSpellings));
+  const spelled = (text: string): string | null => {
+    let known = spellings.get(text);
+    if (known === undefined) {
+      known = { host: normaliseHost(text) ?? null };
+      if (text.length <= longestSpelling) spellings.set(text, known);
+    }
+    return known.host;
+  };
+
+  /** By the rules from `first` on. */
+  const byRules = (facts: RequestFacts, first: number): Eventually<Routed | null> => {
+    for (let index = first; ; index += 1) {
+      const rule = rules[index];
+      if (rule === undefined) return null;
+      const named = nameIn(rule, facts, spelled);
+      if (named === null) continue;
+      const { path, basePath } = named;
+      const routed = (tenant: Tenant): Routed => ({ tenant, path, basePath });
+      if (named.kind === "id") {
+        const found = parseTenantId(named.id) === undefined ? null : source.byId(named.id);
+        if (found instanceof Promise)
+          return found.then((tenant) => (tenant === null ? null : routed(tenant)));
+        return found === null ? null : routed(found);
+      }
+      const found = source.byHost(named.host);
+      if (found instanceof Promise) {
+        return found.then((tenant) => (tenant === null ? byRules(facts, index + 1) : routed(tenant)));
+      }
+      if (found !== null) return routed(found);
+    }
+  };
+
+  const { resolve } = source;
+  return { route: (facts) => (resolve === null ? byRules(facts, 0) : byResolve(facts, resolve)) };
+}
+
+type Named = { readonly path: string; readonly basePath: string } & (
+  | { readonly kind: "host"; readonly host: string }
+  | { readonly kind: "id"; readonly id: string }
+);
+
+/** What `rule` reads from a request; null where it does not apply. `spelled`: a host as records have it, or null. */
+function nameIn(
+  rule: RoutingRule,
+  facts: RequestFacts,
+  spelled: (host: string) => string | null,
+): Named | null {
+  switch (rule.kind) {
+    case "host": {
+      const host = facts.host === null ? null : spelled(facts.host);
+      return host === null ? null : { kind: "host", host, path: facts.path, basePath: "" };
+    }
+    case "header": {
+      const id = facts.header(rule.name);
+      return id === null ? null : { kind: "id", id, path: facts.path, basePath: "" };
+    }
+    case "path": {
+      const taken = takePrefix(rule.segments, facts.path);
+      return taken === null ? null : { kind: "id", ...taken };
+    }
+    default:
+      return unreachable(rule);
+  }
+}
+
+/**
+ * Splits a path at the prefix: `/t/acme/graphql` is tenant acme, `/graphql`, and base path `/t/acme` (as the rule
+ * and the id spell it, however the request encoded it). Null where the path does not begin with the prefix or a
+ * segment of it cannot be decoded. Each segment is decoded once, so an encoded slash never makes another segment.
+ */
+function takePrefix(
+  prefix: readonly (string | null)[],
+  path: string,
+): { id: string; path: string; basePath: string } | null {
+  const segments = path.split("/").slice(1);
+  if (!path.startsWith("/") || segments.length < prefix.length) return null;
+  let id = "";
+  for (const [index, expected] of prefix.entries()) {
+    const segment = decodeSegment(segments[index] ?? "");
+    if (segment === null || segment === "" || (expected !== null && segment !== expected)) return null;
+    if (expected === null) id = segment;
+  }
+  return {
+    id,
+    path: `/${segments.slice(prefix.length).join("/")}`,
+    basePath: prefix.map((segment) => `/${segment ?? id}`).join(""),
+  };
+}
+
+function decodeSegment(segment: string): string | null {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,82 @@
+/** Whether a token of one tenant could be taken for one of another's. */
+
+import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
+import { ConfigError, type Fault } from "../validation/config-error.ts";
+import type { JwtRules } from "./jwt-config.ts";
+import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
+
+/**
+ * The only tenant that an audience can be a name of: it is that tenant's id, or a URN or the path of a URL that ends with it. A
+ * URL without a path (`https://api.example`) is nobody's name, nor is one that ends with a slash.
+ */
+function namedBy(audience: string): TenantId | undefined {
+  if (/^[a-z][a-z0-9+.-]*:\/\/[^/]*$/i.test(audience)) return undefined;
+  return parseTenantId(audience.split(/[/:]/).at(-1) ?? "");
+}
+
+/**
+ * Whether whatever token the tenant takes names it and no other, so that nobody needs to know what others take: each audience
+ * is its name or, where a claim holds its id, nobody's.
+ */
+function namesTenant(id: TenantId, { tenantClaim, audience }: JwtRules): boolean {
+  return audience.every((each) => {
+    const named = namedBy(each);
+    return named === undefined ? tenantClaim !== null : named === id;
+  });
+}
+
+const disjoint = (some: readonly string[], others: readonly string[]): boolean =>
+  !some.some((each) => others.includes(each));
+
+/** Whether no key is both's. Of two JWKS, or a JWKS and a public key, nobody knows: their keys come and go. */
+function keysDiffer(one: JwtRules, other: JwtRules): boolean {
+  const [a, b] = [one.key, other.key];
+  if (a.kind === "secret" || b.kind === "secret") {
+    return a.kind !== "secret" || b.kind !== "secret" || a.secret !== b.secret;
+  }
+  return a.kind === "publicKey" && b.kind === "publicKey" && a.pem !== b.pem;
+}
+
+/** Whether a token that `one` takes is refused by `other`, whoever else it names. */
+function toldApart(one: JwtRules, other: JwtRules): boolean {
+  if (keysDiffer(one, other) || disjoint(one.audience, other.audience)) return true;
+  return one.issuer.length > 0 && other.issuer.length > 0 && disjoint(one.issuer, other.issuer);
+}
+
+/** Of `tenants`, which are all that there are, those that would take tokens of others, each fault with its path. */
+export function tokenClashes(
+  tenants: readonly { readonly index: number; readonly tenant: Tenant }[],
+): Fault[] {
+  const faults: Fault[] = [];
+  const functions = new Map<string, string>();
+  const issuing = tenants.flatMap(({ index, tenant: { id, jwt } }) =>
+    jwt === null ? [] : [{ index, id, jwt }],
+  );
+  for (const { index, id, jwt } of issuing) {
+    if (jwt.tenantClaim !== null) continue;
+    const other = issuing.find((each) => each.id !== id && !toldApart(each.jwt, jwt));
+    if (other === undefined) continue;
+    const message = `${id} would take tokens of ${other.id}, which may have its key: leave the audience out, or set tenantClaim`;
+    faults.push({ path: `tenants[${index}].jwt.audience`, message });
+  }
+  for (const { index, tenant } of tenants) {
+    const { id, database, session } = tenant;
+    if (session === null || !session.own) continue;
+    const key = JSON.stringify([database, session.schema, session.function]);
+    const owner = functions.get(key);
+    if (owner === undefined) functions.set(key, id);
+    else {
+      const message = `tenants ${owner} and ${id} would take each other's sessions: the function is the same one`;
+      faults.push({ path: `tenants[${index}].session.function`, message });
+    }
+  }
+  return faults;
+}
+
+/** Like `parseTenant`, for a tenant of many that nobody sees at once: whatever token it takes has to name it. */
+export function parseLoneTenant(value: unknown, defaults: TenantDefaults): Tenant {
+  const tenant = parseTenant(value, defaults);
+  if (tenant.jwt === null || namesTenant(tenant.id, tenant.jwt)) return tenant;
+  const message = `must be the tenant's name (${tenant.id}, or end with /${tenant.id} or :${tenant.id}) or, with a tenantClaim, nobody's (https://api.example): other tenants may have the same key`;
+  throw new ConfigError([{ path: "jwt.audience", message }]);
+}

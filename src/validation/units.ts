@@ -1,0 +1,50 @@
+/** Quantities as people write them in a config file, as zod schemas. */
+import { z } from "zod";
+import { parseDurationMs } from "../shared/kernel/duration.ts";
+
+/** The longest that a timer of Node can wait; a longer one would fire at once. */
+const longestMs = 2 ** 31 - 1;
+
+/** Whole milliseconds of `"30s"`, `"6h"` or a number of milliseconds. */
+export function durationMs(leastMs: number) {
+  return z
+    .union([z.string(), z.number()], 'must be a duration such as "30s" or milliseconds')
+    .transform((value, context): number => {
+      const ms = parseDurationMs(value);
+      if (ms === undefined)
+        context.addIssue('must be a duration such as "250ms", "30s", "6h" or milliseconds');
+      else if (ms < leastMs) context.addIssue(`must be at least ${leastMs} ms`);
+      else if (ms > longestMs) context.addIssue("must be at most 24 days");
+      else return Math.round(ms);
+      return z.NEVER;
+    });
+}
+
+/** Powers of 1024, as PostgreSQL and V8 count. */
+const unitBytes: Readonly<Record<string, number>> = { "": 1, B: 1, KB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30 };
+const sizePattern = /^(\d+(?:\.\d+)?)\s*(|B|KB|MB|GB)$/i;
+
+/** Whole bytes of `"1 MB"`, `"512 KB"` or a number of bytes. */
+export function byteCount() {
+  return z
+    .union([z.string(), z.number()], 'must be a size such as "1 MB" or a number of bytes')
+    .transform((value, context): number => {
+      const [, amount = "", unit = ""] = sizePattern.exec(String(value).trim()) ?? [];
+      const bytes = Math.floor(Number(amount) * (unitBytes[unit.toUpperCase()] ?? Number.NaN));
+      if (amount !== "" && bytes >= 1 && Number.isSafeInteger(bytes)) return bytes;
+      context.addIssue('must be a size such as "1 MB", "512 KB" or a number of bytes');
+      return z.NEVER;
+    });
+}
+
+export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
+  const range =
+    most === Number.MAX_SAFE_INTEGER
+      ? `a whole number, ${least} or more`
+      : `a whole number, ${least} to ${most}`;
+  return z
+    .number(`must be ${range}`)
+    .int(`must be ${range}`)
+    .min(least, `must be ${range}`)
+    .max(most, `must be ${range}`);
+}

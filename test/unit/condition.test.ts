@@ -1,0 +1,45 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Signal } from "../../src/shared/kernel/condition.ts";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe("a signal", () => {
+  it("wakes all who wait, and none who comes after", async () => {
+    const signal = new Signal();
+    const woken: string[] = [];
+    const waiting = ["a", "b"].map((name) => signal.wait(1_000).then(() => woken.push(name)));
+    signal.notify();
+    await Promise.all(waiting);
+    void signal.wait(1_000).then(() => woken.push("late"));
+    await vi.advanceTimersByTimeAsync(999);
+    expect(woken).toEqual(["a", "b"]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(woken).toEqual(["a", "b", "late"]);
+  });
+
+  it("leaves no timer behind who was woken", async () => {
+    const signal = new Signal();
+    const waiting = signal.wait(60_000);
+    expect(vi.getTimerCount()).toBe(1);
+    signal.notify();
+    await waiting;
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  it("does not lose what happens between a look and the wait that follows it at once", async () => {
+    const signal = new Signal();
+    let ready = false;
+    const wait = (async () => {
+      while (!ready) await signal.wait(60_000);
+    })();
+    ready = true;
+    signal.notify();
+    await wait;
+    expect(vi.getTimerCount()).toBe(0);
+  });
+});

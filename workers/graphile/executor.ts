@@ -1,0 +1,147 @@
+/** A read for one row of what is around it, which is nearly every read, without what reads for many take. */
+import { PgExecutor, version } from "postgraphile/@dataplan/pg";
+import { type Common, knownVersions, type Spec } from "./sql-cache/select-step.ts";
+
+interface Rows {
+  readonly rows: readonly unknown[];
+}
+
+interface Executor {
+  readonly $$cache: symbol;
+  _execute(
+    context: object,
+    text: string,
+    values: readonly unknown[],
+    name: string | undefined,
+    publish: undefined,
+  ): Promise<Rows>;
+}
+
+interface Found {
+  readonly values: readonly unknown[];
+}
+
+type ExecuteAll = (specs: readonly Spec[], common: Common) => Promise<Found>;
+
+function isExecuteAll(value: unknown): value is ExecuteAll {
+  return typeof value === "function" && value.length === 2;
+}
+
+function isExecutor(executor: object): executor is Executor {
+  return (
+    typeof Reflect.get(executor, "$$cache") === "symbol" &&
+    typeof Reflect.get(executor, "_execute") === "function"
+  );
+}
+
+/** As many as @dataplan/pg keeps of one request. */
+const mostQueries = 500;
+
+interface Reads {
+  get(query: string): Map<string, { readonly promise: Promise<readonly unknown[]> }> | undefined;
+  set(query: string, reads: Map<string, { readonly promise: Promise<readonly unknown[]> }>): void;
+}
+
+/** What a request has read, where the original looks for it, too, and forgets it after a mutation. */
+class RequestReads extends Map<string, Map<string, { readonly promise: Promise<readonly unknown[]> }>> {
+  override set(...[query, reads]: Parameters<Reads["set"]>): this {
+    if (this.size >= mostQueries) this.clear();
+    return super.set(query, reads);
+  }
+
+  reset(): void {
+    this.clear();
+  }
+}
+
+function isReads(value: unknown): value is Reads {
+  return typeof value === "object" && value !== null && "get" in value && "set" in value;
+}
+
+const ignore = (): void => undefined;
+
+/** The library's own, before any plugin is there. */
+const { executeWithCache, executeWithoutCache } = PgExecutor.prototype;
+const originals = { executeWithCache, executeWithoutCache };
+
+/**
+ * Replaces the methods by which a PgExecutor (@dataplan/pg 1.1.2) is asked for rows: one read goes to `_execute` at once. The
+ * original groups them, and waits for them by four promises. What it would explain, or is not known, is left to it; so is an
+ * executor that a plugin has given methods of its own.
+ */
+export function readAlone(executor: object): void {
+  if (!knownVersions.has(version) || !isExecutor(executor)) return;
+  const { $$cache } = executor;
+  const replace = (name: "executeWithCache" | "executeWithoutCache", keeps: boolean): void => {
+    const original: unknown = Reflect.get(executor, name);
+    if (original !== originals[name] || !isExecuteAll(original)) return;
+    const execute: ExecuteAll = (specs, common) => {
+      const [spec] = specs;
+      const { context, queryValues } = spec ?? {};
+      if (
+        specs.length !== 1 ||
+        queryValues === undefined ||
+        typeof context !== "object" ||
+        context === null ||
+        common.useTransaction === true ||
+        (common.eventEmitter ?? null) !== null
+      ) {
+        return original.call(executor, specs, common);
+      }
+      return keeps
+        ? readOnce(executor, $$cache, context, queryValues, common)
+        : foundBy(readRows(executor, context, JSON.stringify(queryValues), common));
+    };
+    Object.defineProperty(executor, name, { value: execute, writable: true, configurable: true });
+  };
+  replace("executeWithCache", true);
+  replace("executeWithoutCache", false);
+}
+
+async function foundBy(rows: Promise<readonly unknown[]>): Promise<Found> {
+  return { values: [await rows] };
+}
+
+/** The same read of a request is made once, also where the first is still under way. */
+function readOnce(
+  executor: Executor,
+  $$cache: symbol,
+  context: object,
+  queryValues: readonly unknown[],
+  common: Common,
+): Promise<Found> {
+  const found: unknown = Reflect.get(context, $$cache);
+  let reads: Reads;
+  if (isReads(found)) reads = found;
+  else {
+    reads = new RequestReads();
+    Reflect.set(context, $$cache, reads);
+  }
+  const query = `${common.text}\n${JSON.stringify(common.rawSqlValues)}`;
+  let known = reads.get(query);
+  if (known === undefined) {
+    known = new Map();
+    reads.set(query, known);
+  }
+  const identifiers = JSON.stringify(queryValues);
+  const before = known.get(identifiers);
+  if (before !== undefined) return foundBy(before.promise);
+  const promise = readRows(executor, context, identifiers, common);
+  // Whoever waits for it is told; that nobody may is no fault of the thread's.
+  promise.catch(ignore);
+  known.set(identifiers, { promise });
+  return foundBy(promise);
+}
+
+async function readRows(
+  executor: Executor,
+  context: object,
+  identifiers: string,
+  { text, rawSqlValues, identifierIndex, name }: Common,
+): Promise<readonly unknown[]> {
+  const at = identifierIndex ?? null;
+  const values = at === null ? rawSqlValues : [...rawSqlValues, `[${identifiers}]`];
+  const { rows } = await executor._execute(context, text, values, name, undefined);
+  if (at === null) return rows;
+  return rows.filter((row) => Array.isArray(row) && String(row[at]) === "0");
+}

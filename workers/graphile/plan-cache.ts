@@ -1,0 +1,70 @@
+/** Grafast's plans, kept by what they weigh. */
+import { resourceLimits } from "node:worker_threads";
+import { LRUCache } from "lru-cache";
+import { execute } from "postgraphile/grafast";
+import { type DefinitionNode, type GraphQLSchema, Kind, parse } from "postgraphile/graphql";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { extentOf } from "../request/complexity.ts";
+
+/** What a plan takes for each field of its operation, with its document (PostGraphile 5.1.5): 10–30 kB. */
+const bytesPerField = 20_000;
+/** Of a thread that has no limit. */
+const unlimitedMb = 512;
+/** Plans of one operation, by variables such as those of `@include`; Grafast would keep fifty. */
+const mostVariants = 8;
+
+interface Entry {
+  readonly of: GraphQLSchema;
+  readonly plans: object;
+}
+
+export type Plans = LRUCache<object, Entry>;
+
+/** For all instances of a thread, which share its heap: a quarter of V8's limit, which is half of the cell's budget. */
+export function createPlans(): Plans {
+  const { maxOldGenerationSizeMb = unlimitedMb } = resourceLimits;
+  return new LRUCache({
+    maxSize: Math.ceil((maxOldGenerationSizeMb * 2 ** 20) / 4 / bytesPerField),
+    sizeCalculation: ({ plans }, operation) =>
+      weightOf(operation, "fragments" in plans ? plans.fragments : {}),
+  });
+}
+
+function weightOf(operation: object, fragments: unknown): number {
+  const definitions = [operation, ...Object.values(fragments ?? {})].filter(isDefinition);
+  return Math.max(1, extentOf({ kind: Kind.DOCUMENT, definitions }).fields);
+}
+
+function isDefinition(value: unknown): value is DefinitionNode {
+  return typeof value === "object" && value !== null && "kind" in value;
+}
+
+/**
+ * Has `schema` keep its plans in `plans`. Grafast keeps those of 500 operations, of whatever size: 30 that select 300 fields each
+ * fill a cell of 256 MB. Its cache is there after the first operation; throws where it is not (grafast 1.1). Returns what gives them up.
+ */
+export function keepPlansIn(
+  plans: Plans,
+  schema: GraphQLSchema,
+  resolvedPreset: GraphileConfig.ResolvedPreset,
+): () => void {
+  void execute({ schema, document: parse("{ __typename }"), contextValue: {}, resolvedPreset });
+  const own: object = schema.extensions.grafast ?? {};
+  const slot = Object.getOwnPropertySymbols(own).find((symbol) => isCache(Reflect.get(own, symbol)));
+  if (slot === undefined) {
+    throw new HostError("BUILD_FAILED", "this version of grafast has no cache of plans that Rowhouse knows");
+  }
+  const view = {
+    get: (operation: object) => plans.get(operation)?.plans,
+    set: (operation: object, its: object) => void plans.set(operation, { of: schema, plans: its }),
+  };
+  Object.assign(own, { operationOperationPlansCacheMaxLength: mostVariants, [slot]: view });
+  return () => {
+    for (const [operation, entry] of [...plans.entries()]) if (entry.of === schema) plans.delete(operation);
+  };
+}
+
+function isCache(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return typeof Reflect.get(value, "get") === "function" && typeof Reflect.get(value, "set") === "function";
+}

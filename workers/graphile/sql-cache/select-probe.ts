@@ -1,0 +1,202 @@
+/** A select's statement, built where nothing of any request is in reach. */
+import { Mark, markedCodecs, outsideRequests, Reach } from "./probe-inputs.ts";
+import type { Execute } from "./replace-execute.ts";
+import { pageRows, type SelectResult } from "./select-results.ts";
+import type {
+  AppliedFunction,
+  Codec,
+  Common,
+  Details,
+  InlineStep,
+  Inputs,
+  Page,
+  SelectStep,
+  Spec,
+} from "./select-step.ts";
+
+/** A statement without any request's values. */
+export interface SelectText {
+  readonly text: string;
+  readonly name: string | undefined;
+  readonly identifierIndex: number | null;
+  /** Parameter by parameter: the index of the placeholder that is written there, or what stands in the plan itself. */
+  readonly values: readonly (number | { readonly fixed: unknown })[];
+  /** What tells the rows of what is around it apart. */
+  readonly queries: readonly { readonly dependency: number; readonly codec: Codec }[];
+  readonly cursorDetails: object | undefined;
+  readonly groupDetails: object | undefined;
+  readonly inlinedMeta: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * The function that `step` gives for `page` and `applied`, made by `execute`, which is its own, out of reach of any request. Throws
+ * where it is not made of these alone.
+ */
+export function inlineFunction(
+  step: InlineStep,
+  { page, applied }: Pick<Inputs, "page" | "applied">,
+  execute: Execute<Details>,
+): AppliedFunction {
+  const reach = new Reach(step.dependencies.length);
+  reach.page(step, page);
+  reach.apply(step, applied);
+  const made = outsideRequests((): unknown => execute.call(step, reach.details(1)));
+  const [apply]: readonly unknown[] = Array.isArray(made) ? made : [];
+  if (!isApplied(apply)) throw new Error("no function");
+  return apply;
+}
+
+function isApplied(value: unknown): value is AppliedFunction {
+  return typeof value === "function";
+}
+
+/** Of these, rows are cut off and turned round as for a request; more would only take longer. */
+const mostSampledRows = 1_000;
+
+function sampleRows({ first, last }: Page): unknown[][][] {
+  const limit = Math.min(Math.max(first ?? last ?? 1, last ?? 1, 1), mostSampledRows);
+  return [0, 1, 2, limit, limit + 1, limit + 2].map((length) =>
+    Array.from({ length }, (_, index) => [String(index)]),
+  );
+}
+
+/**
+ * The statement that `execute`, which is the step's own, sends for `inputs`: it is called with marks in the place of values, and
+ * cannot come by anything else of a request. Rejects where it tries to, or is not the one that is known.
+ */
+export function probeSelect(
+  step: SelectStep,
+  inputs: Inputs,
+  execute: Execute<Details>,
+): Promise<SelectText> {
+  return outsideRequests(probe, step, inputs, execute);
+}
+
+async function probe(step: SelectStep, inputs: Inputs, execute: Execute<Details>): Promise<SelectText> {
+  const reach = new Reach(step.dependencies.length);
+  reach.give(step.contextId, "context");
+  reach.page(step, inputs.page);
+  for (const index of step.streamDetailsDepIds ?? []) reach.give(index, null);
+  reach.apply(step, inputs.applied);
+  step.placeholders.forEach((placeholder, index) => {
+    reach.mark(placeholder, inputs.direct[index] === false);
+  });
+  const samples = sampleRows(inputs.page);
+  let sent: { readonly spec: Spec; readonly common: Common; readonly marks: readonly Mark[] } | undefined;
+  const send = async ([spec]: readonly Spec[], common: Common): Promise<{ values: unknown[] }> => {
+    if (spec === undefined || sent !== undefined) throw new Error("sent otherwise than is known");
+    sent = { spec, common, marks: [...reach.marks] };
+    return { values: samples };
+  };
+  const codecs = markedCodecs();
+  const marked = Object.create(step, {
+    placeholders: { value: step.placeholders.map((one) => ({ ...one, codec: codecs(one.codec) })) },
+    resource: {
+      value: Object.create(step.resource, {
+        executeWithCache: { value: send },
+        executeWithoutCache: { value: send },
+      }),
+    },
+  });
+  const results: unknown = await execute.call(marked, reach.details(inputs.count));
+  if (sent === undefined) throw new Error("nothing was sent");
+  const first = assertPages(results, samples, inputs.page, step.fetchOneExtra);
+  const { text, name, identifierIndex, rawSqlValues } = sent.common;
+  return {
+    text,
+    name,
+    identifierIndex,
+    values: parametersOf(step, inputs, sent.marks, rawSqlValues),
+    queries: queriesOf(sent.spec),
+    cursorDetails: frozenDetails(first.cursorDetails),
+    groupDetails: frozenDetails(first.groupDetails),
+    inlinedMeta: frozenMeta(first.m),
+  };
+}
+
+function parametersOf(
+  { placeholders }: SelectStep,
+  { direct }: Inputs,
+  marks: readonly Mark[],
+  values: readonly unknown[],
+): SelectText["values"] {
+  const ones = placeholders.flatMap((placeholder, index) =>
+    direct[index] === true ? [{ ...placeholder, index }] : [],
+  );
+  // Those with a value for each row are asked for behind them.
+  const given = marks.slice(0, ones.length);
+  const asExpected = ones.every(
+    ({ dependencyIndex, codec, alreadyEncoded }, at) =>
+      given[at]?.dependency === dependencyIndex && given[at].codec === (alreadyEncoded ? null : codec),
+  );
+  if (!asExpected) throw new Error("placeholders are written otherwise than is known");
+  return values.map((value) => {
+    if (!(value instanceof Mark)) return { fixed: value };
+    const index = ones[given.indexOf(value)]?.index;
+    if (index === undefined) throw new Error("a value comes from nowhere");
+    return index;
+  });
+}
+
+function queriesOf({ queryValues }: Spec): SelectText["queries"] {
+  return queryValues.map((value) => {
+    if (!(value instanceof Mark) || value.codec === null) throw new Error("a value comes from nowhere");
+    return { dependency: value.dependency, codec: value.codec };
+  });
+}
+
+/** The first of `results`; throws where any is not what `pageRows` makes of its sample. */
+function assertPages(
+  results: unknown,
+  samples: readonly (readonly unknown[])[],
+  page: Page,
+  oneExtra: boolean,
+): SelectResult {
+  const list: readonly unknown[] = Array.isArray(results) ? results : [];
+  const made = list.filter(isResult);
+  const same = samples.every((rows, index) => {
+    const found = made[index];
+    const { hasNextPage, hasPreviousPage, items } = pageRows(rows, page, oneExtra);
+    return (
+      found?.hasNextPage === hasNextPage &&
+      found.hasPreviousPage === hasPreviousPage &&
+      found.items.length === items.length &&
+      items.every((item, at) => item === found.items[at]) &&
+      Object.keys(found).join() === "hasNextPage,hasPreviousPage,items,cursorDetails,groupDetails,m"
+    );
+  });
+  const [first] = made;
+  if (first === undefined || list.length !== samples.length || !same)
+    throw new Error("pages are made otherwise than is known");
+  return first;
+}
+
+function isResult(value: unknown): value is SelectResult {
+  return typeof value === "object" && value !== null && "items" in value && Array.isArray(value.items);
+}
+
+/** Shared by requests of many tenants from here on: whoever tries to leave something in it fails. */
+function frozenDetails(details: object | undefined): object | undefined {
+  if (details === undefined) return undefined;
+  for (const part of Object.values(details)) {
+    if (Array.isArray(part)) for (const item of part) Object.freeze(item);
+    Object.freeze(part);
+  }
+  return Object.freeze(details);
+}
+
+const inlinedKey = /^(?:joinDetailsFor|subqueryDetailsFor)\d+$/;
+
+function frozenMeta(meta: object): Record<string, unknown> {
+  const kept: Record<string, unknown> = {};
+  for (const [name, details] of Object.entries(meta)) {
+    if (!inlinedKey.test(name) || typeof details !== "object" || details === null) continue;
+    for (const [part, value] of Object.entries(details)) {
+      if (part === "cursorDetails" || part === "groupDetails") frozenDetails(value ?? undefined);
+      else if (part === "meta") frozenMeta(Object.freeze(value));
+      else Object.freeze(value);
+    }
+    kept[name] = Object.freeze(details);
+  }
+  return kept;
+}

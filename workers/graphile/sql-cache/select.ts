@@ -1,0 +1,207 @@
+/** The SQL of selects, built once instead of for every request. */
+import { PgSelectStep, version } from "postgraphile/@dataplan/pg";
+import { type Execute, replaceExecute } from "./replace-execute.ts";
+import { inlineFunction, probeSelect, type SelectText } from "./select-probe.ts";
+import { isSent, send } from "./select-send.ts";
+import {
+  type AppliedFunction,
+  type Common,
+  type Details,
+  type Inputs,
+  isInlineStep,
+  isPlainInline,
+  isPlainSelect,
+  knownVersions,
+  type Paged,
+  pageOf,
+  type SelectStep,
+  type Spec,
+  type Values,
+} from "./select-step.ts";
+
+/** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
+const mostTexts = 8;
+
+/** Asked for once; being built; not to be kept; or there. */
+type Entry = "once" | "building" | "never" | SelectText;
+
+interface Select {
+  readonly step: SelectStep;
+  readonly texts: Map<string, Entry>;
+}
+
+/** By step, and so for as long as its plan is kept; null: to be left alone. */
+const selects = new WeakMap<object, Select | null>();
+/** By step: its functions, each for one page. */
+const inlines = new WeakMap<object, Map<string, AppliedFunction> | null>();
+/** A function of the above, and the number that stands for it in keys. */
+const numbers = new WeakMap<object, number>();
+let lastNumber = 0;
+
+/**
+ * Replaces the method of PgSelectStep (@dataplan/pg 1.1.2) that builds its SQL for each request, and that of selects inside it. Nearly
+ * all of a statement's text is its plan's; see `Inputs` for the rest. A text that is asked for a second time is built out of reach of
+ * any request (`select-probe.ts`), compared with what the original sends for that one, and sent from then on with each request's own
+ * values. Where SQL comes from a function that is called for the request, as filters and orders in variables do, or a page begins
+ * at a cursor, nothing is kept. Another version's steps are left alone.
+ */
+export function rememberSelectTexts(): void {
+  const { prototype } = PgSelectStep;
+  if (!knownVersions.has(version)) return;
+  replaceExecute<Details>(prototype, (original) => {
+    const selectOf = (step: object): Select | null => {
+      const known = selects.get(step);
+      if (known !== undefined) return known;
+      const plain = Object.getPrototypeOf(step) === prototype && isPlainSelect(step);
+      const select = plain ? { step, texts: new Map() } : null;
+      selects.set(step, select);
+      return select;
+    };
+    return function execute(this: object, details: Details): unknown {
+      const select = selectOf(this);
+      const inputs = select === null ? null : inputsOf(select.step, details);
+      if (select === null || inputs === null) return original.call(this, details);
+      const { step, texts } = select;
+      const key = keyOf(inputs);
+      const entry = texts.get(key);
+      if (typeof entry === "object") return send(step, entry, inputs, details);
+      if (entry === "once") {
+        texts.set(key, "building");
+        return build(step, inputs, details, original, (built) => void texts.set(key, built));
+      }
+      if (entry === undefined) {
+        if (texts.size >= mostTexts) texts.clear();
+        texts.set(key, "once");
+      }
+      return original.call(this, details);
+    };
+  });
+}
+
+/** The class is not exported: its first instance is met in the select that it was put into. */
+function rememberInlined(step: unknown): void {
+  if (!isInlineStep(step)) return;
+  replaceExecute<Details>(Object.getPrototypeOf(step), (original) => {
+    const functionsOf = (inline: object): Map<string, AppliedFunction> | null => {
+      const known = inlines.get(inline);
+      if (known !== undefined) return known;
+      const functions = isInlineStep(inline) && isPlainInline(inline) ? new Map() : null;
+      inlines.set(inline, functions);
+      return functions;
+    };
+    return function execute(this: object, details: Details): unknown {
+      const functions = functionsOf(this);
+      if (functions === null || details.count !== 1 || !isInlineStep(this))
+        return original.call(this, details);
+      const page = pageOf(this, details.values);
+      const applied = page === null ? null : appliedOf(this, details.values);
+      if (page === null || applied === null) return original.call(this, details);
+      const key = `${page.first} ${page.last} ${page.offset} ${applied.map(numberOf).join(" ")}`;
+      const known = functions.get(key);
+      if (known !== undefined) return [known];
+      let made: AppliedFunction;
+      try {
+        made = inlineFunction(this, { page, applied }, original);
+      } catch {
+        inlines.set(this, null);
+        return original.call(this, details);
+      }
+      if (functions.size >= mostTexts) functions.clear();
+      functions.set(key, made);
+      numbers.set(made, ++lastNumber);
+      return [made];
+    };
+  });
+}
+
+function numberOf(applied: AppliedFunction | null): number | undefined {
+  return applied === null ? 0 : numbers.get(applied);
+}
+
+/** The functions that build on `step`; null where one is not known to be the same for every request. */
+function appliedOf(step: Paged, values: readonly Values[]): Inputs["applied"] | null {
+  const list: (AppliedFunction | null)[] = [];
+  for (const index of step.applyDepIds) {
+    const applied = values[index]?.unaryValue();
+    if (applied === undefined || applied === null) list.push(null);
+    else if (isKept(applied)) list.push(applied);
+    else {
+      rememberInlined(step.dependencies[index]);
+      return null;
+    }
+  }
+  return list;
+}
+
+function isKept(value: unknown): value is AppliedFunction {
+  return typeof value === "function" && numbers.has(value);
+}
+
+/** What a text for `details` depends on; null where that is not known, or nothing is to be sent. */
+function inputsOf(step: SelectStep, details: Details): Inputs | null {
+  const { values, stream } = details;
+  const page = pageOf(step, values);
+  if (stream !== null || page === null || page.first === 0 || page.last === 0) return null;
+  for (const index of step.streamDetailsDepIds ?? []) {
+    if ((values[index]?.unaryValue() ?? null) !== null) return null;
+  }
+  const applied = appliedOf(step, values);
+  if (applied === null) return null;
+  const count = details.count === 1 ? 1 : 2;
+  const direct = step.placeholders.map(
+    ({ dependencyIndex }) => count === 1 || values[dependencyIndex]?.isBatch === false,
+  );
+  return { page, applied, count, direct };
+}
+
+function keyOf({ page, applied, count, direct }: Inputs): string {
+  const { first, last, offset } = page;
+  let key = `${count} ${first} ${last} ${offset}`;
+  for (const one of applied) key += ` ${numberOf(one)}`;
+  if (count !== 1) for (const one of direct) key += one ? " one" : " many";
+  return key;
+}
+
+/**
+ * What the original gives for this request. Beside it, `keep` is told the text for `inputs`, if that is what was sent, or else that
+ * there is none to keep.
+ */
+async function build(
+  step: SelectStep,
+  inputs: Inputs,
+  details: Details,
+  original: Execute<Details>,
+  keep: (entry: Entry) => void,
+): Promise<unknown> {
+  const text = await probeSelect(step, inputs, original).catch(() => null);
+  if (text === null) {
+    keep("never");
+    return await original.call(step, details);
+  }
+  let told = false;
+  const isSame = (specs: readonly Spec[], common: Common): boolean => {
+    try {
+      return isSent(step, text, inputs, details, specs, common);
+    } catch {
+      // A codec that cannot write a value twice is no reason to fail who asks.
+      return false;
+    }
+  };
+  const watch = (method: "executeWithCache" | "executeWithoutCache") => ({
+    value: (specs: readonly Spec[], common: Common): unknown => {
+      told = true;
+      keep(isSame(specs, common) ? text : "never");
+      return step.resource[method](specs, common);
+    },
+  });
+  const resource: unknown = Object.create(step.resource, {
+    executeWithCache: watch("executeWithCache"),
+    executeWithoutCache: watch("executeWithoutCache"),
+  });
+  try {
+    return await original.call(Object.create(step, { resource: { value: resource } }), details);
+  } finally {
+    // A value that could not be written, such as a date that is none.
+    if (!told) keep("once");
+  }
+}

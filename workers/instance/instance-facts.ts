@@ -1,0 +1,30 @@
+/// <reference types="postgraphile" preserve="true" />
+/** What a plugin may know of the instance that it is built into. */
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+
+export interface InstanceFacts {
+  readonly kind: "pooled" | "dedicated";
+  /** In order. `physical` is null in a pooled instance, which has no schemas of its own. */
+  readonly schemas: readonly { readonly logical: string; readonly physical: string | null }[];
+  readonly sharedSchemas: readonly string[];
+}
+
+declare global {
+  namespace GraphileConfig {
+    /** Graphile hands it to the hooks of every phase of one build, and to its requests: the same object. */
+    interface Lib {
+      rowhouse?: InstanceFacts;
+    }
+  }
+}
+
+export function instanceFacts(spec: BlueprintSpec): InstanceFacts {
+  return {
+    kind: spec.kind,
+    schemas: spec.schemas.map(({ logical, physical }) => ({
+      logical,
+      physical: spec.kind === "pooled" ? null : physical,
+    })),
+    sharedSchemas: spec.sharedSchemas,
+  };
+}

@@ -1,0 +1,69 @@
+/** PostGraphile's introspection query, scoped: an instance costs what its tenant's schemas cost, not the whole database. */
+import { createHash } from "node:crypto";
+import { createRequire } from "node:module";
+import { makeIntrospectionQuery } from "pg-introspection";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { scopeCtes } from "../../src/shared/postgres/catalogue-scope.ts";
+import type { SchemaBinding } from "../../src/shared/protocol/messages.ts";
+import { namedObjects, namedTag, scopedCtes } from "./introspection-sql.ts";
+
+export interface IntrospectionScope {
+  readonly schemas: readonly SchemaBinding[];
+  readonly sharedSchemas: readonly string[];
+  /** What the answer calls the served schemas, in order; their physical names unless told otherwise. */
+  readonly called?: readonly string[];
+}
+
+/** Beside the introspection: a smart tag that names a served schema as the database does, or null. */
+export const namedColumn = "rowhouse_named";
+/** And the names of what is there: see `StatementNames`. */
+export const objectsColumn = "rowhouse_objects";
+
+/** sha256 of each introspection query that `scopedCtes` is a scoped form of → the pg-introspection that has it. */
+const knownTexts: ReadonlyMap<string, string> = new Map([
+  ["c0ed817b912f78e1ea68c70d89ff4b7f9cb4c02d88112a69ac4109d5b996e4c5", "1.0.0 and 1.0.1"],
+]);
+
+/** Whether `text` is pg-introspection's query, of whatever version: it then must not run as it is. */
+export function isIntrospectionQuery(text: string): boolean {
+  return text.includes("'introspection_version'") || text === makeIntrospectionQuery();
+}
+
+/**
+ * The query that answers as `text` does, row for row and in the same order, without the rows outside `scope`.
+ * Throws `BUILD_FAILED` unless `text` is exactly one that is known: another one may read what is not scoped here.
+ */
+export function scopedIntrospection(
+  text: string,
+  scope: IntrospectionScope,
+): { text: string; values: unknown[] } {
+  const digest = createHash("sha256").update(text).digest("hex");
+  if (!knownTexts.has(digest)) {
+    throw new HostError(
+      "BUILD_FAILED",
+      `pg-introspection ${installedVersion()} sends an introspection query (sha256 ${digest}) that cannot be scoped; ` +
+        `known is that of ${[...knownTexts.values()].join(", ")}`,
+    );
+  }
+  // The known texts end in one select, which only formats and orders what its common table expressions hold.
+  const answer = text
+    .slice(text.indexOf("select json_build_object("))
+    // By namespace alone this scans all of pg_class. Nothing of pg_catalog has an oid that users' objects can have.
+    .replace("    from pg_class\n    where ", "    from pg_class\n    where oid < 16384 and ");
+  const physical = scope.schemas.map((schema) => schema.physical);
+  return {
+    text: `with recursive\n${scopeCtes},\n${scopedCtes}\n${answer.trimEnd()},\n${namedTag} as ${namedColumn},\n${namedObjects} as ${objectsColumn}`,
+    values: [
+      physical,
+      scope.schemas.map((schema) => schema.logical),
+      [...scope.sharedSchemas],
+      scope.called ?? physical,
+    ],
+  };
+}
+
+function installedVersion(): string {
+  const manifest: unknown = createRequire(import.meta.url)("pg-introspection/package.json");
+  const known = typeof manifest === "object" && manifest !== null && "version" in manifest;
+  return known ? String(manifest.version) : "of unknown version";
+}

@@ -1,0 +1,102 @@
+/** What of a preset's own services, and of its other options, an instance goes by, and what it does not. */
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { reservedIn } from "../request/preset-settings.ts";
+
+type Resolved = GraphileConfig.ResolvedPreset;
+type Service = NonNullable<Resolved["pgServices"]>[number];
+
+/** The service of the preset that stands for the tenant's database: the main one, or the only one. */
+export function userService({ pgServices = [] }: Resolved): Service | undefined {
+  return (
+    pgServices.find(({ name }) => name === "main") ?? (pgServices.length === 1 ? pgServices[0] : undefined)
+  );
+}
+
+/** Where an option of a preset is looked up: `section.name`. */
+interface Passed {
+  readonly path: string;
+  /** What stands instead, or what to do. */
+  readonly instead: string;
+  /** Whether `value` asks for something else than what is done; unless told otherwise any value but false and null does. */
+  readonly differs?: (value: unknown) => boolean;
+}
+
+const otherThan =
+  (usual: unknown) =>
+  (value: unknown): boolean =>
+    value !== undefined && value !== usual;
+
+const passed: readonly Passed[] = [
+  { path: "grafserv.websockets", instead: "there are no WebSockets" },
+  { path: "grafserv.watch", instead: "schemas that change are built anew by themselves" },
+  { path: "grafserv.port", instead: "listen.port" },
+  { path: "grafserv.host", instead: "listen.host" },
+  { path: "grafserv.graphqlPath", instead: "it is /graphql", differs: otherThan("/graphql") },
+  { path: "grafserv.maxRequestLength", instead: "limits.bodyBytes" },
+  { path: "grafserv.pgJwtSecret", instead: "jwt of each tenant" },
+  { path: "grafserv.pgJwtVerifyOptions", instead: "jwt of each tenant" },
+  { path: "gather.installWatchFixtures", instead: "no fixtures are needed" },
+  { path: "schema.retryOnInitFail", instead: "builds that fail are tried again" },
+  { path: "schema.exportSchemaSDLPath", instead: "no file is written" },
+  { path: "schema.exportSchemaIntrospectionResultPath", instead: "no file is written" },
+];
+
+/**
+ * The names of what `preset` sets and the host does not go by, each with what stands instead. Options that are the config's to
+ * decide, and are at their usual values, are not named; nor is what every service has that `makePgService` makes.
+ */
+export function unhonouredOf(preset: Resolved, spec: BlueprintSpec): string[] {
+  const found = passed.flatMap(({ path, instead, differs = isSet }) =>
+    differs(valueAt(preset, path)) ? [`${path} (${instead})`] : [],
+  );
+  const usual = spec.kind === "pooled" ? "unqualified" : "qualified";
+  if (otherThan(usual)(valueAt(preset, "gather.pgIdentifiers"))) {
+    found.push(`gather.pgIdentifiers (${usual} in ${spec.kind} instances)`);
+  }
+  return [...found, ...unhonouredServices(preset, spec)];
+}
+
+function unhonouredServices(preset: Resolved, { schemas }: BlueprintSpec): string[] {
+  const { pgServices = [] } = preset;
+  const chosen = userService(preset);
+  const found: string[] = [];
+  for (const [index, service] of pgServices.entries()) {
+    const at = `pgServices[${index}]`;
+    if (service !== chosen) {
+      found.push(`${at} ${JSON.stringify(service.name)} (a tenant has one database)`);
+      continue;
+    }
+    found.push(...unhonouredIn(service, at));
+    const logical = schemas.map((schema) => schema.logical);
+    if (service.schemas !== undefined && service.schemas.join("\n") !== logical.join("\n")) {
+      found.push(`${at}.schemas (schemas of each tenant)`);
+    }
+  }
+  return found;
+}
+
+function unhonouredIn(service: Service, at: string): string[] {
+  const found = [`${at}: its connection string and pools (databases in the config)`];
+  if (service.pgSubscriber != null) found.push(`${at}.pgSubscriber, pubsub (there are no subscriptions)`);
+  for (const [key, usual] of [
+    ["name", "main"],
+    ["pgSettingsKey", "pgSettings"],
+    ["withPgClientKey", "withPgClient"],
+  ] as const) {
+    if (otherThan(usual)(Reflect.get(service, key))) found.push(`${at}.${key} (it is ${usual})`);
+  }
+  for (const key of ["pgSettings", "pgSettingsForIntrospection"] as const) {
+    for (const name of reservedIn(service[key])) found.push(`${at}.${key}.${name} (it is the host's)`);
+  }
+  return found;
+}
+
+function isSet(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== false;
+}
+
+function valueAt(preset: Resolved, path: string): unknown {
+  return path.split(".").reduce<unknown>((value, key) => {
+    return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
+  }, preset);
+}

@@ -1,0 +1,184 @@
+/** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
+import { resolvePreset } from "graphile-config";
+import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
+import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
+import { copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
+import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
+import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
+import { behaviorMatchesPlugin } from "../graphile/behavior-cache.ts";
+import type { ServingWithPgClient } from "../postgres/adaptor.ts";
+import { builtNames } from "../postgres/schema-placeholders.ts";
+import { errorMask, type Log } from "../request/error-mask.ts";
+import { hidingHints } from "../request/hints.ts";
+import { withRequestSettings } from "../request/preset-settings.ts";
+import type { BuildingAdaptor } from "./build-adaptor.ts";
+import { instanceFacts } from "./instance-facts.ts";
+import { loginTokensPlugin, replacedPlugin } from "./login-tokens-plugin.ts";
+import { unhonouredOf, userService } from "./preset-services.ts";
+import { rowhousePlugin, rowhouseRequestPlugin } from "./rowhouse-plugin.ts";
+import { namesPlugin, rootsPlugin } from "./served-plugins.ts";
+
+declare global {
+  namespace GraphileConfig {
+    interface PgAdaptors {
+      rowhouse: { adaptorSettings: undefined; makePgServiceOptions: never; client: NodePostgresPgClient };
+    }
+  }
+}
+
+/** A plan of PostGraphile's takes 5–80 ms, 400 ms when its code is still cold. */
+const planningTimeoutMs = 1_000;
+
+/** What a preset module that exports a function is called with: what tells variants of a blueprint apart, never a tenant. */
+export interface PresetFacts {
+  readonly api: string | null;
+  readonly mode: string | null;
+  readonly settings: Readonly<Record<string, string | boolean>>;
+  readonly schemas: readonly string[];
+}
+
+function isPreset(value: unknown): value is GraphileConfig.Preset {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The user's preset for `spec`; throws `BUILD_FAILED` where the module cannot be loaded or gives no preset. */
+async function userPreset(url: string | null, spec: BlueprintSpec): Promise<GraphileConfig.Preset> {
+  if (url === null) return PostGraphileAmberPreset;
+  let exported: unknown;
+  try {
+    const loaded: { default?: unknown } = await import(url);
+    exported = loaded.default;
+    if (typeof exported === "function") {
+      const facts: PresetFacts = {
+        api: spec.api,
+        mode: spec.mode,
+        settings: spec.settings,
+        schemas: spec.schemas.map((schema) => schema.logical),
+      };
+      exported = await exported(facts);
+    }
+  } catch (error) {
+    throw new HostError("BUILD_FAILED", `the preset ${url} failed: ${messageOf(error)}`, { cause: error });
+  }
+  const copies = loadedCopies();
+  if (copies.length > 0) throw new HostError("BUILD_FAILED", `the preset ${url}: ${copiesText(copies)}`);
+  if (!isPreset(exported))
+    throw new HostError("BUILD_FAILED", `the preset ${url} has no preset as its default export`);
+  return exported;
+}
+
+type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
+
+/** What of the user's service goes into the instance's own: the settings that it makes, under the request's and the host's. */
+function serviceSettings(
+  user: GraphileConfig.ResolvedPreset,
+  log: Log,
+): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
+  const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
+  const told = new Set<string>();
+  // What an object holds is told of by the build.
+  const leaveOut = (name: string): void => {
+    if (typeof pgSettings !== "function" || told.has(name)) return;
+    told.add(name);
+    log(
+      "warn",
+      `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,
+    );
+  };
+  const made =
+    pgSettings === undefined || pgSettings === null
+      ? (request: Grafast.RequestContext) => request.rowhouse.settings
+      : (request: Grafast.RequestContext) => {
+          const given = typeof pgSettings === "function" ? pgSettings(request) : pgSettings;
+          if (typeof given === "object" && given !== null && "then" in given) {
+            throw new TypeError(
+              "pgSettings of the preset's service gave a promise, which nobody waits for: make them in grafast.context",
+            );
+          }
+          return withRequestSettings(given, request.rowhouse, leaveOut);
+        };
+  return {
+    pgSettings: made,
+    ...(pgSettingsForIntrospection == null ? {} : { pgSettingsForIntrospection }),
+  };
+}
+
+/**
+ * The user's plugins in their order, and the host's where they move none of them: what graphile-config sorts by names of plugins it would
+ * sort anew with every plugin that is added with a place of its own. PostGraphile's plugin for tokens is replaced in its place.
+ */
+function pluginsOf(
+  user: GraphileConfig.ResolvedPreset,
+  host: { readonly first: readonly GraphileConfig.Plugin[]; readonly last: readonly GraphileConfig.Plugin[] },
+): Pick<GraphileConfig.ResolvedPreset, "plugins" | "disablePlugins"> {
+  const plugins = user.plugins.map((plugin) =>
+    plugin.name === replacedPlugin ? loginTokensPlugin(plugin) : plugin,
+  );
+  return {
+    plugins: [...host.first, ...plugins, ...host.last],
+    disablePlugins: [...new Set([...user.disablePlugins, replacedPlugin])],
+  };
+}
+
+/** An instance's preset, and by name what of the user's it does not go by. */
+export interface InstancePreset {
+  readonly preset: GraphileConfig.ResolvedPreset;
+  readonly unhonoured: readonly string[];
+}
+
+/** Composes the preset of an instance; its own service stands for the one that the user's preset names. */
+export async function instancePreset(
+  setup: CellSetup,
+  spec: BlueprintSpec,
+  building: BuildingAdaptor,
+  serving: () => ServingWithPgClient,
+  isServing: () => boolean,
+  log: Log,
+): Promise<InstancePreset> {
+  const user = resolvePreset(await userPreset(setup.preset, spec));
+  const mask = errorMask(setup.production, log);
+  const maskError = user.grafserv?.maskError ?? mask.late;
+  const service: Service = {
+    name: "main",
+    schemas: [...builtNames(spec)],
+    pgSettingsKey: "pgSettings",
+    withPgClientKey: "withPgClient",
+    ...serviceSettings(user, log),
+    adaptor: {
+      createWithPgClient: () => (settings, callback) =>
+        isServing() ? serving()(settings, callback) : building.withPgClient(settings, callback),
+      makePgService: () => {
+        throw new HostError("INTERNAL", "services are made by the host");
+      },
+    },
+  };
+  const preset: GraphileConfig.ResolvedPreset = {
+    ...user,
+    ...pluginsOf(user, {
+      first: [rowhousePlugin(serving, mask.early, setup.operations), namesPlugin(spec, building.needs)],
+      last: [behaviorMatchesPlugin(), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
+    }),
+    lib: { ...user.lib, rowhouse: instanceFacts(spec) },
+    pgServices: [service],
+    gather: {
+      ...user.gather,
+      pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
+      installWatchFixtures: false,
+    },
+    // Planning is synchronous: a query that fans out over fragments would fill the heap before it is planned.
+    grafast: { ...user.grafast, timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
+    grafserv: {
+      ...user.grafserv,
+      watch: false,
+      graphqlPath: "/graphql",
+      graphiql: setup.graphiql,
+      graphiqlOnGraphQLGET: setup.graphiql,
+      graphiqlPath: "/",
+      graphiqlStaticPath: "/ruru-static/",
+      // The front has bounded the body already.
+      maxRequestLength: Number.MAX_SAFE_INTEGER,
+      maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
+    },
+  };
+  return { preset, unhonoured: unhonouredOf(user, spec) };
+}

@@ -1,0 +1,122 @@
+/** The request that a plugin's code runs for: whose it is, and its way to PostgreSQL. */
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantId } from "../../src/shared/kernel/ids.ts";
+import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
+
+export type Row = Readonly<Record<string, unknown>>;
+
+export interface TenantClient {
+  /** The rows that `text` gives; values are its parameters `$1`, `$2`… */
+  query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
+}
+
+export interface TenantRequest extends TenantClient {
+  readonly tenant: TenantId;
+  readonly binding: TenantBinding;
+  /** The role that its SQL runs as; null: the one that the host connects as. */
+  readonly role: string | null;
+  /** Every setting of its transactions by name, role and claims among them. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** What a cell is told of the request's headers (`accept-language` is, and those that `requestHeaders` names), names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Of these the ones that `requestHeaders` names: like the settings, they are part of who asks. */
+  readonly identifyingHeaders: Readonly<Record<string, string>>;
+  /** Aborts when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+  /**
+   * Runs one statement as the request: its tenant's search path, its role, its settings. A read goes in one round trip; a
+   * statement that writes is a transaction of its own.
+   */
+  query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
+  /** Runs `work` in one transaction of the request, which commits when it returns, and rolls back when it throws. */
+  transaction<Value>(work: (client: TenantClient) => Promise<Value>): Promise<Value>;
+}
+
+/** What is known before there is a context: enough to make one. */
+export type RequestFacts = Pick<TenantRequest, "tenant" | "binding" | "headers">;
+
+interface Query {
+  readonly text: string;
+  readonly values: unknown[];
+}
+
+type Single = (settings: RequestSettings, query: Query) => Promise<{ readonly rows: readonly unknown[] }>;
+
+type WithPgClient = <Value>(
+  settings: RequestSettings,
+  callback: (client: {
+    query(query: Query): Promise<{ readonly rows: readonly unknown[] }>;
+  }) => Promise<Value>,
+) => Promise<Value>;
+
+interface ServingContext {
+  readonly pgSettings: RequestSettings & { readonly [requestScope]: RequestScope };
+  readonly withPgClient: WithPgClient & { readonly single: Single };
+}
+
+function isServingContext(context: object): context is ServingContext {
+  if (!("pgSettings" in context && "withPgClient" in context)) return false;
+  const { pgSettings, withPgClient } = context;
+  const sealed = typeof pgSettings === "object" && pgSettings !== null && requestScope in pgSettings;
+  return sealed && typeof withPgClient === "function" && "single" in withPgClient;
+}
+
+function isRow(row: unknown): row is Row {
+  return typeof row === "object" && row !== null;
+}
+
+const statement = (text: string, values: readonly unknown[] = []): Query => ({ text, values: [...values] });
+
+/**
+ * The request that `context` (what Grafast's `context()` step gives) belongs to; throws where it is no request's. Its SQL
+ * is refused once the request has been answered, and while another one's code runs.
+ */
+export function requestOf(context: object): TenantRequest {
+  if (!isServingContext(context)) {
+    throw new HostError(
+      "INTERNAL",
+      "not the context of a request that Rowhouse serves: pass what the step context() gives",
+    );
+  }
+  const { pgSettings, withPgClient } = context;
+  const scope = pgSettings[requestScope];
+  const { binding, headers, identifyingHeaders, signal } = scope;
+  const settings = Object.fromEntries(
+    Object.entries(pgSettings).flatMap(([name, value]) => (value == null ? [] : [[name, String(value)]])),
+  );
+  return {
+    tenant: binding.tenant,
+    binding,
+    role: settings["role"] ?? null,
+    settings,
+    headers,
+    identifyingHeaders,
+    signal,
+    async query(text, values) {
+      const { rows } = await withPgClient.single(pgSettings, statement(text, values));
+      return rows.filter(isRow);
+    },
+    transaction: (work) =>
+      withPgClient(pgSettings, (client) =>
+        work({
+          async query(text, values) {
+            const { rows } = await client.query(statement(text, values));
+            return rows.filter(isRow);
+          },
+        }),
+      ),
+  };
+}
+
+/**
+ * Whose request it is, from the `requestContext` that a preset's `grafast.context` and grafserv's middleware are given;
+ * throws where it is no request's.
+ */
+export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestFacts {
+  const scope = requestContext.rowhouse;
+  if (scope === undefined)
+    throw new HostError("INTERNAL", "not the request context of a request that Rowhouse serves");
+  const { binding, headers } = scope;
+  return { tenant: binding.tenant, binding, headers };
+}

@@ -1,0 +1,64 @@
+/** What a plugin keeps from one request for later ones: never for another tenant, never without bounds. */
+import { createHash } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantRequest } from "./request.ts";
+
+export interface TenantCacheOptions {
+  /** Most values, of all tenants together; the least recently used goes first. */
+  readonly max: number;
+  /** How long a value is kept; five minutes unless told otherwise. */
+  readonly ttlMs?: number;
+  /**
+   * Who shares a value: `settings` (the default), requests of one tenant with equal settings, that is of the same role and
+   * claims, and equal headers of those that the config's `requestHeaders` names; `tenant`, all requests of one tenant: for
+   * what depends on none of these.
+   */
+  readonly per?: "settings" | "tenant";
+}
+
+/** Values by tenant and key. A changed schema of the tenant is another tenant to it. */
+export class TenantCache<Value> {
+  readonly #values: LRUCache<string, Promise<Value>>;
+  readonly #per: "settings" | "tenant";
+
+  constructor({ max, ttlMs = 300_000, per = "settings" }: TenantCacheOptions) {
+    this.#values = new LRUCache({ max, ttl: ttlMs });
+    this.#per = per;
+  }
+
+  /** What `make` gave for this tenant and `key`, once for all that ask at a time; what it throws is not kept. */
+  async get(request: TenantRequest, key: string, make: () => Value | Promise<Value>): Promise<Value> {
+    if (typeof request?.binding?.tenant !== "string") {
+      throw new HostError("INTERNAL", "a TenantCache is asked with what requestOf gave");
+    }
+    const full = this.#keyOf(request, key);
+    // Whoever began it may have been cancelled; that is nothing to this request.
+    const begun = this.#values.get(full)?.catch(() => this.#make(full, make));
+    return begun ?? this.#make(full, make);
+  }
+
+  get size(): number {
+    return this.#values.size;
+  }
+
+  #make(full: string, make: () => Value | Promise<Value>): Promise<Value> {
+    const value = (async () => make())();
+    this.#values.set(full, value);
+    value.catch(() => {
+      if (this.#values.peek(full) === value) this.#values.delete(full);
+    });
+    return value;
+  }
+
+  #keyOf({ binding, settings, identifyingHeaders }: TenantRequest, key: string): string {
+    const who = [binding.tenant, binding.statementTag];
+    if (this.#per === "tenant") return JSON.stringify([...who, key]);
+    const given = [settings, identifyingHeaders].map((record) =>
+      Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)),
+    );
+    // Claims may be long, and are not for keeping.
+    const text = JSON.stringify([...who, key, given]);
+    return createHash("sha256").update(text).digest("base64url");
+  }
+}

@@ -1,0 +1,26 @@
+/** The settings of a transaction, as the statement that makes them. */
+import type { Statement } from "../../src/shared/postgres/pipeline.ts";
+import { namespace } from "../../src/shared/postgres/statement-names.ts";
+
+/** Name and value; the values are parameters of a prepared statement, never quoted into text. */
+export type Setting = readonly [name: string, value: string];
+
+const settingsText = new Map<number, string>();
+
+export function settingsStatement(settings: readonly Setting[]): Statement {
+  const count = settings.length;
+  let text = settingsText.get(count);
+  if (text === undefined) {
+    text = `select ${settingCalls(count, 1).join(", ")}`;
+    settingsText.set(count, text);
+  }
+  return { name: `${namespace}settings_${count}`, text, values: settings.flat() };
+}
+
+/** Calls that make `count` settings, whose names and values are parameters from number `first` on. */
+export function settingCalls(count: number, first: number): string[] {
+  return Array.from(
+    { length: count },
+    (_, index) => `pg_catalog.set_config($${first + 2 * index}, $${first + 2 * index + 1}, true)`,
+  );
+}

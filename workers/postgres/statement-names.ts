@@ -1,0 +1,212 @@
+/** Statements that name a schema as the instance calls it, with the schema that is there. */
+import { QuoteUtils } from "@pgsql/quotes";
+import { z } from "zod";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { builtNames } from "./schema-placeholders.ts";
+import type { Setting } from "./settings.ts";
+import { afterComment } from "./statement-policy.ts";
+
+/** What a build calls a schema, its name in PostgreSQL, and the names of its relations, types and functions. */
+const namedObjects = z.array(z.tuple([z.string(), z.string(), z.array(z.string())]));
+
+interface Place {
+  /** What stands in front of an object's name instead. */
+  readonly prefix: string;
+  readonly objects: ReadonlySet<string>;
+}
+
+type Places = ReadonlyMap<string, Place>;
+
+/**
+ * What plugins send is looked through for the names that a build gives to schemas: made of `extensions.pg.schemaName`, or written by
+ * hand. Sent as it is, it would find nothing, or the schema of whoever happens to have one of that name. Only a name in front of
+ * the name of something that lies in the schema is taken for one; an alias or a word in a literal is left alone.
+ */
+export class StatementNames {
+  readonly #spec: Pick<BlueprintSpec, "kind" | "schemas">;
+  #building = new Translation(new Map());
+  #serving = new Translation(new Map());
+
+  /** What every request sets, for its results to have the schemas' names that they should. */
+  readonly settings: Setting[] = [];
+
+  constructor(spec: Pick<BlueprintSpec, "kind" | "schemas">) {
+    this.#spec = spec;
+  }
+
+  need(setting: Setting): void {
+    if (!this.settings.some(([name]) => name === setting[0])) this.settings.push(setting);
+  }
+
+  /** Takes in what a scoped introspection says of names: its column `objectsColumn`. */
+  learn(answer: unknown): void {
+    const parsed = namedObjects.safeParse(answer);
+    if (!parsed.success) {
+      throw new HostError("BUILD_FAILED", "the introspection did not tell the names of objects", {
+        cause: parsed.error,
+      });
+    }
+    const building = new Map<string, Place>();
+    const serving = new Map<string, Place>();
+    const logical = builtNames(this.#spec);
+    const real = new Set(parsed.data.map(([, physical]) => physical));
+    for (const [called, physical, names] of parsed.data) {
+      const objects = new Set(names);
+      const qualified = { prefix: `${QuoteUtils.quoteIdentifier(physical)}.`, objects };
+      if (called !== physical) building.set(called, qualified);
+      if (this.#spec.kind === "pooled") {
+        // Also where the names are alike: they are so for one tenant of many.
+        if (logical.includes(called)) serving.set(called, { prefix: "", objects });
+        else if (called !== physical) serving.set(called, qualified);
+      } else if (called !== physical && !real.has(called)) {
+        // Where another schema has that name PostGraphile's own statements name it, and mean it.
+        serving.set(called, qualified);
+      }
+    }
+    this.#building = new Translation(building);
+    this.#serving = new Translation(serving);
+  }
+
+  /** `text` as a build may send it. */
+  inBuild(text: string): string {
+    return this.#building.of(text);
+  }
+
+  /** `text` as a request may send it. */
+  inRequest(text: string): string {
+    return this.#serving.of(text);
+  }
+}
+
+/** Texts that name a schema are few, and what was made of each is kept. */
+const mostTexts = 200;
+
+class Translation {
+  readonly #places: Places;
+  /** One of these is in a text that names a schema; PostGraphile's own names no served one, and has none of them. */
+  readonly #marks: readonly string[];
+  readonly #known = new Map<string, string>();
+
+  constructor(places: Places) {
+    this.#places = places;
+    this.#marks = [...places.keys()].flatMap((name) => [`${name}.`, `${name.replaceAll('"', '""')}".`]);
+  }
+
+  of(text: string): string {
+    for (const mark of this.#marks) {
+      if (text.includes(mark)) return this.#found(text);
+    }
+    return text;
+  }
+
+  #found(text: string): string {
+    const known = this.#known.get(text);
+    if (known !== undefined) return known;
+    const made = translated(text, this.#places);
+    if (this.#known.size >= mostTexts) this.#known.clear();
+    this.#known.set(text, made);
+    return made;
+  }
+}
+
+interface Identifier {
+  /** As PostgreSQL takes it. */
+  readonly name: string;
+  /** Whether it is written as what it is: PostgreSQL reads a bare one in small letters. */
+  readonly exact: boolean;
+  readonly end: number;
+}
+
+function translated(text: string, places: Places): string {
+  let out = "";
+  let copied = 0;
+  for (let at = 0; at < text.length; ) {
+    const skipped = afterLiteral(text, at);
+    if (skipped > at) {
+      at = skipped;
+      continue;
+    }
+    const first = identifierAt(text, at);
+    if (first === null) {
+      at += 1;
+      continue;
+    }
+    const second = text[first.end] === "." ? identifierAt(text, first.end + 1) : null;
+    const place = first.exact ? places.get(first.name) : undefined;
+    if (place !== undefined && second !== null && place.objects.has(second.name)) {
+      out += text.slice(copied, at) + place.prefix;
+      copied = first.end + 1;
+    }
+    at = afterChain(text, first.end);
+  }
+  return out + text.slice(copied);
+}
+
+/** Where the names end that go on behind `from` with a dot: what stands behind one is no schema. */
+function afterChain(text: string, from: number): number {
+  let at = from;
+  while (text[at] === ".") {
+    const next = identifierAt(text, at + 1);
+    if (next === null) return at + 1;
+    at = next.end;
+  }
+  return at;
+}
+
+const bare = /[a-z_\u0080-\uffff][\w$\u0080-\uffff]*/iy;
+
+/** The name in SQL that begins at `at`, if one does. */
+export function identifierAt(text: string, at: number): Identifier | null {
+  if (text[at] === '"') {
+    const end = afterQuote(text, at, '"');
+    return { name: text.slice(at + 1, end - 1).replaceAll('""', '"'), exact: true, end };
+  }
+  bare.lastIndex = at;
+  const [written] = bare.exec(text) ?? [];
+  if (written === undefined) return null;
+  const name = written.toLowerCase();
+  return { name, exact: name === written, end: at + written.length };
+}
+
+/** Where the comment or the literal ends that begins at `at`; `at` where none does. */
+function afterLiteral(text: string, at: number): number {
+  const two = text.slice(at, at + 2);
+  if (two === "--") {
+    const end = text.indexOf("\n", at);
+    return end === -1 ? text.length : end;
+  }
+  if (two === "/*") return afterComment(text, at);
+  if (two[0] === "'") return afterQuote(text, at, "'");
+  if (two === "e'" || two === "E'") return afterEscaped(text, at + 1);
+  if (two[0] === "$") return afterDollars(text, at);
+  return at;
+}
+
+/** Behind the quote that closes what the one at `from` opens. */
+function afterQuote(text: string, from: number, quote: string): number {
+  for (let at = text.indexOf(quote, from + 1); at !== -1; at = text.indexOf(quote, at + 2)) {
+    if (text[at + 1] !== quote) return at + 1;
+  }
+  return text.length;
+}
+
+function afterEscaped(text: string, from: number): number {
+  for (let at = from + 1; at < text.length; at += 1) {
+    if (text[at] === "\\") at += 1;
+    else if (text[at] === "'" && text[at + 1] === "'") at += 1;
+    else if (text[at] === "'") return at + 1;
+  }
+  return text.length;
+}
+
+const dollars = /\$(?:[a-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$/iy;
+
+function afterDollars(text: string, from: number): number {
+  dollars.lastIndex = from;
+  const [tag] = dollars.exec(text) ?? [];
+  // A parameter, such as $1.
+  if (tag === undefined) return from;
+  const end = text.indexOf(tag, from + tag.length);
+  return end === -1 ? text.length : end + tag.length;
+}

@@ -1,0 +1,76 @@
+/** Which statements a plugin may not send: those that reach beyond the transaction, or out of the tenant's settings. */
+import { HostError } from "../../src/shared/kernel/errors.ts";
+
+/**
+ * By a statement's first words. The extended protocol takes one statement per text, so that there are no others in it;
+ * PostgreSQL refuses `commit` and its like inside functions and `do` blocks of a transaction.
+ */
+const forbidden = new RegExp(
+  `^(?:${[
+    // What follows the end of the transaction would run without role and search path.
+    "begin|start transaction|commit|end|abort|rollback(?! (?:work |transaction )?to )|prepare transaction",
+    // These name the tenant.
+    'set local (?:u&|"?(?:role|search_path|session authorization|session_authorization|schema))',
+    // These outlive the transaction, on a connection that serves other tenants next.
+    "set(?! (?:local|constraints|transaction) )|reset|discard|deallocate|prepare|listen|unlisten|load",
+    // The protocol's copy mode has no place in a burst.
+    "copy",
+  ].join("|")})(?![a-z0-9_$])`,
+);
+
+/** What PostGraphile sends begins with one of these, and needs no closer look. */
+const ordinary = /^\s*(?:select|insert|update|delete|with)\b/i;
+
+/** Throws `INTERNAL` where `text` is a statement that must not be sent inside a request's transaction. */
+export function assertHarmless(text: string): void {
+  if (text.includes("\0")) throw new HostError("INTERNAL", "a statement holds a NUL character");
+  if (ordinary.test(text)) return;
+  const words = firstWords(text);
+  const match = forbidden.exec(words);
+  if (match !== null) {
+    throw new HostError("INTERNAL", `the statement "${match[0].trim()}" is not allowed inside withPgClient`);
+  }
+}
+
+/** The beginning of `text`, in lower case, without what PostgreSQL skips: blanks, comments, which nest, empty statements. */
+function firstWords(text: string): string {
+  let words = "";
+  for (let at = 0; at < text.length && words.length < 40; ) {
+    const next = skipped(text, at);
+    if (next > at) {
+      if (words !== "") words += " ";
+      at = next;
+    } else {
+      words += text.charAt(at).toLowerCase();
+      at += 1;
+    }
+  }
+  return `${words} `;
+}
+
+/** Where the blanks, comments and semicolons that begin at `from` end. */
+function skipped(text: string, from: number): number {
+  let at = from;
+  for (;;) {
+    const two = text.slice(at, at + 2);
+    if (/^[\s;]/.test(two)) at += 1;
+    else if (two === "--") {
+      const end = text.slice(at).search(/[\r\n]/);
+      if (end < 0) return text.length;
+      at += end;
+    } else if (two === "/*") at = afterComment(text, at);
+    else return at;
+  }
+}
+
+/** Where the comment ends that begins at `from`. */
+export function afterComment(text: string, from: number): number {
+  let depth = 0;
+  const mark = /\/\*|\*\//g;
+  mark.lastIndex = from;
+  for (let match = mark.exec(text); match !== null; match = mark.exec(text)) {
+    depth += match[0] === "/*" ? 1 : -1;
+    if (depth === 0) return mark.lastIndex;
+  }
+  return text.length;
+}
