@@ -1,0 +1,132 @@
+/** The documentation names what is there: links, files, folders, metrics and error codes. */
+import { posix } from "node:path";
+import { describe, expect, it } from "vitest";
+import { errorTable } from "../../src/shared/kernel/errors.ts";
+import { filesIn } from "../support/source-files.ts";
+
+const all = filesIn();
+const paths = new Set(all.map(({ path }) => path));
+const isFolder = (path: string): boolean => all.some((file) => file.path.startsWith(`${path}/`));
+const pages = all.filter(({ path }) => /^(?:docs\/.*|[^/]+)\.md$/.test(path));
+const textOf = (path: string): string => pages.find((page) => page.path === path)?.text ?? "";
+
+/** Without blocks of code, where nothing is a link or a heading. */
+const prose = (text: string): string => text.replaceAll(/^(?:```[\s\S]*?^```| {4}.*)$/gm, "");
+
+/** The anchors of a page's headings, as GitHub makes them. */
+function anchorsOf(text: string): ReadonlySet<string> {
+  const anchors = new Set<string>();
+  for (const [, heading = ""] of prose(text).matchAll(/^#+ (.+)$/gm)) {
+    const slug = heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-");
+    let anchor = slug;
+    for (let count = 1; anchors.has(anchor); count += 1) anchor = `${slug}-${count}`;
+    anchors.add(anchor);
+  }
+  return anchors;
+}
+
+/** The links of a page that lead nowhere. */
+function deadLinks(path: string, text: string): string[] {
+  const targets = [...prose(text).matchAll(/\]\(([^()\s]+)\)/g)].map(([, target = ""]) => target);
+  return targets.filter((target) => {
+    if (/^[a-z]+:/.test(target)) return false;
+    const [file = "", anchor] = target.split("#");
+    const to = file === "" ? path : posix.join(posix.dirname(path), file);
+    if (!paths.has(to)) return true;
+    return anchor !== undefined && !anchorsOf(textOf(to)).has(anchor);
+  });
+}
+
+/** What a page names in code style below the folders of the code, and is not there. */
+function missingPlaces(text: string): string[] {
+  const named = [...prose(text).matchAll(/`((?:src|workers|bench|test|bin)\/[\w./-]+)`/g)];
+  return named
+    .map(([, place = ""]) => place.replace(/\/$/, ""))
+    .filter((place) => !(paths.has(place) || isFolder(place) || place.startsWith("bench/out")));
+}
+
+describe("a page of the documentation", () => {
+  it("is there to be looked at", () => {
+    expect(pages.length).toBeGreaterThan(20);
+  });
+
+  it.each(pages.map(({ path, text }) => [path, text]))(
+    "links to nothing that is not there: %s",
+    (path, text) => {
+      expect(deadLinks(path, text)).toEqual([]);
+    },
+  );
+
+  it.each(pages.map(({ path, text }) => [path, text]))("names no file that is not there: %s", (_, text) => {
+    expect(missingPlaces(text)).toEqual([]);
+  });
+
+  it("can be reached from the README", () => {
+    const reached = new Set(["README.md"]);
+    for (const path of reached) {
+      for (const [, target = ""] of textOf(path).matchAll(/\]\(([^()\s#]+\.md)/g)) {
+        reached.add(posix.join(posix.dirname(path), target));
+      }
+    }
+    expect(pages.map(({ path }) => path).filter((path) => !reached.has(path))).toEqual([]);
+  });
+});
+
+describe("the map of the code", () => {
+  it("has a row for each folder", () => {
+    const map = textOf("docs/architecture.md");
+    const folders = all.flatMap(
+      ({ path }) => /^(?:src\/shared|src|workers)\/[^/]+(?=\/)/.exec(path)?.[0] ?? [],
+    );
+    const unmapped = [...new Set(folders)].filter(
+      (folder) => folder !== "src/shared" && !map.includes(`\`${folder}\``),
+    );
+    expect(unmapped).toEqual([]);
+  });
+});
+
+describe("the page about operations", () => {
+  const page = textOf("docs/operations.md");
+
+  it("has every metric", () => {
+    const source = all.find(({ path }) => path === "src/observability/metrics.ts")?.text ?? "";
+    const metrics = [...source.matchAll(/\b(?:counter|gauge|histogram)\(\s*"(\w+)"/g)].map(
+      ([, name]) => name,
+    );
+    expect(metrics.length).toBeGreaterThan(20);
+    expect(metrics.filter((name) => !new RegExp(`\`${name}[\`{]`).test(page))).toEqual([]);
+  });
+
+  it("has every code of an error that a client can see", () => {
+    const internal = ["BUILD_NOT_SHAREABLE", "CANCELLED", "CONFIG_INVALID", "EMBEDDED_UNAVAILABLE"];
+    const codes = Object.keys(errorTable).filter((code) => !internal.includes(code));
+    expect(codes.filter((code) => !page.includes(`\`${code}\``))).toEqual([]);
+  });
+});
+
+describe("these tests see", () => {
+  it.each([
+    ["a page that is not there", "[a](nowhere.md)"],
+    ["a heading that is not there", "[a](#nowhere)"],
+    ["a heading of another page that is not there", "[a](operations.md#nowhere)"],
+  ])("%s", (_, text) => {
+    expect(deadLinks("docs/x.md", text)).toHaveLength(1);
+  });
+
+  it("what is there, or is no link of the project's", () => {
+    const text =
+      "## A `b`, c\n\n[a](https://example.com) [b](operations.md#memory)\n\n```\n[c](nowhere.md)\n```\n";
+    expect(deadLinks("docs/operations.md", `${text}[d](#memory)`)).toEqual([]);
+    expect([...anchorsOf(text)]).toEqual(["a-b-c"]);
+  });
+
+  it("a file or a folder that is not there", () => {
+    expect(missingPlaces("`src/app/nothing.ts` `src/nowhere` `src/app/host.ts` `src/app`")).toEqual([
+      "src/app/nothing.ts",
+      "src/nowhere",
+    ]);
+  });
+});
