@@ -3,10 +3,10 @@ import { LRUCache } from "lru-cache";
 import type { TenantBinding } from "../src/shared/protocol/messages.ts";
 
 /** A text and what it says are about 1 KB. */
-const mostBindings = 1_000;
+const maxBindings = 1_000;
 
 export class Bindings {
-  readonly #known = new LRUCache<string, TenantBinding>({ max: mostBindings });
+  readonly #known = new LRUCache<string, TenantBinding>({ max: maxBindings });
 
   /**
    * What `text`, which the front wrote, says: the same object for the same text, as long as it is kept, and frozen, as plugins are given

@@ -10,7 +10,7 @@ interface Account {
 }
 
 /** Tenants known at a time, beyond which all are forgotten that have nothing to tell. */
-const mostAccounts = 1_000;
+const maxAccounts = 1_000;
 
 /**
  * Between two turns of the event loop code runs for whoever was last entered: a request that begins, or a connection whose rows have come.
@@ -92,7 +92,7 @@ export class CpuMeter {
       account.busyMs = 0;
     }
     this.#busy = [];
-    if (this.#accounts.size > mostAccounts) this.#accounts.clear();
+    if (this.#accounts.size > maxAccounts) this.#accounts.clear();
     return times;
   }
 

@@ -2,7 +2,7 @@
 import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/shared/kernel/errors.ts";
 import { discardBody } from "../src/shared/protocol/body-stream.ts";
-import { packReplies } from "../src/shared/protocol/codec.ts";
+import { encodeReplies } from "../src/shared/protocol/codec.ts";
 import type { Answer, BusyTimes, CellMessage, Reply } from "../src/shared/protocol/messages.ts";
 import { toWireError } from "../src/shared/protocol/wire-error.ts";
 
@@ -19,7 +19,7 @@ interface Numbered extends Outgoing {
 }
 
 /** Sends what gathers in one turn of the event loop in one message, like `Lane` on the other side. */
-export class Outbox {
+export class ReplyBatcher {
   readonly #post: (message: CellMessage, transfer: Transfer) => void;
   readonly #busy: () => BusyTimes;
   #outgoing: Numbered[] = [];
@@ -63,7 +63,7 @@ export class Outbox {
 
   #send(outgoing: readonly Numbered[], busy: BusyTimes): void {
     this.#post(
-      { kind: "replies", parcel: packReplies(outgoing), busy },
+      { kind: "replies", encoded: encodeReplies(outgoing), busy },
       outgoing.flatMap(({ transfer }) => transfer),
     );
   }

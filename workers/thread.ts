@@ -1,8 +1,8 @@
 /** One cell's thread: its instances, its requests in flight, and its answers to the front. */
 import type { MessagePort } from "node:worker_threads";
 import { HostError, messageOf, unreachable } from "../src/shared/kernel/errors.ts";
-import { Reserve } from "../src/shared/memory/idle-gc.ts";
-import { unpackTasks } from "../src/shared/protocol/codec.ts";
+import { IdleGc } from "../src/shared/memory/idle-gc.ts";
+import { decodeTasks } from "../src/shared/protocol/codec.ts";
 import type {
   BuildReport,
   CellMessage,
@@ -19,7 +19,7 @@ import { CpuMeter } from "./cpu-meter.ts";
 import { InTurn } from "./in-turn.ts";
 import { buildError, Instances } from "./instance/instances.ts";
 import { Parking } from "./parking.ts";
-import { Outbox, type Outgoing, type Transfer } from "./reply-batcher.ts";
+import { type Outgoing, ReplyBatcher, type Transfer } from "./reply-batcher.ts";
 import { Reports } from "./reports.ts";
 import { RequestScope } from "./request/request-scope.ts";
 
@@ -32,7 +32,7 @@ export class CellThread {
   readonly #reports: Reports;
   readonly #bindings = new Bindings();
   readonly #meter = new CpuMeter(() => this.#parking.parkAll());
-  readonly #outbox = new Outbox(
+  readonly #replyBatcher = new ReplyBatcher(
     (message, transfer) => this.#tell(message, transfer),
     () => this.#meter.take(),
   );
@@ -45,7 +45,7 @@ export class CellThread {
     share: (begin) => this.#meter.share(begin),
   });
   #control: MessagePort | null = null;
-  readonly #reserve = new Reserve();
+  readonly #reserve = new IdleGc();
   #building = 0;
   /** Builds and requests so far. */
   #done = 0;
@@ -135,13 +135,13 @@ export class CellThread {
     this.#parking.begin(number);
     const outgoing = await this.#request(task.task);
     this.#parking.end(number);
-    this.#outbox.add(number, outgoing);
+    this.#replyBatcher.add(number, outgoing);
   }
 
   #obey(message: ControlMessage): void {
     switch (message.kind) {
       case "tasks":
-        this.#tasks.add(unpackTasks(message.parcel));
+        this.#tasks.add(decodeTasks(message.encoded));
         return;
       case "contended":
         this.#parking.contended = true;

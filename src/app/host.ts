@@ -1,13 +1,13 @@
 /** The composition root: starts everything in order, closes it in reverse. */
 import { randomBytes } from "node:crypto";
 import { setFlagsFromString } from "node:v8";
-import { Identities } from "../auth/authenticator.ts";
+import { Authenticator } from "../auth/authenticator.ts";
 import { SessionDatabases } from "../auth/session-databases.ts";
 import type { Config } from "../config/config.ts";
 import { headerNamesOf } from "../config/request-headers.ts";
 import { Databases } from "../control/databases.ts";
 import { migrateTenant } from "../control/tenant-migration.ts";
-import { LockPauses } from "../decisions/lock-backoff.ts";
+import { LockBackoff } from "../decisions/lock-backoff.ts";
 import { type Admitted, Dispatcher } from "../dispatch/dispatcher.ts";
 import { patienceOf } from "../dispatch/retry-budget.ts";
 import { Fleet } from "../fleet/fleet.ts";
@@ -27,7 +27,7 @@ import type { Observe } from "../observability/observation.ts";
 import { composeStatus } from "../observability/status.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import type { Eventually } from "../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { type HostPhase, hostStep } from "../shared/kernel/phase.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts, type Routed } from "../tenants/router.ts";
@@ -132,8 +132,8 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
 
   const sessions = new SessionDatabases({ databases: config.databases, applicationName, observe });
   started.add(() => sessions.close());
-  const identities = new Identities({ sessions: (name) => sessions.get(name) });
-  started.add(() => identities.close());
+  const authenticator = new Authenticator({ sessions: (name) => sessions.get(name) });
+  started.add(() => authenticator.close());
 
   const { cells, builds, limits } = config;
   fleet = new Fleet({
@@ -163,13 +163,13 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   governor.open();
 
   const router = createRouter(config.routing, source);
-  const pauses = new LockPauses({ decisions });
+  const pauses = new LockBackoff({ decisions });
   const dispatcher = new Dispatcher({
     fleet,
     known: (tenant) => decisions.known(tenant),
     decide: (tenant) => pauses.decide(tenant),
     verify: (decision) => pauses.verify(decision),
-    disprove: (decision, revisions) => {
+    invalidate: (decision, revisions) => {
       decisions.disprove(decision, revisions);
       source.outdate(decision.tenant);
     },
@@ -181,18 +181,18 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
     const { facts, headers, body, signal } = request;
     const page = welcome?.(facts) ?? null;
     if (page !== null) return Promise.resolve(page);
-    const admitRouted = (routed: Routed | null): Eventually<Admitted> => {
+    const admitRouted = (routed: Routed | null): MaybePromise<Admitted> => {
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       const { tenant, path, basePath } = routed;
       request.routed(tenant.id);
-      const signing = identities.signing(tenant);
-      const known = identities.known(tenant, facts);
+      const signing = authenticator.signing(tenant);
+      const known = authenticator.known(tenant, facts);
       if (known !== undefined) return { tenant, path, basePath, settings: known, signing };
-      return identities
+      return authenticator
         .settings(tenant, facts)
         .then((settings) => ({ tenant, path, basePath, settings, signing }));
     };
-    const admit = (): Eventually<Admitted> => {
+    const admit = (): MaybePromise<Admitted> => {
       const routed = router.route(facts);
       return routed instanceof Promise ? routed.then(admitRouted) : admitRouted(routed);
     };

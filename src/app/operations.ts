@@ -76,7 +76,7 @@ export function createOperations(deps: OperationsDeps): Operations {
 
     async evict(target) {
       if (target.cell !== undefined) {
-        const cell = fleet.roster.cells.find((each) => each.id === target.cell);
+        const cell = fleet.registry.cells.find((each) => each.id === target.cell);
         if (cell === undefined) throw new HostError("NOT_FOUND", "no cell has this id");
         return { evicted: fleet.evict((instance) => instance.cell === cell, "requested") };
       }
@@ -112,7 +112,7 @@ export function createOperations(deps: OperationsDeps): Operations {
       });
       // Whoever shares a schema with the tenant has moved on as well.
       for (const [schema, revision] of Object.entries(migrated.revisions)) {
-        decisions.hear(tenant.database, schema, BigInt(revision));
+        decisions.recordRevision(tenant.database, schema, BigInt(revision));
       }
       decisions.forget(tenant.id);
       const { from, to, ms: migrateMs } = migrated;

@@ -7,9 +7,9 @@ import type { Databases } from "../control/databases.ts";
 import { type ChangesView, Looks, type LooksTarget } from "../control/looks.ts";
 import { lookUpRevisions, parseNotice } from "../control/revisions.ts";
 import { Decisions } from "../decisions/decisions.ts";
-import { Rehearsals } from "../decisions/plan-warmer.ts";
-import { type ProbedDatabase, rehearse } from "../decisions/probe.ts";
-import { Notices } from "../decisions/revision-notices.ts";
+import { PlanWarmer } from "../decisions/plan-warmer.ts";
+import { type ProbedDatabase, warmPlans } from "../decisions/probe.ts";
+import { RevisionNotices } from "../decisions/revision-notices.ts";
 import type { Observe } from "../observability/observation.ts";
 import { RoleSafety } from "../role-safety/role-safety.ts";
 import { HostError, unreachable } from "../shared/kernel/errors.ts";
@@ -100,16 +100,16 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
   const changed = (tenants: readonly TenantId[]): void => {
     for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
   };
-  const notices = new Notices({
+  const notices = new RevisionNotices({
     interest: (name, schema, revision) => decisions.interest(name, schema, revision),
     read: (name, schemas) => {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
       return lookUpRevisions(databases.get(name).database, schemas);
     },
-    believe: (name, schema, revision) => changed(decisions.hear(name, schema, revision)),
-    miss: (name, schema) => changed(decisions.miss(name, schema)),
+    believe: (name, schema, revision) => changed(decisions.recordRevision(name, schema, revision)),
+    miss: (name, schema) => changed(decisions.recordMissing(name, schema)),
   });
-  const rehearsals = new Rehearsals({ rehearse: (name) => rehearse(probed(databases, name)) });
+  const planWarmer = new PlanWarmer({ rehearse: (name) => warmPlans(probed(databases, name)) });
   source.onChange((tenant) => {
     if (tenant === null) decisions.forgetAll();
     else decisions.forget(tenant);
@@ -118,8 +118,8 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
   const target: LooksTarget = {
     revisions: (name, revisions) => changed(decisions.compare(name, revisions)),
     changed: (name, schemas) => {
-      changed(schemas.flatMap((schema) => decisions.doubt(name, schema)));
-      rehearsals.hear(name);
+      changed(schemas.flatMap((schema) => decisions.forgetUsersOf(name, schema)));
+      planWarmer.hear(name);
     },
   };
   const looks = new Map<string, Looks>();
@@ -135,14 +135,14 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
   for (const name of databases.names) {
     askWhetherReplica(name);
     // Nothing is planned there yet.
-    rehearsals.hear(name);
+    planWarmer.hear(name);
     const { listener, database, control, eventTriggers } = databases.get(name);
     looks.set(name, new Looks({ database, control, eventTriggers, everyMs, observe, target }));
     listener.on(schemaChannel, (payload) => {
       const notice = parseNotice(payload);
       if (notice === null) return;
       notices.hear(name, notice.schema, notice.revision);
-      rehearsals.hear(name);
+      planWarmer.hear(name);
     });
     listener.onGap(() => {
       askWhetherReplica(name);
@@ -157,7 +157,7 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
     changes: (name) => looks.get(name)?.view ?? null,
     async close() {
       notices.close();
-      rehearsals.close();
+      planWarmer.close();
       await Promise.all([...looks.values()].map((each) => each.close()));
     },
   };

@@ -3,8 +3,8 @@ import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Database } from "../postgres/database.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
-import { Turns } from "../shared/kernel/semaphore.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
+import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { JwtRules } from "../tenants/jwt-config.ts";
 import type { RequestFacts } from "../tenants/router.ts";
@@ -20,7 +20,7 @@ import { tokenSigning } from "./token-signing.ts";
 
 export type Settings = Readonly<Record<string, string>>;
 
-export interface IdentitiesOptions {
+export interface AuthenticatorOptions {
   /** Connections for session functions and nothing else; asked for when the first is called. */
   readonly sessions: (database: string) => Database;
   readonly keySets?: KeySets;
@@ -41,19 +41,19 @@ interface TokenRules {
  * latest.
  */
 const longestMs = 30_000;
-const mostRememberedBytes = 16 * 2 ** 20;
+const maxRememberedBytes = 16 * 2 ** 20;
 /** What one counts for at least: no more than 10,000 are kept. */
-const leastBytes = Math.ceil(mostRememberedBytes / 10_000);
+const minBytes = Math.ceil(maxRememberedBytes / 10_000);
 
 /** So that a client which repeats a token that is no good does not repeat its lookup; apart, so that it pushes nothing out. */
 const refusalMs = 1_000;
-const mostRefusals = 1_000;
+const maxRefusals = 1_000;
 
 /** Session functions of one tenant at a time, of the few connections that there are for all of them. */
 const asking = { concurrency: tenantSessions, queue: 100 };
 
-export class Identities {
-  readonly #sessions: IdentitiesOptions["sessions"];
+export class Authenticator {
+  readonly #sessions: AuthenticatorOptions["sessions"];
   #keySets: KeySets | undefined;
   readonly #rules = new WeakMap<Tenant, TokenRules>();
   readonly #found: LRUCache<string, Settings>;
@@ -61,18 +61,18 @@ export class Identities {
   readonly #asking = new SingleFlight<string, Settings>();
   #records = 0;
 
-  constructor({ sessions, keySets, clock = performance }: IdentitiesOptions) {
+  constructor({ sessions, keySets, clock = performance }: AuthenticatorOptions) {
     this.#sessions = sessions;
     this.#keySets = keySets;
     this.#found = new LRUCache({
-      maxSize: mostRememberedBytes,
-      sizeCalculation: (settings) => Math.max(bytesOf(settings), leastBytes),
+      maxSize: maxRememberedBytes,
+      sizeCalculation: (settings) => Math.max(bytesOf(settings), minBytes),
       perf: clock,
       ttl: longestMs,
       ttlResolution: 0,
     });
     this.#refused = new LRUCache({
-      ...growingTo(mostRefusals),
+      ...lazyLru(maxRefusals),
       perf: clock,
       ttl: refusalMs,
       ttlResolution: 0,
@@ -158,7 +158,7 @@ export class Identities {
       };
     }
     if (session === null) return null;
-    const turns = new Turns(asking, () => {
+    const turns = new BoundedSemaphore(asking, () => {
       return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of one tenant wait to be verified");
     });
     return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));

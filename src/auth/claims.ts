@@ -17,8 +17,8 @@ export interface Bearer {
  * somebody's try. A claim of another name (`https://example.com/groups`) is no setting, and is left out.
  */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
-const mostClaims = 64;
-const mostBytes = 16_384;
+const maxClaims = 64;
+const maxBytes = 16_384;
 
 /** `role`, where there is one, and `jwt.claims.*`; throws `TOKEN_INVALID` for what the tenant does not list or a setting cannot hold. */
 export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readonly<Record<string, string>> {
@@ -41,8 +41,8 @@ export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readon
     bytes += name.length + Buffer.byteLength(text);
     settings[`jwt.claims.${name}`] = text;
   }
-  if (seen.size > mostClaims) throw refuse(`the token has more than ${mostClaims} claims`);
-  if (bytes > mostBytes) throw refuse(`the claims of the token are longer than ${mostBytes} bytes`);
+  if (seen.size > maxClaims) throw refuse(`the token has more than ${maxClaims} claims`);
+  if (bytes > maxBytes) throw refuse(`the claims of the token are longer than ${maxBytes} bytes`);
   return settings;
 }
 

@@ -16,10 +16,10 @@ export interface KeySetsOptions {
 }
 
 /** More providers than that are fetched again when it is their turn. */
-const mostSets = 1_000;
+const maxSets = 1_000;
 
 export class KeySets {
-  readonly #sets = new LRUCache<string, JWTVerifyGetKey>({ max: mostSets });
+  readonly #sets = new LRUCache<string, JWTVerifyGetKey>({ max: maxSets });
   #agent: Agent | undefined;
   readonly #options: Required<KeySetsOptions>;
 

@@ -12,11 +12,11 @@ import type { Bearer } from "./claims.ts";
 import { refusedToken } from "./refused-token.ts";
 import { sessionTimeoutMs } from "./session-databases.ts";
 
-const mostBytes = 65_536;
+const maxBytes = 65_536;
 
 /** The database's clock decides what is over, as it is the one that the function goes by. */
 const sessionQuery = ({ schema, function: name }: SessionRules): string => `
-  select case when pg_catalog.octet_length(answer) <= ${mostBytes} then answer end as answer,
+  select case when pg_catalog.octet_length(answer) <= ${maxBytes} then answer end as answer,
     answer is null as absent, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) as now
   from (
     select pg_catalog.to_jsonb(${QuoteUtils.quoteQualifiedIdentifier(schema, name)}($1::pg_catalog.text))::pg_catalog.text

@@ -154,15 +154,15 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
 }
 
 /** Each of the first ones: what is wrong with one tenant's roles is mostly wrong with all of them. */
-const mostUnsafe = 20;
+const maxUnsafe = 20;
 
 function unsafeFindings(
   about: string,
   { unsafe }: DatabaseFacts,
   roleSafety: DiagnosisOptions["roleSafety"],
 ): Finding[] {
-  const more = unsafe.length - mostUnsafe;
-  const texts = [...unsafe.slice(0, mostUnsafe), ...(more > 0 ? [`and ${more} more of this kind`] : [])];
+  const more = unsafe.length - maxUnsafe;
+  const texts = [...unsafe.slice(0, maxUnsafe), ...(more > 0 ? [`and ${more} more of this kind`] : [])];
   return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
 }
 
@@ -172,8 +172,8 @@ export function tenantLines(
 ): { readonly level: TenantFinding["level"]; readonly text: string }[] {
   return (["fault", "note"] as const).flatMap((level) => {
     const those = findings.filter((finding) => finding.level === level);
-    const texts = those.slice(0, mostUnsafe).map(({ tenant, text }) => `tenant ${tenant}: ${text}`);
-    const more = those.length - mostUnsafe;
+    const texts = those.slice(0, maxUnsafe).map(({ tenant, text }) => `tenant ${tenant}: ${text}`);
+    const more = those.length - maxUnsafe;
     if (more > 0) texts.push(`and ${more} more of this kind`);
     return texts.map((text) => ({ level, text }));
   });
@@ -233,11 +233,11 @@ function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
   return [warn(about, `${needed + reserve} ${limit}: ${needReserve(fitting)}, or raise that limit`)];
 }
 
-const mostNamed = 5;
+const maxNamed = 5;
 
 /** One finding over `names`, or none where there are none; the first few are named. */
 function listed(names: readonly string[], finding: (text: string) => Finding): Finding[] {
   if (names.length === 0) return [];
-  const more = names.length > mostNamed ? ` and ${names.length - mostNamed} more` : "";
-  return [finding(names.slice(0, mostNamed).join(", ") + more)];
+  const more = names.length > maxNamed ? ` and ${names.length - maxNamed} more` : "";
+  return [finding(names.slice(0, maxNamed).join(", ") + more)];
 }

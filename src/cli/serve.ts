@@ -10,7 +10,7 @@ import { welcomePage } from "../demo/welcome.ts";
 import { startEmbedded } from "../embedded/server.ts";
 import type { Logger } from "../observability/logger.ts";
 import type { Observe } from "../observability/observation.ts";
-import { releaseReserve } from "../shared/memory/gc.ts";
+import { releaseFreePages } from "../shared/memory/gc.ts";
 import { parseTenant } from "../tenants/tenant.ts";
 import { ConfigError } from "../validation/config-error.ts";
 import { type Command, UsageError } from "./command.ts";
@@ -65,7 +65,7 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
     console.log(banner(host, config, demo));
     // A process that is killed leaves nothing to start the next one from.
     flushCompileCache();
-    releaseReserve();
+    releaseFreePages();
     signals.onFlush(() => host.flush());
     await signals.stopped;
     await host.close();

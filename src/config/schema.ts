@@ -121,7 +121,7 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
 );
 
 /** As many as a cell can well be told of with every request. */
-const mostRequestHeaders = 32;
+const maxRequestHeaders = 32;
 
 const requestHeaders = z
   .array(
@@ -130,7 +130,7 @@ const requestHeaders = z
       if (fault !== null) context.addIssue(fault);
     }),
   )
-  .max(mostRequestHeaders, `must name at most ${mostRequestHeaders}`)
+  .max(maxRequestHeaders, `must name at most ${maxRequestHeaders}`)
   .superRefine((entries, context) => {
     for (const entry of duplicates(entries)) {
       context.addIssue(`names ${JSON.stringify(entry)} more than once`);

@@ -38,7 +38,7 @@ export interface LooksOptions {
 }
 
 /** Of the time of one core of PostgreSQL's, however many tenants there are and however short the pauses are to be. */
-const mostShare = 0.05;
+const maxShare = 0.05;
 const insufficientPrivilege = "42501";
 
 const surroundings = z.object({ triggers: z.boolean(), prepares: z.boolean(), recovers: z.boolean() });
@@ -106,7 +106,7 @@ export class Looks {
         }
         this.#failing = true;
       }
-      await pause(Math.max(everyMs, this.#tookMs / mostShare), signal);
+      await pause(Math.max(everyMs, this.#tookMs / maxShare), signal);
     }
   }
 

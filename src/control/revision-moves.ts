@@ -18,7 +18,7 @@ export type MoveRevisions = (schemas: readonly string[]) => Promise<void>;
  * shape (`before` the SQL, by name) where something in them has become another, as each of their tenants would have to look
  * again. Of one that the SQL has only begun to refer to nobody knows how it was: it moves where something in it is new.
  */
-export async function watchUntriggered(
+export async function watchRevisionMoves(
   transaction: Queryable,
   tenant: Tenant,
   before: Readonly<Record<string, string>>,

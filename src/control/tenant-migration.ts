@@ -10,7 +10,7 @@ import { searchPathText } from "../shared/postgres/search-path.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { readTriggers } from "./install.ts";
 import { migrationError, ShapeDiffers } from "./migration-error.ts";
-import { touchServed, watchUntriggered } from "./revision-moves.ts";
+import { touchServed, watchRevisionMoves } from "./revision-moves.ts";
 import { revisionsOf } from "./revisions.ts";
 
 export interface MigrationRequest {
@@ -78,7 +78,7 @@ async function migrate(
   }
   if (expect !== undefined && from !== expect) throw new ShapeDiffers(tenant.id, from);
   const { present, enabled } = await readTriggers(transaction);
-  const move = present === 2 && enabled ? null : await watchUntriggered(transaction, tenant, before);
+  const move = present === 2 && enabled ? null : await watchRevisionMoves(transaction, tenant, before);
 
   const path = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
   await transaction.query("select set_config('search_path', $1, true)", [searchPathText(path)]);

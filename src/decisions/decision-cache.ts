@@ -1,31 +1,31 @@
 /** Decisions in memory, and the newest revision heard of for each schema: what is older is not kept. */
 import { LRUCache } from "lru-cache";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import type { Decision } from "./decision.ts";
 import type { Interest } from "./revision-notices.ts";
 
 /** Most schemas of which a revision is remembered: forgetting one costs a late retry, never a wrong answer. */
-const mostHeard = 50_000;
+const maxHeard = 50_000;
 /** Most schemas of which it is remembered that they had none; it matters for as long as a probe takes. */
-const mostMissed = 1_000;
+const maxMissed = 1_000;
 
 const place = (database: string, schema: string): string => `${database}\n${schema}`;
 
-export class KnownDecisions {
+export class DecisionCache {
   readonly #decisions: LRUCache<TenantId, Decision>;
   /**
    * Tenants by the schemas whose revisions they were decided on, so that a notification costs its tenants and not all of
    * them. Most schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
    */
   readonly #users = new Map<string, TenantId | Set<TenantId>>();
-  readonly #heard = new LRUCache<string, bigint>(growingTo(mostHeard));
+  readonly #heard = new LRUCache<string, bigint>(lazyLru(maxHeard));
   /** The schemas that had no revision when it was looked for, each with the number of that miss. */
-  readonly #missed = new LRUCache<string, number>(growingTo(mostMissed));
+  readonly #missed = new LRUCache<string, number>(lazyLru(maxMissed));
   #misses = 0;
 
   constructor(most: number) {
-    this.#decisions = new LRUCache({ ...growingTo(most), dispose: (decision) => this.#unlist(decision) });
+    this.#decisions = new LRUCache({ ...lazyLru(most), dispose: (decision) => this.#unlist(decision) });
   }
 
   get size(): number {
@@ -78,7 +78,7 @@ export class KnownDecisions {
   }
 
   /** Notes a revision, which only ever moves forward, and forgets the tenants that were decided on an older one. */
-  hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
+  recordRevision(database: string, schema: string, revision: bigint): readonly TenantId[] {
     const key = place(database, schema);
     if ((this.#heard.get(key) ?? 0n) >= revision) return [];
     this.#heard.set(key, revision);
@@ -88,7 +88,7 @@ export class KnownDecisions {
   }
 
   /** Forgets the tenants that were decided when the schema had a revision. */
-  miss(database: string, schema: string): readonly TenantId[] {
+  recordMissing(database: string, schema: string): readonly TenantId[] {
     const key = place(database, schema);
     this.#misses += 1;
     this.#missed.set(key, this.#misses);
@@ -98,7 +98,7 @@ export class KnownDecisions {
   }
 
   /** Forgets every tenant that the schema has a say in. */
-  doubt(database: string, schema: string): readonly TenantId[] {
+  forgetUsersOf(database: string, schema: string): readonly TenantId[] {
     const users = this.#usersOf(place(database, schema), () => true);
     for (const id of users) this.forget(id);
     return users;
@@ -140,7 +140,7 @@ export class KnownDecisions {
   }
 
   /** For a database that went back in time, as a restored one does: what it says now counts from now on. */
-  unhear(decision: Decision): void {
+  resetRevisions(decision: Decision): void {
     for (const key of placesOf(decision)) this.#heard.delete(key);
   }
 

@@ -8,7 +8,7 @@ import type { InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
-import { KnownDecisions } from "./decision-cache.ts";
+import { DecisionCache } from "./decision-cache.ts";
 import { Interned } from "./interned.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { Interest } from "./revision-notices.ts";
@@ -23,7 +23,7 @@ export interface DecisionsOptions extends DecisionRules {
 }
 
 /** A probe that was out of date when it came is asked for again, so many times. */
-const mostProbes = 4;
+const maxProbes = 4;
 
 interface Failed {
   readonly tenant: Tenant;
@@ -32,7 +32,7 @@ interface Failed {
 
 export class Decisions {
   readonly #options: DecisionsOptions;
-  readonly #known: KnownDecisions;
+  readonly #known: DecisionCache;
   readonly #asking = new SingleFlight<TenantId, Decision | Failed>();
   /** The records by which it is being asked. */
   readonly #asked = new Set<Tenant>();
@@ -45,7 +45,7 @@ export class Decisions {
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
-    this.#known = new KnownDecisions(options.most ?? 10_000);
+    this.#known = new DecisionCache(options.most ?? 10_000);
   }
 
   get size(): number {
@@ -123,7 +123,7 @@ export class Decisions {
   disprove(decision: Decision, reported: string | null = null): void {
     const { id, database } = decision.tenant;
     for (const [schema, revision] of reported === null ? [] : parseReport(reported)) {
-      if (Object.hasOwn(decision.revisions, schema)) this.hear(database, schema, revision);
+      if (Object.hasOwn(decision.revisions, schema)) this.recordRevision(database, schema, revision);
     }
     if (this.#known.peek(id) === decision) this.forget(id);
   }
@@ -139,32 +139,34 @@ export class Decisions {
    * Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. An answer that is
    * still to come is held against it.
    */
-  miss(database: string, schema: string): readonly TenantId[] {
-    return this.#known.miss(database, schema);
+  recordMissing(database: string, schema: string): readonly TenantId[] {
+    return this.#known.recordMissing(database, schema);
   }
 
   /**
    * Takes note that a schema has reached a revision, and forgets the tenants decided on an older one; returns them.
    * Revisions only move forward: one that comes late, or a second time, changes nothing.
    */
-  hear(database: string, schema: string, revision: bigint): readonly TenantId[] {
-    return this.#known.hear(database, schema, revision);
+  recordRevision(database: string, schema: string, revision: bigint): readonly TenantId[] {
+    return this.#known.recordRevision(database, schema, revision);
   }
 
   /** Forgets the tenants that a schema which may have changed has a say in, without knowing of another revision; returns them. */
-  doubt(database: string, schema: string): readonly TenantId[] {
+  forgetUsersOf(database: string, schema: string): readonly TenantId[] {
     // Of those that are being asked nobody knows yet which schemas they are of.
     for (const tenant of this.#asked) if (tenant.database === database) this.#overtaken.add(tenant.id);
-    return this.#known.doubt(database, schema);
+    return this.#known.forgetUsersOf(database, schema);
   }
 
   /** Takes note of all the revisions that there are in a database, and forgets the tenants decided on others; returns them. */
   compare(database: string, revisions: ReadonlyMap<string, bigint>): readonly TenantId[] {
     const older = [...revisions].flatMap(([schema, revision]) =>
-      this.interest(database, schema, revision) === "none" ? [] : this.hear(database, schema, revision),
+      this.interest(database, schema, revision) === "none"
+        ? []
+        : this.recordRevision(database, schema, revision),
     );
     const gone = this.#known.schemas(database).filter((schema) => !revisions.has(schema));
-    return [...older, ...gone.flatMap((schema) => this.miss(database, schema))];
+    return [...older, ...gone.flatMap((schema) => this.recordMissing(database, schema))];
   }
 
   forgetAll(): void {
@@ -184,9 +186,9 @@ export class Decisions {
       const unsafe = probed.findings === null ? [] : await safety?.judge(tenant, probed.findings);
       const decision = this.#decisionOf(tenant, probed, unsafe);
       const outdated = this.#known.isOutdated(decision, misses);
-      if ((outdated || this.#overtaken.has(tenant.id)) && attempt < mostProbes) continue;
+      if ((outdated || this.#overtaken.has(tenant.id)) && attempt < maxProbes) continue;
       // The database itself says otherwise than what was once heard, again and again.
-      if (outdated) this.#known.unhear(decision);
+      if (outdated) this.#known.resetRevisions(decision);
       this.#known.keep(decision);
       this.#tell(decision, performance.now() - startedMs);
       return decision;

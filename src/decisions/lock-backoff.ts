@@ -2,14 +2,14 @@
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
-import { Turns } from "../shared/kernel/semaphore.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
+import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { Decision } from "./decision.ts";
 import { schemaLocked } from "./probe.ts";
 
-export interface LockPausesOptions {
+export interface LockBackoffOptions {
   readonly decisions: {
     decide(tenant: Tenant): Promise<Decision>;
     peek(tenant: TenantId): Decision | undefined;
@@ -36,22 +36,22 @@ const forgottenMs = 60_000;
  * had. After a first time in vain it is asked for after pauses, which grow, and of all such tenants only one at a time: the
  * other connections are for those that are not locked.
  */
-export class LockPauses {
-  readonly #decisions: LockPausesOptions["decisions"];
+export class LockBackoff {
+  readonly #decisions: LockBackoffOptions["decisions"];
   readonly #clock: { now(): number };
   readonly #pauses: LRUCache<TenantId, Pause>;
   /** By record: the answer about one is none about another of the same tenant. */
   readonly #again = new SingleFlight<Tenant, Decision>();
-  readonly #turns = new Turns({ concurrency: 1, queue: 10 }, () => {
+  readonly #turns = new BoundedSemaphore({ concurrency: 1, queue: 10 }, () => {
     return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked", {
       retryAfterSeconds: 3,
     });
   });
 
-  constructor({ decisions, clock = performance }: LockPausesOptions) {
+  constructor({ decisions, clock = performance }: LockBackoffOptions) {
     this.#decisions = decisions;
     this.#clock = clock;
-    this.#pauses = new LRUCache({ ...growingTo(10_000), ttl: forgottenMs, perf: clock, ttlResolution: 0 });
+    this.#pauses = new LRUCache({ ...lazyLru(10_000), ttl: forgottenMs, perf: clock, ttlResolution: 0 });
   }
 
   /** The decision for `tenant`; throws `LOCK_TIMEOUT` at once where its schema was locked a moment ago, and what deciding throws. */

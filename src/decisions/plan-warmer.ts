@@ -1,7 +1,7 @@
 /** Has probes planned before a tenant asks. */
 import { pause } from "../shared/kernel/duration.ts";
 
-export interface RehearsalsOptions {
+export interface PlanWarmerOptions {
   /** Has the plans of a database's probes made where there are none, or none that still count. */
   readonly rehearse: (database: string) => Promise<unknown>;
 }
@@ -15,13 +15,13 @@ const pauseMs = 1_000;
  * again: three times what the probe itself takes, and a tenant's first request comes just when its schema has been made. So it is
  * done when a change is heard of, once a second at most; where nothing was given up it takes 2 ms (18.4, 36,000 relations).
  */
-export class Rehearsals {
-  readonly #options: RehearsalsOptions;
+export class PlanWarmer {
+  readonly #options: PlanWarmerOptions;
   /** Databases that are being seen to, and whether something was heard since. */
   readonly #heard = new Map<string, boolean>();
   readonly #stop = new AbortController();
 
-  constructor(options: RehearsalsOptions) {
+  constructor(options: PlanWarmerOptions) {
     this.#options = options;
   }
 

@@ -79,7 +79,7 @@ const nobody: Omit<Probed, "id"> = {
 };
 
 /** Has all of a probe planned, as there is nobody to probe. Throws what the database throws. */
-export async function rehearse(database: ProbedDatabase): Promise<void> {
+export async function warmPlans(database: ProbedDatabase): Promise<void> {
   await database.together(statements(database, { ...nobody, id: tenantId("nobody") }, true));
 }
 

@@ -10,7 +10,7 @@ export interface Revisions {
   readonly replica: boolean;
 }
 
-export interface NoticesOptions {
+export interface RevisionNoticesOptions {
   /** To whom a schema's having reached a revision would be news. */
   readonly interest: (database: string, schema: string, revision: bigint) => Interest;
   /** The revisions of schemas, as the database has them. */
@@ -23,7 +23,7 @@ export interface NoticesOptions {
 }
 
 /** A notice that comes alone is looked into at once; of many, so many schemas at a time, and so long after the time before. */
-const mostSchemas = 1_000;
+const maxSchemas = 1_000;
 const pauseMs = 100;
 /** What a replica has not come to yet is asked for again after pauses that grow to this. */
 const longestPauseMs = 5_000;
@@ -53,15 +53,15 @@ interface Waiting {
  * A replica is listened to by its primary, which tells of a change before the replica has it. What it says is kept until it is found
  * there: a lie costs one look every five seconds.
  */
-export class Notices {
-  readonly #options: NoticesOptions;
+export class RevisionNotices {
+  readonly #options: RevisionNoticesOptions;
   readonly #clock: { now(): number };
   readonly #waiting = new Map<string, Waiting>();
   /** As far as was seen when one was looked into last. */
   readonly #replicas = new Set<string>();
   readonly #stop = new AbortController();
 
-  constructor(options: NoticesOptions) {
+  constructor(options: RevisionNoticesOptions) {
     this.#options = options;
     this.#clock = options.clock ?? performance;
   }
@@ -84,7 +84,7 @@ export class Notices {
       return;
     }
     // Names that nobody is known to have can be made up without end, and what is lost with them is a late retry.
-    if (interest !== "known" && waiting.said.size >= mostSchemas && !waiting.said.has(schema)) return;
+    if (interest !== "known" && waiting.said.size >= maxSchemas && !waiting.said.has(schema)) return;
     this.#note(waiting, schema, revision);
     waiting.wake.abort();
   }
@@ -111,7 +111,7 @@ export class Notices {
     const { signal } = this.#stop;
     while (waiting.said.size > 0 && !signal.aborted) {
       const nowMs = this.#clock.now();
-      const due = [...waiting.said].filter(([, { atMs }]) => atMs <= nowMs).slice(0, mostSchemas);
+      const due = [...waiting.said].filter(([, { atMs }]) => atMs <= nowMs).slice(0, maxSchemas);
       if (due.length > 0) await this.#look(database, waiting, due);
       // Whatever comes meanwhile is looked into with what is due next.
       await pause(pauseMs, signal);

@@ -17,7 +17,7 @@ interface WelcomeOptions {
 const loopback = new Set(["127.0.0.1", "localhost", "[::1]"]);
 
 /** With `--tenants 9999` a list of all would be no help. */
-const mostListed = 30;
+const maxListed = 30;
 
 const about: Readonly<Record<string, string>> = {
   acme: "shares its instance with all shops of this shape",
@@ -80,7 +80,7 @@ const policy = [
 /** Nothing here needs escaping: ids, hosts and ports are made of letters, digits, dots, hyphens and underscores. */
 function page(tenants: WelcomeOptions["tenants"], around: { port: string; graphiql: boolean }): string {
   const { port, graphiql } = around;
-  const listed = tenants.slice(0, mostListed);
+  const listed = tenants.slice(0, maxListed);
   const more = tenants.length - listed.length;
   const [first] = listed;
   const id = first?.id ?? "acme";

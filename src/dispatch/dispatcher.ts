@@ -4,15 +4,15 @@ import type { Decision } from "../decisions/decision.ts";
 import { NotStarted } from "../fleet/cell/cell.ts";
 import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
 import type { Observe } from "../observability/observation.ts";
-import type { StopSignal } from "../shared/kernel/cancellation.ts";
+import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
-import type { Eventually } from "../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { discardBody } from "../shared/protocol/body-stream.ts";
 import type { Answer, RequestTask } from "../shared/protocol/messages.ts";
-import { SchemaMoved } from "../shared/protocol/schema-moved.ts";
+import { SchemaChanged } from "../shared/protocol/schema-moved.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-import { isExhausted, pauseBefore, type Tries } from "./retry-budget.ts";
+import { isExhausted, pauseBefore, type RetryBudget } from "./retry-budget.ts";
 
 /** Whose a request is, and what it may do. */
 export interface Admitted {
@@ -33,9 +33,9 @@ export interface CellRequest {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | null;
   /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
-  readonly signal: StopSignal;
+  readonly signal: CancellationToken;
   /** Admits the request, by what is known of its tenant then; throws, or rejects with, what the client is to be told. */
-  admit(): Eventually<Admitted>;
+  admit(): MaybePromise<Admitted>;
 }
 
 export interface DispatchOptions {
@@ -48,7 +48,7 @@ export interface DispatchOptions {
    * Told when a decision turned out to be of an older schema, and by which revisions where its guard said so (JSON, by schema);
    * the tenant's record may be older as well.
    */
-  readonly disprove: (decision: Decision, revisions: string | null) => void;
+  readonly invalidate: (decision: Decision, revisions: string | null) => void;
   /** Told when a pooled build was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
@@ -57,7 +57,7 @@ export interface DispatchOptions {
 }
 
 /** Cells that end or give their requests away, one after the other, before they came to a request. */
-const mostMoves = 4;
+const maxMoves = 4;
 
 export class Dispatcher {
   readonly #options: DispatchOptions;
@@ -68,7 +68,13 @@ export class Dispatcher {
 
   /** The cell's answer to a request; throws the HostError that the host is to answer with. */
   async dispatch(request: CellRequest): Promise<Answer> {
-    const tries: Tries = { sinceMs: performance.now(), runs: 0, builds: 0, lost: 0, moved: 0 };
+    const tries: RetryBudget = {
+      sinceMs: performance.now(),
+      attempts: 0,
+      overtakenBuilds: 0,
+      lost: 0,
+      moved: 0,
+    };
     for (;;) {
       // Each time anew: where its schemas are another's now, or nobody's, so is the request.
       const admitting = request.admit();
@@ -84,13 +90,13 @@ export class Dispatcher {
       } catch (thrown) {
         const error = toHostError(thrown);
         // Nobody has heard of it: it is asked for again as if it had only just come.
-        if (thrown instanceof NotStarted && !request.signal.aborted && tries.moved < mostMoves) {
+        if (thrown instanceof NotStarted && !request.signal.aborted && tries.moved < maxMoves) {
           tries.moved += 1;
           continue;
         }
         const ran = lease !== null;
-        if (ran) tries.runs += 1;
-        else tries.builds += 1;
+        if (ran) tries.attempts += 1;
+        else tries.overtakenBuilds += 1;
         if (error.code === "SCHEMA_CHANGED") {
           await this.#settle(decision, error, tries, { ran, signal: request.signal });
         } else if (request.signal.aborted) throw error;
@@ -104,14 +110,14 @@ export class Dispatcher {
   async #settle(
     decision: Decision,
     error: HostError,
-    tries: Tries,
-    { ran, signal }: { readonly ran: boolean; readonly signal: StopSignal },
+    tries: RetryBudget,
+    { ran, signal }: { readonly ran: boolean; readonly signal: CancellationToken },
   ): Promise<void> {
-    const { observe, disprove, patienceMs } = this.#options;
+    const { observe, invalidate: disprove, patienceMs } = this.#options;
     const tenant = decision.tenant.id;
-    const attempt = tries.runs + tries.builds;
-    disprove(decision, error instanceof SchemaMoved ? error.revisions : null);
-    if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.runs });
+    const attempt = tries.attempts + tries.overtakenBuilds;
+    disprove(decision, error instanceof SchemaChanged ? error.revisions : null);
+    if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.attempts });
     if (isExhausted(tries, performance.now(), patienceMs)) {
       observe({ kind: "guard.exhausted", tenant, attempts: attempt });
       throw error;
@@ -127,9 +133,9 @@ export class Dispatcher {
   }
 
   /** Sees to it that the request may be tried again; throws `error` where it may not. */
-  #prepare(decision: Decision, error: HostError, tries: Tries, ran: boolean): void {
+  #prepare(decision: Decision, error: HostError, tries: RetryBudget, ran: boolean): void {
     const tenant = decision.tenant.id;
-    const attempt = tries.runs + tries.builds;
+    const attempt = tries.attempts + tries.overtakenBuilds;
     const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
     if (error.code === "BUILD_NOT_SHAREABLE" && !exhausted) {
       this.#options.refuse(decision, error.message);
@@ -151,7 +157,7 @@ export class Dispatcher {
   }
 
   /** A lease, unless the request ends first; a lease that comes too late is given back. */
-  async #lease(wanted: LeaseRequest, signal: StopSignal): Promise<Lease> {
+  async #lease(wanted: LeaseRequest, signal: CancellationToken): Promise<Lease> {
     const leasing = this.#options.fleet.lease(wanted);
     try {
       return await before(signal, leasing);
@@ -248,7 +254,7 @@ function mayHaveCommitted(error: HostError): boolean {
 }
 
 /** `work`, or the reason of `signal` if it aborts first. */
-function before<Value>(signal: StopSignal, work: Promise<Value>): Promise<Value> {
+function before<Value>(signal: CancellationToken, work: Promise<Value>): Promise<Value> {
   if (signal.aborted) {
     // Nobody hears of its failure, which unheard would end the process.
     work.catch(() => undefined);

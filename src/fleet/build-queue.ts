@@ -1,11 +1,11 @@
 /** How many builds run, wait, or are turned away; and how long a key that ends threads, or cannot be built, is held back. Pure. */
 import { HostError } from "../shared/kernel/errors.ts";
-import { type TurnLimits, Turns } from "../shared/kernel/semaphore.ts";
+import { BoundedSemaphore, type SemaphoreLimits } from "../shared/kernel/semaphore.ts";
 
 /** What is known of a key that was there when threads ended. */
 export interface StrikeRecord {
   /** Ends of threads that it was in, building or serving. */
-  readonly strikes: number;
+  readonly crashBackoff: number;
   /** Those of them where nothing else was. */
   readonly certain: number;
   readonly lastMs: number;
@@ -19,7 +19,7 @@ const longestPauseMs = 5 * 60_000;
 export function strike(record: StrikeRecord | undefined, alone: boolean, nowMs: number): StrikeRecord {
   const known = record !== undefined && nowMs - record.lastMs < forgivenAfterMs ? record : undefined;
   return {
-    strikes: (known?.strikes ?? 0) + 1,
+    crashBackoff: (known?.crashBackoff ?? 0) + 1,
     certain: (known?.certain ?? 0) + (alone ? 1 : 0),
     lastMs: nowMs,
   };
@@ -67,8 +67,8 @@ export function failurePauseMs({ failures }: FailureRecord, random: number): num
 }
 
 /** The places for builds. */
-export class Admission extends Turns {
-  constructor(limits: TurnLimits) {
+export class BuildQueue extends BoundedSemaphore {
+  constructor(limits: SemaphoreLimits) {
     super(limits, () => new HostError("BUILD_QUEUE_FULL"));
   }
 }

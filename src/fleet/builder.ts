@@ -2,19 +2,19 @@
 import { availableParallelism } from "node:os";
 import { LRUCache } from "lru-cache";
 import type { Observe } from "../observability/observation.ts";
-import type { Signal } from "../shared/kernel/condition.ts";
+import type { Condition } from "../shared/kernel/condition.ts";
 import { HostError, toHostError, unreachable } from "../shared/kernel/errors.ts";
 import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import type { BuildReport } from "../shared/protocol/messages.ts";
-import type { Strikes } from "./crash-backoff.ts";
-import type { Retirement } from "./eviction.ts";
-import { proveCurrent } from "./freshness.ts";
+import type { CrashBackoff } from "./crash-backoff.ts";
+import type { Eviction } from "./eviction.ts";
+import { assertCurrent } from "./freshness.ts";
 import { type BuildRequest, Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
 import { decidePlacement, type Placement } from "./policy/placement.ts";
-import { isServing, type Roster } from "./registry.ts";
-import type { Supply } from "./spares.ts";
+import { isServing, type Registry } from "./registry.ts";
+import type { Spares } from "./spares.ts";
 
 /** What an instance is built for. */
 export type BuildPurpose =
@@ -38,17 +38,17 @@ const mb = 1024 * 1024;
 /** Not all that makes room says so: a collection that finds a heap smaller than it seemed does not. */
 const lookAgainMs = 1_000;
 /** A preset that is a function may make up another name each time. */
-const mostTold = 100;
+const maxTold = 100;
 
 export class Builder {
   readonly #options: BuilderOptions;
-  readonly #roster: Roster;
-  readonly #supply: Supply;
-  readonly #retirement: Retirement;
-  readonly #strikes: Strikes;
-  readonly #changed: Signal;
+  readonly #registry: Registry;
+  readonly #spares: Spares;
+  readonly #eviction: Eviction;
+  readonly #crashBackoff: CrashBackoff;
+  readonly #changed: Condition;
   /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
-  readonly #measuredMb = new LRUCache<InstanceKey, number>(growingTo(10_000));
+  readonly #measuredMb = new LRUCache<InstanceKey, number>(lazyLru(10_000));
   /** What was said of the preset. */
   readonly #told = new Set<string>();
   #ordinal = 0;
@@ -57,13 +57,19 @@ export class Builder {
 
   constructor(
     options: BuilderOptions,
-    parts: { roster: Roster; supply: Supply; retirement: Retirement; strikes: Strikes; changed: Signal },
+    parts: {
+      registry: Registry;
+      spares: Spares;
+      eviction: Eviction;
+      crashBackoff: CrashBackoff;
+      changed: Condition;
+    },
   ) {
     this.#options = options;
-    this.#roster = parts.roster;
-    this.#supply = parts.supply;
-    this.#retirement = parts.retirement;
-    this.#strikes = parts.strikes;
+    this.#registry = parts.registry;
+    this.#spares = parts.spares;
+    this.#eviction = parts.eviction;
+    this.#crashBackoff = parts.crashBackoff;
     this.#changed = parts.changed;
   }
 
@@ -101,13 +107,13 @@ export class Builder {
       cell.heap.built(report, performance.now());
       if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
-      await proveCurrent(request, startedMs + this.#options.timeoutMs);
+      await assertCurrent(request, startedMs + this.#options.timeoutMs);
       // A condemned cell serves on, and whoever replaces it sees to this one too.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
       instance.phase = "live";
       instance.hold(performance.now());
-      this.#roster.publish(instance);
-      if (purpose.kind === "successor") void this.#retirement.retire(purpose.of, "stale");
+      this.#registry.publish(instance);
+      if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
       return instance;
     } catch (thrown) {
@@ -116,14 +122,14 @@ export class Builder {
       this.#discard(instance);
       throw error;
     } finally {
-      this.#supply.refillSoon();
+      this.#spares.refillSoon();
       this.#changed.notify();
     }
   }
 
   /** Says once what of the preset the host does not go by: every instance is built of it. */
   #warnOf(unhonoured: readonly string[]): void {
-    const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, mostTold - this.#told.size);
+    const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, maxTold - this.#told.size);
     if (untold.length === 0) return;
     for (const each of untold) this.#told.add(each);
     this.#options.observe({
@@ -167,9 +173,9 @@ export class Builder {
   /** A build that failed may have left anything behind: a cell that held nothing else ends with it. */
   #discard(instance: Instance): void {
     const { cell } = instance;
-    this.#retirement.forget(instance, "stale");
+    this.#eviction.forget(instance, "stale");
     if (cell.phase !== "serving") return;
-    if (this.#roster.instancesOf(cell).length === 0) void cell.terminate("evicted");
+    if (this.#registry.instancesOf(cell).length === 0) void cell.terminate("evicted");
     else void cell.release(instance.id).catch(() => undefined);
   }
 
@@ -181,12 +187,12 @@ export class Builder {
     const silent = new Set<CellId>();
     const reservedFor = purpose.kind === "quarantine" ? purpose.tenant : null;
     const exclusive =
-      reservedFor !== null || (plan.cells > 1 && this.#strikes.isSuspect(key, performance.now()));
+      reservedFor !== null || (plan.cells > 1 && this.#crashBackoff.isSuspect(key, performance.now()));
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const step = decidePlacement({
-        cells: this.#roster.placed(),
-        mayStart: this.#supply.pauseMs(performance.now()) === 0,
+        cells: this.#registry.placed(),
+        mayStart: this.#spares.pauseMs(performance.now()) === 0,
         maxCells: plan.cells,
         maxInstances: plan.instances,
         spread: availableParallelism(),
@@ -211,14 +217,14 @@ export class Builder {
 
   /** Whether a step takes nothing from anyone, and keeps no other build waiting for what may not come. */
   #isFree({ kind }: Placement): boolean {
-    const starting = this.#roster.cells.some((cell) => cell.phase === "starting");
+    const starting = this.#registry.cells.some((cell) => cell.phase === "starting");
     return kind === "start" || kind === "measure" || (kind === "wait" && starting);
   }
 
   /** Whether a step takes something from somebody, or waits for it while nothing is on its way. */
   #takesRoom({ kind }: Placement): boolean {
     if (kind === "wait")
-      return this.#roster.cells.every(({ phase }) => phase === "serving" || phase === "condemned");
+      return this.#registry.cells.every(({ phase }) => phase === "serving" || phase === "condemned");
     return kind === "evict-cell" || kind === "evict-instance";
   }
 
@@ -230,7 +236,7 @@ export class Builder {
         return new Set([purpose.of.cell.id]);
       case "replica":
       case "quarantine":
-        return new Set(this.#roster.serving(key).map(({ cell }) => cell.id));
+        return new Set(this.#registry.serving(key).map(({ cell }) => cell.id));
       default:
         return unreachable(purpose);
     }
@@ -241,36 +247,36 @@ export class Builder {
     id: CellId,
     what: Pick<Instance, "heapMb" | "exclusive" | "reservedFor">,
   ): Instance {
-    const cell = this.#roster.cell(id);
+    const cell = this.#registry.cell(id);
     if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that is not there");
     cell.phase = "serving";
     this.#ordinal += 1;
     const nowMs = performance.now();
     const instance = new Instance({ ...what, id: this.#ordinal, request, cell, nowMs });
-    this.#roster.add(instance);
+    this.#registry.add(instance);
     return instance;
   }
 
   async #makeRoom(step: Exclude<Placement, { kind: "place" }>, timeoutMs: number): Promise<void> {
     switch (step.kind) {
       case "start": {
-        const pauseMs = this.#supply.pauseMs(performance.now());
-        if (pauseMs === 0) this.#supply.start();
+        const pauseMs = this.#spares.pauseMs(performance.now());
+        if (pauseMs === 0) this.#spares.start();
         else await this.#changed.wait(Math.min(timeoutMs, pauseMs, lookAgainMs));
         return;
       }
       case "evict-cell": {
-        const cell = this.#roster.cell(step.cell);
-        if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");
+        const cell = this.#registry.cell(step.cell);
+        if (cell !== undefined) void this.#eviction.end(cell, "evicted", "capacity");
         return;
       }
       case "evict-instance": {
-        const instance = this.#roster.find(step.instance);
-        if (instance !== undefined) void this.#retirement.retire(instance, "capacity");
+        const instance = this.#registry.find(step.instance);
+        if (instance !== undefined) void this.#eviction.retire(instance, "capacity");
         return;
       }
       case "measure": {
-        const cell = this.#roster.cell(step.cell);
+        const cell = this.#registry.cell(step.cell);
         cell?.collect(performance.now());
         // Whatever else happens meanwhile says nothing about this cell.
         const untilMs = performance.now() + Math.min(timeoutMs, lookAgainMs);

@@ -1,6 +1,6 @@
 /** Builds in flight: one per key, and whose request each was started for. */
 
-import type { Signal } from "../shared/kernel/condition.ts";
+import type { Condition } from "../shared/kernel/condition.ts";
 import type { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import type { Instance } from "./instance.ts";
@@ -11,11 +11,11 @@ interface Flight {
   readonly done: Promise<void>;
 }
 
-export class Flights {
+export class BuildsInFlight {
   readonly #running = new Map<InstanceKey, Flight>();
-  readonly #changed: Signal;
+  readonly #changed: Condition;
 
-  constructor(changed: Signal) {
+  constructor(changed: Condition) {
     this.#changed = changed;
   }
 
@@ -58,7 +58,7 @@ export class Flights {
  * Whether the build that `tenant` waited for failed for a reason of its leader's: of a tenant whose schema moved, is
  * locked or gone, or of a replacement, which has less patience. `again`: it is not the first that failed `tenant` like that.
  */
-export function isLeadersOwn(
+export function failureIsLeadersAlone(
   error: HostError,
   leader: TenantId | null,
   tenant: TenantId,

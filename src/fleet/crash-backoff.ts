@@ -7,32 +7,32 @@ import { heldForMs, isSuspect, type StrikeRecord, strike } from "./build-queue.t
 interface Entry {
   readonly record: StrikeRecord;
   /** The other keys that were there at the last end that may have been anybody's. */
-  readonly company: readonly InstanceKey[];
+  readonly coSuspects: readonly InstanceKey[];
 }
 
 /** What of an instance matters when its thread has ended. */
-export interface Witness {
+export interface Member {
   readonly spec: { readonly key: InstanceKey };
   readonly inFlight: number;
   readonly phase: InstancePhase;
 }
 
-export class Strikes {
+export class CrashBackoff {
   readonly #entries = new LRUCache<InstanceKey, Entry>({ max: 1_000 });
 
   /**
    * Notes the end of a thread that held `members`: those that were building or had requests in flight may have caused
    * it. Where one was alone it is certain, and those that were suspected only together with it are cleared.
    */
-  note(members: readonly Witness[], nowMs: number): void {
+  note(members: readonly Member[], nowMs: number): void {
     const active = members.filter((instance) => instance.inFlight > 0 || instance.phase === "building");
     const keys = active.map(({ spec }) => spec.key);
     const alone = members.length === 1;
     for (const key of keys) {
       const known = this.#entries.get(key);
-      if (alone) for (const other of known?.company ?? []) this.#clear(other);
-      const company = alone ? (known?.company ?? []) : keys.filter((other) => other !== key);
-      this.#entries.set(key, { record: strike(known?.record, alone, nowMs), company });
+      if (alone) for (const other of known?.coSuspects ?? []) this.#clear(other);
+      const company = alone ? (known?.coSuspects ?? []) : keys.filter((other) => other !== key);
+      this.#entries.set(key, { record: strike(known?.record, alone, nowMs), coSuspects: company });
     }
   }
 

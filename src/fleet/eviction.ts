@@ -1,24 +1,24 @@
 /** How instances and cells leave: out of service first, then drained, then released or ended with their thread. */
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
-import type { Signal } from "../shared/kernel/condition.ts";
+import type { Condition } from "../shared/kernel/condition.ts";
 import type { Cell } from "./cell/cell.ts";
 import type { Instance } from "./instance.ts";
-import type { Roster } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 
-export interface RetirementOptions {
+export interface EvictionOptions {
   readonly drainTimeoutMs: number;
   readonly observe: Observe;
 }
 
-export class Retirement {
-  readonly #options: RetirementOptions;
-  readonly #roster: Roster;
-  readonly #changed: Signal;
+export class Eviction {
+  readonly #options: EvictionOptions;
+  readonly #registry: Registry;
+  readonly #changed: Condition;
   #evictions = 0;
 
-  constructor(options: RetirementOptions, roster: Roster, changed: Signal) {
+  constructor(options: EvictionOptions, registry: Registry, changed: Condition) {
     this.#options = options;
-    this.#roster = roster;
+    this.#registry = registry;
     this.#changed = changed;
   }
 
@@ -33,11 +33,11 @@ export class Retirement {
   async retire(instance: Instance, reason: EvictionReason): Promise<void> {
     if (instance.phase !== "live") return;
     const { cell } = instance;
-    if (this.#roster.instancesOf(cell).length === 1 && cell.phase === "serving") {
+    if (this.#registry.instancesOf(cell).length === 1 && cell.phase === "serving") {
       return this.end(cell, threadReason(reason), reason);
     }
     instance.phase = "draining";
-    this.#roster.unpublish(instance);
+    this.#registry.unpublish(instance);
     await instance.idle(this.#options.drainTimeoutMs);
     if (instance.phase !== "draining") return;
     await cell.release(instance.id).catch(() => undefined);
@@ -45,7 +45,7 @@ export class Retirement {
     this.#changed.notify();
     if (cell.phase !== "serving") return;
     // The last one of several that left together.
-    if (this.#roster.instancesOf(cell).length === 0) return this.end(cell, threadReason(reason), reason);
+    if (this.#registry.instancesOf(cell).length === 0) return this.end(cell, threadReason(reason), reason);
     // Whether the heap really came back is for the governor to see.
     cell.collect(performance.now());
   }
@@ -54,10 +54,10 @@ export class Retirement {
   async end(cell: Cell, reason: TerminationReason, why: EvictionReason): Promise<void> {
     if (cell.phase === "terminating" || cell.phase === "gone") return cell.gone;
     if (cell.phase !== "starting") cell.phase = "draining";
-    const members = this.#roster.instancesOf(cell);
+    const members = this.#registry.instancesOf(cell);
     for (const instance of members) {
       if (instance.phase === "live") instance.phase = "draining";
-      this.#roster.unpublish(instance);
+      this.#registry.unpublish(instance);
     }
     await Promise.all(members.map((instance) => instance.idle(this.#options.drainTimeoutMs)));
     for (const instance of members) this.forget(instance, why);
@@ -69,7 +69,7 @@ export class Retirement {
     if (instance.phase === "gone") return;
     const served = instance.phase !== "building";
     instance.phase = "gone";
-    this.#roster.remove(instance);
+    this.#registry.remove(instance);
     if (!served) return;
     this.#evictions += 1;
     const { cell, heapMb, spec } = instance;

@@ -1,24 +1,24 @@
 /** All the cells of the process, and the only owner of what changes about them. */
 
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
-import { Signal } from "../shared/kernel/condition.ts";
+import { Condition } from "../shared/kernel/condition.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
-import { Admission } from "./build-queue.ts";
+import { BuildQueue } from "./build-queue.ts";
 import { Builder } from "./builder.ts";
-import { Flights, isLeadersOwn } from "./builds-in-flight.ts";
+import { BuildsInFlight, failureIsLeadersAlone } from "./builds-in-flight.ts";
 import type { Cell, CellOptions } from "./cell/cell.ts";
-import { Strikes } from "./crash-backoff.ts";
-import { Retirement } from "./eviction.ts";
-import { glance, proveCurrent } from "./freshness.ts";
+import { CrashBackoff } from "./crash-backoff.ts";
+import { Eviction } from "./eviction.ts";
+import { assertCurrent, checkQuickly } from "./freshness.ts";
 import { HeldBuilds } from "./held-builds.ts";
 import type { BuildRequest, Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
 import { Quarantine, type QuarantineRules } from "./quarantine.ts";
-import { Roster } from "./registry.ts";
+import { Registry } from "./registry.ts";
 import { Replacement } from "./replacement.ts";
 import { Replicas } from "./replicas.ts";
-import { Supply } from "./spares.ts";
+import { Spares } from "./spares.ts";
 
 export interface FleetOptions {
   readonly plan: CapacityPlan;
@@ -61,15 +61,15 @@ const proofMs = 2_000;
 const restMs = 60_000;
 
 export class Fleet {
-  readonly roster = new Roster();
+  readonly registry = new Registry();
   readonly #options: FleetOptions;
-  readonly #admission: Admission;
-  readonly #flights: Flights;
-  readonly #changed = new Signal();
-  readonly #strikes = new Strikes();
+  readonly #buildQueue: BuildQueue;
+  readonly #buildsInFlight: BuildsInFlight;
+  readonly #changed = new Condition();
+  readonly #crashBackoff = new CrashBackoff();
   readonly #held = new HeldBuilds();
-  readonly #supply: Supply;
-  readonly #retirement: Retirement;
+  readonly #spares: Spares;
+  readonly #eviction: Eviction;
   readonly #builder: Builder;
   readonly #replacement: Replacement;
   readonly #replicas: Replicas;
@@ -79,26 +79,26 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    const { roster } = this;
+    const { registry } = this;
     const changed = this.#changed;
-    this.#admission = new Admission(options.builds);
-    this.#flights = new Flights(changed);
-    this.#supply = new Supply(
+    this.#buildQueue = new BuildQueue(options.builds);
+    this.#buildsInFlight = new BuildsInFlight(changed);
+    this.#spares = new Spares(
       { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },
-      roster,
+      registry,
       changed,
     );
-    this.#retirement = new Retirement(options, roster, changed);
+    this.#eviction = new Eviction(options, registry, changed);
     this.#builder = new Builder(
       { ...options, timeoutMs: options.builds.timeoutMs },
-      { roster, supply: this.#supply, retirement: this.#retirement, strikes: this.#strikes, changed },
+      { registry, spares: this.#spares, eviction: this.#eviction, crashBackoff: this.#crashBackoff, changed },
     );
     const parts = {
-      roster,
-      retirement: this.#retirement,
+      registry,
+      eviction: this.#eviction,
       builder: this.#builder,
-      admission: this.#admission,
-      flights: this.#flights,
+      buildQueue: this.#buildQueue,
+      buildsInFlight: this.#buildsInFlight,
       changed,
     };
     this.#replacement = new Replacement(options, parts);
@@ -109,20 +109,20 @@ export class Fleet {
 
   /** Starts the warm spares; at least one cell is up before the first request. */
   open(): void {
-    this.#supply.refill(Math.max(1, this.#options.plan.spare));
+    this.#spares.refill(Math.max(1, this.#options.plan.spare));
   }
 
-  get builds(): Admission["state"] {
-    return this.#admission.state;
+  get builds(): BuildQueue["state"] {
+    return this.#buildQueue.state;
   }
 
   get evictions(): number {
-    return this.#retirement.evictions;
+    return this.#eviction.evictions;
   }
 
   /** Every database, and whether a cell was refused a write there and would be again. */
   get readOnly(): Readonly<Record<string, boolean>> {
-    const found = new Set([...this.roster.cells].flatMap(({ readOnly }) => readOnly));
+    const found = new Set([...this.registry.cells].flatMap(({ readOnly }) => readOnly));
     const names = Object.keys(this.#options.setup.databases);
     return Object.fromEntries(names.map((name) => [name, found.has(name)]));
   }
@@ -134,12 +134,12 @@ export class Fleet {
 
   /** False while threads fail to start. */
   get healthy(): boolean {
-    return this.#supply.healthy;
+    return this.#spares.healthy;
   }
 
   /** A lease on the instance of the request's key; undefined where `lease` would have to build it first, or refuses. */
   leaseNow(request: LeaseRequest): Lease | undefined {
-    const instance = this.#closed ? undefined : this.roster.current(request.spec.key, request.tenant);
+    const instance = this.#closed ? undefined : this.registry.current(request.spec.key, request.tenant);
     return instance === undefined ? undefined : this.#enter(instance, request);
   }
 
@@ -157,12 +157,13 @@ export class Fleet {
       if (lease !== undefined) return lease;
       const refusal = this.#held.refusal(key, request, performance.now());
       if (refusal !== undefined) throw refusal;
-      const leader = this.#flights.leader(key);
+      const leader = this.#buildsInFlight.leader(key);
       try {
-        await this.#flights.run(key, request.tenant, () => this.#admit(request, doubtful));
+        await this.#buildsInFlight.run(key, request.tenant, () => this.#admit(request, doubtful));
       } catch (thrown) {
         const error = toHostError(thrown);
-        if (leader === undefined || !isLeadersOwn(error, leader, request.tenant, doubtful)) throw error;
+        if (leader === undefined || !failureIsLeadersAlone(error, leader, request.tenant, doubtful))
+          throw error;
         doubtful = true;
       }
     }
@@ -183,7 +184,7 @@ export class Fleet {
 
   async #admit(request: LeaseRequest, doubtful: boolean): Promise<Instance> {
     const { key } = request.spec;
-    const heldMs = this.#strikes.heldForMs(key, performance.now());
+    const heldMs = this.#crashBackoff.heldForMs(key, performance.now());
     if (heldMs > 0) {
       const retryAfterSeconds = Math.ceil(heldMs / 1000);
       throw new HostError("BUILD_HELD", `${key} is held back for ${retryAfterSeconds} s`, {
@@ -193,11 +194,11 @@ export class Fleet {
     const { timeoutMs } = this.#options.builds;
     const queuedMs = performance.now();
     // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
-    if (doubtful) await proveCurrent(request, queuedMs + timeoutMs);
+    if (doubtful) await assertCurrent(request, queuedMs + timeoutMs);
     try {
-      const built = await this.#admission.run(async () => {
+      const built = await this.#buildQueue.run(async () => {
         // A build costs fifty times what this question does, and in a long queue much may have changed.
-        if (performance.now() - queuedMs > staleMs) await glance(request);
+        if (performance.now() - queuedMs > staleMs) await checkQuickly(request);
         return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
       }, request.sinceMs);
       this.#held.forget(key);
@@ -215,7 +216,7 @@ export class Fleet {
     if (error.status !== 500 || error.code === "BUILD_NOT_SHAREABLE") return error;
     const nowMs = performance.now();
     try {
-      await proveCurrent(request, nowMs + proofMs);
+      await assertCurrent(request, nowMs + proofMs);
     } catch (thrown) {
       const doubt = toHostError(thrown);
       return doubt.status === 500 || doubt.code === "BUILD_TIMEOUT" ? error : doubt;
@@ -236,8 +237,8 @@ export class Fleet {
 
   /** Takes what `chosen` picks out of service; returns the keys at once, they drain meanwhile. */
   evict(chosen: (instance: Instance) => boolean, reason: EvictionReason): readonly InstanceKey[] {
-    const picked = this.roster.published.filter(chosen);
-    for (const instance of picked) void this.#retirement.retire(instance, reason);
+    const picked = this.registry.published.filter(chosen);
+    for (const instance of picked) void this.#eviction.retire(instance, reason);
     return picked.map((instance) => instance.spec.key);
   }
 
@@ -248,43 +249,43 @@ export class Fleet {
     this.#quarantine.look(nowMs);
     this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
     // A host that is not ready is asked for nothing: it has to try by itself.
-    this.#supply.refill(this.#supply.failing ? Math.max(1, plan.spare) : plan.spare);
+    this.#spares.refill(this.#spares.failing ? Math.max(1, plan.spare) : plan.spare);
   }
 
   /** Gives up a warm spare, or else the idle cell that was used least recently: memory beyond the budgets is short. */
   relieve(): void {
-    this.#supply.rest(restMs);
+    this.#spares.rest(restMs);
     const isIdle = (instance: Instance): boolean => instance.phase === "live" && instance.inFlight === 0;
     const lastUse = (cell: Cell): number =>
-      Math.max(...this.roster.instancesOf(cell).map((instance) => instance.lastUsedMs));
-    const spare = this.roster.cells.find((cell) => cell.phase === "spare");
-    const [idle] = this.roster.cells
-      .filter((cell) => cell.phase === "serving" && this.roster.instancesOf(cell).every(isIdle))
+      Math.max(...this.registry.instancesOf(cell).map((instance) => instance.lastUsedMs));
+    const spare = this.registry.cells.find((cell) => cell.phase === "spare");
+    const [idle] = this.registry.cells
+      .filter((cell) => cell.phase === "serving" && this.registry.instancesOf(cell).every(isIdle))
       .toSorted((a, b) => lastUse(a) - lastUse(b));
     const cell = spare ?? idle;
-    if (cell !== undefined) void this.#retirement.end(cell, "evicted", "capacity");
+    if (cell !== undefined) void this.#eviction.end(cell, "evicted", "capacity");
   }
 
   /** Drains and ends every cell. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#supply.close();
+    this.#spares.close();
     this.#builder.close();
     this.#changed.notify();
-    await Promise.all(this.roster.cells.map((cell) => this.#retirement.end(cell, "shutdown", "shutdown")));
+    await Promise.all(this.registry.cells.map((cell) => this.#eviction.end(cell, "shutdown", "shutdown")));
   }
 
   #onGone(cell: Cell, reason: TerminationReason): void {
-    const members = this.roster.removeCell(cell);
+    const members = this.registry.removeCell(cell);
     if (
       reason === "crashed" ||
       reason === "over-budget" ||
       reason === "stalled" ||
       reason === "build-timeout"
     ) {
-      this.#strikes.note(members, performance.now());
+      this.#crashBackoff.note(members, performance.now());
     }
-    for (const instance of members) this.#retirement.forget(instance, "cell-lost");
+    for (const instance of members) this.#eviction.forget(instance, "cell-lost");
     const { observe, onCellGone } = this.#options;
     observe({
       kind: "cell.terminated",
@@ -295,7 +296,7 @@ export class Fleet {
       instances: members.length,
     });
     onCellGone(cell.applicationName);
-    this.#supply.refill();
+    this.#spares.refill();
     this.#changed.notify();
   }
 }

@@ -4,7 +4,7 @@ import { HostError } from "../shared/kernel/errors.ts";
 import type { BuildRequest } from "./instance.ts";
 
 /** Throws `SCHEMA_CHANGED` where `request` is out of date, `BUILD_TIMEOUT` where nobody says so by `deadlineMs`, and what asking throws. */
-export async function proveCurrent(request: BuildRequest, deadlineMs: number): Promise<void> {
+export async function assertCurrent(request: BuildRequest, deadlineMs: number): Promise<void> {
   const leftMs = Math.max(1, deadlineMs - performance.now());
   const current = await answerWithin(request, leftMs);
   if (current === undefined) {
@@ -17,14 +17,14 @@ export async function proveCurrent(request: BuildRequest, deadlineMs: number): P
 }
 
 /** A shape is asked for in 15 to 30 ms. */
-const glanceMs = 250;
+const quickCheckMs = 250;
 
 /**
  * Throws `SCHEMA_CHANGED` where `request` turns out to be out of date, before anything is built, and what asking throws. Others
  * wait for their turn meanwhile: an answer that takes its time, as behind a lock, is not waited for.
  */
-export async function glance(request: BuildRequest): Promise<void> {
-  if ((await answerWithin(request, glanceMs)) === false) throw overtaken(request);
+export async function checkQuickly(request: BuildRequest): Promise<void> {
+  if ((await answerWithin(request, quickCheckMs)) === false) throw overtaken(request);
 }
 
 /** Undefined where there was no answer in time; a failure that comes later is nobody's. */

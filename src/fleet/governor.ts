@@ -3,8 +3,8 @@ import { memoryUsage } from "node:process";
 import { pause } from "../shared/kernel/duration.ts";
 import { unreachable } from "../shared/kernel/errors.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
-import { Reserve } from "../shared/memory/idle-gc.ts";
-import { Allocator } from "../shared/memory/malloc-trim.ts";
+import { IdleGc } from "../shared/memory/idle-gc.ts";
+import { MallocTrim } from "../shared/memory/malloc-trim.ts";
 import type { Cell } from "./cell/cell.ts";
 import type { Fleet } from "./fleet.ts";
 import { moduleHeapMb } from "./policy/capacity.ts";
@@ -101,8 +101,8 @@ const relieveEveryMs = 10_000;
 export class Governor {
   readonly #options: GovernorOptions;
   /** Of this thread: cells see to their own. */
-  readonly #reserve = new Reserve();
-  readonly #allocator = new Allocator();
+  readonly #reserve = new IdleGc();
+  readonly #allocator = new MallocTrim();
   #timer: NodeJS.Timeout | undefined;
   #closed = false;
   #lastPingMs = 0;
@@ -133,7 +133,7 @@ export class Governor {
     try {
       await this.#look();
     } finally {
-      const shares = this.#options.fleet.roster.cells.map((cell) => cell.heap.usedMb / cell.heapMb);
+      const shares = this.#options.fleet.registry.cells.map((cell) => cell.heap.usedMb / cell.heapMb);
       this.#schedule(nextLookMs(Math.max(0, ...shares)));
     }
   }
@@ -141,7 +141,7 @@ export class Governor {
   async #look(): Promise<void> {
     const { fleet } = this.#options;
     const nowMs = performance.now();
-    const { cells } = fleet.roster;
+    const { cells } = fleet.registry;
     // Where this thread itself stood still, silence says nothing about the others.
     if (nowMs - this.#lastLookMs > pingEveryMs * 2) {
       for (const cell of cells) cell.lastPongMs = Math.max(cell.lastPongMs, nowMs - pingEveryMs);
@@ -166,7 +166,7 @@ export class Governor {
 
   #judge(cell: Cell, nowMs: number): void {
     const { fleet, stallTimeoutMs } = this.#options;
-    const members = fleet.roster.instancesOf(cell);
+    const members = fleet.registry.instancesOf(cell);
     const [only] = members;
     const verdict = decideVerdict({
       phase: cell.phase,

@@ -2,7 +2,7 @@
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { type FailureRecord, failure, failurePauseMs, isForgiven } from "./build-queue.ts";
 
 /** Whose request wants a key, and by which revisions (`LeaseRequest`). */
@@ -21,14 +21,14 @@ interface Entry {
   readonly versions: LRUCache<TenantId, string>;
 }
 
-const mostKeys = 1_000;
+const maxKeys = 1_000;
 /** Of one key; whoever was forgotten among more of them waits for the pause to end, whatever it changes. */
-const mostTenants = 10_000;
+const maxTenants = 10_000;
 /** A pooled key fails for everybody once it has failed for so many: the first alone may have a fault of its own. */
 const enoughTenants = 2;
 
 export class HeldBuilds {
-  readonly #entries = new LRUCache<InstanceKey, Entry>({ max: mostKeys });
+  readonly #entries = new LRUCache<InstanceKey, Entry>({ max: maxKeys });
   readonly #random: () => number;
 
   constructor(random: () => number = Math.random) {
@@ -58,7 +58,7 @@ export class HeldBuilds {
     const last = this.#entries.get(key);
     const known = last === undefined || isForgiven(last.record, nowMs) ? undefined : last;
     const record = failure(known?.record, nowMs);
-    const versions = known?.versions ?? new LRUCache<TenantId, string>(growingTo(mostTenants));
+    const versions = known?.versions ?? new LRUCache<TenantId, string>(lazyLru(maxTenants));
     versions.set(tenant, version);
     const failed = new Set(known?.failed);
     if (failed.size < enoughTenants) failed.add(tenant);

@@ -2,14 +2,14 @@
 
 import type { Observe } from "../observability/observation.ts";
 import type { CellId, TenantId } from "../shared/kernel/ids.ts";
-import type { Admission } from "./build-queue.ts";
+import type { BuildQueue } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { Flights } from "./builds-in-flight.ts";
+import type { BuildsInFlight } from "./builds-in-flight.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Retirement } from "./eviction.ts";
+import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Roster } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 
 /** What a tenant did to a cell between two looks. */
 export interface UsageSample {
@@ -75,11 +75,11 @@ export class Quarantine {
   readonly #rules: QuarantineRules;
   readonly #plan: CapacityPlan;
   readonly #observe: Observe;
-  readonly #roster: Roster;
-  readonly #admission: Admission;
+  readonly #registry: Registry;
+  readonly #buildQueue: BuildQueue;
   readonly #builder: Builder;
-  readonly #flights: Flights;
-  readonly #retirement: Retirement;
+  readonly #buildsInFlight: BuildsInFlight;
+  readonly #eviction: Eviction;
   /** By cell and tenant, oldest first. */
   #histories = new Map<CellId, Map<TenantId, UsageSample[]>>();
   #lastMs = performance.now();
@@ -89,21 +89,21 @@ export class Quarantine {
   constructor(
     options: { readonly plan: CapacityPlan; readonly quarantine: QuarantineRules; readonly observe: Observe },
     parts: {
-      roster: Roster;
-      admission: Admission;
+      registry: Registry;
+      buildQueue: BuildQueue;
       builder: Builder;
-      flights: Flights;
-      retirement: Retirement;
+      buildsInFlight: BuildsInFlight;
+      eviction: Eviction;
     },
   ) {
     this.#rules = options.quarantine;
     this.#plan = options.plan;
     this.#observe = options.observe;
-    this.#roster = parts.roster;
-    this.#admission = parts.admission;
+    this.#registry = parts.registry;
+    this.#buildQueue = parts.buildQueue;
     this.#builder = parts.builder;
-    this.#flights = parts.flights;
-    this.#retirement = parts.retirement;
+    this.#buildsInFlight = parts.buildsInFlight;
+    this.#eviction = parts.eviction;
   }
 
   /** To be called about once a second. */
@@ -111,7 +111,7 @@ export class Quarantine {
     const spanMs = nowMs - this.#lastMs;
     this.#lastMs = nowMs;
     const histories = new Map<CellId, Map<TenantId, UsageSample[]>>();
-    for (const cell of this.#roster.cells) {
+    for (const cell of this.#registry.cells) {
       const history = this.#sampled(cell, spanMs);
       if (history.size === 0) continue;
       histories.set(cell.id, history);
@@ -140,7 +140,7 @@ export class Quarantine {
   }
 
   #reservedIn(cell: Cell): Instance | undefined {
-    return this.#roster.instancesOf(cell).find(({ reservedFor }) => reservedFor !== null);
+    return this.#registry.instancesOf(cell).find(({ reservedFor }) => reservedFor !== null);
   }
 
   #judge(cell: Cell, history: ReadonlyMap<TenantId, readonly UsageSample[]>, nowMs: number): void {
@@ -163,25 +163,25 @@ export class Quarantine {
 
   /** What serves `tenant` in that cell, and nothing of its own elsewhere. */
   #instanceOf(cell: Cell, tenant: TenantId): Instance | undefined {
-    const [latest] = this.#roster
+    const [latest] = this.#registry
       .instancesOf(cell)
       .filter((instance) => instance.phase === "live" && instance.tenants.has(tenant))
       .toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
-    if (latest === undefined || this.#roster.reserved(latest.spec.key, tenant) !== undefined)
+    if (latest === undefined || this.#registry.reserved(latest.spec.key, tenant) !== undefined)
       return undefined;
     return latest;
   }
 
   /** Where it costs nobody else anything: no build waits, and there is room without an eviction. */
   #isolate(instance: Instance, tenant: TenantId, samples: readonly UsageSample[]): void {
-    const { running, queued } = this.#admission.state;
+    const { running, queued } = this.#buildQueue.state;
     if (running + queued > 0) return;
     const { key } = instance.spec;
     const queuedMs = performance.now();
     this.#building = true;
     let resume = (): void => undefined;
-    const work = this.#flights.run(key, null, () =>
-      this.#admission.run(async () => {
+    const work = this.#buildsInFlight.run(key, null, () =>
+      this.#buildQueue.run(async () => {
         if (instance.phase !== "live") return null;
         // What would keep others waiting now has the thread to itself in a moment.
         resume = instance.cell.hold(tenant);
@@ -215,12 +215,12 @@ export class Quarantine {
     const { reservedFor, spec, cell } = instance;
     if (reservedFor === null) return;
     this.#observe({ kind: "tenant.released", tenant: reservedFor, key: spec.key, cell: cell.id, why });
-    void this.#retirement.retire(instance, why === "calm" ? "idle" : "capacity");
+    void this.#eviction.retire(instance, why === "calm" ? "idle" : "capacity");
   }
 
   /** Gives up one quarantine, as somebody else needs the room; false where there is none. */
   concede(): boolean {
-    const [first] = this.#roster.published.filter(
+    const [first] = this.#registry.published.filter(
       ({ reservedFor, phase }) => reservedFor !== null && phase === "live",
     );
     if (first === undefined) return false;

@@ -14,7 +14,7 @@ export function isUnmeasured({ phase, measured }: Instance): boolean {
   return phase !== "building" && !measured;
 }
 
-export class Roster {
+export class Registry {
   readonly #cells = new Map<CellId, Cell>();
   readonly #members = new Map<CellId, Set<Instance>>();
   /** What serves each key: one instance, or several in as many cells. */

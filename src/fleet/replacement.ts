@@ -1,16 +1,16 @@
 /** Replaces a cell: its instances are built elsewhere and switched one by one, then it is drained and ended. */
 
 import type { Observe } from "../observability/observation.ts";
-import type { Signal } from "../shared/kernel/condition.ts";
+import type { Condition } from "../shared/kernel/condition.ts";
 import { toHostError } from "../shared/kernel/errors.ts";
-import type { Admission } from "./build-queue.ts";
+import type { BuildQueue } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { Flights } from "./builds-in-flight.ts";
+import type { BuildsInFlight } from "./builds-in-flight.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Retirement } from "./eviction.ts";
+import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Roster } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 
 /** How long a replacement waits for room before its predecessor is drained without one. */
 const patienceMs = 5_000;
@@ -19,30 +19,30 @@ const lookAgainMs = 1_000;
 
 export class Replacement {
   readonly #options: { readonly plan: CapacityPlan; readonly observe: Observe };
-  readonly #roster: Roster;
-  readonly #retirement: Retirement;
+  readonly #registry: Registry;
+  readonly #eviction: Eviction;
   readonly #builder: Builder;
-  readonly #admission: Admission;
-  readonly #flights: Flights;
-  readonly #changed: Signal;
+  readonly #buildQueue: BuildQueue;
+  readonly #buildsInFlight: BuildsInFlight;
+  readonly #changed: Condition;
 
   constructor(
     options: { readonly plan: CapacityPlan; readonly observe: Observe },
     parts: {
-      roster: Roster;
-      retirement: Retirement;
+      registry: Registry;
+      eviction: Eviction;
       builder: Builder;
-      admission: Admission;
-      flights: Flights;
-      changed: Signal;
+      buildQueue: BuildQueue;
+      buildsInFlight: BuildsInFlight;
+      changed: Condition;
     },
   ) {
     this.#options = options;
-    this.#roster = parts.roster;
-    this.#retirement = parts.retirement;
+    this.#registry = parts.registry;
+    this.#eviction = parts.eviction;
     this.#builder = parts.builder;
-    this.#admission = parts.admission;
-    this.#flights = parts.flights;
+    this.#buildQueue = parts.buildQueue;
+    this.#buildsInFlight = parts.buildsInFlight;
     this.#changed = parts.changed;
   }
 
@@ -55,13 +55,13 @@ export class Replacement {
     observe({ kind: "cell.condemned", cell: cell.id, heapUsedMb: usedMb, heapBudgetMb: cell.heapMb });
     // The only cell that there may be makes room by going.
     if (plan.cells > 1) await this.#rebuildElsewhere(cell);
-    await this.#retirement.end(cell, "replaced", "stale");
+    await this.#eviction.end(cell, "replaced", "stale");
   }
 
   async #rebuildElsewhere(cell: Cell): Promise<void> {
     const tried = new Set<Instance>();
     while (cell.phase === "condemned") {
-      const members = this.#roster.instancesOf(cell);
+      const members = this.#registry.instancesOf(cell);
       const [next] = members
         // What one tenant has for itself is not built again: it is served with all others, and judged anew.
         .filter(
@@ -75,7 +75,7 @@ export class Replacement {
         continue;
       }
       try {
-        await this.#flights.run(next.spec.key, null, () => {
+        await this.#buildsInFlight.run(next.spec.key, null, () => {
           // Not where it only waited for the end of the build that brought the instance here.
           tried.add(next);
           return this.#rebuild(next);
@@ -90,11 +90,11 @@ export class Replacement {
 
   #rebuild(instance: Instance): Promise<Instance | null> {
     const queuedMs = performance.now();
-    return this.#admission.run(async () => {
+    return this.#buildQueue.run(async () => {
       // It may have been evicted, or lost with its thread, while this waited for its turn.
       if (instance.phase !== "live") return null;
       // Where others serve the key, they take over what it did; not where they are about to go as well.
-      const others = this.#roster.serving(instance.spec.key).filter((each) => each !== instance);
+      const others = this.#registry.serving(instance.spec.key).filter((each) => each !== instance);
       if (others.some(({ cell, reservedFor }) => cell.phase === "serving" && reservedFor === null))
         return null;
       return this.#builder.build(instance.latest, { kind: "successor", of: instance }, patienceMs, queuedMs);

@@ -1,13 +1,13 @@
 /** How many cells serve one hot blueprint: more while all of them are busy with it, fewer when they idle. */
 import { availableParallelism } from "node:os";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
-import type { Admission } from "./build-queue.ts";
+import type { BuildQueue } from "./build-queue.ts";
 import type { Builder } from "./builder.ts";
-import type { Flights } from "./builds-in-flight.ts";
+import type { BuildsInFlight } from "./builds-in-flight.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Retirement } from "./eviction.ts";
+import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
-import type { Roster } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 
 /** One instance of a key, since the last look. */
 export interface ReplicaLoad {
@@ -52,11 +52,11 @@ export function decideReplicas(
 const patienceMs = 10_000;
 
 export class Replicas {
-  readonly #roster: Roster;
-  readonly #admission: Admission;
+  readonly #registry: Registry;
+  readonly #buildQueue: BuildQueue;
   readonly #builder: Builder;
-  readonly #flights: Flights;
-  readonly #retirement: Retirement;
+  readonly #buildsInFlight: BuildsInFlight;
+  readonly #eviction: Eviction;
   readonly #most: number;
   #streaks = new Map<InstanceKey, Streak>();
   /** Requests that each instance had had at the last look. */
@@ -66,19 +66,19 @@ export class Replicas {
     /** More threads than cores would only take turns. */
     most: number,
     parts: {
-      roster: Roster;
-      admission: Admission;
+      registry: Registry;
+      buildQueue: BuildQueue;
       builder: Builder;
-      flights: Flights;
-      retirement: Retirement;
+      buildsInFlight: BuildsInFlight;
+      eviction: Eviction;
     },
   ) {
     this.#most = Math.min(most, availableParallelism());
-    this.#roster = parts.roster;
-    this.#admission = parts.admission;
+    this.#registry = parts.registry;
+    this.#buildQueue = parts.buildQueue;
     this.#builder = parts.builder;
-    this.#flights = parts.flights;
-    this.#retirement = parts.retirement;
+    this.#buildsInFlight = parts.buildsInFlight;
+    this.#eviction = parts.eviction;
   }
 
   /** To be called about once a second. */
@@ -103,7 +103,7 @@ export class Replicas {
     const counts = new Map<Instance, number>();
     const loads = new Map<Instance, ReplicaLoad>();
     // What serves one tenant alone is no replica.
-    const shared = this.#roster.published.filter(({ reservedFor }) => reservedFor === null);
+    const shared = this.#registry.published.filter(({ reservedFor }) => reservedFor === null);
     for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
       const utilization = cell.utilization.take();
       const since = members.map((instance) => instance.requests - (this.#counts.get(instance) ?? 0));
@@ -119,11 +119,11 @@ export class Replicas {
 
   /** Where it costs nobody else anything: no build waits, and there is room without an eviction. */
   #grow(key: InstanceKey, [first]: readonly Instance[]): void {
-    const { running, queued } = this.#admission.state;
+    const { running, queued } = this.#buildQueue.state;
     if (first === undefined || running + queued > 0) return;
     const queuedMs = performance.now();
-    const building = this.#flights.run(key, null, () =>
-      this.#admission.run(async () => {
+    const building = this.#buildsInFlight.run(key, null, () =>
+      this.#buildQueue.run(async () => {
         if (first.phase !== "live") return null;
         return this.#builder.build(first.latest, { kind: "replica" }, patienceMs, queuedMs);
       }),
@@ -136,6 +136,6 @@ export class Replicas {
     // A cell that is being replaced takes one away by itself, and counts on the others.
     if (instances.some(({ cell }) => cell.phase !== "serving")) return;
     const newest = instances.toSorted((a, b) => b.id - a.id)[0];
-    if (newest !== undefined) void this.#retirement.retire(newest, "idle");
+    if (newest !== undefined) void this.#eviction.retire(newest, "idle");
   }
 }

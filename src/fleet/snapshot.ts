@@ -4,7 +4,7 @@ import type { Fleet } from "./fleet.ts";
 
 export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
   const nowMs = performance.now();
-  const { cells } = fleet.roster;
+  const { cells } = fleet.registry;
   const connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
   for (const cell of cells) {
     connections.total += cell.connections.total;
@@ -21,7 +21,7 @@ export function fleetSnapshot(fleet: Fleet): FleetSnapshot {
       hardLimitMb: cell.hardLimitMb,
       inFlight: cell.inFlight,
       queued: cell.queued,
-      instances: fleet.roster.instancesOf(cell).map((instance) => ({
+      instances: fleet.registry.instancesOf(cell).map((instance) => ({
         key: instance.spec.key,
         kind: instance.spec.kind,
         tenants: instance.tenants.size,

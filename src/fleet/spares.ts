@@ -1,14 +1,14 @@
 /** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
 
 import type { Observe, TerminationReason } from "../observability/observation.ts";
-import type { Signal } from "../shared/kernel/condition.ts";
+import type { Condition } from "../shared/kernel/condition.ts";
 import { messageOf } from "../shared/kernel/errors.ts";
 import { type CellId, cellId } from "../shared/kernel/ids.ts";
 import { Cell, type CellOptions } from "./cell/cell.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Roster } from "./registry.ts";
+import type { Registry } from "./registry.ts";
 
-export interface SupplyOptions {
+export interface SparesOptions {
   readonly plan: CapacityPlan;
   readonly setup: CellOptions["setup"];
   readonly youngMb: number;
@@ -22,19 +22,19 @@ const afterBuildMs = 200;
 const firstPauseMs = 500;
 const longestPauseMs = 30_000;
 
-export class Supply {
-  readonly #options: SupplyOptions;
-  readonly #roster: Roster;
-  readonly #changed: Signal;
+export class Spares {
+  readonly #options: SparesOptions;
+  readonly #registry: Registry;
+  readonly #changed: Condition;
   #ordinal = 0;
   #failed = 0;
   #afterMs = 0;
   #warmAfterMs = 0;
   #closed = false;
 
-  constructor(options: SupplyOptions, roster: Roster, changed: Signal) {
+  constructor(options: SparesOptions, registry: Registry, changed: Condition) {
     this.#options = options;
-    this.#roster = roster;
+    this.#registry = registry;
     this.#changed = changed;
   }
 
@@ -61,7 +61,7 @@ export class Supply {
     this.#ordinal += 1;
     const id = cellId(this.#ordinal);
     try {
-      this.#roster.addCell(this.#newCell(id));
+      this.#registry.addCell(this.#newCell(id));
     } catch (thrown) {
       // Where the system gives the process no more threads Node says so at once: to a timer, or to the end of another thread,
       // which is nobody who could hear it.
@@ -90,7 +90,7 @@ export class Supply {
       onGone: (gone, reason) => {
         const wanted = reason === "evicted" || reason === "shutdown";
         if (!ready && !wanted) this.#startFailed();
-        else if (reason === "crashed" && this.#roster.instancesOf(gone).length === 0) this.#startFailed();
+        else if (reason === "crashed" && this.#registry.instancesOf(gone).length === 0) this.#startFailed();
         onGone(gone, reason);
       },
       ...(entry === undefined ? {} : { entry }),
@@ -116,9 +116,9 @@ export class Supply {
   refill(most = this.#options.plan.spare): void {
     const nowMs = performance.now();
     if (this.#closed || this.pauseMs(nowMs) > 0 || nowMs < this.#warmAfterMs) return;
-    const { cells } = this.#roster;
+    const { cells } = this.#registry;
     const warm = cells.filter((cell) => cell.phase === "spare" || cell.phase === "starting").length;
-    for (let count = warm; count < most && this.#roster.cellCount < this.#options.plan.cells; count += 1) {
+    for (let count = warm; count < most && this.#registry.cellCount < this.#options.plan.cells; count += 1) {
       this.start();
     }
   }

@@ -1,7 +1,7 @@
 /** The `Accept` header, as grafserv 1 can read it: it answers 500 to an empty one, a comma at the end or a blank behind a weight. */
 import { HostError } from "../shared/kernel/errors.ts";
 
-const mostCharacters = 1_000;
+const maxCharacters = 1_000;
 /** What most clients send. */
 const plain = /^(?:\*\/\*|[a-z]+\/[a-z.+-]+)$/;
 const parts = /"(?:[^"\\]|\\.)*"|[^",;\s]+|\S/g;
@@ -15,7 +15,7 @@ const parameter = new RegExp(`^${token}=(?:${token}|${quoted})$`);
 /** The same list without blanks and empty members; null where it names nothing. Throws `BAD_REQUEST` for what is none. */
 export function acceptedTypes(header: string): string | null {
   if (plain.test(header)) return header;
-  if (header.length > mostCharacters) throw refusal();
+  if (header.length > maxCharacters) throw refusal();
   const members: string[] = [];
   let pieces = [""];
   const end = (): void => {

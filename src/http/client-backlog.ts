@@ -14,7 +14,7 @@ interface Share {
  * most waits, the newest not counted. So an address with little is not made to pay for one with much, and whoever is quick
  * may bring or take a lot.
  */
-export class Backlog {
+export class ClientBacklog {
   readonly #mostBytes: number;
   readonly #shares = new Map<string, Share>();
   #bytes = 0;
@@ -84,14 +84,14 @@ export class Backlog {
 
 /** One body's, or one answer's, part of the backlog. */
 export class Wait {
-  readonly #backlog: Backlog;
+  readonly #backlog: ClientBacklog;
   readonly address: string;
   /** Null while nothing waits. */
   share: Share | null = null;
   bytes = 0;
   cut = (): void => {};
 
-  constructor(backlog: Backlog, address: string) {
+  constructor(backlog: ClientBacklog, address: string) {
     this.#backlog = backlog;
     this.address = address;
   }

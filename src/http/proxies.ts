@@ -5,7 +5,7 @@ import proxyAddr from "proxy-addr";
 import type { TrustProxy } from "../config/trust-proxy.ts";
 
 /** Longer than any chain of proxies that is meant: what a client has put into the header is not read at any length. */
-const mostCharacters = 1_000;
+const maxCharacters = 1_000;
 /** As some balancers write an address: with the client's port. */
 const withPort = /^(?:(\d+\.\d+\.\d+\.\d+):\d{1,5}|\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?)$/;
 
@@ -29,7 +29,7 @@ export class Proxies {
    */
   clientOf(incoming: IncomingMessage): string | null {
     const forwarded = incoming.headers["x-forwarded-for"] ?? "";
-    if (forwarded.length > mostCharacters || incoming.socket.remoteAddress === undefined) return null;
+    if (forwarded.length > maxCharacters || incoming.socket.remoteAddress === undefined) return null;
     const named = proxyAddr(incoming, this.#trusts);
     const [, v4, v6] = withPort.exec(named) ?? [];
     const address = v4 ?? v6 ?? named;

@@ -1,7 +1,7 @@
 /** A request's body, read from the socket within a limit. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { StopSignal } from "../shared/kernel/cancellation.ts";
+import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { Wait } from "./client-backlog.ts";
 
@@ -18,7 +18,7 @@ export function readBody(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
   limitBytes: number,
-  signal?: StopSignal,
+  signal?: CancellationToken,
   wait?: Wait,
 ): Promise<string> {
   const announcedBytes = Number(incoming.headers["content-length"] ?? limitBytes);

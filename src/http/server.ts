@@ -52,12 +52,12 @@ const serverOptions = {
 /** How often a server that closes looks for connections that have become idle: Node closes them only once. */
 const idleSweepMs = 50;
 /** Connections that are read from for a moment after they were told that there is no room for them. */
-const mostTurnedAway = 256;
+const maxTurnedAway = 256;
 /**
  * Sockets that may be open beside the connections that have a place: those turned away, and those given up, until the event loop's next
  * turns. Beyond that Node drops newcomers unheard.
  */
-const mostLeaving = 1_024;
+const maxLeaving = 1_024;
 
 /**
  * Connections that the kernel holds ready, as far as `somaxconn` lets it. libuv accepts one in a turn of the event loop: with Node's 511 a
@@ -69,7 +69,7 @@ const backlog = 4_096;
 export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
   const server = createServer(serverOptions);
   const door = new Door(options);
-  server.maxConnections = door.most + mostLeaving;
+  server.maxConnections = door.most + maxLeaving;
   server.on("connection", (socket) => door.enter(socket));
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const connection = door.connectionOf(incoming.socket);
@@ -159,15 +159,15 @@ class Door {
     const isProxy = this.#isProxy(remoteAddress);
     const address = networkOf(remoteAddress);
     const connection = new Connection(socket, address, isProxy, this.#connections);
-    const admission = this.#connections.admit(connection, address, isProxy);
-    if (admission.kind === "refused") {
-      this.#refused[admission.shortage] += 1;
-      if (admission.shortage === "address") this.#onCrowded(address);
-      this.#turnAway(socket, noRoom[admission.shortage]);
+    const buildQueue = this.#connections.admit(connection, address, isProxy);
+    if (buildQueue.kind === "refused") {
+      this.#refused[buildQueue.shortage] += 1;
+      if (buildQueue.shortage === "address") this.#onCrowded(address);
+      this.#turnAway(socket, noRoom[buildQueue.shortage]);
       return;
     }
-    if (admission.gone !== null) this.#end(admission.gone);
-    connection.place = admission.place;
+    if (buildQueue.gone !== null) this.#end(buildQueue.gone);
+    connection.place = buildQueue.place;
     this.#bySocket.set(socket, connection);
     socket.on("close", () => {
       this.#bySocket.delete(socket);
@@ -189,7 +189,7 @@ class Door {
   }
 
   #turnAway(socket: Socket, text: string): void {
-    if (this.#turnedAway >= mostTurnedAway) {
+    if (this.#turnedAway >= maxTurnedAway) {
       dismiss(socket, text);
       return;
     }

@@ -123,24 +123,24 @@ export function figuresOf(observation: Observation): Record<string, unknown> {
 const own: Partial<Record<string, string>> = { message: "detail", level: "severity" };
 
 /** More than this of a list is not read in a log. */
-const mostEntries = 50;
+const maxEntries = 50;
 
 function clean(value: unknown): unknown {
   if (typeof value === "number") return Math.round(value * 100) / 100;
   if (typeof value === "string") return excerpt(value);
   if (value instanceof Error) return cleanError(value, 0);
   if (!Array.isArray(value)) return value;
-  const more = value.length > mostEntries ? [`and ${value.length - mostEntries} more`] : [];
-  return [...value.slice(0, mostEntries).map(clean), ...more];
+  const more = value.length > maxEntries ? [`and ${value.length - maxEntries} more`] : [];
+  return [...value.slice(0, maxEntries).map(clean), ...more];
 }
 
 /** Deeper causes than this say nothing new, and a chain may be circular. */
-const mostCauses = 4;
+const maxCauses = 4;
 
 function cleanError(error: Error, depth: number): Record<string, unknown> {
   const { name, message, stack = "", cause } = error;
   const code = "code" in error && typeof error.code === "string" ? { code: excerpt(error.code) } : {};
-  const deeper = cause === undefined || depth === mostCauses ? {} : { cause: cleanCause(cause, depth + 1) };
+  const deeper = cause === undefined || depth === maxCauses ? {} : { cause: cleanCause(cause, depth + 1) };
   return {
     name: excerpt(name),
     message: excerpt(message),

@@ -39,7 +39,7 @@ export interface Logger {
 /** Until what was left out is said, where no line of its kind comes that would say it. */
 const summaryMs = 10_000;
 /** Kinds that a summary names. */
-const mostNamed = 20;
+const maxNamed = 20;
 
 export function createLogger(options: LoggerOptions): Logger {
   const { sink, dropped = new Dropped() } = options;
@@ -80,7 +80,7 @@ export function createLogger(options: LoggerOptions): Logger {
   };
   const tellLimited = (): void => {
     const { byKey, other } = limit.takeLeftOut();
-    const named = byKey.slice(0, mostNamed);
+    const named = byKey.slice(0, maxNamed);
     const count = byKey.reduce((sum, [, each]) => sum + each, other);
     const rest = count - named.reduce((sum, [, each]) => sum + each, 0);
     if (count > 0) {

@@ -15,10 +15,10 @@ export const bufferBytes = 1024 * 1024;
 /** What a pipe holds. */
 const chunkBytes = 64 * 1024;
 /** No line is shorter. */
-const leastBytes = 64;
+const minBytes = 64;
 /** Until a reader that has fallen behind is tried again: a terminal holds 4 kB, and takes them at once; one that stopped costs little. */
-const leastRetryMs = 2;
-const mostRetryMs = 100;
+const minRetryMs = 2;
+const maxRetryMs = 100;
 /** At the end: for a reader that goes on reading, and for one that does not. */
 const flushMs = 1_000;
 const quietMs = 100;
@@ -53,7 +53,7 @@ export class Outlet {
   #writing = false;
   #lacks = false;
   #takenMs = performance.now();
-  #retryMs = leastRetryMs;
+  #retryMs = minRetryMs;
 
   constructor(options: OutletOptions) {
     this.#options = options;
@@ -61,7 +61,7 @@ export class Outlet {
 
   /** Whether a line of `level` has any chance; where it has none, it counts as dropped, and need not be made. */
   admits(level: LogLevel): boolean {
-    if (fits(level, leastBytes, this.#bytes)) return true;
+    if (fits(level, minBytes, this.#bytes)) return true;
     this.#drop(level);
     return false;
   }
@@ -162,7 +162,7 @@ export class Outlet {
     this.#writing = false;
     this.#bytes -= taken;
     this.#takenMs = performance.now();
-    this.#retryMs = leastRetryMs;
+    this.#retryMs = minRetryMs;
   }
 
   #retry(): void {
@@ -170,7 +170,7 @@ export class Outlet {
       this.#timer = null;
       this.#pump();
     }, this.#retryMs);
-    this.#retryMs = Math.min(2 * this.#retryMs, mostRetryMs);
+    this.#retryMs = Math.min(2 * this.#retryMs, maxRetryMs);
     // The end of the process does not wait for it: `flush` does, for a moment.
     this.#timer.unref();
   }

@@ -3,7 +3,7 @@ import { LRUCache } from "lru-cache";
 import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
 import type { Reaching } from "./reach.ts";
@@ -43,11 +43,11 @@ const place = (database: string, schema: string): string => `${database}\n${sche
 export class RoleSafety {
   readonly #options: RoleSafetyOptions;
   readonly #refused = new LRUCache<TenantId, { tenant: Tenant; error: HostError }>({
-    ...growingTo(10_000),
+    ...lazyLru(10_000),
     ttl: refusalMs,
   });
   /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
-  readonly #told = new LRUCache<string, string>(growingTo(50_000));
+  readonly #told = new LRUCache<string, string>(lazyLru(50_000));
   readonly #connecting = new Map<string, Asked<readonly string[]>>();
   readonly #list = new Map<"all", Asked<Listed>>();
 
@@ -158,15 +158,15 @@ function recent<Key, Value>(
   return value;
 }
 
-const mostNamed = 5;
+const maxNamed = 5;
 
 /**
  * Each decision keeps what was found: of tenants without roles of their own each may use the schemas of all others, and of
  * 2,000 of them that would be four million sentences.
  */
 function brief(findings: readonly string[]): readonly string[] {
-  if (findings.length <= mostNamed) return findings;
-  return [...findings.slice(0, mostNamed), `and ${findings.length - mostNamed} more of this kind`];
+  if (findings.length <= maxNamed) return findings;
+  return [...findings.slice(0, maxNamed), `and ${findings.length - maxNamed} more of this kind`];
 }
 
 /** Of the schemas that the roles of `tenant` may use, those that are another tenant's, a sentence each. */

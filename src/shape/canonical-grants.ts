@@ -36,7 +36,7 @@ const grants: Lines = {
   from: "from granted g join resolved r on r.acl = g.acl and r.owner = g.owner and r.own = g.own",
 };
 
-export const markLines: readonly Lines[] = [comments, extensions, grants];
+export const grantLines: readonly Lines[] = [comments, extensions, grants];
 
 /** SQL, after `spellingCtes`: `named(object, tag)`, the comments of whose tags one names a served schema as the database does. */
 export const namedCtes = `\

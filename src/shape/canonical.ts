@@ -1,5 +1,5 @@
 /** The canonical text: one line of JSON for each thing that PostGraphile's build, or a plugin of it, can see. */
-import { grantCtes, markLines } from "./canonical-grants.ts";
+import { grantCtes, grantLines } from "./canonical-grants.ts";
 import { relationLines } from "./canonical-relations.ts";
 import { typeLabel, typeLabels } from "./labels.ts";
 import type { Lines } from "./lines.ts";
@@ -92,7 +92,7 @@ const sections: readonly Lines[] = [
   types,
   procs,
   enumRows,
-  ...markLines,
+  ...grantLines,
 ];
 
 /** SQL, after `spellingCtes` and `enumCtes`: `canonical(text)`, one row. */

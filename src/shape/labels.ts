@@ -16,7 +16,7 @@ export const typeLabels = (oids: string): string => `(
  * A served schema is spelled by its logical name alone, any other with a sign before it, so that a schema that happens
  * to be called like somebody's logical one is not taken for it.
  */
-export const spellingCtes = `\
+export const labelCtes = `\
 actor as materialized (
   select
     (select oid from pg_catalog.pg_roles where rolname = current_user) as self,

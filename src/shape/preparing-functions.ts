@@ -21,7 +21,7 @@ const hint = String.raw`\m([pP][rR][eE][pP]|[eE][xX][eE][cC]|[cC][rR][eE][aA]|[d
  *
  * Where no event trigger tells of a function that is new the answer would not stay true, and so is yes.
  */
-export const preparerCtes = `\
+export const preparingFunctionCtes = `\
 preparing as (
   select not exists (
       select from pg_catalog.pg_event_trigger where evtname = 'rowhouse_ddl_command_end' and evtenabled in ('O', 'A')

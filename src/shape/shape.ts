@@ -9,10 +9,10 @@ import { canonicalCtes } from "./canonical.ts";
 import { namedCtes } from "./canonical-grants.ts";
 import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-tables.ts";
 import { hiddenCtes } from "./hidden-objects.ts";
-import { spellingCtes } from "./labels.ts";
+import { labelCtes } from "./labels.ts";
 import { notifierCtes } from "./notifiers.ts";
 import { probePlanning } from "./planner-settings.ts";
-import { preparerCtes } from "./preparing-functions.ts";
+import { preparingFunctionCtes } from "./preparing-functions.ts";
 import { provenCtes } from "./proven.ts";
 
 export interface ShapeInput {
@@ -96,11 +96,11 @@ function probeText({ revisions = false, canonicalText = false }: ShapeOptions): 
   return `\
 with recursive
 ${scopeCtes},
-${spellingCtes},
+${labelCtes},
 ${enumCtes},
 ${enumFaultCtes},
 ${hiddenCtes},
-${preparerCtes},
+${preparingFunctionCtes},
 ${notifierCtes},
 ${provenCtes},
 ${namedCtes},

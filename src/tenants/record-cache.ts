@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import type { TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import type { TenantListener } from "./source.ts";
 import type { Tenant } from "./tenant.ts";
 
@@ -24,7 +24,7 @@ export class KnownTenants {
 
   constructor({ max, maxAgeMs, clock }: KnownTenantsOptions) {
     this.#records = new LRUCache({
-      ...growingTo(max),
+      ...lazyLru(max),
       ttl: maxAgeMs,
       perf: clock,
       // Asks the clock every time: a read of a counter, and exact for tests.

@@ -1,9 +1,9 @@
 /** Which tenant a request is for: routing rules, tried in order. */
 import { LRUCache } from "lru-cache";
 import { unreachable } from "../shared/kernel/errors.ts";
-import type { Eventually } from "../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
 
@@ -57,18 +57,18 @@ export interface Routed {
 
 /** The part of a tenant source that routing needs. */
 export interface TenantLookup {
-  byId(id: string): Eventually<Tenant | null>;
-  byHost(host: string): Eventually<Tenant | null>;
+  byId(id: string): MaybePromise<Tenant | null>;
+  byHost(host: string): MaybePromise<Tenant | null>;
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
 }
 
 export interface Router {
   /** The request's tenant, or null where no rule finds one; rejects, or throws, as the tenant source does. */
-  route(facts: RequestFacts): Eventually<Routed | null>;
+  route(facts: RequestFacts): MaybePromise<Routed | null>;
 }
 
 /** Spellings of hosts that are remembered, short ones: the URL parser takes a microsecond of each request. */
-const mostSpellings = 1_000;
+const maxSpellings = 1_000;
 const longestSpelling = 300;
 
 /**
@@ -90,7 +90,7 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return { tenant, path: taken?.path ?? facts.path, basePath: taken?.basePath ?? "" };
   };
 
-  const spellings = new LRUCache<string, { readonly host: string | null }>(growingTo(mostSpellings));
+  const spellings = new LRUCache<string, { readonly host: string | null }>(lazyLru(maxSpellings));
   const spelled = (text: string): string | null => {
     let known = spellings.get(text);
     if (known === undefined) {
@@ -101,7 +101,7 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
   };
 
   /** By the rules from `first` on. */
-  const byRules = (facts: RequestFacts, first: number): Eventually<Routed | null> => {
+  const byRules = (facts: RequestFacts, first: number): MaybePromise<Routed | null> => {
     for (let index = first; ; index += 1) {
       const rule = rules[index];
       if (rule === undefined) return null;

@@ -1,5 +1,5 @@
 /** Where tenants come from: one contract, three kinds (a list, a control table, a module). */
-import type { Eventually } from "../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Fault } from "../validation/config-error.ts";
 import type { RequestFacts, TenantLookup } from "./router.ts";
@@ -14,9 +14,9 @@ export type TenantListener = (tenant: TenantId | null) => void;
  * fails; a single bad record is an unknown tenant and a `config.warning`.
  */
 export interface TenantSource extends TenantLookup {
-  byId(id: string): Eventually<Tenant | null>;
+  byId(id: string): MaybePromise<Tenant | null>;
   /** `host` as `normaliseHost` writes it. */
-  byHost(host: string): Eventually<Tenant | null>;
+  byHost(host: string): MaybePromise<Tenant | null>;
   /** Set where the source chooses tenants itself. */
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
   /** Told when `tenant` was found out of date: its record is read again before it is given again. */

@@ -3,9 +3,9 @@ import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
-import type { Eventually } from "../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
-import { growingTo } from "../shared/kernel/lru-options.ts";
+import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import { ConfigError } from "../validation/config-error.ts";
 import { HostClaims } from "./host-claims.ts";
@@ -77,14 +77,14 @@ class TableSource implements TenantSource {
     } = options;
     this.#options = options;
     this.#known = new KnownTenants({ max, maxAgeMs, clock });
-    this.#hosts = new LRUCache(growingTo(max));
+    this.#hosts = new LRUCache(lazyLru(max));
     this.#claims = new HostClaims({
       rows: (text, values) => this.#rows(text, values),
       clock,
       maxAgeMs: unknownMaxAgeMs,
       contested: (message) => this.#warn("rowhouse.tenant.hosts", message),
     });
-    this.#unknown = new LRUCache({ ...growingTo(max), ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
+    this.#unknown = new LRUCache({ ...lazyLru(max), ttl: unknownMaxAgeMs, perf: clock, ttlResolution: 0 });
     listener.on(tenantChannel, (payload) => {
       const id = payload === "" ? null : parseTenantId(payload);
       if (id !== undefined) this.#suspect(id);
@@ -96,13 +96,13 @@ class TableSource implements TenantSource {
     return this.#known.size;
   }
 
-  byId(text: string): Eventually<Tenant | null> {
+  byId(text: string): MaybePromise<Tenant | null> {
     const id = parseTenantId(text);
     if (id === undefined) return null;
     return this.#known.get(id) ?? this.#readId(id);
   }
 
-  byHost(host: string): Eventually<Tenant | null> {
+  byHost(host: string): MaybePromise<Tenant | null> {
     const id = this.#hosts.get(host);
     const tenant = id === undefined ? undefined : this.#known.get(id);
     // A record read again since may have given the host up.

@@ -3,7 +3,7 @@ import { distance } from "fastest-levenshtein";
 
 /** Of a word of ten letters four may be wrong, of four letters two, which a pair in the wrong order is; longer words are nobody's slip. */
 const longest = 64;
-const mostWrong = ({ length }: string): number => (length < 4 ? 1 : Math.max(2, Math.floor(length * 0.4)));
+const maxWrong = ({ length }: string): number => (length < 4 ? 1 : Math.max(2, Math.floor(length * 0.4)));
 
 /** `; did you mean a?`, or nothing. `known` are the words that there are. */
 export function didYouMean(word: string, known: Iterable<string>): string {
@@ -14,7 +14,7 @@ export function didYouMean(word: string, known: Iterable<string>): string {
     const last = name.slice(name.lastIndexOf(".") + 1);
     const wrong = distance(word.toLowerCase(), last.toLowerCase());
     if (
-      wrong <= mostWrong(word) &&
+      wrong <= maxWrong(word) &&
       wrong < Math.min(word.length, last.length) &&
       (best === undefined || wrong < best.wrong)
     ) {

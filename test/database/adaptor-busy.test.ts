@@ -18,7 +18,7 @@ it("a pool that stays busy is the host's to answer, and no word of an unreachabl
   const [long, waiting] = [bench.request("busy"), bench.request("busy")];
   const sleeping = bench.read(long, "select pg_sleep(12)::text");
   await expect(bench.read(waiting, "select name from item")).rejects.toMatchObject({ code: "NO_CAPACITY" });
-  expect(waiting.scope.fatal).toMatchObject({ code: "NO_CAPACITY", retryable: true });
+  expect(waiting.scope.hostFailure).toMatchObject({ code: "NO_CAPACITY", retryable: true });
   await sleeping;
   expect(await bench.read(bench.request("busy"), "select name from item")).toEqual([{ name: "busy" }]);
 });

@@ -53,7 +53,7 @@ it("a database that cannot be reached is said to be so, at once", async () => {
   const away = adaptorOn({ ...one.database, url: "postgres://nobody@127.0.0.1:1/none" });
   const lost = away.request("ada");
   await expect(away.read(lost, "select 1")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
-  expect(lost.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+  expect(lost.scope.hostFailure).toMatchObject({ code: "DATABASE_UNREACHABLE" });
   await expect(away.withPgClient(lost.settings, () => 1)).rejects.toMatchObject({
     code: "DATABASE_UNREACHABLE",
   });

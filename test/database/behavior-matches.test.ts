@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { cellId } from "../../src/shared/kernel/ids.ts";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
 import { instancePreset } from "../../workers/instance/preset.ts";
-import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { specOf } from "../support/worker-instance.ts";
@@ -57,7 +57,7 @@ async function built(remembering: boolean): Promise<Built> {
   const spec = specOf("pooled", { app: "ada" }, 1);
   const log = (): void => undefined;
   const { applicationName, resultBytes, statementTimeoutMs } = setup;
-  const sessions = new Sessions({
+  const sessions = new TenantPool({
     url: database.url,
     poolSize: 1,
     poolReserve: 0,

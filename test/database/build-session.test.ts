@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
-import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { specOf } from "../support/worker-instance.ts";
 
 let database: TestDatabase;
-let sessions: Sessions;
+let sessions: TenantPool;
 
 beforeAll(async () => {
   database = await createDatabase("build_session");
@@ -17,7 +17,7 @@ beforeAll(async () => {
       return 'a';
     end $$;
     create view sly.kinds as select sly.trick() as kind`);
-  sessions = new Sessions({
+  sessions = new TenantPool({
     url: database.url,
     poolSize: 1,
     poolReserve: 0,

@@ -120,7 +120,7 @@ describe("a connection that is lost", () => {
         await expect(
           one.bench.withPgClient.singleWrite(request.settings, { text, values: [] }),
         ).rejects.toMatchObject({ code, message: words });
-        expect([request.scope.fatal, request.marked()]).toEqual([null, false]);
+        expect([request.scope.hostFailure, request.marked()]).toEqual([null, false]);
       }
     }
     expect(await one.pid()).toEqual(before);
@@ -144,7 +144,7 @@ describe("a connection that is lost", () => {
     proxy.dropNext(10, 6);
     await expect(own.read(request, "select 1 as n")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
     expect(proxy.dropped).toBe(4);
-    expect(request.scope.fatal).toMatchObject({ code: "DATABASE_UNREACHABLE" });
+    expect(request.scope.hostFailure).toMatchObject({ code: "DATABASE_UNREACHABLE" });
     await own.close();
     await proxy.close();
   });
@@ -173,7 +173,7 @@ describe("a connection that is lost", () => {
       client.query({ text: "insert into item values (10, 'x')" }),
     );
     await expect(failing).rejects.toMatchObject({ message: expect.stringMatching(/may or may not/) });
-    expect(one.request.scope.fatal).toBeNull();
+    expect(one.request.scope.hostFailure).toBeNull();
     await one.database.execute("drop trigger suicide on ada.item");
   });
 

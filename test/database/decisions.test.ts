@@ -145,7 +145,7 @@ describe("decisions", () => {
     const deciding = decisions.decide(tenant);
     await expect.poll(() => probes).toBe(1);
     await server.execute("alter table three.thing add column more text");
-    expect(decisions.hear("main", "three", await revisionOf("three"))).toEqual([]);
+    expect(decisions.recordRevision("main", "three", await revisionOf("three"))).toEqual([]);
     gate = Promise.resolve();
     resolve();
     const decision = await deciding;
@@ -186,7 +186,7 @@ describe("decisions", () => {
       await server.execute("create schema five; create table five.thing (id int primary key, home lib.addr)");
       for (const id of ["one", "four", "five"]) await decisions.decide(tenantOf(id));
       await server.execute("alter type lib.addr add attribute zip text");
-      expect(decisions.hear("main", "lib", await revisionOf("lib"))).toEqual(["four", "five"]);
+      expect(decisions.recordRevision("main", "lib", await revisionOf("lib"))).toEqual(["four", "five"]);
       await server.execute("drop schema five cascade");
     });
 
@@ -194,7 +194,7 @@ describe("decisions", () => {
       const schemas = async () => Object.keys((await decisions.decide(tenantOf("four"))).revisions);
       const change = async (sql: string, moved: string) => {
         await server.execute(sql);
-        expect(decisions.hear("main", moved, await revisionOf(moved))).toEqual(["four"]);
+        expect(decisions.recordRevision("main", moved, await revisionOf(moved))).toEqual(["four"]);
         return schemas();
       };
       await schemas();
@@ -217,7 +217,7 @@ describe("decisions", () => {
         "public",
       ]);
       await server.execute("alter schema lib rename to library");
-      expect(decisions.miss("main", "lib")).toEqual(["four"]);
+      expect(decisions.recordMissing("main", "lib")).toEqual(["four"]);
       expect(await schemas()).toEqual(["four", "library", "public"]);
       expect(await change("alter table four.thing drop column home", "four")).toEqual(["four", "public"]);
     });
@@ -225,9 +225,9 @@ describe("decisions", () => {
     test("without a revision it counts with 0, and one that it gets outdates the decision", async () => {
       await server.execute("delete from rowhouse.schema_revision where schema_name = 'lib'");
       expect((await decisions.decide(tenantOf("four"))).revisions["lib"]).toBe("0");
-      expect(decisions.miss("main", "lib")).toEqual([]);
+      expect(decisions.recordMissing("main", "lib")).toEqual([]);
       await server.execute("alter type lib.addr add attribute zip text");
-      expect(decisions.hear("main", "lib", await revisionOf("lib"))).toEqual(["four"]);
+      expect(decisions.recordRevision("main", "lib", await revisionOf("lib"))).toEqual(["four"]);
     });
 
     test.each([
@@ -246,8 +246,8 @@ describe("decisions", () => {
         // Nobody knows yet which schemas it is of.
         expect(decisions.interest("main", "lib", 1_000_000n)).toBe("asked");
         expect(decisions.interest("other", "lib", 1_000_000n)).toBe("none");
-        if (what === "moved") decisions.hear("main", "lib", await revisionOf("lib"));
-        else decisions.miss("main", what === "dropped" ? "lib" : "made_up");
+        if (what === "moved") decisions.recordRevision("main", "lib", await revisionOf("lib"));
+        else decisions.recordMissing("main", what === "dropped" ? "lib" : "made_up");
         gate = Promise.resolve();
         resolve();
         await deciding;
@@ -261,10 +261,10 @@ describe("decisions", () => {
     const before = await decisions.decide(tenant);
     await server.execute("alter table one.thing add column extra int");
     const revision = await revisionOf("one");
-    expect(decisions.hear("main", "one", revision)).toEqual(["one"]);
+    expect(decisions.recordRevision("main", "one", revision)).toEqual(["one"]);
     const after = await decisions.decide(tenant);
     expect(after.key).not.toBe(before.key);
-    expect(decisions.hear("main", "one", revision)).toEqual([]);
+    expect(decisions.recordRevision("main", "one", revision)).toEqual([]);
     expect(await decisions.decide(tenant)).toBe(after);
   });
 

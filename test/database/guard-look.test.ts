@@ -1,6 +1,6 @@
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { SchemaMoved } from "../../src/shared/protocol/schema-moved.ts";
+import { SchemaChanged } from "../../src/shared/protocol/schema-moved.ts";
 import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
@@ -40,9 +40,9 @@ let moves = 0;
 const move = (): string => `comment on table lou.item is 'moved ${++moves}'`;
 /** That `error` tells where the schema has moved to. */
 const expectMoved = async (error: unknown): Promise<void> => {
-  expect(error).toBeInstanceOf(SchemaMoved);
+  expect(error).toBeInstanceOf(SchemaChanged);
   const [revision] = (await guardOf(database, "lou")).revisions;
-  if (error instanceof SchemaMoved) expect(JSON.parse(error.revisions)).toEqual({ lou: revision });
+  if (error instanceof SchemaChanged) expect(JSON.parse(error.revisions)).toEqual({ lou: revision });
 };
 const insert = "insert into item values (2, 'new')";
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { Decisions } from "../../src/decisions/decisions.ts";
-import { LockPauses } from "../../src/decisions/lock-backoff.ts";
+import { LockBackoff } from "../../src/decisions/lock-backoff.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -10,7 +10,7 @@ let database: Database;
 let nowMs = 0;
 let probes = 0;
 let decisions: Decisions;
-let pauses: LockPauses;
+let pauses: LockBackoff;
 
 const tenantOf = (id: string): Tenant =>
   parseTenant({ id, schemas: { app: id } }, { database: "main", databases: ["main"] });
@@ -45,7 +45,7 @@ beforeAll(async () => {
       if (kind === "schema.read") probes += 1;
     },
   });
-  pauses = new LockPauses({ decisions, clock: { now: () => nowMs } });
+  pauses = new LockBackoff({ decisions, clock: { now: () => nowMs } });
 });
 afterAll(async () => {
   await database.close();

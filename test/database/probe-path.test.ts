@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { Decisions, type DecisionsOptions } from "../../src/decisions/decisions.ts";
-import { probe, rehearse } from "../../src/decisions/probe.ts";
+import { probe, warmPlans } from "../../src/decisions/probe.ts";
 import { Database } from "../../src/postgres/database.ts";
 import type { GroupedStatement } from "../../src/postgres/group.ts";
 import { RoleSafety } from "../../src/role-safety/role-safety.ts";
@@ -87,7 +87,7 @@ test("a rehearsal has prepared what a probe asks", async () => {
     const prepared = async () =>
       (await front.query("select name, generic_plans::int as used from pg_prepared_statements order by 1"))
         .rows;
-    await rehearse(probed);
+    await warmPlans(probed);
     const before = z.array(z.object({ name: z.string(), used: z.literal(1) })).parse(await prepared());
     expect(before).toHaveLength(4);
     await server.execute("create schema rehearsed; create table rehearsed.thing (id int primary key)");

@@ -78,7 +78,7 @@ describe.each([
     const request = bench.request("ada");
     await expect(write(request, 2)).rejects.toMatchObject(refused);
     await expect(write(bench.request("ada"), 2)).rejects.toMatchObject(refused);
-    expect(request.scope.fatal).toMatchObject(refused);
+    expect(request.scope.hostFailure).toMatchObject(refused);
     expect(request.marked()).toBe(false);
     expect(bench.sessions.readOnly).toBe(true);
     expect(await bench.read(bench.request("ada"), "select 1 as n")).toEqual([{ n: 1 }]);
@@ -111,7 +111,7 @@ it("of a request that has committed something a later write is refused for itsel
   await bench.close();
   bench = adaptorOn(database, 2);
   await expect(single(request, 3)).rejects.toMatchObject({ extensions: refused });
-  expect(request.scope.fatal).toBeNull();
+  expect(request.scope.hostFailure).toBeNull();
   expect(await ids()).toEqual([2]);
 });
 
@@ -137,7 +137,7 @@ it.each(["refuses()", "closes()"])(
       await expect(
         bench.withPgClient.singleWrite(request.settings, { text, values: [] }),
       ).rejects.toMatchObject({ code: "25006" });
-      expect(request.scope.fatal).toBeNull();
+      expect(request.scope.hostFailure).toBeNull();
     }
     expect(await pids()).toEqual(before);
     expect(bench.sessions.readOnly).toBe(false);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { Burst } from "../../src/shared/postgres/pipeline.ts";
 import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
+import { Pipeline } from "../../workers/postgres/pipeline.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Ask, presetUrl, until, Worker } from "../support/worker-instance.ts";
@@ -99,7 +99,7 @@ describe("an answer", () => {
   });
 
   it("to a mutation is one burst's: its statement and its commit", async () => {
-    const bursts = vi.spyOn(Burst.prototype, "handleReadyForQuery");
+    const bursts = vi.spyOn(Pipeline.prototype, "handleReadyForQuery");
     const query = 'mutation { createPerson(input: { person: { name: "one burst" } }) { person { name } } }';
     const { json } = await ask({ query });
     expect(json).toEqual({ data: { createPerson: { person: { name: "one burst" } } } });

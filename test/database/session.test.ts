@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Identities } from "../../src/auth/authenticator.ts";
+import { Authenticator } from "../../src/auth/authenticator.ts";
 import { SessionDatabases } from "../../src/auth/session-databases.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
@@ -11,7 +11,7 @@ const ids = ["ask_one", "ask_two", ...waitingTenants] as const;
 
 let database: TestDatabase;
 let sessions: SessionDatabases;
-let identities: Identities;
+let identities: Authenticator;
 const clock = { nowMs: 1, now: () => clock.nowMs };
 
 const tenant = (id: string, name = "app.authenticate", more: object = {}): Tenant =>
@@ -66,7 +66,7 @@ beforeEach(() => {
     calls += 1;
     return sessions.get(name);
   };
-  identities = new Identities({ sessions: counted, clock });
+  identities = new Authenticator({ sessions: counted, clock });
 });
 
 afterAll(async () => {

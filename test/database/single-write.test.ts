@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { Burst } from "../../src/shared/postgres/pipeline.ts";
+import { Pipeline } from "../../workers/postgres/pipeline.ts";
 import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
@@ -64,7 +64,7 @@ describe.each([
   ["with one", guarded],
 ])("a write of one statement, %s,", (_, requested) => {
   it("is one burst with its commit, and gives what the statement gave", async () => {
-    const bursts = vi.spyOn(Burst.prototype, "handleReadyForQuery");
+    const bursts = vi.spyOn(Pipeline.prototype, "handleReadyForQuery");
     // The connection is this tenant's by then.
     await bench.read(await requested(), "select 1");
     for (const id of [2, 3, 4]) {
@@ -155,7 +155,7 @@ describe.each([
 
   it("sends nothing once another of its request has failed so that the host answers", async () => {
     const request = await requested();
-    request.scope.fatal = new Error("the host's");
+    request.scope.hostFailure = new Error("the host's");
     await expect(write(request, insert, [9])).rejects.toThrow("the host's");
     expect(await ids()).toEqual([]);
   });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { Database } from "../../src/postgres/database.ts";
-import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { startTlsServer, type TlsServer } from "../support/tls-server.ts";
 
 const everybody = ["host all all 127.0.0.1/32 scram-sha-256", "host all all ::1/128 scram-sha-256"];
@@ -32,7 +32,7 @@ async function encrypted(target: string): Promise<boolean> {
     applicationName: "rowhouse:tls",
     observe: () => {},
   });
-  const cell = new Sessions({
+  const cell = new TenantPool({
     url: target,
     poolSize: 1,
     poolReserve: 0,
@@ -155,7 +155,7 @@ it("a client's certificate is shown where there is one, and missed by the server
 });
 
 it("a statement on an encrypted connection is cancelled as any other", async () => {
-  const cell = new Sessions({
+  const cell = new TenantPool({
     url: url({ sslmode: "require" }),
     poolSize: 1,
     poolReserve: 0,

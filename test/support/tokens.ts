@@ -1,7 +1,7 @@
 /** Tokens of every kind, and a tenant that takes them. */
 import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { SignJWT } from "jose";
-import { Identities } from "../../src/auth/authenticator.ts";
+import { Authenticator } from "../../src/auth/authenticator.ts";
 import type { RequestFacts } from "../../src/tenants/router.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 
@@ -39,7 +39,7 @@ export async function token(claims: Record<string, unknown>, { key, header }: Si
     .sign(key ?? Buffer.from(secret));
 }
 
-export const identities = new Identities({
+export const identities = new Authenticator({
   sessions: () => {
     throw new Error("no function is asked here");
   },

@@ -3,7 +3,7 @@
 import { tenantId } from "../../src/shared/kernel/ids.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { type ServingWithPgClient, servingAdaptor } from "../../workers/postgres/adaptor.ts";
-import { Sessions } from "../../workers/postgres/connection-pool.ts";
+import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { RequestScope, type RequestSettings } from "../../workers/request/request-scope.ts";
 import { createDatabase, type TestDatabase } from "./database.ts";
 
@@ -16,7 +16,7 @@ export interface Request {
 
 export interface AdaptorBench {
   readonly database: TestDatabase;
-  readonly sessions: Sessions;
+  readonly sessions: TenantPool;
   readonly withPgClient: ServingWithPgClient;
   request(tenant: string, more?: Partial<TenantBinding>): Request;
   /** The rows of one read. */
@@ -31,7 +31,7 @@ export function adaptorOn(
   resultBytes = 1_000_000,
   poolReserve = 0,
 ): AdaptorBench {
-  const sessions = new Sessions({
+  const sessions = new TenantPool({
     url: database.url,
     poolSize,
     poolReserve,

@@ -3,7 +3,7 @@ import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
-import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
+import { decodeTasks, encodeReplies } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
   BlueprintSpec,
@@ -64,13 +64,13 @@ async function take(task: LaneTask): Promise<void> {
     clearTimeout(waiting);
     const { path, binding } = task.task;
     const busy = path === "/busy" ? [JSON.parse(binding).tenant, performance.now() - startedMs] : [];
-    tell({ kind: "replies", parcel: packReplies(replies), busy });
+    tell({ kind: "replies", encoded: encodeReplies(replies), busy });
   }
 }
 
 function obey(message: ControlMessage): void {
   if (message.kind === "tasks") {
-    for (const task of unpackTasks(message.parcel)) void take(task);
+    for (const task of decodeTasks(message.encoded)) void take(task);
   } else if (message.kind === "ping") {
     if (throwsOnPing) throw new Error("in the dead of night");
     tell({

@@ -123,7 +123,7 @@ export class FakeFleet {
       decide: (tenant) => this.decide(tenant),
       verify: async ({ tenant }) => this.blueprints.get(tenant.id)?.verify?.() ?? true,
       refuse: () => undefined,
-      disprove: () => undefined,
+      invalidate: () => undefined,
       observe: (observation) => this.#observe(observation),
       patienceMs: options.patienceMs ?? 60_000,
     });
@@ -138,7 +138,7 @@ export class FakeFleet {
 
   #observe(observation: Observation): void {
     this.seen.push(observation);
-    this.mostCells = Math.max(this.mostCells, this.fleet.roster.cellCount);
+    this.mostCells = Math.max(this.mostCells, this.fleet.registry.cellCount);
     for (const look of [...this.#waiting]) look();
   }
 
@@ -226,7 +226,7 @@ export class FakeFleet {
   }
 
   cellOf(served: Served): Cell {
-    const cell = this.fleet.roster.cells.find(({ id }) => id === served.cell);
+    const cell = this.fleet.registry.cells.find(({ id }) => id === served.cell);
     if (cell === undefined) throw new Error(`${served.cell} is gone`);
     return cell;
   }

@@ -48,7 +48,8 @@ describe("more blueprints than fit", () => {
     expect(fake.all("instance.evicted").length).toBeGreaterThan(10);
     // What was built is in service, or was struck off exactly once.
     const { length: built } = fake.all("build.done");
-    const accounted = (): number => fake.all("instance.evicted").length + fake.fleet.roster.published.length;
+    const accounted = (): number =>
+      fake.all("instance.evicted").length + fake.fleet.registry.published.length;
     await fake.once(() => accounted() === built || undefined);
     await fake.close();
     expect(fake.all("instance.evicted")).toHaveLength(built);
@@ -63,7 +64,7 @@ describe("more blueprints than fit", () => {
     const trouble = (async () => {
       for (let turn = 0; state.going; turn += 1) {
         await fake.ask(names[next(12)] ?? "").catch(() => undefined);
-        const serving = fake.fleet.roster.cells.filter(({ phase }) => phase === "serving");
+        const serving = fake.fleet.registry.cells.filter(({ phase }) => phase === "serving");
         const cell = serving[next(serving.length)];
         if (turn % 7 === 2) fake.fleet.evict(() => true, "flushed");
         if (turn % 7 === 4 && cell !== undefined) void fake.fleet.replace(cell);

@@ -11,7 +11,7 @@ describe("a request whose thread ends", () => {
     using gate = new Gate();
     const asking = fake.ask("acme", "/gate", `name=${gate.name}`);
     await gate.arrived;
-    const [cell] = fake.fleet.roster.cells;
+    const [cell] = fake.fleet.registry.cells;
     void cell?.terminate("over-budget");
     await fake.until("build.done", (done) => done.cell !== cell?.id);
     const opening = setInterval(() => gate.open(), 10);
@@ -25,7 +25,7 @@ describe("a request whose thread ends", () => {
     using gate = new Gate();
     const asking = codeOf(fake.ask("acme", "/mark", `name=${gate.name}`));
     await gate.arrived;
-    const [cell] = fake.fleet.roster.cells;
+    const [cell] = fake.fleet.registry.cells;
     void cell?.terminate("over-budget");
     expect(await asking).toBe("CELL_LOST");
     expect(fake.all("request.retried")).toEqual([]);
@@ -93,7 +93,7 @@ describe("a request that nobody waits for any more", () => {
     leaving.abort(new HostError("CANCELLED"));
     expect(await asking).toBe("CANCELLED");
     await fake.until("cell.log", ({ message }) => message.startsWith("cancel"));
-    const [cell] = fake.fleet.roster.cells;
+    const [cell] = fake.fleet.registry.cells;
     expect(cell?.inFlight).toBe(1);
     gate.open();
     // It is the last thing that the instance does: then it can be evicted.

@@ -34,7 +34,7 @@ function noise(fake: FakeFleet) {
   };
 }
 
-const isolated = (fake: FakeFleet) => fake.fleet.roster.reserved(keyOf("shared"), tenantId("loud"));
+const isolated = (fake: FakeFleet) => fake.fleet.registry.reserved(keyOf("shared"), tenantId("loud"));
 
 describe("a tenant that takes more than its share of a cell", () => {
   it("is served by a cell of its own, where the others are not, and with them again when it has calmed down", async () => {
@@ -81,7 +81,7 @@ describe("a tenant that takes more than its share of a cell", () => {
     const { cells, stop } = noise(fake);
     // Long enough for several looks: each is a second's.
     await expect
-      .poll(() => fake.fleet.roster.current(keyOf("shared"), tenantId("loud"))?.requests)
+      .poll(() => fake.fleet.registry.current(keyOf("shared"), tenantId("loud"))?.requests)
       .toBeGreaterThan(200);
     await stop();
     expect(cells.loud).toBe(cells.quiet);

@@ -34,7 +34,7 @@ describe("a cell that is replaced", () => {
     const [{ cell: id }] = first as [Served];
     const old = fake.cellOf(first[0] as Served);
     const loads = names.flatMap((name) => [load(fake, name), load(fake, name)]);
-    const inOld = fake.fleet.roster.instancesOf(old).length;
+    const inOld = fake.fleet.registry.instancesOf(old).length;
     await fake.fleet.replace(old);
     const after = await Promise.all(names.map((name) => fake.ask(name)));
     const served = await Promise.all(loads.map(({ stop }) => stop()));
@@ -50,7 +50,7 @@ describe("a cell that is replaced", () => {
     using gate = new Gate();
     const slow = fake.ask("acme", "/gate", `name=${gate.name}`);
     await gate.arrived;
-    const [old] = fake.fleet.roster.cells;
+    const [old] = fake.fleet.registry.cells;
     const replaced = old === undefined ? undefined : fake.fleet.replace(old);
     await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
     expect((await fake.ask("acme")).cell).not.toBe(old?.id);
@@ -67,7 +67,7 @@ describe("a cell that is replaced", () => {
     fake.blueprints.set("acme", { settings: { gate: gate.name } });
     const asking = fake.ask("acme");
     await gate.arrived;
-    const [cell] = fake.fleet.roster.cells;
+    const [cell] = fake.fleet.registry.cells;
     const replaced = cell === undefined ? undefined : fake.fleet.replace(cell);
     expect(cell?.phase).toBe("condemned");
     fake.blueprints.delete("acme");
@@ -78,7 +78,7 @@ describe("a cell that is replaced", () => {
     expect((await asking).tenant).toBe("acme");
     await replaced;
     clearInterval(opening);
-    expect(fake.fleet.roster.current(keyOf("acme"), tenantId("acme"))?.cell).not.toBe(cell);
+    expect(fake.fleet.registry.current(keyOf("acme"), tenantId("acme"))?.cell).not.toBe(cell);
     expect(fake.all("build.failed")).toEqual([]);
   });
 
@@ -102,7 +102,7 @@ describe("a cell that is replaced", () => {
     second.release();
     moved = true;
     await fake.fleet.replace(first.cell);
-    expect(fake.fleet.roster.current(keyOf("shared"), tenantId("stayer"))?.spec.tenant).toBe("stayer");
+    expect(fake.fleet.registry.current(keyOf("shared"), tenantId("stayer"))?.spec.tenant).toBe("stayer");
   });
 
   it("goes on with the others where one of its blueprints cannot be rebuilt", async () => {
@@ -118,6 +118,6 @@ describe("a cell that is replaced", () => {
     moved = true;
     await fake.fleet.replace(stays.cell);
     expect(fake.all("build.failed")).toMatchObject([{ key: keyOf("moves"), code: "SCHEMA_CHANGED" }]);
-    expect(fake.fleet.roster.published.map(({ spec }) => spec.tenant)).toContain("stays");
+    expect(fake.fleet.registry.published.map(({ spec }) => spec.tenant)).toContain("stays");
   });
 });

@@ -22,7 +22,7 @@ function load(fake: FakeFleet, clients: number, tenant = "acme") {
   };
 }
 
-const replicasOf = (fake: FakeFleet, name = "acme") => fake.fleet.roster.serving(keyOf(name));
+const replicasOf = (fake: FakeFleet, name = "acme") => fake.fleet.registry.serving(keyOf(name));
 
 // A machine with one core has nothing to share out.
 describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy", () => {

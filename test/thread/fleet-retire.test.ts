@@ -83,7 +83,7 @@ describe("an eviction", () => {
     for (const name of ["a", "b", "c", "d", "a"]) await fake.ask(name);
     await fake.ask("e");
     expect(fake.all("instance.evicted")).toMatchObject([{ key: keyOf("b"), reason: "capacity" }]);
-    expect(fake.fleet.roster.published).toHaveLength(4);
+    expect(fake.fleet.registry.published).toHaveLength(4);
   });
 
   it("takes nothing for an instance that fits once what was built before it is measured", async () => {
@@ -133,6 +133,6 @@ describe("an eviction", () => {
     expect(await fake.until("cell.terminated")).toMatchObject({ cell: "c2", reason: "evicted" });
     gate.open();
     expect((await asking).cell).toBe("c1");
-    expect(fake.fleet.roster.cellCount).toBe(1);
+    expect(fake.fleet.registry.cellCount).toBe(1);
   });
 });

@@ -60,7 +60,7 @@ describe("a build", () => {
     const fake = start({ cells: 1 });
     await fake.ask("other");
     expect(await codeOf(fake.lease("acme", async () => false))).toBe("SCHEMA_CHANGED");
-    expect(fake.fleet.roster.published.map(({ spec }) => spec.tenant)).toEqual(["other"]);
+    expect(fake.fleet.registry.published.map(({ spec }) => spec.tenant)).toEqual(["other"]);
     const released = await fake.until("cell.log", ({ message }) => message.startsWith("released"));
     expect(released.message).toBe("released 2");
     expect((await fake.ask("acme")).instance).toBe(3);
@@ -198,6 +198,6 @@ describe("closing", () => {
     await closing;
     expect(await building).toBe("SHUTTING_DOWN");
     expect(await queued).toBe("SHUTTING_DOWN");
-    expect(fake.fleet.roster.cells).toEqual([]);
+    expect(fake.fleet.registry.cells).toEqual([]);
   });
 });

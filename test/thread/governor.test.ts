@@ -65,7 +65,7 @@ describe("the governor", () => {
     expect(await fake.until("cell.condemned")).toMatchObject({ cell, heapBudgetMb: 256 });
     expect(await fake.until("cell.terminated")).toMatchObject({ cell, reason: "replaced", inFlight: 0 });
     await run;
-    expect(fake.fleet.roster.current(keyOf("acme"), tenantId("acme"))?.cell.id).not.toBe(cell);
+    expect(fake.fleet.registry.current(keyOf("acme"), tenantId("acme"))?.cell.id).not.toBe(cell);
   });
 
   it("replaces no cell in vain: one whose only instance is as large from the start", async () => {
@@ -82,7 +82,7 @@ describe("the governor", () => {
     const fake = start({ cells: 1 });
     fake.blueprints.set("acme", { settings: { saysMb: "7", usedMb: "70" } });
     const { instance } = await fake.ask("acme");
-    const seen = fake.fleet.roster.find(instance);
+    const seen = fake.fleet.registry.find(instance);
     expect(await fake.until("instance.measured")).toMatchObject({ key: keyOf("acme"), heapMb: 7 });
     expect(seen).toMatchObject({ measured: true, heapMb: 7 });
   });

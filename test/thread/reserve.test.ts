@@ -3,7 +3,7 @@ import { MessageChannel } from "node:worker_threads";
 import { expect, it } from "vitest";
 import { startThread } from "../../src/fleet/cell/thread.ts";
 import { cellId } from "../../src/shared/kernel/ids.ts";
-import { packTasks } from "../../src/shared/protocol/codec.ts";
+import { encodeTasks } from "../../src/shared/protocol/codec.ts";
 import type { LaneTask } from "../../src/shared/protocol/messages.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { requestTask } from "../support/request-task.ts";
@@ -56,7 +56,7 @@ it("a cell gives back what loading left, and later what requests left, within a 
     await fallsTo(loaded - 4 * 2 ** 20);
     for (let batch = 0; batch < 40; batch += 1) {
       const tasks = Array.from({ length: 1_000 }, (_, index) => taskOf(batch * 1_000 + index));
-      port1.postMessage({ kind: "tasks", parcel: packTasks(tasks) });
+      port1.postMessage({ kind: "tasks", encoded: encodeTasks(tasks) });
       await once(port1, "message");
       // No rest for a cell that is asked in between.
       await ping();

@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { Failures } from "../../src/http/admin/auth-throttle.ts";
+import { AuthThrottle } from "../../src/http/admin/auth-throttle.ts";
 
 describe("failed attempts", () => {
   const time = { ms: 0 };
   const start = () => {
     time.ms = 1;
-    return new Failures({ most: 2, windowMs: 60_000, clock: { now: () => time.ms } });
+    return new AuthThrottle({ most: 2, windowMs: 60_000, clock: { now: () => time.ms } });
   };
-  const isRefused = (failures: Failures, address: string): boolean => {
+  const isRefused = (failures: AuthThrottle, address: string): boolean => {
     try {
       failures.assertFew(address);
       return false;

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { Identities } from "../../src/auth/authenticator.ts";
+import { Authenticator } from "../../src/auth/authenticator.ts";
 import { tokenSigner } from "../../workers/request/token-signer.ts";
 import { codeOf, facts, identities, seconds, secret, settingsOf, tenant, token } from "../support/tokens.ts";
 
@@ -20,7 +20,7 @@ describe("a request without a token", () => {
 describe("what is known of who asks", () => {
   it("is what asking gave, and nothing before that", async () => {
     const [acme, header] = [tenant(), `Bearer ${await token({})}`];
-    const own = new Identities({ sessions: () => expect.unreachable() });
+    const own = new Authenticator({ sessions: () => expect.unreachable() });
     expect(own.known(acme, facts(null))).toEqual({ role: "acme_anonymous" });
     expect(own.known(acme, facts(header))).toBeUndefined();
     const settings = await own.settings(acme, facts(header));
@@ -207,7 +207,7 @@ describe("what is remembered of a token", () => {
 
   it("does not outlive the token", async () => {
     const clock = { nowMs: 1, now: () => clock.nowMs };
-    const mine = new Identities({ sessions: () => Promise.reject() as never, clock });
+    const mine = new Authenticator({ sessions: () => Promise.reject() as never, clock });
     const acme = tenant({ jwt: { secret, clockTolerance: "2s" } });
     const text = await token({ exp: seconds(1) });
     const first = await mine.settings(acme, facts(`Bearer ${text}`));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Admission, heldForMs, isSuspect, type StrikeRecord, strike } from "../../src/fleet/build-queue.ts";
-import { decideTurn } from "../../src/shared/kernel/semaphore.ts";
+import { BuildQueue, heldForMs, isSuspect, type StrikeRecord, strike } from "../../src/fleet/build-queue.ts";
+import { decideAdmission } from "../../src/shared/kernel/semaphore.ts";
 
 describe("a build", () => {
   const limits = { concurrency: 2, queue: 3 };
@@ -14,17 +14,17 @@ describe("a build", () => {
     ["is refused where too many wait", { running: 2, queued: 3 }, "refuse"],
     ["is refused where too many wait, although a place is free", { running: 0, queued: 3 }, "refuse"],
   ])("%s", (_, state, expected) => {
-    expect(decideTurn(state, limits)).toBe(expected);
+    expect(decideAdmission(state, limits)).toBe(expected);
   });
 
   it("is refused at once where none may wait", () => {
-    expect(decideTurn({ running: 1, queued: 0 }, { concurrency: 1, queue: 0 })).toBe("refuse");
+    expect(decideAdmission({ running: 1, queued: 0 }, { concurrency: 1, queue: 0 })).toBe("refuse");
   });
 });
 
 describe("the places for builds", () => {
   it("go to those who wait in the order in which they came, also after failures, and are all free in the end", async () => {
-    const admission = new Admission({ concurrency: 2, queue: 10 });
+    const admission = new BuildQueue({ concurrency: 2, queue: 10 });
     const order: number[] = [];
     const ends: PromiseWithResolvers<void>[] = [];
     const runs = Array.from({ length: 6 }, (_, index) =>
@@ -51,7 +51,7 @@ describe("the places for builds", () => {
   });
 
   it("are not taken by who comes while one is handed over", async () => {
-    const admission = new Admission({ concurrency: 1, queue: 10 });
+    const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
     const running = admission.run(() => first.promise);
@@ -64,7 +64,7 @@ describe("the places for builds", () => {
   });
 
   it("go first to who has waited longest, whatever was in vain meanwhile", async () => {
-    const admission = new Admission({ concurrency: 1, queue: 10 });
+    const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
     const running = admission.run(() => first.promise, 0);
@@ -80,7 +80,7 @@ describe("the places for builds", () => {
   });
 
   it("go to who comes for the first time, too, however many come again and are older", async () => {
-    const admission = new Admission({ concurrency: 1, queue: 10 });
+    const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
     const running = admission.run(() => first.promise, 0);
@@ -93,7 +93,7 @@ describe("the places for builds", () => {
   });
 
   it("are refused beyond the queue", async () => {
-    const admission = new Admission({ concurrency: 1, queue: 1 });
+    const admission = new BuildQueue({ concurrency: 1, queue: 1 });
     const first = Promise.withResolvers<void>();
     const runs = [admission.run(() => first.promise), admission.run(async () => undefined)];
     await expect(admission.run(async () => undefined)).rejects.toMatchObject({ code: "BUILD_QUEUE_FULL" });
@@ -127,7 +127,7 @@ describe("a key that was there when threads ended", () => {
   it("among others is never held back for it, but suspected", () => {
     let record: StrikeRecord | undefined;
     for (let count = 0; count < 20; count += 1) record = strike(record, false, 1_000);
-    expect(record).toEqual({ strikes: 20, certain: 0, lastMs: 1_000 });
+    expect(record).toEqual({ crashBackoff: 20, certain: 0, lastMs: 1_000 });
     expect(heldForMs(record, 1_000)).toBe(0);
     expect([isSuspect(record, 1_000), isSuspect(undefined, 1_000)]).toEqual([true, false]);
   });
@@ -136,7 +136,7 @@ describe("a key that was there when threads ended", () => {
     const record = certainly(9);
     const laterMs = 1_000 + 10 * minuteMs;
     expect([isSuspect(record, laterMs - 1), isSuspect(record, laterMs)]).toEqual([true, false]);
-    expect(strike(record, true, laterMs)).toEqual({ strikes: 1, certain: 1, lastMs: laterMs });
-    expect(strike(record, true, laterMs - 1)).toMatchObject({ strikes: 10, certain: 10 });
+    expect(strike(record, true, laterMs)).toEqual({ crashBackoff: 1, certain: 1, lastMs: laterMs });
+    expect(strike(record, true, laterMs - 1)).toMatchObject({ crashBackoff: 10, certain: 10 });
   });
 });

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { Stop, type StopSignal } from "../../src/shared/kernel/cancellation.ts";
+import { CancellationSource, type CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 
-const kinds: [string, () => { signal: StopSignal; abort: (reason: unknown) => void }][] = [
+const kinds: [string, () => { signal: CancellationToken; abort: (reason: unknown) => void }][] = [
   [
     "a stop",
     () => {
-      const stop = new Stop();
+      const stop = new CancellationSource();
       return { signal: stop, abort: (reason) => stop.abort(reason) };
     },
   ],

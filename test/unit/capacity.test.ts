@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type CapacityInput, leastHeapMb, planCapacity } from "../../src/fleet/policy/capacity.ts";
+import { type CapacityInput, minHeapMb, planCapacity } from "../../src/fleet/policy/capacity.ts";
 
 const input: CapacityInput = {
   memoryMb: 1024,
@@ -74,8 +74,8 @@ describe("where nothing fits", () => {
   });
 
   it("says the heap that an instance needs, and that is enough", () => {
-    expect(faultOf({ heapMb: leastHeapMb - 1 })).toMatch(new RegExp(`at least ${leastHeapMb}$`));
-    expect(planCapacity({ ...input, heapMb: leastHeapMb }).cells).toBeGreaterThan(0);
+    expect(faultOf({ heapMb: minHeapMb - 1 })).toMatch(new RegExp(`at least ${minHeapMb}$`));
+    expect(planCapacity({ ...input, heapMb: minHeapMb }).cells).toBeGreaterThan(0);
   });
 
   it("never advises a heap that it then refuses", () => {

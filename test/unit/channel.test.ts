@@ -1,8 +1,8 @@
 import { MessageChannel } from "node:worker_threads";
 import { afterEach, describe, expect, it } from "vitest";
-import { Lane } from "../../src/fleet/cell/channel.ts";
+import { Channel } from "../../src/fleet/cell/channel.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import { packReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
+import { decodeTasks, encodeReplies } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
   ControlMessage,
@@ -19,10 +19,10 @@ afterEach(() => {
 
 const requestIn = (slot: number, body: string | null = null): RequestTask => requestTask({ slot, body });
 
-/** A lane whose thread is this test. */
+/** A channel whose thread is this test. */
 function open() {
   const { port1, port2 } = new MessageChannel();
-  const lane = new Lane(
+  const channel = new Channel(
     port1,
     () => undefined,
     () => undefined,
@@ -31,38 +31,39 @@ function open() {
   const waiting: (() => void)[] = [];
   port2.on("message", (message: ControlMessage) => {
     if (message.kind !== "tasks") return;
-    for (const task of unpackTasks(message.parcel)) if (task.kind === "numbered") came.push(task);
+    for (const task of decodeTasks(message.encoded)) if (task.kind === "numbered") came.push(task);
     for (const wake of waiting.splice(0)) wake();
   });
   close.push(() => port2.close());
   return {
-    lane,
-    ask: (task: RequestTask) => new Promise<Answer>((resolve, reject) => lane.ask(task, { resolve, reject })),
+    channel,
+    ask: (task: RequestTask) =>
+      new Promise<Answer>((resolve, reject) => channel.ask(task, { resolve, reject })),
     /** The first `count` tasks. */
     tasks: async (count: number): Promise<readonly NumberedTask[]> => {
       while (came.length < count) await new Promise<void>((wake) => waiting.push(wake));
       return came;
     },
     say: (replies: readonly NumberedReply[]) =>
-      port2.postMessage({ kind: "replies", parcel: packReplies(replies) }),
+      port2.postMessage({ kind: "replies", encoded: encodeReplies(replies) }),
     answer: (task: NumberedTask | undefined, body: string) => {
       const value = { kind: "text", status: 200, headers: {}, body } as const;
-      const parcel = packReplies([{ number: task?.number ?? 0, reply: { ok: true, value } }]);
-      port2.postMessage({ kind: "replies", parcel });
+      const encoded = encodeReplies([{ number: task?.number ?? 0, reply: { ok: true, value } }]);
+      port2.postMessage({ kind: "replies", encoded });
     },
   };
 }
 
-describe("a lane", () => {
+describe("a channel", () => {
   it("gives nobody the late answer of another that was in its slot", async () => {
-    const { lane, ask, tasks, answer } = open();
+    const { channel, ask, tasks, answer } = open();
     const unsendable = requestIn(1);
     Object.assign(unsendable, { body: () => "nothing that a message can hold" });
     const first = ask(requestIn(1, "a"));
     const [a] = await tasks(1);
     // Its slot is given up for another while its answer is on its way.
     const failing = expect(ask(unsendable)).rejects.toMatchObject({ code: "INTERNAL" });
-    lane.cancel(1);
+    channel.cancel(1);
     await failing;
     const second = ask(requestIn(1, "b"));
     const [, b] = await tasks(2);
@@ -110,12 +111,12 @@ describe("a lane", () => {
   });
 
   it("fails whoever still waits when the thread is gone, and hears its last words", async () => {
-    const { lane, ask, tasks, answer } = open();
+    const { channel, ask, tasks, answer } = open();
     const answered = ask(requestIn(1));
     const lost = expect(ask(requestIn(2))).rejects.toMatchObject({ code: "CELL_LOST" });
     const [first] = await tasks(2);
     answer(first, "last words");
-    lane.end(new HostError("CELL_LOST"));
+    channel.end(new HostError("CELL_LOST"));
     expect(await answered).toMatchObject({ body: "last words" });
     await lost;
   });

@@ -1,6 +1,6 @@
 import { MessageChannel, receiveMessageOnPort } from "node:worker_threads";
 import { expect, it } from "vitest";
-import { packReplies, packTasks, unpackReplies, unpackTasks } from "../../src/shared/protocol/codec.ts";
+import { decodeReplies, decodeTasks, encodeReplies, encodeTasks } from "../../src/shared/protocol/codec.ts";
 import type { LaneTask, NumberedReply, RequestTask } from "../../src/shared/protocol/messages.ts";
 
 const request: RequestTask = {
@@ -26,8 +26,8 @@ it("requests and cancels come out as they went in, in their order", () => {
     { kind: "numbered", number: 2, together: true, task: bare },
     { kind: "cancel", slot: 0 },
   ];
-  expect(unpackTasks(structuredClone(packTasks(tasks)))).toEqual(tasks);
-  expect(unpackTasks(packTasks([]))).toEqual([]);
+  expect(decodeTasks(structuredClone(encodeTasks(tasks)))).toEqual(tasks);
+  expect(decodeTasks(encodeTasks([]))).toEqual([]);
 });
 
 it("replies come out as they went in, whatever their bodies are", () => {
@@ -47,15 +47,15 @@ it("replies come out as they went in, whatever their bodies are", () => {
       },
     },
   ];
-  expect(unpackReplies(structuredClone(packReplies(replies)))).toEqual(replies);
+  expect(decodeReplies(structuredClone(encodeReplies(replies)))).toEqual(replies);
 });
 
 it("the port of a stream arrives as one that works", () => {
   const { port1, port2 } = new MessageChannel();
   const body = new MessageChannel();
   const value = { kind: "stream", status: 200, headers: {}, port: body.port2 } as const;
-  port1.postMessage(packReplies([{ number: 1, reply: { ok: true, value } }]), [body.port2]);
-  const [reply] = unpackReplies(receiveMessageOnPort(port2)?.message);
+  port1.postMessage(encodeReplies([{ number: 1, reply: { ok: true, value } }]), [body.port2]);
+  const [reply] = decodeReplies(receiveMessageOnPort(port2)?.message);
   const arrived =
     reply?.reply.ok === true && reply.reply.value.kind === "stream" ? reply.reply.value.port : null;
   body.port1.postMessage("through");
@@ -73,7 +73,7 @@ it("what a plugin puts into a header or a status, though it is no text or number
     { number: 1, reply: { ok: true, value: odd } },
     { number: 2, reply: { ok: true, value: plain } },
   ];
-  expect(unpackReplies(structuredClone(packReplies(replies)))).toEqual([
+  expect(decodeReplies(structuredClone(encodeReplies(replies)))).toEqual([
     { number: 1, reply: { ok: true, value: { ...odd, status: 201 } } },
     replies[1],
   ]);

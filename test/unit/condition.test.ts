@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Signal } from "../../src/shared/kernel/condition.ts";
+import { Condition } from "../../src/shared/kernel/condition.ts";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -10,7 +10,7 @@ afterEach(() => {
 
 describe("a signal", () => {
   it("wakes all who wait, and none who comes after", async () => {
-    const signal = new Signal();
+    const signal = new Condition();
     const woken: string[] = [];
     const waiting = ["a", "b"].map((name) => signal.wait(1_000).then(() => woken.push(name)));
     signal.notify();
@@ -23,7 +23,7 @@ describe("a signal", () => {
   });
 
   it("leaves no timer behind who was woken", async () => {
-    const signal = new Signal();
+    const signal = new Condition();
     const waiting = signal.wait(60_000);
     expect(vi.getTimerCount()).toBe(1);
     signal.notify();
@@ -32,7 +32,7 @@ describe("a signal", () => {
   });
 
   it("does not lose what happens between a look and the wait that follows it at once", async () => {
-    const signal = new Signal();
+    const signal = new Condition();
     let ready = false;
     const wait = (async () => {
       while (!ready) await signal.wait(60_000);

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Decision } from "../../src/decisions/decision.ts";
-import { KnownDecisions } from "../../src/decisions/decision-cache.ts";
+import { DecisionCache } from "../../src/decisions/decision-cache.ts";
 import { pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
@@ -38,18 +38,18 @@ function decision(id: string, revisions: Record<string, string>): Decision {
 }
 
 describe("known decisions", () => {
-  let known: KnownDecisions;
+  let known: DecisionCache;
   beforeEach(() => {
-    known = new KnownDecisions(3);
+    known = new DecisionCache(3);
   });
 
   test("a schema that has no revision any more forgets those decided when it had one", () => {
     known.keep(decision("a", { a_app: "5", public: "0" }));
     known.keep(decision("b", { b_app: "5", public: "0" }));
     expect(known.interest("main", "a_app", 6n, false)).toBe("known");
-    expect(known.miss("main", "public")).toEqual([]);
-    expect(known.miss("main", "a_app")).toEqual(["a"]);
-    expect(known.miss("main", "a_app")).toEqual([]);
+    expect(known.recordMissing("main", "public")).toEqual([]);
+    expect(known.recordMissing("main", "a_app")).toEqual(["a"]);
+    expect(known.recordMissing("main", "a_app")).toEqual([]);
     expect(known.interest("main", "a_app", 6n, false)).toBe("none");
     expect(known.interest("main", "a_app", 6n, true)).toBe("asked");
   });
@@ -59,18 +59,18 @@ describe("known decisions", () => {
     known.keep(decision("b", { b_app: "5", lib: "4" }));
     known.keep(decision("c", { c_app: "5" }));
     expect(known.interest("main", "lib", 4n, false)).toBe("known");
-    expect(known.hear("main", "lib", 4n)).toEqual(["a"]);
+    expect(known.recordRevision("main", "lib", 4n)).toEqual(["a"]);
     expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }))).toBe(true);
-    expect(known.miss("main", "lib")).toEqual(["b"]);
+    expect(known.recordMissing("main", "lib")).toEqual(["b"]);
     expect(known.get(tenantId("c"))).toBeDefined();
     known.keep(decision("a", { a_app: "6" }));
-    expect(known.hear("main", "lib", 5n)).toEqual([]);
+    expect(known.recordRevision("main", "lib", 5n)).toEqual([]);
   });
 
   test("a decision is out of date by what was missed since it was asked for, if it is made on that, and by no more", () => {
     const asked = known.misses;
-    known.miss("main", "lib");
-    for (let n = 0; n < 10; n += 1) known.miss("main", `forged ${n}`);
+    known.recordMissing("main", "lib");
+    for (let n = 0; n < 10; n += 1) known.recordMissing("main", `forged ${n}`);
     expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }), asked)).toBe(true);
     expect(known.isOutdated(decision("a", { a_app: "5", lib: "0" }), asked)).toBe(false);
     expect(known.isOutdated(decision("a", { a_app: "5" }), asked)).toBe(false);
@@ -80,7 +80,7 @@ describe("known decisions", () => {
   test("a newer revision forgets the tenants of that schema, and nobody else", () => {
     known.keep(decision("a", { a_app: "5", public: "1" }));
     known.keep(decision("b", { b_app: "5", public: "1" }));
-    expect(known.hear("main", "a_app", 6n)).toEqual(["a"]);
+    expect(known.recordRevision("main", "a_app", 6n)).toEqual(["a"]);
     expect(known.get(tenantId("a"))).toBeUndefined();
     expect(known.get(tenantId("b"))).toBeDefined();
   });
@@ -88,14 +88,14 @@ describe("known decisions", () => {
   test("a newer revision of a shared schema forgets everyone who shares it", () => {
     known.keep(decision("a", { a_app: "5", public: "1" }));
     known.keep(decision("b", { b_app: "5", public: "1" }));
-    expect(known.hear("main", "public", 2n)).toEqual(["a", "b"]);
+    expect(known.recordRevision("main", "public", 2n)).toEqual(["a", "b"]);
     expect(known.size).toBe(0);
   });
 
   test("a revision that comes late or twice changes nothing", () => {
-    known.hear("main", "a_app", 7n);
+    known.recordRevision("main", "a_app", 7n);
     known.keep(decision("a", { a_app: "7" }));
-    for (const late of [6n, 7n, 1n]) expect(known.hear("main", "a_app", late)).toEqual([]);
+    for (const late of [6n, 7n, 1n]) expect(known.recordRevision("main", "a_app", late)).toEqual([]);
     expect(known.get(tenantId("a"))).toBeDefined();
     expect(known.isOutdated(decision("a", { a_app: "6" }))).toBe(true);
     expect(known.isOutdated(decision("a", { a_app: "7" }))).toBe(false);
@@ -103,34 +103,34 @@ describe("known decisions", () => {
 
   test("revisions are compared as numbers of any size, not as text", () => {
     known.keep(decision("a", { a_app: "9" }));
-    expect(known.hear("main", "a_app", 10n)).toEqual(["a"]);
+    expect(known.recordRevision("main", "a_app", 10n)).toEqual(["a"]);
     expect(known.isOutdated(decision("a", { a_app: "9007199254740993" }))).toBe(false);
-    known.hear("main", "a_app", 9007199254740994n);
+    known.recordRevision("main", "a_app", 9007199254740994n);
     expect(known.isOutdated(decision("a", { a_app: "9007199254740993" }))).toBe(true);
   });
 
   test("the same schema name in another database is another schema", () => {
     known.keep(decision("a", { a_app: "5" }));
-    expect(known.hear("other", "a_app", 6n)).toEqual([]);
+    expect(known.recordRevision("other", "a_app", 6n)).toEqual([]);
   });
 
   test("what falls out for want of room is no longer listed under its schemas", () => {
     for (const id of ["a", "b", "c", "d"]) known.keep(decision(id, { [`${id}_app`]: "1", public: "1" }));
     expect(known.size).toBe(3);
-    expect(known.hear("main", "public", 2n)).toEqual(["b", "c", "d"]);
+    expect(known.recordRevision("main", "public", 2n)).toEqual(["b", "c", "d"]);
   });
 
   test("a database that went back in time is believed again after unhear", () => {
-    known.hear("main", "a_app", 100n);
+    known.recordRevision("main", "a_app", 100n);
     const restored = decision("a", { a_app: "3" });
     expect(known.isOutdated(restored)).toBe(true);
-    known.unhear(restored);
+    known.resetRevisions(restored);
     expect(known.isOutdated(restored)).toBe(false);
   });
 });
 
 test("of two tenants that served one schema the one that is left still hears of it", () => {
-  const known = new KnownDecisions(3);
+  const known = new DecisionCache(3);
   const shared = (id: string) => {
     const made = decision(id, { public: "1" });
     known.keep(made);
@@ -141,6 +141,6 @@ test("of two tenants that served one schema the one that is left still hears of 
   // Kept again, as after a new probe.
   shared("b");
   known.forget(tenantId("a"));
-  expect(known.hear("main", "public", 2n)).toEqual(["b"]);
-  expect(known.hear("main", "public", 3n)).toEqual([]);
+  expect(known.recordRevision("main", "public", 2n)).toEqual(["b"]);
+  expect(known.recordRevision("main", "public", 3n)).toEqual([]);
 });

@@ -1,6 +1,6 @@
 import { getHeapSpaceStatistics } from "node:v8";
 import { expect, it } from "vitest";
-import { releaseReserve } from "../../src/shared/memory/gc.ts";
+import { releaseFreePages } from "../../src/shared/memory/gc.ts";
 
 const youngBytes = (): number =>
   getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")?.space_size ?? Number.NaN;
@@ -14,6 +14,6 @@ function grow(): number {
 it("what the young generation has grown by is given back by a release of the reserve", () => {
   expect(grow()).toBe(400_000);
   const grown = youngBytes();
-  releaseReserve();
+  releaseFreePages();
   expect(youngBytes()).toBeLessThanOrEqual(grown / 2);
 });

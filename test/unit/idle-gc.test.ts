@@ -1,6 +1,6 @@
 import { getHeapStatistics } from "node:v8";
 import { expect, it } from "vitest";
-import { isWorthReleasing, Reserve } from "../../src/shared/memory/idle-gc.ts";
+import { IdleGc, isWorthReleasing } from "../../src/shared/memory/idle-gc.ts";
 
 const mb = 2 ** 20;
 
@@ -23,7 +23,7 @@ function grow(): number {
 }
 
 it("a thread gives back once, in its third second of rest, what it took since it last did", () => {
-  const reserve = new Reserve();
+  const reserve = new IdleGc();
   const held = (): number => getHeapStatistics().total_physical_size;
   for (const done of [1, 1, 1, 1]) reserve.tick(done);
   grow();

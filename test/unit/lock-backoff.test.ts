@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Decision } from "../../src/decisions/decision.ts";
-import { LockPauses } from "../../src/decisions/lock-backoff.ts";
+import { LockBackoff } from "../../src/decisions/lock-backoff.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 
@@ -12,7 +12,7 @@ function failing(error: () => Error) {
   const asked: string[] = [];
   const forgotten: string[] = [];
   let nowMs = 0;
-  const pauses = new LockPauses({
+  const pauses = new LockBackoff({
     decisions: {
       decide: async ({ id }): Promise<Decision> => {
         asked.push(id);
@@ -76,7 +76,7 @@ describe("the pauses of a tenant that is locked", () => {
     let nowMs = 0;
     let locked = true;
     const gate = Promise.withResolvers<void>();
-    const pauses = new LockPauses({
+    const pauses = new LockBackoff({
       decisions: {
         decide: async (tenant): Promise<Decision> => {
           if (locked) throw new HostError("LOCK_TIMEOUT", "locked");
@@ -110,7 +110,7 @@ describe("the pauses of a tenant that is locked", () => {
     let nowMs = 0;
     let asked = 0;
     let locked = true;
-    const pauses = new LockPauses({
+    const pauses = new LockBackoff({
       decisions: {
         decide: (): Promise<Decision> => {
           if (locked) return Promise.reject(new HostError("LOCK_TIMEOUT", "locked"));

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
-import { Allocator } from "../../src/shared/memory/malloc-trim.ts";
+import { MallocTrim } from "../../src/shared/memory/malloc-trim.ts";
 
 const rssMb = (): number => process.memoryUsage.rss() / 2 ** 20;
 
@@ -11,10 +11,10 @@ function scatter(): Buffer[] {
   );
 }
 
-it.runIf(new Allocator().trims)(
+it.runIf(new MallocTrim().trims)(
   "what the C library has kept of freed memory is given back by a trim",
   async () => {
-    const allocator = new Allocator();
+    const allocator = new MallocTrim();
     const kept = scatter();
     const before = rssMb();
     // V8 frees buffers on a thread of its own, some time after the collection.
@@ -30,5 +30,5 @@ it.runIf(new Allocator().trims)(
 
 it("a trim does something wherever the C library is glibc", () => {
   const report: object = process.report.getReport();
-  expect(new Allocator().trims).toBe(JSON.stringify(report).includes('"glibcVersionRuntime"'));
+  expect(new MallocTrim().trims).toBe(JSON.stringify(report).includes('"glibcVersionRuntime"'));
 });

@@ -1,15 +1,15 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Rehearsals } from "../../src/decisions/plan-warmer.ts";
+import { PlanWarmer } from "../../src/decisions/plan-warmer.ts";
 
 let rehearsed: string[];
 let fails: boolean;
-let rehearsals: Rehearsals;
+let planWarmer: PlanWarmer;
 
 beforeEach(() => {
   vi.useFakeTimers();
   rehearsed = [];
   fails = false;
-  rehearsals = new Rehearsals({
+  planWarmer = new PlanWarmer({
     rehearse: async (database) => {
       rehearsed.push(database);
       if (fails) throw new Error("no connection");
@@ -17,12 +17,12 @@ beforeEach(() => {
   });
 });
 afterEach(() => {
-  rehearsals.close();
+  planWarmer.close();
   vi.useRealTimers();
 });
 
 test("a change is rehearsed for a tenth of a second later, once for all that came with it", async () => {
-  for (let count = 0; count < 5; count += 1) rehearsals.hear("main");
+  for (let count = 0; count < 5; count += 1) planWarmer.hear("main");
   await vi.advanceTimersByTimeAsync(99);
   expect(rehearsed).toEqual([]);
   await vi.advanceTimersByTimeAsync(1);
@@ -33,7 +33,7 @@ test("a change is rehearsed for a tenth of a second later, once for all that cam
 
 test("while changes keep coming there is one rehearsal a second, and one for the last of them", async () => {
   for (let ms = 0; ms < 5_000; ms += 10) {
-    rehearsals.hear("main");
+    planWarmer.hear("main");
     await vi.advanceTimersByTimeAsync(10);
   }
   expect(rehearsed).toHaveLength(5);
@@ -42,25 +42,25 @@ test("while changes keep coming there is one rehearsal a second, and one for the
 });
 
 test("one database's changes are not another's", async () => {
-  rehearsals.hear("main");
-  rehearsals.hear("other");
+  planWarmer.hear("main");
+  planWarmer.hear("other");
   await vi.advanceTimersByTimeAsync(100);
   expect(rehearsed).toEqual(["main", "other"]);
 });
 
 test("a rehearsal that fails is no reason to leave out the next", async () => {
   fails = true;
-  rehearsals.hear("main");
+  planWarmer.hear("main");
   await vi.advanceTimersByTimeAsync(2_000);
-  rehearsals.hear("main");
+  planWarmer.hear("main");
   await vi.advanceTimersByTimeAsync(2_000);
   expect(rehearsed).toEqual(["main", "main"]);
 });
 
 test("nothing is rehearsed once they are closed, what was waited for included", async () => {
-  rehearsals.hear("main");
-  rehearsals.close();
-  rehearsals.hear("other");
+  planWarmer.hear("main");
+  planWarmer.close();
+  planWarmer.hear("other");
   await vi.advanceTimersByTimeAsync(60_000);
   expect(rehearsed).toEqual([]);
   expect(vi.getTimerCount()).toBe(0);

@@ -1,8 +1,8 @@
 import { request } from "undici";
 import { afterEach, describe, expect, it } from "vitest";
-import { Backlog, type Wait } from "../../src/http/client-backlog.ts";
+import { ClientBacklog, type Wait } from "../../src/http/client-backlog.ts";
 import type { PublicRequest } from "../../src/http/public/app.ts";
-import { InFlight, Stay } from "../../src/http/public/tenant-concurrency.ts";
+import { ConcurrencyLimit, ConcurrencySlot } from "../../src/http/public/tenant-concurrency.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
 import { codeIn, post, rawConnect } from "../support/http.ts";
@@ -59,18 +59,18 @@ describe("a tenant with its share of requests under way", () => {
   });
 
   it("that a request leaves for another, or comes back to in a retry, counts it once", () => {
-    const inFlight = new InFlight(1, () => new HostError("TENANT_BUSY"));
-    const stay = new Stay(inFlight);
-    stay.begin(acme);
-    stay.begin(acme);
-    expect(() => inFlight.enter(acme)).toThrow(/too many/);
-    stay.begin(globex);
-    inFlight.enter(acme);
-    expect(() => inFlight.enter(globex)).toThrow(/too many/);
-    stay.end();
-    stay.end();
-    inFlight.enter(globex);
-    expect(() => inFlight.enter(globex)).toThrow(/too many/);
+    const inFlight = new ConcurrencyLimit(1, () => new HostError("TENANT_BUSY"));
+    const stay = new ConcurrencySlot(inFlight);
+    stay.acquire(acme);
+    stay.acquire(acme);
+    expect(() => inFlight.acquire(acme)).toThrow(/too many/);
+    stay.acquire(globex);
+    inFlight.acquire(acme);
+    expect(() => inFlight.acquire(globex)).toThrow(/too many/);
+    stay.release();
+    stay.release();
+    inFlight.acquire(globex);
+    expect(() => inFlight.acquire(globex)).toThrow(/too many/);
   });
 });
 
@@ -116,7 +116,7 @@ describe("what waits for slow clients", () => {
   });
 
   it("counts each owner's bytes once, and forgets them with it", () => {
-    const backlog = new Backlog(10);
+    const backlog = new ClientBacklog(10);
     const cut: string[] = [];
     const add = (wait: Wait, bytes: number, name: string) => wait.add(bytes, () => cut.push(name));
     const [a, b, c] = [backlog.wait("192.0.2.1"), backlog.wait("192.0.2.1"), backlog.wait("192.0.2.1")];
@@ -134,7 +134,7 @@ describe("what waits for slow clients", () => {
   });
 
   it("is cut from the address that has most of it, so that nobody pays for another", () => {
-    const backlog = new Backlog(100);
+    const backlog = new ClientBacklog(100);
     const cut: string[] = [];
     const add = (name: string, address: string, bytes: number) => {
       const wait = backlog.wait(address);
@@ -156,7 +156,7 @@ describe("what waits for slow clients", () => {
   });
 
   it("is cut from others than the newest's address where that has more for the newest alone", () => {
-    const backlog = new Backlog(100);
+    const backlog = new ClientBacklog(100);
     const cut: string[] = [];
     backlog.wait("192.0.2.1").add(5, () => cut.push("own"));
     backlog.wait("192.0.2.2").add(40, () => cut.push("another's"));

@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { isExhausted, patienceOf, pauseBefore } from "../../src/dispatch/retry-budget.ts";
 
-const tried = (runs: number, builds = 0) => ({ runs, builds, lost: 0, moved: 0, sinceMs: 500 });
+const tried = (attempts: number, overtakenBuilds = 0) => ({
+  attempts,
+  overtakenBuilds,
+  lost: 0,
+  moved: 0,
+  sinceMs: 500,
+});
 
 describe("a request under which the schema moves", () => {
   it.each([
@@ -22,7 +28,9 @@ describe("a request under which the schema moves", () => {
   });
 
   it("waits longer each time, and never longer than half a second", () => {
-    expect([1, 2, 10, 25, 1_000].map((runs) => pauseBefore(tried(runs), 1))).toEqual([20, 40, 200, 500, 500]);
+    expect([1, 2, 10, 25, 1_000].map((attempts) => pauseBefore(tried(attempts), 1))).toEqual([
+      20, 40, 200, 500, 500,
+    ]);
     expect(pauseBefore(tried(3, 2), 0.5)).toBe(50);
     expect(pauseBefore(tried(3), 0)).toBe(0);
   });

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Notices } from "../../src/decisions/revision-notices.ts";
+import { RevisionNotices } from "../../src/decisions/revision-notices.ts";
 
 /** What the database says; null: it does not answer. */
 let revisions: Map<string, bigint> | null;
 let replica: boolean;
 let reads: string[][];
 let believed: string[];
-let notices: Notices;
+let notices: RevisionNotices;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -17,7 +17,7 @@ beforeEach(() => {
   replica = false;
   reads = [];
   believed = [];
-  notices = new Notices({
+  notices = new RevisionNotices({
     interest: (_, schema, revision) => {
       if (schema === "nobody's" || revision <= 4n) return "none";
       return schema.startsWith("unknown") ? "asked" : "known";

@@ -3,28 +3,32 @@ import { SingleFlight } from "../../src/shared/kernel/single-flight.ts";
 
 describe("a single flight", () => {
   it("is one run for all who ask while it is under way, and a new one after", async () => {
-    const flights = new SingleFlight<string, number>();
+    const buildsInFlight = new SingleFlight<string, number>();
     let runs = 0;
     const work = async (): Promise<number> => {
       runs += 1;
       await Promise.resolve();
       return runs;
     };
-    const [first, second, other] = [flights.run("a", work), flights.run("a", work), flights.run("b", work)];
-    expect([flights.has("a"), flights.keys()]).toEqual([true, ["a", "b"]]);
+    const [first, second, other] = [
+      buildsInFlight.run("a", work),
+      buildsInFlight.run("a", work),
+      buildsInFlight.run("b", work),
+    ];
+    expect([buildsInFlight.has("a"), buildsInFlight.keys()]).toEqual([true, ["a", "b"]]);
     expect(await Promise.all([first, second])).toEqual([2, 2]);
     await other;
-    expect([flights.has("a"), flights.keys()]).toEqual([false, []]);
-    expect(await flights.run("a", work)).toBe(3);
+    expect([buildsInFlight.has("a"), buildsInFlight.keys()]).toEqual([false, []]);
+    expect(await buildsInFlight.run("a", work)).toBe(3);
   });
 
   it("shares a failure with all who wait, and keeps it from those who come later", async () => {
-    const flights = new SingleFlight<string, string>();
+    const buildsInFlight = new SingleFlight<string, string>();
     const fail = async (): Promise<string> => {
       throw new Error("no");
     };
-    const both = await Promise.allSettled([flights.run("a", fail), flights.run("a", fail)]);
+    const both = await Promise.allSettled([buildsInFlight.run("a", fail), buildsInFlight.run("a", fail)]);
     expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
-    expect(await flights.run("a", async () => "yes")).toBe("yes");
+    expect(await buildsInFlight.run("a", async () => "yes")).toBe("yes");
   });
 });

@@ -1,14 +1,14 @@
 import { expect, test } from "vitest";
-import { Roster } from "../../src/fleet/registry.ts";
-import { Supply } from "../../src/fleet/spares.ts";
+import { Registry } from "../../src/fleet/registry.ts";
+import { Spares } from "../../src/fleet/spares.ts";
 import type { Observation } from "../../src/observability/observation.ts";
-import { Signal } from "../../src/shared/kernel/condition.ts";
+import { Condition } from "../../src/shared/kernel/condition.ts";
 import { setup } from "../thread/fake-fleet.ts";
 
 test("a thread that cannot even be made is a start that failed: it is told, and paused after, and ends nothing", () => {
   const seen: Observation[] = [];
-  const roster = new Roster();
-  const supply = new Supply(
+  const registry = new Registry();
+  const supply = new Spares(
     {
       plan: {
         cells: 2,
@@ -30,12 +30,12 @@ test("a thread that cannot even be made is a start that failed: it is told, and 
       entry: new URL("https://nowhere.example/cell.ts"),
       onGone: () => undefined,
     },
-    roster,
-    new Signal(),
+    registry,
+    new Condition(),
   );
   supply.start();
   expect(seen).toMatchObject([{ kind: "cell.error" }]);
-  expect(roster.cellCount).toBe(0);
+  expect(registry.cellCount).toBe(0);
   expect(supply.pauseMs(performance.now())).toBeGreaterThan(0);
   supply.refill(1);
   expect(seen).toHaveLength(1);

@@ -35,7 +35,7 @@ function isExecutor(executor: object): executor is Executor {
 }
 
 /** As many as @dataplan/pg keeps of one request. */
-const mostQueries = 500;
+const maxQueries = 500;
 
 interface Reads {
   get(query: string): Map<string, { readonly promise: Promise<readonly unknown[]> }> | undefined;
@@ -45,7 +45,7 @@ interface Reads {
 /** What a request has read, where the original looks for it, too, and forgets it after a mutation. */
 class RequestReads extends Map<string, Map<string, { readonly promise: Promise<readonly unknown[]> }>> {
   override set(...[query, reads]: Parameters<Reads["set"]>): this {
-    if (this.size >= mostQueries) this.clear();
+    if (this.size >= maxQueries) this.clear();
     return super.set(query, reads);
   }
 

@@ -11,7 +11,7 @@ const bytesPerField = 20_000;
 /** Of a thread that has no limit. */
 const unlimitedMb = 512;
 /** Plans of one operation, by variables such as those of `@include`; Grafast would keep fifty. */
-const mostVariants = 8;
+const maxVariants = 8;
 
 interface Entry {
   readonly of: GraphQLSchema;
@@ -58,7 +58,7 @@ export function keepPlansIn(
     get: (operation: object) => plans.get(operation)?.plans,
     set: (operation: object, its: object) => void plans.set(operation, { of: schema, plans: its }),
   };
-  Object.assign(own, { operationOperationPlansCacheMaxLength: mostVariants, [slot]: view });
+  Object.assign(own, { operationOperationPlansCacheMaxLength: maxVariants, [slot]: view });
   return () => {
     for (const [operation, entry] of [...plans.entries()]) if (entry.of === schema) plans.delete(operation);
   };

@@ -4,12 +4,12 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
 import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
-import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
-import type { Sessions } from "../postgres/connection-pool.ts";
+import type { TenantPool } from "../postgres/connection-pool.ts";
 import { saysUnreachable } from "../postgres/outcome.ts";
+import type { Statement } from "../postgres/pipeline.ts";
 import { builtNames } from "../postgres/schema-placeholders.ts";
 import { type Setting, settingsStatement } from "../postgres/settings.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
@@ -41,7 +41,7 @@ export interface BuildingAdaptor {
 
 /** The names of what is there, as far as they are to be known while requests are served, are kept in `names`. */
 export function buildingAdaptor(
-  sessions: Sessions,
+  sessions: TenantPool,
   spec: BlueprintSpec,
   names = new StatementNames(spec),
 ): BuildingAdaptor {

@@ -17,7 +17,7 @@ import { keepSchemasInText } from "../graphile/reg-text.ts";
 import { rememberChangeTexts } from "../graphile/sql-cache/mutation.ts";
 import { rememberSelectTexts } from "../graphile/sql-cache/select.ts";
 import { servingAdaptor } from "../postgres/adaptor.ts";
-import { Sessions } from "../postgres/connection-pool.ts";
+import { TenantPool } from "../postgres/connection-pool.ts";
 import { causesOf, saysUnreachable } from "../postgres/outcome.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
 import type { Log } from "../request/error-mask.ts";
@@ -33,7 +33,7 @@ export class Instances {
   readonly #log: Log;
   readonly #onData: (tenant: string) => void;
   readonly #live = new Map<number, CellServ>();
-  readonly #databases = new Map<string, Sessions>();
+  readonly #databases = new Map<string, TenantPool>();
   /** Of all instances of the thread. */
   readonly plans = createPlans();
   readonly #forgetPlans = new Map<number, () => void>();
@@ -158,12 +158,12 @@ export class Instances {
     return { connections: sum, guardChecks, readOnly };
   }
 
-  #sessions(name: string): Sessions {
+  #sessions(name: string): TenantPool {
     const existing = this.#databases.get(name);
     if (existing !== undefined) return existing;
     const database = this.#setup.databases[name];
     if (database === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
-    const sessions = new Sessions({
+    const sessions = new TenantPool({
       url: database.url,
       poolSize: database.poolSize,
       poolReserve: database.poolReserve,

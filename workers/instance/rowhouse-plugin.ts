@@ -176,7 +176,7 @@ export function rowhousePlugin(
           } catch (error) {
             const scope = args.requestContext?.rowhouse;
             // Nothing of the request has run; grafserv would answer without the code.
-            if (isRefusal(error) && scope !== undefined) scope.fatal ??= error;
+            if (isRefusal(error) && scope !== undefined) scope.hostFailure ??= error;
             throw masked(error);
           }
           return args;

@@ -34,7 +34,7 @@ export interface TenantRequest extends TenantClient {
 }
 
 /** What is known before there is a context: enough to make one. */
-export type RequestFacts = Pick<TenantRequest, "tenant" | "binding" | "headers">;
+export type RequestIdentity = Pick<TenantRequest, "tenant" | "binding" | "headers">;
 
 interface Query {
   readonly text: string;
@@ -113,7 +113,7 @@ export function requestOf(context: object): TenantRequest {
  * Whose request it is, from the `requestContext` that a preset's `grafast.context` and grafserv's middleware are given;
  * throws where it is no request's.
  */
-export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestFacts {
+export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestIdentity {
   const scope = requestContext.rowhouse;
   if (scope === undefined)
     throw new HostError("INTERNAL", "not the request context of a request that Rowhouse serves");

@@ -3,8 +3,8 @@ import Negotiator from "negotiator";
 import type { TenantRequest } from "../plugin-api/request.ts";
 
 /** Browsers send three to six; what comes after these is not looked at. */
-const mostCandidates = 12;
-const mostHeaderLength = 512;
+const maxCandidates = 12;
+const maxHeaderLength = 512;
 
 export interface LocaleOptions {
   /** A setting of the request, such as a claim, that goes before `Accept-Language`. */
@@ -22,12 +22,12 @@ export function localesOf(
   { setting, fallback }: LocaleOptions,
 ): string[] {
   const chosen = setting === undefined ? undefined : settings[setting];
-  const header = (headers["accept-language"] ?? "").slice(0, mostHeaderLength);
+  const header = (headers["accept-language"] ?? "").slice(0, maxHeaderLength);
   const wanted = chosen ? [chosen] : new Negotiator({ headers: { "accept-language": header } }).languages();
   const candidates = new Set<string>();
   for (const text of fallback === undefined ? wanted : [...wanted, fallback]) {
     for (const locale of truncations(text)) {
-      if (candidates.size < mostCandidates || text === fallback) candidates.add(locale);
+      if (candidates.size < maxCandidates || text === fallback) candidates.add(locale);
     }
   }
   return [...candidates];

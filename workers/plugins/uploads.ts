@@ -24,7 +24,7 @@ export interface UploadsOptions extends UploadLimits {
 }
 
 /** A client with its credentials is 40 kB of heap (3.1162); the least recently used goes first. */
-const mostStores = 100;
+const maxStores = 100;
 
 /** Not `createUpload`: that is a table's mutation wherever one is called `upload`. */
 const typeDefs = gql`
@@ -69,7 +69,7 @@ export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
     throw new HostError("BUILD_FAILED", "uploads: expiresSeconds is a number from 1 to 604800");
   }
   for (const name of ["@aws-sdk/client-s3", "@aws-sdk/s3-request-presigner"]) assertInstalled(name);
-  const storesOf = perBuild(() => new TenantCache<ObjectStore>({ max: mostStores, per: "tenant" }));
+  const storesOf = perBuild(() => new TenantCache<ObjectStore>({ max: maxStores, per: "tenant" }));
 
   const extension = extendSchema((build) => {
     const stores = storesOf(build);

@@ -13,8 +13,8 @@ import { isReserved, reservedSetting } from "../request/preset-settings.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
 import { servingClient } from "./client.ts";
 import { type Connection, isStale } from "./connection.ts";
-import type { Sessions } from "./connection-pool.ts";
-import { endedByTimeout, hostsToAnswer, isSuspect, mayStand, openEnded } from "./outcome.ts";
+import type { TenantPool } from "./connection-pool.ts";
+import { endedByTimeout, isSuspect, mayHaveBeenCommitted, openEnded, toHostFailure } from "./outcome.ts";
 import { ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
   isGuardFailure,
@@ -64,7 +64,7 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
   }
   if (scope.stop.aborted) throw new HostError("CANCELLED");
   // The host answers, or runs the request again: nothing more of it may be done here.
-  if (scope.fatal !== null) throw scope.fatal;
+  if (scope.hostFailure !== null) throw scope.hostFailure;
   return scope;
 }
 
@@ -109,7 +109,7 @@ function begun(
 
 /** The guard's failure, or what a standby's means, where the revisions of `binding` are not the database's; null where they are, or it does not say. */
 async function whatMoved(
-  sessions: Sessions,
+  sessions: TenantPool,
   { guard, ...of }: TenantBinding,
   parent?: Connection,
 ): Promise<unknown> {
@@ -132,7 +132,7 @@ async function whatMoved(
  * the code runs that calls it, as far as that is known.
  */
 export function servingAdaptor(
-  sessions: Sessions,
+  sessions: TenantPool,
   onGuardCheck = (): void => undefined,
   running = (): RequestScope | undefined => undefined,
   names = new StatementNames({ kind: "dedicated", schemas: [] }),
@@ -214,11 +214,11 @@ export function servingAdaptor(
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
             // Beside it, another of the request's has failed so that the host runs all of them again.
-            if (scope.fatal !== null) throw scope.fatal;
+            if (scope.hostFailure !== null) throw scope.hostFailure;
             // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
             uncancel();
             if (guard !== null) onGuardCheck();
-            await scope.committing(() => transaction.commit(), mayStand);
+            await scope.committing(() => transaction.commit(), mayHaveBeenCommitted);
           }
           return value;
         } catch (error) {
@@ -231,7 +231,7 @@ export function servingAdaptor(
         }
       });
     } catch (error) {
-      throw hostsToAnswer(scope, error);
+      throw toHostFailure(scope, error);
     }
   };
 
@@ -241,12 +241,12 @@ export function servingAdaptor(
     try {
       return await writing(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
-        if (scope.fatal !== null) throw scope.fatal;
+        if (scope.hostFailure !== null) throw scope.hostFailure;
         const { transaction, guard } = begun(connection, scope, list);
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
-          return await scope.committing(() => transaction.only(inRequest(query)), mayStand);
+          return await scope.committing(() => transaction.only(inRequest(query)), mayHaveBeenCommitted);
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
@@ -254,7 +254,7 @@ export function servingAdaptor(
         }
       });
     } catch (error) {
-      throw hostsToAnswer(scope, error);
+      throw toHostFailure(scope, error);
     }
   };
 
@@ -294,11 +294,11 @@ export function servingAdaptor(
         const ranMs = performance.now() - startedMs;
         const reason = attempt < mostReads(error, ranMs) ? error : await explained(scope, error);
         if (scope.stop.aborted || attempt >= mostReads(reason, ranMs))
-          throw hostsToAnswer(scope, reason instanceof ReadOnly ? reason.cause : reason);
+          throw toHostFailure(scope, reason instanceof ReadOnly ? reason.cause : reason);
         try {
           younger = (await betterThan(reason)) ?? younger;
         } catch (fault) {
-          throw hostsToAnswer(scope, fault);
+          throw toHostFailure(scope, fault);
         }
         await nextTurn();
         // Another of the request's may have failed meanwhile, or the request be over.

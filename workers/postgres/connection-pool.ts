@@ -4,13 +4,13 @@ import type pg from "pg";
 import type { PoolClient } from "pg";
 import { Connector } from "../../src/shared/connect/connector.ts";
 import { NewerSession } from "../../src/shared/connect/newer-session.ts";
-import type { StopSignal } from "../../src/shared/kernel/cancellation.ts";
+import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
 import { isTooManyConnections } from "../../src/shared/postgres/too-many-connections.ts";
 import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
-import { type Borrower, Connection, type SessionFacts } from "./connection.ts";
-import { isCutOff } from "./outcome.ts";
+import { type Borrower, Connection, type ConnectionFacts } from "./connection.ts";
+import { wasDisconnected } from "./outcome.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 import { setBaseline } from "./session-reset.ts";
@@ -18,7 +18,7 @@ import { setBaseline } from "./session-reset.ts";
 /** How long a request waits for a free connection, and a new one for the server. */
 const connectTimeoutMs = 10_000;
 /** How often a connection is asked for whose like was cut off while it was being made. */
-const mostAttempts = 4;
+const maxAttempts = 4;
 /** What is lost one after the other, for whatever reason, does not cost everybody's idle connections each time. */
 const lossEveryMs = 1_000;
 /** How long after PostgreSQL had no connection within the pool's size for us it is asked again. */
@@ -30,7 +30,7 @@ const reserveIdleTimeoutMs = 5_000;
 /** How long a write is refused at once behind another that was, and a connection made for it. */
 const readOnlyStandsMs = 1_000;
 
-export interface SessionsOptions {
+export interface TenantPoolOptions {
   readonly url: string;
   readonly poolSize: number;
   /** Connections beyond `poolSize`, each opened for a tenant that holds none. */
@@ -43,14 +43,14 @@ export interface SessionsOptions {
   readonly onData?: (tenant: string) => void;
 }
 
-export class Sessions {
-  readonly #options: SessionsOptions;
+export class TenantPool {
+  readonly #options: TenantPoolOptions;
   readonly #connector: Connector;
   readonly #pool: pg.Pool;
   /** What is beyond the pool's size stands in a pool of its own, so that what is given back is closed first. */
   readonly #reserve: pg.Pool | null;
   readonly #connections = new WeakMap<PoolClient, Connection>();
-  readonly #found = new WeakMap<object, SessionFacts>();
+  readonly #found = new WeakMap<object, ConnectionFacts>();
   readonly #shares: TenantShares;
   /** One that takes writes. */
   readonly #writing: NewerSession;
@@ -61,7 +61,7 @@ export class Sessions {
   #lostMs = Number.NEGATIVE_INFINITY;
   #openedAtLoss = 0;
 
-  constructor(options: SessionsOptions) {
+  constructor(options: TenantPoolOptions) {
     const { poolSize, poolReserve } = options;
     this.#options = options;
     this.#connector = new Connector({ url: options.url });
@@ -130,7 +130,7 @@ export class Sessions {
    * request holds until it has this one.
    */
   async connect(
-    signal?: StopSignal,
+    signal?: CancellationToken,
     borrower?: Borrower,
     younger = 0,
     parent?: Connection,
@@ -158,7 +158,7 @@ export class Sessions {
   }
 
   /** The connection that `grant` is for, or another grant after it. Where there is none to be had, all are given back. */
-  async #granted(grant: Grant, younger: number, signal?: StopSignal): Promise<Connection> {
+  async #granted(grant: Grant, younger: number, signal?: CancellationToken): Promise<Connection> {
     try {
       const connection = await this.#idle(grant.beyond, younger, signal);
       connection.grantedBy(grant);
@@ -177,7 +177,7 @@ export class Sessions {
     return this.#granted(await this.#shares.refuse(grant, open, signal), younger, signal);
   }
 
-  async #idle(beyond: boolean, younger: number, signal?: StopSignal): Promise<Connection> {
+  async #idle(beyond: boolean, younger: number, signal?: CancellationToken): Promise<Connection> {
     for (;;) {
       const client = await this.#connectedClient(beyond, signal);
       const connection = this.#connections.get(client);
@@ -194,7 +194,7 @@ export class Sessions {
     }
   }
 
-  async #connectedClient(beyond: boolean, signal?: StopSignal): Promise<PoolClient> {
+  async #connectedClient(beyond: boolean, signal?: CancellationToken): Promise<PoolClient> {
     const pool = beyond ? (this.#reserve ?? this.#pool) : this.#pool;
     const untilMs = performance.now() + connectTimeoutMs;
     for (let attempt = 1; ; attempt += 1) {
@@ -205,7 +205,7 @@ export class Sessions {
         // Others of this server's hosts and cells may have taken what is ours, and for no longer than they need it.
         if (isTooManyConnections(error) && !beyond) await pause(refusedPauseMs);
         // Nothing was asked of it yet.
-        else if (!isCutOff(error) || attempt === mostAttempts) throw error;
+        else if (!wasDisconnected(error) || attempt === maxAttempts) throw error;
       }
     }
   }

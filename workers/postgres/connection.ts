@@ -4,16 +4,16 @@ import pg, { type PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
-import { noticeOf, type PgNotice } from "../../src/shared/postgres/notice.ts";
-import {
-  Burst,
-  type BurstOptions,
-  type BurstResult,
-  NotSupported,
-  type Statement,
-} from "../../src/shared/postgres/pipeline.ts";
 import { backendQuery } from "../../src/shared/postgres/pooler.ts";
 import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
+import { noticeOf, type PgNotice } from "./notice.ts";
+import {
+  NotSupported,
+  Pipeline,
+  type PipelineOptions,
+  type PipelineResult,
+  type Statement,
+} from "./pipeline.ts";
 import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
@@ -26,7 +26,7 @@ declare module "pg" {
   }
 }
 
-export interface Result extends BurstResult {
+export interface Result extends PipelineResult {
   readonly notices: readonly PgNotice[];
 }
 
@@ -36,7 +36,7 @@ export interface Borrower {
   readonly prepares: boolean;
 }
 
-export interface SessionFacts extends Baseline {
+export interface ConnectionFacts extends Baseline {
   readonly pooler: Pooler;
   /** Counts the connections of its cell to that database. */
   readonly ordinal: number;
@@ -62,7 +62,7 @@ export class Connection {
   #doubt: Error | null = null;
   #resultBytes = 0;
   /** Those on their way, in order. */
-  readonly #bursts: Burst[] = [];
+  readonly #bursts: Pipeline[] = [];
   #soiled = false;
   /** Whose functions ran here last. */
   #tenant: string | null = null;
@@ -76,12 +76,12 @@ export class Connection {
   #missed = false;
   #grant: Grant | null = null;
   readonly #mostResultBytes: number;
-  readonly #facts: SessionFacts;
+  readonly #facts: ConnectionFacts;
 
   constructor(
     client: PoolClient,
     mostResultBytes: number,
-    facts: SessionFacts,
+    facts: ConnectionFacts,
     onData?: (tenant: string) => void,
   ) {
     this.client = client;
@@ -180,10 +180,10 @@ export class Connection {
     return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
   }
 
-  async #send(statements: readonly Statement[], options: BurstOptions): Promise<Result> {
+  async #send(statements: readonly Statement[], options: PipelineOptions): Promise<Result> {
     if (this.#doubt !== null) throw this.#doubt;
     const known = this.statements;
-    const burst = new Burst(
+    const burst = new Pipeline(
       statements,
       this.#passes
         ? { ...options, unnamed: true }

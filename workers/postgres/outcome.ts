@@ -3,7 +3,7 @@ import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost, wasInterrupted } from "../../src/shared/connect/loss.ts";
 import { codeOf, HostError } from "../../src/shared/kernel/errors.ts";
-import { SchemaMoved } from "../../src/shared/protocol/schema-moved.ts";
+import { SchemaChanged } from "../../src/shared/protocol/schema-moved.ts";
 import type { RequestScope } from "../request/request-scope.ts";
 import { isGuardFailure, reportedRevisions } from "./revision-guard.ts";
 
@@ -20,7 +20,7 @@ const cutMessages =
   /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/;
 
 /** Whether a connection that was being made was cut off, as a backend is that is terminated. No tenant's function has run there. */
-export function isCutOff(error: unknown): boolean {
+export function wasDisconnected(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return cutCodes.test(codeOf(error) ?? "") || cutMessages.test(error.message);
 }
@@ -32,7 +32,7 @@ export function saysUnreachable(error: unknown): error is HostError {
   );
 }
 
-const mostCauses = 100;
+const maxCauses = 100;
 
 /** `error` and what it was caused by or is made of: Graphile and its plugins wrap what they are thrown. */
 export function causesOf(error: unknown): readonly unknown[] {
@@ -42,7 +42,7 @@ export function causesOf(error: unknown): readonly unknown[] {
     if (!(each instanceof Error)) continue;
     const inner = [each.cause, "originalError" in each ? each.originalError : undefined];
     if (each instanceof AggregateError) inner.push(...each.errors);
-    for (const cause of inner) if (cause !== undefined && found.size < mostCauses) found.add(cause);
+    for (const cause of inner) if (cause !== undefined && found.size < maxCauses) found.add(cause);
   }
   return [...found];
 }
@@ -53,23 +53,23 @@ export function isSuspect(error: unknown): boolean {
 }
 
 /** Whether what was to be committed may stand after `error`: not where PostgreSQL said no; where it said nothing, nobody knows. */
-export function mayStand(error: unknown): boolean {
+export function mayHaveBeenCommitted(error: unknown): boolean {
   if (error instanceof ConnectionLost) return true;
   return !(error instanceof pg.DatabaseError || error instanceof HostError);
 }
 
 /** `error`, or what it means where the host is to answer the request or run it again, unless it is settled. */
-export function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
+export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   if (isGuardFailure(error)) {
-    if (scope.settled) {
+    if (scope.irrevocable) {
       return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
     }
     const revisions = reportedRevisions(error);
-    scope.fatal ??=
+    scope.hostFailure ??=
       revisions === null
         ? new HostError("SCHEMA_CHANGED", undefined, { cause: error.cause })
-        : new SchemaMoved(revisions, error.cause);
-    return scope.fatal;
+        : new SchemaChanged(revisions, error.cause);
+    return scope.hostFailure;
   }
   if (wasInterrupted(error, "57014")) {
     return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
@@ -79,10 +79,10 @@ export function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     // Nothing of this statement stands: no connection was had, or none that may write.
     case "NO_CAPACITY":
     case "DATABASE_READ_ONLY":
-      if (scope.settled) return new SafeError(error.publicText, { code: error.code });
+      if (scope.irrevocable) return new SafeError(error.publicText, { code: error.code });
       break;
     case "DATABASE_UNREACHABLE":
-      if (scope.settled) {
+      if (scope.irrevocable) {
         return new SafeError(
           "The connection to the database was lost; a change may or may not have been made.",
           { code: "DATABASE_UNREACHABLE" },
@@ -92,8 +92,8 @@ export function hostsToAnswer(scope: RequestScope, error: unknown): unknown {
     default:
       return error;
   }
-  scope.fatal ??= error;
-  return scope.fatal;
+  scope.hostFailure ??= error;
+  return scope.hostFailure;
 }
 
 /** For a result that was cut off with the commit on its way behind it. */

@@ -1,11 +1,11 @@
 /** Which statements are prepared on one connection. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
-import type { Columns } from "../../src/shared/postgres/pipeline.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
+import type { Columns } from "./pipeline.ts";
 
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them are 4–20 MB. */
-const mostNames = 200;
+const maxNames = 200;
 
 /**
  * What PostgreSQL plans by itself. Others, such as `execute`, may run what was prepared or declared anew since: their columns are then
@@ -35,7 +35,7 @@ export class Statements {
   readonly #prepared = new Map<string, Prepared>();
   #forgotten: string[] = [];
 
-  constructor(most: number = mostNames) {
+  constructor(most: number = maxNames) {
     this.#names = new LRUCache({
       max: most,
       dispose: ({ name }, _key, reason) => {

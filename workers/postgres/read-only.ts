@@ -1,7 +1,7 @@
 /** A connection to a server, or of a session, that takes no writes: a standby, or one that was told so. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import type { Connection } from "./connection.ts";
+import type { Statement } from "./pipeline.ts";
 
 /** PostgreSQL refused to write on that connection, and nothing of the transaction stands: another connection may do better. */
 export class ReadOnly extends HostError<"DATABASE_READ_ONLY"> {

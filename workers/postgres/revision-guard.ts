@@ -1,9 +1,9 @@
 /** What a transaction asks of the control schema, to prove that the tenant's schema is the one that it was planned for. */
 import type pg from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TenantBinding, TenantGuard } from "../../src/shared/protocol/messages.ts";
+import { fixedStatement, type Statement } from "./pipeline.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 
 export interface TransactionGuard {
@@ -27,7 +27,7 @@ export interface ReadGuard {
  * A look at the table of revisions found another one than was asked for, or the tenant's lock is not to be had at once. Whether
  * the schema has changed, and to what, an assertion tells: nothing stands, but of the transaction it can tell nothing any more.
  */
-export class Overtaken extends HostError<"SCHEMA_CHANGED"> {
+export class RevisionCheckFailed extends HostError<"SCHEMA_CHANGED"> {
   /** Whether nothing of the request's own has run. */
   readonly atBeginning: boolean;
 
@@ -99,20 +99,20 @@ export function readGuard({ guard }: TenantBinding, settings: readonly Setting[]
 }
 
 /** Beyond that a list as the assertion's function takes it costs no more. */
-const mostLooked = 16;
+const maxLooked = 16;
 
 function isLookable({ schemas }: TenantGuard): boolean {
-  return schemas.length > 0 && schemas.length <= mostLooked;
+  return schemas.length > 0 && schemas.length <= maxLooked;
 }
 
 /**
  * Joined, the rows of a few schemas are found in one go. A schema without a revision has no row to be found; and to plan the join of
  * eight takes 16 ms for each of the first five runs on a connection, one subquery each takes 1.5 and runs as fast (PostgreSQL 18.4).
  */
-const mostJoined = 4;
+const maxJoined = 4;
 
 const isJoinable = ({ schemas, revisions }: TenantGuard): boolean =>
-  schemas.length <= mostJoined && !revisions.includes("0");
+  schemas.length <= maxJoined && !revisions.includes("0");
 
 /** Statements of so many schemas and settings, by both numbers. */
 class Texts {
@@ -166,7 +166,7 @@ function look(guard: TenantGuard, settings: readonly Setting[], begins = false):
     name,
     text,
     values,
-    meaning: (error) => (error.code === "22004" ? new Overtaken(error, begins) : error),
+    meaning: (error) => (error.code === "22004" ? new RevisionCheckFailed(error, begins) : error),
   };
 }
 
@@ -257,11 +257,11 @@ function assertionText(schemas: number, settings: number): string {
 }
 
 /** Whether `error` is the guard's: told by the statement that it is of, since a tenant's function may raise any code. */
-export function isGuardFailure(error: unknown): error is Overtaken | RevisionsMoved {
-  return error instanceof Overtaken || error instanceof RevisionsMoved;
+export function isGuardFailure(error: unknown): error is RevisionCheckFailed | RevisionsMoved {
+  return error instanceof RevisionCheckFailed || error instanceof RevisionsMoved;
 }
 
 /** The revisions that the guard's error reports, as JSON; null where it reports none. */
-export function reportedRevisions(error: Overtaken | RevisionsMoved): string | null {
+export function reportedRevisions(error: RevisionCheckFailed | RevisionsMoved): string | null {
   return error instanceof RevisionsMoved ? error.revisions : null;
 }

@@ -2,7 +2,7 @@
 import { LRUCache } from "lru-cache";
 import pg from "pg";
 import { pause } from "../../src/shared/kernel/duration.ts";
-import { growingTo } from "../../src/shared/kernel/lru-options.ts";
+import { lazyLru } from "../../src/shared/kernel/lru-options.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 
 /**
@@ -26,11 +26,11 @@ interface Asked {
 
 /** A tenant's function may raise such an error whenever it likes: ten questions a second are all that it costs. */
 const pauseMs = 100;
-const mostTenants = 10_000;
+const maxTenants = 10_000;
 
 export class RevisionQuestions<Parent> {
   readonly #ask: (binding: TenantBinding, parent?: Parent) => Promise<unknown>;
-  readonly #asked = new LRUCache<string, Asked>(growingTo(mostTenants));
+  readonly #asked = new LRUCache<string, Asked>(lazyLru(maxTenants));
 
   /** `ask` gives what says that the tenant's schema has moved, or null; it does not reject. */
   constructor(ask: (binding: TenantBinding, parent?: Parent) => Promise<unknown>) {

@@ -1,6 +1,7 @@
 /** The settings of a transaction, as the statement that makes them. */
-import type { Statement } from "../../src/shared/postgres/pipeline.ts";
+
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
+import type { Statement } from "./pipeline.ts";
 
 /** Name and value; the values are parameters of a prepared statement, never quoted into text. */
 export type Setting = readonly [name: string, value: string];

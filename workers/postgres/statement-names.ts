@@ -80,7 +80,7 @@ export class StatementNames {
 }
 
 /** Texts that name a schema are few, and what was made of each is kept. */
-const mostTexts = 200;
+const maxTexts = 200;
 
 class Translation {
   readonly #places: Places;
@@ -104,7 +104,7 @@ class Translation {
     const known = this.#known.get(text);
     if (known !== undefined) return known;
     const made = translated(text, this.#places);
-    if (this.#known.size >= mostTexts) this.#known.clear();
+    if (this.#known.size >= maxTexts) this.#known.clear();
     this.#known.set(text, made);
     return made;
   }

@@ -1,10 +1,15 @@
 /** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
-import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
+import { fixedStatement, type Statement } from "./pipeline.ts";
 import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
-import { isGuardFailure, Overtaken, type ReadGuard, type TransactionGuard } from "./revision-guard.ts";
+import {
+  isGuardFailure,
+  type ReadGuard,
+  RevisionCheckFailed,
+  type TransactionGuard,
+} from "./revision-guard.ts";
 import { forgetSequences } from "./session-reset.ts";
 import { type Setting, settingsStatement } from "./settings.ts";
 import { assertHarmless } from "./statement-policy.ts";
@@ -52,7 +57,7 @@ export async function read(
     return await run(guard?.first ?? settingsStatement(settings));
   } catch (error) {
     await endFailed(connection);
-    if (guard === null || !(error instanceof Overtaken) || connection.doubt !== null) throw error;
+    if (guard === null || !(error instanceof RevisionCheckFailed) || connection.doubt !== null) throw error;
     try {
       return await run(guard.thorough());
     } catch (fault) {
@@ -189,7 +194,8 @@ export class Transaction {
       return await send();
     } catch (error) {
       const thorough = this.#guard?.thorough ?? null;
-      if (thorough !== null && error instanceof Overtaken && error.atBeginning) this.#guard = thorough();
+      if (thorough !== null && error instanceof RevisionCheckFailed && error.atBeginning)
+        this.#guard = thorough();
       else if (!isStale(error)) throw error;
       await this.#connection.send([{ text: "rollback" }]);
       return await send();
@@ -240,7 +246,7 @@ export class Transaction {
   async rollback(suspect = false): Promise<void> {
     this.#closed = true;
     if (this.#connection.doubt !== null) return;
-    const asks = this.#changed === null ? suspect : this.#changed instanceof Overtaken;
+    const asks = this.#changed === null ? suspect : this.#changed instanceof RevisionCheckFailed;
     await this.#connection
       .send([
         rollback,

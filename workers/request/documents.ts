@@ -22,8 +22,8 @@ type Read =
 /** A field with its arguments, braces and alias is 3–10 tokens. */
 const tokensPerField = 20;
 /** A token with its share of the tree takes 300 bytes: 30 MB. */
-const mostTokensKept = 100_000;
-const mostDocumentsKept = 500;
+const maxTokensKept = 100_000;
+const maxDocumentsKept = 500;
 
 /**
  * Stands in for grafserv's own function, which parses whatever it is given and keeps 500 of the results: a megabyte of
@@ -35,7 +35,7 @@ function documentReader(
   limits: OperationLimits,
 ): (text: string) => Read {
   const maxTokens = limits.fields * tokensPerField;
-  const kept = new LRUCache<string, Read & object>({ max: mostDocumentsKept, maxSize: mostTokensKept });
+  const kept = new LRUCache<string, Read & object>({ max: maxDocumentsKept, maxSize: maxTokensKept });
 
   return (text) => {
     const known = kept.get(text);

@@ -71,7 +71,7 @@ export class CellServ extends GrafservBase {
       preferJSON: true,
     });
     // A status that invites the client to try again is for requests of which nothing can stand.
-    if (scope.fatal !== null && !scope.mayHaveCommitted) throw scope.fatal;
+    if (scope.hostFailure !== null && !scope.mayHaveCommitted) throw scope.hostFailure;
     if (result === null) throw new HostError("NOT_FOUND");
     return served(result, scope);
   }

@@ -14,7 +14,7 @@ import { refusal } from "./complexity.ts";
  * An expression in ORDER BY takes a thread 45 µs, with its share of the SQL: 20,000 of them in one variable held it for 0.9 s
  * (PostGraphile 5.1.5). Nobody orders by more columns than a table has.
  */
-const mostValues = 100;
+const maxValues = 100;
 
 function appliesValues(type: GraphQLEnumType): boolean {
   return type.getValues().some(({ extensions }) => {
@@ -24,12 +24,12 @@ function appliesValues(type: GraphQLEnumType): boolean {
 }
 
 const tooMany = (type: GraphQLEnumType): Error =>
-  refusal("VARIABLES_TOO_LARGE", `A list holds more than ${mostValues} values of ${type.name}.`);
+  refusal("VARIABLES_TOO_LARGE", `A list holds more than ${maxValues} values of ${type.name}.`);
 
 /** For lists that are written out in an operation. */
 export const orderRule: ValidationRule = (context) => ({
   ListValue({ values }) {
-    if (values.length <= mostValues) return;
+    if (values.length <= maxValues) return;
     const type = getNamedType(context.getInputType());
     if (isEnumType(type) && appliesValues(type)) throw tooMany(type);
   },
@@ -40,7 +40,7 @@ export function longListsIn(variables: unknown): readonly string[] | null {
   if (typeof variables !== "object" || variables === null) return null;
   let found: string[] | null = null;
   for (const [name, value] of Object.entries(variables)) {
-    if (!Array.isArray(value) || value.length <= mostValues) continue;
+    if (!Array.isArray(value) || value.length <= maxValues) continue;
     found ??= [];
     found.push(name);
   }

@@ -1,6 +1,6 @@
 /** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
 
-import { Stop, type StopSignal } from "../../src/shared/kernel/cancellation.ts";
+import { CancellationSource, type CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
@@ -28,7 +28,7 @@ export class RequestScope {
   /** Variables of the request that are long lists: what they may hold is known when its operation is. */
   longLists: readonly string[] | null = null;
   /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
-  fatal: Error | null = null;
+  hostFailure: Error | null = null;
   #open = true;
   #streaming = false;
   #committing = 0;
@@ -36,7 +36,7 @@ export class RequestScope {
   /** What this one has written into the ledger. */
   #marked = false;
   #hasSlot = true;
-  readonly #stop = new Stop();
+  readonly #stop = new CancellationSource();
   #signal: AbortSignal | null = null;
   readonly #ledger: Int8Array;
   /** In a closure: what has the scope may sign for its tenant, and cannot read the secret. */
@@ -89,7 +89,7 @@ export class RequestScope {
   }
 
   /** Stops when nobody waits for the answer any more. */
-  get stop(): StopSignal {
+  get stop(): CancellationToken {
     return this.#stop;
   }
 
@@ -119,7 +119,7 @@ export class RequestScope {
   }
 
   /** Whether the request can no longer be run again, nor answered by the host: the client has something of it already. */
-  get settled(): boolean {
+  get irrevocable(): boolean {
     return this.#streaming || this.mayHaveCommitted;
   }
 

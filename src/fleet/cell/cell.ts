@@ -18,7 +18,7 @@ import type {
 } from "../../shared/protocol/messages.ts";
 import { fromWireError } from "../../shared/protocol/wire-error.ts";
 import { CellTurn, type Outcome } from "./cell-turn.ts";
-import { Lane } from "./channel.ts";
+import { Channel } from "./channel.ts";
 import { FairQueue, type FairQueueLimits, type TenantUsage } from "./fair-queue.ts";
 import { CellHeap } from "./heap.ts";
 import { Slots } from "./request-slots.ts";
@@ -66,7 +66,7 @@ export class Cell {
   readonly #options: CellOptions;
   readonly #pool: Piscina<CellTask, unknown>;
   readonly #worker: Worker;
-  readonly #lane: Lane;
+  readonly #channel: Channel;
   readonly #slots = new Slots(slotCount);
   readonly #queue: FairQueue;
   /** Requests that have not gone to the thread yet, by their slots. */
@@ -92,7 +92,7 @@ export class Cell {
     this.applicationName = `${options.setup.applicationName}:${options.id}`;
     const { port1, port2 } = new MessageChannel();
     this.#queue = new FairQueue(queueLimits(options.heapMb));
-    this.#lane = new Lane(
+    this.#channel = new Channel(
       port1,
       (message) => this.#hear(message),
       () => this.#queue.settle(),
@@ -142,11 +142,11 @@ export class Cell {
 
   /** A place for one request; throws `NO_CAPACITY` where all are taken. The caller frees it when the request is over. */
   takeSlot(): number {
-    return this.#slots.take();
+    return this.#slots.acquire();
   }
 
   freeSlot(slot: number): void {
-    this.#slots.free(slot);
+    this.#slots.release(slot);
   }
 
   /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
@@ -191,7 +191,7 @@ export class Cell {
   readonly #outcome: Outcome = {
     started: (turn, isLight) => {
       this.#queued.delete(turn.task.slot);
-      return this.#lane.ask(turn.task, turn, isLight);
+      return this.#channel.ask(turn.task, turn, isLight);
     },
     answered: (turn) => this.#queue.leave(turn),
     failed: (turn) => {
@@ -204,7 +204,7 @@ export class Cell {
   /** Has the thread say which requests wait for something else than it. */
   #contend(): void {
     this.#isContended = true;
-    this.#lane.tell({ kind: "contended" });
+    this.#channel.tell({ kind: "contended" });
   }
 
   /** Starts no more of `tenant`'s requests that are known to take long, until what is given back is called. */
@@ -224,7 +224,7 @@ export class Cell {
   cancel(slot: number): void {
     const queued = this.#queued.get(slot);
     if (queued === undefined) {
-      this.#lane.cancel(slot);
+      this.#channel.cancel(slot);
       return;
     }
     this.#queued.delete(slot);
@@ -233,13 +233,13 @@ export class Cell {
 
   ping(): void {
     if (this.#queue.waiting === 0) this.#isContended = false;
-    this.#lane.tell({ kind: "ping", contended: this.#isContended });
+    this.#channel.tell({ kind: "ping", contended: this.#isContended });
   }
 
   /** Asks the thread for a full collection, unless one is under way. */
   collect(nowMs: number): void {
     const sequence = this.heap.askForCollection(nowMs);
-    if (sequence !== undefined) this.#lane.tell({ kind: "collect", sequence });
+    if (sequence !== undefined) this.#channel.tell({ kind: "collect", sequence });
   }
 
   /** The heap's size in MB, garbage included. */
@@ -359,7 +359,7 @@ export class Cell {
     // Ahead of the others, whose leaving would send them to a thread that is not there.
     this.#queue.drain();
     this.#turnAway(() => true);
-    this.#lane.end(lost);
+    this.#channel.end(lost);
     this.#gone.resolve();
     this.#options.onGone(this, this.#ending);
   }

@@ -1,13 +1,13 @@
 /** The port between a cell and its thread: requests go there, and answers come back. */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { type HostError, toHostError } from "../../shared/kernel/errors.ts";
-import { packTasks, unpackReplies } from "../../shared/protocol/codec.ts";
+import { decodeReplies, encodeTasks } from "../../shared/protocol/codec.ts";
 import type {
   Answer,
   CellMessage,
   ControlMessage,
+  Encoded,
   LaneTask,
-  Parcel,
   RequestTask,
 } from "../../shared/protocol/messages.ts";
 import { fromWireError } from "../../shared/protocol/wire-error.ts";
@@ -23,7 +23,7 @@ export interface Asker {
  * request, took a third of the front's time. What comes up in one turn of the event loop goes in one message here, and an idle loop's
  * turn ends at once.
  */
-export class Lane {
+export class Channel {
   readonly #port: MessagePort;
   readonly #hear: (message: CellMessage) => void;
   /** By number. */
@@ -36,7 +36,7 @@ export class Lane {
     this.#port = port;
     this.#hear = (message) => {
       hear(message);
-      if (message.kind === "replies") this.#answer(message.parcel);
+      if (message.kind === "replies") this.#answer(message.encoded);
       heard();
     };
     port.on("message", this.#hear);
@@ -59,8 +59,8 @@ export class Lane {
     this.#send({ kind: "cancel", slot });
   }
 
-  #answer(parcel: Parcel): void {
-    for (const { number, reply } of unpackReplies(parcel)) {
+  #answer(encoded: Encoded): void {
+    for (const { number, reply } of decodeReplies(encoded)) {
       const asked = this.#settle(number);
       if (reply.ok) asked?.resolve(reply.value);
       else asked?.reject(fromWireError(reply.error));
@@ -87,7 +87,7 @@ export class Lane {
     const tasks = this.#tasks;
     this.#tasks = [];
     try {
-      this.tell({ kind: "tasks", parcel: packTasks(tasks) });
+      this.tell({ kind: "tasks", encoded: encodeTasks(tasks) });
     } catch {
       for (const task of tasks) this.#sendAlone(task);
     }
@@ -96,7 +96,7 @@ export class Lane {
   /** What cannot be sent of one request is not the others' fault. */
   #sendAlone(task: LaneTask): void {
     try {
-      this.tell({ kind: "tasks", parcel: packTasks([task]) });
+      this.tell({ kind: "tasks", encoded: encodeTasks([task]) });
     } catch (error) {
       if (task.kind === "numbered") this.#settle(task.number)?.reject(toHostError(error));
     }

@@ -82,7 +82,7 @@ const heavyMs = 20;
 /** However long such a request took: the longest that the next one waits for others' quick ones. */
 const longestPutOffMs = 1_000;
 /** Of all tenants. A request that is answered within a millisecond needs no more than this to keep the thread busy. */
-const mostRunning = 64;
+const maxRunning = 64;
 /** What an answer takes is remembered this well: after fourteen quick ones a slow one is forgotten. */
 const memory = 0.8;
 /** A deficit is forgiven at this rate: a tenant may use half of a thread and owe nothing. */
@@ -268,7 +268,7 @@ export class FairQueue {
 
   /** Whether the thread has room for it, as far as it is not heavy. */
   #fits(account: Account, { bytes }: Turn): boolean {
-    if (this.#running.size >= mostRunning || account.running >= account.window) return false;
+    if (this.#running.size >= maxRunning || account.running >= account.window) return false;
     // What takes next to nothing is kept waiting by nobody's large bodies.
     if (bytes === 0 || this.#bytes === 0) return true;
     if (account.inThread > 0 && account.bytes + bytes > this.#limits.tenantBytes) return false;
@@ -318,7 +318,7 @@ export class FairQueue {
   }
 
   #pump(): void {
-    while (this.#ring.size > 0 && this.#running.size < mostRunning) {
+    while (this.#ring.size > 0 && this.#running.size < maxRunning) {
       const account = this.#next();
       const turn = account?.waiting.shift();
       if (account === undefined || turn === undefined) return;

@@ -21,14 +21,14 @@ export class Slots {
   }
 
   /** A free place, unmarked; throws `NO_CAPACITY` where there is none. */
-  take(): number {
+  acquire(): number {
     const slot = this.#free.pop();
     if (slot === undefined) throw new HostError("NO_CAPACITY", "too many requests in one cell");
     Atomics.store(this.#marks, slot, 0);
     return slot;
   }
 
-  free(slot: number): void {
+  release(slot: number): void {
     this.#free.push(slot);
   }
 

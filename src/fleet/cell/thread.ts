@@ -14,7 +14,7 @@ export interface ThreadOptions {
 }
 
 /** Tasks that a thread may be at, none of which ever waits in a queue: opening, builds and releases. Requests come another way. */
-const mostTasks = 1_024;
+const maxTasks = 1_024;
 
 /** The pool and its thread, which is starting up. */
 export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>, Worker] {
@@ -23,7 +23,7 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
     // One thread, from the start: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
     minThreads: 1,
     maxThreads: 1,
-    concurrentTasksPerWorker: mostTasks,
+    concurrentTasksPerWorker: maxTasks,
     // 'sync' parks an idle thread in Atomics.wait: no timers, no sockets.
     atomics: "disabled",
     recordTiming: false,

@@ -47,7 +47,7 @@ export const moduleHeapMb = 42;
 /** Above this share of the budget nothing more is placed in a cell: plans and requests need the rest. */
 export const fillShare = 0.75;
 /** The smallest cell in which anything fits beside the modules. */
-export const leastHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
+export const minHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
 
 /**
  * The plan for `input`; throws `CONFIG_INVALID` where not even one cell fits. `connected`: how many cells the databases have connections
@@ -60,8 +60,8 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
     const most = Math.floor(input.memoryMb - frontMb - input.youngMb - threadMb);
     throw new HostError(
       "CONFIG_INVALID",
-      most < leastHeapMb
-        ? `cells.memoryMb ${input.memoryMb} is too little: the front needs ${frontMb} MB and a cell at least ${leastHeapMb + input.youngMb + threadMb} MB`
+      most < minHeapMb
+        ? `cells.memoryMb ${input.memoryMb} is too little: the front needs ${frontMb} MB and a cell at least ${minHeapMb + input.youngMb + threadMb} MB`
         : `a cell of cells.heapMb ${input.heapMb} does not fit in cells.memoryMb ${input.memoryMb}: set cells.heapMb to at most ${most}`,
     );
   }
@@ -69,10 +69,10 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
   const cells = Math.min(fitting, most);
   const boundBy = fitting <= most ? "memory" : input.max === null ? "connections" : "cells.max";
   const fillMb = input.heapMb * fillShare - moduleHeapMb;
-  if (input.heapMb < leastHeapMb) {
+  if (input.heapMb < minHeapMb) {
     throw new HostError(
       "CONFIG_INVALID",
-      `cells.heapMb ${input.heapMb} leaves no room for an instance beside PostGraphile's modules: set it to at least ${leastHeapMb}`,
+      `cells.heapMb ${input.heapMb} leaves no room for an instance beside PostGraphile's modules: set it to at least ${minHeapMb}`,
     );
   }
   const perCell = Math.max(1, Math.floor(fillMb / input.instanceHeapMb));

@@ -8,7 +8,7 @@ import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import { renderFailure } from "../error-response.ts";
 import { readBody } from "../read-body.ts";
 import { announcesBody, readFacts, readRequestId, requireMediaType } from "../request-head.ts";
-import { Failures } from "./auth-throttle.ts";
+import { AuthThrottle } from "./auth-throttle.ts";
 
 export interface EvictTarget {
   readonly key?: string;
@@ -199,7 +199,7 @@ const sha256 = (value: string): Buffer => createHash("sha256").update(value).dig
 /** Compares hashes: equally long whatever is sent, and in a time that does not tell how much of it was right. */
 function bearerCheck(token: string): (env: HttpBindings) => void {
   const expected = sha256(token);
-  const failures = new Failures({ most: 10, windowMs: 60_000 });
+  const failures = new AuthThrottle({ most: 10, windowMs: 60_000 });
   return ({ incoming }) => {
     const address = incoming.socket.remoteAddress ?? "";
     failures.assertFew(address);

@@ -1,10 +1,10 @@
 /** Failed attempts to authenticate, by the address that they come from. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../../shared/kernel/errors.ts";
-import { growingTo } from "../../shared/kernel/lru-options.ts";
+import { lazyLru } from "../../shared/kernel/lru-options.ts";
 import { networkOf } from "../network.ts";
 
-export interface FailuresOptions {
+export interface AuthThrottleOptions {
   /** Failures in one window after which an address is not listened to until the window ends. */
   readonly most: number;
   readonly windowMs: number;
@@ -12,17 +12,17 @@ export interface FailuresOptions {
 }
 
 /** Addresses that are remembered: whoever has more of them than this has guesses enough. */
-const mostAddresses = 10_000;
+const maxAddresses = 10_000;
 
-export class Failures {
+export class AuthThrottle {
   readonly #most: number;
   readonly #counts: LRUCache<string, number>;
 
-  constructor({ most, windowMs, clock = performance }: FailuresOptions) {
+  constructor({ most, windowMs, clock = performance }: AuthThrottleOptions) {
     this.#most = most;
     // The window begins with its first failure.
     this.#counts = new LRUCache({
-      ...growingTo(mostAddresses),
+      ...lazyLru(maxAddresses),
       ttl: windowMs,
       noUpdateTTL: true,
       perf: clock,

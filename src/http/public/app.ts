@@ -2,15 +2,15 @@
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
 import type { Observation, Observe } from "../../observability/observation.ts";
-import type { StopSignal } from "../../shared/kernel/cancellation.ts";
+import type { CancellationToken } from "../../shared/kernel/cancellation.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
-import type { Eventually } from "../../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../../shared/kernel/eventually.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { HostPhase } from "../../shared/kernel/phase.ts";
 import { discardBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
-import { Backlog, type Wait } from "../client-backlog.ts";
+import { ClientBacklog, type Wait } from "../client-backlog.ts";
 import type { DirectBindings } from "../fetch-app.ts";
 import { networkOf } from "../network.ts";
 import type { Proxies } from "../proxies.ts";
@@ -26,7 +26,7 @@ import {
 import { Exchange, type ExchangeEnd } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
-import { InFlight, Stay } from "./tenant-concurrency.ts";
+import { ConcurrencyLimit, ConcurrencySlot } from "./tenant-concurrency.ts";
 
 export interface PublicRequest {
   readonly requestId: string;
@@ -36,7 +36,7 @@ export interface PublicRequest {
   /** Null but for POST. */
   readonly body: string | null;
   /** Aborts with a HostError: `CANCELLED` when the client goes away, `DEADLINE` when the time is up. */
-  readonly signal: StopSignal;
+  readonly signal: CancellationToken;
   /** To be called whenever the tenant is known; throws `TENANT_BUSY` where it has too many requests under way. */
   routed(tenant: TenantId): void;
 }
@@ -67,9 +67,9 @@ export type PublicApp = Hono<{ Bindings: DirectBindings }>;
 export function createPublicApp(deps: PublicDeps): PublicApp {
   const app: PublicApp = new Hono();
   const room: Room = {
-    inFlight: new InFlight(deps.limits.tenantInFlight, () => new HostError("TENANT_BUSY")),
-    clients: new InFlight(deps.limits.addressConnections, addressBusy),
-    backlog: new Backlog(deps.limits.backlogBytes),
+    inFlight: new ConcurrencyLimit(deps.limits.tenantInFlight, () => new HostError("TENANT_BUSY")),
+    clients: new ConcurrencyLimit(deps.limits.addressConnections, addressBusy),
+    backlog: new ClientBacklog(deps.limits.backlogBytes),
   };
   app.all("*", ({ env }) => {
     exchange(deps, room, env).catch(() => env.outgoing.destroy());
@@ -81,10 +81,10 @@ export function createPublicApp(deps: PublicDeps): PublicApp {
 
 /** What all requests share. */
 interface Room {
-  readonly inFlight: InFlight<TenantId>;
+  readonly inFlight: ConcurrencyLimit<TenantId>;
   /** Of clients that proxies have brought: the others are held by their connections. */
-  readonly clients: InFlight<string>;
-  readonly backlog: Backlog;
+  readonly clients: ConcurrencyLimit<string>;
+  readonly backlog: ClientBacklog;
 }
 
 /** Answers up to this size are not worth counting. */
@@ -99,8 +99,8 @@ async function exchange(
     peer.answered();
     bodyWait.leave();
     answerWait?.leave();
-    stay.end();
-    visit?.end();
+    stay.release();
+    visit?.release();
     const done: Extract<Observation, { kind: "request.done" }> = {
       kind: "request.done",
       status,
@@ -112,8 +112,8 @@ async function exchange(
     deps.observe(done);
   };
   const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, onEnd);
-  const stay = new Stay(room.inFlight);
-  const visit = peer.isProxy ? new Stay(room.clients) : null;
+  const stay = new ConcurrencySlot(room.inFlight);
+  const visit = peer.isProxy ? new ConcurrencySlot(room.clients) : null;
   const remoteAddress = visit === null ? undefined : deps.proxies.clientOf(incoming);
   const client = remoteAddress === undefined ? peer.address : networkOf(remoteAddress ?? nobody);
   const bodyWait = room.backlog.wait(client);
@@ -124,7 +124,7 @@ async function exchange(
     const facts = readFacts(incoming, remoteAddress);
     const headers = forwardedHeaders(incoming);
     deps.namedHeaders.pick(incoming, headers);
-    visit?.begin(client);
+    visit?.acquire(client);
     const body = await bodyOf(facts.method, current, deps.limits.bodyBytes, bodyWait);
     peer.received();
     if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
@@ -132,7 +132,7 @@ async function exchange(
     const routed = (tenant: TenantId): void => {
       current.tenant = tenant;
       signal.throwIfAborted();
-      stay.begin(tenant);
+      stay.acquire(tenant);
     };
     const work = deps.handle({ requestId, facts, headers, body, signal, routed });
     const answer = await current.unlessAborted(work, drop);
@@ -162,7 +162,7 @@ function bodyOf(
   { incoming, outgoing, signal }: Exchange,
   limitBytes: number,
   wait: Wait,
-): Eventually<string | null> {
+): MaybePromise<string | null> {
   switch (method) {
     case "POST": {
       requireMediaType(incoming);

@@ -1,6 +1,6 @@
 /** One request and its answer: the deadline over both, the client that may go away, and what is observed at the end. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { Stop, type StopSignal } from "../../shared/kernel/cancellation.ts";
+import { CancellationSource, type CancellationToken } from "../../shared/kernel/cancellation.ts";
 import { type ErrorCode, HostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import { readRequestId } from "../request-head.ts";
@@ -19,7 +19,7 @@ export class Exchange {
   tenant: TenantId | undefined;
   /** The error that the client was, or would have been, told of. */
   error: HostError | undefined;
-  readonly #stop = new Stop();
+  readonly #stop = new CancellationSource();
   #interrupt = (_reason: HostError): void => {};
 
   /** `onEnd` is called once, when the answer has been written or the connection is gone. */
@@ -54,7 +54,7 @@ export class Exchange {
   }
 
   /** Aborts when the client goes away or the deadline passes; the reason is a HostError `CANCELLED` or `DEADLINE`. */
-  get signal(): StopSignal {
+  get signal(): CancellationToken {
     return this.#stop;
   }
 

@@ -5,8 +5,8 @@ import { HostError } from "../../shared/kernel/errors.ts";
 import { isSingle } from "../request-head.ts";
 
 /** Browsers keep no longer cookies. */
-const mostCharacters = 4_096;
-const mostInAll = 8_192;
+const maxCharacters = 4_096;
+const maxInAll = 8_192;
 
 const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", message);
 
@@ -34,7 +34,7 @@ export class NamedHeaders {
     let length = 0;
     const take = (name: string, value: string): void => {
       length += value.length;
-      if (length > mostInAll) throw badRequest(`The headers up to ${name} are too long.`);
+      if (length > maxInAll) throw badRequest(`The headers up to ${name} are too long.`);
       picked[name] = value;
     };
     for (const name of this.#headers) {
@@ -43,8 +43,8 @@ export class NamedHeaders {
       if (typeof value !== "string" || !isSingle(incoming.rawHeaders, name)) {
         throw badRequest(`More than one ${name} header.`);
       }
-      if (value.length > mostCharacters) {
-        throw badRequest(`The ${name} header is longer than ${mostCharacters} characters.`);
+      if (value.length > maxCharacters) {
+        throw badRequest(`The ${name} header is longer than ${maxCharacters} characters.`);
       }
       // What a cell is told of every request has been read already.
       if (!Object.hasOwn(picked, name)) take(name, value);
@@ -62,8 +62,8 @@ export class NamedHeaders {
       const name = at === -1 ? "" : pair.slice(0, at).trim();
       if (!this.#cookies.has(name)) continue;
       const value = pair.slice(at + 1).trim();
-      if (value.length > mostCharacters) {
-        throw badRequest(`The cookie ${name} is longer than ${mostCharacters} characters.`);
+      if (value.length > maxCharacters) {
+        throw badRequest(`The cookie ${name} is longer than ${maxCharacters} characters.`);
       }
       const before = found.get(name);
       if (before !== undefined && before !== value) throw badRequest(`The cookie ${name} has two values.`);

@@ -1,8 +1,8 @@
 /** Answers and failures onto the socket, each in as few writes as it takes. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { StopSignal } from "../../shared/kernel/cancellation.ts";
+import type { CancellationToken } from "../../shared/kernel/cancellation.ts";
 import { type HostError, unreachable } from "../../shared/kernel/errors.ts";
-import type { Eventually } from "../../shared/kernel/eventually.ts";
+import type { MaybePromise } from "../../shared/kernel/eventually.ts";
 import { discardBody, receiveBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import { renderFailure } from "../error-response.ts";
@@ -21,8 +21,8 @@ export function sendAnswer(
   outgoing: ServerResponse,
   answer: Answer,
   requestId: string,
-  signal: StopSignal,
-): Eventually<void> {
+  signal: CancellationToken,
+): MaybePromise<void> {
   try {
     return writeAnswer(outgoing, answer, requestId, signal);
   } catch (error) {
@@ -36,8 +36,8 @@ function writeAnswer(
   outgoing: ServerResponse,
   answer: Answer,
   requestId: string,
-  signal: StopSignal,
-): Eventually<void> {
+  signal: CancellationToken,
+): MaybePromise<void> {
   const { status, headers } = answer;
   headers["x-request-id"] = requestId;
   headers["x-content-type-options"] = "nosniff";
@@ -69,7 +69,7 @@ function writeAnswer(
 async function pump(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   outgoing: ServerResponse,
-  signal: StopSignal,
+  signal: CancellationToken,
 ): Promise<void> {
   // Also ends a read that is waiting.
   const cancel = (): void => {

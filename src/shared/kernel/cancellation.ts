@@ -1,7 +1,7 @@
 /** What stops work before it is done: as much of an AbortSignal as that takes, and one made for each request. */
 
 /** An AbortSignal is one. */
-export interface StopSignal {
+export interface CancellationToken {
   readonly aborted: boolean;
   readonly reason: unknown;
   throwIfAborted(): void;
@@ -14,7 +14,7 @@ export interface StopSignal {
  * Stops once, with a reason. An AbortController whose signal gets two listeners, which are taken away again, takes 0.35 µs, this 0.06
  * (Node 24.21, warm; three to four times that among all that a request runs).
  */
-export class Stop implements StopSignal {
+export class CancellationSource implements CancellationToken {
   #aborted = false;
   #reason: unknown;
   readonly #listeners: (() => void)[] = [];

@@ -1,5 +1,5 @@
 /** "Something changed": whoever waits looks again. */
-export class Signal {
+export class Condition {
   #next = Promise.withResolvers<void>();
 
   notify(): void {

@@ -1,5 +1,5 @@
 /** Durations as people write them. */
-import type { StopSignal } from "./cancellation.ts";
+import type { CancellationToken } from "./cancellation.ts";
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const pattern = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/;
@@ -14,7 +14,7 @@ export function parseDurationMs(value: string | number): number | undefined {
 }
 
 /** Resolves after `ms`, or as soon as `signal` aborts; the timer is cleared either way. */
-export function pause(ms: number, signal?: StopSignal): Promise<void> {
+export function pause(ms: number, signal?: CancellationToken): Promise<void> {
   if (signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
     const done = (): void => {

@@ -1,6 +1,6 @@
 /** How often something may be said: a token bucket for each kind of it, and a count of what was left out. */
 import { LRUCache } from "lru-cache";
-import { growingTo } from "./lru-options.ts";
+import { lazyLru } from "./lru-options.ts";
 
 export interface Rate {
   readonly burst: number;
@@ -45,7 +45,7 @@ export class RateLimit {
     this.#rate = { burst, perSecond };
     this.#clock = clock;
     this.#buckets = new LRUCache({
-      ...growingTo(mostKeys),
+      ...lazyLru(mostKeys),
       dispose: ({ leftOut }, _key, reason) => {
         if (reason === "evict") this.#forgotten += leftOut;
       },

@@ -30,6 +30,6 @@ export function collectGarbage(): number {
  * loaded or an instance was built: 9 MB of the front and 14 of a cell that has not served yet, for 20 ms of CPU. A plain
  * collection gives nothing back. What is needed again grows again.
  */
-export function releaseReserve(): void {
+export function releaseFreePages(): void {
   collector()({ type: "major", execution: "sync", flavor: "last-resort" });
 }

@@ -1,28 +1,28 @@
 /** When a thread gives back what V8 holds in reserve: while it rests, and where there is something to give. */
 import { getHeapStatistics } from "node:v8";
-import { releaseReserve } from "./gc.ts";
+import { releaseFreePages } from "./gc.ts";
 
 /** Ticks, a second each, in which nothing came: builds and requests come in rows. */
 const restTicks = 3;
 /** What the heap must have grown by since, and by which share: the collection takes 20 ms of a small heap, 1 ms a MB of a large one. */
-const leastBytes = 8 * 2 ** 20;
-const leastShare = 0.25;
+const minBytes = 8 * 2 ** 20;
+const minShare = 0.25;
 
-export interface Growth {
+export interface HeapGrowth {
   /** What the heap took right after the reserve was last given back; 0: it never was. */
   readonly heldBytes: number;
   readonly nowBytes: number;
 }
 
 /** Whether giving back pays. Pure. */
-export function isWorthReleasing({ heldBytes, nowBytes }: Growth): boolean {
-  return nowBytes - heldBytes >= Math.max(leastBytes, heldBytes * leastShare);
+export function isWorthReleasing({ heldBytes, nowBytes }: HeapGrowth): boolean {
+  return nowBytes - heldBytes >= Math.max(minBytes, heldBytes * minShare);
 }
 
 const heldBytes = (): number => getHeapStatistics().total_physical_size;
 
 /** Of one thread. A host of one blueprint takes 202 MB under load, and 160 once it has rested (Node 24.21). */
-export class Reserve {
+export class IdleGc {
   #heldBytes = 0;
   #seen = 0;
   #rested = restTicks;
@@ -38,7 +38,7 @@ export class Reserve {
     this.#rested += 1;
     if (this.#rested < restTicks) return;
     if (!isWorthReleasing({ heldBytes: this.#heldBytes, nowBytes: heldBytes() })) return;
-    releaseReserve();
+    releaseFreePages();
     this.#heldBytes = heldBytes();
   }
 }

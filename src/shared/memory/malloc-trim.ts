@@ -1,7 +1,7 @@
 /** The C library's allocator, as far as it keeps what was freed. */
 import { createRequire } from "node:module";
 
-type MallocTrim = (pad: number, done: (error: unknown) => void) => void;
+type Trim = (pad: number, done: (error: unknown) => void) => void;
 
 /**
  * glibc keeps what threads have freed, in an arena for each: V8's compilers alone leave 25 MB in those of its helpers. Of 50 MB that it
@@ -9,8 +9,8 @@ type MallocTrim = (pad: number, done: (error: unknown) => void) => void;
  * 30 MB, in 3 ms. No option does: with MALLOC_TRIM_THRESHOLD_ it kept 43 MB, and with a single arena, which costs a request 12–20 %
  * of CPU, 30.
  */
-export class Allocator {
-  #trim: MallocTrim | null = mallocTrim();
+export class MallocTrim {
+  #trim: Trim | null = mallocTrim();
   #trimming = false;
 
   /** Whether there is anything that `trim` could do. */
@@ -37,7 +37,7 @@ export class Allocator {
 }
 
 /** Null where the C library has no such function, as musl's, or koffi is not installed or has no build for the platform. */
-function mallocTrim(): MallocTrim | null {
+function mallocTrim(): Trim | null {
   if (process.platform !== "linux") return null;
   try {
     const koffi: unknown = createRequire(import.meta.url)("koffi");

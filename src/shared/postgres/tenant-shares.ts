@@ -1,6 +1,6 @@
 /** Shares a pool's connections out among tenants. `fair-share.ts` decides; this holds who has what, and who waits. */
 
-import type { StopSignal } from "../kernel/cancellation.ts";
+import type { CancellationToken } from "../kernel/cancellation.ts";
 import { type ErrorCode, HostError } from "../kernel/errors.ts";
 import { type Asker, mayAcquire, nextOf, openPlaces } from "../kernel/fair-share.ts";
 
@@ -131,7 +131,7 @@ export class TenantShares {
    * after the time, and with `CANCELLED` as soon as `signal` aborts. `parent` is what the request holds that asks: where everything
    * that is lent waits for more in this way, the one that came last is rejected at once, as none would ever come.
    */
-  acquire(tenant: string, signal?: StopSignal, parent?: Grant | null): Grant | Promise<Grant> {
+  acquire(tenant: string, signal?: CancellationToken, parent?: Grant | null): Grant | Promise<Grant> {
     if (!this.#pool.several && tenant !== hostsOwn) {
       this.#only ??= tenant;
       this.#pool.several = this.#only !== tenant;
@@ -159,7 +159,7 @@ export class TenantShares {
    * Takes `grant` back, for which PostgreSQL had no connection, and gives another when there is one; `open` are those beyond the pool's
    * size that there are. For some seconds there is no other reserve than those.
    */
-  refuse(grant: Grant, open: number, signal?: StopSignal): Promise<Grant> {
+  refuse(grant: Grant, open: number, signal?: CancellationToken): Promise<Grant> {
     this.#takeBack(grant);
     this.#pool.reserve = Math.min(this.#options.reserve, open);
     clearTimeout(this.#refusedTimer);
@@ -232,7 +232,12 @@ export class TenantShares {
     if (held === 0 && (queue === null || queue.length === 0)) this.#holders.delete(tenant);
   }
 
-  #wait(holder: Holder, signal: StopSignal | undefined, parent: Grant | null, first = false): Promise<Grant> {
+  #wait(
+    holder: Holder,
+    signal: CancellationToken | undefined,
+    parent: Grant | null,
+    first = false,
+  ): Promise<Grant> {
     const { timeoutMs, code } = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<Grant>();
     const waiter: Waiter = { holder, parent, resolve, reject, end: () => undefined };

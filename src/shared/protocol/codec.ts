@@ -1,7 +1,7 @@
 /** How requests and their replies travel between front and thread: all of a turn in one flat array. */
 import { MessagePort } from "node:worker_threads";
 import { HostError, unreachable } from "../kernel/errors.ts";
-import type { Answer, LaneTask, NumberedReply, Parcel, Reply, RequestTask, WireError } from "./messages.ts";
+import type { Answer, Encoded, LaneTask, NumberedReply, Reply, RequestTask, WireError } from "./messages.ts";
 import { parseWireError } from "./wire-error.ts";
 
 /**
@@ -9,32 +9,32 @@ import { parseWireError } from "./wire-error.ts";
  * each of them up again on the other side: three requests in one message took 7.7 µs as objects and take 1.8, three replies 4.8 and 0.9,
  * both sides together (Node 24.21, warm).
  */
-export function packTasks(tasks: readonly LaneTask[]): Parcel {
-  const parcel: unknown[] = [];
+export function encodeTasks(tasks: readonly LaneTask[]): Encoded {
+  const encoded: unknown[] = [];
   for (const each of tasks) {
     switch (each.kind) {
       case "cancel":
-        parcel.push(null, each.slot);
+        encoded.push(null, each.slot);
         break;
       case "numbered": {
         const { task } = each;
-        parcel.push(each.number, each.together, task.slot, task.instance, task.binding, task.signing);
-        parcel.push(task.method, task.path, task.basePath, task.query, task.body);
-        packRecord(parcel, task.settings);
-        packRecord(parcel, task.headers);
+        encoded.push(each.number, each.together, task.slot, task.instance, task.binding, task.signing);
+        encoded.push(task.method, task.path, task.basePath, task.query, task.body);
+        encodeRecord(encoded, task.settings);
+        encodeRecord(encoded, task.headers);
         break;
       }
       default:
         unreachable(each);
     }
   }
-  return parcel;
+  return encoded;
 }
 
 /** What `packTasks` was given; throws `INTERNAL` for anything else. */
-export function unpackTasks(parcel: Parcel): readonly LaneTask[] {
+export function decodeTasks(encoded: Encoded): readonly LaneTask[] {
   const tasks: LaneTask[] = [];
-  for (const reader = new Reader(parcel); reader.more; ) {
+  for (const reader = new Reader(encoded); reader.more; ) {
     const number = reader.numberOrNull();
     tasks.push(
       number === null
@@ -64,23 +64,23 @@ function requestIn(reader: Reader): RequestTask {
 }
 
 /** The same of replies; of an answer's body, the port or the bytes themselves. */
-export function packReplies(replies: readonly NumberedReply[]): Parcel {
-  const parcel: unknown[] = [];
+export function encodeReplies(replies: readonly NumberedReply[]): Encoded {
+  const encoded: unknown[] = [];
   for (const { number, reply } of replies) {
     if (reply.ok) {
       const { value } = reply;
       // A plugin may have made it a text.
-      parcel.push(number, Number(value.status), value.kind === "stream" ? value.port : value.body);
-      packHeaders(parcel, value.headers);
-    } else parcel.push(number, null, reply.error);
+      encoded.push(number, Number(value.status), value.kind === "stream" ? value.port : value.body);
+      encodeHeaders(encoded, value.headers);
+    } else encoded.push(number, null, reply.error);
   }
-  return parcel;
+  return encoded;
 }
 
 /** What `packReplies` was given, with `INTERNAL` for a reply that is none; throws `INTERNAL` for what is no list of them. */
-export function unpackReplies(parcel: Parcel): readonly NumberedReply[] {
+export function decodeReplies(encoded: Encoded): readonly NumberedReply[] {
   const replies: NumberedReply[] = [];
-  for (const reader = new Reader(parcel); reader.more; ) {
+  for (const reader = new Reader(encoded); reader.more; ) {
     replies.push({ number: reader.number(), reply: replyIn(reader) });
   }
   return replies;
@@ -109,32 +109,32 @@ function replyIn(reader: Reader): Reply<Answer> {
 }
 
 /** As they are where one is no text, such as a list of cookies: whether they can be sent is for the message to find out. */
-function packHeaders(parcel: unknown[], headers: Readonly<Record<string, string>>): void {
-  if (Object.values(headers).every((value) => typeof value === "string")) packRecord(parcel, headers);
-  else parcel.push(headers);
+function encodeHeaders(encoded: unknown[], headers: Readonly<Record<string, string>>): void {
+  if (Object.values(headers).every((value) => typeof value === "string")) encodeRecord(encoded, headers);
+  else encoded.push(headers);
 }
 
 /** How many there are, and then each name with its value. */
-function packRecord(parcel: unknown[], record: Readonly<Record<string, string>>): void {
+function encodeRecord(encoded: unknown[], record: Readonly<Record<string, string>>): void {
   const names = Object.keys(record);
-  parcel.push(names.length);
-  for (const name of names) parcel.push(name, record[name]);
+  encoded.push(names.length);
+  for (const name of names) encoded.push(name, record[name]);
 }
 
 class Reader {
-  readonly #parcel: Parcel;
+  readonly #encoded: Encoded;
   #at = 0;
 
-  constructor(parcel: Parcel) {
-    this.#parcel = parcel;
+  constructor(encoded: Encoded) {
+    this.#encoded = encoded;
   }
 
   get more(): boolean {
-    return this.#at < this.#parcel.length;
+    return this.#at < this.#encoded.length;
   }
 
   next(): unknown {
-    const value = this.#parcel[this.#at];
+    const value = this.#encoded[this.#at];
     this.#at += 1;
     return value;
   }
@@ -171,7 +171,7 @@ class Reader {
   }
 
   headers(): Record<string, string> {
-    const whole = this.#parcel[this.#at];
+    const whole = this.#encoded[this.#at];
     if (!isHeaders(whole)) return this.record();
     this.#at += 1;
     return whole;
@@ -183,5 +183,5 @@ function isHeaders(value: unknown): value is Record<string, string> {
 }
 
 function foreign(): never {
-  throw new HostError("INTERNAL", "not a parcel of requests or replies");
+  throw new HostError("INTERNAL", "not a encoded of requests or replies");
 }

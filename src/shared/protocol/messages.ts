@@ -228,11 +228,11 @@ export interface NumberedReply {
 }
 
 /** Requests or replies as `parcel.ts` packs them. */
-export type Parcel = readonly unknown[];
+export type Encoded = readonly unknown[];
 
 /** Over the thread's port, front → thread. */
 export type ControlMessage =
-  | { readonly kind: "tasks"; readonly parcel: Parcel }
+  | { readonly kind: "tasks"; readonly encoded: Encoded }
   /** Whether requests wait in the front for others to leave the thread or to be `parked`. */
   | { readonly kind: "ping"; readonly contended: boolean }
   /** They do, from now on until a ping says otherwise. */
@@ -253,7 +253,7 @@ export interface PoolFigures {
 
 /** Over the thread's port, thread → front. */
 export type CellMessage =
-  | { readonly kind: "replies"; readonly parcel: Parcel; readonly busy: BusyTimes }
+  | { readonly kind: "replies"; readonly encoded: Encoded; readonly busy: BusyTimes }
   /** All requests up to that number have been taken up; those without an answer wait for something else than the thread. Said while requests wait in the front. */
   | { readonly kind: "parked"; readonly upTo: number; readonly busy: BusyTimes }
   | {

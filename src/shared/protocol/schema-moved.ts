@@ -2,7 +2,7 @@
 import { HostError } from "../kernel/errors.ts";
 
 /** The schema has moved under a request, and nothing of it stands. */
-export class SchemaMoved extends HostError<"SCHEMA_CHANGED"> {
+export class SchemaChanged extends HostError<"SCHEMA_CHANGED"> {
   /** Where it has moved to, as `rowhouse.assert_revisions` reports it: JSON, by schema. */
   readonly revisions: string;
 

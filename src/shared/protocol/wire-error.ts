@@ -2,7 +2,7 @@
 import { type ErrorCode, errorTable, HostError, messageOf, toHostError } from "../kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../kernel/excerpt.ts";
 import type { WireError } from "./messages.ts";
-import { SchemaMoved } from "./schema-moved.ts";
+import { SchemaChanged } from "./schema-moved.ts";
 
 /**
  * `error` as plain data; `detail` holds its stack, for the log only; both are excerpts, as a message may quote a
@@ -17,7 +17,7 @@ export function toWireError(error: unknown): WireError {
     code: isErrorCode(code) ? code : "INTERNAL",
     message: excerpt(messageOf(hosts)),
     ...(detail === undefined ? {} : { detail }),
-    ...(error instanceof SchemaMoved ? { revisions: error.revisions } : {}),
+    ...(error instanceof SchemaChanged ? { revisions: error.revisions } : {}),
   };
 }
 
@@ -34,7 +34,7 @@ function stackOf(error: HostError): string | undefined {
 
 /** The HostError that `wire` describes; its cause carries the other thread's stack. */
 export function fromWireError(wire: WireError): HostError {
-  if (wire.revisions !== undefined) return new SchemaMoved(wire.revisions, wire.detail);
+  if (wire.revisions !== undefined) return new SchemaChanged(wire.revisions, wire.detail);
   return new HostError(wire.code, wire.message, wire.detail === undefined ? {} : { cause: wire.detail });
 }
 

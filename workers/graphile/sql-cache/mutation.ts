@@ -17,7 +17,7 @@ import { type Execute, replaceExecute } from "./replace-execute.ts";
 import { type Codec, encode, knownVersions, type Values } from "./select-step.ts";
 
 /** Of one step; which columns are set is for whoever asks to choose. */
-const mostTexts = 16;
+const maxTexts = 16;
 
 /** A step with its texts by the columns that are set. */
 interface Change {
@@ -182,7 +182,7 @@ async function build(
   const executeMutation = (mutation: Mutation): Promise<Changed> => {
     const columns = mutation.values.slice(0, names.length);
     if (mutation.text === text && isDeepStrictEqual(columns, parameters)) {
-      if (texts.size >= mostTexts) texts.clear();
+      if (texts.size >= maxTexts) texts.clear();
       texts.set(key, text);
     } else changes.set(step, null);
     return step.resource.executeMutation(mutation);

@@ -51,10 +51,10 @@ function isApplied(value: unknown): value is AppliedFunction {
 }
 
 /** Of these, rows are cut off and turned round as for a request; more would only take longer. */
-const mostSampledRows = 1_000;
+const maxSampledRows = 1_000;
 
 function sampleRows({ first, last }: Page): unknown[][][] {
-  const limit = Math.min(Math.max(first ?? last ?? 1, last ?? 1, 1), mostSampledRows);
+  const limit = Math.min(Math.max(first ?? last ?? 1, last ?? 1, 1), maxSampledRows);
   return [0, 1, 2, limit, limit + 1, limit + 2].map((length) =>
     Array.from({ length }, (_, index) => [String(index)]),
   );

@@ -20,7 +20,7 @@ import {
 } from "./select-step.ts";
 
 /** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
-const mostTexts = 8;
+const maxTexts = 8;
 
 /** Asked for once; being built; not to be kept; or there. */
 type Entry = "once" | "building" | "never" | SelectText;
@@ -70,7 +70,7 @@ export function rememberSelectTexts(): void {
         return build(step, inputs, details, original, (built) => void texts.set(key, built));
       }
       if (entry === undefined) {
-        if (texts.size >= mostTexts) texts.clear();
+        if (texts.size >= maxTexts) texts.clear();
         texts.set(key, "once");
       }
       return original.call(this, details);
@@ -106,7 +106,7 @@ function rememberInlined(step: unknown): void {
         inlines.set(this, null);
         return original.call(this, details);
       }
-      if (functions.size >= mostTexts) functions.clear();
+      if (functions.size >= maxTexts) functions.clear();
       functions.set(key, made);
       numbers.set(made, ++lastNumber);
       return [made];

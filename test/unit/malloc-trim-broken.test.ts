@@ -3,7 +3,7 @@ import { afterEach, expect, it, vi } from "vitest";
 /** What stands in for koffi. */
 let koffi: () => unknown = () => undefined;
 vi.mock("node:module", () => ({ createRequire: () => () => koffi() }));
-const { Allocator } = await import("../../src/shared/memory/malloc-trim.ts");
+const { MallocTrim } = await import("../../src/shared/memory/malloc-trim.ts");
 
 afterEach(() => {
   koffi = () => undefined;
@@ -23,7 +23,7 @@ it.each<[string, () => unknown, boolean]>([
   ["throws when it is called", withTrim(fail), true],
 ])("where koffi %s a trim does nothing, and fails nobody", async (_, broken, trims) => {
   koffi = broken;
-  const allocator = new Allocator();
+  const allocator = new MallocTrim();
   expect(allocator.trims).toBe(trims && process.platform === "linux");
   await allocator.trim();
   await allocator.trim();
@@ -35,7 +35,7 @@ it("where koffi reports an error a trim is over, and the next one is made", asyn
     calls += 1;
     done(new Error("broken"));
   });
-  const allocator = new Allocator();
+  const allocator = new MallocTrim();
   await allocator.trim();
   await allocator.trim();
   expect(calls).toBe(process.platform === "linux" ? 2 : 0);

@@ -2,9 +2,9 @@
 import { createRequire } from "node:module";
 import pg from "pg";
 import { serialize } from "pg-protocol";
-import { HostError } from "../kernel/errors.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { PgNotice } from "./notice.ts";
-import { namespace } from "./statement-names.ts";
 
 declare module "pg" {
   interface Query<R, I> {
@@ -60,13 +60,13 @@ export function fixedStatement(own: string, text: string, values: readonly strin
   return { name, text, values, messages: Buffer.concat([bind, serialize.execute()]) };
 }
 
-export interface BurstResult {
+export interface PipelineResult {
   readonly command: string;
   readonly rows: readonly unknown[];
   readonly rowCount: number | null;
 }
 
-export interface BurstOptions {
+export interface PipelineOptions {
   readonly arrayMode?: boolean | undefined;
   /** Which statement's result is asked for; the last one's unless given. */
   readonly resultAt?: number | undefined;
@@ -91,9 +91,9 @@ const sync = serialize.sync();
  * settings before it failed. Here one Sync ends the whole group: a statement runs only if all those before it did.
  * Every statement is sent by the extended protocol, which refuses a text of several statements.
  */
-export class Burst extends pg.Query {
+export class Pipeline extends pg.Query {
   /** What the statement at `resultAt` gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
-  readonly result: Promise<BurstResult>;
+  readonly result: Promise<PipelineResult>;
   /** What failed behind the statement at `standsAt`, where the result stands all the same; known when that is. */
   failedBehind: Error | null = null;
   /** The statements that are parsed by it; those among them with a name are prepared once it has succeeded. */
@@ -111,8 +111,8 @@ export class Burst extends pg.Query {
   #completed = 0;
 
   /** Throws where a value cannot be written. */
-  constructor(statements: readonly Statement[], options: BurstOptions = {}) {
-    const { promise, resolve, reject } = Promise.withResolvers<BurstResult>();
+  constructor(statements: readonly Statement[], options: PipelineOptions = {}) {
+    const { promise, resolve, reject } = Promise.withResolvers<PipelineResult>();
     const { arrayMode = false, resultAt = statements.length - 1 } = options;
     const text = statements.at(resultAt)?.text ?? "";
     const config = arrayMode ? { text, rowMode: "array" as const } : { text };
@@ -193,7 +193,7 @@ export class Burst extends pg.Query {
 
 function knownColumns(
   statement: Statement | undefined,
-  { isPrepared, columnsOf }: BurstOptions,
+  { isPrepared, columnsOf }: PipelineOptions,
 ): Columns | null {
   const { name = "", text = "" } = statement ?? {};
   return name !== "" && isPrepared?.(name, text) === true ? (columnsOf?.(name) ?? null) : null;
@@ -203,7 +203,7 @@ function knownColumns(
 function messagesOf(
   statements: readonly Statement[],
   describedAt: number | null,
-  { closed = [], isPrepared, unnamed = false }: BurstOptions,
+  { closed = [], isPrepared, unnamed = false }: PipelineOptions,
   parsed: Statement[],
 ): Buffer {
   const messages = closed.map((name) => serialize.close({ type: "S", name }));
