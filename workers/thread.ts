@@ -16,6 +16,7 @@ import type {
 import { toWireError } from "../src/shared/protocol/wire-error.ts";
 import { Bindings } from "./binding-cache.ts";
 import { CpuMeter } from "./cpu-meter.ts";
+import type { Patching } from "./graphile/patching.ts";
 import { InTurn } from "./in-turn.ts";
 import { buildError, Instances } from "./instance/instances.ts";
 import { Parking } from "./parking.ts";
@@ -50,14 +51,16 @@ export class CellThread {
   /** Builds and requests so far. */
   #done = 0;
 
-  constructor(setup: CellSetup) {
+  constructor(setup: CellSetup, patching: Patching) {
     this.#ledger = new Int8Array(setup.ledger);
     this.#identifying = setup.requestHeaders;
     this.#reports = new Reports({
       send: (report) => this.#tell({ ...report, kind: "log" }),
       tenant: () => this.#instances.tenant,
     });
-    this.#instances = new Instances(setup, this.#reports.log, (tenant) => this.#meter.enter(tenant));
+    this.#instances = new Instances(setup, this.#reports.log, patching, (tenant) =>
+      this.#meter.enter(tenant),
+    );
     this.#reports.takeOutput();
   }
 

@@ -8,6 +8,9 @@ import { makeSchema } from "postgraphile/graphile-build";
 import { parse, validate } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { cellId, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import { installedVersion } from "../../src/shared/kernel/installed.ts";
+import { statesOf } from "../../src/shared/kernel/patch-policy.ts";
+import { patchReports } from "../../workers/graphile/patches.ts";
 import { Instances } from "../../workers/instance/instances.ts";
 import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { BenchTenant } from "../database.ts";
@@ -64,6 +67,7 @@ async function buildOurs(
       resultBytes: 32 * mb,
       operations: { fields: 1_000, depth: 16, variables: 20_000, variablesDepth: 64, introspection: true },
       statementTimeoutMs: 30_000,
+      patches: statesOf(patchReports(installedVersion)),
       ledger: new SharedArrayBuffer(8),
     },
     () => undefined,

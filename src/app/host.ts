@@ -28,10 +28,13 @@ import { composeStatus } from "../observability/status.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
+import { patchFaults, statesOf } from "../shared/kernel/patch-policy.ts";
 import { type HostPhase, hostStep } from "../shared/kernel/phase.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts, type Routed } from "../tenants/router.ts";
+import { ConfigError } from "../validation/config-error.ts";
 import { createOperations } from "./operations.ts";
+import { readPatchReports } from "./patch-reports.ts";
 import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
 export interface HostOptions {
@@ -103,6 +106,10 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
 
   // What cannot be had is said before anything is connected to.
   planCapacity(config.cells);
+  const patches = await readPatchReports();
+  for (const report of patches) observe({ kind: "patch.state", ...report });
+  const faults = patchFaults(patches);
+  if (faults.length > 0) throw new ConfigError(faults);
 
   // Names the host among others on the same database; its cells add theirs.
   const applicationName = `rowhouse:${randomBytes(4).toString("hex")}`;
@@ -151,6 +158,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
       resultBytes: limits.resultBytes,
       operations: { ...limits, introspection: config.introspection },
       statementTimeoutMs: limits.statementTimeoutMs,
+      patches: statesOf(patches),
     },
     onCellGone: (name) => void databases.cancel(name),
   });

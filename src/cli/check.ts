@@ -1,5 +1,6 @@
 /** `rowhouse check`: the config and the databases, without serving. */
 
+import { readPatchReports } from "../app/patch-reports.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { tenantDefaults } from "../config/cross-checks.ts";
 import { copyFaults } from "../config/preset-copies.ts";
@@ -8,6 +9,7 @@ import { controlState, readOnlyWords } from "../control/install.ts";
 import { planCapacity } from "../fleet/policy/capacity.ts";
 import { Database } from "../postgres/database.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import { patchFaults } from "../shared/kernel/patch-policy.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
 import { tenantClashes } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
@@ -41,7 +43,11 @@ export const checkCommand: Command = {
       const deaf = await listenFault(name, database, "rowhouse:check");
       if (deaf !== null) faults.push(deaf);
     }
-    faults.push(...(await moduleFaults(config)), ...(await copyFaults(config.preset)));
+    faults.push(
+      ...(await moduleFaults(config)),
+      ...(await copyFaults(config.preset)),
+      ...patchFaults(await readPatchReports()),
+    );
     if (faults.length > 0) throw new ConfigError(faults);
     // In a list it would be a fault. A host serves the others.
     if (config.tenants.kind !== "list") {

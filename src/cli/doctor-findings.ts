@@ -3,6 +3,7 @@
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
 import { frontConnections } from "../fleet/policy/pool-room.ts";
+import type { PatchReport } from "../shared/kernel/patch-policy.ts";
 import type { TenantFinding } from "./tenant-findings.ts";
 
 export interface Finding {
@@ -65,6 +66,17 @@ const oldestMajor = 14;
 const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
 const warn = (about: string, text: string): Finding => ({ level: "warn", about, text });
 const fail = (about: string, text: string): Finding => ({ level: "fail", about, text });
+
+/** One line for the patches in place, and one for each that is not. */
+export function diagnosePatches(reports: readonly PatchReport[]): Finding[] {
+  const applied = reports.filter(({ state }) => state === "applied");
+  const others = reports.flatMap(({ name, state, reason }): Finding[] => {
+    if (state === "applied") return [];
+    const text = `${state}: ${reason ?? "no reason given"}`;
+    return [state === "refused" ? fail(`patch ${name}`, text) : warn(`patch ${name}`, text)];
+  });
+  return [ok("patches", `${applied.length} of ${reports.length} into dependencies are in place`), ...others];
+}
 
 export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions): Finding[] {
   const about = `database ${facts.name}`;

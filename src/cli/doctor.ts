@@ -1,5 +1,6 @@
 /** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
 
+import { readPatchReports } from "../app/patch-reports.ts";
 import { availableMemoryMb } from "../config/available-memory.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { listenFault } from "../control/databases.ts";
@@ -11,7 +12,13 @@ import { tenantClashes } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { Command } from "./command.ts";
 import { type FactsOptions, readFacts } from "./doctor-facts.ts";
-import { type DatabaseFacts, diagnoseDatabase, diagnosePools, type Finding } from "./doctor-findings.ts";
+import {
+  type DatabaseFacts,
+  diagnoseDatabase,
+  diagnosePatches,
+  diagnosePools,
+  type Finding,
+} from "./doctor-findings.ts";
 import { openConfigured, requireDatabases } from "./open-tenants.ts";
 import { commandConfig, configOption } from "./options.ts";
 
@@ -47,7 +54,8 @@ async function examine(config: Config): Promise<readonly Finding[]> {
       findings.push({ level: "fail", about: `listenUrl of database ${name}`, text: deaf.message });
   }
   const memory = memoryFindings(config, cellsWithConnections(known.map(needsOf)));
-  return [...findings, ...ofTenants, ...diagnosePools(known, memory), ...memory.findings];
+  const patches = diagnosePatches(await readPatchReports());
+  return [...findings, ...ofTenants, ...diagnosePools(known, memory), ...memory.findings, ...patches];
 }
 
 const needsOf = ({ server, connections, limits, ...pools }: DatabaseFacts): PoolNeeds => ({

@@ -51,6 +51,7 @@ export class Builder {
   readonly #measuredMb = new LRUCache<InstanceKey, number>(lazyLru(10_000));
   /** What was said of the preset. */
   readonly #told = new Set<string>();
+  readonly #unfitPatches = new Set<string>();
   #ordinal = 0;
   #closed = false;
   #concede: () => void = () => undefined;
@@ -102,8 +103,9 @@ export class Builder {
     observe({ kind: "build.started", key, cell: cell.id, queuedMs: startedMs - queuedMs });
     try {
       const report = await this.#buildInTime(instance);
-      const { buildMs, heapBytes, types, unhonoured } = report;
+      const { buildMs, heapBytes, types, unhonoured, unfitPatches } = report;
       this.#warnOf(unhonoured);
+      this.#warnOfPatches(unfitPatches);
       cell.heap.built(report, performance.now());
       if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
@@ -137,6 +139,16 @@ export class Builder {
       path: "preset",
       message: `the host does not go by ${untold.join("; ")}`,
     });
+  }
+
+  /** Once for each in the life of the process, whichever thread and build it is that finds out. */
+  #warnOfPatches(unfit: readonly string[]): void {
+    for (const name of unfit) {
+      if (this.#unfitPatches.has(name)) continue;
+      this.#unfitPatches.add(name);
+      const reason = "its version is known, but its members are not: something else has changed them";
+      this.#options.observe({ kind: "patch.state", name, state: "plain", reason });
+    }
   }
 
   #measured(instance: Instance, heapMb: number): void {

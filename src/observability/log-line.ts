@@ -1,6 +1,7 @@
 /** An observation as a log line: a level, a sentence, and its figures. */
 import { errorTable, messageOf, unreachable } from "../shared/kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../shared/kernel/excerpt.ts";
+import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { Observation } from "./observation.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -32,6 +33,8 @@ export function describe(observation: Observation): LogLine {
       return line("warn", "lines are missing here");
     case "config.warning":
       return line("warn", "config");
+    case "patch.state":
+      return line(patchLevels[observation.state], `patch ${observation.name} ${observation.state}`);
     case "http.error":
       return line("error", "a connection could not be accepted");
     case "admin.refused":
@@ -104,6 +107,12 @@ export function describe(observation: Observation): LogLine {
       return unreachable(observation);
   }
 }
+
+const patchLevels: Readonly<Record<PatchState, LogLevel>> = {
+  applied: "debug",
+  plain: "warn",
+  refused: "error",
+};
 
 const line = (level: LogLevel, text: string): LogLine => ({ level, text });
 

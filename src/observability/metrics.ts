@@ -1,6 +1,7 @@
 /** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { unreachable } from "../shared/kernel/errors.ts";
+import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import type { DroppedLines } from "./dropped.ts";
 import type { EvictionReason, Observation, Observe, TerminationReason } from "./observation.ts";
@@ -44,6 +45,7 @@ const cellPhases = {
   terminating: 0,
   gone: 0,
 } satisfies Record<CellPhase, 0>;
+const patchStates = { applied: 0, plain: 0, refused: 0 } satisfies Record<PatchState, 0>;
 
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -122,6 +124,13 @@ export function createMetrics(
   );
   const reserve = gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize.");
 
+  const patches = gauge(
+    "patches",
+    "1 for the state of each patch into a dependency: applied; plain, the dependency's own way is taken; refused.",
+    "name",
+    "state",
+  );
+
   for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
   for (const reason of Object.keys(evictionReasons)) evictions.inc({ reason }, 0);
   for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
@@ -183,6 +192,12 @@ export function createMetrics(
       case "request.retried":
         if (observation.reason === "schema-changed") guardRetries.inc();
         break;
+      case "patch.state": {
+        const { name } = observation;
+        for (const state of Object.keys(patchStates)) patches.set({ name, state }, 0);
+        patches.set({ name, state: observation.state }, 1);
+        break;
+      }
       case "host.phase":
       case "host.listening":
       case "host.plan":

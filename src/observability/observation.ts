@@ -1,6 +1,7 @@
 /** Everything worth seeing, as one union. The logger and the metrics are its two interpreters. */
 import type { ErrorCode } from "../shared/kernel/errors.ts";
 import type { CellId, InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
+import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { HostPhase } from "../shared/kernel/phase.ts";
 
 /** Why a cell's thread ended. */
@@ -54,6 +55,8 @@ export type Observation =
   /** Lines that are not in the log: nobody took them, or there were too many of their kind; `lines` says of which. */
   | { kind: "log.dropped"; reason: DropReason; count: number; lines: readonly string[] }
   | { kind: "config.warning"; path: string; message: string }
+  /** What became of a patch into a dependency: one for each at the start, and again where it turned out not to fit. */
+  | { kind: "patch.state"; name: string; state: PatchState; reason: string | null }
   /** A listening socket that could not take a connection, for want of file descriptors for one. */
   | { kind: "http.error"; error: Error }
   /** Whoever it was did not get in; an address that fails too often is told of once a window. */

@@ -2,11 +2,13 @@ import { makeSchema } from "postgraphile/graphile-build";
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { cellId } from "../../src/shared/kernel/ids.ts";
+import { Patching } from "../../workers/graphile/patching.ts";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
 import { instancePreset } from "../../workers/instance/preset.ts";
 import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { operationLimits } from "../support/operation-limits.ts";
+import { patchStates } from "../support/patches.ts";
 import { specOf } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
@@ -52,6 +54,7 @@ async function built(remembering: boolean): Promise<Built> {
     resultBytes: 1_000_000,
     operations: operationLimits,
     statementTimeoutMs: 30_000,
+    patches: patchStates(),
     ledger: new SharedArrayBuffer(8),
   };
   const spec = specOf("pooled", { app: "ada" }, 1);
@@ -75,7 +78,7 @@ async function built(remembering: boolean): Promise<Built> {
     buildingAdaptor(sessions, spec),
     serving,
     () => false,
-    log,
+    { log, patching: new Patching(setup.patches) },
   );
   let method = "";
   let behaviors = "";

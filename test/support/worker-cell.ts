@@ -4,6 +4,7 @@ import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { Answer } from "../../src/shared/protocol/messages.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
+import { patchStates } from "./patches.ts";
 import { type Ask, specOf, Worker } from "./worker-instance.ts";
 
 export interface WorkerCell {
@@ -30,6 +31,7 @@ export async function openCell(database: TestDatabase, preset: string): Promise<
       resultBytes: 1_000_000,
       operations: operationLimits,
       statementTimeoutMs: 120_000,
+      patches: patchStates(),
     },
     heapMb: 256,
     hardLimitMb: 512,

@@ -1,6 +1,7 @@
 /** Instances as a cell's thread has them, in the test's own process: built on, and serving, tenants of a test database. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import type { PatchStates } from "../../src/shared/kernel/patch-policy.ts";
 import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
 import type {
   BlueprintSpec,
@@ -16,6 +17,7 @@ import type { CellServ } from "../../workers/request/grafserv.ts";
 import { RequestScope } from "../../workers/request/request-scope.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
+import { patchStates } from "./patches.ts";
 
 export interface Ask {
   /** Which tenant; its physical schema and role are called after it. */
@@ -57,6 +59,7 @@ export interface WorkerOptions {
   readonly resultBytes?: number;
   readonly operations?: Partial<OperationLimits>;
   readonly statementTimeoutMs?: number;
+  readonly patches?: PatchStates;
 }
 
 export class Worker {
@@ -83,6 +86,7 @@ export class Worker {
       resultBytes: options.resultBytes ?? 32_000_000,
       operations: { ...operationLimits, ...options.operations },
       statementTimeoutMs: options.statementTimeoutMs ?? 30_000,
+      patches: options.patches ?? patchStates(),
       ledger: new SharedArrayBuffer(8),
     };
     this.instances = new Instances(setup, (level, message) => this.log.push(`${level} ${message}`));

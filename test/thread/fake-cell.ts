@@ -89,7 +89,7 @@ function obey(message: ControlMessage): void {
   }
 }
 
-/** Settings: `gate`, `die`, `fail`, `heapMb` (held), `saysMb` (reported), `usedMb` (in use, and what it says only with a collection). */
+/** Settings: `gate`, `die`, `fail`, `unfit` (a patch), `heapMb` (held), `saysMb` (reported), `usedMb` (in use, and what it says only with a collection). */
 async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<BuildReport>> {
   log(`building ${id}`);
   if (settings["gate"] !== undefined) await gate(String(settings["gate"]));
@@ -102,7 +102,15 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   if (settings["usedMb"] === undefined) {
     return {
       ok: true,
-      value: { buildMs: 1, heapBytes, usedBytes: 0, grownBytes: 0, types: 1, unhonoured: [] },
+      value: {
+        buildMs: 1,
+        heapBytes,
+        usedBytes: 0,
+        grownBytes: 0,
+        types: 1,
+        unhonoured: [],
+        unfitPatches: settings["unfit"] === undefined ? [] : [String(settings["unfit"])],
+      },
     };
   }
   unmeasured.push({ instance: id, heapBytes });
@@ -110,7 +118,7 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   const grownBytes = usedBytes;
   return {
     ok: true,
-    value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1, unhonoured: [] },
+    value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1, unhonoured: [], unfitPatches: [] },
   };
 }
 

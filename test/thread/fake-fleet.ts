@@ -24,6 +24,7 @@ export const setup: Omit<CellSetup, "cell" | "ledger"> = {
   resultBytes: 1_000_000,
   operations: operationLimits,
   statementTimeoutMs: 30_000,
+  patches: {},
 };
 
 export const sha = (name: string): string => createHash("sha256").update(name).digest("hex");

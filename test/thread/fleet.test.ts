@@ -56,6 +56,17 @@ describe("a build", () => {
     expect((await fake.ask("globex")).tenant).toBe("globex");
   });
 
+  it("that finds a patch unfit tells of it once, however many builds and threads do", async () => {
+    const fake = start({ cells: 2 });
+    for (const name of ["one", "two", "three"]) {
+      fake.blueprints.set(name, { settings: { unfit: name === "three" ? "plan-cache" : "single-reads" } });
+      await fake.ask(name);
+    }
+    expect(fake.all("build.done")).toHaveLength(3);
+    const told = fake.all("patch.state").map(({ name, state }) => `${name} ${state}`);
+    expect(told).toEqual(["single-reads plain", "plan-cache plain"]);
+  });
+
   it("that was overtaken is not published, and its instance is let go of", async () => {
     const fake = start({ cells: 1 });
     await fake.ask("other");

@@ -6,6 +6,7 @@ import { cellId } from "../../src/shared/kernel/ids.ts";
 import { encodeTasks } from "../../src/shared/protocol/codec.ts";
 import type { LaneTask } from "../../src/shared/protocol/messages.ts";
 import { operationLimits } from "../support/operation-limits.ts";
+import { patchStates } from "../support/patches.ts";
 import { requestTask } from "../support/request-task.ts";
 
 const setup = {
@@ -19,6 +20,7 @@ const setup = {
   resultBytes: 2 ** 20,
   operations: operationLimits,
   statementTimeoutMs: 30_000,
+  patches: patchStates(),
   ledger: new SharedArrayBuffer(4096),
 };
 

@@ -1,6 +1,8 @@
 import { makeSchema, QueryPlugin, QueryQueryPlugin } from "postgraphile/graphile-build";
 import { expect, it } from "vitest";
 import { behaviorMatchesPlugin, rememberMatches } from "../../workers/graphile/behavior-cache.ts";
+import { Patching } from "../../workers/graphile/patching.ts";
+import { patchStates } from "../support/patches.ts";
 
 /** As much of graphile-build's class as is asked; `asked` are the questions that came to it. */
 class Behavior {
@@ -21,7 +23,7 @@ class Behavior {
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the fake stands for a class of the library
-const remember = (behavior: Behavior): void => rememberMatches(behavior as any);
+const remember = (behavior: Behavior): boolean => rememberMatches(behavior as any);
 
 it("asks once for each type, filter and behavior, and gives every answer again, undefined too", () => {
   const behavior = new Behavior({ "a +x f": true, "a -x f": false, "b +x f": false });
@@ -79,7 +81,12 @@ async function firstAnswer(
   Object.assign(asking.schema ?? {}, {
     entityBehavior: { widget: { inferred: (behavior: string) => `${behavior} unheard:of` } },
   });
-  const plugins = [QueryPlugin, QueryQueryPlugin, ...(remembering ? [behaviorMatchesPlugin()] : []), asking];
+  const plugins = [
+    QueryPlugin,
+    QueryQueryPlugin,
+    ...(remembering ? [behaviorMatchesPlugin(new Patching(patchStates()))] : []),
+    asking,
+  ];
   await makeSchema({ plugins });
   return answered;
 }

@@ -1,5 +1,6 @@
 /** What behaviors match, worked out once for each behavior while an instance is built. */
 import type {} from "postgraphile/graphile-build";
+import type { Patching } from "./patching.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -35,20 +36,19 @@ function isApply(value: unknown): value is Apply {
  * answers depends on the type's registrations, the filter and the behavior's text alone. An eighth of the rest was the type's preferences, of
  * some eighty behaviors, worked into the behavior of each entity: the same for all entities of the same behavior.
  */
-export function behaviorMatchesPlugin(): GraphileConfig.Plugin {
+export function behaviorMatchesPlugin(patching: Patching): GraphileConfig.Plugin {
   return {
     name: "RowhouseBehaviorMatchesPlugin",
     version: "1.0.0",
     schema: {
       hooks: {
         init(value, { behavior }) {
-          rememberMatches(behavior);
+          patching.apply("behavior-matches", () => rememberMatches(behavior));
           return value;
         },
         // Whoever asks later is answered by the original, which works it out anew.
         finalize(schema, { behavior }) {
-          remembered.delete(behavior);
-          forgetBehaviors(behavior);
+          if (remembered.delete(behavior)) forgetBehaviors(behavior);
           return schema;
         },
       },
@@ -74,14 +74,15 @@ function forgetBehaviors(behavior: Behavior): void {
 const remembered = new WeakMap<Behavior, Known>();
 const prototypes = new WeakSet<object>();
 
-/** A behavior is frozen when hooks come to see it: it is its class that has methods replaced, which ask whose they are. */
-export function rememberMatches(behavior: Behavior): void {
+/**
+ * A behavior is frozen when hooks come to see it: it is its class that has methods replaced, which ask whose they are. Returns false where
+ * one of them is not as known.
+ */
+export function rememberMatches(behavior: Behavior): boolean {
   const prototype: unknown = Object.getPrototypeOf(behavior);
-  if (typeof prototype !== "object" || prototype === null) return;
+  if (typeof prototype !== "object" || prototype === null) return false;
   remembered.set(behavior, { matches: new Map(), applied: new Map() });
-  if (prototypes.has(prototype)) return;
-  prototypes.add(prototype);
-  // Of another version: its builds take longer, and are as right.
+  if (prototypes.has(prototype)) return true;
   const matches: unknown = Reflect.get(prototype, "entityMatches");
   if (isEntityMatches(matches)) {
     Object.defineProperty(prototype, "entityMatches", { value: rememberingMatches(matches) });
@@ -90,6 +91,8 @@ export function rememberMatches(behavior: Behavior): void {
   if (isApply(apply)) {
     Object.defineProperty(prototype, "getPreferencesAppliedBehaviors", { value: rememberingApplied(apply) });
   }
+  prototypes.add(prototype);
+  return isEntityMatches(matches) && isApply(apply);
 }
 
 function rememberingMatches(original: EntityMatches): EntityMatches {

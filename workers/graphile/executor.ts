@@ -1,6 +1,6 @@
 /** A read for one row of what is around it, which is nearly every read, without what reads for many take. */
-import { PgExecutor, version } from "postgraphile/@dataplan/pg";
-import { type Common, knownVersions, type Spec } from "./sql-cache/select-step.ts";
+import { PgExecutor } from "postgraphile/@dataplan/pg";
+import type { Common, Spec } from "./sql-cache/select-step.ts";
 
 interface Rows {
   readonly rows: readonly unknown[];
@@ -67,10 +67,10 @@ const originals = { executeWithCache, executeWithoutCache };
 /**
  * Replaces the methods by which a PgExecutor (@dataplan/pg 1.1.2) is asked for rows: one read goes to `_execute` at once. The
  * original groups them, and waits for them by four promises. What it would explain, or is not known, is left to it; so is an
- * executor that a plugin has given methods of its own.
+ * executor that a plugin has given methods of its own. Returns false where the executor is of another kind.
  */
-export function readAlone(executor: object): void {
-  if (!knownVersions.has(version) || !isExecutor(executor)) return;
+export function readAlone(executor: object): boolean {
+  if (!isExecutor(executor)) return false;
   const { $$cache } = executor;
   const replace = (name: "executeWithCache" | "executeWithoutCache", keeps: boolean): void => {
     const original: unknown = Reflect.get(executor, name);
@@ -96,6 +96,7 @@ export function readAlone(executor: object): void {
   };
   replace("executeWithCache", true);
   replace("executeWithoutCache", false);
+  return true;
 }
 
 async function foundBy(rows: Promise<readonly unknown[]>): Promise<Found> {

@@ -11,7 +11,7 @@ const define = Object.defineProperties;
  * marked is asked during a build, and that mark stays. Each package has an EXPORTABLE of its own, but all of them define the
  * properties in one call, and no other call has that name. Another version that goes about it differently keeps its notes.
  */
-export function leaveOutExportMarks(): void {
+export function leaveOutExportMarks(): true {
   Object.defineProperties = function defineProperties<Target>(
     target: Target,
     properties: PropertyDescriptorMap & ThisType<unknown>,
@@ -21,4 +21,5 @@ export function leaveOutExportMarks(): void {
     // A name that is there is not given again, which something frozen by then could not be.
     return define(target, { [factory]: { value: true }, $exporter$name: name });
   };
+  return true;
 }

@@ -3,7 +3,6 @@ import { resourceLimits } from "node:worker_threads";
 import { LRUCache } from "lru-cache";
 import { execute } from "postgraphile/grafast";
 import { type DefinitionNode, type GraphQLSchema, Kind, parse } from "postgraphile/graphql";
-import { HostError } from "../../src/shared/kernel/errors.ts";
 import { extentOf } from "../request/complexity.ts";
 
 /** What a plan takes for each field of its operation, with its document (PostGraphile 5.1.5): 10–30 kB. */
@@ -41,19 +40,18 @@ function isDefinition(value: unknown): value is DefinitionNode {
 
 /**
  * Has `schema` keep its plans in `plans`. Grafast keeps those of 500 operations, of whatever size: 30 that select 300 fields each
- * fill a cell of 256 MB. Its cache is there after the first operation; throws where it is not (grafast 1.1). Returns what gives them up.
+ * fill a cell of 256 MB. Its cache is there after the first operation (grafast 1.1). Returns what gives the plans up; null where there is
+ * no cache that Rowhouse knows: Grafast's own limits then hold.
  */
 export function keepPlansIn(
   plans: Plans,
   schema: GraphQLSchema,
   resolvedPreset: GraphileConfig.ResolvedPreset,
-): () => void {
+): (() => void) | null {
   void execute({ schema, document: parse("{ __typename }"), contextValue: {}, resolvedPreset });
   const own: object = schema.extensions.grafast ?? {};
   const slot = Object.getOwnPropertySymbols(own).find((symbol) => isCache(Reflect.get(own, symbol)));
-  if (slot === undefined) {
-    throw new HostError("BUILD_FAILED", "this version of grafast has no cache of plans that Rowhouse knows");
-  }
+  if (slot === undefined) return null;
   const view = {
     get: (operation: object) => plans.get(operation)?.plans,
     set: (operation: object, its: object) => void plans.set(operation, { of: schema, plans: its }),

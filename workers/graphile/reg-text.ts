@@ -92,11 +92,22 @@ export function dependsOnSetting(codec: object): boolean {
   return codecs.has(codec);
 }
 
-/** Gives the codecs of @dataplan/pg, which all instances of the thread share, a text that goes by the request's setting. */
-export function keepSchemasInText(): void {
-  for (const name of names) {
+/**
+ * Gives the codecs of @dataplan/pg, which all instances of the thread share, a text that goes by the request's setting. Returns the types
+ * for which there is no codec that could be given one.
+ */
+export function keepSchemasInText(): string[] {
+  return names.filter((name) => {
+    const one: unknown = TYPES[name];
+    const list: unknown = LIST_TYPES[name];
+    if (!isCodec(one, "castFromPg") || !isCodec(list, "arrayOfCodec")) return true;
     const cast = casts[name];
-    Object.assign(TYPES[name], { castFromPg: cast, listCastFromPg: listOf(cast) });
-    Object.assign(LIST_TYPES[name], { castFromPg: listOf(cast) });
-  }
+    Object.assign(one, { castFromPg: cast, listCastFromPg: listOf(cast) });
+    Object.assign(list, { castFromPg: listOf(cast) });
+    return false;
+  });
+}
+
+function isCodec(value: unknown, property: string): value is object {
+  return typeof value === "object" && value !== null && property in value;
 }

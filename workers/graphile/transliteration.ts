@@ -7,18 +7,18 @@ const plain = /^[\x20-\x7e]*$/;
 /**
  * graphile-build 5.1 loads `transliteration` to spell names in ASCII, which most are already: 2.3 MB of each thread. Until
  * there is another name, or anybody wants anything else of it, a stand-in answers for it in CommonJS's cache of modules. To be
- * called before anything of PostGraphile is loaded; where that has no such module, nothing happens.
+ * called before anything of PostGraphile is loaded. Returns false, and does nothing, where PostGraphile has no such module.
  */
-export function deferTransliteration(from: string = import.meta.url): void {
+export function deferTransliteration(from: string = import.meta.url): boolean {
   const load = createRequire(from);
   let path: string;
   try {
     const graphileBuild = createRequire(load.resolve("postgraphile")).resolve("graphile-build");
     path = createRequire(graphileBuild).resolve("transliteration");
   } catch {
-    return;
+    return false;
   }
-  if (load.cache[path] !== undefined) return;
+  if (load.cache[path] !== undefined) return true;
   const standIn = new Module(path);
   let real: object | undefined;
   const dictionary = (): object => {
@@ -52,6 +52,7 @@ export function deferTransliteration(from: string = import.meta.url): void {
   );
   standIn.loaded = true;
   load.cache[path] = standIn;
+  return true;
 }
 
 /** What the target of a proxy has not got may not be said to be fixed. */

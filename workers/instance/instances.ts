@@ -12,6 +12,7 @@ import type {
 } from "../../src/shared/protocol/messages.ts";
 import { leaveOutExportMarks } from "../graphile/export-marks.ts";
 import { lightenMiddleware } from "../graphile/middleware.ts";
+import { Patching } from "../graphile/patching.ts";
 import { createPlans, keepPlansIn } from "../graphile/plan-cache.ts";
 import { keepSchemasInText } from "../graphile/reg-text.ts";
 import { rememberChangeTexts } from "../graphile/sql-cache/mutation.ts";
@@ -32,6 +33,9 @@ export class Instances {
   readonly #setup: CellSetup;
   readonly #log: Log;
   readonly #onData: (tenant: string) => void;
+  readonly #patching: Patching;
+  /** Codecs that could not be given their text. */
+  readonly #codecFaults: readonly string[];
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, TenantPool>();
   /** Of all instances of the thread. */
@@ -45,15 +49,21 @@ export class Instances {
   readonly growth = new Growth();
 
   /** `onData` is called with the tenant for whom bytes have come from PostgreSQL. */
-  constructor(setup: CellSetup, log: Log, onData = (_tenant: string): void => undefined) {
+  constructor(
+    setup: CellSetup,
+    log: Log,
+    patching: Patching = new Patching(setup.patches),
+    onData = (_tenant: string): void => undefined,
+  ) {
     this.#setup = setup;
     this.#log = log;
+    this.#patching = patching;
     this.#onData = onData;
-    leaveOutExportMarks();
-    rememberSelectTexts();
-    rememberChangeTexts();
-    countPlanningByCpu();
-    keepSchemasInText();
+    patching.apply("export-marks", leaveOutExportMarks);
+    patching.apply("select-texts", rememberSelectTexts);
+    patching.apply("change-texts", rememberChangeTexts);
+    patching.apply("planning-time", countPlanningByCpu);
+    this.#codecFaults = keepSchemasInText();
   }
 
   /** Builds an instance and keeps it under `id`; throws `BUILD_FAILED`, `BUILD_NOT_SHAREABLE` or `DATABASE_UNREACHABLE`. */
@@ -61,7 +71,8 @@ export class Instances {
     this.growth.begin(this.#live.size === 0);
     try {
       const { buildMs, types, unhonoured } = await this.#build(id, spec);
-      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types, unhonoured };
+      const unfitPatches = this.#patching.unfit;
+      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types, unhonoured, unfitPatches };
     } finally {
       this.growth.end();
     }
@@ -72,6 +83,13 @@ export class Instances {
     spec: BlueprintSpec,
   ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured">> {
     const startedAt = performance.now();
+    this.#patching.assertSafe();
+    if (this.#codecFaults.length > 0) {
+      throw new HostError(
+        "BUILD_FAILED",
+        `this version of @dataplan/pg has no codecs that Rowhouse knows for ${this.#codecFaults.join(", ")}`,
+      );
+    }
     if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
     const sessions = this.#sessions(spec.database);
     const names = new StatementNames(spec);
@@ -91,7 +109,7 @@ export class Instances {
       building,
       () => serving,
       () => live,
-      this.#log,
+      { log: this.#log, patching: this.#patching },
     );
     const { schema, resolvedPreset } = await makeSchema(preset).catch((error: unknown) => {
       throw building.lost() ?? error;
@@ -114,8 +132,12 @@ export class Instances {
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
     await serv.opened();
-    lightenMiddleware(serv);
-    this.#forgetPlans.set(id, keepPlansIn(this.plans, schema, resolvedPreset));
+    this.#patching.apply("middleware", () => lightenMiddleware(serv));
+    this.#patching.apply("plan-cache", () => {
+      const forget = keepPlansIn(this.plans, schema, resolvedPreset);
+      if (forget !== null) this.#forgetPlans.set(id, forget);
+      return forget !== null;
+    });
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
     return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };

@@ -6,6 +6,7 @@ import { copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
 import { behaviorMatchesPlugin } from "../graphile/behavior-cache.ts";
+import type { Patching } from "../graphile/patching.ts";
 import type { ServingWithPgClient } from "../postgres/adaptor.ts";
 import { builtNames } from "../postgres/schema-placeholders.ts";
 import { errorMask, type Log } from "../request/error-mask.ts";
@@ -133,7 +134,7 @@ export async function instancePreset(
   building: BuildingAdaptor,
   serving: () => ServingWithPgClient,
   isServing: () => boolean,
-  log: Log,
+  { log, patching }: { readonly log: Log; readonly patching: Patching },
 ): Promise<InstancePreset> {
   const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
@@ -155,8 +156,11 @@ export async function instancePreset(
   const preset: GraphileConfig.ResolvedPreset = {
     ...user,
     ...pluginsOf(user, {
-      first: [rowhousePlugin(serving, mask.early, setup.operations), namesPlugin(spec, building.needs)],
-      last: [behaviorMatchesPlugin(), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
+      first: [
+        rowhousePlugin(serving, mask.early, setup.operations, patching),
+        namesPlugin(spec, building.needs),
+      ],
+      last: [behaviorMatchesPlugin(patching), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
     }),
     lib: { ...user.lib, rowhouse: instanceFacts(spec) },
     pgServices: [service],

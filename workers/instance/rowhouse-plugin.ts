@@ -8,6 +8,7 @@ import type {} from "postgraphile/graphile-build-pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 import { readAlone } from "../graphile/executor.ts";
+import type { Patching } from "../graphile/patching.ts";
 import type { ServingWithPgClient, SingleQuery } from "../postgres/adaptor.ts";
 import { extentRule } from "../request/complexity.ts";
 import { readingWithin } from "../request/documents.ts";
@@ -54,37 +55,38 @@ function isSingle(value: unknown): value is SingleQuery {
   return typeof value === "function";
 }
 
-/** Puts what `make` makes of it in the place of a PgExecutor's method `name`; throws `BUILD_FAILED` where that is not the known one. */
+/** Puts what `make` makes of it in the place of a PgExecutor's method `name`; returns false where that is not the known one. */
 function replaceMethod<Method>(
   executor: object,
   name: string,
   isKnown: (value: unknown) => value is Method,
   make: (original: Method) => Method,
-): void {
+): boolean {
   const original: unknown = Reflect.get(executor, name);
-  if (!isKnown(original)) {
-    throw new HostError(
-      "BUILD_FAILED",
-      `this version of @dataplan/pg has no PgExecutor.${name} that Rowhouse knows`,
-    );
-  }
+  if (!isKnown(original)) return false;
   Object.defineProperty(executor, name, { value: make(original) });
+  return true;
 }
 
 /**
  * The method by which a PgExecutor sends one read (`_execute` of @dataplan/pg 1.1) is the only place that knows that no second
  * statement follows, so that begin, settings, query and commit can be one write.
  */
-function sendReadsAsOneBurst(executor: object): void {
-  replaceMethod(executor, "_execute", isExecuteOne, (original) => (context, text, values, name, publish) => {
-    const single = queryIn(context.withPgClient, "single");
-    // With `publish`, PostGraphile explains the operation with a second statement.
-    if (single === undefined || publish !== undefined) {
-      return original.call(executor, context, text, values, name, publish);
-    }
-    const query: PgClientQuery = { text, values, arrayMode: true, ...(name === undefined ? {} : { name }) };
-    return single(context.pgSettings, query);
-  });
+function sendReadsAsOneBurst(executor: object): boolean {
+  return replaceMethod(
+    executor,
+    "_execute",
+    isExecuteOne,
+    (original) => (context, text, values, name, publish) => {
+      const single = queryIn(context.withPgClient, "single");
+      // With `publish`, PostGraphile explains the operation with a second statement.
+      if (single === undefined || publish !== undefined) {
+        return original.call(executor, context, text, values, name, publish);
+      }
+      const query: PgClientQuery = { text, values, arrayMode: true, ...(name === undefined ? {} : { name }) };
+      return single(context.pgSettings, query);
+    },
+  );
 }
 
 /** The reads that a PgExecutor has cached in a request's context. */
@@ -102,8 +104,8 @@ function isResettable(value: unknown): value is { reset(): void } {
  * The method by which a PgExecutor sends a mutation (`executeMutation` of @dataplan/pg 1.1) sends one statement and no other: it and
  * its commit can be one write, which saves a round trip of two.
  */
-function sendMutationsAsOneBurst(executor: object): void {
-  replaceMethod(executor, "executeMutation", isExecuteMutation, (original) => async (options) => {
+function sendMutationsAsOneBurst(executor: object): boolean {
+  return replaceMethod(executor, "executeMutation", isExecuteMutation, (original) => async (options) => {
     const { context, text, values } = options;
     const singleWrite = queryIn(context.withPgClient, "singleWrite");
     if (singleWrite === undefined) return original.call(executor, options);
@@ -151,6 +153,7 @@ export function rowhousePlugin(
   serving: () => ServingWithPgClient,
   masked: (error: unknown) => unknown,
   limits: OperationLimits,
+  patching: Patching,
 ): GraphileConfig.Plugin {
   return {
     name: "RowhousePlugin",
@@ -159,9 +162,9 @@ export function rowhousePlugin(
       hooks: {
         pgRegistry_PgRegistryBuilder_init(info) {
           const executor = info.helpers.pgIntrospection.getExecutorForService("main");
-          sendReadsAsOneBurst(executor);
-          sendMutationsAsOneBurst(executor);
-          readAlone(executor);
+          patching.apply("single-reads", () => sendReadsAsOneBurst(executor));
+          patching.apply("single-writes", () => sendMutationsAsOneBurst(executor));
+          patching.apply("lone-reads", () => readAlone(executor));
         },
       },
     },

@@ -32,13 +32,15 @@ let isReplaced = false;
  * Grafast compares the clock on the wall with the limit: on a machine that is fifteen times overloaded, an operation whose plan takes 100 ms
  * is refused, and for a minute more, as the refusal is kept in place of the plan. With this it is refused once both the clock and the
  * thread's own time are over the limit. The first plans of a thread, whose code is cold, keep the longer time on the clock that Grafast
- * gives them. Where its insides are others, or Node has no such measure, the clock alone decides, as it does in Grafast.
+ * gives them. Where Node has no such measure, the clock alone decides, as it does in Grafast. Returns false, and changes nothing, where
+ * Grafast has other methods.
  */
-export function countPlanningByCpu(): void {
+export function countPlanningByCpu(): boolean {
   const { prototype } = OperationPlan;
   const planOperation: unknown = Reflect.get(prototype, "planOperation");
   const checkTimeout: unknown = Reflect.get(prototype, "checkTimeout");
-  if (isReplaced || !isMethod(planOperation) || !isMethod(checkTimeout)) return;
+  if (isReplaced) return true;
+  if (!isMethod(planOperation) || !isMethod(checkTimeout)) return false;
   isReplaced = true;
   const beganMs = new WeakMap<object, number>();
   const countsCpu = typeof process.threadCpuUsage === "function";
@@ -67,6 +69,7 @@ export function countPlanningByCpu(): void {
   for (const [name, value] of Object.entries(replacements)) {
     Object.defineProperty(prototype, name, { value, writable: true, configurable: true });
   }
+  return true;
 }
 
 /** The error itself, as Grafast finds its own marks in it later. */

@@ -1,7 +1,7 @@
 /** Packages of which a process may have one copy only: the objects of one are nothing to another. */
-import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { join, sep } from "node:path";
+import { join } from "node:path";
+import { manifestAt, packageOf, type Require, resolved, through, versionAt } from "./installed.ts";
 
 /** PostGraphile, and what a preset and its plugins take from it or beside it. */
 const family = [
@@ -52,8 +52,8 @@ export function loadedCopies(): Copies[] {
 export function copiesFor(url: string): Copies[] {
   const own = createRequire(import.meta.url);
   const preset = createRequire(url);
-  const files = [...family.flatMap((name) => resolved(throughPostgraphile(own), name))];
-  const from = [preset, throughPostgraphile(preset), ...dependenciesOf(preset)];
+  const files = [...family.flatMap((name) => resolved(through(own, "postgraphile"), name))];
+  const from = [preset, through(preset, "postgraphile"), ...dependenciesOf(preset)];
   for (const each of from) files.push(...family.flatMap((name) => resolved(each, name)));
   return copiesAmong(files);
 }
@@ -73,25 +73,9 @@ export function copiesText(copies: readonly Copies[]): string {
   );
 }
 
-type Require = ReturnType<typeof createRequire>;
-
 function ownVersion(): string {
   const [file = ""] = resolved(createRequire(import.meta.url), "postgraphile");
   return versionAt(packageOf(file)?.[1] ?? "");
-}
-
-function resolved(require: Require, name: string): string[] {
-  try {
-    return [require.resolve(name)];
-  } catch {
-    return [];
-  }
-}
-
-/** As postgraphile itself finds its family. */
-function throughPostgraphile(require: Require): Require {
-  const [file] = resolved(require, "postgraphile");
-  return file === undefined ? require : createRequire(file);
 }
 
 /** As the packages find it that the preset's project depends on. */
@@ -104,31 +88,4 @@ function dependenciesOf(preset: Require): Require[] {
     );
   }
   return [];
-}
-
-/** The package that a file belongs to, and where that lies. */
-function packageOf(file: string): [name: string, path: string] | null {
-  const parts = file.split(sep);
-  const at = parts.lastIndexOf("node_modules");
-  const length = parts[at + 1]?.startsWith("@") === true ? 2 : 1;
-  const names = parts.slice(at + 1, at + 1 + length);
-  if (at === -1 || names.length < length) return null;
-  return [names.join("/"), parts.slice(0, at + 1 + length).join(sep)];
-}
-
-function versionAt(path: string): string {
-  return manifestAt(path)?.version ?? "of unknown version";
-}
-
-function manifestAt(path: string): { readonly version: string; readonly dependencies: object } | null {
-  let manifest: unknown;
-  try {
-    manifest = JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
-  } catch {
-    return null;
-  }
-  if (typeof manifest !== "object" || manifest === null) return null;
-  const version = "version" in manifest ? String(manifest.version) : "of unknown version";
-  const own = "dependencies" in manifest ? manifest.dependencies : null;
-  return { version, dependencies: typeof own === "object" && own !== null ? own : {} };
 }

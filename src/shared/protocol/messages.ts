@@ -2,6 +2,7 @@
 import type { MessagePort } from "node:worker_threads";
 import type { ErrorCode } from "../kernel/errors.ts";
 import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
+import type { PatchStates } from "../kernel/patch-policy.ts";
 
 /** A served schema: the name that the API knows, and the tenant's schema in PostgreSQL. */
 export interface SchemaBinding {
@@ -109,6 +110,8 @@ export interface CellSetup {
   readonly operations: OperationLimits;
   /** PostgreSQL's own end of a statement that runs on. */
   readonly statementTimeoutMs: number;
+  /** What becomes of each patch into a dependency: decided once for the process. */
+  readonly patches: PatchStates;
   /** One byte per request slot: set to 1, before it is sent, by whatever may commit. Read after a thread's death. */
   readonly ledger: SharedArrayBuffer;
 }
@@ -194,6 +197,8 @@ export interface BuildReport {
   readonly types: number;
   /** What of the preset the host does not go by, each by its name and with the cure. */
   readonly unhonoured: readonly string[];
+  /** Patches that did not fit although the versions are known; see `workers/graphile/patching.ts`. */
+  readonly unfitPatches: readonly string[];
 }
 
 export type Answer =

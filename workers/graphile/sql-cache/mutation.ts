@@ -1,6 +1,6 @@
 /** The SQL of inserts and updates, built once for each set of columns instead of for every request. */
 import { isDeepStrictEqual } from "node:util";
-import { PgInsertSingleStep, PgUpdateSingleStep, version } from "postgraphile/@dataplan/pg";
+import { PgInsertSingleStep, PgUpdateSingleStep } from "postgraphile/@dataplan/pg";
 import { SafeError, setter } from "postgraphile/grafast";
 import { $$toSQL } from "postgraphile/pg-sql2";
 import {
@@ -14,7 +14,7 @@ import {
 } from "./mutation-step.ts";
 import { outsideRequests } from "./probe-inputs.ts";
 import { type Execute, replaceExecute } from "./replace-execute.ts";
-import { type Codec, encode, knownVersions, type Values } from "./select-step.ts";
+import { type Codec, encode, type Values } from "./select-step.ts";
 
 /** Of one step; which columns are set is for whoever asks to choose. */
 const maxTexts = 16;
@@ -33,17 +33,16 @@ const changes = new WeakMap<object, Change | null>();
 /**
  * Replaces the methods of PgInsertSingleStep and PgUpdateSingleStep (@dataplan/pg 1.1.2) that build their SQL for each request. It
  * is made of the plan, and of the names of the columns that are set: what sets them is called for every request as before, and has
- * no other way into the text. The text for some names is the original's, built without any value. Another version's steps are
- * left alone.
+ * no other way into the text. The text for some names is the original's, built without any value. Returns false where a
+ * method is another, whose steps are left alone.
  */
-export function rememberChangeTexts(): void {
-  if (!knownVersions.has(version)) return;
-  rememberTexts(PgInsertSingleStep.prototype, false);
-  rememberTexts(PgUpdateSingleStep.prototype, true);
+export function rememberChangeTexts(): boolean {
+  const inserts = rememberTexts(PgInsertSingleStep.prototype, false);
+  return rememberTexts(PgUpdateSingleStep.prototype, true) && inserts;
 }
 
-function rememberTexts(prototype: object, isUpdate: boolean): void {
-  replaceExecute<Details>(prototype, (original) => {
+function rememberTexts(prototype: object, isUpdate: boolean): boolean {
+  return replaceExecute<Details>(prototype, (original) => {
     const changeOf = (step: object): Change | null => {
       const known = changes.get(step);
       if (known !== undefined) return known;

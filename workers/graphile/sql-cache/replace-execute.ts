@@ -9,18 +9,19 @@ function isExecute<Details>(value: unknown): value is Execute<Details> {
   return typeof value === "function" && value.length === 1;
 }
 
-/** Puts what `make` makes of it in the place of the class's own `execute`: once, and not where that is not the known one. */
+/** Puts what `make` makes of it in the place of the class's own `execute`, once; returns false where that is not the known one. */
 export function replaceExecute<Details>(
   prototype: object,
   make: (original: Execute<Details>) => (this: object, details: Details) => unknown,
-): void {
-  if (seen.has(prototype)) return;
-  seen.add(prototype);
+): boolean {
+  if (seen.has(prototype)) return true;
   const original: unknown = Reflect.get(prototype, "execute");
-  if (!isExecute<Details>(original)) return;
+  if (!isExecute<Details>(original)) return false;
+  seen.add(prototype);
   Object.defineProperty(prototype, "execute", {
     value: make(original),
     writable: true,
     configurable: true,
   });
+  return true;
 }

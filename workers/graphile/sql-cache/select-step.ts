@@ -1,9 +1,6 @@
 /** The steps of @dataplan/pg that make a SELECT, as far as Rowhouse knows their insides. */
 import { hasFixedType, isFixedSelect } from "./static-sql.ts";
 
-/** Of @dataplan/pg: those whose building of SQL was read, line by line, for what it makes a text of. */
-export const knownVersions: ReadonlySet<string> = new Set(["1.1.2"]);
-
 /** What a step is given of another one's results. */
 export interface Values {
   readonly isBatch: boolean;

@@ -1,5 +1,5 @@
 /** The SQL of selects, built once instead of for every request. */
-import { PgSelectStep, version } from "postgraphile/@dataplan/pg";
+import { PgSelectStep } from "postgraphile/@dataplan/pg";
 import { type Execute, replaceExecute } from "./replace-execute.ts";
 import { inlineFunction, probeSelect, type SelectText } from "./select-probe.ts";
 import { isSent, send } from "./select-send.ts";
@@ -11,7 +11,6 @@ import {
   isInlineStep,
   isPlainInline,
   isPlainSelect,
-  knownVersions,
   type Paged,
   pageOf,
   type SelectStep,
@@ -43,12 +42,11 @@ let lastNumber = 0;
  * all of a statement's text is its plan's; see `Inputs` for the rest. A text that is asked for a second time is built out of reach of
  * any request (`select-probe.ts`), compared with what the original sends for that one, and sent from then on with each request's own
  * values. Where SQL comes from a function that is called for the request, as filters and orders in variables do, or a page begins
- * at a cursor, nothing is kept. Another version's steps are left alone.
+ * at a cursor, nothing is kept. Returns false, and leaves the steps alone, where their method is another.
  */
-export function rememberSelectTexts(): void {
+export function rememberSelectTexts(): boolean {
   const { prototype } = PgSelectStep;
-  if (!knownVersions.has(version)) return;
-  replaceExecute<Details>(prototype, (original) => {
+  return replaceExecute<Details>(prototype, (original) => {
     const selectOf = (step: object): Select | null => {
       const known = selects.get(step);
       if (known !== undefined) return known;

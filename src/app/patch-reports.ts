@@ -1,0 +1,27 @@
+/** What becomes of the patches into dependencies in this installation. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { z } from "zod";
+import { HostError } from "../shared/kernel/errors.ts";
+import type { PatchReport } from "../shared/kernel/patch-policy.ts";
+
+const reports = z.array(
+  z.object({
+    name: z.string(),
+    state: z.enum(["applied", "plain", "refused"]),
+    reason: z.nullable(z.string()),
+  }),
+);
+
+/** Asks a thread, as the list of patches belongs to what only threads load. Resolves when that thread has ended. */
+export async function readPatchReports(): Promise<readonly PatchReport[]> {
+  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
+  const worker = new Worker(new URL(`../../workers/patch-report.${extension}`, import.meta.url));
+  let said: unknown = null;
+  worker.on("message", (message) => {
+    said = message;
+  });
+  await once(worker, "exit");
+  if (said === null) throw new HostError("INTERNAL", "the thread that reads the patches said nothing");
+  return reports.parse(said);
+}

@@ -1,0 +1,66 @@
+/** A project with Rowhouse and copies of the packages that it patches, whose versions can be other than they are. */
+import { cp, mkdir, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { directoryWith } from "./host.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Those that find each other by where they lie: none of them may be a link to the checkout's. */
+const copied = [
+  "@dataplan/json",
+  "@dataplan/pg",
+  "@graphile/lru",
+  "grafast",
+  "grafserv",
+  "graphile-build",
+  "graphile-build-pg",
+  "graphile-config",
+  "graphile-utils",
+  "pg-introspection",
+  "pg-sql2",
+  "postgraphile",
+  "tamedevil",
+  "transliteration",
+];
+
+export interface FakedProject {
+  readonly path: string;
+  readonly cli: string;
+  /** Has the copy of `name` say that it is `version`; null: what it is. */
+  fake(name: string, version: string | null): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** Node.js strips types nowhere below node_modules: Rowhouse's sources lie beside it. */
+export async function fakedProject(files: Record<string, string>): Promise<FakedProject> {
+  const { path, remove } = await directoryWith({ ...files, "package.json": '{ "type": "module" }' });
+  const modules = join(path, "node_modules");
+  const scopes = new Set(copied.flatMap((name) => (name.startsWith("@") ? [name.split("/")[0] ?? ""] : [])));
+  await mkdir(modules);
+  for (const name of await readdir(join(root, "node_modules"))) {
+    if (name.startsWith(".") || copied.includes(name) || scopes.has(name)) continue;
+    await symlink(join(root, "node_modules", name), join(modules, name));
+  }
+  for (const name of copied) {
+    await cp(await realpath(join(root, "node_modules", name)), join(modules, name), { recursive: true });
+  }
+  for (const name of ["bin", "src", "workers", "package.json"]) {
+    await cp(join(root, name), join(path, "rowhouse", name), { recursive: true });
+  }
+  return {
+    path,
+    cli: join(path, "rowhouse/src/cli.ts"),
+    async fake(name, version) {
+      const own: unknown = JSON.parse(
+        await readFile(join(root, "node_modules", name, "package.json"), "utf8"),
+      );
+      const target = join(modules, name, "package.json");
+      // It may be a link to the checkout's file's folder: nothing is written through it.
+      if (!copied.includes(name)) throw new Error(`${name} is not a copy`);
+      await rm(target);
+      await writeFile(target, JSON.stringify({ ...Object(own), ...(version === null ? {} : { version }) }));
+    },
+    remove,
+  };
+}
