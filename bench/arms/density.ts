@@ -85,6 +85,7 @@ async function buildOurs(
     settings: {},
     enumTables: 0,
     enumFault: null,
+    leftOut: [],
     readers: [],
   });
   kept.push(instances);

@@ -28,13 +28,13 @@ import { composeStatus } from "../observability/status.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
-import { patchFaults, statesOf } from "../shared/kernel/patch-policy.ts";
+import { statesOf } from "../shared/kernel/patch-policy.ts";
 import { type HostPhase, hostStep } from "../shared/kernel/phase.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts, type Routed } from "../tenants/router.ts";
 import { ConfigError } from "../validation/config-error.ts";
 import { createOperations } from "./operations.ts";
-import { readPatchReports } from "./patch-reports.ts";
+import { patchFaults, readPatchReports } from "./patch-reports.ts";
 import { openDecisions, openSource, watchSchemas } from "./tenants.ts";
 
 export interface HostOptions {

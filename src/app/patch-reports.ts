@@ -4,6 +4,7 @@ import { Worker } from "node:worker_threads";
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { PatchReport } from "../shared/kernel/patch-policy.ts";
+import type { Fault } from "../validation/config-error.ts";
 
 const reports = z.array(
   z.object({
@@ -24,4 +25,11 @@ export async function readPatchReports(): Promise<readonly PatchReport[]> {
   await once(worker, "exit");
   if (said === null) throw new HostError("INTERNAL", "the thread that reads the patches said nothing");
   return reports.parse(said);
+}
+
+/** A fault, with its cure, for each patch that safety depends on and that cannot be applied: a host with any of them must not start. */
+export function patchFaults(reports: readonly PatchReport[]): Fault[] {
+  return reports.flatMap(({ name, state, reason }) =>
+    state === "refused" ? [{ path: `patch ${name}`, message: reason ?? "it cannot be applied" }] : [],
+  );
 }

@@ -1,6 +1,6 @@
 /** `rowhouse check`: the config and the databases, without serving. */
 
-import { readPatchReports } from "../app/patch-reports.ts";
+import { patchFaults, readPatchReports } from "../app/patch-reports.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { tenantDefaults } from "../config/cross-checks.ts";
 import { copyFaults } from "../config/preset-copies.ts";
@@ -9,7 +9,6 @@ import { controlState, readOnlyWords } from "../control/install.ts";
 import { planCapacity } from "../fleet/policy/capacity.ts";
 import { Database } from "../postgres/database.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
-import { patchFaults } from "../shared/kernel/patch-policy.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
 import { tenantClashes } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";

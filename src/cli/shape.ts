@@ -45,7 +45,9 @@ export const shapeCommand: Command = {
       for (const [schema, revision] of Object.entries(view.revisions)) {
         console.log(`revision  ${revision} of schema ${schema}`);
       }
-      for (const object of view.hidden ?? []) console.log(`hidden    ${object}`);
+      // Of a pooled tenant only a build can prove it.
+      const so = view.kind === "pooled" ? " (left out, if the build finds that the API has none of it)" : "";
+      for (const object of view.hidden ?? []) console.log(`hidden    ${object}${so}`);
       for (const finding of view.unsafe ?? []) console.log(`unsafe    ${finding}`);
       return 0;
     } finally {

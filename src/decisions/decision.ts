@@ -6,7 +6,7 @@ import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
 import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
 import type { BlueprintSpec, TenantBinding, TenantGuard } from "../shared/protocol/messages.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
-import { hiddenReason } from "./hidden-reason.ts";
+import { judgeHidden } from "./left-out.ts";
 import type { Probe } from "./probe.ts";
 
 export interface Decision {
@@ -53,11 +53,12 @@ export function decisionOf(
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, found, named, prepares, notifies, revisions, enumTables } = probed;
+  const { shape, hidden, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
-  const pooledKey = blueprintKey(input);
+  const judged = judgeHidden(tenant, probed);
+  const pooledKey = blueprintKey({ ...input, leftOut: judged.labels });
   const reason = pooling
-    ? (hiddenReason(hidden, found) ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
+    ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
     : "pooling is off";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
@@ -94,6 +95,7 @@ export function decisionOf(
       settings,
       enumTables,
       enumFault: enumFaultOf(probed.enumFaults, binding.roles),
+      leftOut: kind === "pooled" ? judged.leftOut : [],
       readers: binding.roles,
     },
     version,

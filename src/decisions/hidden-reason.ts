@@ -3,12 +3,20 @@
 /** Of `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)`: kind, schema and name, identifiers quoted as SQL has them. */
 const written = /^(\w+(?: \w+)?) ("(?:[^"]|"")+"|[^."]+)\.("(?:[^"]|"")+"|[^("]+)/;
 
+const leavingOut = "or leave it out of the API by the smart tag @behavior -*";
+
 /** Null where nothing is hidden. `found` says of each what its bare name finds instead, or null. */
 export function hiddenReason(hidden: readonly string[], found: readonly (string | null)[]): string | null {
   const [first, ...more] = hidden;
   if (first === undefined) return null;
   const others = more.length === 0 ? "" : ` (${more.length} more are not visible by their bare names either)`;
-  return `${first} is not visible by its bare name: ${cureOf(first, found[0] ?? null)}${others}`;
+  const cure = first.startsWith("operator ") ? "" : `; ${leavingOut}`;
+  return `${hiddenText(first, found[0] ?? null)}${cure}${others}`;
+}
+
+/** Why no pooled SQL can have the object, and how it can be had all the same. */
+export function hiddenText(object: string, finds: string | null): string {
+  return `${object} is not visible by its bare name: ${cureOf(object, finds)}`;
 }
 
 function cureOf(object: string, finds: string | null): string {

@@ -49,7 +49,7 @@ export interface DispatchOptions {
    * the tenant's record may be older as well.
    */
   readonly invalidate: (decision: Decision, revisions: string | null) => void;
-  /** Told when a pooled build was found unsafe to share. */
+  /** Told when a pooled instance was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
   /** For how long a request may wait for its schema to settle. */

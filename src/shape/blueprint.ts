@@ -22,6 +22,8 @@ export interface BlueprintInput {
   /** Moves whenever the preset would build something else. */
   readonly presetVersion: string;
   readonly hostVersion: string;
+  /** What a pooled instance leaves out, each as all tenants call it; a dedicated one leaves nothing out. */
+  readonly leftOut?: readonly string[];
 }
 
 type Json = string | boolean | null | readonly Json[];
@@ -46,7 +48,10 @@ const sha256 = (value: Json): string => createHash("sha256").update(JSON.stringi
 
 /** The key `bp:<sha256>` of the instance that every tenant of equal input may share. */
 export function blueprintKey(input: BlueprintInput): InstanceKey {
-  return pooledKey(sha256(["pooled", parts(input)]));
+  const { leftOut = [] } = input;
+  // The same shape may have nothing to leave out: another schema of the path decides what a bare name finds.
+  const without = leftOut.length === 0 ? [] : [leftOut.toSorted()];
+  return pooledKey(sha256(["pooled", parts(input), ...without]));
 }
 
 /** The key `tn:<tenant>:<sha256>` of a tenant's own instance; its SQL names the physical schemas, so they count too. */

@@ -1,4 +1,5 @@
 /** Whether a tenant's objects can be named without their schemas, as the SQL of a pooled instance does. */
+import { asksLeftOut } from "../shared/postgres/schema-tags.ts";
 
 /** Whether a schema of the path in front of `own` has a row of `catalogue`, whose columns begin with `prefix`, of the name of `row`. */
 const isNamedEarlier = (catalogue: string, prefix: string, row: string): string => `exists (
@@ -26,9 +27,38 @@ const isHiddenType = `not (t.typcategory = 'A' and t.typelem <> 0)
   and t.typnamespace <> 'pg_catalog'::regnamespace
   and (own.oid is null or ${isNamedEarlier("pg_type", "typ", "t")})`;
 
+/** The step of a recursion from the types in `cte` to those that they are made of. */
+const madeOf = (cte: string): string => `select step.oid
+  from ${cte}
+  cross join lateral (
+    select pg_catalog.unnest(array[typelem, typbasetype]) from pg_catalog.pg_type where oid = ${cte}.oid
+    union all
+    select rngsubtype from pg_catalog.pg_range where rngtypid = ${cte}.oid
+    union all
+    select atttypid
+    from (select typrelid from pg_catalog.pg_type where oid = ${cte}.oid and typtype = 'c' and typrelid <> 0 offset 0) t
+    cross join lateral (
+      select atttypid from pg_catalog.pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped offset 0
+    ) a
+    offset 0
+  ) step(oid)
+  where step.oid <> 0`;
+
+const asksForRelation = (oid: string, rowType: string): string => `exists (
+    select from asks_left_out asks
+    where (asks.class = 'pg_catalog.pg_class'::regclass and asks.oid = ${oid})
+    or (asks.class = 'pg_catalog.pg_type'::regclass and asks.oid = ${rowType})
+  )`;
+
+const asksForFunction = (oid: string): string =>
+  `exists (select from asks_left_out asks where asks.class = 'pg_catalog.pg_proc'::regclass and asks.oid = ${oid})`;
+
 /**
- * SQL, after `spellingCtes`: `hidden(kind, name, finds)`, every object that would not resolve to itself by its bare name, and what that
- * finds, or may find, instead; null where it finds nothing, as the object's schema is not on the path.
+ * SQL, after `spellingCtes`: `hidden(kind, name, finds, oid, schema, bare, arguments, needed)`, every object that would not resolve to itself
+ * by its bare name, and what that finds, or may find, instead; null where it finds nothing, as the object's schema is not on the path.
+ *
+ * `needed`: not where its smart tags ask that it be left out of the API, it is a function that PostGraphile leaves out by itself, or a type
+ * that nothing in the API can have; what the build makes of that remains to be proven. Tags are read for what is hidden alone.
  *
  * The path is compared name by name instead of asking `pg_table_is_visible` and its like: those answer for the role that
  * asks, and leave out every schema on which it has no USAGE. The host's own role rightly has none on tenants' schemas;
@@ -65,28 +95,31 @@ spoken_type(oid) as (
     select pg_catalog.unnest(argument_types) from own_proc
   ) own
   union
-  select step.oid
-  from spoken_type
-  cross join lateral (
-    select pg_catalog.unnest(array[typelem, typbasetype]) from pg_catalog.pg_type where oid = spoken_type.oid
-    union all
-    select rngsubtype from pg_catalog.pg_range where rngtypid = spoken_type.oid
-    union all
-    select atttypid
-    from (select typrelid from pg_catalog.pg_type where oid = spoken_type.oid and typtype = 'c' and typrelid <> 0 offset 0) t
-    cross join lateral (
-      select atttypid from pg_catalog.pg_attribute where attrelid = t.typrelid and attnum > 0 and not attisdropped offset 0
-    ) a
-    offset 0
-  ) step(oid)
-  where step.oid <> 0
+  ${madeOf("spoken_type")}
 ),
-hidden_relation(oid, kind, name, finds) as materialized (
+asks_left_out(class, oid) as materialized (
+  select class, oid from described where sub = 0 and ${asksLeftOut("description")}
+),
+-- What a codec could need that is not of something left out.
+needed_type(oid) as (
+  select own.oid from (
+    select a.atttypid from spelled_attribute a join spelled_class s on s.oid = a.attrelid
+    where s.own and s.relkind <> 'c' and not a.attisdropped and not ${asksForRelation("s.oid", "s.reltype")}
+    union
+    select prorettype from own_proc where not ${asksForFunction("own_proc.oid")}
+    union
+    select pg_catalog.unnest(argument_types) from own_proc where not ${asksForFunction("own_proc.oid")}
+  ) own(oid)
+  union
+  ${madeOf("needed_type")}
+),
+hidden_relation(oid, kind, name, finds, schema, bare, needed) as materialized (
   select c.oid, case c.relkind
       when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table' else 'table'
     end,
     pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
-    ${firstNamedLike("pg_class", "rel", "c")}
+    ${firstNamedLike("pg_class", "rel", "c")},
+    n.nspname, c.relname, not ${asksForRelation("c.oid", "c.reltype")}
   from spelled_class c
   join spelled_namespace n on n.oid = c.relnamespace
   join path_schema own on own.oid = c.relnamespace
@@ -111,11 +144,15 @@ unscoped_type(oid) as (
   ) mentioned
   where oid <> 0 and oid not in (select oid from scope_type)
 ),
-hidden(kind, name, finds) as materialized (
-  select kind, name, finds from hidden_relation
+hidden(kind, name, finds, oid, schema, bare, arguments, needed) as materialized (
+  select kind, name, finds, oid, schema, bare, '', needed from hidden_relation
   union all
   select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname),
-    ${firstNamedLike("pg_type", "typ", "t")}
+    ${firstNamedLike("pg_type", "typ", "t")},
+    t.oid, n.nspname, t.typname, '',
+    -- What introspection does not read a build cannot do without.
+    t.oid not in (select oid from scope_type)
+      or (t.oid in (select oid from needed_type) and not ${asksForRelation("t.typrelid", "t.oid")})
   from spoken_type
   cross join lateral (
     select oid, typname, typnamespace, typrelid, typcategory, typelem from pg_catalog.pg_type where oid = spoken_type.oid offset 0
@@ -128,7 +165,13 @@ hidden(kind, name, finds) as materialized (
   union all
   select 'function', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname)
     || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
-    pg_catalog.quote_ident(found.schema) || '.' || pg_catalog.quote_ident(p.proname)
+    pg_catalog.quote_ident(found.schema) || '.' || pg_catalog.quote_ident(p.proname),
+    p.oid, n.nspname, p.proname, coalesce(p.arguments, ''),
+    -- PostGraphile leaves out what takes any number of arguments, and whatever else is called alike in its schema.
+    p.provariadic = 0 and not ${asksForFunction("p.oid")} and not exists (
+      select from spelled_proc alike
+      where alike.proname = p.proname and alike.pronamespace = p.pronamespace and alike.oid <> p.oid
+    )
   from spelled_proc p
   join served own on own.oid = p.pronamespace
   join spelled_namespace n on n.oid = p.pronamespace
@@ -151,7 +194,8 @@ hidden(kind, name, finds) as materialized (
   union all
   select 'operator', pg_catalog.quote_ident(n.nspname) || '.' || o.oprname
     || '(' || pg_catalog.format_type(o.oprleft, null) || ', ' || pg_catalog.format_type(o.oprright, null) || ')',
-    'pg_catalog.' || o.oprname
+    'pg_catalog.' || o.oprname,
+    o.oid, n.nspname, o.oprname, '', true
   from own_object
   cross join lateral (
     select oid, oprname, oprnamespace, oprleft, oprright from pg_catalog.pg_operator

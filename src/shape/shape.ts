@@ -32,6 +32,20 @@ export interface ShapeOptions {
   readonly canonicalText?: boolean;
 }
 
+/** A hidden object that may well be no part of the API, which a build has to prove. */
+export interface Dispensable {
+  /** Such as `table`, `type`, `function`. */
+  readonly kind: string;
+  readonly oid: string;
+  /** By physical name. */
+  readonly schema: string;
+  readonly name: string;
+  /** Types of a function's arguments, in which a served schema goes by its logical name; empty for anything else. */
+  readonly arguments: string;
+  /** What its bare name finds instead; null: nothing. */
+  readonly finds: string | null;
+}
+
 export interface ShapeProbe {
   readonly shape: ShapeHash;
   /** Served schemas that do not exist, by physical name. */
@@ -40,6 +54,10 @@ export interface ShapeProbe {
   readonly hidden: readonly string[];
   /** For each of these what it finds instead; null: nothing. */
   readonly found: readonly (string | null)[];
+  /** For each of these whether the API may need it; not where its smart tags, say, ask that it be left out. */
+  readonly needed: readonly boolean[];
+  /** Those that it may not need. */
+  readonly dispensable: readonly Dispensable[];
   /** Smart tags that name a served schema as the database does: such as `relation app.orders: @foreignKey (a) references acme.b`. */
   readonly named: readonly string[];
   /** How many queries for rows a build of this shape sends (`@enum`). */
@@ -105,7 +123,7 @@ ${notifierCtes},
 ${provenCtes},
 ${namedCtes},
 ${canonicalCtes},
-named_hidden(object, finds) as (select kind || ' ' || name, finds from hidden)
+named_hidden(object, finds, needed) as (select kind || ' ' || name, finds, needed from hidden)
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
   ${canonicalText ? "canonical.text" : "null::text"} as canonical,
@@ -120,6 +138,14 @@ select
   array(
     select finds from named_hidden order by object collate "C", finds
   ) as found,
+  array(
+    select needed from named_hidden order by object collate "C", finds
+  ) as needed,
+  (
+    select coalesce(pg_catalog.json_agg(
+      pg_catalog.json_build_array(kind, oid::text, schema, bare, arguments, finds) order by name collate "C", kind
+    ), '[]') from hidden where not needed
+  ) as dispensable,
   array(
     select distinct said collate "C" from (select object || ': ' || tag as said from named) tags order by 1
   ) as named,
@@ -171,6 +197,19 @@ const probeRow = z.object({
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
   found: z.array(z.string().nullable()),
+  needed: z.array(z.boolean()),
+  dispensable: z.array(
+    z
+      .tuple([z.string(), z.string(), z.string(), z.string(), z.string(), z.string().nullable()])
+      .transform(([kind, oid, schema, name, args, finds]) => ({
+        kind,
+        oid,
+        schema,
+        name,
+        arguments: args,
+        finds,
+      })),
+  ),
   named: z.array(z.string()),
   enum_tables: z.int().nonnegative(),
   prepares: z.boolean(),

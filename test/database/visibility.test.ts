@@ -204,6 +204,105 @@ describe("hidden is what its bare name does not find", () => {
   });
 });
 
+describe("what is hidden is needed, as far as can be seen without a build,", () => {
+  const version = `create function one.version() ${returningInt}`;
+  const neededAfter = async (sql: string): Promise<Record<string, boolean | undefined>> => {
+    await fresh.client.query(sql);
+    const { hidden, needed } = parseShape((await fresh.client.query(shapeQuery(freshInput))).rows[0]);
+    return Object.fromEntries(hidden.map((object, index) => [object, needed[index]]));
+  };
+
+  it.each([
+    ["", true],
+    ["@behavior -*", false],
+    ["@behavior -queryField -mutationField", false],
+    ["  @behavior\t+a -*", false],
+    ["@omit", false],
+    ["@omit *", false],
+    ["@omit execute", false],
+    ["@omit create, execute", false],
+    ["@omit :XF", false],
+    ["@name other\n@omit\r\nA text.", false],
+    ["\n@behavior -*\nA text.", false],
+    ["@omit filter", true],
+    ["@behavior -filterBy", true],
+    ["@behavior +queryField", true],
+    ["@omitted", true],
+    ["@name -*", true],
+    ["A text.\n@omit", true],
+    ["see @omit", true],
+  ])("of a function with the comment %j: %s", async (comment, needed) => {
+    const said = fresh.client.escapeLiteral(comment);
+    expect(await neededAfter(`${version}; comment on function one.version is ${said}`)).toEqual({
+      "function one.version()": needed,
+    });
+  });
+
+  it("of relations by their own tags, or their types'", async () => {
+    expect(
+      await neededAfter(`create table one.pg_class (id int); create table one.pg_type (id int); create view one.pg_roles as select 1 as id;
+        comment on table one.pg_class is '@behavior -*'; comment on type one.pg_type is '@omit read';
+        comment on column one.pg_roles.id is '@omit'`),
+    ).toEqual({ "table one.pg_class": false, "table one.pg_type": false, "view one.pg_roles": true });
+  });
+
+  it("of types by what has them: tables and functions that are not left out", async () => {
+    expect(
+      await neededAfter(`create type private.a as enum ('a'); create type private.b as enum ('b'); create type private.c as enum ('c');
+        create domain one.c_domain as private.c; create type one.date as enum ('d');
+        create function one.f(private.a[]) ${returningInt}; create table one.t (b private.b, c one.c_domain);
+        create function one.g(private.b) ${returningInt};
+        comment on function one.f is '@omit'; comment on function one.g is '@omit'`),
+    ).toEqual({
+      "type private.a": false,
+      "type private.b": true,
+      "type private.c": true,
+      "type one.date": false,
+    });
+  });
+
+  it("of functions not where PostGraphile leaves them out by itself: with any number of arguments, and overloaded", async () => {
+    expect(
+      await neededAfter(`create aggregate one.max(text) (sfunc = text_larger, stype = text);
+        create function one.lower(int) ${returningInt}; create function one.lower(text) ${returningInt};
+        create function two.abs(int) ${returningInt}; create function one.concat(variadic a int[]) ${returningInt}`),
+    ).toEqual({
+      "function one.concat(VARIADIC a integer[])": false,
+      "function one.lower(integer)": false,
+      "function one.lower(text)": false,
+      "function one.max(text)": true,
+      "function two.abs(integer)": true,
+    });
+  });
+
+  it("and what is not is told by names that are no tenant's", async () => {
+    const dispensableOf = async (schemas: readonly string[]) => {
+      const [one = "", two = ""] = schemas;
+      await fresh.client.query(`create domain ${one}.email as text; create function ${one}.lower(${one}.email, text) ${returningInt};
+        comment on function ${one}.lower is '@omit'`);
+      const input = {
+        ...freshInput,
+        schemas: [
+          { logical: "app", physical: one },
+          { logical: "crm", physical: two },
+        ],
+      };
+      return parseShape((await fresh.client.query(shapeQuery(input))).rows[0]).dispensable;
+    };
+    await fresh.client.query("create schema three");
+    const [first] = await dispensableOf(["one", "two"]);
+    const [second] = await dispensableOf(["three", "two"]);
+    expect(first).toMatchObject({
+      kind: "function",
+      schema: "one",
+      name: "lower",
+      finds: "pg_catalog.lower",
+    });
+    expect(second).toMatchObject({ schema: "three", arguments: first?.arguments });
+    expect(first?.arguments).toMatch(/app\.email/);
+  });
+});
+
 describe("the search path", () => {
   it("of the session is left alone, and has no say", async () => {
     await fresh.client.query("set local search_path = two, one");

@@ -15,3 +15,6 @@ export const contextPresetFile = fileURLToPath(new URL("context-preset.ts", impo
 
 /** A preset module; see street-presets.ts. */
 export const streetPresetFile = fileURLToPath(new URL("street-presets.ts", import.meta.url));
+
+/** A preset module; see left-out-preset.ts. */
+export const leftOutPresetFile = fileURLToPath(new URL("left-out-preset.ts", import.meta.url));

@@ -189,6 +189,7 @@ export function specOf(
     settings: {},
     enumTables: 0,
     enumFault: null,
+    leftOut: [],
     readers: [],
   };
 }

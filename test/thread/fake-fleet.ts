@@ -185,6 +185,7 @@ export class FakeFleet {
       settings,
       enumTables: 0,
       enumFault: null,
+      leftOut: [],
       readers: [],
     };
   }

@@ -55,6 +55,16 @@ describe("blueprint key", () => {
     expect(tenantKey(acme, { ...base, ...change })).not.toBe(tenantKey(acme, base));
   });
 
+  it("changes with what is left out, in whatever order, and a dedicated one's does not", () => {
+    const leaving = (...leftOut: string[]): BlueprintInput => ({ ...base, leftOut });
+    const keys = [base, leaving("a"), leaving("b"), leaving("a", "b")].map(blueprintKey);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(blueprintKey(leaving("b", "a"))).toBe(keys[3]);
+    expect(blueprintKey(leaving())).toBe(keys[0]);
+    const acme = tenantId("acme");
+    expect(tenantKey(acme, leaving("a"))).toBe(tenantKey(acme, base));
+  });
+
   it("has no two changes in common", () => {
     const keys = Object.values(changes).map((change) => blueprintKey({ ...base, ...change }));
     expect(new Set(keys).size).toBe(keys.length);

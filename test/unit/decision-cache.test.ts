@@ -31,6 +31,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
       settings: {},
       enumTables: 0,
       enumFault: null,
+      leftOut: [],
       readers: [],
     },
     binding: JSON.stringify({ tenant: tenant.id }),

@@ -1,11 +1,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
+import { patchFaults } from "../../src/app/patch-reports.ts";
 import { diagnosePatches } from "../../src/cli/doctor-findings.ts";
 import { describe as describeLine } from "../../src/observability/log-line.ts";
 import { createMetrics } from "../../src/observability/metrics.ts";
 import { installedVersion } from "../../src/shared/kernel/installed.ts";
-import { type Patch, patchFaults } from "../../src/shared/kernel/patch-policy.ts";
+import type { Patch } from "../../src/shared/kernel/patch-policy.ts";
 import { patches, patchReports } from "../../workers/graphile/patches.ts";
 import { filesIn } from "../support/source-files.ts";
 

@@ -107,3 +107,40 @@ it("more texts than are kept are all translated", () => {
 it("an answer that tells no names fails the build", () => {
   expect(() => namesOf("pooled", null)).toThrow(/did not tell the names/);
 });
+
+describe("what a pooled instance leaves out", () => {
+  const leftOut = [
+    { kind: "function", oid: "1", schema: "acme_app", name: "find_pets", reason: "find_pets is hidden" },
+    { kind: "type", oid: "2", schema: "public", name: "country", reason: "country is hidden" },
+  ] as const;
+  const leaving = (): StatementNames => {
+    const names = new StatementNames({ kind: "pooled", schemas, leftOut });
+    names.learn(objects);
+    return names;
+  };
+
+  it.each([
+    ["by its schema", "select app.find_pets(1)", "find_pets"],
+    ["by its schema, in quotes", 'select "app"."find_pets"(1)', "find_pets"],
+    ["by the name that a build gives it", 'select "pg_rowhouse_left_out"."find_pets"(1)', "find_pets"],
+    ["as a type", "select $1::pg_rowhouse_left_out.country", "country"],
+  ])("is named by no statement that is sent: %s", (_, text, name) => {
+    const names = leaving();
+    expect(names.inRequest("select * from app.person")).toBe("select * from person");
+    const refusal = expect.objectContaining({
+      code: "BUILD_NOT_SHAREABLE",
+      message: expect.stringMatching(`^${name} is hidden`),
+    });
+    expect(() => names.inRequest(text)).toThrow(refusal);
+    // The next request is the first that the host can run again.
+    expect(() => names.inRequest("select 1")).toThrow(refusal);
+  });
+
+  it.each([
+    ["another's of its name", 'select "Odd one".find_pets(1)'],
+    ["a literal", "select 'app.find_pets()', 'pg_rowhouse_left_out.find_pets'"],
+    ["a column", "select person.find_pets from person"],
+  ])("is not taken for %s", (_, text) => {
+    expect(leaving().inRequest(text)).toBe(text);
+  });
+});

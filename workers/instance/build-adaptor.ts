@@ -35,16 +35,23 @@ export interface BuildingAdaptor {
   readonly readBySettings: () => boolean;
   /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
   readonly lost: () => Error | null;
+  /** What the catalogue said, once, and only where something is left out; null before the build has asked. */
+  readonly takeIntrospected: () => Result | null;
   /** To be called with what requests of the instance must set. */
   readonly needs: (setting: Setting) => void;
 }
 
-/** The names of what is there, as far as they are to be known while requests are served, are kept in `names`. */
+/**
+ * The names of what is there, as far as they are to be known while requests are served, are kept in `names`. `answered` is what the catalogue
+ * is to have said, where it is not to be asked.
+ */
 export function buildingAdaptor(
   sessions: TenantPool,
   spec: BlueprintSpec,
   names = new StatementNames(spec),
+  answered: Result | null = null,
 ): BuildingAdaptor {
+  let introspected: Result | null = null;
   let otherQueries = 0;
   let readBySettings = false;
   let lost: Error | null = null;
@@ -56,7 +63,8 @@ export function buildingAdaptor(
 
   const introspect = async <TData>(connection: Connection, text: string): Promise<PgClientResult<TData>> => {
     const scoped = scopedIntrospection(text, scope);
-    const result = await connection.send([scoped]);
+    const result = answered ?? (await connection.send([scoped]));
+    if (spec.leftOut.length > 0) introspected = result;
     const row = introspectionRow.parse(result.rows[0]);
     names.learn(row[objectsColumn]);
     const named = row[namedColumn];
@@ -124,6 +132,11 @@ export function buildingAdaptor(
     otherQueries: () => otherQueries,
     readBySettings: () => readBySettings,
     lost: () => lost,
+    takeIntrospected: () => {
+      const taken = introspected;
+      introspected = null;
+      return taken;
+    },
     needs: (setting) => names.need(setting),
   };
 }

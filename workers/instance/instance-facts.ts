@@ -1,12 +1,15 @@
 /// <reference types="postgraphile" preserve="true" />
 /** What a plugin may know of the instance that it is built into. */
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { calledName } from "../postgres/schema-placeholders.ts";
 
 export interface InstanceFacts {
   readonly kind: "pooled" | "dedicated";
   /** In order. `physical` is null in a pooled instance, which has no schemas of its own. */
   readonly schemas: readonly { readonly logical: string; readonly physical: string | null }[];
   readonly sharedSchemas: readonly string[];
+  /** What SQL of the instance must not name, by what the build calls its schema. */
+  readonly leftOut: readonly { readonly schema: string; readonly name: string }[];
 }
 
 declare global {
@@ -26,5 +29,6 @@ export function instanceFacts(spec: BlueprintSpec): InstanceFacts {
       physical: spec.kind === "pooled" ? null : physical,
     })),
     sharedSchemas: spec.sharedSchemas,
+    leftOut: spec.leftOut.map(({ schema, name }) => ({ schema: calledName(schema, spec.schemas), name })),
   };
 }

@@ -2,6 +2,7 @@
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { makeSchema } from "postgraphile/graphile-build";
+import type { GraphQLSchema } from "postgraphile/graphql";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
 import type {
@@ -25,8 +26,9 @@ import type { Log } from "../request/error-mask.ts";
 import { CellServ } from "../request/grafserv.ts";
 import { countPlanningByCpu } from "../request/planning-time.ts";
 import type { RequestScope } from "../request/request-scope.ts";
-import { buildingAdaptor } from "./build-adaptor.ts";
+import { type BuildingAdaptor, buildingAdaptor } from "./build-adaptor.ts";
 import { Growth } from "./heap-accounting.ts";
+import { assertSameApi, keptIn, withoutLeftOut } from "./left-out-proof.ts";
 import { instancePreset } from "./preset.ts";
 
 export class Instances {
@@ -111,12 +113,7 @@ export class Instances {
       () => live,
       { log: this.#log, patching: this.#patching },
     );
-    const { schema, resolvedPreset } = await makeSchema(preset).catch((error: unknown) => {
-      throw building.lost() ?? error;
-    });
-    // What a plugin made of a build without some of its rows is not kept.
-    const lost = building.lost();
-    if (lost !== null) throw lost;
+    const { schema, resolvedPreset } = await made(preset, building, spec);
     if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
@@ -129,6 +126,7 @@ export class Instances {
         "the build read rows with pgSettingsForIntrospection of the preset, by which a tenant may see others than the shape covers",
       );
     }
+    if (spec.leftOut.length > 0) await this.#proveLeftOut(spec, sessions, building, schema);
     live = true;
     const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
     await serv.opened();
@@ -141,6 +139,36 @@ export class Instances {
     this.#live.set(id, serv);
     const buildMs = performance.now() - startedAt;
     return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };
+  }
+
+  /** Builds `schema` again without what `spec` leaves out, and throws `BUILD_NOT_SHAREABLE` where that is another. */
+  async #proveLeftOut(
+    spec: BlueprintSpec,
+    sessions: TenantPool,
+    building: BuildingAdaptor,
+    schema: GraphQLSchema,
+  ): Promise<void> {
+    const introspected = building.takeIntrospected();
+    const row: unknown = introspected?.rows[0];
+    if (introspected === null || typeof row !== "object" || row === null || !("introspection" in row)) {
+      throw new HostError("BUILD_FAILED", "the build did not read the catalogue");
+    }
+    const introspection = withoutLeftOut(String(row.introspection), spec);
+    const answered = { ...introspected, rows: [{ ...row, introspection }] };
+    const again = buildingAdaptor(sessions, spec, new StatementNames(spec), answered);
+    const { preset } = await instancePreset(
+      this.#setup,
+      spec,
+      again,
+      () => {
+        throw new HostError("INTERNAL", "the schema of a proof serves nobody");
+      },
+      () => false,
+      // The first build has logged it all.
+      { log: () => undefined, patching: this.#patching },
+    );
+    const without = await made(preset, again, spec);
+    assertSameApi(spec, schema, without.schema);
   }
 
   get(id: number): CellServ | undefined {
@@ -198,6 +226,24 @@ export class Instances {
     this.#databases.set(name, sessions);
     return sessions;
   }
+}
+
+/** The schema of `preset`, which `building` reads the database for. */
+async function made(
+  preset: GraphileConfig.ResolvedPreset,
+  building: BuildingAdaptor,
+  spec: BlueprintSpec,
+): Promise<{ schema: GraphQLSchema; resolvedPreset: GraphileConfig.ResolvedPreset }> {
+  const result = await makeSchema(preset).catch((error: unknown) => {
+    const reason = building.lost() ?? error;
+    if (spec.leftOut.length === 0 || reason instanceof HostError) throw reason;
+    // Perhaps with it; else that build says why.
+    throw keptIn(spec, `no schema can be made without it: ${messageOf(reason)}`);
+  });
+  // What a plugin made of a build without some of its rows is not kept.
+  const lost = building.lost();
+  if (lost !== null) throw lost;
+  return result;
 }
 
 /** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and says which schemas it means. */

@@ -1,11 +1,13 @@
 /** What keeps a built schema to what its host can serve, by the names that are there. */
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
+import { sql } from "postgraphile/pg-sql2";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import { dependsOnSetting, qualifiedSetting } from "../graphile/reg-text.ts";
 import { builtNames, ownName } from "../postgres/schema-placeholders.ts";
 import type { Setting } from "../postgres/settings.ts";
 import type { Log } from "../request/error-mask.ts";
+import { LeftOutNames, leftOutSchema } from "./left-out.ts";
 
 declare global {
   namespace GraphileConfig {
@@ -17,12 +19,13 @@ declare global {
 }
 
 /**
- * Has the SQL of a dedicated instance name the schemas that are there, whatever the build calls them; `needs` is called with what its
- * requests must set.
+ * Has the SQL of a dedicated instance name the schemas that are there, whatever the build calls them, and that of a pooled one no object that
+ * it leaves out; `needs` is called with what requests must set.
  */
 export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => void): GraphileConfig.Plugin {
   const logical = builtNames(spec);
   const physical = new Map(spec.schemas.map((schema) => [schema.logical, schema.physical]));
+  const leftOut = new LeftOutNames(spec);
   const own = (called: string): string => physical.get(called) ?? ownName(called, logical);
   return {
     name: "RowhouseNamesPlugin",
@@ -32,7 +35,10 @@ export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => vo
         const { pgBasics } = helpers;
         const original = pgBasics.identifier;
         // Nothing has been named yet: a gather's states are made before anything of it runs. The helpers are that one gather's.
-        pgBasics.identifier = (called = "", ...names) => original(own(called), ...names);
+        pgBasics.identifier = (called = "", ...names) =>
+          leftOut.in(called).has(names[0] ?? "")
+            ? sql.identifier(leftOutSchema, ...names)
+            : original(own(called), ...names);
         return {};
       },
       hooks: {

@@ -3,6 +3,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { InstanceFacts } from "../instance/instance-facts.ts";
+import { leftOutSchema } from "../instance/left-out.ts";
 import { ownName } from "../postgres/schema-placeholders.ts";
 
 /** Whatever Graphile gives a hook that has `lib`: `build`, the `info` of gather hooks, a resolved preset. */
@@ -25,7 +26,8 @@ export interface Instance {
   /**
    * SQL that names `name` of the schema with this logical name, quoted: by its bare name in a pooled instance, where the
    * request's search path says whose it is, and with its schema in a dedicated one. What lies in a shared schema is
-   * named with it. Throws for a schema that is neither.
+   * named with it. What a pooled instance leaves out goes by a name that it does not send: the request is run again by an instance of the
+   * tenant's own. Throws for a schema that is neither.
    */
   identifier(schema: string, name: string): string;
 }
@@ -44,7 +46,7 @@ export function factsOf(built: Built): InstanceFacts {
 
 /** What may be known of the instance that `built` (`build`, or the `info` of a gather hook) belongs to. */
 export function instanceOf(built: Built): Instance {
-  const { kind, schemas, sharedSchemas } = factsOf(built);
+  const { kind, schemas, sharedSchemas, leftOut } = factsOf(built);
   const quote = (name: string): string => {
     if (name === "" || name.includes("\0")) throw new HostError("INTERNAL", "not a name in PostgreSQL");
     return QuoteUtils.quoteIdentifier(name);
@@ -65,6 +67,9 @@ export function instanceOf(built: Built): Instance {
         throw new HostError("INTERNAL", `no schema is called ${JSON.stringify(schema)} here`);
       }
       if (served === undefined) return `${quote(schema)}.${quote(name)}`;
+      if (leftOut.some((object) => object.schema === schema && object.name === name)) {
+        return `${leftOutSchema}.${quote(name)}`;
+      }
       return served.physical === null ? quote(name) : `${quote(served.physical)}.${quote(name)}`;
     },
   };

@@ -137,9 +137,14 @@ export function servingAdaptor(
   running = (): RequestScope | undefined => undefined,
   names = new StatementNames({ kind: "dedicated", schemas: [] }),
 ): ServingWithPgClient {
-  const inRequest = (query: PgClientQuery): PgClientQuery => {
-    const text = names.inRequest(query.text);
-    return text === query.text ? query : { ...query, text };
+  const inRequest = (scope: RequestScope, query: PgClientQuery): PgClientQuery => {
+    try {
+      const text = names.inRequest(query.text);
+      return text === query.text ? query : { ...query, text };
+    } catch (error) {
+      // Whatever the plugin makes of it that sent the statement.
+      throw toHostFailure(scope, error);
+    }
   };
   /** On which connection the callback waits that asks for another one. */
   const holding = new AsyncLocalStorage<Connection>();
@@ -207,7 +212,7 @@ export function servingAdaptor(
         const { transaction, guard } = begun(connection, scope, list);
         try {
           const client = servingClient(connection.client, {
-            query: (query) => transaction.query(inRequest(query)),
+            query: (query) => transaction.query(inRequest(scope, query)),
             command: (text) => transaction.command(text),
           });
           const value = await holding.run(connection, () => callback(client));
@@ -238,6 +243,7 @@ export function servingAdaptor(
   const singleWrite: SingleQuery = async (settings, query) => {
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope, names.settings);
+    const named = inRequest(scope, query);
     try {
       return await writing(scope, async (connection) => {
         // While a connection was waited for, another of the request's has failed.
@@ -246,7 +252,7 @@ export function servingAdaptor(
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
-          return await scope.committing(() => transaction.only(inRequest(query)), mayHaveBeenCommitted);
+          return await scope.committing(() => transaction.only(named), mayHaveBeenCommitted);
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
@@ -273,7 +279,7 @@ export function servingAdaptor(
     const scope = scopeOf(settings, running());
     const list = settingsOf(settings, scope, names.settings);
     const { binding } = scope;
-    const named = inRequest(query);
+    const named = inRequest(scope, query);
     let younger: number | undefined;
     for (let attempt = 1; ; attempt += 1) {
       if (binding.guard?.reads === true) onGuardCheck();

@@ -61,9 +61,7 @@ export function mayHaveBeenCommitted(error: unknown): boolean {
 /** `error`, or what it means where the host is to answer the request or run it again, unless it is settled. */
 export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   if (isGuardFailure(error)) {
-    if (scope.irrevocable) {
-      return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
-    }
+    if (scope.irrevocable) return changedMeanwhile();
     const revisions = reportedRevisions(error);
     scope.hostFailure ??=
       revisions === null
@@ -81,6 +79,10 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
     case "DATABASE_READ_ONLY":
       if (scope.irrevocable) return new SafeError(error.publicText, { code: error.code });
       break;
+    case "BUILD_NOT_SHAREABLE":
+      // The host runs the request again in an instance of the tenant's own.
+      if (scope.irrevocable) return changedMeanwhile();
+      break;
     case "DATABASE_UNREACHABLE":
       if (scope.irrevocable) {
         return new SafeError(
@@ -94,6 +96,11 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   }
   scope.hostFailure ??= error;
   return scope.hostFailure;
+}
+
+/** For a client who has something of the request already, or for whom something of it stands. */
+function changedMeanwhile(): SafeError {
+  return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
 }
 
 /** For a result that was cut off with the commit on its way behind it. */

@@ -13,6 +13,13 @@ export function builtNames({ schemas }: Pick<BlueprintSpec, "schemas">): readonl
 /** Behind the name of a schema that is not served, where that is a served one's logical name: two must not be called alike. */
 export const notServed = " (shared)";
 
+/** What a build calls the schema of this name in PostgreSQL. */
+export function calledName(physical: string, schemas: BlueprintSpec["schemas"]): string {
+  const served = schemas.find((schema) => schema.physical === physical);
+  if (served !== undefined) return served.logical;
+  return schemas.some(({ logical }) => logical === physical) ? `${physical}${notServed}` : physical;
+}
+
 /** The name in PostgreSQL of a schema that is not served, by what a build calls it. */
 export function ownName(called: string, logical: readonly string[]): string {
   const name = called.endsWith(notServed) ? called.slice(0, -notServed.length) : called;

@@ -3,6 +3,7 @@ import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import { LeftOutNames, leftOutSchema } from "../instance/left-out.ts";
 import { builtNames } from "./schema-placeholders.ts";
 import type { Setting } from "./settings.ts";
 import { afterComment } from "./statement-policy.ts";
@@ -14,7 +15,11 @@ interface Place {
   /** What stands in front of an object's name instead. */
   readonly prefix: string;
   readonly objects: ReadonlySet<string>;
+  /** Names that no statement may have, each with the reason. */
+  readonly refused: ReadonlyMap<string, string>;
 }
+
+const nothingRefused: ReadonlyMap<string, string> = new Map();
 
 type Places = ReadonlyMap<string, Place>;
 
@@ -25,14 +30,18 @@ type Places = ReadonlyMap<string, Place>;
  */
 export class StatementNames {
   readonly #spec: Pick<BlueprintSpec, "kind" | "schemas">;
+  readonly #leftOut: LeftOutNames;
+  /** The instance cannot be shared after all. */
+  #refusal: HostError | null = null;
   #building = new Translation(new Map());
   #serving = new Translation(new Map());
 
   /** What every request sets, for its results to have the schemas' names that they should. */
   readonly settings: Setting[] = [];
 
-  constructor(spec: Pick<BlueprintSpec, "kind" | "schemas">) {
+  constructor(spec: Pick<BlueprintSpec, "kind" | "schemas"> & Partial<BlueprintSpec>) {
     this.#spec = spec;
+    this.#leftOut = new LeftOutNames(spec);
   }
 
   need(setting: Setting): void {
@@ -53,17 +62,24 @@ export class StatementNames {
     const real = new Set(parsed.data.map(([, physical]) => physical));
     for (const [called, physical, names] of parsed.data) {
       const objects = new Set(names);
-      const qualified = { prefix: `${QuoteUtils.quoteIdentifier(physical)}.`, objects };
+      const qualified = {
+        prefix: `${QuoteUtils.quoteIdentifier(physical)}.`,
+        objects,
+        refused: nothingRefused,
+      };
       if (called !== physical) building.set(called, qualified);
       if (this.#spec.kind === "pooled") {
         // Also where the names are alike: they are so for one tenant of many.
-        if (logical.includes(called)) serving.set(called, { prefix: "", objects });
+        const refused = this.#leftOut.in(called);
+        if (logical.includes(called)) serving.set(called, { prefix: "", objects, refused });
         else if (called !== physical) serving.set(called, qualified);
       } else if (called !== physical && !real.has(called)) {
         // Where another schema has that name PostGraphile's own statements name it, and mean it.
         serving.set(called, qualified);
       }
     }
+    const refused = this.#leftOut.all;
+    if (refused.size > 0) serving.set(leftOutSchema, { prefix: "", objects: new Set(), refused });
     this.#building = new Translation(building);
     this.#serving = new Translation(serving);
   }
@@ -73,9 +89,18 @@ export class StatementNames {
     return this.#building.of(text);
   }
 
-  /** `text` as a request may send it. */
+  /**
+   * `text` as a request may send it. Throws `BUILD_NOT_SHAREABLE` where it names what the instance leaves out, and from then on whatever
+   * is sent: a request that has committed something by then cannot tell the host.
+   */
   inRequest(text: string): string {
-    return this.#serving.of(text);
+    if (this.#refusal !== null) throw this.#refusal;
+    try {
+      return this.#serving.of(text);
+    } catch (error) {
+      if (error instanceof HostError) this.#refusal = error;
+      throw error;
+    }
   }
 }
 
@@ -134,6 +159,13 @@ function translated(text: string, places: Places): string {
     }
     const second = text[first.end] === "." ? identifierAt(text, first.end + 1) : null;
     const place = first.exact ? places.get(first.name) : undefined;
+    const reason = second === null ? undefined : place?.refused.get(second.name);
+    if (reason !== undefined) {
+      throw new HostError(
+        "BUILD_NOT_SHAREABLE",
+        `${reason}; SQL of a plugin's names it, though the API does not`,
+      );
+    }
     if (place !== undefined && second !== null && place.objects.has(second.name)) {
       out += text.slice(copied, at) + place.prefix;
       copied = first.end + 1;

@@ -73,7 +73,7 @@ export const errorTable = {
   DATABASE_READ_ONLY: rule(503, "error", "The database takes no writes at the moment.", true),
   SHUTTING_DOWN: rule(503, "info", "The server is shutting down.", true),
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
-  /** Internal to the host: a pooled build turned out unsafe to share. The decision becomes dedicated. */
+  /** Internal to the host: a pooled instance turned out unsafe to share, as it was built or later. The decision becomes dedicated. */
   BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
   /** A preset, or a plugin, sets a setting of PostgreSQL's that is the host's to set; the message names it, and what to do. */
   SETTING_RESERVED: rule(500, "error"),

@@ -2,7 +2,6 @@
  * The policy for patches into dependencies. A patch that was written against other versions than the installed ones is never applied:
  * where safety depends on it, the host refuses to work; where it only makes things faster, the dependency's own way is used instead.
  */
-import type { Fault } from "../../validation/config-error.ts";
 import type { VersionOf } from "./installed.ts";
 
 /** In place; left out, so that the dependency works as published; or needed and not possible. */
@@ -85,11 +84,4 @@ function cureOf(unknown: readonly UnknownVersion[]): string {
 
 export function statesOf(reports: readonly PatchReport[]): PatchStates {
   return Object.fromEntries(reports.map(({ name, state }) => [name, state]));
-}
-
-/** A fault, with its cure, for each patch that safety depends on and that cannot be applied: a host with any of them must not start. */
-export function patchFaults(reports: readonly PatchReport[]): Fault[] {
-  return reports.flatMap(({ name, state, reason }) =>
-    state === "refused" ? [{ path: `patch ${name}`, message: reason ?? "it cannot be applied" }] : [],
-  );
 }

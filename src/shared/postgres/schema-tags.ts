@@ -1,4 +1,4 @@
-/** Smart tags that name a served schema as the database does, which is true of one tenant only. */
+/** Smart tags as SQL reads them: those that name a served schema as the database does, and those that leave something out of the API. */
 
 /** Tags whose argument is a text for people, or a name in the API: whatever stands there is no schema. */
 const spoken = "(?:name|deprecated|[a-z0-9_]*description)";
@@ -26,3 +26,14 @@ own_name(ord, pattern) as materialized (
 /** SQL: the tag of the comment `description` that names the schema of the row `own` of `own_name`; null where there is none. */
 export const namingTag = (description: string, own: string): string =>
   `case when ${description} like '%@%' then pg_catalog.btrim(pg_catalog.substring(${tagLines(description)}, ${own}.pattern), E' \\t\\r') end`;
+
+/** Words of `@omit` and of `@behavior` that can take a whole object out of the API; the others take out a part. */
+const omitted = "(?:[*]|read|execute|:[A-Z]*[RX])";
+const withdrawn = "(?:[*]|select|(?:query|mutation|type)Field)";
+
+/**
+ * SQL: whether smart tags of the comment `description` ask that its object be left out of the API. Whether they have their way is up to the
+ * preset, and only a build can tell: `@omit` means nothing to one without PgV4SmartTagsPlugin.
+ */
+export const asksLeftOut = (description: string): string =>
+  `coalesce(${tagLines(description)} ~ '(?n)^[ \\t]*@(?:omit(?:[ \\t\\r]*$|[ \\t](?:.*[ \\t,])?${omitted})|behavior[ \\t](?:.*[ \\t])?-${withdrawn})', false)`;

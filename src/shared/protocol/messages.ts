@@ -10,6 +10,20 @@ export interface SchemaBinding {
   readonly physical: string;
 }
 
+/**
+ * An object that bare names do not find, and that seems to be no part of the API: a pooled instance leaves it out, once its build has proven
+ * that nothing of the API goes with it.
+ */
+export interface LeftOutObject {
+  readonly kind: "relation" | "type" | "function";
+  readonly oid: string;
+  /** In PostgreSQL. */
+  readonly schema: string;
+  readonly name: string;
+  /** Why no pooled instance can have it, and what to do about that. */
+  readonly reason: string;
+}
+
 /** All that a thread needs to build an instance. A pooled one is built on the schemas of the tenant that asked first. */
 export interface BlueprintSpec {
   readonly key: InstanceKey;
@@ -26,6 +40,8 @@ export interface BlueprintSpec {
   readonly enumTables: number;
   /** Why no build can succeed, where the rows of an enum table are why; null otherwise. */
   readonly enumFault: string | null;
+  /** Empty in a dedicated instance. */
+  readonly leftOut: readonly LeftOutObject[];
   /** The roles of the tenant, in the order in which they are asked for rows that the connecting role may not read. */
   readonly readers: readonly string[];
 }
