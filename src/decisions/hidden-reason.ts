@@ -1,9 +1,12 @@
-/** Why what a bare name does not find keeps a tenant from being pooled, and what to do about it. Pure. */
+/** Explains why a name that is not visible unqualified prevents pooling, and how to cure it. Pure. */
 
-/** Of `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)`: kind, schema and name, identifiers quoted as SQL has them. */
+/**
+ * Parses `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)` into kind, schema and
+ * name; identifiers are quoted as in SQL.
+ */
 const written = /^(\w+(?: \w+)?) ("(?:[^"]|"")+"|[^."]+)\.("(?:[^"]|"")+"|[^("]+)/;
 
-/** Null where nothing is hidden. `found` says of each what its bare name finds instead, or null. */
+/** Null if nothing is hidden. `found` says for each name what it finds unqualified instead, or null. */
 export function hiddenReason(hidden: readonly string[], found: readonly (string | null)[]): string | null {
   const [first, ...more] = hidden;
   if (first === undefined) return null;
@@ -19,7 +22,7 @@ function cureOf(object: string, finds: string | null): string {
   return `${said}: give it another name, and in the API keep this one by the smart tag ${tagOf(kind, unquoted(name))}`;
 }
 
-/** PostGraphile makes a field of a function's name; of a table's it makes several, each in its own way. */
+/** PostGraphile derives one field from a function's name, but several from a table's, each in its own way. */
 function tagOf(kind: string, name: string): string {
   const api =
     kind === "function" ? name.replace(/_+(\w)/g, (_, letter: string) => letter.toUpperCase()) : name;
