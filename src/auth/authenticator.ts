@@ -1,4 +1,4 @@
-/** Who asks: from a request's token to the role and the settings of its transactions. */
+/** Authenticates a request: from its token to the role and the settings of its transactions. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Database } from "../postgres/database.ts";
@@ -21,35 +21,38 @@ import { tokenSigning } from "./token-signing.ts";
 export type Settings = Readonly<Record<string, string>>;
 
 export interface AuthenticatorOptions {
-  /** Connections for session functions and nothing else; asked for when the first is called. */
+  /** Connections reserved for session functions; opened at the first call. */
   readonly sessions: (database: string) => Database;
   readonly keySets?: KeySets;
   readonly clock?: { now(): number };
 }
 
-/** What one record of a tenant says of its tokens. */
+/** The token rules of one version of a tenant's record. */
 interface TokenRules {
-  /** Differs from record to record: what was found by an older one is not found again. */
+  /** Unique per record version, so that results found under an older one are not reused. */
   readonly serial: number;
   readonly verify: ((token: string) => Promise<Bearer>) | null;
   readonly signing: string | null;
 }
 
 /**
- * From a header to settings takes 85 µs of CPU (HS256) to 150 (Ed25519), for a session function a transaction; once
- * remembered 2 to 5, and without a token 0.1 (Node 24.21, jose 6.2.17). What was revoked is noticed after so long at the
- * latest.
+ * From a header to settings takes 85 µs of CPU (HS256) to 150 (Ed25519), or a transaction for a session
+ * function; when cached 2 to 5, and without a token 0.1 (Node 24.21, jose 6.2.17). A revoked token is noticed
+ * after this time at the latest.
  */
 const longestMs = 30_000;
 const maxRememberedBytes = 16 * 2 ** 20;
-/** What one counts for at least: no more than 10,000 are kept. */
+/** Minimum size that an entry counts for: no more than 10,000 are kept. */
 const minBytes = Math.ceil(maxRememberedBytes / 10_000);
 
-/** So that a client which repeats a token that is no good does not repeat its lookup; apart, so that it pushes nothing out. */
+/**
+ * A client that repeats an invalid token does not repeat its lookup; cached separately, so that refusals
+ * evict no valid entries.
+ */
 const refusalMs = 1_000;
 const maxRefusals = 1_000;
 
-/** Session functions of one tenant at a time, of the few connections that there are for all of them. */
+/** Limits one tenant's concurrent session calls, because all tenants share few connections. */
 const asking = { concurrency: tenantSessions, queue: 100 };
 
 export class Authenticator {
@@ -80,20 +83,23 @@ export class Authenticator {
   }
 
   /**
-   * The settings of a request's transactions, `role` first among them; none at all where the tenant lists no roles. A
-   * request without a token is the anonymous role's. One that brings credentials means to be somebody and is never
-   * served as nobody: rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
+   * The settings of a request's transactions, `role` first; empty if the tenant lists no roles. A request
+   * without a token gets the anonymous role. One with credentials is never served as anonymous: rejects with
+   * `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
    */
   async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
     return this.#settings(tenant, facts, (key, ask) => this.#asking.run(key, ask));
   }
 
-  /** The same where nobody has to be asked; undefined where somebody has. Throws what `settings` rejects with. */
+  /**
+   * Like `settings`, but synchronous: undefined if the token has to be verified first. Throws what `settings`
+   * rejects with.
+   */
   known(tenant: Tenant, facts: RequestFacts): Settings | undefined {
     return this.#settings(tenant, facts, () => undefined);
   }
 
-  /** `asking` is given what asks, and the key of the question, where nobody has asked lately. */
+  /** If the result is not cached, calls `asking` with the cache key and the function that verifies the token. */
   #settings<Asked>(
     tenant: Tenant,
     facts: RequestFacts,
@@ -126,7 +132,7 @@ export class Authenticator {
     }
   }
 
-  /** JSON of the TokenSigning by which the tenant's login functions sign; null where it has no secret. */
+  /** JSON of the TokenSigning for the tenant's login functions; null if it has no secret. */
   signing(tenant: Tenant): string | null {
     return this.#rulesOf(tenant).signing;
   }
@@ -164,7 +170,7 @@ export class Authenticator {
     return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
   }
 
-  /** With jose, of which a host whose tenants have no tokens, or have session functions, has no need: 4 MB. */
+  /** Loads jose on demand: a host whose tenants use no JWTs saves 4 MB. */
   async #jwtVerifier(tenant: Tenant, rules: JwtRules): Promise<VerifyJwt> {
     const [{ jwtVerifier }, { KeySets }] = await Promise.all([
       import("./jwt-verifier.ts"),
@@ -179,14 +185,14 @@ export class Authenticator {
   }
 }
 
-/** About what it takes to remember them: V8 keeps most texts at a byte a character, and 32 bytes beside each. */
+/** Approximate memory of a cached entry: V8 stores most strings at a byte per character, plus 32 bytes each. */
 function bytesOf(settings: Settings): number {
   return Object.entries(settings).reduce((sum, [name, value]) => sum + name.length + value.length + 64, 200);
 }
 
 function anonymousSettings({ id, roles }: Tenant, { method }: RequestFacts): Settings {
   if (roles.anonymous !== null) return { role: roles.anonymous };
-  // A browser's preflight never has a token, and asks for nothing that a role would be needed for.
+  // A browser's preflight never carries a token, and needs no role.
   if (method === "OPTIONS" || listedRoles(roles).length === 0) return {};
   throw new HostError("TOKEN_REQUIRED", `tenant ${id} has no anonymous role`);
 }

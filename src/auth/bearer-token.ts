@@ -2,13 +2,16 @@
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { refusedToken } from "./refused-token.ts";
 
-/** Node takes 16 kB of headers in all; a token of half of that is no sensible one. */
+/** Maximum token length. Node accepts 16 kB of headers in all; no sensible token takes half of that. */
 const longest = 8_192;
 
-/** RFC 6750, 2.1: the scheme in any case, then a `b64token`. A JWT is one. */
+/** RFC 6750, section 2.1: the scheme in any case, then a `b64token`, which every JWT is. */
 const pattern = /^Bearer +([A-Za-z0-9._~+/-]+=*)$/i;
 
-/** The token in `header`; throws `TOKEN_INVALID` for any other scheme and for what is no token. No message repeats it. */
+/**
+ * The token in `header`; throws `TOKEN_INVALID` for any other scheme or a malformed token. No message repeats
+ * it.
+ */
 export function bearerToken(tenant: TenantId, header: string): string {
   const token = header.length > longest ? undefined : pattern.exec(header)?.[1];
   if (token === undefined) throw refusedToken(tenant, "scheme", schemeFault(header));

@@ -1,26 +1,29 @@
-/** From what a token claims to the settings of its request's transactions. Names and values are hostile text. */
+/** Turns a token's claims into the settings of its request's transactions. Names and values are hostile input. */
 import type { HostError } from "../shared/kernel/errors.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { refusedToken } from "./refused-token.ts";
 
-/** Whom a token stands for, after it was verified. */
+/** What a verified token says about its bearer. */
 export interface Bearer {
-  /** What it says of its role; undefined or null where it says nothing. */
+  /** The role that it names; undefined or null if none. */
   readonly role: unknown;
   readonly claims: Readonly<Record<string, unknown>>;
-  /** How long it is good for from now on; infinite where it does not say. */
+  /** How long it stays valid from now; infinite if it does not say. */
   readonly remainingMs: number;
 }
 
 /**
- * One part of a PostgreSQL setting's name. Letters beyond ASCII and a `$` would do too; as claims they are rather
- * somebody's try. A claim of another name (`https://example.com/groups`) is no setting, and is left out.
+ * One part of a PostgreSQL setting's name. Letters beyond ASCII and `$` would be legal too, but in a claim
+ * they are more likely an attack. Claims with other names (`https://example.com/groups`) are ignored.
  */
 const namePattern = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
 const maxClaims = 64;
 const maxBytes = 16_384;
 
-/** `role`, where there is one, and `jwt.claims.*`; throws `TOKEN_INVALID` for what the tenant does not list or a setting cannot hold. */
+/**
+ * Returns `role`, if there is one, and `jwt.claims.*`; throws `TOKEN_INVALID` for a role that the tenant does
+ * not list, or a claim that a setting cannot hold.
+ */
 export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readonly<Record<string, string>> {
   const chosen = chooseRole(tenant, role);
   const settings: Record<string, string> = chosen === null ? {} : { role: chosen };
@@ -31,7 +34,7 @@ export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readon
     if (!namePattern.test(name)) continue;
     const text = claimText(value);
     if (text === null) continue;
-    // PostgreSQL compares names of settings without case: one of the two would win.
+    // PostgreSQL's setting names are case-insensitive: one of the two would overwrite the other.
     const folded = name.toLowerCase();
     if (seen.has(folded)) throw refuse("two claims of the token differ in the case of their names only");
     seen.add(folded);
@@ -46,7 +49,7 @@ export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readon
   return settings;
 }
 
-/** A token that names no role is the authenticated role's; one that names a role that is not listed is nobody's. */
+/** A token that names no role gets the authenticated role; one that names an unlisted role is rejected. */
 function chooseRole({ id, roles }: Tenant, named: unknown): string | null {
   const listed = listedRoles(roles);
   if (named === undefined || named === null) {
@@ -57,7 +60,10 @@ function chooseRole({ id, roles }: Tenant, named: unknown): string | null {
   throw refusedToken(id, "role-not-listed", "the token names a role that the tenant's roles do not list");
 }
 
-/** As `current_setting` is to give it: texts as they are, anything with parts as JSON; null for a claim of nothing. */
+/**
+ * The claim as `current_setting` will return it: strings unchanged, everything else as JSON; null if the
+ * claim is empty.
+ */
 function claimText(value: unknown): string | null {
   if (value === undefined || value === null) return null;
   return typeof value === "string" ? value : JSON.stringify(value);

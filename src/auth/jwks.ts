@@ -1,4 +1,4 @@
-/** The key sets of identity providers: fetched when they are needed, kept for a while, bounded in every way. */
+/** Key sets (JWKS) of identity providers: fetched on demand, cached for a while, bounded in every way. */
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, type JWTVerifyGetKey } from "jose";
 import { LRUCache } from "lru-cache";
 import type { Agent } from "undici";
@@ -7,15 +7,15 @@ import { HostError, messageOf } from "../shared/kernel/errors.ts";
 export interface KeySetsOptions {
   /** How long a set is used before it is fetched again. */
   readonly maxAgeMs?: number;
-  /** The least time between two fetches because of a key id that the set does not have. */
+  /** Minimum time between two fetches caused by a key id that the set does not contain. */
   readonly cooldownMs?: number;
   readonly timeoutMs?: number;
   readonly mostBytes?: number;
-  /** How long a failure stands: a provider that hangs must not hold up every request for the whole timeout. */
+  /** How long a failure is cached: a provider that hangs must not delay every request for the whole timeout. */
   readonly failureMs?: number;
 }
 
-/** More providers than that are fetched again when it is their turn. */
+/** Maximum number of cached sets; beyond it, the least recently used is fetched again when needed. */
 const maxSets = 1_000;
 
 export class KeySets {
@@ -34,7 +34,10 @@ export class KeySets {
     };
   }
 
-  /** What finds a token's key in the set at `url`; it rejects with `TOKEN_UNVERIFIABLE` where the set cannot be had. */
+  /**
+   * Returns the function that finds a token's key in the set at `url`; it rejects with `TOKEN_UNVERIFIABLE`
+   * if the set is unavailable.
+   */
   at(url: string): JWTVerifyGetKey {
     const known = this.#sets.get(url);
     if (known !== undefined) return known;
@@ -59,9 +62,9 @@ export class KeySets {
     return set;
   }
 
-  /** undici's `request` follows no redirect: a set is where the tenant says that it is, and nowhere else. */
+  /** undici's `request` follows no redirects: a set is read only from the URL that the tenant configured. */
   async #fetch(url: string, headers: Headers, signal: AbortSignal): Promise<Response> {
-    // Loaded for the first set: 10 MB that no host needs whose tenants have none.
+    // Loaded with the first set: a host whose tenants use no JWKS saves 10 MB.
     const { Agent, request } = await import("undici");
     this.#agent ??= new Agent({ connections: 2, maxResponseSize: this.#options.mostBytes });
     const answer = await request(url, {
@@ -77,7 +80,8 @@ export class KeySets {
     if (typeof set !== "object" || set === null || !("keys" in set) || !Array.isArray(set.keys)) {
       throw new Error("not a key set");
     }
-    // Throws where jose would afterwards: a set that it refuses is a failure like others, and not fetched again at once.
+    // Throws where jose would throw later, so that a rejected set counts as a failure and is not fetched
+    // again at once.
     createLocalJWKSet({ keys: set.keys });
     return Response.json(set);
   }

@@ -11,8 +11,8 @@ import { jwtRefusal } from "./refusal.ts";
 import { refusedToken } from "./refused-token.ts";
 
 /**
- * Whom a token stands for by one tenant's rules; rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or, where the keys cannot
- * be had, `TOKEN_UNVERIFIABLE`.
+ * Verifies a token by one tenant's rules and returns its bearer; rejects with `TOKEN_INVALID`,
+ * `TOKEN_EXPIRED` or, if the keys are unavailable, `TOKEN_UNVERIFIABLE`.
  */
 export type VerifyJwt = (token: string) => Promise<Bearer>;
 
@@ -20,7 +20,8 @@ export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets)
   const { algorithms, audience, issuer, roleClaim, tenantClaim, clockToleranceMs } = rules;
   const key = keyOf(rules, keySets);
   const options = {
-    // They are of the key's kind alone: a public key is never taken for a secret, and `none` is none of them.
+    // Only algorithms for this kind of key: a public key is never used as a secret, and `none` is never
+    // allowed.
     algorithms: [...algorithms],
     audience: [...audience],
     clockTolerance: clockToleranceMs / 1_000,
@@ -33,7 +34,8 @@ export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets)
     if (tenantClaim !== null && claim(payload, tenantClaim) !== tenant) {
       throw refusedToken(tenant, "other-tenant", "the token's tenantClaim names another tenant, or none");
     }
-    // What a host has signed for one tenant is nobody else's, whatever the function behind it wrote into another's tenantClaim.
+    // A token that the host signed for one tenant is invalid for all others, whatever the login function
+    // behind it wrote into tenantClaim.
     const signedFor = claim(payload, signedForClaim);
     if (signedFor !== undefined && signedFor !== tenant) {
       throw refusedToken(tenant, "other-tenant", "the token was signed for another tenant");
@@ -54,7 +56,8 @@ function keyOf({ key }: JwtRules, keySets: KeySets): KeyObject | JWTVerifyGetKey
     case "publicKey":
       return createPublicKey(key.pem);
     case "jwks":
-      // Asked for each time: a set that nobody used lately is not to be kept by those who may.
+      // Looked up for each token: an unused key set may be evicted from the cache and must not be kept alive
+      // by this closure.
       return (header, token) => keySets.at(key.url)(header, token);
     default:
       return unreachable(key);
@@ -64,7 +67,7 @@ function keyOf({ key }: JwtRules, keySets: KeySets): KeyObject | JWTVerifyGetKey
 const claim = (payload: JWTPayload, name: string): unknown =>
   Object.hasOwn(payload, name) ? payload[name] : undefined;
 
-/** What `verify` finds. */
+/** Runs `verify` and returns the payload; other errors become `TOKEN_INVALID` or the like. */
 async function verified(
   tenant: TenantId,
   rules: JwtRules,

@@ -1,11 +1,14 @@
-/** Why a token is refused, in words of our own: what libraries and databases say may quote it. */
+/** Explains why a token was rejected, in our own words: messages of libraries and databases may quote the token. */
 import { errors } from "jose";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import type { JwtRules } from "../tenants/jwt-config.ts";
 import { refusedToken } from "./refused-token.ts";
 
-/** The error for what jose throws of a token; its messages and causes hold headers and claims, and end here. */
+/**
+ * Converts an error that jose threw for a token. Its messages and causes contain headers and claims, and go
+ * no further.
+ */
 export function jwtRefusal(tenant: TenantId, rules: JwtRules, error: unknown): HostError {
   if (error instanceof errors.JWTExpired) {
     return new HostError("TOKEN_EXPIRED", `tenant ${tenant}: the token has expired`);
@@ -36,7 +39,7 @@ export function jwtRefusal(tenant: TenantId, rules: JwtRules, error: unknown): H
     );
   }
   if (error instanceof errors.JOSEError) return refusedToken(tenant, "malformed", "the token is no JWT");
-  // A key that jose will not use with that algorithm.
+  // jose cannot use the key with that algorithm.
   return refusedToken(tenant, "algorithm", "the token's algorithm does not go with the tenant's key");
 }
 

@@ -1,9 +1,9 @@
-/** The one error for a token that is not good for its tenant, and the words by which its reasons are counted. */
+/** The error for a token that is not valid for its tenant, and the reasons by which such errors are counted. */
 import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 
 export type TokenFault =
-  /** Not a bearer token, or longer than any. */
+  /** Not a bearer token, or too long. */
   | "scheme"
   | "malformed"
   | "unsupported"
@@ -21,12 +21,12 @@ export type TokenFault =
   | "no-role"
   | "role-not-listed"
   | "claims"
-  /** The tenant takes no tokens. */
+  /** The tenant accepts no tokens. */
   | "not-taken"
-  /** Its session function says no. */
+  /** Its session function rejected the token. */
   | "unknown-session";
 
-/** `TOKEN_INVALID` for the log: `why` holds nothing of the token. The client is told the code alone. */
+/** `TOKEN_INVALID` for the log; `why` must hold nothing of the token. The client is told only the code. */
 export function refusedToken(tenant: TenantId, reason: TokenFault, why: string): HostError {
   return new HostError("TOKEN_INVALID", `tenant ${tenant}: ${why}`, { reason });
 }

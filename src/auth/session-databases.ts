@@ -1,20 +1,26 @@
-/** The connections that session functions are called on: few, none of them anybody else's, and no tenant takes them from the others. */
+/**
+ * The connections on which session functions are called: few, separate from all others, and shared fairly
+ * among tenants.
+ */
 import type { DatabaseConfig } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
 import { Database } from "../postgres/database.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 
-/** A function that looks a token up takes a millisecond; one that does not end must not hold the connection. */
+/** A token lookup takes about a millisecond; a function that never returns must not keep its connection. */
 export const sessionTimeoutMs = 5_000;
 
-/** What one tenant may have at a time, of each database. */
+/** Maximum concurrent session calls per tenant and database. */
 export const tenantSessions = 2;
-/** For tenants that call no function yet: six whose functions hang leave room for the others', once they are known to. */
+/**
+ * For tenants that hold no connection yet: with six tenants whose functions hang, there is still room for the
+ * others once those are known to be slow.
+ */
 const reserve = 6;
-/** Most to each database. */
+/** Maximum connections to each database. */
 export const sessionConnections = tenantSessions + reserve;
 
-/** Whoever waits longer than that for connections that hanging functions have would rather be told. */
+/** A request that waits longer for connections held by hanging functions is better failed. */
 const waitMs = 2 * sessionTimeoutMs;
 
 interface SessionDatabasesOptions {
@@ -32,7 +38,7 @@ export class SessionDatabases {
     this.#options = options;
   }
 
-  /** The database of that name; it connects when it is first asked. */
+  /** The database of that name; it connects on first use. */
   get(name: string): Database {
     const known = this.#open.get(name);
     if (known !== undefined) return known;
@@ -47,7 +53,7 @@ export class SessionDatabases {
       observe,
       maxConnections: sessionConnections,
       shares: { size: tenantSessions, reserve, timeoutMs: waitMs, code: "TOKEN_UNVERIFIABLE" },
-      // What a tenant's function leaves in the session is not for the next tenant's.
+      // Session state left by one tenant's function must not reach another's.
       freshConnections: true,
       queryTimeoutMs: 2 * sessionTimeoutMs,
     });

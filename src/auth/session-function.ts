@@ -1,4 +1,4 @@
-/** Asks a tenant's own SQL function whom a token stands for. */
+/** Calls a tenant's SQL function to find out whom a session token belongs to. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Database } from "../postgres/database.ts";
@@ -14,7 +14,7 @@ import { sessionTimeoutMs } from "./session-databases.ts";
 
 const maxBytes = 65_536;
 
-/** The database's clock decides what is over, as it is the one that the function goes by. */
+/** Expiry is judged by the database's clock, because the function uses it as well. */
 const sessionQuery = ({ schema, function: name }: SessionRules): string => `
   select case when pg_catalog.octet_length(answer) <= ${maxBytes} then answer end as answer,
     answer is null as absent, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) as now
@@ -25,18 +25,21 @@ const sessionQuery = ({ schema, function: name }: SessionRules): string => `
 
 const row = z.object({ answer: z.string().nullable(), absent: z.boolean(), now: z.number() });
 
-/** Seconds since 1970, or a `timestamptz` as PostgreSQL writes it; without an offset it could be any time. */
+/**
+ * Seconds since 1970, or a `timestamptz` as PostgreSQL formats it; without an offset the moment would be
+ * ambiguous.
+ */
 const moment = z.union([
   z.number().transform((seconds) => seconds * 1_000),
   z
     .string()
     .regex(/(?:Z|[+-]\d{2}(?::?\d{2})?)$/)
-    // JavaScript wants minutes in an offset.
+    // JavaScript requires minutes in an offset.
     .transform((text) => Date.parse(text.replace(/([+-]\d{2})$/, "$1:00")))
     .refine((ms) => !Number.isNaN(ms)),
 ]);
 
-/** Strict: an `expires_at` that nobody reads would leave a session without its end. */
+/** Strict: a misspelled key such as `expires_at` would otherwise leave a session without an end. */
 const session = z.strictObject({
   role: z.string().nullish(),
   claims: z.record(z.string(), z.unknown()).nullish(),
@@ -45,9 +48,10 @@ const session = z.strictObject({
 });
 
 /**
- * Whom `token` stands for at `tenant`, whose rules `rules` are. Rejects with `TOKEN_INVALID` where the function knows
- * nobody, `TOKEN_EXPIRED`, `TOKEN_UNVERIFIABLE` where it takes too long, `DATABASE_UNREACHABLE`, and `INTERNAL` where it
- * fails otherwise or gives no session. No message repeats what PostgreSQL said: it may have quoted the token.
+ * The bearer of `token` at `tenant`, by its `rules`. Rejects with `TOKEN_INVALID` if the function finds
+ * nobody, `TOKEN_EXPIRED`, `TOKEN_UNVERIFIABLE` if it takes too long, `DATABASE_UNREACHABLE`, and `INTERNAL`
+ * if it fails otherwise or returns no session. No message repeats PostgreSQL's text, which may quote the
+ * token.
  */
 export async function askSession(
   database: Database,
@@ -60,11 +64,12 @@ export async function askSession(
   const found = session.safeParse(parseJson(answer));
   if (!found.success) throw noSession(tenant);
   const { role, claims, expiresAt, tenant: named } = found.data;
-  // A variable that no row was found for, or OUT parameters that nothing was put in, give an answer of nulls: nobody.
+  // A variable for which no row was found, or unset OUT parameters, give a result of nulls, which means
+  // nobody.
   if (role == null && expiresAt == null && Object.values(claims ?? {}).every((claim) => claim === null)) {
     throw refusedToken(tenant.id, "unknown-session", "its session function found nobody");
   }
-  // A function outside of the tenant's own schemas may be others' as well: it has to say whose session it found.
+  // A function outside the tenant's own schemas may be shared: it has to say whose session it found.
   if (named == null ? !rules.own : named !== tenant.id) {
     throw refusedToken(tenant.id, "other-tenant", "the session names another tenant, or none");
   }
@@ -76,7 +81,7 @@ export async function askSession(
 const noSession = ({ id }: Tenant): HostError =>
   new HostError("INTERNAL", `tenant ${id}: its session function gave something that is no session`);
 
-/** In a transaction that cannot write: what it answers is remembered, so that it is not called for every request. */
+/** Runs in a read-only transaction: the answer is cached, so the function is not called for every request. */
 async function ask(
   database: Database,
   tenant: Tenant,
@@ -102,8 +107,8 @@ async function ask(
 }
 
 /**
- * What an error of the function means. Token in hand, it may raise one to say no (P0001, class 28), and its own casts may
- * fail on a token that is none (class 22).
+ * Interprets an error of the function. It may raise one to reject a token (P0001, class 28), and its casts
+ * may fail on a malformed token (class 22).
  */
 function sessionFailure({ id }: Tenant, error: unknown): HostError {
   if (error instanceof HostError) return error;

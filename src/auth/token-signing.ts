@@ -1,8 +1,8 @@
-/** What tokens are signed with that a tenant's own login functions return. */
+/** How the host signs the tokens that a tenant's login functions return. */
 import type { TokenSigning } from "../shared/protocol/messages.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
-/** Null where the tenant has no secret: with a public key nothing can be signed. Such a token verifies for this tenant alone. */
+/** Null if the tenant has no secret: a public key cannot sign. A signed token verifies for this tenant alone. */
 export function tokenSigning({ jwt }: Tenant): TokenSigning | null {
   if (jwt === null || jwt.key.kind !== "secret") return null;
   const { key, algorithms, audience, issuer, tenantClaim, expiresInMs } = jwt;

@@ -1,4 +1,4 @@
-/** `rowhouse check`: the config and the databases, without serving. */
+/** `rowhouse check`: validates the config and the databases without serving. */
 
 import { patchFaults, readPatchReports } from "../app/patch-reports.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
@@ -48,7 +48,7 @@ export const checkCommand: Command = {
       ...patchFaults(await readPatchReports()),
     );
     if (faults.length > 0) throw new ConfigError(faults);
-    // In a list it would be a fault. A host serves the others.
+    // In a list this would be a fault; with other sources, a host serves the remaining tenants.
     if (config.tenants.kind !== "list") {
       notes.push(...tenantClashes(tenants).map(({ message }) => `tenants: ${message}`));
     }
@@ -60,7 +60,7 @@ export const checkCommand: Command = {
 
 interface Checked {
   readonly config: Config;
-  /** Of the database. */
+  /** The tenants of this database. */
   readonly tenants: readonly Tenant[];
 }
 
@@ -91,7 +91,8 @@ async function checkDatabase(
     if (session.readOnly) {
       notes.push(`database ${name}: ${readOnlyWords(session)}: writes answer DATABASE_READ_ONLY`);
     }
-    // Of tenants in a table or a module a host serves the others: there it is no fault of the config.
+    // If tenants come from a table or a module, a host serves the others, so a missing schema is no fault of
+    // the config.
     const isConfig = config.tenants.kind === "list";
     const absent = await missingSchemas(tenants, database);
     if (isConfig) faults.push(...absent);
@@ -111,7 +112,7 @@ async function checkDatabase(
   }
 }
 
-/** What is wrong with a module of tenants that `serve` would not start with. */
+/** Faults of a tenant module with which `serve` would not start. */
 async function moduleFaults({ tenants, databases }: Config): Promise<readonly Fault[]> {
   if (tenants.kind !== "module") return [];
   const defaults = tenantDefaults(Object.keys(databases));
@@ -126,7 +127,7 @@ async function moduleFaults({ tenants, databases }: Config): Promise<readonly Fa
   }
 }
 
-/** Every tenant that the source names; none where it cannot be asked, which serving does not take either. */
+/** Every tenant that the source can list; none if it fails, which does not prevent serving either. */
 async function everyTenant(config: Config): Promise<readonly Tenant[]> {
   if (config.tenants.kind === "list") return config.tenants.list;
   try {
@@ -141,7 +142,7 @@ async function everyTenant(config: Config): Promise<readonly Tenant[]> {
   }
 }
 
-/** Served schemas of tenants that do not exist. */
+/** Served schemas that do not exist, as faults. */
 async function missingSchemas(tenants: readonly Tenant[], database: Database): Promise<Fault[]> {
   const served = tenants.flatMap((tenant) =>
     tenant.schemas.map(({ physical }) => ({ tenant: tenant.id, physical })),

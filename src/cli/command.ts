@@ -1,12 +1,12 @@
-/** What a command of the command line is. */
+/** The interface of a command. */
 import type { ArgsDef } from "citty";
 
-/** A command; it returns its exit code. */
+/** A command of the command line; `run` returns its exit code. */
 export interface Command {
   readonly name: string;
   readonly description: string;
   readonly args: ArgsDef;
-  /** Options that may be given more than once: `run` gets all their values, in an array. */
+  /** Options that may be repeated: `run` receives all their values in an array. */
   readonly repeatable?: readonly string[];
   run(args: Readonly<Record<string, unknown>>): Promise<number>;
 }

@@ -1,4 +1,4 @@
-/** What the doctor asks of a database. */
+/** The facts that `rowhouse doctor` collects from a database. */
 import { z } from "zod";
 import { sessionConnections } from "../auth/session-databases.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
@@ -15,14 +15,17 @@ import type { DatabaseFacts } from "./doctor-findings.ts";
 import { tenantFindings } from "./tenant-findings.ts";
 
 export interface FactsOptions {
-  /** What is known to reach beyond its tenant, and may. */
+  /** Objects that are allowed to reach beyond their tenant. */
   readonly acceptedSql: readonly string[];
   readonly preset: Config["preset"];
-  /** Whether tenants come from the table of this database. */
+  /** Whether this database holds the table of tenants. */
   readonly tenantTable: boolean;
 }
 
-/** `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` for a foreign control schema. */
+/**
+ * Reads the facts; `tenants` are those of this database. Throws `DATABASE_UNREACHABLE`, and `CONFIG_INVALID`
+ * for a foreign control schema.
+ */
 export async function readFacts(
   database: Database,
   { poolSize, poolReserve, install }: DatabaseConfig,
@@ -74,7 +77,7 @@ export async function readFacts(
   };
 }
 
-/** What the roles and the SQL of each tenant could do that they should not. */
+/** Findings about the roles and the SQL of each tenant that give more access than they should. */
 async function unsafeFindings(
   database: Database,
   tenants: readonly Tenant[],
@@ -116,7 +119,10 @@ const factsRow = z.object({
   usable: names,
 });
 
-/** $1: tenants' schemas, $2: tenants' roles, $3: schemas of tenants that have roles. Of a superuser everything is true. */
+/**
+ * $1: tenants' schemas, $2: tenants' roles, $3: schemas of tenants that have roles. For a superuser every
+ * privilege check is true.
+ */
 const factsQuery = `
   select r.rolname::text as name, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,

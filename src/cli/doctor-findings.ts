@@ -1,4 +1,4 @@
-/** What the doctor makes of what it has seen. Pure. */
+/** Turns the doctor's facts into findings. Pure. */
 
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
@@ -12,43 +12,43 @@ export interface Finding {
   readonly text: string;
 }
 
-/** What the connecting role is, and what it may do with tenants. */
+/** Facts about the connecting role. */
 export interface RoleFacts {
   readonly name: string;
   readonly superuser: boolean;
-  /** Tables and views in tenants' schemas that it owns. */
+  /** Number of tables and views in tenants' schemas that it owns. */
   readonly owned: number;
-  /** Tenants' roles whose rights it has without taking them. */
+  /** Tenants' roles whose privileges it has without SET ROLE. */
   readonly inherited: readonly string[];
-  /** Schemas of tenants with roles that it may use as itself. */
+  /** Schemas of tenants with roles that it may use without SET ROLE. */
   readonly usable: readonly string[];
-  /** What it is, or may become, that reaches further than it should, a sentence each. */
+  /** What it is, or may become, that gives more access than it should have, one sentence each. */
   readonly beyond: readonly string[];
 }
 
 export interface DatabaseFacts {
   readonly name: string;
-  /** The same for databases of one server. */
+  /** Identifies the server: equal for databases of the same one. */
   readonly server: string;
   readonly version: string;
   readonly versionNumber: number;
-  /** Connections that the server gives to others than superusers. */
+  /** Connections that the server allows to non-superusers. */
   readonly connections: number;
-  /** Most of this role, and of this database; -1: no limit. */
+  /** Limits of this role, and of this database; -1: no limit. */
   readonly limits: { readonly role: number; readonly database: number };
   readonly control: ControlState;
   readonly advisoryLocks: AdvisoryLocks;
   readonly role: RoleFacts;
   readonly missingSchemas: readonly string[];
-  /** What is wrong with single tenants, and its cure. */
+  /** Mistakes in single tenants, with their cure. */
   readonly tenants: readonly TenantFinding[];
-  /** What tenants' roles could do that they should not, a sentence each. */
+  /** Privileges of tenants' roles that they should not have, one sentence each. */
   readonly unsafe: readonly string[];
-  /** Tenants without any role: their requests run as the connecting one. */
+  /** Number of tenants without roles, whose requests run as the connecting role. */
   readonly rolelessTenants: number;
   readonly poolSize: number;
   readonly poolReserve: number;
-  /** Those for the session functions of its tenants, if any have one. */
+  /** Connections for session functions; 0 if no tenant has one. */
   readonly sessionConnections: number;
   readonly install: boolean;
 }
@@ -58,9 +58,9 @@ export interface DiagnosisOptions {
   readonly roleSafety: "refuse" | "warn" | "off";
 }
 
-/** Those that the tests run on, the oldest and the newest. */
+/** The oldest and newest versions on which the tests run. */
 const tested = { from: 15, to: 18 };
-/** The oldest that has what the control schema is written in: SQL-standard function bodies. */
+/** The oldest version with SQL-standard function bodies, which the control schema uses. */
 const oldestMajor = 14;
 
 const ok = (about: string, text: string): Finding => ({ level: "ok", about, text });
@@ -119,7 +119,10 @@ function controlFindings(
   return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
 }
 
-/** That all may take them is PostgreSQL's default, and functions of tenants' may rely on it. */
+/**
+ * By PostgreSQL's default every role may take them, and tenants' functions may rely on that, so it is no
+ * warning.
+ */
 function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role }: DatabaseFacts): Finding {
   if (!usable) {
     return fail(
@@ -136,7 +139,7 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
 }
 
 function roleFindings(about: string, { role, rolelessTenants, versionNumber }: DatabaseFacts): Finding[] {
-  // Before 16 a grant of a role said nothing of that: the role itself inherits or does not.
+  // Before PostgreSQL 16 inheritance was a property of the role, not of the grant.
   const grantsSay = versionNumber >= 160_000;
   const { name, superuser, owned, inherited, usable, beyond } = role;
   const faults = beyond.map((text) => fail(about, text));
@@ -147,7 +150,8 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
         `role ${name} has the rights of ${names} without taking them: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
       );
     faults.push(...listed(inherited, rights));
-    // A function that goes back to it can take any tenant's role as well: this stops mistakes, not attacks.
+    // A function that resets its role could take any tenant's role anyway: this prevents mistakes, not
+    // attacks.
     const uses = (names: string): Finding =>
       warn(
         about,
@@ -165,7 +169,7 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
   return faults.length > 0 ? faults : [ok(about, `role ${name} has no more rights than it should`)];
 }
 
-/** Each of the first ones: what is wrong with one tenant's roles is mostly wrong with all of them. */
+/** Maximum number of findings shown: what is wrong with one tenant's roles is mostly wrong with all of them. */
 const maxUnsafe = 20;
 
 function unsafeFindings(
@@ -178,7 +182,10 @@ function unsafeFindings(
   return texts.map((text) => (roleSafety === "refuse" ? fail(about, text) : warn(about, text)));
 }
 
-/** Findings as lines of a report: what is wrong with one tenant is mostly wrong with all of them, so the first ones of each level will do. */
+/**
+ * Findings as lines of a report; only the first of each level, because what is wrong with one tenant is
+ * mostly wrong with all of them.
+ */
 export function tenantLines(
   findings: readonly TenantFinding[],
 ): { readonly level: TenantFinding["level"]; readonly text: string }[] {
@@ -191,7 +198,10 @@ export function tenantLines(
   });
 }
 
-/** Connections that every cell at its full pool would take, by server; a reserve that cannot be had is no failure: tenants wait then. */
+/**
+ * Connections needed per server if every cell fills its pool. A reserve that does not fit is only a warning:
+ * tenants wait then.
+ */
 export function diagnosePools(
   databases: readonly DatabaseFacts[],
   { cells }: { readonly cells: number },
@@ -247,7 +257,7 @@ function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
 
 const maxNamed = 5;
 
-/** One finding over `names`, or none where there are none; the first few are named. */
+/** One finding that names the first few of `names`; none if `names` is empty. */
 function listed(names: readonly string[], finding: (text: string) => Finding): Finding[] {
   if (names.length === 0) return [];
   const more = names.length > maxNamed ? ` and ${names.length - maxNamed} more` : "";

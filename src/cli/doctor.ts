@@ -1,4 +1,4 @@
-/** `rowhouse doctor`: whether the surroundings are as they should be, a line each. */
+/** `rowhouse doctor`: checks the environment, one line per finding. */
 
 import { readPatchReports } from "../app/patch-reports.ts";
 import { availableMemoryMb } from "../config/available-memory.ts";
@@ -85,7 +85,7 @@ async function lookAt(
   }
 }
 
-/** Every tenant that the source names, as far as it can be asked. */
+/** Every tenant that the source can list, and a finding if it fails. */
 async function tenantsOf(
   config: Config,
 ): Promise<{ readonly tenants: readonly Tenant[]; readonly findings: readonly Finding[] }> {

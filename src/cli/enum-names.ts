@@ -1,6 +1,9 @@
-/** Which values of an enum get a name in GraphQL: as `enumValue` of graphile-build-pg 5 makes them, where no preset does it in another way. */
+/**
+ * Which enum values have a valid GraphQL name, by the rules of `enumValue` in graphile-build-pg 5, unless a
+ * preset changes them.
+ */
 
-/** What it has words for, where it is the whole value. */
+/** Values that it replaces by words if they are the whole value. */
 const symbols = new Set(
   "> >= = != <> <= < ~~ ~~* !~~ !~~* ~ ~* !~ !~* % + - / \\ _ # £ $ & @ ' \" ` : ; ! ? , . ^ | [ ] ( ) { }".split(
     " ",

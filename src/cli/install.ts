@@ -1,4 +1,4 @@
-/** `rowhouse install`: the control schema of each database, and who may use it. */
+/** `rowhouse install`: installs the control schema in each database, and grants access to it. */
 import { QuoteUtils } from "@pgsql/quotes";
 import type { DatabaseConfig } from "../config/config.ts";
 import { revokeAdvisoryLocks } from "../control/advisory-locks.ts";
@@ -58,14 +58,17 @@ interface Wishes {
   readonly revokesLocks: boolean;
 }
 
-/** What stands between commas: one in double quotes separates nothing. */
+/** An entry between commas; commas inside double quotes do not separate. */
 const entries = /(?:[^",]|"[^"]*")+/g;
 
-/** The roles that an option names, separated by commas and quoted as in SQL. Throws a UsageError for what is no list of names. */
+/**
+ * The roles named by an option, separated by commas and quoted as in SQL. Throws a UsageError if the text is
+ * no list of names.
+ */
 export function roleNames(text: string): readonly string[] {
   const found = text.match(entries) ?? [];
   const names = found.map((entry) => nameIn(entry.trim()));
-  // A comma behind each but the last, and nothing else.
+  // Fails if anything but commas separates the entries.
   const isWhole = found.join(",") === text;
   if (names.length === 0 || !isWhole || names.includes(null)) {
     throw new UsageError(
@@ -75,7 +78,7 @@ export function roleNames(text: string): readonly string[] {
   return names.filter((name) => name !== null);
 }
 
-/** The name that is written so; null where none is. */
+/** The name in an entry, unquoted; null if it is not a valid one. */
 function nameIn(entry: string): string | null {
   if (!entry.startsWith('"')) return entry === "" || entry.includes('"') ? null : entry;
   const inner = entry.slice(1, -1);
@@ -88,7 +91,7 @@ function grantsOf(values: unknown, purpose: Purpose): Grant[] {
   return [...new Set(texts.flatMap(roleNames))].map((role) => ({ role, purpose }));
 }
 
-/** Whether the control schema is there afterwards, and everything that is wished for besides. */
+/** Whether the control schema is present afterwards, and everything else requested was done. */
 async function install(name: string, { url }: DatabaseConfig, wishes: Wishes): Promise<boolean> {
   const observe = (): void => undefined;
   let database: Database | undefined;
@@ -138,7 +141,7 @@ async function give(name: string, database: Database, { role, purpose }: Grant):
   return true;
 }
 
-/** A role for hosts' logins to be members of: they inherit its rights. */
+/** A group role: the logins of hosts become members and inherit its privileges. */
 const createSql = (role: string): string => `create role ${QuoteUtils.quoteIdentifier(role)} nologin;`;
 
 async function revoke(name: string, database: Database): Promise<boolean> {

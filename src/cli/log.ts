@@ -1,4 +1,4 @@
-/** The log of `serve`, and all else that the process writes: none of it ever waits for its reader. */
+/** The log of `serve`, and all other output of the process: none of it ever blocks on its reader. */
 
 import { standardDescriptor } from "../observability/descriptor.ts";
 import { Dropped } from "../observability/dropped.ts";
@@ -9,8 +9,9 @@ import { divert, divertWarnings } from "../shared/kernel/divert.ts";
 import { messageOf } from "../shared/kernel/errors.ts";
 
 /**
- * The logger on standard output. From here on whatever is written to either of the process's streams is kept where its reader does not
- * take it, up to a bound, and what nobody catches is in the log. All of it is written out at the end, as far as there is a reader.
+ * The logger on standard output. From now on everything written to standard output or standard error is
+ * buffered, up to a bound, while its reader does not accept it, and uncaught errors go to the log. The
+ * buffers are flushed at exit, as far as there is a reader.
  */
 export function openLog(format: LoggerOptions["format"]): Logger {
   const dropped = new Dropped();
@@ -42,7 +43,7 @@ function watchProcess({ observe }: Logger): void {
     const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
     observe({ kind: "host.error", error, fatal });
   };
-  // A rejection nobody waits for is a fault to be seen, not a reason for every tenant to lose its host.
+  // An unhandled rejection is a fault to be logged, not a reason to take the host down for every tenant.
   process.on("unhandledRejection", (reason) => report(reason, false));
   process.on("uncaughtException", (error) => {
     report(error, true);

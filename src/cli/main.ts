@@ -1,8 +1,12 @@
-/** `rowhouse <command>`. Exit codes: 0 fine; 1 a named fault of the input or the environment; 2 wrong usage. */
+/**
+ * `rowhouse <command>`. Exit codes: 0 success; 1 a reported fault of the input or the environment; 2 wrong
+ * usage.
+ */
 import { enableCompileCache } from "node:module";
 
-// Threads take it from the environment alone. One whose entry is not in the cache loads the compiler that strips types: a
-// host with two cells takes 255 MB with it and 215 without (Node 24.21, x64).
+// Threads take the compile cache from the environment only. A thread whose entry is not in the cache loads
+// the compiler that strips types: a host with two cells takes 255 MB with it and 215 without (Node 24.21,
+// x64).
 const { directory } = enableCompileCache();
 if (directory !== undefined) process.env["NODE_COMPILE_CACHE"] ??= directory;
 const { runCli } = await import("./run.ts");

@@ -1,4 +1,4 @@
-/** `rowhouse migrate`: SQL for many tenants, a transaction each. */
+/** `rowhouse migrate`: applies SQL to many tenants, one transaction each. */
 import { readFile } from "node:fs/promises";
 import { type Migrated, type MigrationRequest, migrateTenant } from "../control/tenant-migration.ts";
 import { parseDurationMs } from "../shared/kernel/duration.ts";
@@ -54,7 +54,7 @@ export const migrateCommand: Command = {
   },
 };
 
-/** Which tenants the options name; throws a UsageError unless exactly one way of naming them is used. */
+/** The tenants named by the options; throws a UsageError unless exactly one way of naming them is used. */
 export function choiceOf(args: Args): Choice {
   const tenants = Array.isArray(args["tenant"])
     ? args["tenant"].filter((each: unknown) => typeof each === "string")
@@ -76,7 +76,7 @@ function limitsOf(args: Args): Pick<MigrationRequest, "expect" | "lockTimeoutMs"
   }
   const timeout = textOption(args, "lock-timeout");
   const lockTimeoutMs = timeout === undefined ? undefined : parseDurationMs(timeout);
-  // To PostgreSQL 0 is for ever.
+  // PostgreSQL takes 0 as no timeout.
   if (timeout !== undefined && (lockTimeoutMs === undefined || !(lockTimeoutMs >= 1))) {
     throw new UsageError('--lock-timeout must be a duration such as "30s"');
   }
@@ -94,7 +94,7 @@ async function readSql(file: string): Promise<string> {
     throw new HostError("CONFIG_INVALID", `--sql: the file ${file} cannot be read`);
   }
   try {
-    // Without the byte order mark that it may begin with.
+    // The decoder removes a byte order mark.
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw new HostError("CONFIG_INVALID", `--sql: the file ${file} is not UTF-8`);
@@ -125,7 +125,7 @@ async function migrateAll(
   }
 }
 
-/** Prints the table and what went wrong; returns the exit code. */
+/** Prints the table and the errors; returns the exit code. */
 function report(results: readonly Result[]): number {
   if (results.length === 0) {
     console.log("no tenant needs this migration");

@@ -1,4 +1,4 @@
-/** What commands that look at tenants work on: the configured databases, and the source of tenants. */
+/** Opens what commands about tenants need: the configured databases and the tenant source. */
 
 import { openSource } from "../app/tenants.ts";
 import type { Config } from "../config/config.ts";
@@ -13,13 +13,13 @@ export interface Opened {
   close(): Promise<void>;
 }
 
-/** Throws `CONFIG_INVALID` where nothing is configured, so that there would only be the demo. */
+/** Throws `CONFIG_INVALID` if nothing is configured, which would mean the demo. */
 export function requireDatabases(config: Config): void {
   if (config.tenants.kind !== "demo") return;
   throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no database to work on");
 }
 
-/** Opens both, installing nothing; `command` names the connections. */
+/** Opens both without installing anything; `command` names the connections. */
 export async function openConfigured(
   config: Config,
   command: string,
@@ -48,7 +48,7 @@ export async function openConfigured(
   }
 }
 
-/** A record that is no tenant is one that the command leaves out: that must be seen. */
+/** The command leaves out invalid records, which must not go unnoticed. */
 function warn(observation: Observation): void {
   if (observation.kind !== "config.warning") return;
   console.error(`rowhouse: ${observation.path}: ${observation.message}`);

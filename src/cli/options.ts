@@ -1,4 +1,4 @@
-/** Options that several commands have. */
+/** Options shared by several commands. */
 import type { Config } from "../config/config.ts";
 import { loadConfig } from "../config/load.ts";
 import { UsageError } from "./command.ts";
@@ -16,7 +16,7 @@ export function textOption(args: Readonly<Record<string, unknown>>, name: string
   return typeof value === "string" ? value : undefined;
 }
 
-/** A whole number in `least`…`most`; throws a UsageError for anything else. */
+/** A whole number from `least` to `most`; throws a UsageError for anything else. */
 export function numberOption(
   args: Readonly<Record<string, unknown>>,
   name: string,
@@ -30,7 +30,7 @@ export function numberOption(
   throw new UsageError(`--${name} must be a whole number from ${least} to ${most}`);
 }
 
-/** The config that the command line, the environment and the working directory ask for. */
+/** The config selected by the command line, the environment and the working directory. */
 export function commandConfig(args: Readonly<Record<string, unknown>>): Promise<Config> {
   return loadConfig({
     file: textOption(args, "config"),

@@ -1,6 +1,9 @@
-/** Work on many things, a few at a time. */
+/** Runs work on many items with limited concurrency. */
 
-/** What `work` makes of each of `items`, in their order, with at most `most` under way; the first failure is thrown. */
+/**
+ * Calls `work` for each of `items`, with at most `most` at a time; returns the results in order, or throws
+ * the first failure.
+ */
 export async function inParallel<Item, Value>(
   items: readonly Item[],
   most: number,

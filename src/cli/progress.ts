@@ -1,16 +1,17 @@
-/** A progress bar on a terminal; elsewhere nothing, as a log has no use for it. */
+/** A progress bar on a terminal; nothing elsewhere, since it is useless in a log. */
 import { Presets, SingleBar } from "cli-progress";
 
 export interface Progress {
-  /** One more is done. */
+  /** Counts one more item as done. */
   step(): void;
-  /** Takes the bar away again. */
+  /** Removes the bar. */
   stop(): void;
 }
 
-/** A bar of `total` steps on standard error, so that the result alone goes where standard output does. */
+/** A bar of `total` steps on standard error, so that standard output contains only the result. */
 export function startProgress(what: string, total: number): Progress {
-  // By default it draws nothing where there is no terminal. The cursor stays, for it would not come back after Ctrl-C.
+  // By default it draws nothing without a terminal. The cursor stays visible, because it would not come back
+  // after Ctrl-C.
   const bar = new SingleBar(
     {
       format: `${what} {bar} {value}/{total}, about {eta_formatted} left`,

@@ -1,4 +1,4 @@
-/** Parses the command line, runs the command, and turns what it throws into words and an exit code. */
+/** Parses the command line, runs the command, and turns errors into messages and an exit code. */
 import { stripVTControlCharacters } from "node:util";
 import { type CommandDef, defineCommand, renderUsage, runCommand } from "citty";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
@@ -59,7 +59,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** citty keeps the last value of an option only. */
+/** citty keeps only the last value of an option. */
 function repeatedValues(command: Command, given: ReadonlyMap<string, readonly string[]>): RepeatedValues {
   const repeatable = command.repeatable ?? [];
   for (const [name, values] of given) {
@@ -72,7 +72,7 @@ function repeatedValues(command: Command, given: ReadonlyMap<string, readonly st
 
 type RepeatedValues = Readonly<Record<string, readonly string[]>>;
 
-/** citty colours it whatever it is written to. */
+/** citty adds colours whatever the output is. */
 async function usageOf(definition: CommandDef): Promise<string> {
   const text = await renderUsage(definition);
   return process.stdout.isTTY === true && process.stderr.isTTY === true
@@ -101,8 +101,8 @@ async function overview(version: string): Promise<CommandDef> {
 }
 
 /**
- * The values of each option that has one, as they are given. citty takes what it does not know without a word; a
- * misspelt option must not be the same as none.
+ * The values given for each option. citty silently accepts unknown options; a misspelled option must not be
+ * ignored.
  */
 function requireKnownOptions(command: Command, rest: readonly string[]): Map<string, string[]> {
   const given = new Map<string, string[]>();

@@ -1,4 +1,4 @@
-/** `rowhouse serve`: the server, on the configured databases or on a demo of its own. */
+/** `rowhouse serve`: runs the server, with the configured databases or a demo of its own. */
 import { flushCompileCache } from "node:module";
 import { join } from "node:path";
 import { isatty } from "node:tty";
@@ -44,7 +44,7 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   const signals = new Signals();
   const terminal = signals.terminal && !config.production;
   const opened = openLog(terminal ? "terminal" : "json");
-  // A terminal that has gone away takes nothing more, and what drains has no one to tell.
+  // A closed terminal accepts no output, and nobody reads the log while the host drains.
   const log: Logger = {
     ...opened,
     observe: (observation) => {
@@ -53,7 +53,7 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   };
   const demo = config.tenants.kind === "demo" ? await startDemo(config, moreTenants, log.observe) : null;
   try {
-    // Whoever serves the world from it does not want it to say whom.
+    // In production the page must not reveal the tenants.
     const welcome =
       demo === null || config.production ? null : welcomePage({ ...demo, graphiql: config.graphiql });
     const host = await startHost({
@@ -63,7 +63,7 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
       ...(welcome === null ? {} : { welcome }),
     });
     console.log(banner(host, config, demo));
-    // A process that is killed leaves nothing to start the next one from.
+    // Flushed now, because a process that is killed would leave no cache for the next start.
     flushCompileCache();
     releaseFreePages();
     signals.onFlush(() => host.flush());
@@ -75,9 +75,9 @@ async function serve(config: Config, moreTenants: number): Promise<number> {
   }
 }
 
-/** What a process is told by signals while it serves. */
+/** Handles the signals of a serving process. */
 class Signals {
-  /** Whether standard output was one when the process started. */
+  /** Whether standard output was a terminal when the process started. */
   readonly terminal = process.stdout.isTTY === true;
   readonly #stop = Promise.withResolvers<void>();
   #asked = false;
@@ -94,7 +94,10 @@ class Signals {
     process.on("SIGHUP", () => this.#hangUp());
   }
 
-  /** Resolves at the first SIGTERM or SIGINT, or when the terminal is gone; the next SIGTERM or SIGINT ends the process at once. */
+  /**
+   * Resolves at the first SIGTERM or SIGINT, or when the terminal is closed; the next SIGTERM or SIGINT ends
+   * the process at once.
+   */
   get stopped(): Promise<void> {
     return this.#stop.promise;
   }
@@ -103,19 +106,20 @@ class Signals {
     return this.#hungUp;
   }
 
-  /** What a SIGHUP is for that no terminal's end has sent; before this it is for nothing. */
+  /** Sets what a SIGHUP does that is not caused by a closed terminal; without this it does nothing. */
   onFlush(flush: () => Promise<void>): void {
     this.#flush = flush;
   }
 
-  /** Both may reach one process, from the kernel and from the shell: the second is no wish for haste. */
+  /** When a terminal closes, kernel and shell may each send SIGHUP: the second is no request to end at once. */
   #hangUp(): void {
-    // Windows sends it for nothing else. Elsewhere a terminal that is gone has ceased to be one before it is told of.
+    // On Windows a closed console is the only cause. Elsewhere, a closed terminal is no longer a tty when the
+    // signal arrives.
     if (this.terminal && (process.platform === "win32" || !isatty(1))) {
       this.#hungUp = true;
       if (!this.#asked) this.#end();
     } else if (!this.#asked) {
-      // What it has to do it does in memory: it does not fail.
+      // It works in memory and does not fail.
       void this.#flush();
     }
   }
@@ -142,7 +146,7 @@ async function startDemo(config: Config, moreTenants: number, observe: Observe):
     return {
       config: {
         ...config,
-        // What the demo is there to show; its tenants are made for it.
+        // Pooling is what the demo shows, and its tenants are suited to it.
         pooling: true,
         databases: { main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: false } },
         tenants: { kind: "list", list },

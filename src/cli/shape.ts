@@ -1,4 +1,4 @@
-/** `rowhouse shape TENANT`: its shape hash, its key, and whether it can share an instance. */
+/** `rowhouse shape TENANT`: prints its shape hash, its key, and whether it can share an instance. */
 
 import { viewOf } from "../app/operations.ts";
 import { openDecisions } from "../app/tenants.ts";
@@ -27,7 +27,7 @@ export const shapeCommand: Command = {
       const id = textOption(args, "tenant") ?? "";
       const tenant = await source.byId(id);
       if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
-      // What roles may do is shown, whatever a host would make of it.
+      // Shows findings about roles even if a host would refuse or ignore them.
       const shown: Config = { ...config, roleSafety: "warn" };
       const version = await hostVersion();
       const decisions = await openDecisions({ config: shown, version }, databases, source, () => undefined);

@@ -1,6 +1,6 @@
-/** Rows in columns, for people to read. */
+/** Formats rows as a table for people to read. */
 
-/** One line a row, each column as wide as its widest cell; the first row is the heading. */
+/** One line per row, each column as wide as its widest cell; the first row is the heading. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const row of rows) {

@@ -1,4 +1,7 @@
-/** The commonest mistakes in the databases of tenants, each with what mends it: asked of all tenants of a database together. */
+/**
+ * The most common mistakes in tenants' databases, each with its cure; checked for all tenants of a database
+ * together.
+ */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Transaction } from "../postgres/database.ts";
@@ -14,7 +17,7 @@ import {
 } from "./tenant-queries.ts";
 
 export interface TenantFinding {
-  /** `fault`: its requests, or its build, fail or mean something else than they say. `note`: it may be meant so. */
+  /** `fault`: requests or the build fail, or behave differently than they appear to. `note`: it may be intended. */
   readonly level: "fault" | "note";
   readonly tenant: string;
   readonly text: string;
@@ -23,11 +26,14 @@ export interface TenantFinding {
 const quote = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
 export interface FindingOptions {
-  /** Whether a preset of the user's is loaded, which may name things in its own way. */
+  /** Whether the user has a preset, which may name things differently. */
   readonly preset: boolean;
 }
 
-/** What is wrong with `tenants`, which are all of the database that is asked; one statement a kind, however many they are. */
+/**
+ * Checks `tenants`, which must all be in this database; one statement per kind of mistake, however many
+ * tenants there are.
+ */
 export async function tenantFindings(
   transaction: Pick<Transaction, "query">,
   tenants: readonly Tenant[],
@@ -67,7 +73,7 @@ const roleRow = z.object({
   known: z.boolean(),
   member: z.boolean(),
   takes: z.boolean(),
-  /** Schemas that it may not use, of those that the tenant has. */
+  /** The tenant's schemas that the role may not use. */
   closed: names,
   schemas: z.int(),
   modern: z.boolean(),
@@ -159,7 +165,7 @@ const extensionRow = z.object({
   extension: z.string(),
   schema: z.string(),
   operators: z.boolean(),
-  /** Whether the schema is on the tenant's path; and those of its roles that may not use it. */
+  /** Whether the schema is on the tenant's path, and which of its roles may not use it. */
   listed: z.boolean(),
   closed: names,
 });

@@ -1,4 +1,4 @@
-/** What `tenant-findings.ts` asks: `$1` is JSON of all tenants, and each answer has one row for each thing that is wrong. */
+/** The queries of `tenant-findings.ts`: `$1` is JSON of all tenants, and each returns one row per mistake. */
 
 const asked = `
 tenant as materialized (
@@ -22,7 +22,7 @@ actor as materialized (
   left join pg_catalog.pg_roles r on r.rolname = a.name
 )`;
 
-/** Roles that are missing, cannot be taken, or may not use what the tenant has. */
+/** Roles that are missing, cannot be set, or may not use the tenant's schemas. */
 export const rolesQuery = `
 with ${asked},
 taken as (
@@ -47,7 +47,10 @@ found as (
 )
 select * from found where not known or not takes or closed <> '{}' order by tenant, role`;
 
-/** Functions of an API that none of the tenant's roles may execute. Without a list of rights everyone may. */
+/**
+ * API functions that none of the tenant's roles may execute. Functions without an ACL are left out, because
+ * everyone may execute them.
+ */
 export const functionsQuery = `
 with ${asked}
 select served.id as tenant, pg_catalog.quote_ident(served.name) || '.' || pg_catalog.quote_ident(p.proname)
@@ -67,7 +70,7 @@ order by 1, 2`;
 
 const enumTag = `'(?n)^[ \\t]*@enum(\\s|$)'`;
 
-/** Tables whose rows are an enum's values, and that neither the connecting role nor one of the tenant's may read. */
+/** Enum tables whose rows neither the connecting role nor any of the tenant's roles may read. */
 export const enumRowsQuery = `
 with ${asked},
 tagged as (
@@ -97,7 +100,7 @@ where not exists (
 )
 order by 1, 2`;
 
-/** Enums with a value that may have no name; `isNameable` knows. */
+/** Enums with a value that may have no GraphQL name; `isNameable` decides. */
 export const enumValuesQuery = `
 with ${asked}
 select served.id as tenant, pg_catalog.quote_ident(served.name) || '.' || pg_catalog.quote_ident(t.typname) as type,
@@ -108,7 +111,10 @@ join pg_catalog.pg_enum e on e.enumtypid = t.oid
 where e.enumlabel !~ '^[_0-9A-Za-z]+$' or e.enumlabel in ('true', 'false', 'null')
 group by 1, 2 order by 1, 2`;
 
-/** Extensions whose types a tenant's columns and functions have, and whose schema its path lacks, or its roles may not use. */
+/**
+ * Extensions whose types a tenant's columns or functions use, and whose schema is not on its path or not
+ * usable by its roles.
+ */
 export const extensionsQuery = `
 with recursive ${asked},
 extended(type, extension) as (

@@ -1,4 +1,4 @@
-/** The tenants that a command is for. */
+/** Selects the tenants that a command applies to. */
 import type { Databases } from "../control/databases.ts";
 import { readApplied, sqlChecksum, tenantShape } from "../control/tenant-migration.ts";
 import { HostError } from "../shared/kernel/errors.ts";
@@ -22,11 +22,11 @@ export interface SelectionContext {
 
 export interface Selection {
   readonly tenants: readonly Tenant[];
-  /** The shape that they were chosen by. */
+  /** The shape by which they were selected. */
   readonly shape?: ShapeHash;
 }
 
-/** The chosen tenants; throws `TENANT_UNKNOWN` with every id that is nobody's, and `CONFIG_INVALID` where there are none. */
+/** The selected tenants; throws `TENANT_UNKNOWN` with every unknown id, and `CONFIG_INVALID` if there are none. */
 export async function chooseTenants(choice: Choice, context: SelectionContext): Promise<Selection> {
   switch (choice.kind) {
     case "named":
@@ -55,7 +55,8 @@ async function alike(id: string, context: SelectionContext): Promise<Selection> 
   const { databases, source, parallel, sql, again } = context;
   const [model] = await named([id], source);
   if (model === undefined) return { tenants: [] };
-  // A model that an earlier run has migrated no longer has the shape of those which that run did not come to.
+  // If an earlier run has migrated the model, its shape differs from that of the tenants which that run did
+  // not reach.
   const { database } = databases.get(model.database);
   const before = again ? null : await readApplied(database, model, sqlChecksum(sql));
   const shape = before ?? (await tenantShape(database, model));
@@ -66,7 +67,7 @@ async function alike(id: string, context: SelectionContext): Promise<Selection> 
   return { tenants: found.filter((each) => each.shape === shape).map(({ tenant }) => tenant), shape };
 }
 
-/** null for a tenant whose schema does not exist: it is like nobody. */
+/** Null for a tenant whose schema does not exist, which therefore matches none. */
 async function shapeIfAny(tenant: Tenant, databases: Databases): Promise<ShapeHash | null> {
   try {
     return await tenantShape(databases.get(tenant.database).database, tenant);

@@ -1,4 +1,4 @@
-/** The config that everything else is made from: checked, complete, in its units. It holds secrets: never print it whole. */
+/** The validated and complete config, in normalised units. It holds secrets: never print it whole. */
 import type { RoutingRule } from "../tenants/router.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { TrustProxy } from "./trust-proxy.ts";
@@ -9,7 +9,7 @@ export interface DatabaseConfig {
   readonly listenUrl: string;
   /** Connections per cell. */
   readonly poolSize: number;
-  /** Connections per cell beyond those, each opened for a tenant that holds none. */
+  /** Further connections per cell, each opened only for a tenant that holds none. */
   readonly poolReserve: number;
   readonly install: boolean;
 }
@@ -19,11 +19,11 @@ export type TenantsConfig =
   | { readonly kind: "table"; readonly database: string }
   /** A file URL. */
   | { readonly kind: "module"; readonly url: string }
-  /** Nothing is configured: embedded PostgreSQL with demo tenants. There is no database then. */
+  /** Nothing is configured: embedded PostgreSQL with demo tenants, and no entry in `databases`. */
   | { readonly kind: "demo" };
 
 export interface Config {
-  /** The file that it came from. */
+  /** The config file; null if there is none. */
   readonly file: string | null;
   /** The `.env` files that were read. */
   readonly envFiles: readonly string[];
@@ -35,11 +35,11 @@ export interface Config {
   readonly routing: readonly RoutingRule[];
   /** A file URL. */
   readonly preset: string | null;
-  /** What of a request's head the preset is told: names of headers, and `cookie:NAME`. */
+  /** Parts of a request's head that the preset may see: header names, and `cookie:NAME`. */
   readonly requestHeaders: readonly string[];
   readonly pooling: boolean;
   readonly guard: "writes" | "all" | "off";
-  /** How often hosts look for changes that nothing announces. */
+  /** How often hosts poll for changes that nothing announces. */
   readonly guardPollMs: number;
   readonly roleSafety: "refuse" | "warn" | "off";
   /** Objects whose SQL may reach beyond their tenant, by schema and name: `app.audit`. */
@@ -51,14 +51,17 @@ export interface Config {
     readonly youngMb: number;
     /** null: as many as fit. */
     readonly max: number | null;
-    /** What the whole process may use. */
+    /** Memory that the whole process may use. */
     readonly memoryMb: number;
     /** null: as many as fit. */
     readonly instances: number | null;
     readonly instanceHeapMb: number;
     readonly spare: number;
     readonly replicas: number;
-    /** More than this share of a cell over that time, while others wait, has a tenant served apart; 1: never. */
+    /**
+     * A tenant that takes more than this share of a cell over that time, while others compete, is isolated;
+     * 1: never.
+     */
     readonly quarantine: { readonly share: number; readonly windowMs: number };
     readonly idleTtlMs: number;
     readonly drainTimeoutMs: number;
@@ -70,15 +73,15 @@ export interface Config {
     readonly requestTimeoutMs: number;
     readonly resultBytes: number;
     readonly statementTimeoutMs: number;
-    /** Requests of one tenant at a time. */
+    /** Concurrent requests per tenant. */
     readonly tenantInFlight: number;
     /** Connections to the public listener. */
     readonly connections: number;
-    /** Of one client address. */
+    /** Connections per client address. */
     readonly addressConnections: number;
     readonly fields: number;
     readonly depth: number;
-    /** Values in the variables of one request. */
+    /** Number of values in the variables of one request. */
     readonly variables: number;
     readonly variablesDepth: number;
   };

@@ -1,4 +1,4 @@
-/** Faults that lie between two parts of a config, each of which may be right for itself. */
+/** Faults between two parts of a config, each of which is valid on its own. */
 import { isIP } from "node:net";
 import { fileURLToPath } from "node:url";
 import { tenantClashes } from "../tenants/source.ts";
@@ -11,15 +11,15 @@ import { configSchema, modulePath } from "./schema.ts";
 type Raw = Readonly<Record<string, unknown>>;
 
 /**
- * What is wrong across the parts of `raw`. It looks at what was written rather than at what was parsed, part by
- * part, so that a fault elsewhere does not hide these until the next attempt.
+ * Checks across the parts of `raw`. It reads what was written rather than what was parsed, part by part, so
+ * that a fault elsewhere does not hide these until the next attempt.
  */
 export function crossFaults(raw: unknown): Fault[] {
   if (!isRecord(raw)) return [];
   return [...tenantFaults(raw), ...listenerFaults(raw)];
 }
 
-/** The modules that `raw` names and that are not there. */
+/** The modules named in `raw` that do not exist. */
 export async function missingModules(raw: unknown, directory: string): Promise<Fault[]> {
   if (!isRecord(raw)) return [];
   const { preset, tenants } = raw;
@@ -34,7 +34,7 @@ export async function missingModules(raw: unknown, directory: string): Promise<F
   return faults;
 }
 
-/** The database for whoever names none: `main`, or the only one. */
+/** The default database: `main`, or the only one. */
 export function tenantDefaults(databases: readonly string[]): TenantDefaults {
   const only = databases.length === 1 ? databases[0] : undefined;
   return { databases, database: databases.includes("main") ? "main" : (only ?? null) };
@@ -43,7 +43,7 @@ export function tenantDefaults(databases: readonly string[]): TenantDefaults {
 function tenantFaults({ tenants, databases }: Raw): Fault[] {
   const names = isRecord(databases) ? Object.keys(databases) : [];
   if (names.length === 0) {
-    // Without tenants as well it is the demo.
+    // Without tenants as well, the demo is served.
     const message = "none is configured: set databases.main.url or DATABASE_URL";
     return tenants === undefined ? [] : [{ path: "databases", message }];
   }
@@ -80,7 +80,7 @@ function listFaults(tenants: readonly unknown[], defaults: TenantDefaults): Faul
 
 function nameFaults(name: unknown, path: string, { database, databases }: TenantDefaults): Fault[] {
   const chosen = name ?? database;
-  // Anything but text is the schema's to complain of.
+  // The schema reports anything that is not a string.
   if (chosen !== null && (typeof chosen !== "string" || databases.includes(chosen))) return [];
   return [{ path, message: databaseFault(chosen, databases) }];
 }

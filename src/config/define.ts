@@ -5,7 +5,7 @@ export type { RequestFacts } from "../tenants/router.ts";
 export type { TenantInput } from "../tenants/tenant.ts";
 export type { ConfigInput };
 
-/** `config`, unchanged, checked by TypeScript as it is written. */
+/** Returns `config` unchanged; TypeScript checks it as it is written. */
 export function defineConfig(config: ConfigInput): ConfigInput {
   return config;
 }

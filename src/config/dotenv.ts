@@ -1,4 +1,4 @@
-/** `.env` files: variables for whoever has no better place for them. What is set in the real environment stays as it is. */
+/** Reads `.env` files. Variables set in the real environment take precedence. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
@@ -7,13 +7,16 @@ import type { Fault } from "../validation/config-error.ts";
 import type { Environment } from "./environment.ts";
 
 export interface DotEnv {
-  /** Null where there is none. */
+  /** Null if there is none. */
   readonly file: string | null;
   readonly values: Environment;
   readonly faults: readonly Fault[];
 }
 
-/** What the `.env` in `directory` sets. A file that cannot be read as one is a fault; no message quotes it, as it holds secrets. */
+/**
+ * The variables set by `.env` in `directory`. A file that cannot be read or parsed is a fault; no message
+ * quotes it, because it holds secrets.
+ */
 export async function readDotEnv(directory: string): Promise<DotEnv> {
   const file = join(directory, ".env");
   const faulty = (message: string): DotEnv => ({ file, values: {}, faults: [{ path: file, message }] });
@@ -23,7 +26,7 @@ export async function readDotEnv(directory: string): Promise<DotEnv> {
   } catch (error) {
     const code = codeOf(error);
     if (code === "ENOENT" || code === "ENOTDIR") return { file: null, values: {}, faults: [] };
-    // A Python environment may be called that.
+    // A directory of that name may be a Python environment.
     if (code === "EISDIR") return { file: null, values: {}, faults: [] };
     return faulty(`cannot be read: ${messageOf(error)}`);
   }
@@ -44,7 +47,10 @@ export async function readDotEnv(directory: string): Promise<DotEnv> {
 
 const namePattern = /^(?:export\s+)?[\w.-]+$/;
 
-/** Where the first line begins that `parseEnv` passes over without a word; null where there is none. Quoted values may have several. */
+/**
+ * The offset of the first line that `parseEnv` would silently skip; null if there is none. Quoted values may
+ * span lines.
+ */
 function malformedAt(text: string): number | null {
   for (let at = 0; at < text.length; ) {
     const end = endOfLine(text, at);

@@ -1,16 +1,16 @@
-/** The variables and options that win over a config file. */
+/** Environment variables and options that override the config file. */
 import type { Fault } from "../validation/config-error.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A value for one key of the config, and the variable or option that it came from. */
+/** A value for one config key, and the variable or option that it came from. */
 export interface Override {
   readonly path: readonly string[];
   readonly value: unknown;
   readonly from: string;
 }
 
-/** The value in a variable's text; undefined for a text that is none. */
+/** Parses a variable's text; undefined if it is invalid. */
 type Reader = (text: string) => unknown;
 
 interface Variable {
@@ -55,7 +55,7 @@ const variables: Readonly<Record<string, Variable>> = {
   GRAPHILE_GRAPHIQL: { path: ["graphiql"], read: asBoolean, expected: "1 or 0" },
 };
 
-/** What `env` sets, and a fault for each variable whose text cannot be read. One that is set but empty is a fault too. */
+/** The overrides in `env`, and a fault for each variable that cannot be parsed, or is set but empty. */
 export function environmentOverrides(env: Environment): { overrides: Override[]; faults: Fault[] } {
   const overrides: Override[] = [];
   const faults: Fault[] = [];
@@ -71,13 +71,14 @@ export function environmentOverrides(env: Environment): { overrides: Override[];
 }
 
 /**
- * V8 reads dashes and underscores alike, and Node hands `NODE_OPTIONS` on to every thread. Measured on 24.21 with a
- * thread of 64 + 16 MB, whose limit is 88 MB: 724 with --max-old-space-size=700, 256 with --max-semi-space-size=64.
+ * V8 treats dashes and underscores alike, and Node applies `NODE_OPTIONS` to every thread. Measured on 24.21
+ * with a thread of 64 + 16 MB, whose limit is 88 MB: 724 with --max-old-space-size=700, 256 with
+ * --max-semi-space-size=64.
  */
 const heapOption =
   /(?:^|[\s"'])(--max[-_](?:old[-_]space[-_]size(?:[-_]percentage)?|semi[-_]space[-_]size|heap[-_]size))(?=[\s"'=]|$)/;
 
-/** A fault where the process was started with a heap limit: it would be every thread's, whatever its own says. */
+/** Faults if the process was started with a heap limit: it would override the limit of every thread. */
 export function heapLimitFaults(env: Environment, execArgv: readonly string[]): Fault[] {
   const options = { NODE_OPTIONS: env["NODE_OPTIONS"] ?? "", "node's command line": execArgv.join(" ") };
   return Object.entries(options).flatMap(([path, text]) => {
@@ -90,7 +91,7 @@ export function heapLimitFaults(env: Environment, execArgv: readonly string[]): 
   });
 }
 
-/** A copy of `raw` with the override's value; unchanged where something else than an object stands in the way. */
+/** A copy of `raw` with the override applied; unchanged if a value other than an object is in the way. */
 export function applyOverride(raw: unknown, { path, value }: Override): unknown {
   const [key, ...rest] = path;
   if (key === undefined) return value;

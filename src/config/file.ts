@@ -1,4 +1,4 @@
-/** The config file: which one it is, what it exports, and where it is wrong. */
+/** The config file: finding it, loading it, and locating its errors. */
 import { readFile } from "node:fs/promises";
 import { extname, join, resolve as resolvePath } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -17,11 +17,14 @@ const names = [
 
 export interface ConfigPlace {
   readonly file: string;
-  /** What named it. */
+  /** What selected the file. */
   readonly from: string;
 }
 
-/** The config file; null where nothing names one and there is none. Two in one directory are a fault: nobody knows which one counts. */
+/**
+ * The config file; null if none is named and none exists. Two in one directory are a fault, because it would
+ * be unclear which one counts.
+ */
 export async function findConfigFile(
   { file, cwd }: { readonly file?: string | undefined; readonly cwd: string },
   env: Environment,
@@ -39,7 +42,7 @@ export async function findConfigFile(
   return { faults: [{ path: cwd, message }] };
 }
 
-/** What the file exports, or why that cannot be had. No message quotes the file: it may hold secrets. */
+/** The file's export, or why it cannot be loaded. No message quotes the file: it may hold secrets. */
 export async function readConfigFile({
   file,
   from,
@@ -57,7 +60,8 @@ export async function readConfigFile({
   try {
     const { default: value }: { readonly default?: unknown } = await import(pathToFileURL(file).href);
     if (value === undefined) return fault(`${file} has no default export`);
-    // Whoever leaves the keys to a promise or an instance leaves none to be read: everything would be its default.
+    // A promise or class instance has no keys that could be read: every setting would silently get its
+    // default.
     if (!isKeyed(value)) return fault(`the default export of ${file} is not a plain object`);
     return { value };
   } catch (error) {
@@ -65,21 +69,27 @@ export async function readConfigFile({
   }
 }
 
-/** For editors, which complete and check by it. */
+/** Removes `$schema`, which editors use for completion and checks. */
 function withoutSchema(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   const { $schema, ...rest }: Readonly<Record<string, unknown>> = { ...value };
   return $schema === undefined || typeof $schema === "string" ? rest : value;
 }
 
-/** False for an object whose prototype is neither `Object`'s, of whatever realm, nor none. Other values are the schema's to refuse. */
+/**
+ * False for an object whose prototype is neither null nor the `Object.prototype` of some realm. Other values
+ * are left for the schema to reject.
+ */
 function isKeyed(value: unknown): boolean {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
-/** What to do where node (24.21) took `import` or `export` for CommonJS, as the package's `"type": "commonjs"` says; `npm init` writes that. */
+/**
+ * A hint if Node (24.21) read an ES module as CommonJS, because of the `"type": "commonjs"` that `npm init`
+ * writes into package.json.
+ */
 function moduleHint(error: unknown): string {
   const misread =
     error instanceof SyntaxError && /outside a module|Unexpected token 'export'/.test(error.message);

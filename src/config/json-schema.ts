@@ -1,9 +1,12 @@
-/** The JSON schema of a config file, for editors. It says less than the checks at start do: a file that it takes may still be wrong. */
+/**
+ * The JSON schema of a config file, for editors. It is less strict than the checks at start: a file that it
+ * accepts may still be invalid.
+ */
 import { z } from "zod";
 import { formsOf } from "../validation/one-of.ts";
 import { configSchema } from "./schema.ts";
 
-/** As it ships in the package: `config.schema.json`, written by `bin/config-schema.js`. */
+/** The schema shipped in the package as `config.schema.json`, written by `bin/config-schema.js`. */
 export function configJsonSchema(): Readonly<Record<string, unknown>> {
   const { $schema, properties, ...rest } = schemaOf(configSchema);
   return {
@@ -17,7 +20,7 @@ export function configJsonSchema(): Readonly<Record<string, unknown>> {
 function schemaOf(schema: z.ZodType): Readonly<Record<string, unknown>> {
   return z.toJSONSchema(schema, {
     io: "input",
-    // What is left is checked at start.
+    // What JSON schema cannot express is checked at start.
     unrepresentable: "any",
     override: ({ zodSchema, jsonSchema }) => {
       const forms = formsOf.get(zodSchema);

@@ -1,4 +1,4 @@
-/** Finds, reads and checks the config: file, then environment, then options. */
+/** Finds, reads and validates the config: file, then environment, then options. */
 import { dirname } from "node:path";
 import { ConfigError, type Fault, faultsOf, pathText } from "../validation/config-error.ts";
 import { availableMemoryMb } from "./available-memory.ts";
@@ -20,17 +20,18 @@ import { suggestSection } from "./suggest.ts";
 export interface LoadOptions {
   /** `--config`; relative to `cwd`. */
   readonly file?: string | undefined;
-  /** What `.env` files add is put into it. */
+  /** Variables from `.env` files are added to it. */
   readonly env: Record<string, string | undefined>;
   readonly cwd: string;
-  /** `--port` and `--admin-port`; they win over everything. */
+  /** `--port` and `--admin-port`, which override everything. */
   readonly overrides?: { readonly port?: number | undefined; readonly adminPort?: number | undefined };
   readonly execArgv?: readonly string[];
 }
 
 /**
- * The config of this process; throws `ConfigError` with every fault of files, environment and options. What `.env` files set and
- * `env` does not is put into it, before any module is loaded that may read it there.
+ * The config of this process; throws `ConfigError` with every fault in files, environment and options.
+ * Variables from `.env` files that `env` lacks are added to it, before any module is loaded that may read
+ * them there.
  */
 export async function loadConfig(options: LoadOptions): Promise<Config> {
   const { env, cwd, execArgv = process.execArgv } = options;
@@ -70,7 +71,7 @@ interface FoundFiles {
   readonly faults: Fault[];
 }
 
-/** `.env` in the working directory first, as it may name the config file; then the one beside that. */
+/** Reads `.env` in the working directory first, because it may name the config file; then the one beside that. */
 async function findFiles(options: LoadOptions): Promise<FoundFiles> {
   const { env, cwd } = options;
   const here = await readDotEnv(cwd);
@@ -102,7 +103,7 @@ function optionOverrides({ overrides }: LoadOptions): Override[] {
   return given;
 }
 
-/** Who set the value at `path`: the last override of it, else the file itself. */
+/** What set the value at `path`: its last override, else the file itself. */
 function originOf(path: string, overrides: readonly Override[]): string {
   return overrides.findLast((override) => pathText(override.path) === path)?.from ?? path;
 }

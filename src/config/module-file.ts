@@ -1,9 +1,9 @@
-/** Modules that a config names: where they are, and whether they are there. */
+/** Locates the modules that a config names, and checks that they exist. */
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-/** A file URL of a module that is named by its path (relative to `directory`) or by its file URL. */
+/** The file URL of a module given by its path (relative to `directory`) or by its file URL. */
 export function moduleUrl(text: string, directory: string): string {
   return pathToFileURL(text.startsWith("file:") ? fileURLToPath(text) : resolve(directory, text)).href;
 }

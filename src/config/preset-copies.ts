@@ -1,12 +1,15 @@
-/** Whether the user's preset brings another copy of PostGraphile than the host has. */
+/** Detects a preset that brings a second copy of PostGraphile. */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { type Copies, copiesFor, copiesText } from "../shared/kernel/copies.ts";
 import type { Fault } from "../validation/config-error.ts";
 
-/** A fault where the preset at `url` loads a second copy of PostGraphile or of its family; none where it cannot be loaded at all. */
+/**
+ * A fault if the preset at `url` loads a second copy of PostGraphile or one of its packages; none if it
+ * cannot be loaded at all.
+ */
 export async function copyFaults(url: string | null): Promise<readonly Fault[]> {
-  // To load it takes a second and a hundred MB: only where there is another copy to be loaded.
+  // Loading it takes a second and a hundred MB, so that happens only if a second copy exists.
   if (url === null || copiesFor(url).length === 0) return [];
   const copies = await copiesOnceLoaded(url);
   return copies.length === 0 ? [] : [{ path: "preset", message: copiesText(copies) }];

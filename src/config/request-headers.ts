@@ -1,17 +1,20 @@
-/** Which headers and cookies of a request its preset gets to see, beside those that every cell is told of. */
+/** Which request headers and cookies a preset may see, beyond those that every cell receives. */
 
 interface RequestHeaders {
   /** In lower case. */
   readonly headers: readonly string[];
-  /** Whose case counts. */
+  /** Case-sensitive. */
   readonly cookies: readonly string[];
 }
 
-/** A token of RFC 9110 that begins as names do: `__proto__` is one that is meant for something else. */
+/** A token of RFC 9110 that starts with a letter or digit, which excludes `__proto__`. */
 const headerName = /^[a-z0-9][a-z0-9!#$%&'*+.^_`|~-]{0,63}$/;
 const cookieName = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
-/** Of the connection, or of how the message came: they say nothing of who asks, and the host has read them. */
+/**
+ * Headers about the connection or the transfer: they say nothing about the client, and the host has already
+ * processed them.
+ */
 const transport: ReadonlySet<string> = new Set([
   "connection",
   "content-encoding",
@@ -27,7 +30,7 @@ const transport: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** What is wrong with `entry` of the list; null: nothing. */
+/** What is wrong with an entry of the list; null: nothing. */
 export function requestHeaderFault(entry: string): string | null {
   if (entry.startsWith("cookie:")) {
     return cookieName.test(entry.slice("cookie:".length)) ? null : "names no cookie: cookie:NAME";
@@ -40,7 +43,7 @@ export function requestHeaderFault(entry: string): string | null {
   return headerName.test(entry) ? null : 'must be the name of a header, in lower case, or "cookie:NAME"';
 }
 
-/** The entries of the list by what they are; each has to be without fault. */
+/** Splits the list's entries into headers and cookies; they must be free of faults. */
 export function requestHeadersOf(entries: readonly string[]): RequestHeaders {
   const cookies = entries.filter((entry) => entry.startsWith("cookie:"));
   return {
@@ -49,7 +52,7 @@ export function requestHeadersOf(entries: readonly string[]): RequestHeaders {
   };
 }
 
-/** The names of the headers that a preset finds what the list names in. */
+/** The names of the headers in which the preset finds what the list names. */
 export function headerNamesOf(entries: readonly string[]): string[] {
   const { headers, cookies } = requestHeadersOf(entries);
   return cookies.length === 0 ? [...headers] : [...headers, "cookie"];

@@ -1,4 +1,4 @@
-/** From what was written to what is used: defaults that depend on more than their own key. */
+/** Turns the written config into the one in use, with defaults that depend on other keys. */
 import { completeTenant } from "../tenants/tenant.ts";
 import type { Config, DatabaseConfig, TenantsConfig } from "./config.ts";
 import { tenantDefaults } from "./cross-checks.ts";
@@ -8,7 +8,7 @@ import type { ConfigRecord } from "./schema.ts";
 export interface Surroundings {
   readonly file: string | null;
   readonly envFiles: readonly string[];
-  /** Where relative paths begin: the file's directory. */
+  /** Base of relative paths: the file's directory. */
   readonly directory: string;
   readonly production: boolean;
   readonly availableMemoryMb: number;
@@ -16,7 +16,7 @@ export interface Surroundings {
 
 const hourMs = 3_600_000;
 
-/** The config in a record that `crossFaults` has nothing against. */
+/** The config for a record in which `crossFaults` found no fault. */
 export function resolveConfig(record: ConfigRecord, around: Surroundings): Config {
   const { listen, admin, cells, builds, limits } = record;
   const graphiql = record.graphiql ?? !around.production;

@@ -1,4 +1,7 @@
-/** What may stand in a config file. Values come out in their units, defaults that depend on more come later. */
+/**
+ * The schema of a config file. Output is in normalised units; defaults that depend on other keys are added
+ * later.
+ */
 import { isIP } from "node:net";
 import { z } from "zod";
 import { parseConnectionUrl } from "../shared/connect/url.ts";
@@ -14,7 +17,7 @@ const loopback = "127.0.0.1";
 
 const port = wholeNumber(0, 65_535);
 
-/** An IPv6 address may be written with the brackets that it has in URLs. */
+/** Accepts an IPv6 address with the brackets used in URLs. */
 const host = z.string().transform((value, context): string => {
   const bare = /^\[(.*)\]$/.exec(value)?.[1] ?? value;
   if (isIP(bare) !== 0 || /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(bare)) return bare;
@@ -22,7 +25,7 @@ const host = z.string().transform((value, context): string => {
   return z.NEVER;
 });
 
-/** The value is a secret: no message repeats it. Files that it names are looked for when it is first used. */
+/** Secret: no message may repeat it. Files that it names are opened only when it is first used. */
 const databaseUrl = z.string().transform((value, context): string => {
   try {
     const target = parseConnectionUrl(value, {});
@@ -41,10 +44,10 @@ const databaseName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, "must be 1 to 63 letters, digits, hyphens or underscores");
 
-/** It travels in a header: blanks and other scripts would not arrive as they were meant. */
+/** Sent in a header, where blanks and non-ASCII characters would not survive. */
 const token = z.string().regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without blanks");
 
-/** A path, or a file URL that stands for one. */
+/** A path or a file URL. */
 export const modulePath = z
   .string()
   .regex(
@@ -68,7 +71,7 @@ const proxyEntry = z
 
 type TrustInput = boolean | number | string | readonly string[];
 
-/** One address need not be put into a list. */
+/** A single address may be written without a list. */
 const trustProxy = oneForm<TrustProxy, TrustInput>(
   (value) => {
     if (typeof value === "boolean") return z.boolean();
@@ -120,7 +123,7 @@ const roleSafety = oneForm<RoleSafety, RoleSafety["mode"] | z.input<typeof safet
   ["", {}],
 );
 
-/** As many as a cell can well be told of with every request. */
+/** Each cell receives these with every request, so the number is limited. */
 const maxRequestHeaders = 32;
 
 const requestHeaders = z
@@ -169,10 +172,10 @@ export const configSchema = keyed({
   guardPoll: durationMs(100).default(10_000),
   roleSafety: roleSafety.prefault("warn"),
   cells: keyed({
-    // Below 32 not even the modules fit.
+    // Below 32 MB not even the modules fit.
     heapMb: wholeNumber(32, 65_536).default(256),
     hardLimitFactor: z.number().min(1).max(16).default(2),
-    // V8's longest string is 512 MB; while one is made of another both are there.
+    // V8's longest string is 512 MB; while one is derived from another, both exist.
     headroomMb: wholeNumber(0, 65_536).default(1_024),
     youngMb: wholeNumber(1, 1_024).default(16),
     max: wholeNumber(1, 1_000).optional(),
@@ -181,7 +184,7 @@ export const configSchema = keyed({
     instanceHeapMb: wholeNumber(1, 65_536).default(64),
     spare: wholeNumber(0, 100).default(1),
     replicas: wholeNumber(1, 100).default(1),
-    // Below a twentieth a tenant alone with its first plans would be too much.
+    // Below a twentieth, a tenant that only builds its first plans would be over the limit.
     quarantineShare: z.number(shareRange).min(0.05, shareRange).max(1, shareRange).default(0.5),
     quarantineWindow: durationMs(1_000).default(10_000),
     idleTtl: durationMs(1).optional(),
@@ -210,7 +213,7 @@ export const configSchema = keyed({
   introspection: z.boolean().optional(),
 });
 
-/** What a person writes, in a file or for `defineConfig`. */
+/** The config as people write it, in a file or for `defineConfig`. */
 export type ConfigInput = z.input<typeof configSchema>;
-/** The same, checked and in its units. */
+/** The config after validation, in normalised units. */
 export type ConfigRecord = z.output<typeof configSchema>;

@@ -1,4 +1,4 @@
-/** Keys of the config that stand at the top and belong into a section. */
+/** Suggests the right place for keys at the top of the config that belong into a section. */
 import { z } from "zod";
 import { didYouMean } from "../validation/closest-name.ts";
 import type { Fault } from "../validation/config-error.ts";
@@ -6,7 +6,7 @@ import { configSchema } from "./schema.ts";
 
 const plain = "unknown key";
 
-/** For an unknown key at the top, which may be misspelt or in the wrong place, the fault with the best guess of both. */
+/** For an unknown key at the top, which may be misspelled or misplaced, adds the best guess to the fault. */
 export function suggestSection(fault: Fault): Fault {
   const { path, message } = fault;
   if (!message.startsWith(plain) || /[.[]/.test(path)) return fault;

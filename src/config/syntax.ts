@@ -1,4 +1,4 @@
-/** Where a file cannot be read as what it is: its line and column, never its text, which may hold secrets. */
+/** Locates syntax errors in a file by line and column, without quoting its text, which may hold secrets. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { extname } from "node:path";
@@ -6,7 +6,10 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { messageOf } from "../shared/kernel/errors.ts";
 
-/** `:3:14 is not valid JSON: a comma is missing`, to be put behind the file's name. JSON.parse tells a place of some errors only. */
+/**
+ * `:3:14 is not valid JSON: a comma is missing`, to be appended to the file's name. JSON.parse reports the
+ * position of some errors only.
+ */
 export async function jsonFault(text: string): Promise<string> {
   const { default: jsonc } = await import("jsonc-parser");
   let found: { readonly place: string; readonly what: string } | undefined;
@@ -20,7 +23,8 @@ export async function jsonFault(text: string): Promise<string> {
   try {
     jsonc.visit(text, { onError }, strict);
   } catch (error) {
-    // It follows lists in lists by calls in calls; JSON.parse, which has refused the text, does not.
+    // The parser is recursive and can overflow on deeply nested lists; JSON.parse, which rejected the text,
+    // is not.
     if (!(error instanceof RangeError)) throw error;
   }
   if (found === undefined) return " is not valid JSON";
@@ -46,13 +50,16 @@ const jsonWords: Readonly<Record<string, string>> = {
   InvalidCharacter: "a character that must be escaped",
 };
 
-/** `FILE:3:14 cannot be loaded: Expected ','`, for what importing it has thrown; `FILE` is the one at fault, where that can be told. */
+/**
+ * `FILE:3:14 cannot be loaded: Expected ','` for an error thrown by importing the file; `FILE` is the file at
+ * fault, if that is known.
+ */
 export async function moduleFault(file: string, error: unknown): Promise<string> {
   const place = await placeOf(file, error);
   return `${place ?? file} cannot be loaded: ${wordsOf(error)}`;
 }
 
-/** What parsers say of a token, or show behind the first line, may be the half of a secret that has a quote in it. */
+/** A token quoted by the parser, or its further lines, may be part of a secret that contains a quote. */
 function wordsOf(error: unknown): string {
   const message = messageOf(error);
   if (!(error instanceof SyntaxError)) return message;
@@ -66,7 +73,7 @@ async function placeOf(file: string, error: unknown): Promise<string | undefined
   if (!(error instanceof Error) || error.stack === undefined) return undefined;
   const shown = shownPlace(error.stack);
   if (shown !== undefined) return `${shown.file}${shown.position}`;
-  // V8 does not say where, but to whoever lets it check a file.
+  // V8 reports the position only when it checks a file.
   if (error instanceof SyntaxError) return checkedPlace(file);
   const url = pathToFileURL(file).href;
   const frame = error.stack.split("\n").find((line) => line.includes(`${url}:`));
@@ -74,7 +81,10 @@ async function placeOf(file: string, error: unknown): Promise<string | undefined
   return place === undefined ? undefined : `${file}${place}`;
 }
 
-/** Where Node puts the place in front of the error: a file and a line, lines of the text, and a caret below the column. */
+/**
+ * Parses the position that Node prints before an error: a file and a line, the source, and a caret below the
+ * column.
+ */
 function shownPlace(text: string): { readonly file: string; readonly position: string } | undefined {
   const [head = "", ...lines] = text.split("\n");
   const [, where = "", line] = /^(.+):(\d+)$/.exec(head) ?? [];
@@ -89,7 +99,10 @@ const strip =
   "import { stripTypeScriptTypes } from 'node:module'; import { readFileSync } from 'node:fs';" +
   "process.stdout.write(stripTypeScriptTypes(readFileSync(process.argv[1], 'utf8')));";
 
-/** As `node --check` says it of the file, without its types; undefined where it finds nothing, as in a module that the file imports. */
+/**
+ * The position that `node --check` reports for the file, with types stripped; undefined if it finds nothing,
+ * as for an error in an imported module.
+ */
 async function checkedPlace(file: string): Promise<string | undefined> {
   const options = { env: {}, timeout: checkTimeoutMs };
   try {

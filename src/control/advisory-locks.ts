@@ -1,4 +1,7 @@
-/** Who may take advisory locks, of any key: everybody, unless `rowhouse install --revoke-advisory-locks` has left it to hosts. */
+/**
+ * Who may take advisory locks: everybody, unless `rowhouse install --revoke-advisory-locks` has reserved them
+ * for hosts.
+ */
 import { z } from "zod";
 import type { Database, Queryable } from "../postgres/database.ts";
 
@@ -24,8 +27,9 @@ export async function readAdvisoryLocks(database: Queryable): Promise<AdvisoryLo
 }
 
 /**
- * Takes advisory locks from everybody but superusers and those who may use the control schema, and tells who may now: for whom
- * it is not to take, PostgreSQL warns and does nothing, or refuses (42501). To be run again when another role is to be a host's.
+ * Revokes advisory locks from everybody except superusers and roles that may use the control schema; returns
+ * who may take them now. If the connecting role may not revoke them, PostgreSQL warns and does nothing, or
+ * refuses (42501). Run it again when another role is to be a host's.
  */
 export async function revokeAdvisoryLocks(database: Pick<Database, "transaction">): Promise<AdvisoryLocks> {
   return database.transaction(async (transaction) => {

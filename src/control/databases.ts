@@ -1,4 +1,4 @@
-/** The configured databases, opened: the front's connections, the notifications, and what is known of the control schema. */
+/** Opens the configured databases: the front's connections, notifications, and the state of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
 import { cancelBackends, Database } from "../postgres/database.ts";
@@ -8,15 +8,15 @@ import { controlState, installControl } from "./install.ts";
 
 export interface OpenDatabase {
   readonly database: Database;
-  /** Made but not yet listening: handlers come first. */
+  /** Created but not yet listening, so that handlers can be added first. */
   readonly listener: Listener;
-  /** For migrations: each has a connection of its own. */
+  /** For migrations: each gets a connection of its own. */
   readonly migrations: Database;
-  /** Whether revisions are kept here. */
+  /** Whether the database has the control schema, which keeps revisions. */
   readonly control: boolean;
-  /** Whether event triggers moved them when it was opened. */
+  /** Whether event triggers maintained them when it was opened. */
   readonly eventTriggers: boolean;
-  /** Where it is configured by which URL it listens, such as `databases.main.listenUrl`. */
+  /** The config path of the URL for LISTEN, such as `databases.main.listenUrl`. */
   readonly listensBy: string;
 }
 
@@ -25,15 +25,15 @@ export interface DatabasesOptions {
   readonly guard: "writes" | "all" | "off";
   readonly applicationName: string;
   readonly observe: Observe;
-  /** The database whose table the tenants come from, if they come from one. */
+  /** The database that holds the table of tenants, if they come from one. */
   readonly tenantTable?: string | null;
-  /** Most that run at once in each database; more wait. */
+  /** Maximum number of concurrent migrations per database; more wait. */
   readonly parallelMigrations?: number;
 }
 
 /**
- * Connections for the probes of tenants, a second one of which each tenant has to wait for. A view that is an enum's is read in one and may
- * take its time: two such tenants leave one for others, and a last connection is for what is asked for no tenant.
+ * Connections for probes; a tenant has to wait for a second one. Probing may read a view behind an enum and
+ * take long: two such tenants leave one for others, and a last connection serves work for no tenant.
  */
 const probes = { size: 1, reserve: 2, timeoutMs: 10_000, code: "NO_CAPACITY" } as const;
 
@@ -47,8 +47,8 @@ export class Databases {
   }
 
   /**
-   * Connects to each database, and installs or upgrades its control schema where that is allowed. Throws
-   * `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` where the schema is needed and cannot be installed.
+   * Connects to each database, and installs or upgrades its control schema if allowed. Throws
+   * `DATABASE_UNREACHABLE`, and `CONFIG_INVALID` if the schema is needed and cannot be installed.
    */
   static async open(options: DatabasesOptions): Promise<Databases> {
     const { observe } = options;
@@ -65,7 +65,7 @@ export class Databases {
           observe,
           maxConnections: probes.size + probes.reserve + 1,
           shares: probes,
-          // Whoever listened to the same server listens to a standby now.
+          // The listener may be connected to the same server, which is a standby now.
           onMoved: () => listener.check(),
         });
         const migrations = new Database({
@@ -98,7 +98,10 @@ export class Databases {
     return [...this.#open.keys()];
   }
 
-  /** Starts listening; to be called when every handler is in place. Where nothing arrives, that is said as soon as it is found out. */
+  /**
+   * Starts listening; call it when every handler is registered. Warns as soon as it turns out that
+   * notifications do not arrive.
+   */
   async listen(): Promise<void> {
     for (const [name, { listener, listensBy }] of this.#open) {
       await listener.open();
@@ -109,7 +112,10 @@ export class Databases {
     }
   }
 
-  /** Ends what a terminated cell left running. Never rejects: the server's own check of its clients comes to the same. */
+  /**
+   * Ends what a terminated cell left running. Never rejects: the server's own check of its clients has the
+   * same effect later.
+   */
   async cancel(applicationName: string): Promise<void> {
     for (const [name, { database }] of this.#open) {
       try {
@@ -135,11 +141,11 @@ export class Databases {
 const listenPath = (name: string, { url, listenUrl }: DatabaseConfig): string =>
   `databases.${name}.${url === listenUrl ? "url" : "listenUrl"}`;
 
-/** What it means that nothing arrives which is notified, and the cure. */
+/** The effect of notifications that do not arrive, and the cure. */
 const deafness = (name: string): string =>
   `notifications do not arrive, as behind a transaction pooler: changes of schemas and tenants are noticed late. Set databases.${name}.listenUrl to a connection to PostgreSQL itself`;
 
-/** Why `serve` would not start by the URL that a database is listened to by, or would hear nothing; null where nothing is wrong. */
+/** Why `serve` could not start with a database's URL for LISTEN, or would receive nothing; null if all is well. */
 export async function listenFault(
   name: string,
   config: DatabaseConfig,
@@ -153,7 +159,7 @@ export async function listenFault(
     await listener.open();
     return (await listener.hears()) === false ? { path, message: deafness(name) } : null;
   } catch (error) {
-    // What is wrong with the URL for everything is told of that; a standby is for reading.
+    // A fault of the shared URL is reported elsewhere, except a standby, which is a fault for LISTEN only.
     const isStandby = error instanceof HostError && error.code === "DATABASE_READ_ONLY";
     return config.listenUrl === config.url && !isStandby ? null : { path, message: messageOf(error) };
   } finally {
@@ -161,7 +167,7 @@ export async function listenFault(
   }
 }
 
-/** What of the control schema is there, after installing what may be installed. */
+/** The state of the control schema, after installing what may be installed. */
 async function control(
   database: Database,
   config: DatabaseConfig,

@@ -1,9 +1,12 @@
-/** What a look at the catalogue compares: a number for each schema, another one whenever something in it has changed. */
+/**
+ * The digest that a look at the catalogue compares: one number per schema, which changes whenever something
+ * in it does.
+ */
 
 /**
- * SQL that gives `name` and `digest` of each schema that can have a revision. Every change of a row of the catalogue gives it
- * another xmin. pg_class is the exception: TRUNCATE, REFRESH MATERIALIZED VIEW and VACUUM FULL write its rows as well, so what
- * counts of them is what they say. Hashes are combined without sorting.
+ * SQL that returns `name` and `digest` of each schema that can have a revision. Every change of a catalogue
+ * row gives it a new xmin. pg_class is the exception: TRUNCATE, REFRESH MATERIALIZED VIEW and VACUUM FULL
+ * rewrite its rows as well, so their contents are hashed instead. Hashes are combined without sorting.
  */
 export const digestQuery = `
   with space as materialized (

@@ -1,4 +1,7 @@
-/** Finds changes that nothing announces: by looking at the catalogue where there are no event triggers, and at revisions. */
+/**
+ * Finds changes that nothing announces, by polling the catalogue if there are no event triggers, and the
+ * revisions.
+ */
 import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
@@ -6,30 +9,39 @@ import { pause } from "../shared/kernel/duration.ts";
 import { codeOf, messageOf } from "../shared/kernel/errors.ts";
 import { digestQuery } from "./digest.ts";
 
-/** How changes that are made by hand are found in a database, as an operator sees it. */
+/** How manual changes are detected in a database, as shown to operators. */
 export interface ChangesView {
-  /** `events`: event triggers move revisions at once. `looks`: hosts look for changes. */
+  /** `events`: event triggers move revisions at once. `looks`: hosts poll for changes. */
   readonly by: "events" | "looks";
-  /** The catalogue; revisions only, where a change that moved one may not have been notified; null: neither is needed. */
+  /**
+   * `revisions`: only those are polled, because the notification of a change may be missing; null: neither is
+   * needed.
+   */
   readonly looksAt: "catalogue" | "revisions" | null;
   readonly everyMs: number;
-  /** When this host, or another for it, was last seen to have looked; null: never. */
+  /** Time of the last completed look, by this host or another for all; null: never. */
   readonly lookedAt: string | null;
-  /** Whether what a look finds moves the revision, so that every host's guard sees it; otherwise this host alone decides anew. */
+  /**
+   * Whether a detected change moves the revision, so that every host's guard sees it; otherwise only this
+   * host decides anew.
+   */
   readonly moves: boolean;
 }
 
-/** What is done with what was found. */
+/** Receives what was found. */
 export interface LooksTarget {
-  /** Told of all revisions, where any has changed since the last time. */
+  /** Called with all revisions if any has changed since the last time. */
   readonly revisions: (database: string, revisions: ReadonlyMap<string, bigint>) => void;
-  /** Told of schemas that may have changed without another revision. */
+  /** Called with schemas that may have changed without a new revision. */
   readonly changed: (database: string, schemas: readonly string[]) => void;
 }
 
 export interface LooksOptions {
   readonly database: Pick<Database, "name" | "query" | "transaction">;
-  /** Whether revisions are kept there, and whether event triggers move them, as far as is known before the first look. */
+  /**
+   * Whether the database keeps revisions, and whether event triggers maintain them, as known before the first
+   * look.
+   */
   readonly control: boolean;
   readonly eventTriggers: boolean;
   readonly everyMs: number;
@@ -37,7 +49,10 @@ export interface LooksOptions {
   readonly target: LooksTarget;
 }
 
-/** Of the time of one core of PostgreSQL's, however many tenants there are and however short the pauses are to be. */
+/**
+ * Maximum share of one PostgreSQL core used for polling, however many tenants there are and however short the
+ * interval is.
+ */
 const maxShare = 0.05;
 const insufficientPrivilege = "42501";
 
@@ -50,19 +65,19 @@ const revisionRows = z.array(
   z.object({ schema_name: z.string(), revision: z.string().transform((text) => BigInt(text)) }),
 );
 
-/** Keeps looking at one database from `open` until `close`. */
+/** Polls one database from `open` until `close`. */
 export class Looks {
   readonly #options: LooksOptions;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #view: ChangesView;
-  /** What this host saw itself, where it may not have the turn of all. */
+  /** What this host saw itself, if it may not look on behalf of all hosts. */
   #seen: ReadonlyMap<string, string> | null = null;
-  /** Of all revisions, when they were last told of. */
+  /** Checksum of all revisions when they were last reported. */
   #sum: string | null = null;
-  /** How long PostgreSQL had to look at the catalogue. */
+  /** How long PostgreSQL took to read the catalogue. */
   #tookMs = 0;
-  /** Whether the last look failed: an outage is told of once. */
+  /** Whether the last look failed; an outage is reported once. */
   #failing = false;
 
   constructor(options: LooksOptions) {
@@ -86,7 +101,7 @@ export class Looks {
     this.#running ??= this.#keepLooking();
   }
 
-  /** Resolves when the look under way, if any, has ended. */
+  /** Resolves when the look in progress, if any, has ended. */
   async close(): Promise<void> {
     this.#stop.abort();
     await this.#running;
@@ -112,12 +127,13 @@ export class Looks {
 
   async #look(): Promise<void> {
     const { database, control, everyMs } = this.#options;
-    // Each time: triggers can be dropped, and a restore leaves them out where the role may not create them.
+    // Checked every time: triggers can be dropped, and a restore leaves them out if the role may not create
+    // them.
     const { triggers, prepares, recovers } = surroundings.parse(
       (await database.query(surroundingsQuery)).rows[0],
     );
     const readsCatalogue = !triggers || !control;
-    // A standby cannot move anything: the primary's revisions come with its rows.
+    // A standby cannot move revisions: it receives the primary's by replication.
     const moves = readsCatalogue && control && !recovers && (await this.#move());
     if (readsCatalogue && !moves) await this.#compare();
     const readsRevisions = control && (readsCatalogue || prepares || recovers);
@@ -131,13 +147,17 @@ export class Looks {
     };
   }
 
-  /** Looks for all hosts, unless another has just done so, and moves what has changed. False where this role may not. */
+  /**
+   * Looks on behalf of all hosts, unless another has just done so, and moves the revisions of what changed.
+   * False if this role may not.
+   */
   async #move(): Promise<boolean> {
     const { database, everyMs, observe } = this.#options;
     try {
       const changed = await database.transaction(async (transaction) => {
         await transaction.query("set transaction isolation level read committed, read write");
-        // Half the time: a host that ends leaves its turn to one whose own would come a moment too early.
+        // Half the interval: if a host ends, its turn goes to one that would otherwise ask a moment too
+        // early.
         const { rows } = await transaction.query("select rowhouse.begin_look($1::interval) as turn", [
           `${everyMs / 2} milliseconds`,
         ]);
@@ -160,7 +180,10 @@ export class Looks {
     }
   }
 
-  /** Looks for this host alone. What it sees for the first time may have changed since its tenants were decided. */
+  /**
+   * Looks for this host alone. A schema seen for the first time may have changed since its tenants were
+   * decided.
+   */
   async #compare(): Promise<void> {
     const { database, observe, target } = this.#options;
     const rows = await database.transaction(async (transaction) => {
@@ -203,7 +226,10 @@ const surroundingsQuery = `
     current_setting('max_prepared_transactions') <> '0' as prepares, pg_is_in_recovery() as recovers
   from pg_catalog.pg_event_trigger where evtname in ('rowhouse_ddl_command_end', 'rowhouse_sql_drop')`;
 
-/** With JIT it takes ten times as long; and the path is the connecting role's, in which others may create operators. */
+/**
+ * With JIT it takes ten times as long; and the connecting role's own path may contain schemas where others
+ * can create operators.
+ */
 const lookSettings =
   "select set_config('jit', 'off', true), set_config('search_path', 'pg_catalog, pg_temp', true), set_config('statement_timeout', '30s', true)";
 

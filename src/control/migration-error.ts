@@ -1,10 +1,10 @@
-/** What a migration that did not happen is answered with. */
+/** The errors of a migration that was not applied. */
 import pg from "pg";
 import { HostError } from "../shared/kernel/errors.ts";
 import { excerpt } from "../shared/kernel/excerpt.ts";
 import type { ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 
-/** The tenant does not have the shape that a migration was meant for; `details.shape` is the one that it has. */
+/** The tenant does not have the shape that the migration expects; `details.shape` is its current one. */
 export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
   constructor(tenant: TenantId, shape: ShapeHash) {
     super("SCHEMA_CHANGED", `tenant ${tenant} has another shape than was expected: ${shape}`, {
@@ -12,14 +12,14 @@ export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
     });
   }
 
-  /** Nothing was running: the table's words are for requests. */
+  /** The table's text is about requests, and no request was running. */
   override get publicText(): string {
     return this.message;
   }
 }
 
 const lockNotAvailable = "55P03";
-/** What there is no way to undo: PostgreSQL runs it outside a transaction only. */
+/** A statement that cannot be rolled back: PostgreSQL runs it only outside a transaction. */
 const activeTransaction = "25001";
 /** A procedure that commits. */
 const invalidTermination = "2D000";
@@ -31,7 +31,10 @@ export interface MigrationContext {
   readonly lockTimeoutMs: number;
 }
 
-/** `error` as a HostError where it is PostgreSQL's; anything else unchanged. DETAIL stays out, and long quoted values: they are rows'. */
+/**
+ * Converts an error of PostgreSQL to a HostError; returns anything else unchanged. Omits DETAIL and long
+ * quoted values, which come from rows.
+ */
 export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: MigrationContext): unknown {
   if (!(error instanceof pg.DatabaseError)) return error;
   const { code: sqlState = "", message } = error;
@@ -52,12 +55,12 @@ export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: M
 const isOfLockTenant = ({ where = "" }: pg.DatabaseError): boolean =>
   where.startsWith("PL/pgSQL function rowhouse.lock_tenant(");
 
-/** Any function of the migration's may raise that code: no lock was waited for. */
+/** A function of the migration may raise that code without any lock wait. */
 function isRaisedBySql(error: pg.DatabaseError): boolean {
   return error.routine === "exec_stmt_raise" && !isOfLockTenant(error);
 }
 
-/** Who holds the tenant's lock, as `rowhouse.lock_tenant` tells it; nothing where another lock was waited for. */
+/** Who holds the tenant's lock, as `rowhouse.lock_tenant` reports it; empty if another lock was waited for. */
 function lockHolders(error: pg.DatabaseError): string {
   return isOfLockTenant(error) ? (error.detail ?? "") : "";
 }
@@ -66,7 +69,7 @@ function adviceFor({ code, routine, hint }: pg.DatabaseError): string {
   if (code === activeTransaction) {
     return ": a migration is one transaction; run this statement by itself, with psql";
   }
-  // EXECUTE of SELECT INTO is refused by the same routine, with a hint.
+  // EXECUTE of SELECT INTO is refused by the same routine, but with a hint.
   const controls = code === notSupported && routine === "exec_stmt_dynexecute" && hint === undefined;
   if (controls || code === invalidTermination) {
     return ": a migration is one transaction, which its SQL may neither end nor divide";
@@ -79,7 +82,7 @@ interface Place {
   readonly column: number;
 }
 
-/** Where in `sql` the error lies, from 1; null where it lies elsewhere, in a function's body or in no text at all. */
+/** The position of the error in `sql`, 1-based; null if it is elsewhere, for example in a function's body. */
 function placeOf({ internalPosition, internalQuery }: pg.DatabaseError, sql: string): Place | null {
   const position = Number(internalPosition);
   if (internalQuery !== sql || !Number.isInteger(position) || position < 1) return null;

@@ -1,22 +1,26 @@
-/** What event triggers do not see, or would where there are none: a managed migration moves revisions itself. */
+/** Moves revisions in a managed migration, for changes that event triggers do not see or when there are none. */
 import { z } from "zod";
 import type { Queryable } from "../postgres/database.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
 interface Digest {
-  /** Of the versions of the catalogue's rows that make up what others can see of a schema. */
+  /** Hash over the versions of the catalogue rows that determine what others can see of a schema. */
   readonly digest: string;
-  /** Whether any of them is as new as this transaction: its own, or one that another has committed meanwhile. */
+  /** Whether any of them is at least as new as this transaction: its own, or committed by another meanwhile. */
   readonly fresh: boolean;
 }
 
-/** Moves the revisions of what the transaction has changed, at its end; `schemas` have a say in the shape before it or after it. */
+/**
+ * Moves the revisions of what the transaction has changed, at its end; `schemas` affect the shape before or
+ * after it.
+ */
 export type MoveRevisions = (schemas: readonly string[]) => Promise<void>;
 
 /**
- * To be called before the migration's SQL, and what it returns after it. The tenant's own schemas always move; the others of its
- * shape (`before` the SQL, by name) where something in them has become another, as each of their tenants would have to look
- * again. Of one that the SQL has only begun to refer to nobody knows how it was: it moves where something in it is new.
+ * Call it before the migration's SQL, and the returned function after it. The tenant's own schemas always
+ * move. The other schemas of its shape (`before` the SQL, by name) move only if something in them changed,
+ * because each of their tenants would have to be probed again. The earlier state of a schema that the SQL has
+ * only begun to refer to is unknown: it moves if something in it is new.
  */
 export async function watchRevisionMoves(
   transaction: Queryable,
@@ -36,7 +40,10 @@ export async function watchRevisionMoves(
   };
 }
 
-/** Moves the revisions of the tenant's own schemas, and of `more`, once the transaction's constraints are checked. */
+/**
+ * Moves the revisions of the tenant's own schemas, and of `more`, once the transaction's constraints are
+ * checked.
+ */
 export async function touchServed(
   transaction: Queryable,
   tenant: Tenant,
@@ -57,7 +64,7 @@ async function digests(
   return new Map(rowsSchema.parse(rows).map(({ name, ...digest }) => [name, digest]));
 }
 
-/** Every change of a row of the catalogue gives it another xmin; one that was dropped is missing. */
+/** Every change of a catalogue row gives it a new xmin; a dropped row is missing from the hash. */
 const digestQuery = `
   with space as (
     select oid, nspname, xmin from pg_catalog.pg_namespace where nspname = any ($1::text[])

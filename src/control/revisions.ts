@@ -1,4 +1,4 @@
-/** The revisions of schemas, as the database has them now. */
+/** Reads the current revisions of schemas from the database. */
 import { z } from "zod";
 import type { Queryable } from "../postgres/database.ts";
 
@@ -16,7 +16,7 @@ export async function readRevisions(
   return new Map(rowsSchema.parse(rows).map(({ schema_name, revision }) => [schema_name, revision]));
 }
 
-/** The revision of each of `schemas`, as text; "0" where it has none. */
+/** The revision of each of `schemas`, as a string; "0" if it has none. */
 export async function revisionsOf(
   database: Queryable,
   schemas: readonly string[],
@@ -27,7 +27,10 @@ export async function revisionsOf(
 
 const stateRow = z.object({ replica: z.boolean(), revisions: z.string() });
 
-/** The same, and whether the database is a replica, which may not have come yet to what its primary has told of. */
+/**
+ * The revisions of `schemas`, and whether the database is a replica, which may lag behind what its primary
+ * has announced.
+ */
 export async function lookUpRevisions(
   database: Queryable,
   schemas: readonly string[],
@@ -44,7 +47,7 @@ export async function lookUpRevisions(
 }
 
 const jsonText = z.string().transform((text): unknown => JSON.parse(text));
-/** As text: a JSON number does not hold every bigint. */
+/** A string: a JSON number cannot hold every bigint. */
 const revisionText = z
   .string()
   .regex(/^\d{1,19}$/)
@@ -52,12 +55,12 @@ const revisionText = z
 const report = jsonText.pipe(z.record(z.string(), revisionText));
 const notice = jsonText.pipe(z.object({ schema: z.string(), revision: revisionText }));
 
-/** What a failed guard reports, by schema; nothing where `text` is no such report. */
+/** The report of a failed guard, by schema; empty if `text` is no such report. */
 export function parseReport(text: string): ReadonlyMap<string, bigint> {
   return new Map(Object.entries(parsed(report, text) ?? {}));
 }
 
-/** What the control schema's triggers notify of; null for anything else, as anyone in the database may notify. */
+/** The notification of the control schema's triggers; null for anything else, because any role may NOTIFY. */
 export function parseNotice(payload: string): z.output<typeof notice> | null {
   return parsed(notice, payload);
 }

@@ -1,16 +1,22 @@
-/** What a role needs of the control schema, what of it is missing, and the SQL that gives it. */
+/**
+ * The privileges that a role needs on the control schema, which of them are missing, and the SQL that grants
+ * them.
+ */
 
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { codeOf } from "../shared/kernel/errors.ts";
 
-/** A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from a tool of its own. */
+/**
+ * A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from
+ * another tool.
+ */
 export type Purpose = "serve" | "migrate";
 
 export interface Right {
   readonly kind: "schema" | "table" | "function";
-  /** Within schema `rowhouse`; a function with the types of its arguments, as several may share a name. */
+  /** Name within schema `rowhouse`; for a function with its argument types, because names can be overloaded. */
   readonly object: string;
   readonly privilege: string;
 }
@@ -19,7 +25,7 @@ const usage: Right = { kind: "schema", object: "", privilege: "usage" };
 const table = (object: string, privilege = "select"): Right => ({ kind: "table", object, privilege });
 const call = (object: string): Right => ({ kind: "function", object, privilege: "execute" });
 
-/** Without these a host does not start. */
+/** A host does not start without these. */
 const guardRights: readonly Right[] = [
   usage,
   table("migration"),
@@ -30,10 +36,10 @@ const guardRights: readonly Right[] = [
   call("lock_holders(bigint)"),
 ];
 const tenantRights = [table("tenant"), table("tenant_host")];
-/** For hosts that look for changes themselves: one moves the revision for all. */
+/** For hosts that poll for changes: one of them moves the revisions for all. */
 const lookRights = [call("begin_look(interval)"), call("note_look(text[], bigint[])")];
 
-/** All that a role needs for a purpose. */
+/** Everything that a role needs for a purpose. */
 export const rightsOf: Readonly<Record<Purpose, readonly Right[]>> = {
   serve: [...guardRights, ...tenantRights, ...lookRights, call("begin_write(text, text[], bigint[])")],
   migrate: [
@@ -47,7 +53,7 @@ export const rightsOf: Readonly<Record<Purpose, readonly Right[]>> = {
   ],
 };
 
-/** The rights that a host cannot do without, by what it has to do in the database. */
+/** The privileges that a host requires, depending on what it uses in the database. */
 export function neededRights(needs: {
   readonly tenants: boolean;
   readonly looks: boolean;
@@ -58,8 +64,8 @@ export function neededRights(needs: {
 const held = z.array(z.object({ ord: z.int(), held: z.boolean() }));
 
 /**
- * Those of `rights` that `role` does not have, neither itself nor as one that it inherits from; null: the connecting role. What is
- * not there, in an older control schema, is not missing.
+ * Those of `rights` that `role` has neither itself nor by inheritance; null: the connecting role. Objects
+ * that an older control schema does not have are not reported.
  */
 export async function missingRights(
   database: Queryable,
@@ -94,7 +100,7 @@ export async function missingRights(
   return rights.filter((_, index) => missing.has(index + 1));
 }
 
-/** `rights` as statements that give them to `role`. */
+/** `rights` as statements that grant them to `role`. */
 export function grantSql(rights: readonly Right[], role: string): string {
   const to = QuoteUtils.quoteIdentifier(role);
   const groups = Map.groupBy(rights, ({ kind, privilege }) => `${privilege} on ${kind}`);
@@ -103,7 +109,10 @@ export function grantSql(rights: readonly Right[], role: string): string {
     .join(" ");
 }
 
-/** `rights` in words: `read rowhouse.migration, call rowhouse.tenant_lock_key`. Without the schema the rest is of no use. */
+/**
+ * `rights` in words: `read rowhouse.migration, call rowhouse.tenant_lock_key`. Without access to the schema
+ * the rest is useless, so only that is named.
+ */
 export function rightsText(rights: readonly Right[]): string {
   return (rights.includes(usage) ? [usage] : rights)
     .map((right) => {
@@ -117,15 +126,15 @@ export function rightsText(rights: readonly Right[]): string {
 const placeOf = ({ kind, object }: Right): string => (kind === "schema" ? "rowhouse" : `rowhouse.${object}`);
 
 export interface Granted {
-  /** Null: there is no such role. */
+  /** Null: the role does not exist. */
   readonly given: readonly Right[] | null;
-  /** What the role still lacks, as the connecting role may not give it. */
+  /** What the role still lacks, because the connecting role may not grant it. */
   readonly lacking: readonly Right[];
 }
 
 const insufficientPrivilege = "42501";
 
-/** Gives `role` what it lacks for `purpose`, where the connecting role may. */
+/** Grants `role` what it lacks for `purpose`, as far as the connecting role may. */
 export async function grantRights(
   database: Pick<Database, "query" | "transaction">,
   role: string,
@@ -141,12 +150,15 @@ export async function grantRights(
   } catch (error) {
     if (codeOf(error) !== insufficientPrivilege) throw error;
   }
-  // Where the role has some right to grant but not this one, PostgreSQL only warns.
+  // If the role has some other grant option, PostgreSQL only warns instead of failing.
   const lacking = await missingRights(database, rights, role);
   return { given: before.filter((right) => !lacking.includes(right)), lacking };
 }
 
-/** What whoever installed the control schema keeps when another role takes it over: to serve, to migrate and to register tenants. */
+/**
+ * SQL: the privileges that the control schema's installer keeps when another role takes it over: to serve, to
+ * migrate and to register tenants.
+ */
 export function formerOwnerSql(role: string): string {
   const registers = ["insert", "update", "delete"].map((privilege) => table("tenant", privilege));
   return grantSql([...rightsOf.serve, ...rightsOf.migrate, ...registers, table("applied", "delete")], role);

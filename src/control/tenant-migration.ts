@@ -1,4 +1,4 @@
-/** A managed migration: SQL for one tenant, in one transaction, while nothing of that tenant is written. */
+/** A managed migration: SQL for one tenant, in one transaction, while writes to that tenant are blocked. */
 import { createHash } from "node:crypto";
 import pg from "pg";
 import { z } from "zod";
@@ -15,36 +15,39 @@ import { revisionsOf } from "./revisions.ts";
 
 export interface MigrationRequest {
   readonly sql: string;
-  /** The shape that the SQL is meant for. */
+  /** The shape that the SQL expects. */
   readonly expect?: ShapeHash;
-  /** Leaves a tenant alone that the same SQL has been applied to. */
+  /** Skips a tenant to which the same SQL has been applied. */
   readonly once?: boolean;
-  /** For each lock that it waits for: the tenant's, and those of its tables. */
+  /** Limit for each lock wait: the tenant's lock, and those of its tables. */
   readonly lockTimeoutMs?: number;
 }
 
 export interface Migrated {
   readonly tenant: TenantId;
-  /** The shape before, as the migrating role sees it. */
+  /** The shape before the migration, as the migrating role sees it. */
   readonly from: ShapeHash;
   readonly to: ShapeHash;
-  /** By physical name, of every schema that has a say in the shape before or after it, after the commit; "0" where there is none. */
+  /**
+   * Revisions after the commit of every schema that affects the shape before or after it, by physical name;
+   * "0" if there is none.
+   */
   readonly revisions: Readonly<Record<string, string>>;
   readonly ms: number;
-  /** False where `once` found it applied before. */
+  /** False if `once` found that it had been applied before. */
   readonly applied: boolean;
 }
 
 const defaultLockTimeoutMs = 10_000;
-/** What a standby says to a transaction that is to write. */
+/** A standby's error when a transaction is set to write. */
 const featureNotSupported = "0A000";
 
 /**
- * Applies SQL to a tenant, as the connecting role and under the tenant's search path: all of it or nothing. `database` is one of
- * fresh connections, since the SQL may leave settings behind. Throws `SCHEMA_NOT_FOUND`; `SCHEMA_CHANGED` with the current
- * shape where `expect` is another; `LOCK_TIMEOUT`; `MIGRATION_FAILED` with what PostgreSQL has against the SQL;
- * `CONFIG_INVALID` without a control schema; and `DATABASE_UNREACHABLE`, after which it may have been applied where the
- * connection was lost at the commit.
+ * Applies SQL to a tenant, as the connecting role and with the tenant's search path: all of it or nothing.
+ * `database` must use fresh connections, because the SQL may leave settings behind. Throws
+ * `SCHEMA_NOT_FOUND`; `SCHEMA_CHANGED` with the current shape if it differs from `expect`; `LOCK_TIMEOUT`;
+ * `MIGRATION_FAILED` with PostgreSQL's objection; `CONFIG_INVALID` without a control schema; and
+ * `DATABASE_UNREACHABLE`, after which the SQL may have been applied if the connection was lost during COMMIT.
  */
 export async function migrateTenant(
   database: Pick<Database, "transaction">,
@@ -89,11 +92,11 @@ async function migrate(
   const names = Object.keys({ ...before, ...after });
   await transaction.query(recordStatement, [tenant.id, checksum, firstSchema(tenant), from, to]);
   await move?.(names);
-  // What commit would do first: the tenant's own deferred constraints, and the revisions. Last, as it locks rows that
-  // migrations of other tenants wait for: nothing may be waited for from here on.
+  // What COMMIT would do first: the tenant's own deferred constraints, and the revisions. This comes last
+  // because it locks rows that migrations of other tenants wait for: nothing after it may wait.
   let revisions = await settle(transaction, names);
   if (to !== from && Object.entries(before).every(([name, revision]) => revisions[name] === revision)) {
-    // What no event trigger sees, such as the rows of an enum table.
+    // Changes that no event trigger sees, such as the rows of an enum table.
     await touchServed(transaction, tenant);
     revisions = await settle(transaction, names);
   }
@@ -109,7 +112,8 @@ async function settle(
 }
 
 async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: number): Promise<void> {
-  // Whatever is the role's or the database's default: what was committed before the lock was had must be seen.
+  // Overrides the role's or database's default: everything committed before the lock was granted must be
+  // visible.
   await transaction
     .query("set transaction isolation level read committed, read write")
     .catch((error: unknown) => {
@@ -143,7 +147,7 @@ async function setLockTimeout(transaction: Queryable, lockTimeoutMs: number): Pr
   await transaction.query("select set_config('lock_timeout', $1, true)", [String(lockTimeoutMs)]);
 }
 
-/** Takes back what the SQL may have set: who it runs as, and how; the shape is the connecting role's. */
+/** Undoes role and settings that the SQL may have changed: the shape is read as the connecting role. */
 async function restore(transaction: Queryable, lockTimeoutMs: number): Promise<void> {
   for (const statement of ["reset session authorization", "reset role", "reset all"]) {
     await transaction.query(statement);
@@ -156,7 +160,7 @@ export function tenantShape(database: Pick<Database, "transaction">, tenant: Ten
   return database.transaction(async (transaction) => (await probeOf(transaction, tenant, false)).shape);
 }
 
-/** `revisions`: whether they are asked for as well. */
+/** `revisions`: whether to read them as well. */
 async function probeOf(transaction: Queryable, tenant: Tenant, revisions: boolean): Promise<ShapeProbe> {
   const { text, values } = shapeQuery(tenant, { revisions });
   await transaction.query(probeSettings);
@@ -184,7 +188,7 @@ async function probeAfter(transaction: Queryable, tenant: Tenant): Promise<Shape
 
 const firstSchema = (tenant: Tenant): string => tenant.schemas[0]?.physical ?? "";
 
-/** What names the SQL among what has been applied to a tenant. */
+/** Identifies the SQL among what has been applied to a tenant. */
 export const sqlChecksum = (sql: string): string => createHash("sha256").update(sql).digest("hex");
 
 const recordStatement = `
@@ -195,7 +199,10 @@ const recordStatement = `
 
 const appliedRow = z.object({ from_shape: z.string().transform(shapeHash) });
 
-/** The shape that the tenant had when this SQL was applied to it; null where it has not been. Throws `CONFIG_INVALID`. */
+/**
+ * The tenant's shape before this SQL was applied; null if it has not been. Throws `CONFIG_INVALID` without a
+ * control schema.
+ */
 export async function readApplied(
   database: Queryable,
   tenant: Tenant,

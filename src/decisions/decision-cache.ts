@@ -1,13 +1,16 @@
-/** Decisions in memory, and the newest revision heard of for each schema: what is older is not kept. */
+/** Decisions in memory, and the newest known revision of each schema; a decision on an older one is dropped. */
 import { LRUCache } from "lru-cache";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import type { Decision } from "./decision.ts";
 import type { Interest } from "./revision-notices.ts";
 
-/** Most schemas of which a revision is remembered: forgetting one costs a late retry, never a wrong answer. */
+/**
+ * Maximum number of schemas whose revision is remembered; forgetting one costs a late retry, never a wrong
+ * answer.
+ */
 const maxHeard = 50_000;
-/** Most schemas of which it is remembered that they had none; it matters for as long as a probe takes. */
+/** Maximum number of schemas remembered as having no revision; this matters only while a probe runs. */
 const maxMissed = 1_000;
 
 const place = (database: string, schema: string): string => `${database}\n${schema}`;
@@ -15,12 +18,12 @@ const place = (database: string, schema: string): string => `${database}\n${sche
 export class DecisionCache {
   readonly #decisions: LRUCache<TenantId, Decision>;
   /**
-   * Tenants by the schemas whose revisions they were decided on, so that a notification costs its tenants and not all of
-   * them. Most schemas are one tenant's own: a set of one takes 200 bytes (Node 24.21).
+   * Tenants by the schemas that their decisions depend on, so that a notification costs its own tenants only.
+   * Most schemas belong to one tenant, and a set of one would take 200 bytes (Node 24.21).
    */
   readonly #users = new Map<string, TenantId | Set<TenantId>>();
   readonly #heard = new LRUCache<string, bigint>(lazyLru(maxHeard));
-  /** The schemas that had no revision when it was looked for, each with the number of that miss. */
+  /** Schemas that turned out to have no revision, each with the sequence number of that miss. */
   readonly #missed = new LRUCache<string, number>(lazyLru(maxMissed));
   #misses = 0;
 
@@ -64,12 +67,15 @@ export class DecisionCache {
     this.#decisions.clear();
   }
 
-  /** How many schemas have been missed; to be noted before a probe, for `isOutdated`. */
+  /** Number of misses so far; read it before a probe and pass it to `isOutdated`. */
   get misses(): number {
     return this.#misses;
   }
 
-  /** Whether a revision is newer than what was heard, and than a decision; where one is `asked` for, than nothing else. */
+  /**
+   * `known` if a revision is newer than recorded and than a cached decision; if only newer than recorded,
+   * `asked` while a probe is in flight there; else `none`.
+   */
   interest(database: string, schema: string, revision: bigint, asked: boolean): Interest {
     const key = place(database, schema);
     if ((this.#heard.get(key) ?? 0n) >= revision) return "none";
@@ -77,7 +83,7 @@ export class DecisionCache {
     return asked ? "asked" : "none";
   }
 
-  /** Notes a revision, which only ever moves forward, and forgets the tenants that were decided on an older one. */
+  /** Records a revision, which only ever moves forward, and forgets the tenants decided on an older one. */
   recordRevision(database: string, schema: string, revision: bigint): readonly TenantId[] {
     const key = place(database, schema);
     if ((this.#heard.get(key) ?? 0n) >= revision) return [];
@@ -97,14 +103,14 @@ export class DecisionCache {
     return gone;
   }
 
-  /** Forgets every tenant that the schema has a say in. */
+  /** Forgets every tenant that depends on the schema. */
   forgetUsersOf(database: string, schema: string): readonly TenantId[] {
     const users = this.#usersOf(place(database, schema), () => true);
     for (const id of users) this.forget(id);
     return users;
   }
 
-  /** The schemas of that database which have a say in any decision. */
+  /** The schemas of that database that some decision depends on. */
   schemas(database: string): readonly string[] {
     const prefix = place(database, "");
     return [...this.#users.keys()].flatMap((key) =>
@@ -125,8 +131,8 @@ export class DecisionCache {
   }
 
   /**
-   * Whether a newer revision of one of its schemas has been heard of, or, after as many `misses`, that one which had a
-   * revision has none any more.
+   * Whether a newer revision of one of its schemas is known, or one that had a revision was found without any
+   * since `misses`.
    */
   isOutdated(decision: Decision, misses = this.#misses): boolean {
     const { database } = decision.tenant;
@@ -139,7 +145,7 @@ export class DecisionCache {
     });
   }
 
-  /** For a database that went back in time, as a restored one does: what it says now counts from now on. */
+  /** For a database that went back in time, for example by a restore: its current revisions count from now on. */
   resetRevisions(decision: Decision): void {
     for (const key of placesOf(decision)) this.#heard.delete(key);
   }

@@ -1,4 +1,4 @@
-/** What is decided of one tenant: which instance serves it, pooled or why not. */
+/** The decision for one tenant: which instance serves it, and if it is not pooled, why. */
 import { createHash } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
@@ -13,22 +13,22 @@ export interface Decision {
   readonly tenant: Tenant;
   readonly key: InstanceKey;
   readonly kind: "pooled" | "dedicated";
-  /** Why it is not pooled. */
+  /** Why the tenant is not pooled; null if it is. */
   readonly reason: string | null;
-  /** What unqualified SQL would not find. */
+  /** Objects that are not visible by their unqualified names. */
   readonly hidden: readonly string[];
-  /** What its roles could do that they should not. */
+  /** Privileges of its roles that they should not have. */
   readonly unsafe: readonly string[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
-  /** Differs whenever path, shape or revisions do; short. */
+  /** Short text that changes whenever path, shape or revisions do. */
   readonly version: string;
   readonly spec: BlueprintSpec;
-  /** JSON of the TenantBinding that goes with its requests. */
+  /** JSON of the TenantBinding that accompanies its requests. */
   readonly binding: string;
 }
 
-/** What decisions of all tenants have in common. */
+/** Settings that apply to the decisions of all tenants. */
 export interface DecisionRules {
   readonly pooling: boolean;
   readonly presetVersion: string;
@@ -36,15 +36,15 @@ export interface DecisionRules {
   readonly guard: "writes" | "all" | "off";
 }
 
-/** What is known beside the probe. */
+/** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
   readonly unsafe?: readonly string[];
 }
 
 /**
- * The decision that `probe` leads to; `unshareable` says why a pooled key must not be shared, if it must not, and `unsafe` what was
- * found of the tenant's roles.
+ * The decision that follows from `probe`. `unshareable` returns why a pooled key must not be shared, if so;
+ * `unsafe` lists the findings about the tenant's roles.
  */
 export function decisionOf(
   tenant: Tenant,
@@ -118,7 +118,7 @@ function namedReason([tag, ...others]: readonly string[]): string | null {
   return `a smart tag names a schema as the database does${also}: write its logical name, or leave it out (${tag})`;
 }
 
-/** Differs whenever path, shape or revisions do; 16 characters of a hash, so that statement names stay under 63 bytes. */
+/** Changes whenever path, shape or revisions do; 16 characters of a hash keep statement names below 63 bytes. */
 function statementTag(
   path: readonly string[],
   shape: ShapeHash,

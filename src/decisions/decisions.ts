@@ -1,4 +1,4 @@
-/** The decisions of all tenants: made when asked for, kept until something newer is heard of. */
+/** The decisions of all tenants: made on demand, kept until a newer revision is reported. */
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { parseReport } from "../control/revisions.ts";
@@ -16,13 +16,13 @@ import type { Interest } from "./revision-notices.ts";
 export interface DecisionsOptions extends DecisionRules {
   readonly database: (name: string) => ProbedDatabase;
   readonly observe: Observe;
-  /** Null: nobody looks at roles. */
+  /** Null: roles are not checked. */
   readonly safety?: RoleSafety | null;
-  /** Most decisions kept; the least recently used is asked for again. */
+  /** Maximum number of decisions kept; the least recently used is dropped and made again on demand. */
   readonly most?: number;
 }
 
-/** A probe that was out of date when it came is asked for again, so many times. */
+/** Maximum number of probes for one decision; a probe that is already out of date when it returns is repeated. */
 const maxProbes = 4;
 
 interface Failed {
@@ -34,11 +34,11 @@ export class Decisions {
   readonly #options: DecisionsOptions;
   readonly #known: DecisionCache;
   readonly #asking = new SingleFlight<TenantId, Decision | Failed>();
-  /** The records by which it is being asked. */
+  /** The tenant records that are being probed. */
   readonly #asked = new Set<Tenant>();
-  /** Tenants being asked for whose answer is out of date before it has come. */
+  /** Tenants whose probe in flight is already known to be out of date. */
   readonly #overtaken = new Set<TenantId>();
-  /** Blueprints that a build found unsafe to share, and why. */
+  /** Pooled keys that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
   readonly #keys = new Interned<InstanceKey>(1_000);
   readonly #shapes = new Interned<ShapeHash>(1_000);
@@ -52,21 +52,22 @@ export class Decisions {
     return this.#known.size;
   }
 
-  /** The decision in memory, however old; for showing. */
+  /** The decision in memory, however old, for display only. */
   peek(tenant: TenantId): Decision | undefined {
     return this.#known.peek(tenant);
   }
 
-  /** The decision for `tenant` where there is one that needs no asking. */
+  /** The cached decision for `tenant`, or undefined if the database has to be asked. */
   known(tenant: Tenant): Decision | undefined {
     const known = this.#known.get(tenant.id);
-    // The source gives the same object for as long as the record stays the same.
+    // The tenant source returns the same object as long as the record is unchanged.
     return known?.tenant === tenant ? known : undefined;
   }
 
   /**
-   * The decision for `tenant`, asking the database where none is known: once, however many wait. A failure is no
-   * decision: it is thrown and asked again. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and `ROLE_UNSAFE`.
+   * The decision for `tenant`. If none is cached the database is asked, once for all concurrent callers.
+   * Failures are thrown and not cached. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and
+   * `ROLE_UNSAFE`.
    */
   async decide(tenant: Tenant): Promise<Decision> {
     const known = this.known(tenant);
@@ -74,7 +75,8 @@ export class Decisions {
     this.#options.safety?.admit(tenant);
     for (;;) {
       const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));
-      // Another record of the same tenant was being decided, and failed or not: this one has its own turn.
+      // The flight was for another record of the same tenant, whether it failed or not: this record takes its
+      // own turn.
       if (answer.tenant !== tenant) continue;
       if ("thrown" in answer) throw answer.thrown;
       return answer;
@@ -93,8 +95,9 @@ export class Decisions {
   }
 
   /**
-   * Whether the tenant, asked afresh, is still served by the instance that `decision` names, and was all the while: what was
-   * changed and changed back has the same shape again, and a build in between may have seen another.
+   * Whether a fresh probe leads to the same key and the same revisions as `decision`. The key alone is not
+   * enough: a change that was reverted has the same shape again, and a build in between may have seen
+   * another.
    */
   async verify(decision: Decision): Promise<boolean> {
     const probed = await this.#probe(decision.tenant, false);
@@ -105,7 +108,7 @@ export class Decisions {
     return current;
   }
 
-  /** Serves the tenants of a pooled key by instances of their own from now on. */
+  /** Serves the tenants of a pooled key by dedicated instances from now on. */
   refuse(key: InstanceKey, reason: string): void {
     this.#unshareable.set(key, reason);
     this.#known.forgetWhere((decision) => decision.key === key);
@@ -117,8 +120,8 @@ export class Decisions {
   }
 
   /**
-   * Forgets `decision`, which turned out to be of an older schema. Where it was forgotten before, it has been asked for since.
-   * `reported`: what its guard found instead, as JSON.
+   * Forgets `decision`, which turned out to be based on an older schema; does nothing if it was replaced
+   * since. `reported`: the revisions that its guard found instead, as JSON.
    */
   disprove(decision: Decision, reported: string | null = null): void {
     const { id, database } = decision.tenant;
@@ -128,37 +131,40 @@ export class Decisions {
     if (this.#known.peek(id) === decision) this.forget(id);
   }
 
-  /** Whether it would outdate a decision that a schema has reached a revision, or may outdate one that is still to come. */
+  /** Whether a schema's new revision would outdate a cached decision, or may outdate one that is being made. */
   interest(database: string, schema: string, revision: bigint): Interest {
-    // Which schemas a tenant's shape is made of, the answer tells first.
+    // Which schemas a tenant's shape depends on is known only when the probe returns.
     const asked = [...this.#asked].some((tenant) => tenant.database === database);
     return this.#known.interest(database, schema, revision, asked);
   }
 
   /**
-   * Takes note that a schema has no revision, and forgets the tenants decided when it had one; returns them. An answer that is
-   * still to come is held against it.
+   * Records that a schema has no revision, and forgets the tenants that were decided when it had one; returns
+   * them. A probe in flight is checked against it.
    */
   recordMissing(database: string, schema: string): readonly TenantId[] {
     return this.#known.recordMissing(database, schema);
   }
 
   /**
-   * Takes note that a schema has reached a revision, and forgets the tenants decided on an older one; returns them.
-   * Revisions only move forward: one that comes late, or a second time, changes nothing.
+   * Records that a schema has reached a revision, and forgets the tenants decided on an older one; returns
+   * them. Revisions only move forward: late or repeated reports change nothing.
    */
   recordRevision(database: string, schema: string, revision: bigint): readonly TenantId[] {
     return this.#known.recordRevision(database, schema, revision);
   }
 
-  /** Forgets the tenants that a schema which may have changed has a say in, without knowing of another revision; returns them. */
+  /**
+   * Forgets the tenants that depend on a schema which may have changed, when the new revision is unknown;
+   * returns them.
+   */
   forgetUsersOf(database: string, schema: string): readonly TenantId[] {
-    // Of those that are being asked nobody knows yet which schemas they are of.
+    // It is not known yet which schemas the tenants being probed depend on.
     for (const tenant of this.#asked) if (tenant.database === database) this.#overtaken.add(tenant.id);
     return this.#known.forgetUsersOf(database, schema);
   }
 
-  /** Takes note of all the revisions that there are in a database, and forgets the tenants decided on others; returns them. */
+  /** Records all revisions of a database, and forgets the tenants decided on others; returns them. */
   compare(database: string, revisions: ReadonlyMap<string, bigint>): readonly TenantId[] {
     const older = [...revisions].flatMap(([schema, revision]) =>
       this.interest(database, schema, revision) === "none"
@@ -187,7 +193,7 @@ export class Decisions {
       const decision = this.#decisionOf(tenant, probed, unsafe);
       const outdated = this.#known.isOutdated(decision, misses);
       if ((outdated || this.#overtaken.has(tenant.id)) && attempt < maxProbes) continue;
-      // The database itself says otherwise than what was once heard, again and again.
+      // The database repeatedly contradicts the recorded revisions: it is right.
       if (outdated) this.#known.resetRevisions(decision);
       this.#known.keep(decision);
       this.#tell(decision, performance.now() - startedMs);
@@ -206,7 +212,7 @@ export class Decisions {
     });
   }
 
-  /** `safety`: whether what the tenant's roles may do is asked for. */
+  /** `safety`: whether to check what the tenant's roles may do. */
   #probe(tenant: Tenant, safety: boolean): Promise<Probe> {
     this.#options.observe({ kind: "schema.read", tenant: tenant.id, what: "shape" });
     return probe(this.#options.database(tenant.database), tenant, safety);

@@ -1,6 +1,9 @@
-/** Why what a bare name does not find keeps a tenant from being pooled, and what to do about it. Pure. */
+/** Explains why a name that is not visible unqualified prevents pooling, and how to cure it. Pure. */
 
-/** Of `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)`: kind, schema and name, identifiers quoted as SQL has them. */
+/**
+ * Parses `table acme.pg_group`, `function acme.f(integer)`, `operator acme.=(a, b)` into kind, schema and
+ * name; identifiers are quoted as in SQL.
+ */
 const written = /^(\w+(?: \w+)?) ("(?:[^"]|"")+"|[^."]+)\.("(?:[^"]|"")+"|[^("]+)/;
 
 const leavingOut = "or leave it out of the API by the smart tag @behavior -*";
@@ -27,7 +30,7 @@ function cureOf(object: string, finds: string | null): string {
   return `${said}: give it another name, and in the API keep this one by the smart tag ${tagOf(kind, unquoted(name))}`;
 }
 
-/** PostGraphile makes a field of a function's name; of a table's it makes several, each in its own way. */
+/** PostGraphile derives one field from a function's name, but several from a table's, each in its own way. */
 function tagOf(kind: string, name: string): string {
   const api =
     kind === "function" ? name.replace(/_+(\w)/g, (_, letter: string) => letter.toUpperCase()) : name;

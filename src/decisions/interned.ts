@@ -1,15 +1,18 @@
-/** One copy of a text that many records hold: of 10,000 decisions on one blueprint each brings its key and shape anew. */
+/**
+ * Keeps one copy of a string that many records hold: 10,000 decisions on one blueprint would each bring their
+ * own copy of its key and shape.
+ */
 import { LRUCache } from "lru-cache";
 
 export class Interned<Text extends string> {
   readonly #texts: LRUCache<Text, Text>;
 
-  /** Beyond `most` texts the one used least recently may come to have two copies. */
+  /** Beyond `most` strings, the least recently used may come to exist twice. */
   constructor(most: number) {
     this.#texts = new LRUCache({ max: most });
   }
 
-  /** The copy of `text` that was seen first. */
+  /** Returns the first copy of `text`. */
   of(text: Text): Text {
     const first = this.#texts.get(text);
     if (first !== undefined) return first;

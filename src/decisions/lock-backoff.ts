@@ -1,4 +1,4 @@
-/** Keeps tenants whose schema is locked from holding up the decisions of others. */
+/** Keeps tenants whose schema is locked from delaying the decisions of others. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
@@ -25,22 +25,22 @@ interface Pause {
   readonly untilMs: number;
 }
 
-/** Short, as a change that is done is not to be waited for; a wait for a lock takes 3 s of one of the few that probes have. */
+/** Short, so that a finished change is noticed soon; a lock wait takes 3 s on one of the few probe connections. */
 const firstPauseMs = 1_000;
 const longestPauseMs = 10_000;
-/** After so long a tenant is as good as any other. */
+/** After this long a tenant is treated like any other. */
 const forgottenMs = 60_000;
 
 /**
- * A tenant's lock on its own table holds up whoever asks for its shape, and for as long as the lock stays nothing but time is to be
- * had. After a first time in vain it is asked for after pauses, which grow, and of all such tenants only one at a time: the
- * other connections are for those that are not locked.
+ * A tenant that locks its own table blocks every probe of its shape, and only time helps. After a first
+ * timeout the tenant is probed after growing pauses, and only one such tenant at a time: the other
+ * connections are for tenants that are not locked.
  */
 export class LockBackoff {
   readonly #decisions: LockBackoffOptions["decisions"];
   readonly #clock: { now(): number };
   readonly #pauses: LRUCache<TenantId, Pause>;
-  /** By record: the answer about one is none about another of the same tenant. */
+  /** Keyed by record: the answer for one record does not apply to another of the same tenant. */
   readonly #again = new SingleFlight<Tenant, Decision>();
   readonly #turns = new BoundedSemaphore({ concurrency: 1, queue: 10 }, () => {
     return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked", {
@@ -54,18 +54,24 @@ export class LockBackoff {
     this.#pauses = new LRUCache({ ...lazyLru(10_000), ttl: forgottenMs, perf: clock, ttlResolution: 0 });
   }
 
-  /** The decision for `tenant`; throws `LOCK_TIMEOUT` at once where its schema was locked a moment ago, and what deciding throws. */
+  /**
+   * The decision for `tenant`; throws `LOCK_TIMEOUT` at once if its schema was locked a moment ago, and what
+   * `decide` throws.
+   */
   decide(tenant: Tenant): Promise<Decision> {
     if (this.#decisions.peek(tenant.id)?.tenant === tenant) return this.#decisions.decide(tenant);
     const pause = this.#pauses.get(tenant.id);
-    // Another record may name another schema.
+    // A different record may name a different schema.
     if (pause?.tenant !== tenant) return this.#decide(tenant);
     const leftMs = pause.untilMs - this.#clock.now();
     if (leftMs > 0) return Promise.reject(lockedFor(leftMs));
     return this.#again.run(tenant, () => this.#turns.run(() => this.#decide(tenant)));
   }
 
-  /** Whether `decision` is current; where its tenant's schema is locked, it is asked for anew after a pause, and `LOCK_TIMEOUT` thrown. */
+  /**
+   * Whether `decision` is current. If its tenant's schema is locked, forgets the decision, starts a pause and
+   * throws `LOCK_TIMEOUT`.
+   */
   async verify(decision: Decision): Promise<boolean> {
     try {
       return await this.#decisions.verify(decision);
@@ -86,7 +92,7 @@ export class LockBackoff {
     }
   }
 
-  /** All who waited for the same answer come here, and make one pause of it. */
+  /** Called by all who waited for the same answer; they count as one failure and share one pause. */
   #pause(tenant: Tenant): HostError {
     const nowMs = this.#clock.now();
     const known = this.#pauses.get(tenant.id);
@@ -103,7 +109,7 @@ function isLocked(error: unknown): boolean {
   return error instanceof HostError && error.code === "LOCK_TIMEOUT";
 }
 
-/** Its text is the client's, and names nobody. */
+/** Clients see the text, so it names no tenant. */
 function lockedFor(ms: number): HostError {
   return new HostError("LOCK_TIMEOUT", schemaLocked, { retryAfterSeconds: ms / 1_000 });
 }

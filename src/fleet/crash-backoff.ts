@@ -1,4 +1,4 @@
-/** Which keys were there when threads ended. */
+/** Remembers which keys were present when threads ended. */
 import { LRUCache } from "lru-cache";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { InstancePhase } from "../shared/kernel/phase.ts";
@@ -6,11 +6,11 @@ import { heldForMs, isSuspect, type StrikeRecord, strike } from "./build-queue.t
 
 interface Entry {
   readonly record: StrikeRecord;
-  /** The other keys that were there at the last end that may have been anybody's. */
+  /** The other keys that were active at the last thread end whose cause is uncertain. */
   readonly coSuspects: readonly InstanceKey[];
 }
 
-/** What of an instance matters when its thread has ended. */
+/** The part of an instance that matters when its thread has ended. */
 export interface Member {
   readonly spec: { readonly key: InstanceKey };
   readonly inFlight: number;
@@ -21,8 +21,9 @@ export class CrashBackoff {
   readonly #entries = new LRUCache<InstanceKey, Entry>({ max: 1_000 });
 
   /**
-   * Notes the end of a thread that held `members`: those that were building or had requests in flight may have caused
-   * it. Where one was alone it is certain, and those that were suspected only together with it are cleared.
+   * Records the end of a thread that held `members`: those that were building or had requests in flight may
+   * have caused it. If an instance was alone its key is certainly the cause, and keys suspected only together
+   * with it are cleared.
    */
   note(members: readonly Member[], nowMs: number): void {
     const active = members.filter((instance) => instance.inFlight > 0 || instance.phase === "building");

@@ -1,4 +1,4 @@
-/** How instances and cells leave: out of service first, then drained, then released or ended with their thread. */
+/** How instances and cells leave: taken out of service, drained, then released or ended with their thread. */
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
 import type { Condition } from "../shared/kernel/condition.ts";
 import type { Cell } from "./cell/cell.ts";
@@ -27,8 +27,8 @@ export class Eviction {
   }
 
   /**
-   * Takes a live instance out of service, waits for its requests (≤ `drainTimeout`), and lets go of it: with its thread
-   * where nothing else is in there. Resolves when its memory is on its way back.
+   * Takes a live instance out of service, drains it (≤ `drainTimeout`) and releases it, or ends its thread if
+   * nothing else is in it. Resolves when its memory is being returned.
    */
   async retire(instance: Instance, reason: EvictionReason): Promise<void> {
     if (instance.phase !== "live") return;
@@ -44,13 +44,16 @@ export class Eviction {
     this.forget(instance, reason);
     this.#changed.notify();
     if (cell.phase !== "serving") return;
-    // The last one of several that left together.
+    // It was the last of several that left together.
     if (this.#registry.instancesOf(cell).length === 0) return this.end(cell, threadReason(reason), reason);
-    // Whether the heap really came back is for the governor to see.
+    // The governor sees from this whether the heap really shrank.
     cell.collect(performance.now());
   }
 
-  /** Drains a cell with everything in it (≤ `drainTimeout`) and ends its thread. Resolves at its exit. */
+  /**
+   * Drains a cell with all its instances (≤ `drainTimeout`) and ends its thread. Resolves when the thread has
+   * exited.
+   */
   async end(cell: Cell, reason: TerminationReason, why: EvictionReason): Promise<void> {
     if (cell.phase === "terminating" || cell.phase === "gone") return cell.gone;
     if (cell.phase !== "starting") cell.phase = "draining";
@@ -64,7 +67,7 @@ export class Eviction {
     await cell.terminate(reason);
   }
 
-  /** Strikes an instance off, once; whatever is live under its key by now stays. */
+  /** Marks an instance as gone, once; a live instance under the same key stays. */
   forget(instance: Instance, reason: EvictionReason): void {
     if (instance.phase === "gone") return;
     const served = instance.phase !== "building";
@@ -77,7 +80,7 @@ export class Eviction {
   }
 }
 
-/** Why a thread ends with the last of its instances. */
+/** The termination reason when a thread ends with its last instance. */
 function threadReason(reason: EvictionReason): TerminationReason {
   return reason === "idle" || reason === "flushed" ? reason : "evicted";
 }

@@ -1,4 +1,4 @@
-/** All the cells of the process, and the only owner of what changes about them. */
+/** All cells of the process; the only owner of their mutable state. */
 
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
 import { Condition } from "../shared/kernel/condition.ts";
@@ -28,36 +28,39 @@ export interface FleetOptions {
   readonly instanceHeapMb: number;
   readonly drainTimeoutMs: number;
   readonly idleTtlMs: number;
-  /** Most cells that may serve one key. */
+  /** Maximum number of cells that may serve one key. */
   readonly replicas: number;
-  /** What a tenant may take of a cell before it is served apart. */
+  /** How much of a cell a tenant may use before it is isolated. */
   readonly quarantine: QuarantineRules;
   readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
   readonly observe: Observe;
-  /** Called when a thread has ended, so that what it left in PostgreSQL can be stopped. */
+  /** Called when a thread has ended, so that the backends it left in PostgreSQL can be cancelled. */
   readonly onCellGone: (applicationName: string) => void;
 }
 
 export interface LeaseRequest extends BuildRequest {
   readonly tenant: TenantId;
-  /** Differs whenever the tenant's schemas have changed. */
+  /** Changes whenever the tenant's schemas change. */
   readonly version: string;
-  /** When the request came. */
+  /** When the request arrived. */
   readonly sinceMs: number;
 }
 
-/** A live instance for one request; `release` must be called exactly once, when nothing of the request runs any more. */
+/** A live instance for one request; call `release` exactly once, when nothing of the request runs any more. */
 export interface Lease {
   readonly instance: Instance;
   readonly cell: Cell;
   release(): void;
 }
 
-/** What was decided so long ago is asked about again before it is built. */
+/** A decision that is older than this is verified again before it is built. */
 const staleMs = 100;
-/** Whether a build that failed did so for its own sake is found out in 15 to 30 ms; who waits for it is not kept longer than this. */
+/**
+ * Upper bound for finding out whether a failed build still matched its schemas: usually 15 to 30 ms, and a
+ * client is waiting.
+ */
 const proofMs = 2_000;
-/** No spare is kept for so long after one was given up for want of memory. */
+/** How long no spare is kept after one was given up because memory was short. */
 const restMs = 60_000;
 
 export class Fleet {
@@ -107,7 +110,7 @@ export class Fleet {
     this.#builder.onFull(() => this.#quarantine.concede());
   }
 
-  /** Starts the warm spares; at least one cell is up before the first request. */
+  /** Starts the warm spares; at least one cell is started before the first request. */
   open(): void {
     this.#spares.refill(Math.max(1, this.#options.plan.spare));
   }
@@ -120,14 +123,14 @@ export class Fleet {
     return this.#eviction.evictions;
   }
 
-  /** Every database, and whether a cell was refused a write there and would be again. */
+  /** For every database: whether it refused a write of some cell because it is read-only, and would do so again. */
   get readOnly(): Readonly<Record<string, boolean>> {
     const found = new Set([...this.registry.cells].flatMap(({ readOnly }) => readOnly));
     const names = Object.keys(this.#options.setup.databases);
     return Object.fromEntries(names.map((name) => [name, found.has(name)]));
   }
 
-  /** Requests that have had a lease so far. */
+  /** Number of leases given so far. */
   get leases(): number {
     return this.#leases;
   }
@@ -137,16 +140,20 @@ export class Fleet {
     return this.#spares.healthy;
   }
 
-  /** A lease on the instance of the request's key; undefined where `lease` would have to build it first, or refuses. */
+  /**
+   * A lease on the live instance of the request's key; undefined if `lease` would have to build it first or
+   * would refuse.
+   */
   leaseNow(request: LeaseRequest): Lease | undefined {
     const instance = this.#closed ? undefined : this.registry.current(request.spec.key, request.tenant);
     return instance === undefined ? undefined : this.#enter(instance, request);
   }
 
   /**
-   * A lease on the instance of the request's key, building it first where there is none: once, however many ask.
-   * Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended threads repeatedly. For a key that
-   * could not be built it throws the same again, with the time until the next try, and builds nothing.
+   * A lease on the instance of the request's key. If there is none it is built, once for all concurrent
+   * requests. Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended
+   * threads repeatedly. For a key that recently failed to build it rethrows that error with the time until
+   * the next try, without building.
    */
   async lease(request: LeaseRequest): Promise<Lease> {
     const { key } = request.spec;
@@ -193,11 +200,12 @@ export class Fleet {
     }
     const { timeoutMs } = this.#options.builds;
     const queuedMs = performance.now();
-    // Another tenant's build was overtaken: where that was no coincidence, this one's would be in vain too.
+    // Another tenant's build was overtaken by a change: check whether this one's would be in vain as well.
     if (doubtful) await assertCurrent(request, queuedMs + timeoutMs);
     try {
       const built = await this.#buildQueue.run(async () => {
-        // A build costs fifty times what this question does, and in a long queue much may have changed.
+        // A build costs fifty times as much as this check, and much may have changed during a long wait in
+        // the queue.
         if (performance.now() - queuedMs > staleMs) await checkQuickly(request);
         return this.#builder.build(request, { kind: "first" }, timeoutMs, queuedMs);
       }, request.sinceMs);
@@ -209,8 +217,8 @@ export class Fleet {
   }
 
   /**
-   * The error of a build that failed, noted where it is the key's own. What a moment may mend (503) is not, nor what became of a
-   * schema that changed or went away meanwhile: that is told instead.
+   * The error to report for a failed build; recorded if it is the key's own fault. Transient failures (503)
+   * are not recorded. If the schema changed or was dropped meanwhile, that error is returned instead.
    */
   async #failed(request: LeaseRequest, error: HostError): Promise<HostError> {
     if (error.status !== 500 || error.code === "BUILD_NOT_SHAREABLE") return error;
@@ -225,34 +233,40 @@ export class Fleet {
     return this.#held.refusal(request.spec.key, request, nowMs) ?? error;
   }
 
-  /** Lets keys that could not be built be tried at once; returns how many there were. */
+  /** Lets keys that failed to build be tried at once; returns how many there were. */
   tryAgain(chosen: (key: InstanceKey) => boolean): number {
     return this.#held.forgetWhere(chosen);
   }
 
-  /** Builds a cell's instances elsewhere, switches each as it is ready, then drains and ends the cell. */
+  /** Builds a cell's instances elsewhere, switches to each as it becomes ready, then drains and ends the cell. */
   replace(cell: Cell): Promise<void> {
     return this.#replacement.replace(cell);
   }
 
-  /** Takes what `chosen` picks out of service; returns the keys at once, they drain meanwhile. */
+  /**
+   * Takes the instances picked by `chosen` out of service; returns their keys at once while they drain in the
+   * background.
+   */
   evict(chosen: (instance: Instance) => boolean, reason: EvictionReason): readonly InstanceKey[] {
     const picked = this.registry.published.filter(chosen);
     for (const instance of picked) void this.#eviction.retire(instance, reason);
     return picked.map((instance) => instance.spec.key);
   }
 
-  /** Evicts instances that were not used for `idleTtl`, and brings up what should be there but failed to start. */
+  /** Evicts instances that were idle for `idleTtl`, and starts cells that should exist but failed to start. */
   sweep(nowMs: number): void {
     const { idleTtlMs, plan } = this.#options;
     this.#replicas.look();
     this.#quarantine.look(nowMs);
     this.evict((instance) => instance.inFlight === 0 && nowMs - instance.lastUsedMs > idleTtlMs, "idle");
-    // A host that is not ready is asked for nothing: it has to try by itself.
+    // A host that is not ready receives no requests, so it has to retry on its own.
     this.#spares.refill(this.#spares.failing ? Math.max(1, plan.spare) : plan.spare);
   }
 
-  /** Gives up a warm spare, or else the idle cell that was used least recently: memory beyond the budgets is short. */
+  /**
+   * Gives up a warm spare, or else the least recently used idle cell, because the process exceeds its memory
+   * despite the budgets.
+   */
   relieve(): void {
     this.#spares.rest(restMs);
     const isIdle = (instance: Instance): boolean => instance.phase === "live" && instance.inFlight === 0;

@@ -1,9 +1,12 @@
-/** Whether what a build is for is still current. */
+/** Checks whether the schemas that a build was requested for are still current. */
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { BuildRequest } from "./instance.ts";
 
-/** Throws `SCHEMA_CHANGED` where `request` is out of date, `BUILD_TIMEOUT` where nobody says so by `deadlineMs`, and what asking throws. */
+/**
+ * Throws `SCHEMA_CHANGED` if `request` is out of date, `BUILD_TIMEOUT` if there is no answer by `deadlineMs`,
+ * and what `verify` throws.
+ */
 export async function assertCurrent(request: BuildRequest, deadlineMs: number): Promise<void> {
   const leftMs = Math.max(1, deadlineMs - performance.now());
   const current = await answerWithin(request, leftMs);
@@ -16,18 +19,18 @@ export async function assertCurrent(request: BuildRequest, deadlineMs: number): 
   if (!current) throw overtaken(request);
 }
 
-/** A shape is asked for in 15 to 30 ms. */
+/** Fingerprinting a shape usually takes 15 to 30 ms. */
 const quickCheckMs = 250;
 
 /**
- * Throws `SCHEMA_CHANGED` where `request` turns out to be out of date, before anything is built, and what asking throws. Others
- * wait for their turn meanwhile: an answer that takes its time, as behind a lock, is not waited for.
+ * Throws `SCHEMA_CHANGED` if `request` is out of date, and what `verify` throws, before anything is built.
+ * Other builds are queued behind this check, so a slow answer (for example behind a lock) is not waited for.
  */
 export async function checkQuickly(request: BuildRequest): Promise<void> {
   if ((await answerWithin(request, quickCheckMs)) === false) throw overtaken(request);
 }
 
-/** Undefined where there was no answer in time; a failure that comes later is nobody's. */
+/** Undefined if there was no answer in time; a failure that arrives later is ignored. */
 async function answerWithin(request: BuildRequest, ms: number): Promise<boolean | undefined> {
   const answered = new AbortController();
   let current: boolean | undefined;

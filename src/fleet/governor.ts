@@ -1,4 +1,4 @@
-/** Watches cells: their heaps against the budget, and whether their event loops turn. */
+/** Watches cells: their heaps against the budget, and whether their event loops are responsive. */
 import { memoryUsage } from "node:process";
 import { pause } from "../shared/kernel/duration.ts";
 import { unreachable } from "../shared/kernel/errors.ts";
@@ -13,22 +13,22 @@ import { isUnmeasured } from "./registry.ts";
 export interface Watched {
   readonly phase: CellPhase;
   readonly heapMb: number;
-  /** Heap and external memory, garbage included. */
+  /** Heap and external memory in MB, garbage included. */
   readonly usedMb: number;
-  /** After the last collection; null where none was asked for since something left. */
+  /** Heap after the last collection; null if none was requested since something left the thread. */
   readonly liveMb: number | null;
-  /** In use right after that collection. */
+  /** Memory in use right after that collection. */
   readonly settledMb: number;
-  /** What a replacement of it would hold before it served anything. */
+  /** What a replacement of this cell would hold before it served anything. */
   readonly rebuiltMb: number;
   readonly collecting: boolean;
   readonly lastCollectionMs: number;
   /** When the event loop last answered. */
   readonly lastPongMs: number;
-  /** A build keeps the loop busy for as long as it takes; it has a limit of its own. */
+  /** A build blocks the event loop while it runs; it has a timeout of its own. */
   readonly building: boolean;
   readonly inFlight: number;
-  /** Since the last build in it ended, where what was built is not measured; else null. */
+  /** Time since the last build in the cell ended, if something in it is not measured yet; else null. */
   readonly unmeasuredMs: number | null;
   readonly nowMs: number;
   readonly stallTimeoutMs: number;
@@ -36,23 +36,29 @@ export interface Watched {
 
 export type Verdict = "none" | "collect" | "condemn" | "over-budget" | "stalled";
 
-/** From here on the heap is asked what of it is garbage. */
+/** Above this share of the budget a collection finds out how much is garbage. */
 export const collectShare = 0.7;
-/** What is in use for good at this share cannot go on for long. */
+/** A cell whose live heap reaches this share of the budget cannot go on for long. */
 export const condemnShare = 0.85;
-/** A collection of 200 MB takes about 150 ms of the thread: not more often than this, */
+/** A collection of 200 MB blocks the thread for about 150 ms, so they are at least this far apart, */
 const collectEveryMs = 2_000;
-/** and not before this share of the budget has come since the last: a cell may be full for good reasons. */
+/**
+ * and the heap must have grown by this share of the budget since the last one: a cell may be full for good
+ * reasons.
+ */
 const collectGrowthShare = 0.1;
-/** How long after a build an idle cell is collected to measure it, and a busy one. */
+/** How long after a build a cell is collected to measure the instance: an idle cell, and a busy one. */
 const measureIdleMs = 1_000;
 const measureBusyMs = 3_000;
-/** Compiling and loading modules leaves garbage beyond a small budget; what goes on growing does not stop here. */
+/**
+ * Compiling and loading modules may exceed a small budget with garbage; a heap that keeps growing exceeds
+ * this as well.
+ */
 const startingShare = 1.5;
-/** Modules load in 0.4 s; on a machine that is busy or starts cold it takes longer, but not this long. */
+/** Modules load in 0.4 s; a busy machine or a cold start takes longer, but not this long. */
 const startLimitMs = 60_000;
 
-/** What to do about a cell. Pure. */
+/** Decides what to do about a cell. Pure. */
 export function decideVerdict(cell: Watched): Verdict {
   const { phase, heapMb, usedMb, liveMb, nowMs } = cell;
   if (phase === "terminating" || phase === "gone") return "none";
@@ -63,7 +69,7 @@ export function decideVerdict(cell: Watched): Verdict {
   if (usedMb >= heapMb) return "over-budget";
   if (!cell.building && nowMs - cell.lastPongMs > cell.stallTimeoutMs) return "stalled";
   const full = heapMb * condemnShare;
-  // One that would be as full again has to serve as it is.
+  // A cell whose replacement would be just as full has to go on serving.
   if (phase === "serving" && liveMb !== null && liveMb >= full && cell.rebuiltMb < full) return "condemn";
   if (cell.collecting) return "none";
   const dueMs = nowMs - cell.lastCollectionMs;
@@ -73,13 +79,16 @@ export function decideVerdict(cell: Watched): Verdict {
   return dueMs >= collectEveryMs ? "collect" : "none";
 }
 
-/** Those who waited for the build are answered first, and another one may follow it: one collection measures both. */
+/**
+ * Whether to measure now. Requests that waited for the build go first, and another build may follow: one
+ * collection measures both.
+ */
 function isTimeToMeasure({ building, inFlight, unmeasuredMs }: Watched): boolean {
   if (building || unmeasuredMs === null) return false;
   return unmeasuredMs >= (inFlight === 0 ? measureIdleMs : measureBusyMs);
 }
 
-/** Milliseconds to the next look: a growing Map fills 100 MB in under 200 ms. Pure. */
+/** Milliseconds until the next look; a growing Map fills 100 MB in under 200 ms. Pure. */
 export function nextLookMs(fullestShare: number): number {
   if (fullestShare > collectShare) return 10;
   return fullestShare > 0.5 ? 25 : 100;
@@ -92,15 +101,15 @@ export interface GovernorOptions {
 }
 
 const pingEveryMs = 1_000;
-/** A thread in a native call answers when that has ended; the others are not left alone meanwhile. */
+/** A thread in a native call answers only when the call ends; the other cells are judged without waiting for it. */
 const readingLimitMs = 20;
 const trimEveryMs = 2_000;
-/** A thread's memory is back 8 s after its end: giving up more before that would not help. */
+/** A thread's memory is returned 8 s after its end: giving up more before that would not help. */
 const relieveEveryMs = 10_000;
 
 export class Governor {
   readonly #options: GovernorOptions;
-  /** Of this thread: cells see to their own. */
+  /** For the main thread; cells do this for themselves. */
   readonly #reserve = new IdleGc();
   readonly #allocator = new MallocTrim();
   #timer: NodeJS.Timeout | undefined;
@@ -128,7 +137,7 @@ export class Governor {
     this.#timer = setTimeout(() => void this.#lookAndGoOn(), ms);
   }
 
-  /** Whatever goes wrong in one look, the next one comes: without them nothing keeps the budgets. */
+  /** Schedules the next look even if this one failed: without looks nothing enforces the budgets. */
   async #lookAndGoOn(): Promise<void> {
     try {
       await this.#look();
@@ -142,7 +151,7 @@ export class Governor {
     const { fleet } = this.#options;
     const nowMs = performance.now();
     const { cells } = fleet.registry;
-    // Where this thread itself stood still, silence says nothing about the others.
+    // If this thread itself was blocked, missing answers say nothing about the cells.
     if (nowMs - this.#lastLookMs > pingEveryMs * 2) {
       for (const cell of cells) cell.lastPongMs = Math.max(cell.lastPongMs, nowMs - pingEveryMs);
     }
@@ -202,7 +211,7 @@ export class Governor {
     }
   }
 
-  /** The budgets are what keeps the process small; this is for what they do not see. */
+  /** The budgets keep the process small; this is for memory outside them. */
   #relieve(nowMs: number): void {
     const { fleet, memoryMb } = this.#options;
     if (nowMs - this.#lastRelievedMs < relieveEveryMs) return;

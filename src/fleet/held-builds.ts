@@ -1,11 +1,11 @@
-/** Which keys could not be built, and for how long nobody tries again. */
+/** Remembers which keys failed to build, and how long each is held back before the next try. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { type FailureRecord, failure, failurePauseMs, isForgiven } from "./build-queue.ts";
 
-/** Whose request wants a key, and by which revisions (`LeaseRequest`). */
+/** The tenant whose request needs a key, and the revisions of its schemas (`LeaseRequest`). */
 export interface Wanting {
   readonly tenant: TenantId;
   readonly version: string;
@@ -15,16 +15,19 @@ interface Entry {
   readonly record: FailureRecord;
   readonly untilMs: number;
   readonly error: HostError;
-  /** Tenants whose builds failed; two are as good as all. */
+  /** Tenants whose builds failed; two are enough to hold the key back for all. */
   readonly failed: ReadonlySet<TenantId>;
-  /** By which revisions each tenant was refused last. */
+  /** The revisions with which each tenant was last refused. */
   readonly versions: LRUCache<TenantId, string>;
 }
 
 const maxKeys = 1_000;
-/** Of one key; whoever was forgotten among more of them waits for the pause to end, whatever it changes. */
+/** Limit per key; a tenant that falls out of it waits for the pause to end, even if it changes its schema. */
 const maxTenants = 10_000;
-/** A pooled key fails for everybody once it has failed for so many: the first alone may have a fault of its own. */
+/**
+ * A pooled key is held back for everybody after failing for this many tenants: the first alone may be at
+ * fault itself.
+ */
 const enoughTenants = 2;
 
 export class HeldBuilds {
@@ -35,7 +38,7 @@ export class HeldBuilds {
     this.#random = random;
   }
 
-  /** The error to refuse with, by the last try; undefined where the key may be tried, or tried again, for that tenant. */
+  /** Returns the error of the last try; undefined if this tenant may try the key (again) now. */
   refusal(key: InstanceKey, { tenant, version }: Wanting, nowMs: number): HostError | undefined {
     const entry = this.#entries.get(key);
     if (entry === undefined || nowMs >= entry.untilMs) return undefined;
@@ -53,7 +56,7 @@ export class HeldBuilds {
     );
   }
 
-  /** Notes that the key could not be built, for a tenant whose schemas are still what the build began with. */
+  /** Records that the key could not be built for a tenant whose schemas have not changed since the build began. */
   note(key: InstanceKey, { tenant, version }: Wanting, error: HostError, nowMs: number): void {
     const last = this.#entries.get(key);
     const known = last === undefined || isForgiven(last.record, nowMs) ? undefined : last;
@@ -66,12 +69,12 @@ export class HeldBuilds {
     this.#entries.set(key, { record, untilMs, error, failed, versions });
   }
 
-  /** Forgets a key that was built. */
+  /** Clears a key after a successful build. */
   forget(key: InstanceKey): void {
     this.#entries.delete(key);
   }
 
-  /** Lets keys be tried at once; returns how many were known to fail. */
+  /** Clears the chosen keys so that they are tried at once; returns how many were held back. */
   forgetWhere(chosen: (key: InstanceKey) => boolean): number {
     const keys = [...this.#entries.keys()].filter(chosen);
     for (const key of keys) this.#entries.delete(key);

@@ -1,4 +1,4 @@
-/** One built, or building, PostGraphile schema in one cell: an identity of its own, whatever its key. */
+/** One PostGraphile schema, built or building, in one cell; its identity does not depend on its key. */
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { type InstancePhase, instanceStep } from "../shared/kernel/phase.ts";
 import type { BlueprintSpec } from "../shared/protocol/messages.ts";
@@ -6,7 +6,7 @@ import type { Cell } from "./cell/cell.ts";
 
 export interface BuildRequest {
   readonly spec: BlueprintSpec;
-  /** Whether what the build began with is still current; asked after the build, before it is published. */
+  /** Whether the schemas that the build began with are still current; asked after the build, before publishing. */
   readonly verify: () => Promise<boolean>;
 }
 
@@ -14,20 +14,20 @@ export class Instance {
   readonly id: number;
   readonly spec: BlueprintSpec;
   readonly cell: Cell;
-  /** Alone in its cell: it was there when a thread ended, and the next end is to say whose doing it was. */
+  /** Alone in its cell because it was present when a thread ended: the next end shows whether it is the cause. */
   readonly exclusive: boolean;
-  /** The only tenant that it serves, which took more than its share elsewhere; null: any. */
+  /** The only tenant that it serves, which took more than its share elsewhere; null: any tenant. */
   readonly reservedFor: TenantId | null;
   /** Tenants that it has served. */
   readonly tenants = new Set<TenantId>();
-  /** An estimate until it is measured. */
+  /** In MB; an estimate until it is measured. */
   heapMb: number;
   measured = false;
   requests = 0;
   lastUsedMs: number;
   /**
-   * What the last to be served would have had it built with: it is rebuilt on that. The tenant that it was first
-   * built for may have moved to another shape long ago.
+   * The build request of the last tenant served, used for a rebuild: the tenant that it was first built for
+   * may have moved to another shape long ago.
    */
   latest: BuildRequest;
   #phase: InstancePhase = "building";
@@ -72,7 +72,7 @@ export class Instance {
     this.hold(nowMs);
   }
 
-  /** Counts as a request in flight, so that nobody takes it for idle; `leave` ends it. */
+  /** Counts as a request in flight so that the instance is not considered idle; `leave` ends it. */
   hold(nowMs: number): void {
     this.#inFlight += 1;
     this.lastUsedMs = nowMs;

@@ -1,4 +1,7 @@
-/** A tenant that takes more than its share of a cell is served by an instance of its own until it calms down, if there is room. */
+/**
+ * Isolates a tenant that takes more than its share of a cell: if there is room, an instance of its own serves
+ * it until it calms down.
+ */
 
 import type { Observe } from "../observability/observation.ts";
 import type { CellId, TenantId } from "../shared/kernel/ids.ts";
@@ -11,31 +14,34 @@ import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
 import type { Registry } from "./registry.ts";
 
-/** What a tenant did to a cell between two looks. */
+/** A tenant's use of a cell between two looks. */
 export interface UsageSample {
-  /** How long ago the look before was. */
+  /** Time since the previous look. */
   readonly spanMs: number;
-  /** For how long the tenant kept the thread busy. */
+  /** How long the tenant kept the thread busy. */
   readonly busyMs: number;
-  /** Whether other tenants asked the same cell for something. */
+  /** Whether other tenants sent requests to the same cell. */
   readonly contended: boolean;
 }
 
 export interface QuarantineRules {
-  /** More than this share of a cell's time is too much; 1: never. */
+  /** Share of a cell's time that is too much; 1: never. */
   readonly share: number;
-  /** Over so long. */
+  /** Period over which the share is measured. */
   readonly windowMs: number;
 }
 
-/** A flood need not go on for a whole window to be known as one: over a fifth of it a larger share is enough. */
+/** A flood is recognised before a whole window has passed: over a fifth of it, a larger share is enough. */
 const burstFraction = 5;
 const burstFactor = 1.6;
-/** Calm is less than half of the share that was too much, over so many windows: a thread is not built and given up again and again. */
+/**
+ * A tenant is calm after this many windows below half of the excessive share, so that threads are not built
+ * and given up repeatedly.
+ */
 const calmWindows = 3;
 const calmFraction = 0.5;
 
-/** The newest samples that make up `ms`, and their sums. */
+/** Sums over the newest samples that cover `ms`. */
 function sumsOver(
   samples: readonly UsageSample[],
   ms: number,
@@ -50,7 +56,7 @@ function sumsOver(
   return sums;
 }
 
-/** Whether a tenant with these samples, oldest first, takes more than its share while others want theirs. Pure. */
+/** Whether a tenant with these samples, oldest first, takes more than its share while others compete. Pure. */
 export function isExcessive(samples: readonly UsageSample[], { share, windowMs }: QuarantineRules): boolean {
   if (share >= 1) return false;
   const exceeds = (ms: number, limit: number): boolean => {
@@ -60,15 +66,15 @@ export function isExcessive(samples: readonly UsageSample[], { share, windowMs }
   return exceeds(windowMs, share) || exceeds(windowMs / burstFraction, Math.min(0.95, share * burstFactor));
 }
 
-/** Whether a tenant that has a cell to itself would be no burden to others. Pure. */
+/** Whether a tenant that has a cell to itself could share one again without burdening others. Pure. */
 export function isCalm(samples: readonly UsageSample[], { share, windowMs }: QuarantineRules): boolean {
   const { spanMs, busyMs } = sumsOver(samples, windowMs * calmWindows);
   return spanMs >= windowMs * calmWindows && busyMs < spanMs * share * calmFraction;
 }
 
-/** How long a quarantine waits for a thread to come up. */
+/** How long a quarantine waits for a thread to start. */
 const patienceMs = 10_000;
-/** How long none is tried after one found no room. */
+/** How long no quarantine is tried after one found no room. */
 const retryMs = 10_000;
 
 export class Quarantine {
@@ -80,7 +86,7 @@ export class Quarantine {
   readonly #builder: Builder;
   readonly #buildsInFlight: BuildsInFlight;
   readonly #eviction: Eviction;
-  /** By cell and tenant, oldest first. */
+  /** Samples by cell and tenant, oldest first. */
   #histories = new Map<CellId, Map<TenantId, UsageSample[]>>();
   #lastMs = performance.now();
   #notBeforeMs = 0;
@@ -106,7 +112,7 @@ export class Quarantine {
     this.#eviction = parts.eviction;
   }
 
-  /** To be called about once a second. */
+  /** Call about once a second. */
   look(nowMs: number): void {
     const spanMs = nowMs - this.#lastMs;
     this.#lastMs = nowMs;
@@ -131,7 +137,7 @@ export class Quarantine {
       samples.push({ spanMs, busyMs, contended: asking > (requests > 0 ? 1 : 0) });
       const { spanMs: known } = sumsOver(samples, Number.POSITIVE_INFINITY);
       if (known > this.#rules.windowMs * (calmWindows + 1)) samples.shift();
-      // Nothing of all that is remembered matters.
+      // No remembered sample matters any more.
       if (samples.every((sample) => sample.busyMs === 0) && this.#reservedIn(cell) === undefined) {
         history.delete(tenant);
       } else history.set(tenant, samples);
@@ -161,7 +167,7 @@ export class Quarantine {
     }
   }
 
-  /** What serves `tenant` in that cell, and nothing of its own elsewhere. */
+  /** The instance that serves `tenant` in that cell; undefined if the tenant has one of its own elsewhere. */
   #instanceOf(cell: Cell, tenant: TenantId): Instance | undefined {
     const [latest] = this.#registry
       .instancesOf(cell)
@@ -172,7 +178,10 @@ export class Quarantine {
     return latest;
   }
 
-  /** Where it costs nobody else anything: no build waits, and there is room without an eviction. */
+  /**
+   * Isolates the tenant only if that does not affect others: no build waits, and there is room without an
+   * eviction.
+   */
   #isolate(instance: Instance, tenant: TenantId, samples: readonly UsageSample[]): void {
     const { running, queued } = this.#buildQueue.state;
     if (running + queued > 0) return;
@@ -183,11 +192,11 @@ export class Quarantine {
     const work = this.#buildsInFlight.run(key, null, () =>
       this.#buildQueue.run(async () => {
         if (instance.phase !== "live") return null;
-        // What would keep others waiting now has the thread to itself in a moment.
+        // Heavy requests that would block others now will have a thread of their own in a moment.
         resume = instance.cell.hold(tenant);
         const purpose = { kind: "quarantine", tenant } as const;
         const built = await this.#builder.build(instance.latest, purpose, patienceMs, queuedMs);
-        // What waits where it was is the larger part of it.
+        // Most of the tenant's load is already waiting in the old cell, so that moves too.
         instance.cell.dismiss(tenant);
         this.#observe({
           kind: "tenant.quarantined",
@@ -200,7 +209,7 @@ export class Quarantine {
       }),
     );
     work
-      // Observed where it failed.
+      // The failure was observed by the builder.
       .catch(() => {
         this.#notBeforeMs = performance.now() + retryMs;
       })
@@ -210,7 +219,7 @@ export class Quarantine {
       });
   }
 
-  /** Its tenant is served with all others again. */
+  /** Ends the quarantine; the tenant is served with all others again. */
   #release(instance: Instance, why: "calm" | "capacity"): void {
     const { reservedFor, spec, cell } = instance;
     if (reservedFor === null) return;
@@ -218,7 +227,7 @@ export class Quarantine {
     void this.#eviction.retire(instance, why === "calm" ? "idle" : "capacity");
   }
 
-  /** Gives up one quarantine, as somebody else needs the room; false where there is none. */
+  /** Gives up one quarantine because another build needs the room; false if there is none. */
   concede(): boolean {
     const [first] = this.#registry.published.filter(
       ({ reservedFor, phase }) => reservedFor !== null && phase === "live",
@@ -230,7 +239,7 @@ export class Quarantine {
   }
 }
 
-/** Of the time that the samples cover, the tenant's. */
+/** The tenant's share of the time that the samples cover. */
 function shareOf(samples: readonly UsageSample[]): number {
   const { spanMs, busyMs } = sumsOver(samples, Number.POSITIVE_INFINITY);
   return spanMs === 0 ? 0 : busyMs / spanMs;

@@ -1,15 +1,18 @@
-/** Which cells there are, what is in them, and which instance serves a key. State only; the fleet owns it. */
+/**
+ * Which cells there are, which instances they hold, and which instance serves a key. State only; the fleet
+ * owns it.
+ */
 import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import type { Cell } from "./cell/cell.ts";
 import type { Instance } from "./instance.ts";
 import type { PlacedCell } from "./policy/placement.ts";
 
-/** Whether requests may go to a cell: a condemned one serves on until it is drained. */
+/** Whether requests may go to a cell: a condemned cell serves until it is drained. */
 export function isServing(cell: Cell): boolean {
   return cell.phase === "serving" || cell.phase === "condemned";
 }
 
-/** Whether it is built, and what it takes not known yet. */
+/** Whether it is built but its size is not known yet. */
 export function isUnmeasured({ phase, measured }: Instance): boolean {
   return phase !== "building" && !measured;
 }
@@ -17,7 +20,7 @@ export function isUnmeasured({ phase, measured }: Instance): boolean {
 export class Registry {
   readonly #cells = new Map<CellId, Cell>();
   readonly #members = new Map<CellId, Set<Instance>>();
-  /** What serves each key: one instance, or several in as many cells. */
+  /** The instances that serve each key: one, or several in as many cells. */
   readonly #current = new Map<InstanceKey, Instance[]>();
 
   get cells(): readonly Cell[] {
@@ -37,7 +40,7 @@ export class Registry {
     this.#members.set(cell.id, new Set());
   }
 
-  /** Takes the cell out with all that was in it, which it returns. */
+  /** Removes the cell with all its instances; returns the instances. */
   removeCell(cell: Cell): readonly Instance[] {
     const members = this.instancesOf(cell);
     this.#cells.delete(cell.id);
@@ -55,13 +58,13 @@ export class Registry {
     this.#members.get(instance.cell.id)?.delete(instance);
   }
 
-  /** Puts `instance` in service beside whatever serves its key. */
+  /** Puts `instance` in service beside any others that serve its key. */
   publish(instance: Instance): void {
     const { key } = instance.spec;
     this.#current.set(key, [...(this.#current.get(key) ?? []), instance]);
   }
 
-  /** By identity: others under the same key stay. */
+  /** Removes this very instance; others under the same key stay. */
   unpublish(instance: Instance): void {
     const { key } = instance.spec;
     const others = this.#current.get(key)?.filter((each) => each !== instance) ?? [];
@@ -69,17 +72,20 @@ export class Registry {
     else this.#current.set(key, others);
   }
 
-  /** What serves `key`; a cell whose thread is on its way out, for whatever reason, serves nothing any more. */
+  /** The instances that serve `key`; those in a cell that is being drained or ended are left out. */
   serving(key: InstanceKey): readonly Instance[] {
     return this.#current.get(key)?.filter(({ cell }) => isServing(cell)) ?? [];
   }
 
-  /** What serves `key` for `tenant` alone. */
+  /** The instance that serves `key` for `tenant` alone. */
   reserved(key: InstanceKey, tenant: TenantId): Instance | undefined {
     return this.#current.get(key)?.find((each) => each.reservedFor === tenant && isServing(each.cell));
   }
 
-  /** What serves `key` for `tenant`: what is its own, or else the one with the fewest requests in flight. */
+  /**
+   * The instance that serves `key` for `tenant`: its own, or else the shared one with the fewest requests in
+   * flight.
+   */
   current(key: InstanceKey, tenant: TenantId): Instance | undefined {
     let least: Instance | undefined;
     for (const instance of this.#current.get(key) ?? []) {
@@ -106,7 +112,7 @@ export class Registry {
     return undefined;
   }
 
-  /** What placement decides on. */
+  /** The input for placement decisions. */
   placed(): readonly PlacedCell[] {
     return this.cells.map((cell) => {
       const members = this.instancesOf(cell);

@@ -1,4 +1,7 @@
-/** Replaces a cell: its instances are built elsewhere and switched one by one, then it is drained and ended. */
+/**
+ * Replaces a cell: builds its instances elsewhere and switches to them one by one, then drains and ends the
+ * cell.
+ */
 
 import type { Observe } from "../observability/observation.ts";
 import type { Condition } from "../shared/kernel/condition.ts";
@@ -12,9 +15,9 @@ import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
 import type { Registry } from "./registry.ts";
 
-/** How long a replacement waits for room before its predecessor is drained without one. */
+/** How long a successor waits for room before the old cell is drained without one. */
 const patienceMs = 5_000;
-/** How long it waits for a build in the cell before it looks again. */
+/** How long to wait for a build in the cell before looking again. */
 const lookAgainMs = 1_000;
 
 export class Replacement {
@@ -46,14 +49,14 @@ export class Replacement {
     this.#changed = parts.changed;
   }
 
-  /** Resolves when the thread has exited. What could not be built elsewhere comes back on demand. */
+  /** Resolves when the thread has exited. Instances that could not be built elsewhere are rebuilt on demand. */
   async replace(cell: Cell): Promise<void> {
     if (cell.phase !== "serving") return;
     cell.phase = "condemned";
     const { observe, plan } = this.#options;
     const { usedMb } = cell.heap;
     observe({ kind: "cell.condemned", cell: cell.id, heapUsedMb: usedMb, heapBudgetMb: cell.heapMb });
-    // The only cell that there may be makes room by going.
+    // If only one cell is allowed, it has to go first to make room.
     if (plan.cells > 1) await this.#rebuildElsewhere(cell);
     await this.#eviction.end(cell, "replaced", "stale");
   }
@@ -63,25 +66,25 @@ export class Replacement {
     while (cell.phase === "condemned") {
       const members = this.#registry.instancesOf(cell);
       const [next] = members
-        // What one tenant has for itself is not built again: it is served with all others, and judged anew.
+        // A tenant's private instance is not rebuilt: the tenant is served with all others and judged anew.
         .filter(
           (instance) => instance.phase === "live" && instance.reservedFor === null && !tried.has(instance),
         )
         .toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
       if (next === undefined) {
-        // What is still being built in there is published there, and then moved like the others.
+        // Instances still being built here are published here, and then moved like the others.
         if (!members.some((instance) => instance.phase === "building")) return;
         await this.#changed.wait(lookAgainMs);
         continue;
       }
       try {
         await this.#buildsInFlight.run(next.spec.key, null, () => {
-          // Not where it only waited for the end of the build that brought the instance here.
+          // Not marked as tried if this only joined the build that put the instance here.
           tried.add(next);
           return this.#rebuild(next);
         });
       } catch (thrown) {
-        // Observed where it failed. Without room the others would fare no better.
+        // The failure was observed by the builder. Without room the others would fail as well.
         const { code } = toHostError(thrown);
         if (code === "NO_CAPACITY" || code === "BUILD_QUEUE_FULL" || code === "SHUTTING_DOWN") return;
       }
@@ -91,9 +94,9 @@ export class Replacement {
   #rebuild(instance: Instance): Promise<Instance | null> {
     const queuedMs = performance.now();
     return this.#buildQueue.run(async () => {
-      // It may have been evicted, or lost with its thread, while this waited for its turn.
+      // The instance may have been evicted, or lost with its thread, while this waited in the queue.
       if (instance.phase !== "live") return null;
-      // Where others serve the key, they take over what it did; not where they are about to go as well.
+      // If other instances serve the key they take over, unless they are leaving as well.
       const others = this.#registry.serving(instance.spec.key).filter((each) => each !== instance);
       if (others.some(({ cell, reservedFor }) => cell.phase === "serving" && reservedFor === null))
         return null;

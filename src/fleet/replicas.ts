@@ -1,4 +1,4 @@
-/** How many cells serve one hot blueprint: more while all of them are busy with it, fewer when they idle. */
+/** How many cells serve one hot blueprint: more while all of them are busy with it, fewer when they are idle. */
 import { availableParallelism } from "node:os";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { BuildQueue } from "./build-queue.ts";
@@ -9,15 +9,15 @@ import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
 import type { Registry } from "./registry.ts";
 
-/** One instance of a key, since the last look. */
+/** The load of one instance of a key since the last look. */
 export interface ReplicaLoad {
-  /** Share of the time that its cell's event loop was busy. */
+  /** Share of the time in which its cell's event loop was busy. */
   readonly utilization: number;
-  /** Of the requests that its cell was given. */
+  /** Share of its cell's requests that went to this instance. */
   readonly share: number;
 }
 
-/** Looks in a row at which a key was hot, and at which one replica less would have done. */
+/** Consecutive looks at which a key was hot, and at which one replica fewer would have been enough. */
 export interface Streak {
   readonly hot: number;
   readonly cool: number;
@@ -26,13 +26,16 @@ export interface Streak {
 export const noStreak: Streak = { hot: 0, cool: 0 };
 
 const hotUtilization = 0.8;
-/** What the others would be at, had they to do all of it. */
+/** Utilization that the remaining replicas would reach if they did all the work. */
 const coolUtilization = 0.4;
-/** A look is a second. A build costs more than three busy seconds; a thread that is given up costs that again. */
+/**
+ * Looks are one second apart. A build costs more than three busy seconds, and a thread that is given up costs
+ * that again.
+ */
 const hotLooks = 3;
 const coolLooks = 30;
 
-/** Whether a key gets a replica more, or one fewer, and what is remembered of it until the next look. Pure. */
+/** Whether a key gets one replica more or fewer, and the streak to remember until the next look. Pure. */
 export function decideReplicas(
   loads: readonly ReplicaLoad[],
   most: number,
@@ -48,7 +51,7 @@ export function decideReplicas(
   return { verdict: "none", streak };
 }
 
-/** How long a replica waits for a thread to come up. */
+/** How long a replica waits for a thread to start. */
 const patienceMs = 10_000;
 
 export class Replicas {
@@ -59,11 +62,11 @@ export class Replicas {
   readonly #eviction: Eviction;
   readonly #most: number;
   #streaks = new Map<InstanceKey, Streak>();
-  /** Requests that each instance had had at the last look. */
+  /** The request count of each instance at the last look. */
   #counts = new Map<Instance, number>();
 
   constructor(
-    /** More threads than cores would only take turns. */
+    /** Capped at the number of cores: more threads than cores would only take turns. */
     most: number,
     parts: {
       registry: Registry;
@@ -81,7 +84,7 @@ export class Replicas {
     this.#eviction = parts.eviction;
   }
 
-  /** To be called about once a second. */
+  /** Call about once a second. */
   look(): void {
     if (this.#most < 2) return;
     const loads = this.#loads();
@@ -102,7 +105,7 @@ export class Replicas {
   #loads(): Map<Instance, ReplicaLoad> {
     const counts = new Map<Instance, number>();
     const loads = new Map<Instance, ReplicaLoad>();
-    // What serves one tenant alone is no replica.
+    // An instance for one tenant alone is not a replica.
     const shared = this.#registry.published.filter(({ reservedFor }) => reservedFor === null);
     for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
       const utilization = cell.utilization.take();
@@ -117,7 +120,10 @@ export class Replicas {
     return loads;
   }
 
-  /** Where it costs nobody else anything: no build waits, and there is room without an eviction. */
+  /**
+   * Builds a replica only if that does not affect others: no build waits, and there is room without an
+   * eviction.
+   */
   #grow(key: InstanceKey, [first]: readonly Instance[]): void {
     const { running, queued } = this.#buildQueue.state;
     if (first === undefined || running + queued > 0) return;
@@ -128,12 +134,12 @@ export class Replicas {
         return this.#builder.build(first.latest, { kind: "replica" }, patienceMs, queuedMs);
       }),
     );
-    // Observed where it failed; the next hot seconds are another occasion.
+    // The failure was observed by the builder; the next hot seconds will try again.
     building.catch(() => undefined);
   }
 
   #shrink(instances: readonly Instance[]): void {
-    // A cell that is being replaced takes one away by itself, and counts on the others.
+    // A cell that is being replaced removes one replica by itself and relies on the others.
     if (instances.some(({ cell }) => cell.phase !== "serving")) return;
     const newest = instances.toSorted((a, b) => b.id - a.id)[0];
     if (newest !== undefined) void this.#eviction.retire(newest, "idle");

@@ -1,4 +1,4 @@
-/** The fleet at one moment, for `/status` and the metrics. */
+/** A snapshot of the fleet for `/status` and the metrics. */
 import type { FleetSnapshot } from "../observability/status.ts";
 import type { Fleet } from "./fleet.ts";
 

@@ -1,4 +1,4 @@
-/** Brings cells up: warm spares ahead of need, pauses after starts that failed. */
+/** Starts cells: warm spares ahead of need, with pauses after failed starts. */
 
 import type { Observe, TerminationReason } from "../observability/observation.ts";
 import type { Condition } from "../shared/kernel/condition.ts";
@@ -17,7 +17,7 @@ export interface SparesOptions {
   readonly onGone: (cell: Cell, reason: TerminationReason) => void;
 }
 
-/** A thread that starts takes a core for 0.4 s: from a build and its first answers, where there are two. */
+/** A starting thread takes a core for 0.4 s; on two cores that would delay a build and its first answers. */
 const afterBuildMs = 200;
 const firstPauseMs = 500;
 const longestPauseMs = 30_000;
@@ -38,7 +38,7 @@ export class Spares {
     this.#changed = changed;
   }
 
-  /** False while one start after the other fails. */
+  /** False once two or more starts in a row have failed. */
   get healthy(): boolean {
     return this.#failed < 2;
   }
@@ -48,7 +48,7 @@ export class Spares {
     return this.#failed > 0;
   }
 
-  /** How long until another start is worth trying; 0: now. */
+  /** Milliseconds until another start is worth trying; 0: now. */
   pauseMs(nowMs: number): number {
     return Math.max(0, this.#afterMs - nowMs);
   }
@@ -63,8 +63,8 @@ export class Spares {
     try {
       this.#registry.addCell(this.#newCell(id));
     } catch (thrown) {
-      // Where the system gives the process no more threads Node says so at once: to a timer, or to the end of another thread,
-      // which is nobody who could hear it.
+      // If the system allows no more threads Node throws at once. The caller may be a timer or another
+      // thread's exit handler, where nobody would catch it.
       const error = thrown instanceof Error ? thrown : new Error(messageOf(thrown));
       this.#options.observe({ kind: "cell.error", cell: id, error });
       this.#startFailed();
@@ -102,17 +102,17 @@ export class Spares {
     this.#afterMs = performance.now() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failed);
   }
 
-  /** Keeps no cell warm for so long: memory is short. One that is needed starts all the same. */
+  /** Keeps no warm spare for `ms` because memory is short. A cell that is needed is still started. */
   rest(ms: number): void {
     this.#warmAfterMs = performance.now() + ms;
   }
 
-  /** As `refill`, once those who waited for a build have their answers. */
+  /** Calls `refill` after a delay, so that requests that waited for a build get their answers first. */
   refillSoon(): void {
     setTimeout(() => this.refill(), afterBuildMs).unref();
   }
 
-  /** Starts cells until `most` are warm, the plan's number unless told otherwise, as far as the plan has room. */
+  /** Starts cells until `most` are warm or the plan is full; the default is the plan's number of spares. */
   refill(most = this.#options.plan.spare): void {
     const nowMs = performance.now();
     if (this.#closed || this.pauseMs(nowMs) > 0 || nowMs < this.#warmAfterMs) return;

@@ -1,9 +1,9 @@
-/** What errors say of a connection to a configured database, and of what was asked by one. */
+/** Classifies errors of connections to a configured database, and of statements sent on them. */
 import pg from "pg";
 import { wasInterrupted } from "../shared/connect/loss.ts";
 import { codeOf, HostError, messageOf } from "../shared/kernel/errors.ts";
 
-/** What node reports where there is no connection, or no longer one. */
+/** Codes for a connection that could not be made or was lost. */
 const lostCodes = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
@@ -14,7 +14,7 @@ const lostCodes = new Set([
   "ENETUNREACH",
   "ENOTFOUND",
   "EAI_AGAIN",
-  // A Unix socket that is not there.
+  // A Unix socket that does not exist.
   "ENOENT",
   // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout; too_many_connections
   "57P01",
@@ -28,31 +28,34 @@ const lostCodes = new Set([
 const lostMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|timeout expired|Query read timeout|Client has encountered a connection error|Client was closed|The server does not support SSL)/;
 
-/** Whether `error` says that no usable connection could be made, or that it broke; of what PostgreSQL says of a statement only the connection tells. */
+/**
+ * Whether `error` means that no usable connection could be made, or that it broke. For an error of a
+ * statement the code alone is no proof: only the state of the connection tells.
+ */
 export function isConnectionError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = codeOf(error) ?? "";
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
 }
 
-/** What an error says, with its SQLSTATE. */
+/** An error's message with its SQLSTATE. */
 function told(error: unknown): string {
   const code = codeOf(error);
   return code === undefined ? messageOf(error) : `${messageOf(error)} (${code})`;
 }
 
-/** Whether a pooler between us and PostgreSQL gave one connection's prepared statement to another, or took it away. */
+/** Whether a pooler in between mixed up prepared statements between connections, or dropped one. */
 export function isLostStatement(error: unknown): boolean {
   const code = codeOf(error);
   return code === "26000" || code === "42P05";
 }
 
-/** Whether PostgreSQL itself may have refused it: the role has no right to. */
+/** Whether PostgreSQL may have refused it for lack of privilege. */
 export function isDenied(error: unknown): boolean {
   return codeOf(error) === "42501";
 }
 
-/** `error` as `DATABASE_UNREACHABLE` where it is about the connection; anything else unchanged. */
+/** Converts `error` to `DATABASE_UNREACHABLE` if it is about the connection; returns anything else unchanged. */
 export function databaseError(database: string, error: unknown): unknown {
   if (!isConnectionError(error) || !(error instanceof Error)) return error;
   // An AggregateError (one name, several addresses) has no message of its own.
@@ -62,7 +65,10 @@ export function databaseError(database: string, error: unknown): unknown {
   });
 }
 
-/** Why there is no connection: whatever stands in the way of one, such as a password that was changed, nothing can be asked. */
+/**
+ * The error for a failed connection attempt: whatever the reason, for example a changed password, nothing can
+ * be queried.
+ */
 export function connectError(database: string, error: unknown): unknown {
   if (error instanceof HostError) return error;
   const known = databaseError(database, error);
@@ -72,7 +78,7 @@ export function connectError(database: string, error: unknown): unknown {
   });
 }
 
-/** `error`, behind which the connection was gone. */
+/** The error for a statement after which the connection was gone. */
 export function lostWith(database: string, error: unknown): unknown {
   if (!(error instanceof pg.DatabaseError)) return databaseError(database, error);
   return new HostError("DATABASE_UNREACHABLE", `database ${database} cannot be reached: ${error.message}`, {
@@ -80,7 +86,10 @@ export function lostWith(database: string, error: unknown): unknown {
   });
 }
 
-/** `error` of a statement of the host's own. One that PostgreSQL ended for its time says nothing of whoever it was asked for. */
+/**
+ * Converts an error of the host's own statement. If PostgreSQL ended it for its duration, that says nothing
+ * about the tenant concerned.
+ */
 export function hostsError(database: string, error: unknown): unknown {
   if (!wasInterrupted(error, "57014")) return error;
   return new HostError("DATABASE_UNREACHABLE", `database ${database} ended a statement: ${told(error)}`, {

@@ -1,20 +1,20 @@
-/** How many connections a server, a database and a role may have. */
+/** The connection limits of a server, a database and a role. */
 import { z } from "zod";
 import type { Queryable } from "./database.ts";
 
 export interface ConnectionLimits {
-  /** The same for databases of one server, whatever it is called in URLs. */
+  /** Identifies the server, whatever it is called in URLs. */
   readonly server: string;
-  /** That the server gives to others than superusers. */
+  /** Connections that the server allows to non-superusers. */
   readonly connections: number;
-  /** Most of this role, and of this database; -1: no limit. */
+  /** Limits of this role, and of this database; -1: no limit. */
   readonly role: number;
   readonly database: number;
 }
 
 const row = z.object({ server: z.string(), connections: z.int(), role: z.int(), database: z.int() });
 
-/** Of the role that asks. */
+/** Reads the limits that apply to the connecting role. */
 export async function readConnectionLimits(queryable: Pick<Queryable, "query">): Promise<ConnectionLimits> {
   const { rows } = await queryable.query(`
     select extract(epoch from pg_postmaster_start_time())::text || ' ' || current_setting('port') as server,

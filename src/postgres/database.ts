@@ -1,4 +1,7 @@
-/** The front's own few connections to a configured database: for tenants, shapes and revisions, never for requests. */
+/**
+ * The front's own few connections to a configured database: for tenants, shapes and revisions, never for
+ * requests.
+ */
 import pg, { type ClientBase, type PoolClient } from "pg";
 import type { Observe } from "../observability/observation.ts";
 import { Connector, type ConnectorOptions } from "../shared/connect/connector.ts";
@@ -19,35 +22,41 @@ import { discardAll, type Greeting, greet, leaveBehind } from "./greeting.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
 export interface Queryable {
-  /** One statement with parameters, sent at once behind those that wait for their answers. Connection trouble is `DATABASE_UNREACHABLE`; errors of PostgreSQL pass as they are. */
+  /**
+   * Runs one statement with parameters, pipelined behind those still unanswered. Connection failures become
+   * `DATABASE_UNREACHABLE`; PostgreSQL's errors pass unchanged.
+   */
   query(text: string, values?: readonly unknown[]): Promise<{ rows: unknown[] }>;
 }
 
 export interface Transaction extends Queryable {
-  /** Several statements without parameters, as psql would run a file. */
+  /** Runs several statements without parameters, like psql with a file. */
   execute(sqlText: string): Promise<void>;
 }
 
 export interface DatabaseOptions {
-  /** The name in the configuration: it stands for the database in messages, its URL never does. */
+  /** The name in the configuration, which messages use instead of the URL. */
   readonly name: string;
   readonly url: string;
-  /** PostgreSQL keeps its first 63 bytes. */
+  /** PostgreSQL keeps only the first 63 bytes. */
   readonly applicationName: string;
   readonly observe: Observe;
   readonly maxConnections?: number;
   readonly connectTimeoutMs?: number;
-  /** For work that takes as long as it takes and may leave settings behind: each piece of it has a connection as good as new. */
+  /**
+   * For work of any duration that may leave settings behind: each piece gets a connection that is as good as
+   * new.
+   */
   readonly freshConnections?: boolean;
-  /** The longest that a statement is waited for; after it the connection is given up. */
+  /** Maximum time to wait for a statement; after that the connection is abandoned. */
   readonly queryTimeoutMs?: number;
-  /** For what is asked for a tenant: its share of the connections, which has to leave some for what is asked for none. */
+  /** Shares the connections among tenants; must leave some for work that is for no tenant. */
   readonly shares?: TenantSharesOptions;
-  /** Called when older connections were given up, as they were to a standby and newer ones are not. */
+  /** Called when older connections were abandoned because they go to a standby and newer ones do not. */
   readonly onMoved?: () => void;
 }
 
-/** How to connect to `database`; throws `CONFIG_INVALID` for a URL that cannot be read, and for a file that it names. */
+/** Connects to `database`; throws `CONFIG_INVALID` if its URL, or a file that it names, cannot be read. */
 export function connectorTo(database: string, options: ConnectorOptions): Connector {
   try {
     return new Connector(options);
@@ -57,11 +66,11 @@ export function connectorTo(database: string, options: ConnectorOptions): Connec
   }
 }
 
-/** How long a standby is taken for all that there is, and how long a connection is not asked whether it is to one. */
+/** How long the answer stands that there is only a standby, and how long a connection is not checked again. */
 const standbyStandsMs = 5_000;
 const currentMs = 1_000;
 
-/** The connection was to a standby, and there is a better one. */
+/** The connection goes to a standby, and a newer one would not. */
 class Outdated extends Error {}
 
 export class Database implements Queryable {
@@ -69,14 +78,14 @@ export class Database implements Queryable {
   readonly #pool: pg.Pool;
   readonly #fresh: boolean;
   readonly #shares: TenantShares | null;
-  /** Counts how often all connections were given up at once. */
+  /** Number of times that all connections were abandoned at once. */
   #generation = 0;
   readonly #generations = new WeakMap<object, number>();
   readonly #currentUntilMs = new WeakMap<object, number>();
   readonly #primary: NewerSession;
   readonly #observe: Observe;
   readonly #greetings = new WeakMap<ClientBase, Greeting>();
-  /** Not where connections are cleared, nor behind a pooler, which hands them around. */
+  /** False if connections are reset, or behind a pooler, which shares them among clients. */
   #prepares: boolean;
   #closed: Promise<void> | undefined;
 
@@ -105,19 +114,21 @@ export class Database implements Queryable {
     this.#pool = connector.pool({
       ...client,
       max: options.maxConnections ?? 2,
-      // Everything else that the front asks is short; a peer that has vanished is noticed by this, not by TCP after minutes.
+      // All other work of the front is short; this timeout notices a vanished peer, for which TCP would take
+      // minutes.
       ...(this.#fresh && options.queryTimeoutMs === undefined
         ? {}
         : { query_timeout: options.queryTimeoutMs ?? 60_000 }),
       idleTimeoutMillis: 30_000,
-      // One stays, with the plans that it has: making the shape's takes three times what a probe takes with it.
+      // Keeps one connection with its plans: planning the shape query takes three times as long as a probe
+      // with a plan.
       min: this.#fresh ? 0 : 1,
-      // What is asked together is sent together, where the server is 0.5 ms away as well as here.
+      // Concurrent statements are pipelined, also when the server is 0.5 ms away.
       pipeline: !this.#fresh,
       onConnect: (made) => this.#greet(made),
     });
     this.#pool.on("connect", (made) => void this.#generations.set(made, this.#generation));
-    // An idle connection that the server cut: without a listener it would end the process.
+    // Without a listener, an idle connection cut by the server would end the process.
     this.#pool.on("error", (error) => {
       options.observe({ kind: "database.lost", database: options.name, error });
     });
@@ -128,8 +139,9 @@ export class Database implements Queryable {
   }
 
   /**
-   * The rows of each of `statements`, sent in one write and run in one transaction, which is rolled back; where one fails none behind
-   * it runs. They are asked again, unprepared, where a prepared statement was not there. `tenant` is whose share they are of, if anybody's.
+   * Runs `statements` in one write and one transaction, which is rolled back; returns the rows of each. If
+   * one fails, none after it runs. They are run again unprepared if a prepared statement was missing.
+   * `tenant`: whose share they use, if any.
    */
   async together(
     statements: readonly GroupedStatement[],
@@ -138,7 +150,7 @@ export class Database implements Queryable {
     try {
       return await this.#together(statements, tenant);
     } catch (error) {
-      // The error of another statement that ran beside it may have told the same before.
+      // A concurrent statement may have failed for the same reason before.
       if (!isLostStatement(error)) throw error;
       this.#prepares = false;
       return this.#together(statements, tenant);
@@ -159,7 +171,10 @@ export class Database implements Queryable {
     return this.#newest(ask, { after: groupOver, tenant });
   }
 
-  /** What `work` returns, once its statements are committed; where it throws they are rolled back. `tenant` as above. */
+  /**
+   * Runs `work` in a transaction; returns its result after COMMIT, or rolls back if it throws. `tenant` as
+   * above.
+   */
   transaction<Value>(work: (transaction: Transaction) => Promise<Value>, tenant?: string): Promise<Value> {
     const run = async (client: PoolClient): Promise<Value> => {
       await client.query("begin");
@@ -174,11 +189,11 @@ export class Database implements Queryable {
       await client.query("commit");
       return value;
     };
-    // Behind a pooler, locks of the session go with the transaction.
+    // Behind a pooler, session locks must end with the transaction.
     return this.#newest(run, { after: this.#fresh ? groupOver : "rollback", tenant, once: true });
   }
 
-  /** Waits for what is under way, then ends the connections. */
+  /** Waits for work in progress, then closes the connections. */
   close(): Promise<void> {
     this.#shares?.close();
     this.#closed ??= Promise.all([this.#pool.end(), this.#primary.close()]).then(ignore);
@@ -199,8 +214,9 @@ export class Database implements Queryable {
   }
 
   /**
-   * What `work` gives, on a connection that is no standby's where there is another: behind a failover the old ones may stay up, and what they
-   * tell is of a while ago. Unless it is to run `once`, it is asked along with the question.
+   * Runs `work` on a connection that is not to a standby, if there is one: after a failover the old
+   * connections may stay up with outdated data. The check is sent along with the work, unless that may run
+   * only `once`.
    */
   async #newest<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
     const attempt = (): Promise<Value> =>
@@ -220,7 +236,10 @@ export class Database implements Queryable {
     }
   }
 
-  /** Whether there is a better connection; never rejects. `remembers`: it need not be asked of one that was found current a moment ago. */
+  /**
+   * Whether a newer connection would be better; never rejects. `remembers`: skip the check if the connection
+   * was current a moment ago.
+   */
   async #isOutdated(client: PoolClient, remembers: boolean): Promise<boolean> {
     if (remembers && (this.#currentUntilMs.get(client) ?? 0) > performance.now()) return false;
     try {
@@ -243,7 +262,8 @@ export class Database implements Queryable {
   ): Promise<Value> {
     const { client, grant } = await this.#connected(tenant);
     let doubtful = false;
-    // Between checkout and release a cut connection is an event of the client, and its query's rejection besides.
+    // Between checkout and release, a cut connection emits an error on the client in addition to rejecting
+    // its query.
     client.on("error", ignore);
     try {
       return await work(client);
@@ -252,7 +272,8 @@ export class Database implements Queryable {
       if (doubtful) throw lostWith(this.name, error);
       throw this.#fresh ? error : hostsError(this.name, error);
     } finally {
-      // Cheaper than another connection, whose empty caches cost each migration 70 ms (PostgreSQL 18.4).
+      // Resetting is cheaper than a new connection, whose empty caches cost each migration 70 ms (PostgreSQL
+      // 18.4).
       if (this.#fresh && !doubtful && this.#greetings.get(client)?.direct === true) {
         doubtful = !(await discardAll(client));
       }
@@ -262,7 +283,10 @@ export class Database implements Queryable {
     }
   }
 
-  /** A connection, and the right to it where it is for a tenant; where PostgreSQL has none beyond the size, when one is free. */
+  /**
+   * A connection, and its grant if it is for a tenant. If PostgreSQL refuses one beyond the pool's size,
+   * waits for another to become free.
+   */
   async #connected(tenant?: string): Promise<{ client: PoolClient; grant: Grant | null }> {
     if (this.#closed !== undefined) throw new HostError("SHUTTING_DOWN");
     const shares = tenant === undefined ? null : this.#shares;
@@ -286,16 +310,16 @@ export class Database implements Queryable {
 function ignore(): void {}
 
 interface Use {
-  /** Leaves the connection as it was, where the work on it failed. */
+  /** Statements that restore the connection if the work on it failed. */
   readonly after: string;
   readonly tenant?: string | undefined;
-  /** It may not be run twice. */
+  /** The work must not be run twice. */
   readonly once?: boolean;
 }
 
 /**
- * Whether the connection is still there behind `error`, and as it was before: it is asked. PostgreSQL ends sessions by codes that any function
- * may raise.
+ * Whether the connection survived `error` in its former state, found out by a query: any function may raise
+ * the codes with which PostgreSQL ends sessions.
  */
 async function outlives(client: PoolClient, error: unknown, after: string): Promise<boolean> {
   if (!(error instanceof pg.DatabaseError) && isConnectionError(error)) return false;
@@ -303,7 +327,7 @@ async function outlives(client: PoolClient, error: unknown, after: string): Prom
     await client.query(after);
     return true;
   } catch (fault) {
-    // A role that may not unlock could not lock either.
+    // A role without the privilege to unlock could not have locked either.
     return isDenied(fault);
   }
 }
@@ -318,8 +342,9 @@ async function send(
 }
 
 /**
- * Ends every backend of `applicationName` that belongs to our role, and returns how many there were. For a cell whose
- * thread was terminated: its backends would run their statements to the end, and hold their locks until then.
+ * Terminates every backend of `applicationName` that belongs to our role; returns their number. Used after a
+ * cell's thread was terminated: its backends would otherwise run their statements to the end and hold their
+ * locks until then.
  */
 export async function cancelBackends(database: Queryable, applicationName: string): Promise<number> {
   const { rows } = await database.query(

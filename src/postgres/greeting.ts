@@ -1,4 +1,4 @@
-/** What a connection of the front's is told and asked when it is made. */
+/** Initialises a new connection of the front and finds out what it is connected to. */
 import type { ClientBase } from "pg";
 import { z } from "zod";
 import {
@@ -16,12 +16,12 @@ declare module "pg" {
   }
 }
 
-/** What a connection was when it was made. */
+/** Facts about a connection when it was opened. */
 export interface Greeting {
-  /** Whether PostgreSQL itself is connected to. */
+  /** Whether it goes to PostgreSQL itself, without a pooler. */
   readonly direct: boolean;
   readonly standby: boolean;
-  /** As whom, and in which encoding. */
+  /** Its `application_name` and client encoding. */
   readonly application: string;
   readonly encoding: string;
 }
@@ -33,7 +33,7 @@ const greetingRow = z.object({
   encoding: z.string(),
 });
 
-/** $1: the id of the backend, as far as the client was told. What ends a session of the role's is lifted in one of our own only. */
+/** $1: the backend id that the client was told. Timeouts are lifted only in a session of our own. */
 function greetingQuery(timeouts: readonly Parameters<typeof lifted>[0][]): string {
   const calls = timeouts.map((each) => lifted(each, "session", `${backendQuery} = $1`));
   return `select ${backendQuery} as backend, pg_catalog.pg_is_in_recovery() as standby,
@@ -41,7 +41,7 @@ function greetingQuery(timeouts: readonly Parameters<typeof lifted>[0][]): strin
     pg_catalog.current_setting('client_encoding') as encoding, ${calls.join(", ")}`;
 }
 
-/** The client bounds its own statements; those of others have whatever bounds their role was given. */
+/** For the host's own statements, which the client bounds; other statements keep the timeouts of their role. */
 const hostsGreeting = greetingQuery([
   "statement_timeout",
   "transaction_timeout",
@@ -50,7 +50,7 @@ const hostsGreeting = greetingQuery([
 ]);
 const othersGreeting = greetingQuery(["idle_session_timeout"]);
 
-/** Lifts what would end the session, and of the host's own statements what would end those. */
+/** Lifts timeouts that would end the session and, for the host's own statements, those that would end them. */
 export async function greet(client: ClientBase, whose: "hosts" | "others"): Promise<Greeting> {
   const query = whose === "hosts" ? hostsGreeting : othersGreeting;
   const { rows } = await client.query(query, [client.processID]);
@@ -58,7 +58,10 @@ export async function greet(client: ClientBase, whose: "hosts" | "others"): Prom
   return { ...row, direct: isDirect(client.processID, backend) };
 }
 
-/** In front of a commit behind a pooler: what the transaction leaves in its session would be other clients' once it has committed. */
+/**
+ * Run before COMMIT behind a pooler: session state that the transaction leaves would reach other clients once
+ * it has committed.
+ */
 export async function leaveBehind(
   client: ClientBase,
   { direct, application, encoding }: Greeting,
@@ -69,11 +72,11 @@ export async function leaveBehind(
   await client.query(leaveLocks);
 }
 
-/** Whether the connection, one to PostgreSQL itself, is as it was when it was greeted. */
+/** Resets a direct connection; returns whether it is as it was when it was opened. */
 export async function discardAll(client: ClientBase): Promise<boolean> {
   try {
     await client.query("discard all");
-    // What a role's sessions that rest are ended by is reset with the rest.
+    // `discard all` also resets the idle timeout to the role's.
     await client.query(`select ${lifted("idle_session_timeout", "session")}`);
     return true;
   } catch {

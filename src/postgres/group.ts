@@ -1,4 +1,4 @@
-/** Statements that travel together: one write, one answer, one transaction. */
+/** Statements sent together: one write, one answer, one transaction. */
 import { createHash, randomBytes } from "node:crypto";
 import pg from "pg";
 
@@ -15,19 +15,22 @@ declare module "pg" {
 export interface GroupedStatement {
   readonly text: string;
   readonly values?: readonly unknown[];
-  /** Worth keeping prepared on its connection: it is asked often, or takes long to plan. */
+  /** Keep it prepared on its connection, because it runs often or takes long to plan. */
   readonly prepared?: boolean;
 }
 
-/** The rows of each statement; all in one transaction, and none behind one that fails. `tenant`: whose share of the connections they take. */
+/**
+ * Returns the rows of each statement; all run in one transaction, and none after one that fails. `tenant`:
+ * whose share of the connections they use.
+ */
 export type Together = (
   statements: readonly GroupedStatement[],
   tenant?: string,
 ) => Promise<readonly (readonly unknown[])[]>;
 
-/** What is prepared on a connection. */
+/** The statements prepared on a connection. */
 interface Known {
-  /** What names begin with there: a tenant's function that knew one could put a statement of its own in its place. */
+  /** Prefix of their names: a tenant's function that knew one could replace it with a statement of its own. */
   readonly secret: string;
   /** Name → text. */
   readonly texts: Readonly<Record<string, string>>;
@@ -44,24 +47,28 @@ function knownOf(connection: pg.Connection): Known {
 }
 
 const begin: GroupedStatement = { text: "begin" };
-/** Rows of an enum may be a view's or have a policy, and so be made by a tenant's function: whatever it set for the session goes. */
+/**
+ * Enum rows may come from a view or pass a policy, and so run a tenant's function: everything that it set for
+ * the session is undone.
+ */
 const end: readonly GroupedStatement[] = [
   { text: "rollback" },
   { text: "select pg_catalog.pg_advisory_unlock_all()" },
 ];
 
-/** Behind a group that failed. */
+/** Run after a failed group. */
 export const groupOver = end.map(({ text }) => text).join("; ");
 
 /**
- * A transaction that is rolled back, with one Sync at the end of all of it: where a statement fails PostgreSQL skips all that
- * follow, so that nothing can run without the settings that were made before it. What failed is still open: `groupOver`.
+ * A transaction that is rolled back, with one Sync at the end: if a statement fails PostgreSQL skips all that
+ * follow, so nothing can run without the settings made before it. A failed group leaves the transaction open:
+ * run `groupOver`.
  */
 export class Group extends pg.Query {
   /** The rows of each statement. */
   readonly answers: Promise<readonly (readonly unknown[])[]>;
   readonly #statements: readonly GroupedStatement[];
-  /** Of a group that failed nobody knows what was prepared before that: it is prepared anew. */
+  /** Called only on success: after a failure it is unknown what was prepared, so it is prepared again. */
   #remember = (): void => undefined;
 
   constructor(statements: readonly GroupedStatement[]) {
@@ -93,7 +100,7 @@ export class Group extends pg.Query {
     for (const { text, values = [], prepared = false } of this.#statements) {
       const name = prepared ? secret + createHash("sha1").update(text).digest("base64url") : "";
       if (prepared) named[name] = text;
-      // Closing what is not there is no error; parsing under a name that is taken is one.
+      // Closing a name that does not exist is no error; parsing under an existing name is.
       if (prepared && !Object.hasOwn(parsedStatements, name)) connection.close({ type: "S", name });
       new pg.Query({ text, values: [...values], name }).prepare(unsynced);
     }

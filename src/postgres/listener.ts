@@ -1,4 +1,4 @@
-/** One connection that listens, for as long as it is open, whatever happens to the server in between. */
+/** A connection for LISTEN that is restored whenever it is lost, until it is closed. */
 import { randomBytes } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
 import type pg from "pg";
@@ -11,26 +11,26 @@ import { backendQuery, lifted } from "../shared/postgres/pooler.ts";
 import { connectError, databaseError } from "./connection-errors.ts";
 import { connectorTo } from "./database.ts";
 
-/** How long a parting server may take to answer. */
+/** How long a closing server may take to answer. */
 const closeMs = 2_000;
 
-/** What is notified arrives as soon as it has committed, on a machine that has time for it. */
+/** How long to wait for a test notification: it arrives right after COMMIT, unless the machine is overloaded. */
 const echoMs = 5_000;
 const echoChannel = "rowhouse_echo";
 
-/** $1: the id of the backend, as the client was told: a session that is not our own is left as it is. */
+/** $1: the backend id that the client was told; a session that is not our own is left unchanged. */
 const restQuery = `select ${lifted("idle_session_timeout", "session", `${backendQuery} = $1`)}`;
 
 export interface ListenerOptions {
   readonly name: string;
-  /** A direct connection: a transaction pooler in between would swallow LISTEN. */
+  /** Must be a direct connection: a transaction pooler would swallow LISTEN. */
   readonly url: string;
   readonly applicationName: string;
   readonly observe: Observe;
   readonly connectTimeoutMs?: number;
-  /** The longest pause between two attempts to connect again. */
+  /** Maximum pause between two attempts to reconnect. */
   readonly retryMs?: number;
-  /** How often a silent connection is asked whether it still lives. */
+  /** How often a silent connection is checked. */
   readonly heartbeatMs?: number;
 }
 
@@ -41,17 +41,17 @@ export class Listener {
   readonly #gapHandlers: (() => void)[] = [];
   readonly #stop = new AbortController();
   #client: pg.Client | undefined;
-  /** Whether that client has connected and listens, or did. */
+  /** Whether that client has connected and listened at some time. */
   #established = false;
   #running: Promise<void> | undefined;
   #echoing: Promise<unknown> | undefined;
-  /** What is waited for on its own channel, where anybody may speak. */
+  /** The test notification that is awaited; the nonce is needed because any role may NOTIFY on that channel. */
   #echo: { readonly nonce: string; readonly heard: AbortController } | undefined;
 
   constructor(options: ListenerOptions) {
     const { name, url } = options;
     const connector = connectorTo(name, { url });
-    // Nobody can listen on a standby: of several hosts it is the primary that is listened to.
+    // LISTEN is impossible on a standby, so of several hosts the primary is chosen.
     const { hosts, attributes } = connector.target;
     const chosen = attributes === "primary" || attributes === "read-write" || hosts.length === 1;
     this.#connector = chosen ? connector : connectorTo(name, { url, attributes: "primary" });
@@ -61,19 +61,19 @@ export class Listener {
     });
   }
 
-  /** Calls `handler` for every notification on `channel`. To be called before `open`. */
+  /** Calls `handler` for every notification on `channel`. Call it before `open`. */
   on(channel: string, handler: (payload: string) => void): void {
     const handlers = this.#handlers.get(channel);
     if (handlers === undefined) this.#handlers.set(channel, [handler]);
     else handlers.push(handler);
   }
 
-  /** Calls `handler` after every reconnection: notifications may have been missed before it. */
+  /** Calls `handler` after every reconnection, since notifications may have been missed. */
   onGap(handler: () => void): void {
     this.#gapHandlers.push(handler);
   }
 
-  /** Resolves once it listens; throws `DATABASE_UNREACHABLE` where it cannot, and then nothing goes on. */
+  /** Resolves once it listens; throws `DATABASE_UNREACHABLE` if it cannot, and then does not retry. */
   async open(): Promise<void> {
     const { ended } = await this.#connect();
     this.#options.observe({ kind: "database.listening", database: this.#options.name, gap: false });
@@ -81,8 +81,9 @@ export class Listener {
   }
 
   /**
-   * Whether what is notified arrives, which it does not through a transaction pooler; null where that cannot be found out. It is sent by
-   * another connection: what a pooler's one backend is told while it works for this one would arrive. To be called once it is open.
+   * Whether notifications arrive, which they do not through a transaction pooler; null if that cannot be
+   * determined. The test is sent on another connection, because a notification might arrive if the pooler
+   * used the same backend for both. Call it after `open`.
    */
   hears(): Promise<boolean | null> {
     const echoing = this.#echoes();
@@ -112,7 +113,7 @@ export class Listener {
     this.#stop.abort();
     const client = this.#client;
     if (client !== undefined && !this.#established) {
-      // `end` now would leave `connect` pending for ever (pg 8.23): cutting makes it fail.
+      // `end` now would leave `connect` pending for ever (pg 8.23); destroying the socket makes it fail.
       cut(client);
     } else if (client !== undefined) {
       const timer = setTimeout(() => cut(client), closeMs);
@@ -128,7 +129,7 @@ export class Listener {
     let ended = firstEnd;
     while (true) {
       await ended;
-      // The first attempt is soon; jitter keeps a fleet of hosts from coming back as one.
+      // The first attempt comes soon; jitter keeps a fleet of hosts from reconnecting all at once.
       for (let limitMs = 100; !signal.aborted; limitMs = Math.min(limitMs * 2, retryMs)) {
         await pause(limitMs * (0.5 + Math.random() / 2), signal);
         if (signal.aborted) return;
@@ -181,7 +182,7 @@ export class Listener {
     };
   }
 
-  /** Makes `client` the one that is listened to; resolves when it has ended. */
+  /** Makes `client` the current one; resolves when it has ended. */
   #hear(client: pg.Client): Promise<void> {
     const { name, observe } = this.#options;
     client.on("error", (error) => {
@@ -195,7 +196,7 @@ export class Listener {
     return new Promise((resolve) => client.once("end", () => resolve()));
   }
 
-  /** Has the connection made anew where it turns out dead, or one to what is a standby now. */
+  /** Closes the connection, so that it is restored, if it is dead or its server is now a standby. */
   check(): void {
     const client = this.#client;
     if (client === undefined || !this.#established) return;
@@ -209,8 +210,8 @@ export class Listener {
   }
 
   /**
-   * A peer that vanished without a word leaves a listener that waits for ever, and so does one that was the primary, and stays up as a standby:
-   * it is asked, and cut off where no answer comes.
+   * A peer that vanished silently would leave a listener waiting for ever, as would a former primary that
+   * stays up as a standby: the connection is checked regularly, and closed if there is no answer.
    */
   #watch(client: pg.Client): void {
     const timer = setInterval(() => this.check(), this.#options.heartbeatMs ?? 30_000);
@@ -218,12 +219,12 @@ export class Listener {
   }
 }
 
-/** No tenant's function runs here: the code is PostgreSQL's. */
+/** No tenant's function runs on this connection, so the code is PostgreSQL's. */
 function isRefusedByStandby(error: unknown): boolean {
   return codeOf(error) === "25006";
 }
 
-/** That nobody can listen there, and what to do. */
+/** The error for LISTEN on a standby, with the cure. */
 export function standbyFault(database: string): HostError<"DATABASE_READ_ONLY"> {
   return new HostError(
     "DATABASE_READ_ONLY",

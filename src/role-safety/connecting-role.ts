@@ -1,4 +1,4 @@
-/** What is wrong with the role that a host connects as, whichever tenant asks. */
+/** Finds what is wrong with the role that a host connects as, for all tenants alike. */
 import { z } from "zod";
 import type { Together } from "../postgres/group.ts";
 import { probeSettingsQuery } from "../shape/shape.ts";
@@ -6,14 +6,18 @@ import { predefined } from "./tenant-roles.ts";
 
 export interface ConnectingOptions {
   readonly together: Together;
-  /** Those of all tenants. Asked only where the role may become one that reaches further than it should. */
+  /**
+   * The roles of all tenants. Called only if the connecting role may become one that reaches further than it
+   * should.
+   */
   readonly roles: () => Promise<readonly string[]>;
 }
 
 /**
- * From the few roles that nothing stops down to their members: the connecting one is a member of every tenant's roles, of
- * which there may be ten thousand. The way through a role in $1, a tenant's own, is left out but for superusers: what such a role
- * may do is that tenant's finding. Whoever connects as a superuser, or past all policies, is told no more than that.
+ * Searches from the few over-privileged roles down to their members, because the connecting role may be a
+ * member of ten thousand tenant roles. Paths through a tenant's own role ($1) are left out except to
+ * superusers: what such a role may do is reported for that tenant. If the connecting role is itself a
+ * superuser or has BYPASSRLS, only that is reported.
  */
 const text = `
 with recursive
@@ -43,7 +47,7 @@ order by 1`;
 
 const row = z.object({ said: z.string(), itself: z.boolean() });
 
-/** A sentence each. To be run on a connection of the role that requests connect as. */
+/** Returns one sentence per finding. Run it on a connection of the role that requests connect as. */
 export async function connectingFindings({ together, roles }: ConnectingOptions): Promise<readonly string[]> {
   const ask = async (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> => {
     const [, found = []] = await together([
@@ -53,7 +57,7 @@ export async function connectingFindings({ together, roles }: ConnectingOptions)
     return found.map((each) => row.parse(each));
   };
   const found = await ask([]);
-  // What the role is by itself, it is whatever tenants' roles there are.
+  // Findings about the role itself do not depend on the tenants' roles.
   const leftOut = found.every(({ itself }) => itself) ? [] : await roles();
   return (leftOut.length === 0 ? found : await ask(leftOut)).map(({ said }) => said);
 }

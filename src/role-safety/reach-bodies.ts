@@ -1,33 +1,39 @@
-/** Bodies of functions in SQL or PL/pgSQL, which PostgreSQL keeps as they were written: what in one could reach beyond its tenant. */
+/**
+ * Searches function bodies in SQL or PL/pgSQL, which PostgreSQL stores as written, for anything that could
+ * reach beyond the tenant.
+ */
 
-/** White space and comments, and all that stands between two comments: nothing can hide in there. */
+/** White space and comments, and everything between two comments, so that nothing can hide there. */
 const gap = String.raw`(?:\s|--[^\n\r]*[\n\r]|/\*.*\*/)*`;
 
-/** Behind what a statement can begin, in either language: not an UPDATE's SET, the DO of an upsert, or a GRANT of EXECUTE. */
+/**
+ * What can precede a statement in either language. Excludes the SET of an UPDATE, the DO of an upsert, and
+ * GRANT EXECUTE.
+ */
 const begins = String.raw`(?:^|;|>>|\m(?:begin|then|else|loop)\M)`;
 
-/** A role's name for a setting may be quoted; what is spelt with escapes counts by itself. */
+/** In SET, a role setting's name may be quoted; names spelled with escapes are found separately. */
 const identity = String.raw`(?:(?:session|local)\M${gap})*(?:"?(?:role|session_authorization)|authorization)\M`;
 
-/** As it stands in a string of SQL. */
+/** A single quote inside an SQL string. */
 const quote = "''";
 
-/** Whether or not they are installed. */
+/** Matched whether or not they are installed. */
 const extensions = String.raw`dblink\w*|crosstab\w*|connectby|xpath_table`;
 
-/** `[sS][eE][tT]` for `set`: a pattern that is told to ignore case takes three times as long. */
+/** Turns `set` into `[sS][eE][tT]`: a case-insensitive pattern takes three times as long. */
 const anyCase = (text: string): string =>
   text.replace(/[a-z]/g, (letter) => `[${letter}${letter.toUpperCase()}]`);
 
 interface Phrase {
-  /** What it is called in a finding; null: whatever matched. */
+  /** How a finding names it; null: the matched word itself. */
   readonly says: string | null;
-  /** What every text has that matches, and few others: 2 µs for a body of 120 characters, where all of the patterns take 100. */
+  /** A cheap necessary condition: 2 µs for a body of 120 characters, while all full patterns take 100. */
   readonly hint: string;
   readonly pattern: string;
 }
 
-/** No keyword can be split by a comment or spelt with an escape, in either language. */
+/** In both languages, keywords can neither be split by a comment nor spelled with an escape. */
 const phrases = (names: readonly string[]): readonly Phrase[] => [
   {
     says: "execute",
@@ -57,17 +63,17 @@ const phrases = (names: readonly string[]): readonly Phrase[] => [
   },
 ];
 
-/** By PostgreSQL's rules for names, not by those of a database's language, where I and i may be two letters. */
+/** Compares by PostgreSQL's rules for names, not by a locale in which I and i may be different letters. */
 const inC = (column: string): string => `(${column} collate "C")`;
 
-/** SQL: whether the text in `column` says anything of this, or names one of `names`. */
+/** SQL: whether the text in `column` contains any of these phrases, or names one of `names`. */
 export function bodyReaches(column: string, names: readonly string[]): string {
   const said = inC(column);
   const each = phrases(names).map(({ hint, pattern }) => `${said} ~ '${hint}' and ${said} ~* '${pattern}'`);
   return `(${each.join(" or ")})`;
 }
 
-/** SQL, rows of a text each: by what. */
+/** SQL: one row of text per phrase that was found. */
 export function bodyReasons(column: string, names: readonly string[]): string {
   const said = inC(column);
   const each = phrases(names).map(({ says, pattern }) =>

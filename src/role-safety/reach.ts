@@ -1,28 +1,31 @@
-/** SQL in a tenant's schemas that could reach what is other tenants': where it stands, and by what it could. */
+/** Finds SQL in a tenant's schemas that could reach other tenants' data: where it is, and by what means. */
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { bodyReaches, bodyReasons } from "./reach-bodies.ts";
 
-/** An object whose SQL could reach further than its tenant. */
+/** An object whose SQL could reach beyond its tenant. */
 export interface Reaching {
-  /** Such as `view`. */
+  /** For example `view`. */
   readonly kind: string;
-  /** In PostgreSQL. */
+  /** The schema's name in PostgreSQL. */
   readonly schema: string;
-  /** As SQL would write it, without the schema: `orders`, `orders.total` for a column of that, `audit` for a function. */
+  /** As in SQL, without the schema: `orders`, `orders.total` for one of its columns, `audit` for a function. */
   readonly name: string;
-  /** By what: functions that it calls, or what its body says. */
+  /** The means: functions that it calls, or what its body contains. */
   readonly by: string;
-  /** Whether it is the database's or lies in a schema that tenants share, so that it is wrong with all of them. */
+  /** Whether it affects all tenants, because it belongs to the database or is in a shared schema. */
   readonly shared: boolean;
 }
 
-/** PostgreSQL's own functions (all 3,413 of 18.4 were looked at, and those of 15 beside them) by which an expression can reach beyond its tenant. */
+/**
+ * PostgreSQL's own functions by which an expression can reach beyond its tenant (all 3,413 of 18.4 were
+ * examined, and those of 15 too).
+ */
 export const builtIn: readonly string[] = [
-  // Takes another role: any that the host's login may, or the login itself.
+  // Changes the role: to any that the host's login may take, or to the login itself.
   "set_config",
-  // Run a text as SQL, or read the table that a text names.
+  // Run a string as SQL, or read the table that a string names.
   ...["query", "cursor", "table", "schema", "database"].flatMap((what) => [
     `${what}_to_xml`,
     `${what}_to_xmlschema`,
@@ -30,18 +33,18 @@ export const builtIn: readonly string[] = [
   ]),
   "ts_stat",
   "ts_rewrite",
-  // Lock what is the whole database's, the locks of other tenants' writes and migrations among it.
+  // Take locks that belong to the whole database, including those for other tenants' writes and migrations.
   ...["advisory", "advisory_xact"].flatMap((span) =>
     [`pg_${span}_lock`, `pg_try_${span}_lock`].flatMap((name) => [name, `${name}_shared`]),
   ),
   ...["pg_advisory_unlock", "pg_advisory_unlock_shared", "pg_advisory_unlock_all"],
-  // End what others run, and read what they have written.
+  // End other sessions' work, or read what they have written.
   ...["pg_cancel_backend", "pg_terminate_backend"],
   ...["get", "peek"].flatMap((how) => [
     `pg_logical_slot_${how}_changes`,
     `pg_logical_slot_${how}_binary_changes`,
   ]),
-  // Large objects are the database's, in no schema of it.
+  // Access large objects, which belong to the database and to no schema.
   ...[
     "close",
     "creat",
@@ -56,7 +59,7 @@ export const builtIn: readonly string[] = [
     "put",
   ].map((name) => `lo_${name}`),
   ...["lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite"],
-  // Files of the server, where somebody has granted them.
+  // Read the server's files, if the privilege was granted.
   ...[
     "pg_read_file",
     "pg_read_file_old",
@@ -70,7 +73,10 @@ export const builtIn: readonly string[] = [
   ...["pg_ls_summariesdir", "pg_ls_tmpdir"],
 ];
 
-/** Extensions that run a text as SQL, here or elsewhere, and by which of their functions; the others are trusted as PostgreSQL is. */
+/**
+ * Extensions that run a string as SQL, here or elsewhere, and by which of their functions; other extensions
+ * are trusted like PostgreSQL itself.
+ */
 const ofExtensions = {
   names: ["dblink", "tablefunc", "xml2", "refint"],
   functions: "^(dblink.*|crosstab.*|connectby|xpath_table|check_primary_key|check_foreign_key)$",
@@ -78,14 +84,17 @@ const ofExtensions = {
 
 const list = (texts: readonly string[]): string => texts.map((text) => `'${text}'`).join(", ");
 
-/** Those of a schema, by an index; "offset 0" keeps each a look-up, whatever the statistics say. */
+/** The objects of a schema, through an index; "offset 0" keeps each a lookup, whatever the statistics say. */
 const within = (catalogue: string): string => `(
     select objid from pg_catalog.pg_depend
     where refclassid = 'pg_catalog.pg_namespace'::regclass and refobjid = place.oid and classid = 'pg_catalog.${catalogue}'::regclass
     offset 0
   ) d`;
 
-/** A pattern of all those oids takes 20 µs of the shortest tree, as PostgreSQL makes its automaton anew each time; this takes 2. */
+/**
+ * A regular expression of all those oids takes 20 µs for the shortest tree, because PostgreSQL compiles it
+ * each time; this takes 2.
+ */
 const suspect = (tree: string): string => `(
     exists (
       select from pg_catalog.unnest(pg_catalog.string_to_array(${tree}::text, 'funcid ')) piece
@@ -95,8 +104,9 @@ const suspect = (tree: string): string => `(
   )`;
 
 /**
- * Expressions are kept as trees in which each call has its function's oid; PostgreSQL keeps no dependency on a function of its own. What must be
- * immutable (indexes, generated columns, partition keys) can call none of these. Functions of other schemas, which nobody named, are not looked at.
+ * Expressions are stored as trees in which each call contains its function's oid; PostgreSQL records no
+ * dependency on built-in functions. Expressions that must be immutable (indexes, generated columns, partition
+ * keys) can call none of these. Functions in schemas that the tenant's record does not name are not examined.
  */
 const text = `
 with
@@ -280,7 +290,7 @@ order by 2, 1, 3`;
 
 export type ReachInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles">;
 
-/** To be run after `probeSettings`; answers with a row for each object that reaches. */
+/** Run it after `probeSettings`; it returns one row per object that reaches beyond its tenant. */
 export function reachQuery(tenant: ReachInput): { text: string; values: unknown[] } {
   const physical = tenant.schemas.map((schema) => schema.physical);
   return { text, values: [physical, tenant.sharedSchemas, listedRoles(tenant.roles)] };
@@ -294,7 +304,7 @@ const reachingRow = z.object({
   shared: z.boolean(),
 });
 
-/** What the query's rows say; throws `INTERNAL` for anything else. */
+/** Parses the query's rows; throws `INTERNAL` for anything else. */
 export function parseReaching(rows: readonly unknown[]): readonly Reaching[] {
   const parsed = z.array(reachingRow).safeParse(rows);
   if (parsed.success) return parsed.data;

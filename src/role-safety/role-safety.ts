@@ -1,4 +1,4 @@
-/** What is made of the findings about roles: told, or a reason not to serve the tenant. */
+/** Acts on findings about roles: logs them, or refuses to serve the tenant. */
 import { LRUCache } from "lru-cache";
 import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
@@ -11,18 +11,21 @@ import type { SafetyFindings } from "./tenant-roles.ts";
 
 export interface RoleSafetyOptions {
   readonly mode: "refuse" | "warn";
-  /** Objects that may reach, by schema (logical or PostgreSQL's) and name. */
+  /** Objects that are allowed to reach beyond their tenant, by schema (logical or PostgreSQL's) and name. */
   readonly accepted?: readonly string[];
-  /** Every tenant that there is, as far as anyone can tell. */
+  /** Every tenant that the source can list. */
   readonly tenants: () => Promise<readonly Tenant[]>;
-  /** As the role that requests connect as. */
+  /** Must connect as the role that requests connect as. */
   readonly database: (name: string) => Pick<ConnectingOptions, "together">;
   readonly observe: Observe;
 }
 
-/** How long the list of all tenants is used: it is asked for only where a role reaches further than it should. */
+/** How long the list of all tenants is reused; it is needed only if a role reaches further than it should. */
 const listMaxAgeMs = 60_000;
-/** How long a refusal stands, and what is known of a connecting role: rights of roles can change without any notice of it. */
+/**
+ * How long a refusal, and findings about a connecting role, are reused: privileges can change without any
+ * notification.
+ */
 const refusalMs = 5_000;
 
 interface Asked<Value> {
@@ -32,7 +35,7 @@ interface Asked<Value> {
 
 type Owners = ReadonlyMap<string, ReadonlySet<TenantId>>;
 
-/** Of all tenants. */
+/** Facts about all tenants. */
 interface Listed {
   readonly owners: Owners;
   readonly roles: readonly string[];
@@ -46,7 +49,7 @@ export class RoleSafety {
     ...lazyLru(10_000),
     ttl: refusalMs,
   });
-  /** What was told last of a tenant or a database, so that a log does not say it with every decision. */
+  /** The findings last logged for a tenant or database, so that they are not repeated with every decision. */
   readonly #told = new LRUCache<string, string>(lazyLru(50_000));
   readonly #connecting = new Map<string, Asked<readonly string[]>>();
   readonly #list = new Map<"all", Asked<Listed>>();
@@ -55,20 +58,23 @@ export class RoleSafety {
     this.#options = options;
   }
 
-  /** Throws `ROLE_UNSAFE` for a tenant that was refused a moment ago, so that its requests do not ask PostgreSQL each. */
+  /**
+   * Throws `ROLE_UNSAFE` for a tenant that was refused a moment ago, so that its requests do not each query
+   * PostgreSQL.
+   */
   admit(tenant: Tenant): void {
     const refused = this.#refused.get(tenant.id);
     if (refused?.tenant === tenant) throw refused.error;
   }
 
-  /** Lets every tenant be looked at again. */
+  /** Makes every tenant be checked again. */
   forget(): void {
     this.#refused.clear();
     this.#connecting.clear();
     this.#list.clear();
   }
 
-  /** All that is wrong, told once; throws `ROLE_UNSAFE` where anything is and `mode` says so. */
+  /** Returns all findings, logging them once; throws `ROLE_UNSAFE` if there are any and `mode` is `refuse`. */
   async judge(tenant: Tenant, findings: SafetyFindings): Promise<readonly string[]> {
     const { mode, observe, accepted = [] } = this.#options;
     const { database, sharedSchemas } = tenant;
@@ -81,7 +87,7 @@ export class RoleSafety {
       ...brief(reaching.own),
       ...(await this.#foreign(tenant, findings.usable)),
     ];
-    // What is wrong with all tenants of a database is told of it, and not of each of them.
+    // Findings that affect all tenants of a database are reported once for the database, not for each tenant.
     const common = [
       ...this.#news(`database ${database}`, connecting),
       ...this.#news(`database ${database} ${JSON.stringify(sharedSchemas)}`, shared),
@@ -103,14 +109,14 @@ export class RoleSafety {
     return text === before ? [] : findings;
   }
 
-  /** Of the schemas that the roles reach, those that are another tenant's. */
+  /** Findings about schemas that the roles may use and that belong to another tenant. */
   async #foreign(tenant: Tenant, usable: readonly string[]): Promise<readonly string[]> {
     if (usable.length === 0) return [];
     const { owners } = await this.#listed(listMaxAgeMs);
     return brief(foreignFindings(tenant, usable, owners));
   }
 
-  /** A source that fails is no reason to fail a tenant that would be served in any case: to warn, no list will do. */
+  /** In `warn` mode a failing source must not fail a tenant that would be served anyway: an empty list is used. */
   async #listed(maxAgeMs: number): Promise<Listed> {
     const { mode, tenants } = this.#options;
     try {
@@ -123,7 +129,8 @@ export class RoleSafety {
 
   #connectingOf(name: string): Promise<readonly string[]> {
     const { mode, database } = this.#options;
-    // What the role of a tenant that is too new for the list may become is held against all: not for long where they are refused.
+    // Until the list includes a new tenant, its role counts against the connecting role, and so against all
+    // tenants: in `refuse` mode that must not last.
     const maxAgeMs = mode === "refuse" ? refusalMs : listMaxAgeMs;
     return recent(this.#connecting, name, refusalMs, async () => {
       const { together } = database(name);
@@ -138,7 +145,7 @@ function listedOf(tenants: readonly Tenant[]): Listed {
   return { owners: ownersOf(tenants), roles: [...roles] };
 }
 
-/** What was asked for no longer ago than `maxAgeMs`, or is from now on. */
+/** Returns the cached answer if it is no older than `maxAgeMs`, else asks and caches. */
 function recent<Key, Value>(
   known: Map<Key, Asked<Value>>,
   key: Key,
@@ -151,7 +158,7 @@ function recent<Key, Value>(
   const value = ask();
   const asked = { atMs: nowMs, value };
   known.set(key, asked);
-  // A failure is no answer: whoever waits for it hears of it, and the next one asks again.
+  // Failures are not cached: those who wait see the error, and the next caller asks again.
   value.catch(() => {
     if (known.get(key) === asked) known.delete(key);
   });
@@ -161,15 +168,15 @@ function recent<Key, Value>(
 const maxNamed = 5;
 
 /**
- * Each decision keeps what was found: of tenants without roles of their own each may use the schemas of all others, and of
- * 2,000 of them that would be four million sentences.
+ * Every decision keeps its findings: among 2,000 tenants without roles of their own, each may use the schemas
+ * of all others, which would be four million sentences.
  */
 function brief(findings: readonly string[]): readonly string[] {
   if (findings.length <= maxNamed) return findings;
   return [...findings.slice(0, maxNamed), `and ${findings.length - maxNamed} more of this kind`];
 }
 
-/** Of the schemas that the roles of `tenant` may use, those that are another tenant's, a sentence each. */
+/** One sentence for each schema that the roles of `tenant` may use and that belongs to another tenant. */
 export function foreignFindings(tenant: Tenant, usable: readonly string[], owners: Owners): string[] {
   return usable.flatMap((schema) => {
     const other = [...(owners.get(place(tenant.database, schema)) ?? [])].find((id) => id !== tenant.id);
@@ -177,7 +184,10 @@ export function foreignFindings(tenant: Tenant, usable: readonly string[], owner
   });
 }
 
-/** Of what reaches, all that nobody has accepted, a sentence each: in schemas of its own, and in what tenants share. */
+/**
+ * One sentence for each object that reaches beyond its tenant and was not accepted: those in its own schemas,
+ * and those in shared ones.
+ */
 export function reachingFindings(
   { schemas }: Pick<Tenant, "schemas">,
   reaching: readonly Reaching[],
@@ -197,7 +207,7 @@ export function reachingFindings(
   };
 }
 
-/** By database and schema, whose it is. */
+/** The owners of each schema, by database and schema. */
 export function ownersOf(tenants: readonly Tenant[]): Owners {
   const owners = new Map<string, Set<TenantId>>();
   for (const { id, database, schemas } of tenants) {

@@ -1,33 +1,43 @@
-/** Whether the roles that a tenant's requests run as could do more than see the tenant's own: what PostgreSQL says. */
+/**
+ * Asks PostgreSQL whether the roles that a tenant's requests run as could access more than the tenant's own
+ * data.
+ */
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import type { Reaching } from "./reach.ts";
 
 export interface RoleFindings {
-  /** What is wrong with the tenant's roles and schemas; a sentence each. */
+  /** Findings about the tenant's roles and schemas, one sentence each. */
   readonly unsafe: readonly string[];
-  /** What is wrong with the shared schemas of its path, whichever tenant uses them. */
+  /** Findings about the shared schemas of its path, which affect every tenant that uses them. */
   readonly shared: readonly string[];
-  /** Schemas besides its own and the shared ones that the roles may use: unsafe where they are another tenant's. */
+  /**
+   * Schemas other than its own and the shared ones that the roles may use: unsafe if they belong to another
+   * tenant.
+   */
   readonly usable: readonly string[];
 }
 
-/** With what stands in the schemas, whoever may call it. */
+/** Role findings, plus SQL in the schemas that reaches beyond the tenant. */
 export interface SafetyFindings extends RoleFindings {
   readonly reaching: readonly Reaching[];
 }
 
-/** PostgreSQL's own roles that reach what is other tenants' without any grant: data, files, other sessions and what they ask. */
+/**
+ * PostgreSQL's predefined roles that reach other tenants without any grant: data, files, other sessions and
+ * their queries.
+ */
 export const predefined = `array[
   'pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program',
   'pg_monitor', 'pg_read_all_stats', 'pg_signal_backend', 'pg_maintain'
 ]`;
 
 /**
- * The roles, or the connecting one where a tenant has none, and every role that those may become. Rights are looked up by
- * who has them (pg_shdepend) and objects by their schema (pg_depend), through indexes both: a database of ten thousand
- * tenants answers as fast as one of ten. Bodies in SQL standard form are bound when a function is made: no path misleads them.
+ * Examines the tenant's roles (or the connecting role if it has none) and every role that they may become.
+ * Privileges are looked up by grantee (pg_shdepend) and objects by schema (pg_depend), both through indexes:
+ * a database of ten thousand tenants answers as fast as one of ten. Bodies in SQL standard form are bound
+ * when the function is created, so no search path can mislead them.
  */
 const text = `
 with recursive
@@ -220,7 +230,7 @@ select
 export type SafetyInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles"> &
   Partial<Pick<Tenant, "session">>;
 
-/** To be run as the role that requests connect as, after `probeSettings`. */
+/** Run it as the role that requests connect as, after `probeSettings`. */
 export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: unknown[] } {
   const physical = tenant.schemas.map((schema) => schema.physical);
   const asker = tenant.session?.role ?? null;
@@ -230,7 +240,7 @@ export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: un
 const texts = z.array(z.string());
 const findingsRow = z.object({ unsafe: texts, shared: texts, usable: texts });
 
-/** What the query's row says; throws `INTERNAL` for anything else. */
+/** Parses the query's row; throws `INTERNAL` for anything else. */
 export function parseRoleFindings(row: unknown): RoleFindings {
   const parsed = findingsRow.safeParse(row);
   if (parsed.success) return parsed.data;

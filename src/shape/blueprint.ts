@@ -1,4 +1,4 @@
-/** The keys of instances: everything that changes a built schema, as one hash. */
+/** The keys of instances: one hash over everything that affects a built schema. */
 import { createHash } from "node:crypto";
 import {
   dedicatedKey,
@@ -12,14 +12,14 @@ import type { SchemaBinding } from "../shared/protocol/messages.ts";
 
 export interface BlueprintInput {
   readonly shape: ShapeHash;
-  /** In order; of a pooled instance only the logical names count. */
+  /** In order; for a pooled instance only the logical names count. */
   readonly schemas: readonly SchemaBinding[];
   readonly sharedSchemas: readonly string[];
   readonly settings: Readonly<Record<string, string | boolean>>;
   readonly api: string | null;
   readonly mode: string | null;
   readonly database: string;
-  /** Moves whenever the preset would build something else. */
+  /** Changes whenever the preset would build something else. */
   readonly presetVersion: string;
   readonly hostVersion: string;
   /** What a pooled instance leaves out, each as all tenants call it; a dedicated one leaves nothing out. */
@@ -28,7 +28,7 @@ export interface BlueprintInput {
 
 type Json = string | boolean | null | readonly Json[];
 
-/** Arrays keep their order, so that equal input is equal text; records go in as sorted entries. */
+/** Arrays keep their order, so that equal input gives equal text; records become sorted entries. */
 function parts(input: BlueprintInput): readonly Json[] {
   const settings = Object.entries(input.settings).sort(([a], [b]) => (a < b ? -1 : 1));
   return [
@@ -46,7 +46,7 @@ function parts(input: BlueprintInput): readonly Json[] {
 
 const sha256 = (value: Json): string => createHash("sha256").update(JSON.stringify(value)).digest("hex");
 
-/** The key `bp:<sha256>` of the instance that every tenant of equal input may share. */
+/** The key `bp:<sha256>` of the instance that all tenants with equal input may share. */
 export function blueprintKey(input: BlueprintInput): InstanceKey {
   const { leftOut = [] } = input;
   // The same shape may have nothing to leave out: another schema of the path decides what a bare name finds.
@@ -54,7 +54,10 @@ export function blueprintKey(input: BlueprintInput): InstanceKey {
   return pooledKey(sha256(["pooled", parts(input), ...without]));
 }
 
-/** The key `tn:<tenant>:<sha256>` of a tenant's own instance; its SQL names the physical schemas, so they count too. */
+/**
+ * The key `tn:<tenant>:<sha256>` of a dedicated instance; its SQL contains the physical schemas, so they
+ * count too.
+ */
 export function tenantKey(tenant: TenantId, input: BlueprintInput): InstanceKey {
   const physical = input.schemas.map((schema) => schema.physical);
   const searchPath = searchPathText([...physical, ...input.sharedSchemas]);

@@ -1,12 +1,12 @@
-/** The lines of the canonical text about what any object can have: a comment, an extension that it belongs to, rights on it. */
+/** Lines of the canonical text for what any object can have: a comment, membership in an extension, privileges. */
 
 import { namingTag } from "../shared/postgres/schema-tags.ts";
 import { roleLabel } from "./labels.ts";
 import type { Lines } from "./lines.ts";
 
 /**
- * A comment verbatim (smart tags are made of it), and which of the served schemas its tags name as the database does:
- * what such a comment makes of the API is true of this tenant only.
+ * A comment verbatim (smart tags are parsed from it), and which served schemas its tags name physically: the
+ * effect of such a comment on the API is specific to this tenant.
  */
 const comments: Lines = {
   place: "o.label",
@@ -29,7 +29,7 @@ const extensions: Lines = {
   from: "from extension_member m join object o on o.oid = m.objid and o.class = m.classid",
 };
 
-/** Of types, functions and columns only those that were granted or revoked at all. */
+/** Types, functions and columns are listed only if something was granted or revoked on them. */
 const grants: Lines = {
   place: "g.label",
   line: ["'grants'", "g.kind", "g.label", "g.name", "r.entries", "r.privileges"],
@@ -38,7 +38,7 @@ const grants: Lines = {
 
 export const grantLines: readonly Lines[] = [comments, extensions, grants];
 
-/** SQL, after `spellingCtes`: `named(object, tag)`, the comments of whose tags one names a served schema as the database does. */
+/** SQL, after `labelCtes`: `named(object, tag)`, comments with a tag that names a served schema physically. */
 export const namedCtes = `\
 named(object, tag) as materialized (
   select o.kind || ' ' || o.label || case when a.attname is null then coalesce(' ' || o.name, '')
@@ -51,10 +51,11 @@ named(object, tag) as materialized (
 )`;
 
 /**
- * SQL, after `spellingCtes`: `granted` and `resolved`. An object's grants, and what they come to for the connecting role: as
- * pg-introspection's `entityPermissions` resolves it for PgRBACPlugin, through every membership, with an owner's rights only where its
- * entry was not taken away. Of what is shared (`own` is false) only the tenant's roles are listed: the others are mostly other
- * tenants'. Once for all objects with the same rights: most tables of a tenant's have the same, and each takes 20 µs.
+ * SQL, after `labelCtes`: `granted` and `resolved`. An object's grants, and the privileges that result for
+ * the connecting role: resolved like `entityPermissions` of pg-introspection for PgRBACPlugin, through all
+ * memberships, with the owner's privileges only if its entry was not revoked. For shared objects (`own` is
+ * false) only the tenant's roles are listed: the others are mostly other tenants'. Objects with equal grants
+ * are resolved once: most tables of a tenant have the same, and each takes 20 µs.
  */
 export const grantCtes = `\
 granted(kind, label, name, own, owner, acl) as materialized (

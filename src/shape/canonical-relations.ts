@@ -1,4 +1,4 @@
-/** The lines of the canonical text that are about relations: tables, views, composite types, and what hangs on them. */
+/** Lines of the canonical text about relations: tables, views, composite types, and their parts. */
 
 import { columnLabels, roleLabel, typeLabel } from "./labels.ts";
 import type { Lines } from "./lines.ts";
@@ -13,7 +13,8 @@ const classes: Lines = {
     "s.relispartition",
     "s.relrowsecurity",
     "s.relforcerowsecurity",
-    // 28 is what it answers for every table, after loading all that PostgreSQL knows of it: 0.5 ms each at first.
+    // For every table the answer is 28, but only after PostgreSQL has loaded all it knows of the table: 0.5
+    // ms each the first time.
     "case when s.relkind in ('v', 'f') then pg_catalog.pg_relation_is_updatable(s.oid, true) else 28 end",
     typeLabel("s.reloftype", "t"),
   ],
@@ -22,7 +23,7 @@ const classes: Lines = {
 
 const columns: Lines = {
   place: "s.label",
-  // It orders and is not told: it keeps the gaps of dropped columns.
+  // Used only for the order, not in the line, because it has gaps where columns were dropped.
   position: "a.attnum",
   line: [
     "'column'",
@@ -42,7 +43,7 @@ const columns: Lines = {
     where not a.attisdropped`,
 };
 
-/** Of tables and of domains. */
+/** Constraints of tables and of domains. */
 const constraints: Lines = {
   place: "k.label",
   line: [
@@ -68,7 +69,7 @@ const constraints: Lines = {
     left join column_names fn on fn.oid = k.confrelid`,
 };
 
-/** The order of a table's backward relations is that of the foreign keys' oids, which nothing else here tells. */
+/** A table's backward relations are ordered by the foreign keys' oids, which no other line records. */
 const referencedBy: Lines = {
   place: "s.label",
   line: [

@@ -1,4 +1,4 @@
-/** The canonical text: one line of JSON for each thing that PostGraphile's build, or a plugin of it, can see. */
+/** The canonical text: one line of JSON for everything that PostGraphile's build, or a plugin of it, can see. */
 import { grantCtes, grantLines } from "./canonical-grants.ts";
 import { relationLines } from "./canonical-relations.ts";
 import { typeLabel, typeLabels } from "./labels.ts";
@@ -8,7 +8,7 @@ const namespaces: Lines = {
   place: "''",
   position: "oid",
   line: ["'schema'", "label"],
-  // Type oids of pg_catalog are the same in every database of a server version; that is in the header.
+  // Type oids of pg_catalog are the same in every database of a server version, which is in the header.
   from: "from spelled_namespace where oid <> 'pg_catalog'::regnamespace",
 };
 
@@ -71,7 +71,7 @@ const procs: Lines = {
 const header: Lines = {
   place: "''",
   line: [
-    // Moves when what follows is written differently.
+    // Version of this format; increment it when the lines below change.
     "4",
     "pg_catalog.current_setting('server_version_num')::int / 10000",
     "$2::text[]",
@@ -95,7 +95,7 @@ const sections: readonly Lines[] = [
   ...grantLines,
 ];
 
-/** SQL, after `spellingCtes` and `enumCtes`: `canonical(text)`, one row. */
+/** SQL, after `labelCtes` and `enumCtes`: `canonical(text)`, one row. */
 export const canonicalCtes = `\
 ${grantCtes},
 line(section, place, position, content) as (

@@ -1,15 +1,21 @@
-/** The rows that PostGraphile reads while it builds: those of enum tables (PgEnumTablesPlugin of graphile-build-pg 5). */
+/**
+ * The rows that PostGraphile reads while it builds: those of enum tables (PgEnumTablesPlugin of
+ * graphile-build-pg 5).
+ */
 import { z } from "zod";
 import { withUsualPlanning } from "./planner-settings.ts";
 
-/** Of an enum table: its name and the columns that are read, as they stand in SQL, and whether any of those who are asked may read it. */
+/**
+ * A fault of an enum table: its name and the columns that are read, quoted as in SQL, and whether any of the
+ * tried roles may read them.
+ */
 export interface EnumFault {
   readonly table: string;
   readonly columns: string;
   readonly readable: boolean;
 }
 
-/** As the last statement of a probe gives them. */
+/** Parses what the last statement of a probe returns. */
 export const enumFaults = z.array(
   z.tuple([z.string(), z.string(), z.boolean()]).transform(
     ([table, columns, readable]): EnumFault => ({
@@ -20,7 +26,7 @@ export const enumFaults = z.array(
   ),
 );
 
-/** What is wrong and what cures it, for the log; `roles` are those of the tenant, as they stand in SQL. */
+/** The fault and its cure, for the log; `roles` are the tenant's, quoted as in SQL. */
 export function enumFaultText({ table, columns, readable }: EnumFault, roles: readonly string[]): string {
   if (readable) {
     return `the rows of the enum table ${table} differ by who sees them (${roles.join(", ")}), and its enum is one for all: let each role that may read it see all of them`;
@@ -29,16 +35,20 @@ export function enumFaultText({ table, columns, readable }: EnumFault, roles: re
   return `nobody may read the rows of the enum table ${table}: grant select (${columns}) on ${table}, and usage on its schema, to ${reader}`;
 }
 
-/** A line of smart tags, in PostgreSQL's regular expressions; `(?n)` makes `^` and `$` those of a line. */
+/**
+ * Matches a line of smart tags, as a PostgreSQL regular expression; `(?n)` makes `^` and `$` match at line
+ * breaks.
+ */
 const tag = (name: string): string => `'(?n)^[ \\t]*@${name}(\\s|$)'`;
 
-/** What a role needs to become another by `set role`; PostgreSQL 16 tells that from membership. */
+/** The privilege needed for `set role`; since PostgreSQL 16 it is separate from membership. */
 const settable =
   "case when pg_catalog.current_setting('server_version_num')::int >= 160000 then 'SET' else 'MEMBER' end";
 
 /**
- * The rows of a document that `query_to_xml` has made, in an order of their own: a plan's may be another for each role. As text: the document
- * need not be one that can be parsed, as it holds control characters where a row does; signs such as `<` in a row are escaped.
+ * The rows of a document made by `query_to_xml`, sorted, because the plan's order may differ between roles.
+ * Works on text, because the document may not be parseable: it contains control characters if a row does.
+ * Signs such as `<` in a row are escaped.
  */
 const sortedRows = (document: string): string => `(
       select pg_catalog.string_agg(found, '' order by found collate "C")
@@ -47,18 +57,20 @@ const sortedRows = (document: string): string => `(
     )`;
 
 /**
- * SQL, after `spellingCtes`: `enum_table(oid, columns, source, readable, content, alike)`, the tables and views whose rows become values
- * of an enum, with those rows.
+ * SQL, after `labelCtes`: `enum_table(oid, columns, source, readable, content, alike)`, the tables and
+ * views whose rows become enum values, with those rows.
  *
- * A table is one if its comment (or its row type's, where it has none) says `@enum` and it has a primary key, or if a
- * unique constraint's comment does; constraints may be smart tags themselves: `@primaryKey a`, `@unique a|@enum`. Read are
- * the first columns of these constraints and the description: the column tagged `@enumDescription`, or called
- * `description`. The query is PostGraphile's own, letter for letter and planned as a build's is, because its rows have no order but that
- * of its plan, and the order is that of the enum's values. PostgreSQL must be built with libxml wherever there is such a table.
+ * A table is one if its comment (or its row type's, if it has none) says `@enum` and it has a primary key, or
+ * if the comment of a unique constraint does; constraints may be declared by smart tags: `@primaryKey a`,
+ * `@unique a|@enum`. The columns read are the first ones of these constraints and the description: the column
+ * tagged `@enumDescription`, or called `description`. The query is PostGraphile's own, letter for letter and
+ * planned as in a build, because its rows have only the order of its plan, which becomes the order of the
+ * enum's values. If there is such a table, PostgreSQL must be built with libxml.
  *
- * The connecting role reads them where it may. It rightly has no rights on tenants' schemas: where it may not, they are read as
- * the first of the tenant's roles that may, as a build does (`readingRoles`). An enum is the same for whoever asks, and so all of the tenant's
- * roles that may read it have to see the same rows (`alike`), whatever policies and views make of who asks.
+ * The connecting role reads the rows if it may. It should have no privileges on tenants' schemas: otherwise
+ * they are read as the first of the tenant's roles that may, as in a build (`readAsWhoMay`). An enum is the
+ * same for all roles, so every role of the tenant that may read it has to see the same rows (`alike`),
+ * whatever policies and views filter by role.
  */
 export const enumCtes = `\
 enum_relation(oid, description, tagged) as materialized (
@@ -170,7 +182,10 @@ enum_table(oid, columns, source, readable, content, alike) as materialized (
   ) read
 )`;
 
-/** SQL, after that: `enum_fault(source, columns, readable)`, the enum tables that no enum can be made of. */
+/**
+ * SQL, after `enumCtes`: `enum_fault(source, columns, readable)`, the enum tables from which no enum can be
+ * built.
+ */
 export const enumFaultCtes = `enum_fault(source, columns, readable) as (
   select e.source, e.columns, e.readable
   from enum_table e

@@ -1,7 +1,10 @@
 /** Whether a tenant's objects can be named without their schemas, as the SQL of a pooled instance does. */
 import { asksLeftOut } from "../shared/postgres/schema-tags.ts";
 
-/** Whether a schema of the path in front of `own` has a row of `catalogue`, whose columns begin with `prefix`, of the name of `row`. */
+/**
+ * Whether a schema before `own` in the path has a row in `catalogue` (column prefix `prefix`) with the same
+ * name as `row`.
+ */
 const isNamedEarlier = (catalogue: string, prefix: string, row: string): string => `exists (
     select from path_schema earlier
     cross join lateral (
@@ -10,7 +13,7 @@ const isNamedEarlier = (catalogue: string, prefix: string, row: string): string 
     where earlier.ord < own.ord
   )`;
 
-/** The first schema of those, and the name: what the bare name finds instead. */
+/** The qualified name that the unqualified name resolves to instead, in the first such schema. */
 const firstNamedLike = (catalogue: string, prefix: string, row: string): string => `(
     select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(${row}.${prefix}name)
     from path_schema earlier
@@ -22,7 +25,10 @@ const firstNamedLike = (catalogue: string, prefix: string, row: string): string 
     order by earlier.ord limit 1
   )`;
 
-/** Of a type `t` and the schema `own` of the path that it lies in, if any. An array is written as its element and brackets. */
+/**
+ * Whether a type `t` is hidden, `own` being its schema in the path, if any. Arrays are written as the element
+ * type and brackets.
+ */
 const isHiddenType = `not (t.typcategory = 'A' and t.typelem <> 0)
   and t.typnamespace <> 'pg_catalog'::regnamespace
   and (own.oid is null or ${isNamedEarlier("pg_type", "typ", "t")})`;
@@ -60,20 +66,20 @@ const asksForFunction = (oid: string): string =>
  * `needed`: not where its smart tags ask that it be left out of the API, it is a function that PostGraphile leaves out by itself, or a type
  * that nothing in the API can have; what the build makes of that remains to be proven. Tags are read for what is hidden alone.
  *
- * The path is compared name by name instead of asking `pg_table_is_visible` and its like: those answer for the role that
- * asks, and leave out every schema on which it has no USAGE. The host's own role rightly has none on tenants' schemas;
- * the roles that requests run as do.
+ * Names are compared along the path instead of calling `pg_table_is_visible` and its like: those answer for
+ * the role that asks, and skip every schema on which it has no USAGE. The host's own role should have none on
+ * tenants' schemas; the roles that requests run as do.
  *
- * Asked of relations in served schemas, and of every type that one of their columns or functions mentions, wherever it
- * lies. Not of a table that is only the target of a foreign key: outside the served schemas it has no resource, and no
- * SQL names it.
+ * Checked are relations in served schemas, and every type that one of their columns or functions uses,
+ * wherever it is. A table that is only the target of a foreign key is not checked: outside the served schemas
+ * it has no resource, and no SQL names it.
  *
- * Functions and operators resolve by argument types, so being visible is not enough. A function counts as hidden if
- * pg_catalog or an earlier schema of the path has one of its name, or a later one has one of its name with other arguments;
- * an operator in a served schema if pg_catalog has one of its name: the call that means the one might find the other. Those
- * of extensions are left out: PostGraphile does not expose them, and every tenant of the database resolves them alike.
- * Triggers' functions are called by oid.
- * Collations, casts and operator classes are never written by name in generated SQL.
+ * Functions and operators resolve by argument types, so visibility is not enough. A function counts as hidden
+ * if pg_catalog or an earlier schema of the path has one of the same name, or a later one has one of the same
+ * name with other arguments; an operator in a served schema if pg_catalog has one of the same name: a call
+ * could find the other one. Those of extensions are left out: PostGraphile does not expose them, and every
+ * tenant of the database resolves them alike. Trigger functions are called by oid. Generated SQL never names
+ * collations, casts or operator classes.
  */
 export const hiddenCtes = `\
 -- pg_catalog is searched first wherever the path does not name it, pg_temp last where it does.

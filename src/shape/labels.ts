@@ -1,7 +1,7 @@
-/** How the canonical text names what PostgreSQL knows by oid: nothing in it tells one tenant's copy from another's. */
+/** How the canonical text names what PostgreSQL identifies by oid, so that one tenant's copy equals another's. */
 import { ownNameCte } from "../shared/postgres/schema-tags.ts";
 
-/** The names of the types in an array of oids, in its order. */
+/** SQL: the names of the types in an array of oids, in its order. */
 export const typeLabels = (oids: string): string => `(
   select pg_catalog.json_agg(coalesce(s.label, '#' || u.oid::text) order by u.ord)
   from pg_catalog.unnest(${oids}) with ordinality as u(oid, ord)
@@ -9,12 +9,12 @@ export const typeLabels = (oids: string): string => `(
 )`;
 
 /**
- * SQL, after `scopeCtes`: who asks, and the names by which namespaces, types and own schemas are spelled.
- * `$4::text` is the anonymous role's name, `$5::text` the authenticated role's; both may be null. `$6::text[]` are the others', in
- * the order that the tenant lists them in, which is what they are called by.
+ * SQL, after `scopeCtes`: the roles, and the names for namespaces, types and own schemas. `$4::text` is the
+ * anonymous role's name, `$5::text` the authenticated role's; both may be null. `$6::text[]` are the other
+ * roles, in the tenant's order, by which they are labelled.
  *
- * A served schema is spelled by its logical name alone, any other with a sign before it, so that a schema that happens
- * to be called like somebody's logical one is not taken for it.
+ * A served schema is labelled by its logical name alone, every other with a sign before it, so that a schema
+ * that happens to have the name of a logical one is not mistaken for it.
  */
 export const labelCtes = `\
 actor as materialized (
@@ -124,13 +124,17 @@ extension_member(classid, objid, extname) as materialized (
 ),
 ${ownNameCte}`;
 
-/** The name of a type that was joined; what scope should know and does not is spelled by its oid, which keeps tenants apart. */
+/**
+ * SQL: the name of a joined type. A type that is unexpectedly out of scope is labelled by its oid, which
+ * keeps tenants apart.
+ */
 export const typeLabel = (oid: string, type: string): string =>
   `coalesce(${type}.label, nullif('#' || ${oid}::text, '#0'))`;
 
 /**
- * The names of columns in the order of an array of attribute numbers that begins at `first`, by `names` of their relation; a number
- * for what has no name, as an expression. One alone, as most are, needs no subquery: 5 µs each.
+ * SQL: the names of columns in the order of an array of attribute numbers that begins at `first`, looked up
+ * in `names` of their relation; the number itself if there is no name, as for an expression. The common case
+ * of one column avoids a subquery: 5 µs each.
  */
 export const columnLabels = (names: string, numbers: string, first: 0 | 1): string => {
   const label = (number: string): string =>
@@ -141,7 +145,7 @@ export const columnLabels = (names: string, numbers: string, first: 0 | 1): stri
 ) end`;
 };
 
-/** A role by what it is to the tenant. A role that is nothing to it keeps its name. */
+/** SQL: labels a role by its function for the tenant; other roles keep their names. */
 export const roleLabel = (role: string, owner: string): string => `case ${role}
   when 0 then 'PUBLIC'
   when actor.anonymous then 'anonymous'

@@ -1,8 +1,9 @@
-/** One kind of lines of the canonical text. */
+/** One kind of line in the canonical text. */
 
 /**
- * Lines of one kind: `place` and `position` order them, with the line itself as the last word. Wherever the introspection
- * lists things by oid and that order reaches the API (schemas; the foreign keys that arrive at one table), so do the lines.
+ * Lines of one kind, ordered by `place`, `position` and finally the line itself. Wherever the introspection
+ * lists things by oid and that order affects the API (schemas; the foreign keys that refer to one table), the
+ * lines have the same order.
  */
 export interface Lines {
   readonly place: string;

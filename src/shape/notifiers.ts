@@ -1,11 +1,12 @@
-/** Whether a tenant has functions that could notify others while they are read from. */
+/** Whether a tenant has functions that could NOTIFY while they are read from. */
 import { anyPathFunction } from "./path-functions.ts";
 
 /**
- * SQL, after `scopeCtes`: `notifying(able)`, whether any function of the path's schemas says so much as "notify", or calls `pg_notify` in a
- * body in SQL standard form, which is kept as a tree. PostgreSQL lets a STABLE function notify, in a transaction that may only read, and
- * delivers that at its commit. A trigger's function does not run in a read. Of functions in C, of a view or policy that calls
- * `pg_notify` itself, and of functions in other schemas nothing is known.
+ * SQL, after `scopeCtes`: `notifying(able)`, whether the body of any function in the path's schemas contains
+ * "notify", or calls `pg_notify` in a body in SQL standard form, which is stored as a tree. PostgreSQL lets a
+ * STABLE function notify in a read-only transaction, and delivers the notification at COMMIT. Trigger
+ * functions do not run in a read. Not detected: functions in C, views or policies that call `pg_notify`
+ * themselves, and functions in other schemas.
  */
 export const notifierCtes = `\
 notifying as (

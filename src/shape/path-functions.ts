@@ -1,9 +1,10 @@
-/** Looks at the functions of a tenant's path, for what one of them could do. */
+/** Examines the functions in the schemas of a tenant's path. */
 
 /**
- * SQL, after `scopeCtes`: whether `condition` holds for any function of the path's schemas; in it `p` is the function's row of `pg_proc`
- * and `l` that of its language. Extensions' functions are left out. Functions are found by their schemas' dependencies, so that no plan
- * reads the bodies of all that there are.
+ * SQL, after `scopeCtes`: whether `condition` holds for any function of the path's schemas; in it, `p` is the
+ * function's row of `pg_proc` and `l` that of its language. Functions of extensions are left out. Functions
+ * are found through their schemas' dependencies, so that no plan reads the bodies of all functions in the
+ * database.
  */
 export const anyPathFunction = (condition: string): string => `\
 exists (

@@ -1,11 +1,12 @@
-/** The schemas whose revisions prove that a shape still stands. */
+/** The schemas whose revisions prove that a shape is still valid. */
 
 /**
- * SQL, after `spellingCtes`: `proven(name)`, every schema that has a say in the shape: the served and shared ones, whether they
- * exist or not, and those of all else that is in scope. What PostgreSQL and the control schema own has no revision.
+ * SQL, after `labelCtes`: `proven(name)`, every schema that affects the shape: the served and shared ones,
+ * whether they exist or not, and those of everything else in scope. Schemas of PostgreSQL and of the control
+ * schema have no revision.
  *
- * Whether a view can be updated (`pg_relation_is_updatable`) is a matter of the views and foreign tables under it, and
- * those are in scope only where something else refers to them.
+ * Whether a view can be updated (`pg_relation_is_updatable`) depends on the views and foreign tables under
+ * it, which are in scope only if something else refers to them.
  */
 export const provenCtes = `\
 view_base(oid, namespace) as (

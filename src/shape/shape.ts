@@ -1,4 +1,7 @@
-/** The shape of a tenant: the hash of all that a build can see in its schemas, asked of PostgreSQL in one statement. */
+/**
+ * The shape of a tenant: a hash of everything that a build can see in its schemas, computed by PostgreSQL in
+ * one statement.
+ */
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type ShapeHash, shapeHash } from "../shared/kernel/ids.ts";
@@ -26,9 +29,9 @@ export interface ShapeInput {
 }
 
 export interface ShapeOptions {
-  /** Whether the database has the control schema; without it no revision is read. */
+  /** Whether the database has the control schema; without it no revisions are read. */
   readonly revisions?: boolean;
-  /** Also fetch the text that the hash is of, for people to read and compare. */
+  /** Also return the text that is hashed, for people to read and compare. */
   readonly canonicalText?: boolean;
 }
 
@@ -48,11 +51,14 @@ export interface Dispensable {
 
 export interface ShapeProbe {
   readonly shape: ShapeHash;
-  /** Served schemas that do not exist, by physical name. */
+  /** Physical names of served schemas that do not exist. */
   readonly missing: readonly string[];
-  /** What a bare name would not find, such as `table acme.pg_class`, by physical name and sorted. */
+  /**
+   * Objects that their unqualified names do not find, such as `table acme.pg_class`, by physical name and
+   * sorted.
+   */
   readonly hidden: readonly string[];
-  /** For each of these what it finds instead; null: nothing. */
+  /** For each of `hidden`, what the name finds instead; null: nothing. */
   readonly found: readonly (string | null)[];
   /** For each of these whether the API may need it; not where its smart tags, say, ask that it be left out. */
   readonly needed: readonly boolean[];
@@ -60,24 +66,25 @@ export interface ShapeProbe {
   readonly dispensable: readonly Dispensable[];
   /** Smart tags that name a served schema as the database does: such as `relation app.orders: @foreignKey (a) references acme.b`. */
   readonly named: readonly string[];
-  /** How many queries for rows a build of this shape sends (`@enum`). */
+  /** Number of queries for rows that a build of this shape sends (`@enum`). */
   readonly enumTables: number;
   /** Whether a function of the path's schemas could prepare a statement in its session. */
   readonly prepares: boolean;
-  /** Whether one could notify others where it is read from. */
+  /** Whether a function of the path's schemas could NOTIFY in a read. */
   readonly notifies: boolean;
-  /** The tables of which no enum can be made, and why. */
+  /** Tables from which no enum can be built, and why. */
   readonly enumFaults: readonly EnumFault[];
-  /** By physical name, of every schema that has a say in the shape (`proven.ts`); `"0"` where none was recorded. */
+  /** By physical name, for every schema that affects the shape (`proven.ts`); `"0"` if none was recorded. */
   readonly revisions: Readonly<Record<string, string>>;
-  /** Only where it was asked for. */
+  /** Null unless it was requested. */
   readonly canonicalText: string | null;
 }
 
 /**
- * For the transaction of a probe. An operator in any schema of the path that fits better than PostgreSQL's own (`=` of oid and
- * regclass, which there is none of) would be taken, and run as the connecting role: `public` is in the path by default, and
- * where tenants may create in it they could. With JIT a probe takes 30 times as long.
+ * Settings for the transaction of a probe. An operator in any schema of the path that fits better than
+ * PostgreSQL's own (it has no `oid = regclass`) would be chosen, and run as the connecting role: `public` is
+ * in the path by default, and tenants who may create objects there could add one. With JIT a probe takes 30
+ * times as long.
  */
 const settings: Readonly<Record<string, string>> = {
   jit: "off",
@@ -86,13 +93,19 @@ const settings: Readonly<Record<string, string>> = {
 };
 const entries = Object.entries(settings);
 
-/** As statements for a transaction that is open. */
+/** The settings as statements for an open transaction. */
 export const probeSettings = entries.map(([name, value]) => `set local ${name} = ${value}`).join("; ");
 
-/** Whatever the role's or the database's own is. It ends before the host gives the connection up (`src/postgres/database.ts`). */
+/**
+ * Overrides the role's or database's timeout. It expires before the host abandons the connection
+ * (`src/postgres/database.ts`).
+ */
 const statementTimeoutMs = 50_000;
 
-/** As one statement that comes first in its transaction, which reads only and makes plans for good, with `more` settings. */
+/**
+ * The settings as the first statement of a transaction, which becomes read-only and uses generic plans, with
+ * `more` settings.
+ */
 export function probeSettingsQuery(more: Readonly<Record<string, string>> = {}): string {
   const calls = Object.entries({
     transaction_read_only: "on",
@@ -104,7 +117,7 @@ export function probeSettingsQuery(more: Readonly<Record<string, string>> = {}):
   return `select ${[...calls, lifted("transaction_timeout", "transaction")].join(", ")}`;
 }
 
-/** Behind a probe, where its transaction goes on. */
+/** Undoes `probeSettings` if the transaction goes on after the probe. */
 export const probeSettingsOver = entries.map(([name]) => `set local ${name} to default`).join("; ");
 
 const revisionOf = (name: string): string =>
@@ -167,11 +180,12 @@ from canonical`;
 }
 
 /**
- * One statement, one snapshot: shape hash, missing schemas, hidden objects, revisions. Two tenants have the same hash exactly
- * if a build cannot tell them apart but by their schemas' physical names: all else that it can see is in the hash, the
- * rows of enum tables, as that role or else the tenant's own see them, and the connecting role's rights included.
+ * One statement, one snapshot: shape hash, missing schemas, hidden objects, revisions. Two tenants have the
+ * same hash exactly if a build can tell them apart only by their schemas' physical names: everything else
+ * that it can see is in the hash, including the rows of enum tables, as the connecting role or else the
+ * tenant's own see them, and the connecting role's privileges.
  *
- * To be run as the role that builds connect as, after `probeSettings`.
+ * Run it as the role that builds connect as, after `probeSettings`.
  */
 export function shapeQuery(
   input: ShapeInput,
@@ -215,11 +229,11 @@ const probeRow = z.object({
   prepares: z.boolean(),
   notifies: z.boolean(),
   enum_faults: enumFaults,
-  // In pairs: as a key of an object, "__proto__" would get lost.
+  // Pairs, because as an object key "__proto__" would be lost.
   revisions: z.array(z.tuple([z.string(), z.string()])),
 });
 
-/** The probe in the row that `shapeQuery` returns; throws `INTERNAL` for anything else. */
+/** Parses the row that `shapeQuery` returns; throws `INTERNAL` for anything else. */
 export function parseShape(row: unknown): ShapeProbe {
   const parsed = probeRow.safeParse(row);
   if (!parsed.success) {

@@ -1,4 +1,4 @@
-/** Which of the tenants in the control table a host belongs to, in whatever spelling they claim it. */
+/** Which tenant in the control table owns a host, however the claim is spelled. */
 import { z } from "zod";
 import { normaliseHost } from "./host-name.ts";
 import type { Clock } from "./record-cache.ts";
@@ -6,24 +6,24 @@ import type { Clock } from "./record-cache.ts";
 export interface HostClaimsOptions {
   /** Reads rows of the control table. */
   readonly rows: (text: string, values: readonly unknown[]) => Promise<readonly unknown[]>;
-  /** Told, as a sentence, of a host that more than one tenant claims. */
+  /** Called with a sentence about a host that more than one tenant claims. */
   readonly contested: (message: string) => void;
   readonly clock: Clock;
-  /** How long the spelled ones stand where nothing tells of a change. */
+  /** How long claims that need normalising are cached if no change is reported. */
   readonly maxAgeMs: number;
 }
 
 interface Claim {
   readonly host: string;
   readonly tenant: string;
-  /** Seconds since 1970; 0: from before that was recorded. */
+  /** Seconds since 1970; 0: claimed before the time was recorded. */
   readonly claimed: number;
 }
 
-/** By way of JSON, as a control schema that has not been upgraded has no such column. */
+/** Goes through JSON because a control schema that has not been upgraded lacks the column. */
 const columns =
   "host, tenant, coalesce(extract(epoch from (to_jsonb(h) ->> 'claimed_at')::timestamptz), 0)::float8 as claimed";
-/** As the index of migration 007 has it. */
+/** Must match the index of migration 007. */
 const spelled = String.raw`host collate "C" !~ '^([a-z0-9_-]+\.)*[a-z_-][a-z0-9_-]*$'`;
 const statements = {
   named: `select ${columns} from rowhouse.tenant_host h where host = $1`,
@@ -40,7 +40,7 @@ const claimRow = z.object({ host: z.string(), tenant: z.string(), claimed: z.num
 
 export class HostClaims {
   readonly #options: HostClaimsOptions;
-  /** By the host as a Host header is brought to; read once in an epoch. */
+  /** Claims that need normalising, by normalised host; read once per epoch. */
   #spelled: Spelled | undefined;
 
   constructor(options: HostClaimsOptions) {
@@ -48,8 +48,8 @@ export class HostClaims {
   }
 
   /**
-   * The id of the tenant that `host`, as `normaliseHost` writes it, belongs to: whoever claimed it first, and nobody where that cannot be told.
-   * A tenant that is disabled keeps its claims. `epoch` moves with whatever may have changed.
+   * The id of the tenant that owns `host` (normalised): the one that claimed it first, or null if that cannot
+   * be determined. A disabled tenant keeps its claims. `epoch` changes whenever claims may have changed.
    */
   async ownerOf(host: string, epoch: number): Promise<string | null> {
     const [named, others] = await Promise.all([

@@ -1,12 +1,12 @@
-/** Host names in one spelling, so that a Host header and a tenant's record compare by equality. */
+/** Normalises host names, so that a Host header and a tenant's record compare by equality. */
 
-/** What the URL parser would take for another part of an address, or would decode. */
+/** Characters that the URL parser would take for another part of a URL, or would decode. */
 const foreign = /[\s/\\?#@%]/;
 const name = /^(?:[a-z0-9_-]+\.)*[a-z0-9_-]+$/;
 
 /**
- * `text` (a Host header or a host in a record) in lower case, in punycode, without port and trailing dot; an IPv6
- * literal keeps its brackets. Undefined for what is not a host.
+ * `text` (a Host header or a host in a record) in lower case and punycode, without port and trailing dot; an
+ * IPv6 literal keeps its brackets. Undefined if it is not a host.
  */
 export function normaliseHost(text: string): string | undefined {
   if (text === "" || text.length > 512 || foreign.test(text)) return undefined;

@@ -1,4 +1,4 @@
-/** How a tenant's tokens are told from anybody else's: the part of its record about JWTs. */
+/** The part of a tenant's record about JWTs: how its tokens are told from all others. */
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { z } from "zod";
 import { text } from "../validation/identifiers.ts";
@@ -7,23 +7,23 @@ import { durationMs } from "../validation/units.ts";
 
 export type JwtKey =
   | { readonly kind: "secret"; readonly secret: string }
-  /** As SPKI in PEM, whatever it was written in: equal keys are equal texts. */
+  /** Converted to SPKI in PEM, so that equal keys are equal strings. */
   | { readonly kind: "publicKey"; readonly pem: string }
   | { readonly kind: "jwks"; readonly url: string };
 
 export interface JwtRules {
   readonly key: JwtKey;
-  /** At least one, and only such as the kind of key is for; what is signed here is signed with the first. */
+  /** At least one, and all suitable for the kind of key; the host signs with the first. */
   readonly algorithms: readonly string[];
-  /** At least one, of which a token names one. */
+  /** At least one; a token must name one of them. */
   readonly audience: readonly string[];
-  /** Empty: any. */
+  /** Empty: any issuer. */
   readonly issuer: readonly string[];
   readonly roleClaim: string;
   /** The claim that must be the tenant's id. */
   readonly tenantClaim: string | null;
   readonly clockToleranceMs: number;
-  /** Of tokens that are signed here and do not say themselves. */
+  /** Lifetime of tokens signed by the host that do not set one themselves. */
   readonly expiresInMs: number;
 }
 
@@ -36,7 +36,7 @@ const oneOrMore = z
   .union([name, z.array(name).min(1, "must name at least one")], "must be a text or a list of texts")
   .transform((value) => (typeof value === "string" ? [value] : value));
 
-/** RFC 7518, 3.2: a key at least as long as the hash. */
+/** RFC 7518, section 3.2: a key must be at least as long as the hash output. */
 const secretBytes: Readonly<Record<string, number>> = { HS256: 32, HS384: 48, HS512: 64 };
 const rsa = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 const edwards = ["EdDSA", "Ed25519"];
@@ -54,7 +54,7 @@ interface Algorithms {
   readonly usual: readonly string[];
 }
 
-/** What a public key verifies, or why it will not do. */
+/** The algorithms that a public key can verify, or why the key is unacceptable. */
 function algorithmsOf(key: KeyObject): Algorithms | string {
   const { modulusLength = 0, namedCurve = "" } = key.asymmetricKeyDetails ?? {};
   switch (key.asymmetricKeyType) {
@@ -78,7 +78,10 @@ interface Key {
   readonly algorithms: Algorithms;
 }
 
-/** The key in `pem`, or why it will not do. A private key would be read as its public half: it should not be here at all. */
+/**
+ * The key in `pem`, or why it is unacceptable. A private key would be read as its public half, but it should
+ * not be here at all.
+ */
 function publicKeyOf(pem: string): Key | string {
   let key: KeyObject;
   try {
@@ -94,7 +97,7 @@ function publicKeyOf(pem: string): Key | string {
 }
 
 const jwtShape = keyed({
-  /** A secret: no message repeats it. */
+  /** Secret: no message may repeat it. */
   secret: text.nullish(),
   publicKey: text.nullish(),
   jwksUrl: text
@@ -117,10 +120,10 @@ const jwtShape = keyed({
   expiresIn: durationMs(1_000).nullish(),
 });
 
-/** The same as `JwtRules`, but that the audience may be left to the tenant's id. */
+/** Like `JwtRules`, but the audience may be left out and defaults to the tenant id. */
 export type JwtRecord = Omit<JwtRules, "audience"> & { readonly audience: readonly string[] | null };
 
-/** The key of a record, or where and why there is none. */
+/** The key of a record, or the path and reason why there is none. */
 function keyOf({ secret, publicKey, jwksUrl }: z.output<typeof jwtShape>): Key | [string[], string] {
   if ([secret, publicKey, jwksUrl].filter((each) => each != null).length !== 1) {
     return [[], "must have exactly one of secret, publicKey and jwksUrl"];

@@ -1,10 +1,10 @@
-/** Tenants from a list that never changes. */
+/** Tenants from a fixed list. */
 import { ConfigError } from "../validation/config-error.ts";
 import { type TenantSource, tenantClashes } from "./source.ts";
 import type { Tenant } from "./tenant.ts";
 import { tokenClashes } from "./token-conflicts.ts";
 
-/** Throws `ConfigError` where two of `tenants` claim one id or one host, or one would take another's tokens. */
+/** Throws `ConfigError` if two of `tenants` claim the same id or host, or one would accept another's tokens. */
 export function listSource(tenants: readonly Tenant[]): TenantSource {
   const faults = [
     ...tenantClashes(tenants),

@@ -1,4 +1,4 @@
-/** Tenants that a module of the user's own chooses, request by request. */
+/** Tenants selected by a module of the user, request by request. */
 import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
@@ -15,12 +15,12 @@ export interface ModuleSourceOptions {
   readonly url: string;
   readonly defaults: TenantDefaults;
   readonly observe: Observe;
-  /** The longest that the module may think about one request. */
+  /** Maximum time for one call of the module. */
   readonly timeoutMs?: number;
   readonly clock?: Clock;
 }
 
-/** What the module exports, by name or together as its default. */
+/** The module's exports, either named or together as the default export. */
 interface TenantModule {
   resolve(facts: RequestFacts): unknown;
   list?(): unknown;
@@ -30,14 +30,15 @@ const iterable = z.custom<Iterable<unknown>>(
   (value) => typeof value === "object" && value !== null && Symbol.iterator in value,
 );
 
-/** Imports the module; throws `ConfigError` where that fails or it exports no `resolve`. */
+/** Imports the module; throws `ConfigError` if that fails or there is no `resolve`. */
 export async function openModuleSource(options: ModuleSourceOptions): Promise<TenantSource> {
   const { url, defaults, observe, timeoutMs = 5_000, clock = performance } = options;
   const module = await importModule(url);
   const known = new KnownTenants({ max: 10_000, maxAgeMs: 0, clock });
 
   const resolve = async (facts: RequestFacts): Promise<Tenant | null> => {
-    // A copy: a path that the module left as something else than a text would end the thread that it is sent to.
+    // A copy: a module that set `path` to something other than a string would end the thread that receives
+    // it.
     const value = await callWithin(timeoutMs, "resolve", () => module.resolve({ ...facts }));
     return value === null || value === undefined ? null : known.keep(parsed("resolve", value, defaults));
   };
@@ -62,7 +63,7 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
     return tenants.filter((tenant) => tenant !== null);
   };
 
-  // Neither is asked for requests, which `resolve` decides, but for operators who name a tenant.
+  // `byId` and `byHost` do not serve requests, which `resolve` decides, but operators who name a tenant.
   return {
     byId: async (text) => {
       const id = parseTenantId(text);
@@ -75,7 +76,7 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
       return others.some(({ id }) => id !== tenant?.id) ? null : (tenant ?? null);
     },
     resolve,
-    // It is asked for each request anyway.
+    // `resolve` is called for each request anyway.
     outdate: () => {},
     list,
     get known() {
@@ -100,7 +101,7 @@ async function importModule(url: string): Promise<TenantModule> {
   throw fault("must export a function resolve, and list, if at all, as a function");
 }
 
-/** Asked of the thing itself, not of a copy: its functions may use `this`. */
+/** Checks the module itself, not a copy, because its functions may use `this`. */
 function isTenantModule(value: unknown): value is TenantModule {
   if (typeof value !== "object" || value === null || !("resolve" in value)) return false;
   const list = "list" in value ? value.list : undefined;
@@ -117,7 +118,7 @@ function parsed(from: string, value: unknown, defaults: TenantDefaults): Tenant 
   }
 }
 
-/** What `work` returns; `INTERNAL` where it throws or takes longer than `ms`. */
+/** What `work` returns; throws `INTERNAL` if it throws or takes longer than `ms`. */
 async function callWithin(ms: number, name: string, work: () => unknown): Promise<unknown> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(() => {

@@ -1,4 +1,4 @@
-/** The tenants that a source has given lately, so that an unchanged record stays one object. */
+/** The tenants that a source returned recently, so that an unchanged record stays the same object. */
 import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import type { TenantId } from "../shared/kernel/ids.ts";
@@ -6,14 +6,14 @@ import { lazyLru } from "../shared/kernel/lru-options.ts";
 import type { TenantListener } from "./source.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** The clock of every cache here, in milliseconds; tests bring their own. */
+/** The clock of every cache here, in milliseconds; replaced in tests. */
 export interface Clock {
   now(): number;
 }
 
 export interface KnownTenantsOptions {
   readonly max: number;
-  /** How long a record stands without being read again; 0: for as long as there is room. */
+  /** How long a record is used without being read again; 0: no limit. */
   readonly maxAgeMs: number;
   readonly clock: Clock;
 }
@@ -27,11 +27,11 @@ export class KnownTenants {
       ...lazyLru(max),
       ttl: maxAgeMs,
       perf: clock,
-      // Asks the clock every time: a read of a counter, and exact for tests.
+      // Reads the clock every time: cheap, and exact for tests.
       ttlResolution: 0,
-      // An aged record stays, so that reading it again shows whether it has changed.
+      // Keeps an expired record, so that rereading it shows whether it has changed.
       noDeleteOnStaleGet: true,
-      // Nothing is left to compare the next reading with, so it has to count as a change.
+      // There is nothing left to compare the next read with, so eviction counts as a change.
       dispose: (_, id, reason) => {
         if (reason === "evict") this.announce(id);
       },
@@ -46,7 +46,7 @@ export class KnownTenants {
     return this.#records.get(id);
   }
 
-  /** Keeps `tenant`, and returns the object that stands for it: the earlier one where nothing is different. */
+  /** Caches `tenant` and returns the object that represents it: the earlier one if nothing differs. */
   keep(tenant: Tenant): Tenant {
     const before = this.#records.peek(tenant.id, { allowStale: true });
     const same = before !== undefined && isDeepStrictEqual(before, tenant);
@@ -56,19 +56,22 @@ export class KnownTenants {
     return kept;
   }
 
-  /** Drops the record of an id that turned out to be nobody's, and tells of it where there was one. */
+  /** Drops the record of an id that no longer has a tenant; announces it if there was one. */
   lose(id: TenantId): void {
     if (this.#records.delete(id)) this.announce(id);
   }
 
-  /** Has the record read again, unless that was so already; it stays, to be compared with what is read. */
+  /**
+   * Marks the record for rereading, unless it already is; returns whether it did. The record is kept for
+   * comparison.
+   */
   outdate(tenant: Tenant): boolean {
     if (this.#records.get(tenant.id) !== tenant) return false;
     this.#age(tenant);
     return true;
   }
 
-  /** The same of whatever record `id` has, or of all of them. */
+  /** Marks the record of `id`, or all records (null), for rereading. */
   suspect(id: TenantId | null): void {
     if (id === null) for (const tenant of [...this.#records.values()]) this.#age(tenant);
     else {
@@ -81,7 +84,7 @@ export class KnownTenants {
     this.#records.set(tenant.id, tenant, { ttl: 1, start: -1 });
   }
 
-  /** The object that stands for `tenant`, where nothing is different, however old; it stays as old. */
+  /** The cached object, however old, if it equals `tenant`, else `tenant`; its age does not change. */
   like(tenant: Tenant): Tenant {
     const known = this.#records.peek(tenant.id, { allowStale: true });
     return known !== undefined && isDeepStrictEqual(known, tenant) ? known : tenant;

@@ -1,4 +1,4 @@
-/** Which tenant a request is for: routing rules, tried in order. */
+/** Routes a request to its tenant: rules, tried in order. */
 import { LRUCache } from "lru-cache";
 import { unreachable } from "../shared/kernel/errors.ts";
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
@@ -7,16 +7,16 @@ import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** What of a request may choose its tenant. */
+/** The parts of a request that may select its tenant. */
 export interface RequestFacts {
   readonly method: string;
-  /** As in the request target: percent-encoded, without query. */
+  /** As in the request target: percent-encoded, without the query. */
   readonly path: string;
   /** Without the question mark. */
   readonly query: string;
-  /** The Host header as it came. */
+  /** The Host header as received. */
   readonly host: string | null;
-  /** A header by its name in any case; null where the request has none. */
+  /** Returns a header, case-insensitively; null if the request has none. */
   header(name: string): string | null;
   readonly remoteAddress: string | null;
 }
@@ -24,13 +24,13 @@ export interface RequestFacts {
 export type RoutingRule =
   | { readonly kind: "host" }
   | { readonly kind: "header"; readonly name: string }
-  /** One entry per segment of the prefix; null stands for the tenant's id. */
+  /** One entry per segment of the prefix; null stands for the tenant id. */
   | { readonly kind: "path"; readonly segments: readonly (string | null)[] };
 
 const headerName = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
 const literalSegment = /^(?!\.{1,2}$)[A-Za-z0-9._~-]+$/;
 
-/** The rule in `host`, `header:NAME` or `path:/t/:tenant`; undefined where the text is none. */
+/** Parses `host`, `header:NAME` or `path:/t/:tenant`; undefined if the text is no rule. */
 export function parseRoutingRule(text: string): RoutingRule | undefined {
   if (text === "host") return { kind: "host" };
   if (text.startsWith("header:")) {
@@ -49,9 +49,9 @@ export function parseRoutingRule(text: string): RoutingRule | undefined {
 
 export interface Routed {
   readonly tenant: Tenant;
-  /** The request's path without the prefix that named the tenant; begins with a slash. */
+  /** The request's path without the prefix that named the tenant; starts with a slash. */
   readonly path: string;
-  /** The prefix that was taken off, such as `/t/acme`; empty where none was. */
+  /** The prefix that was removed, such as `/t/acme`; empty if there was none. */
   readonly basePath: string;
 }
 
@@ -63,19 +63,19 @@ export interface TenantLookup {
 }
 
 export interface Router {
-  /** The request's tenant, or null where no rule finds one; rejects, or throws, as the tenant source does. */
+  /** The request's tenant, or null if no rule finds one; rejects, or throws, as the tenant source does. */
   route(facts: RequestFacts): MaybePromise<Routed | null>;
 }
 
-/** Spellings of hosts that are remembered, short ones: the URL parser takes a microsecond of each request. */
+/** Cache for normalised Host headers, short ones only: parsing a URL takes a microsecond per request. */
 const maxSpellings = 1_000;
 const longestSpelling = 300;
 
 /**
- * Routes by `rules`. The first rule that says something wins: a host that belongs to a tenant, or a header or path
- * prefix that is there. A header or prefix that names no known tenant is an answer too (null): a request that names
- * its tenant is never served as another one by a later rule. A source with a `resolve` of its own decides alone; of
- * the rules, those for paths then only take off the prefix that names the tenant it chose.
+ * Routes by `rules`. The first rule that applies wins: a host that belongs to a tenant, or a header or path
+ * prefix that is present. A header or prefix that names no known tenant is an answer too (null): a request
+ * that names its tenant is never routed to another one by a later rule. If the source has a `resolve` it
+ * decides alone; path rules then only remove the prefix that names the tenant it chose.
  */
 export function createRouter(rules: readonly RoutingRule[], source: TenantLookup): Router {
   const byResolve = async (
@@ -100,7 +100,7 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return known.host;
   };
 
-  /** By the rules from `first` on. */
+  /** Applies the rules from index `first` on. */
   const byRules = (facts: RequestFacts, first: number): MaybePromise<Routed | null> => {
     for (let index = first; ; index += 1) {
       const rule = rules[index];
@@ -132,7 +132,10 @@ type Named = { readonly path: string; readonly basePath: string } & (
   | { readonly kind: "id"; readonly id: string }
 );
 
-/** What `rule` reads from a request; null where it does not apply. `spelled`: a host as records have it, or null. */
+/**
+ * The tenant name that `rule` reads from a request; null if the rule does not apply. `spelled` normalises a
+ * host, or returns null.
+ */
 function nameIn(
   rule: RoutingRule,
   facts: RequestFacts,
@@ -157,9 +160,10 @@ function nameIn(
 }
 
 /**
- * Splits a path at the prefix: `/t/acme/graphql` is tenant acme, `/graphql`, and base path `/t/acme` (as the rule
- * and the id spell it, however the request encoded it). Null where the path does not begin with the prefix or a
- * segment of it cannot be decoded. Each segment is decoded once, so an encoded slash never makes another segment.
+ * Splits a path at the prefix: `/t/acme/graphql` becomes tenant acme, `/graphql`, and base path `/t/acme`
+ * (spelled as in the rule and the id, however the request encoded it). Null if the path does not start with
+ * the prefix or a segment of it cannot be decoded. Each segment is decoded once, so an encoded slash never
+ * creates another segment.
  */
 function takePrefix(
   prefix: readonly (string | null)[],

@@ -1,16 +1,16 @@
-/** The part of a tenant's record about the SQL function that knows its tokens. */
+/** The part of a tenant's record about the SQL function that validates its session tokens. */
 import { z } from "zod";
 import type { SchemaBinding } from "../shared/protocol/messages.ts";
 import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
 import { keyed } from "../validation/one-of.ts";
 
 export interface SessionRules {
-  /** In PostgreSQL. */
+  /** The schema's name in PostgreSQL. */
   readonly schema: string;
   readonly function: string;
-  /** As whom it is called; null: as the tenant's anonymous role. */
+  /** The role that it is called as; null: the tenant's anonymous role. */
   readonly role: string | null;
-  /** Whether it stands in one of the tenant's served schemas; any other schema may be other tenants' too. */
+  /** Whether it is in one of the tenant's served schemas; other schemas may be shared with other tenants. */
   readonly own: boolean;
 }
 
@@ -28,7 +28,7 @@ const functionName = text.transform((value, context): { schema: string; name: st
 
 export const sessionRecord = keyed({ function: functionName, role: roleName.nullish() });
 
-/** The function's schema is a logical one where there is one of that name, and PostgreSQL's own name for it otherwise. */
+/** The function's schema is taken as a logical name if there is one, else as PostgreSQL's own. */
 export function sessionRules(
   record: z.output<typeof sessionRecord>,
   schemas: readonly SchemaBinding[],

@@ -1,36 +1,37 @@
-/** Where tenants come from: one contract, three kinds (a list, a control table, a module). */
+/** Where tenants come from: one interface, three implementations (a list, a control table, a module). */
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Fault } from "../validation/config-error.ts";
 import type { RequestFacts, TenantLookup } from "./router.ts";
 import type { Tenant } from "./tenant.ts";
 
-/** Tells which tenant may have changed; null: any of them. */
+/** Receives the tenant that may have changed; null: any of them. */
 export type TenantListener = (tenant: TenantId | null) => void;
 
 /**
- * For requests (`byId`, `byHost`, `resolve`) a source gives the same object for a tenant for as long as its record
- * stays the same, and tells its listeners before it gives another one. Lookups reject with `DATABASE_UNREACHABLE` or `INTERNAL` where the source itself
- * fails; a single bad record is an unknown tenant and a `config.warning`.
+ * For requests (`byId`, `byHost`, `resolve`) a source returns the same object for a tenant as long as its
+ * record is unchanged, and notifies its listeners before it returns a different one. Lookups reject with
+ * `DATABASE_UNREACHABLE` or `INTERNAL` if the source itself fails; a single invalid record means an unknown
+ * tenant and a `config.warning`.
  */
 export interface TenantSource extends TenantLookup {
   byId(id: string): MaybePromise<Tenant | null>;
-  /** `host` as `normaliseHost` writes it. */
+  /** `host` in the form that `normaliseHost` returns. */
   byHost(host: string): MaybePromise<Tenant | null>;
-  /** Set where the source chooses tenants itself. */
+  /** Set if the source selects tenants itself. */
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
-  /** Told when `tenant` was found out of date: its record is read again before it is given again. */
+  /** Reports that `tenant` turned out to be out of date: its record is read again before it is returned again. */
   outdate(tenant: Tenant): void;
-  /** Every tenant that the source can name. */
+  /** Every tenant that the source can list. */
   list(): Promise<readonly Tenant[]>;
-  /** How many tenants it knows of at the moment, without asking anyone. */
+  /** Number of tenants cached or configured at the moment; makes no query. */
   readonly known: number;
   onChange(listener: TenantListener): void;
-  /** Stops listening; what it was opened on stays open. */
+  /** Stops the source; the database and listener that it uses stay open. */
   close(): Promise<void>;
 }
 
-/** Ids and hosts that more than one of a config's tenants claims; a tenant without an id is at fault already. */
+/** Ids and hosts claimed by more than one of a config's tenants; a missing id is reported elsewhere. */
 export function tenantClashes(
   tenants: readonly { readonly id: string | undefined; readonly hosts: readonly string[] }[],
 ): Fault[] {

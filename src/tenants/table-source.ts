@@ -1,4 +1,4 @@
-/** Tenants from the control table `rowhouse.tenant`, read when they are asked for. */
+/** Tenants from the control table `rowhouse.tenant`, read on demand. */
 import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
@@ -19,18 +19,18 @@ const tenantChannel = "rowhouse_tenant";
 
 export interface TableSourceOptions {
   readonly database: { query(text: string, values: readonly unknown[]): Promise<{ rows: unknown[] }> };
-  /** Opened by its owner, after the source has been made. */
+  /** Opened by its owner after the source has been created. */
   readonly listener: {
     on(channel: string, handler: (payload: string) => void): void;
     onGap(handler: () => void): void;
   };
-  /** `database` of the defaults is the one that the table stands in. */
+  /** `database` of the defaults is the database that holds the table. */
   readonly defaults: TenantDefaults;
   readonly observe: Observe;
   readonly clock?: Clock;
-  /** Most tenants that are remembered, and most names of which it is remembered that there is no tenant. */
+  /** Maximum number of tenants cached, and of names known to have no tenant. */
   readonly max?: number;
-  /** A backstop for notifications that never arrive (a pooler in between, a lost connection nobody noticed). */
+  /** A fallback for notifications that never arrive (a pooler in between, an unnoticed lost connection). */
   readonly maxAgeMs?: number;
   readonly unknownMaxAgeMs?: number;
 }
@@ -45,26 +45,26 @@ const tableRow = z
   .looseObject({ id: z.string(), shared_schemas: z.unknown() })
   .transform(({ shared_schemas, ...record }) => ({ ...record, sharedSchemas: shared_schemas }));
 
-/** To have ten thousand records read again takes 10 ms of the front. */
+/** Rereading ten thousand records takes 10 ms of the front. */
 const restMs = 1_000;
 
 class TableSource implements TenantSource {
   readonly resolve = null;
   readonly #options: TableSourceOptions;
   readonly #known: KnownTenants;
-  /** Only those that were asked for: what a record claims may be another's. */
+  /** Holds only hosts that were asked for: another tenant may own a host that a record claims. */
   readonly #hosts: LRUCache<string, TenantId>;
   readonly #claims: HostClaims;
-  /** Apart from the tenants, so that a flood of made-up hosts cannot push them out. */
+  /** Separate from the tenants, so that a flood of made-up hosts cannot evict them. */
   readonly #unknown: LRUCache<string, true>;
-  /** By epoch and name: whoever asks after a change never waits for a read from before it. */
+  /** Keyed by epoch and name: a lookup after a change never joins a read from before it. */
   readonly #reading = new SingleFlight<string, Tenant | null>();
-  /** Moves with every change that was told of: what was read before must not be kept after. */
+  /** Incremented at every reported change: what was read before must not be cached after. */
   #epoch = 0;
   #closed = false;
-  /** Runs while a notice of everything has been obeyed a moment ago. */
+  /** Runs for a while after all records were marked for rereading. */
   #resting: NodeJS.Timeout | null = null;
-  /** Whether another has come since. */
+  /** Whether another request to reread all records has come since. */
   #again = false;
 
   constructor(options: TableSourceOptions) {
@@ -105,7 +105,7 @@ class TableSource implements TenantSource {
   byHost(host: string): MaybePromise<Tenant | null> {
     const id = this.#hosts.get(host);
     const tenant = id === undefined ? undefined : this.#known.get(id);
-    // A record read again since may have given the host up.
+    // The record may have been reread since and no longer claim the host.
     return tenant?.hosts.includes(host) ? tenant : this.#readHost(host);
   }
 
@@ -115,7 +115,8 @@ class TableSource implements TenantSource {
   }
 
   outdate(tenant: Tenant): void {
-    // Of many requests that found the same out, the first has it read again; what is being read now may be older.
+    // Many requests may report the same record; only the first marks it for rereading. A read in flight may
+    // still be older.
     if (this.#known.outdate(tenant)) this.#epoch += 1;
   }
 
@@ -133,7 +134,8 @@ class TableSource implements TenantSource {
     return this.#once(key, async (epoch) => {
       const [row] = await this.#rows(statements.id, [id]);
       const tenant = this.#parse(row);
-      // Told of a change meanwhile: the answer is right for those who asked before it, and for nobody after.
+      // A change was reported meanwhile: the answer is valid for those who asked before it, but must not be
+      // cached.
       if (epoch !== this.#epoch) return tenant === null ? null : this.#known.like(tenant);
       if (tenant !== null) return this.#known.keep(tenant);
       this.#unknown.set(key, true);
@@ -155,7 +157,7 @@ class TableSource implements TenantSource {
     });
   }
 
-  /** What `read` makes of a name that is not known to be nobody's: once in an epoch, however many wait. */
+  /** Runs `read` unless the name is known to have no tenant; once per epoch, however many wait. */
   #once(key: string, read: (epoch: number) => Promise<Tenant | null>): Promise<Tenant | null> {
     if (this.#unknown.get(key) !== undefined) return Promise.resolve(null);
     const epoch = this.#epoch;
@@ -172,7 +174,7 @@ class TableSource implements TenantSource {
     }
   }
 
-  /** The tenant in a row; null for no row, and with a warning for a row that is no tenant. */
+  /** The tenant in a row; null if there is no row, and with a warning if the row is invalid. */
   #parse(row: unknown): Tenant | null {
     if (row === undefined) return null;
     const record = tableRow.parse(row);
@@ -188,13 +190,14 @@ class TableSource implements TenantSource {
   }
 
   /**
-   * Has the record of `id`, or all of them, read again before it is used again. Only what is different then counts as a change: any function in
-   * the database may notify, and a tenant that is decided anew costs PostgreSQL 15 ms. Notices of everything are obeyed once a second.
+   * Marks the record of `id`, or all records, for rereading before the next use. Only an actual difference
+   * then counts as a change: any function in the database may NOTIFY, and a new decision costs PostgreSQL 15
+   * ms. Notifications for all records take effect once a second at most.
    */
   #suspect(id: TenantId | null): void {
     if (this.#closed) return;
     this.#epoch += 1;
-    // The row may have taken any name that was nobody's.
+    // The row may have claimed any name that had no tenant.
     this.#unknown.clear();
     if (id !== null) {
       this.#known.suspect(id);

@@ -11,45 +11,45 @@ import { type SessionRules, sessionRecord, sessionRules } from "./session-config
 
 export interface Tenant {
   readonly id: TenantId;
-  /** As `normaliseHost` writes them. */
+  /** In the form that `normaliseHost` returns. */
   readonly hosts: readonly string[];
   readonly database: string;
   readonly api: string | null;
   readonly mode: string | null;
   /** At least one, in search path order. */
   readonly schemas: readonly SchemaBinding[];
-  /** After the served ones in the search path; none of them is served. */
+  /** Follow the served schemas in the search path; not served themselves. */
   readonly sharedSchemas: readonly string[];
   readonly roles: TenantRoles;
-  /** Flags that choose between variants of a build. */
+  /** Flags that select a variant of a build. */
   readonly settings: Readonly<Record<string, string | boolean>>;
-  /** Null where the tenant takes no JWTs. */
+  /** Null if the tenant accepts no JWTs. */
   readonly jwt: JwtRules | null;
-  /** Null where no function knows the tenant's tokens; never beside `jwt`. */
+  /** Null if the tenant has no session function; never set together with `jwt`. */
   readonly session: SessionRules | null;
 }
 
 export interface TenantRoles {
   readonly anonymous: string | null;
   readonly authenticated: string | null;
-  /** That a token may name, beside those two. */
+  /** Further roles that a token may name. */
   readonly others: readonly string[];
 }
 
-/** Every role that a request of the tenant may take. */
+/** Every role that a request of the tenant may use. */
 export function listedRoles({ anonymous, authenticated, others }: TenantRoles): string[] {
   return [...new Set([anonymous, authenticated, ...others])].filter((role) => role !== null);
 }
 
-/** What a record may leave to its surroundings. */
+/** Defaults for what a record leaves out. */
 export interface TenantDefaults {
-  /** For records that name no database; null where there is no obvious one. */
+  /** Used by records that name no database; null if there is no default. */
   readonly database: string | null;
   /** The names of the configured databases. */
   readonly databases: readonly string[];
 }
 
-/** What a person writes: see `Tenant` in the configuration's documentation. */
+/** A tenant's record as people write it: see `Tenant` in the configuration's documentation. */
 export type TenantInput = z.input<typeof tenantRecord>;
 export type TenantRecord = z.output<typeof tenantRecord>;
 
@@ -72,7 +72,7 @@ const id = z.string().transform((value, context): TenantId => {
 });
 
 const namedAlike = schemaName.transform((name): SchemaBinding => ({ logical: name, physical: name }));
-/** A build has PostgreSQL's own beside the tenant's. */
+/** A build has PostgreSQL's own schemas beside the tenant's. */
 const logicalName = identifier.refine(
   (value) => value !== "pg_catalog" && value !== "information_schema",
   "is PostgreSQL's own: no logical schema can be called so",
@@ -84,7 +84,7 @@ const binding = oneForm<SchemaBinding, string | SchemaBinding>(
   ["", {}],
 );
 
-/** JavaScript moves such keys to the front, whatever the order they were written in. */
+/** JavaScript puts numeric keys first, whatever order they were written in. */
 const logicalKey = logicalName.refine(
   (value) => !/^\d+$/.test(value),
   "a name of digits loses its place in an object: use the array form",
@@ -140,14 +140,14 @@ export const tenantRecord = keyed({
   }
 });
 
-/** The tenant that a record describes; throws `ConfigError` with every fault, its path beginning in the record. */
+/** The tenant described by a record; throws `ConfigError` with every fault, paths relative to the record. */
 export function parseTenant(value: unknown, defaults: TenantDefaults): Tenant {
   const result = tenantRecord.safeParse(value);
   if (!result.success) throw new ConfigError(faultsOf(result.error.issues));
   return completeTenant(result.data, defaults);
 }
 
-/** A record with its defaults filled in; throws `ConfigError` where its database is not a configured one. */
+/** Fills in the defaults of a record; throws `ConfigError` if its database is not configured. */
 export function completeTenant(record: TenantRecord, defaults: TenantDefaults): Tenant {
   const database = record.database ?? defaults.database;
   if (database === null || !defaults.databases.includes(database)) {
@@ -173,7 +173,7 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
   };
 }
 
-/** Why `database` is none of `known`; null stands for a default that there is not. */
+/** Why `database` is not among `known`; null stands for a missing default. */
 export function databaseFault(database: string | null, known: readonly string[]): string {
   const names = `configured: ${known.join(", ") || "none"}`;
   return database === null

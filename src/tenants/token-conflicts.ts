@@ -1,4 +1,4 @@
-/** Whether a token of one tenant could be taken for one of another's. */
+/** Detects tenants that would accept each other's tokens. */
 
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
 import { ConfigError, type Fault } from "../validation/config-error.ts";
@@ -6,8 +6,8 @@ import type { JwtRules } from "./jwt-config.ts";
 import { parseTenant, type Tenant, type TenantDefaults } from "./tenant.ts";
 
 /**
- * The only tenant that an audience can be a name of: it is that tenant's id, or a URN or the path of a URL that ends with it. A
- * URL without a path (`https://api.example`) is nobody's name, nor is one that ends with a slash.
+ * The only tenant that an audience can name: its id, or a URN or URL path that ends with it. A URL without a
+ * path (`https://api.example`) names no tenant, nor does one that ends with a slash.
  */
 function namedBy(audience: string): TenantId | undefined {
   if (/^[a-z][a-z0-9+.-]*:\/\/[^/]*$/i.test(audience)) return undefined;
@@ -15,8 +15,8 @@ function namedBy(audience: string): TenantId | undefined {
 }
 
 /**
- * Whether whatever token the tenant takes names it and no other, so that nobody needs to know what others take: each audience
- * is its name or, where a claim holds its id, nobody's.
+ * Whether every token that the tenant accepts names it and no other, so that the rules of other tenants need
+ * not be known: each audience is its name or, if a claim holds its id, names no tenant.
  */
 function namesTenant(id: TenantId, { tenantClaim, audience }: JwtRules): boolean {
   return audience.every((each) => {
@@ -28,7 +28,10 @@ function namesTenant(id: TenantId, { tenantClaim, audience }: JwtRules): boolean
 const disjoint = (some: readonly string[], others: readonly string[]): boolean =>
   !some.some((each) => others.includes(each));
 
-/** Whether no key is both's. Of two JWKS, or a JWKS and a public key, nobody knows: their keys come and go. */
+/**
+ * Whether the two have no key in common. For two JWKS, or a JWKS and a public key, that cannot be known:
+ * their keys change.
+ */
 function keysDiffer(one: JwtRules, other: JwtRules): boolean {
   const [a, b] = [one.key, other.key];
   if (a.kind === "secret" || b.kind === "secret") {
@@ -37,13 +40,16 @@ function keysDiffer(one: JwtRules, other: JwtRules): boolean {
   return a.kind === "publicKey" && b.kind === "publicKey" && a.pem !== b.pem;
 }
 
-/** Whether a token that `one` takes is refused by `other`, whoever else it names. */
+/** Whether every token that `one` accepts is rejected by `other`, whatever other audiences it names. */
 function toldApart(one: JwtRules, other: JwtRules): boolean {
   if (keysDiffer(one, other) || disjoint(one.audience, other.audience)) return true;
   return one.issuer.length > 0 && other.issuer.length > 0 && disjoint(one.issuer, other.issuer);
 }
 
-/** Of `tenants`, which are all that there are, those that would take tokens of others, each fault with its path. */
+/**
+ * Finds those of `tenants` (which must be all there are) that would accept tokens of others; each fault has
+ * its path.
+ */
 export function tokenClashes(
   tenants: readonly { readonly index: number; readonly tenant: Tenant }[],
 ): Fault[] {
@@ -73,7 +79,10 @@ export function tokenClashes(
   return faults;
 }
 
-/** Like `parseTenant`, for a tenant of many that nobody sees at once: whatever token it takes has to name it. */
+/**
+ * Like `parseTenant`, for a tenant whose fellow tenants are never known all at once: every token it accepts
+ * has to name it.
+ */
 export function parseLoneTenant(value: unknown, defaults: TenantDefaults): Tenant {
   const tenant = parseTenant(value, defaults);
   if (tenant.jwt === null || namesTenant(tenant.id, tenant.jwt)) return tenant;

@@ -1,4 +1,4 @@
-/** What is wrong with something that people wrote (config, tenant records), all of it at once. */
+/** Faults in user input (config, tenant records), all reported at once. */
 import { HostError } from "../shared/kernel/errors.ts";
 import { withoutSecrets } from "../shared/kernel/excerpt.ts";
 
@@ -8,7 +8,7 @@ export interface Fault {
   readonly message: string;
 }
 
-/** Config that cannot be used. Its message lists every fault, a line each, cut and without credentials. */
+/** An invalid config. Its message lists every fault on its own line, cut and without credentials. */
 export class ConfigError extends HostError<"CONFIG_INVALID"> {
   readonly faults: readonly Fault[];
 
@@ -22,7 +22,7 @@ export class ConfigError extends HostError<"CONFIG_INVALID"> {
   }
 }
 
-/** `a.b[2]["odd key"]`, as one would write it in JavaScript. */
+/** `a.b[2]["odd key"]`, as in JavaScript. */
 export function pathText(path: readonly PropertyKey[]): string {
   return path.reduce<string>((text, key) => {
     if (typeof key === "number") return `${text}[${key}]`;
@@ -32,7 +32,7 @@ export function pathText(path: readonly PropertyKey[]): string {
   }, "");
 }
 
-/** The part of a zod 4 issue that is read here; the kernel itself needs no zod. */
+/** The part of a zod 4 issue that is read here, so that this file does not depend on zod. */
 interface Issue {
   readonly code?: string | undefined;
   readonly path: readonly PropertyKey[];
@@ -41,7 +41,7 @@ interface Issue {
   readonly issues?: readonly Issue[];
 }
 
-/** One path and message per issue: an unknown key is named by its own path, and so is a key that may not be one. */
+/** One path and message per issue; unknown and invalid keys are reported under their own path. */
 export function flatIssues(
   issues: readonly Issue[],
   under: readonly PropertyKey[] = [],
@@ -57,7 +57,7 @@ export function flatIssues(
   });
 }
 
-/** `keyed` says it of each key, a line each. */
+/** `keyed` reports one line per key. */
 const unknownKey = (said = ""): string => (said.startsWith(unknown) ? said : unknown);
 const unknown = "unknown key";
 

@@ -1,14 +1,14 @@
-/** Names that a tenant's record may hold, as PostgreSQL has them. */
+/** Names in a tenant's record, restricted to what PostgreSQL allows. */
 import { z } from "zod";
 
 const reserved = /^(?:pg_.*|information_schema|rowhouse)$/s;
 
-/** Anything else could not be written as UTF-8 for PostgreSQL without becoming another text. */
+/** Anything else could not be sent to PostgreSQL as UTF-8 unchanged. */
 export const text = z
   .string()
   .refine((value) => !value.includes("\0") && value.isWellFormed(), "holds a NUL or half a character");
 
-/** PostgreSQL cuts longer names off silently (NAMEDATALEN 64), so that two of them could become one. */
+/** PostgreSQL silently truncates longer names (NAMEDATALEN 64), so that two of them could become one. */
 export const identifier = text.refine(
   (value) => value !== "" && Buffer.byteLength(value) <= 63,
   "must be a PostgreSQL identifier of 1 to 63 bytes",
@@ -19,7 +19,7 @@ export const schemaName = identifier.refine(
   "is reserved: pg_*, information_schema and rowhouse cannot be a tenant's schemas",
 );
 
-/** `set role none` would mean the connecting role, and PostgreSQL lets no role have either name. */
+/** `set role none` would mean the connecting role, and PostgreSQL allows no role with either name. */
 export const roleName = identifier.refine(
   (value) => value !== "none" && value !== "public",
   "names no role: none and public have a meaning of their own in PostgreSQL",

@@ -3,10 +3,10 @@ import { z } from "zod";
 import { didYouMean } from "./closest-name.ts";
 import { flatIssues } from "./config-error.ts";
 
-/** The forms of what `oneForm` takes, which zod itself does not know: for the JSON schema. */
+/** The forms that `oneForm` accepts, which zod itself does not know; used for the JSON schema. */
 export const formsOf = new WeakMap<object, readonly z.ZodType[]>();
 
-/** An object of these keys and no others: of an unknown one it says which it may have been meant for. */
+/** An object with exactly these keys; the fault for an unknown key suggests the closest one. */
 export function keyed<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   const known = Object.keys(shape);
   return z.strictObject(shape, {
@@ -18,8 +18,9 @@ export function keyed<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
 }
 
 /**
- * A schema for a value of several forms. `form` looks at a value and says which one was meant, so that the faults
- * are that form's: a zod union can only say that none of them fits. `samples` are values of each form.
+ * A schema for a value of several forms. `form` looks at a value and returns the schema of the form that was
+ * meant, so that the faults are that form's: a zod union can only say that none of them fits. `samples` are
+ * values of each form.
  */
 export function oneForm<Output, Input>(
   form: (value: unknown) => z.ZodType<Output, Input>,
@@ -37,7 +38,7 @@ export function oneForm<Output, Input>(
   });
 }
 
-/** Those of `values` that occur more than once, each once. */
+/** The values that occur more than once, each listed once. */
 export function duplicates(values: readonly string[]): string[] {
   return [...new Set(values.filter((value, index) => values.indexOf(value) !== index))];
 }

@@ -1,11 +1,11 @@
-/** Quantities as people write them in a config file, as zod schemas. */
+/** Zod schemas for quantities as people write them in a config file. */
 import { z } from "zod";
 import { parseDurationMs } from "../shared/kernel/duration.ts";
 
-/** The longest that a timer of Node can wait; a longer one would fire at once. */
+/** The longest delay of a Node timer; a longer one would fire at once. */
 const longestMs = 2 ** 31 - 1;
 
-/** Whole milliseconds of `"30s"`, `"6h"` or a number of milliseconds. */
+/** Parses `"30s"`, `"6h"` or a number of milliseconds to whole milliseconds. */
 export function durationMs(leastMs: number) {
   return z
     .union([z.string(), z.number()], 'must be a duration such as "30s" or milliseconds')
@@ -20,11 +20,11 @@ export function durationMs(leastMs: number) {
     });
 }
 
-/** Powers of 1024, as PostgreSQL and V8 count. */
+/** Powers of 1024, as in PostgreSQL and V8. */
 const unitBytes: Readonly<Record<string, number>> = { "": 1, B: 1, KB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30 };
 const sizePattern = /^(\d+(?:\.\d+)?)\s*(|B|KB|MB|GB)$/i;
 
-/** Whole bytes of `"1 MB"`, `"512 KB"` or a number of bytes. */
+/** Parses `"1 MB"`, `"512 KB"` or a number of bytes to whole bytes. */
 export function byteCount() {
   return z
     .union([z.string(), z.number()], 'must be a size such as "1 MB" or a number of bytes')

@@ -1,21 +1,24 @@
-/** One request in a cell: its place in the front's queue, and who waits for its answer. */
+/** One request in a cell: its turn in the front's queue, and the promise to settle with its answer. */
 import type { HostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { Answer, RequestTask } from "../../shared/protocol/messages.ts";
 import type { Asker } from "./channel.ts";
 import { Turn } from "./fair-queue.ts";
 
-/** Slow requests with large bodies must not keep small ones out: 4096 of this size are 64 MB. */
+/**
+ * Bodies up to this size are not counted, so that slow requests with large bodies do not keep small ones out:
+ * 4096 of this size are 64 MB.
+ */
 const uncountedBytes = 16 * 1024;
 
-/** What becomes of a request. */
+/** Callbacks for what happens to a request. */
 export interface Outcome {
   started(turn: CellTurn, isLight: boolean): number;
   answered(turn: CellTurn): void;
   failed(turn: CellTurn): void;
 }
 
-/** One request of a cell's, from the front's queue to its answer. */
+/** One request of a cell, from the front's queue to its answer. */
 export class CellTurn extends Turn implements Asker {
   readonly task: RequestTask;
   readonly #outcome: Outcome;

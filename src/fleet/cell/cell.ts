@@ -1,4 +1,4 @@
-/** One worker thread: a Piscina pool of exactly one thread, its heap, its requests and its end. */
+/** One worker thread: a Piscina pool of exactly one, with its heap, its requests and its termination. */
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { Piscina } from "piscina";
 import type { Observe, TerminationReason } from "../../observability/observation.ts";
@@ -35,22 +35,22 @@ export interface CellOptions {
   readonly observe: Observe;
   /** Called once, when the thread has loaded its modules. */
   readonly onReady: () => void;
-  /** Called once, when the thread is gone, for whatever reason. */
+  /** Called once, when the thread is gone for any reason. */
   readonly onGone: (cell: Cell, reason: TerminationReason) => void;
-  /** The thread's entry; another one in tests of threads. */
+  /** The thread's entry; overridden in tests of threads. */
   readonly entry?: URL;
 }
 
-/** Requests at a time in one cell; each has a byte in the ledger. */
+/** Maximum number of concurrent requests in one cell; each has a byte in the ledger. */
 const slotCount = 4096;
 
-/** Requests a second from which on a cell counts as busy. */
+/** Requests per second from which a cell counts as busy. */
 const busyFrom = 2;
 
-/** A request that never reached a thread: it may be asked of another cell. */
+/** The request never reached a thread: it may be sent to another cell. */
 export class NotStarted extends HostError<"CELL_LOST"> {}
 
-/** A parsed body takes several times its length, and all of them together must not be what fills the heap. */
+/** A parsed body takes several times its length, and bodies together must not fill the heap. */
 function queueLimits(heapMb: number): FairQueueLimits {
   const heapBytes = heapMb * 2 ** 20;
   return { tenantBytes: heapBytes / 64, bytes: heapBytes / 16 };
@@ -69,18 +69,18 @@ export class Cell {
   readonly #channel: Channel;
   readonly #slots = new Slots(slotCount);
   readonly #queue: FairQueue;
-  /** Requests that have not gone to the thread yet, by their slots. */
+  /** Requests that have not been sent to the thread yet, by slot. */
   readonly #queued = new Map<number, CellTurn>();
   readonly #gone = Promise.withResolvers<void>();
-  /** A mean that forgets half of itself with each sample. */
+  /** Moving average that halves the weight of the past with each sample. */
   #requestsASecond = 0;
-  /** Whether the thread knows that requests wait here. */
+  /** Whether the thread has been told that requests wait here. */
   #isContended = false;
   #phase: CellPhase = "starting";
   #ending: TerminationReason | null = null;
   lastPongMs: number;
   connections = { total: 0, idle: 0, waiting: 0, reserve: 0 };
-  /** Databases that refused to write, by what the thread said last. */
+  /** Databases that refused writes as read-only, from the thread's last message. */
   readOnly: readonly string[] = [];
 
   constructor(options: CellOptions) {
@@ -105,10 +105,10 @@ export class Cell {
     };
     [this.#pool, this.#worker] = startThread({ ...options, workerData });
     this.utilization = new Utilization(this.#worker);
-    // Ahead of Piscina's own listeners, which would start another thread in place of the one that died.
+    // Runs before Piscina's own listeners, which would start another thread in place of the one that died.
     this.#worker.prependListener("error", (error: Error) => this.#lost(error));
     this.#worker.prependOnceListener("exit", () => this.#exited());
-    // Piscina repeats what the thread said; unheard it would be thrown.
+    // Piscina re-emits the thread's error; without a listener it would be thrown.
     this.#pool.on("error", () => undefined);
     void this.#open(port2);
   }
@@ -130,7 +130,7 @@ export class Cell {
     return this.#slots.taken;
   }
 
-  /** Builds an instance; throws the thread's error, or `CELL_LOST` where the thread ended first. */
+  /** Builds an instance; throws the thread's error, or `CELL_LOST` if the thread ended first. */
   build(instance: number, spec: BlueprintSpec): Promise<BuildReport> {
     return this.#run<BuildReport>({ kind: "build", instance, spec });
   }
@@ -140,7 +140,10 @@ export class Cell {
     await this.#run<null>({ kind: "release", instance });
   }
 
-  /** A place for one request; throws `NO_CAPACITY` where all are taken. The caller frees it when the request is over. */
+  /**
+   * Takes a slot for one request; throws `NO_CAPACITY` if none is free. The caller frees it when the request
+   * is over.
+   */
   takeSlot(): number {
     return this.#slots.acquire();
   }
@@ -149,22 +152,22 @@ export class Cell {
     this.#slots.release(slot);
   }
 
-  /** Whether the request in `slot` may have committed something; true until its slot is taken again. */
+  /** Whether the request in `slot` may have committed something; valid until the slot is taken again. */
   mayHaveCommitted(slot: number): boolean {
     return this.#slots.marked(slot);
   }
 
-  /** Requests that wait for their tenant's turn. */
+  /** Number of requests that wait for their tenant's turn. */
   get queued(): number {
     return this.#queue.waiting;
   }
 
-  /** Whether requests have been coming all the time of late. */
+  /** Whether requests have been arriving continuously of late. */
   get isBusy(): boolean {
     return this.#requestsASecond >= busyFrom;
   }
 
-  /** What each tenant took of the thread since the last call, `spanMs` ago. */
+  /** What each tenant used of the thread since the last call, `spanMs` ago. */
   sampleUsage(spanMs: number): readonly TenantUsage[] {
     const usage = this.#queue.sample();
     const asked = usage.reduce((sum, { requests }) => sum + requests, 0);
@@ -174,8 +177,9 @@ export class Cell {
   }
 
   /**
-   * The answer to `task`, which goes to the thread when it is `tenant`'s turn; rejects with the thread's error, with `CANCELLED` where it
-   * was cancelled before it went there, with `CELL_LOST` once the thread has ended without an answer, or with `NotStarted` where it was not even asked.
+   * The answer to `task`, which is sent to the thread when it is `tenant`'s turn. Rejects with the thread's
+   * error, with `CANCELLED` if it was cancelled before it was sent, with `CELL_LOST` if the thread ended
+   * without an answer, or with `NotStarted` if it was never sent.
    */
   request(task: RequestTask, tenant: TenantId): Promise<Answer> {
     if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
@@ -196,31 +200,34 @@ export class Cell {
     answered: (turn) => this.#queue.leave(turn),
     failed: (turn) => {
       this.#queue.leave(turn);
-      // No message of the thread's need follow, and what waited behind it may fit now.
+      // No message of the thread needs to follow, and a request that waited behind this one may fit now.
       this.#queue.settle();
     },
   };
 
-  /** Has the thread say which requests wait for something else than it. */
+  /** Asks the thread to report which requests wait for something other than the thread. */
   #contend(): void {
     this.#isContended = true;
     this.#channel.tell({ kind: "contended" });
   }
 
-  /** Starts no more of `tenant`'s requests that are known to take long, until what is given back is called. */
+  /** Starts no more heavy requests of `tenant` until the returned function is called. */
   hold(tenant: TenantId): () => void {
     this.#queue.hold(tenant);
     return () => this.#queue.resume(tenant);
   }
 
-  /** Has what waits here of `tenant`'s asked elsewhere: it rejects with `NotStarted`. */
+  /** Rejects the waiting requests of `tenant` with `NotStarted`, so that they are sent elsewhere. */
   dismiss(tenant: TenantId): void {
     this.#queue.withdraw(tenant);
     this.#queue.settle();
     this.#turnAway((turn) => turn.tenant === tenant);
   }
 
-  /** Stops the request in `slot`: it waits here, or was sent before, the same way, and so is known there or over. */
+  /**
+   * Stops the request in `slot`. It either waits here or was sent before on the same port, so the thread
+   * knows it or has finished it.
+   */
   cancel(slot: number): void {
     const queued = this.#queued.get(slot);
     if (queued === undefined) {
@@ -236,13 +243,13 @@ export class Cell {
     this.#channel.tell({ kind: "ping", contended: this.#isContended });
   }
 
-  /** Asks the thread for a full collection, unless one is under way. */
+  /** Requests a full collection in the thread, unless one is under way. */
   collect(nowMs: number): void {
     const sequence = this.heap.askForCollection(nowMs);
     if (sequence !== undefined) this.#channel.tell({ kind: "collect", sequence });
   }
 
-  /** The heap's size in MB, garbage included. */
+  /** Reads the heap size in MB, garbage included. */
   measure(): Promise<number> {
     return this.heap.measure(this.#worker);
   }
@@ -252,7 +259,8 @@ export class Cell {
     if (this.#ending === null) {
       this.#ending = reason;
       if (this.#phase !== "gone") this.phase = "terminating";
-      // Rejects every task in flight and terminates; the exit event is what counts.
+      // `destroy` rejects every task in flight and terminates the thread; only the exit event counts as its
+      // end.
       await this.#pool.destroy().catch((error: Error) => this.#report(error));
     }
     await this.#gone.promise;
@@ -267,20 +275,21 @@ export class Cell {
       this.#options.observe({ kind: "cell.started", cell: this.id, startMs: performance.now() - startedMs });
       this.#options.onReady();
     } catch (error) {
-      // Ended while it started, as at shutdown: whoever did that knows.
+      // Ended while starting, for example at shutdown: its cause is already known.
       if (this.#ending === null) this.#report(error);
       await this.terminate("start-failed");
     }
   }
 
   async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
-    // Piscina 5.3 starts a new thread for a task that comes after its end.
+    // Piscina 5.3 would start a new thread for a task that arrives after its end.
     if (this.#ending !== null) throw this.#lostError(this.#ending);
     let reply: Reply<Value>;
     try {
       reply = await replyTo<Value>(this.#pool, task, transferList);
     } catch (error) {
-      // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and commit.
+      // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and
+      // commit.
       if (this.#ending !== null) await this.#gone.promise;
       const why = this.#ending === null ? messageOf(error) : `ended: ${this.#ending}`;
       throw new HostError("CELL_LOST", `cell ${this.id} ${why}`, { cause: error });
@@ -297,7 +306,7 @@ export class Cell {
   #hear(message: CellMessage): void {
     switch (message.kind) {
       case "replies":
-        // A loop that answers is turning, whether or not it has come to its pings.
+        // Answers prove that the loop is responsive, even if it has not processed its pings yet.
         this.lastPongMs = performance.now();
         this.#charge(message.busy);
         return;
@@ -328,7 +337,7 @@ export class Cell {
     }
   }
 
-  /** Fails those of the requests that wait, and are out of the queue. */
+  /** Fails the chosen waiting requests, which are already out of the queue. */
   #turnAway(chosen: (turn: CellTurn) => boolean): void {
     for (const [slot, turn] of [...this.#queued]) {
       if (!chosen(turn)) continue;
@@ -339,12 +348,12 @@ export class Cell {
 
   #lost(error: Error): void {
     this.#report(error);
-    // V8's own limit came before the governor.
+    // V8's own limit was reached before the governor acted.
     const outOfMemory = "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY";
     void this.terminate(outOfMemory ? "over-budget" : this.#deathReason());
   }
 
-  /** For an end that nobody asked for. */
+  /** The reason for an end that nobody requested. */
   #deathReason(): TerminationReason {
     return this.#phase === "starting" ? "start-failed" : "crashed";
   }
@@ -356,7 +365,8 @@ export class Cell {
     }
     this.phase = "gone";
     const lost = this.#lostError(this.#ending);
-    // Ahead of the others, whose leaving would send them to a thread that is not there.
+    // Drain first: requests that leave while others fail would otherwise start the next ones on a dead
+    // thread.
     this.#queue.drain();
     this.#turnAway(() => true);
     this.#channel.end(lost);

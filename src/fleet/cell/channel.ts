@@ -1,4 +1,4 @@
-/** The port between a cell and its thread: requests go there, and answers come back. */
+/** The port between a cell and its thread that carries requests and answers. */
 import { type MessagePort, receiveMessageOnPort } from "node:worker_threads";
 import { type HostError, toHostError } from "../../shared/kernel/errors.ts";
 import { decodeReplies, encodeTasks } from "../../shared/protocol/codec.ts";
@@ -12,26 +12,26 @@ import type {
 } from "../../shared/protocol/messages.ts";
 import { fromWireError } from "../../shared/protocol/wire-error.ts";
 
-/** Who waits for an answer. */
+/** Receives the answer to one request. */
 export interface Asker {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: HostError) => void;
 }
 
 /**
- * Beside Piscina, whose thread it is and which carries all else: of `{ __typename }` its `run`, and a message with a wake-up for each
- * request, took a third of the front's time. What comes up in one turn of the event loop goes in one message here, and an idle loop's
- * turn ends at once.
+ * Runs beside Piscina, which owns the thread and carries everything else: for `{ __typename }`, Piscina's
+ * `run` and one message with a wake-up per request took a third of the front's time. Here, everything that
+ * comes up in one turn of the event loop goes in one message, and an idle loop's turn ends at once.
  */
 export class Channel {
   readonly #port: MessagePort;
   readonly #hear: (message: CellMessage) => void;
-  /** By number. */
+  /** Requests without an answer, by number. */
   readonly #asked = new Map<number, Asker>();
   #number = 0;
   #tasks: LaneTask[] = [];
 
-  /** `hear` is told of all that the thread says, before answers are handed on; `heard` when they have been. */
+  /** `hear` receives every message of the thread before its answers are delivered; `heard` is called after that. */
   constructor(port: MessagePort, hear: (message: CellMessage) => void, heard: () => void) {
     this.#port = port;
     this.#hear = (message) => {
@@ -47,7 +47,10 @@ export class Channel {
     this.#port.postMessage(message);
   }
 
-  /** Sends `task`, to be run interleaved with others where `together`, and returns its number. `asker` is told the answer, or the thread's error, or what `end` is given. */
+  /**
+   * Sends `task`, to be run interleaved with others if `together`, and returns its number. `asker` receives
+   * the answer, the thread's error, or the error given to `end`.
+   */
   ask(task: RequestTask, asker: Asker, together = false): number {
     this.#number += 1;
     this.#asked.set(this.#number, asker);
@@ -67,9 +70,9 @@ export class Channel {
     }
   }
 
-  /** To be called when the thread is gone: whoever still waits for an answer gets `error`. */
+  /** Call when the thread is gone: rejects all unanswered requests with `error`. */
   end(error: HostError): void {
-    // What it said before it ended is true all the same.
+    // Messages that the thread sent before it ended are still valid.
     for (let last = receiveMessageOnPort(this.#port); last; last = receiveMessageOnPort(this.#port)) {
       this.#hear(last.message);
     }
@@ -79,7 +82,7 @@ export class Channel {
 
   #send(task: LaneTask): void {
     this.#tasks.push(task);
-    // Behind all that the loop finds ready now, and before it waits for anything.
+    // setImmediate runs after everything that the loop finds ready now, and before it waits again.
     if (this.#tasks.length === 1) setImmediate(() => this.#flush());
   }
 
@@ -93,7 +96,7 @@ export class Channel {
     }
   }
 
-  /** What cannot be sent of one request is not the others' fault. */
+  /** A request that cannot be serialized must not fail the others. */
   #sendAlone(task: LaneTask): void {
     try {
       this.tell({ kind: "tasks", encoded: encodeTasks([task]) });

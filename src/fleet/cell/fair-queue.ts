@@ -1,24 +1,26 @@
 /**
- * Which request a cell's thread is given next: few at a time, and the tenants in turn.
+ * Decides which request a cell's thread receives next: few at a time, and the tenants in turn.
  *
- * A thread runs what it has in the order in which it came, and nothing stops a request that computes. So what one tenant asks for
- * waits here, in the front, where others can go first: deficit round robin (Shreedhar and Varghese, 1995) over the tenants, by the
- * time that their requests have kept the thread busy. The thread reports that time, so a turn is paid for afterwards.
+ * A thread runs its requests in order of arrival, and nothing can interrupt a request that computes. Requests
+ * therefore wait here, in the front, where other tenants can go first: deficit round robin (Shreedhar and
+ * Varghese, 1995) over the tenants, by the time that their requests kept the thread busy. The thread reports
+ * that time, so a turn is charged afterwards.
  *
- * A request leaves the queue's books when it is answered, or earlier, when the thread says that it is waiting for something else
- * than the thread (`parked`): a slow query costs its tenant no turns. The thread says so only while something waits here.
+ * A request leaves the queue's books when it is answered, or earlier when the thread reports that it is
+ * waiting for something other than the thread (`parked`): a slow query costs its tenant no turns. The thread
+ * reports this only while something waits here.
  */
 import type { TenantId } from "../../shared/kernel/ids.ts";
 
-/** A request, and its place in the queue's books, which the queue alone writes. */
+/** A request and its state in the queue; only the queue changes that state. */
 export abstract class Turn {
   readonly tenant: TenantId;
-  /** What its body takes in the thread's heap, roughly; 0: next to nothing. */
+  /** Approximate size of its body in the thread's heap; 0: negligible. */
   readonly bytes: number;
   phase: "waiting" | "running" | "parked" | "over" = "waiting";
-  /** The thread's number of it, once it is running. */
+  /** The number under which the thread knows it, once it is running. */
   number = 0;
-  /** Whether its tenant's requests took long when it started. */
+  /** Whether its tenant's requests were estimated as heavy when it started. */
   heavy = false;
 
   constructor(tenant: TenantId, bytes: number) {
@@ -26,12 +28,15 @@ export abstract class Turn {
     this.bytes = bytes;
   }
 
-  /** Sends it, and gives the number under which the thread knows it. `isLight`: its tenant's requests are known to take little. */
+  /**
+   * Sends it to the thread; returns the number under which the thread knows it. `isLight`: its tenant's
+   * requests are known to be cheap.
+   */
   abstract start(isLight: boolean): number;
 }
 
 export interface FairQueueLimits {
-  /** Most bytes of bodies in the thread: of one tenant, and of all. One request is always let in. */
+  /** Maximum bytes of bodies in the thread, per tenant and in total. One request is always admitted. */
   readonly tenantBytes: number;
   readonly bytes: number;
 }
@@ -39,69 +44,75 @@ export interface FairQueueLimits {
 interface Account {
   readonly tenant: TenantId;
   readonly waiting: Turn[];
-  /** Milliseconds of the thread that it may still use before others have had their turn; negative where it has used more. */
+  /** Milliseconds of thread time left before other tenants get their turn; negative if it has used more. */
   deficitMs: number;
   /** When the deficit was last brought up to date. */
   deficitAtMs: number;
-  /** Most requests that it may have running at a time. */
+  /** Maximum number of its requests that run at a time. */
   window: number;
-  /** What a request of the tenant's takes of the thread, pessimistically. */
+  /** Pessimistic estimate of the thread time that a request of the tenant takes. */
   estimateMs: number;
   running: number;
-  /** None that is heavy starts. */
+  /** While set, none of its heavy requests starts. */
   held: boolean;
   inThread: number;
   bytes: number;
-  /** Not yet shared out over answers. */
+  /** Charged time that has not yet been attributed to answers. */
   spentMs: number;
   answered: number;
-  /** Since the last sample. */
+  /** Thread time since the last sample. */
   sampleMs: number;
   entered: number;
   lastMs: number;
 }
 
-/** What a tenant did to a cell's thread since the sample before. */
+/** How much of a cell's thread a tenant used since the previous sample. */
 export interface TenantUsage {
   readonly tenant: TenantId;
   readonly busyMs: number;
   readonly requests: number;
 }
 
-/** What a tenant may use in a round. */
+/** Thread time that a tenant may use per round. */
 const quantumMs = 5;
-/** Most time that one tenant's requests in the thread are expected to take: what others wait for behind them. */
+/** Maximum expected thread time of one tenant's requests in the thread, which others have to wait behind. */
 const windowMs = 24;
 const widestWindow = 16;
-/** Of a tenant that nothing is known of: its first request may be the one that takes seconds. */
+/** Window of a tenant about which nothing is known yet: its first request may be the one that takes seconds. */
 const firstWindow = 1;
-/** Requests estimated below this may run interleaved in one turn of the event loop: sharing warm code saves a seventh of the thread's CPU. */
+/**
+ * Requests estimated below this may be interleaved in one turn of the event loop: sharing warm code saves a
+ * seventh of the thread's CPU.
+ */
 const lightMs = 5;
-/** From here on only one such request is in the thread, whoever sends it. */
+/** From this estimate on a request is heavy: only one is in the thread at a time, whoever sends it. */
 const heavyMs = 20;
-/** However long such a request took: the longest that the next one waits for others' quick ones. */
+/**
+ * Maximum time that a heavy request is put off for other tenants' quick ones, however long the last heavy one
+ * took.
+ */
 const longestPutOffMs = 1_000;
-/** Of all tenants. A request that is answered within a millisecond needs no more than this to keep the thread busy. */
+/** Limit over all tenants. With requests answered within a millisecond this is enough to keep the thread busy. */
 const maxRunning = 64;
-/** What an answer takes is remembered this well: after fourteen quick ones a slow one is forgotten. */
+/** Decay of a tenant's cost estimate: after fourteen quick answers a slow one is forgotten. */
 const memory = 0.8;
-/** A deficit is forgiven at this rate: a tenant may use half of a thread and owe nothing. */
+/** Rate at which debt is forgiven: a tenant may use half of a thread without owing anything. */
 const forgiveness = 0.5;
-/** How long nothing is forgotten of a tenant that has gone quiet. */
+/** How long the account of an inactive tenant is kept. */
 const forgetAfterMs = 30_000;
 
 export class FairQueue {
   readonly #limits: FairQueueLimits;
   readonly #clock: { now(): number };
   readonly #accounts = new Map<string, Account>();
-  /** Those with something waiting, in the order of their turns. */
+  /** Accounts with waiting requests, in the order of their turns. */
   readonly #ring = new Map<TenantId, Account>();
-  /** Running and not parked, in the order of their numbers. */
+  /** Requests that are running and not parked, in the order of their numbers. */
   readonly #running = new Map<number, Turn>();
   readonly #touched = new Set<Account>();
   #heavy = 0;
   #heavyEndedMs = 0;
-  /** How long the next one may be put off behind it. */
+  /** How long the next heavy request may be put off after the last one ended. */
   #putOffMs = 0;
   #bytes = 0;
   #waiting = 0;
@@ -111,12 +122,12 @@ export class FairQueue {
     this.#clock = clock;
   }
 
-  /** Requests that are not with the thread yet. */
+  /** Requests that have not been sent to the thread yet. */
   get waiting(): number {
     return this.#waiting;
   }
 
-  /** Starts `turn`, at once or when its time has come. Each is to be given to `leave` once. */
+  /** Starts `turn`, now or when it is its turn. Call `leave` once for each. */
   enter(turn: Turn): void {
     const account = this.#account(turn.tenant);
     account.entered += 1;
@@ -131,11 +142,11 @@ export class FairQueue {
     }
     account.waiting.push(turn);
     this.#waiting += 1;
-    // A heavy one never goes ahead of those that wait: whose turn it is, the ring knows.
+    // A heavy request never overtakes those that wait: the ring decides whose turn it is.
     if (isHeavy(account)) this.#pump();
   }
 
-  /** The request was answered, or never will be. One that still waits is not started. */
+  /** Call when the request is answered, or never will be. A request that still waits is not started. */
   leave(turn: Turn): void {
     const account = this.#account(turn.tenant);
     switch (turn.phase) {
@@ -157,7 +168,10 @@ export class FairQueue {
     turn.phase = "over";
   }
 
-  /** The thread has taken up everything to the number `upTo`: what is not answered waits for something else. */
+  /**
+   * The thread has begun everything up to the number `upTo`: what is not answered waits for something other
+   * than the thread.
+   */
   park(upTo: number): void {
     for (const [number, turn] of this.#running) {
       if (number > upTo) break;
@@ -166,7 +180,7 @@ export class FairQueue {
     }
   }
 
-  /** `tenant` has kept the thread busy for `ms`. Of one that has asked for nothing of late nothing is kept. */
+  /** Charges `tenant` for keeping the thread busy for `ms`. Ignored if the tenant's account has been forgotten. */
   charge(tenant: string, ms: number): void {
     const account = this.#accounts.get(tenant);
     if (account === undefined) return;
@@ -176,7 +190,10 @@ export class FairQueue {
     account.sampleMs += ms;
   }
 
-  /** To be called when all of a message of the thread's has been taken note of: works out what requests take, and starts others. */
+  /**
+   * Call once a message of the thread has been processed completely: updates the cost estimates and starts
+   * waiting requests.
+   */
   settle(): void {
     for (const account of this.#touched) {
       const cost = account.spentMs / account.answered;
@@ -190,7 +207,7 @@ export class FairQueue {
     this.#pump();
   }
 
-  /** Starts no heavy request of `tenant`'s until `resume`; its quick ones go on. */
+  /** Starts no heavy request of `tenant` until `resume`; its quick ones go on. */
   hold(tenant: TenantId): void {
     this.#account(tenant).held = true;
   }
@@ -202,7 +219,7 @@ export class FairQueue {
     this.#pump();
   }
 
-  /** What each tenant did since the last call; forgets those that have been quiet for long. */
+  /** What each tenant used since the last call; forgets accounts that have been inactive for long. */
   sample(): readonly TenantUsage[] {
     const nowMs = this.#clock.now();
     const usage: TenantUsage[] = [];
@@ -225,7 +242,7 @@ export class FairQueue {
     return usage;
   }
 
-  /** Takes back what still waits of `tenant`'s, which will not be started here. */
+  /** Removes and returns the waiting requests of `tenant`, which will not be started here. */
   withdraw(tenant: TenantId): readonly Turn[] {
     const account = this.#accounts.get(tenant);
     if (account === undefined || account.waiting.length === 0) return [];
@@ -236,7 +253,7 @@ export class FairQueue {
     return turns;
   }
 
-  /** The same of all tenants. */
+  /** Removes and returns the waiting requests of all tenants. */
   drain(): readonly Turn[] {
     return [...this.#ring.keys()].flatMap((tenant) => this.withdraw(tenant));
   }
@@ -266,19 +283,21 @@ export class FairQueue {
     return account;
   }
 
-  /** Whether the thread has room for it, as far as it is not heavy. */
+  /** Whether the thread has room for the request, apart from the rules for heavy ones. */
   #fits(account: Account, { bytes }: Turn): boolean {
     if (this.#running.size >= maxRunning || account.running >= account.window) return false;
-    // What takes next to nothing is kept waiting by nobody's large bodies.
+    // A request with a negligible body never waits for other requests' large bodies.
     if (bytes === 0 || this.#bytes === 0) return true;
     if (account.inThread > 0 && account.bytes + bytes > this.#limits.tenantBytes) return false;
     return this.#bytes + bytes <= this.#limits.bytes;
   }
 
   /**
-   * Whether a heavy request of `account`'s is to wait. One is in the thread at a time, and what others have there ends before the next: a
-   * request that waits for PostgreSQL between two heavy ones would wait for both. But a stream of quick requests puts the next one off for as
-   * long as the last one took, so it gets half of the thread, not all of it. It is the same for all: a shorter one has no advantage.
+   * Whether a heavy request of `account` has to wait. Only one is in the thread at a time, and other tenants'
+   * requests in the thread end before the next starts: a request that waits for PostgreSQL between two heavy
+   * ones would otherwise wait for both. But a stream of quick requests may put the next one off only for as
+   * long as the last one took, so heavy requests get half of the thread. This applies to all of them equally:
+   * a shorter one has no advantage.
    */
   #isPutOff({ running }: Account): boolean {
     if (this.#heavy > 0) return true;
@@ -298,7 +317,7 @@ export class FairQueue {
     this.#bytes += bytes;
   }
 
-  /** It keeps the thread busy no longer. */
+  /** The request no longer keeps the thread busy. */
   #rest(account: Account, turn: Turn): void {
     this.#running.delete(turn.number);
     if (turn.heavy) {
@@ -323,7 +342,7 @@ export class FairQueue {
       const turn = account?.waiting.shift();
       if (account === undefined || turn === undefined) return;
       this.#waiting -= 1;
-      // To the end of the ring, or out of it.
+      // Moves the account to the end of the ring, or removes it.
       this.#retire(account);
       if (account.waiting.length > 0) this.#ring.set(account.tenant, account);
       this.#start(account, turn);
@@ -335,7 +354,10 @@ export class FairQueue {
     this.#ring.delete(account.tenant);
   }
 
-  /** Whose turn it is; undefined where nobody who waits may start. Rounds in which all are in debt are skipped in one go. */
+  /**
+   * The account whose turn it is; undefined if no waiting request may start. Rounds in which all are in debt
+   * are skipped at once.
+   */
   #next(): Account | undefined {
     for (;;) {
       const indebted: Account[] = [];
@@ -354,7 +376,7 @@ export class FairQueue {
     }
   }
 
-  /** While others wait beside it, a tenant's debts are settled by rounds alone. */
+  /** Forgives debt over time, but not while the tenant is in the ring, where only rounds settle it. */
   #forgive(account: Account): void {
     const nowMs = this.#clock.now();
     if (this.#ring.has(account.tenant)) {
@@ -371,7 +393,7 @@ function isHeavy({ estimateMs }: Account): boolean {
   return estimateMs >= heavyMs;
 }
 
-/** False while nothing is known of the tenant. */
+/** False while nothing is known about the tenant. */
 function isLight({ estimateMs }: Account): boolean {
   return estimateMs > 0 && estimateMs < lightMs;
 }

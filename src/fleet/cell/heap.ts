@@ -1,4 +1,4 @@
-/** What is known of a thread's heap. */
+/** What is known about a thread's heap. */
 import type { Worker } from "node:worker_threads";
 import type { BuildReport, CellMessage } from "../../shared/protocol/messages.ts";
 
@@ -7,23 +7,29 @@ const mb = 1024 * 1024;
 type Collected = Extract<CellMessage, { kind: "collected" }>;
 
 export class CellHeap {
-  /** Heap and external memory at the last look, garbage included: V8's own limits do not see Buffers. */
+  /** Heap and external memory at the last reading, garbage included: V8's own limits do not cover Buffers. */
   usedMb = 0;
-  /** Heap after the last collection that was asked for; null where something left the thread since. */
+  /** Heap after the last requested collection; null if something has left the thread since. */
   liveMb: number | null = null;
-  /** `usedMb` at the first look after that collection: what is more came since. */
+  /** `usedMb` at the first reading after that collection; anything above it was allocated since. */
   settledMb = 0;
   lastCollectionMs = Number.NEGATIVE_INFINITY;
-  /** As the last build ended, garbage included: what was in use, and what of it came since what is built was last measured. */
+  /**
+   * State at the end of the last build, garbage included: memory in use, and its growth since built instances
+   * were last measured.
+   */
   unmeasured = { usedMb: 0, grownMb: 0 };
   lastBuiltMs = Number.NEGATIVE_INFINITY;
-  /** Of instances that wait to be measured, by number. */
+  /** Resolvers for instances that wait to be measured, by number. */
   readonly #awaited = new Map<number, (heapMb: number) => void>();
-  /** Measured before anybody asked: the thread's two ways to the front keep no common order. */
+  /**
+   * Measurements that arrived before `sizeOf` was called: messages on the thread's two channels are not
+   * ordered with each other.
+   */
   readonly #early = new Map<number, number>();
   #asked = 0;
   #answered = 0;
-  /** Collections up to this one were asked for before something left. */
+  /** Collections up to this number were requested before something left, so their results are stale. */
   #outdated = 0;
   #settling = false;
   #reading: Promise<number> | null = null;
@@ -34,8 +40,9 @@ export class CellHeap {
   }
 
   /**
-   * Reads the size from outside. It answers (27 µs) even while the thread is in a loop of JavaScript, but not before
-   * the end of a native call (1.3 s of `execSync` measured): whoever has other threads to watch does not wait for it.
+   * Reads the size from outside the thread. It answers (in 27 µs) even while the thread runs a JavaScript
+   * loop, but not before the end of a native call (1.3 s of `execSync` measured), so a caller that watches
+   * other threads must not wait for it.
    */
   measure(worker: Worker): Promise<number> {
     this.#reading ??= this.#read(worker).finally(() => {
@@ -51,12 +58,12 @@ export class CellHeap {
       if (this.#settling) this.settledMb = this.usedMb;
       this.#settling = false;
     } catch {
-      // The thread is on its way out; the last reading stands.
+      // The thread is ending; the last reading stays.
     }
     return this.usedMb;
   }
 
-  /** The number of a collection to ask for, or undefined while one is under way. */
+  /** The number of the collection to request, or undefined while one is under way. */
   askForCollection(nowMs: number): number | undefined {
     if (this.collecting) return undefined;
     this.#asked += 1;
@@ -64,7 +71,7 @@ export class CellHeap {
     return this.#asked;
   }
 
-  /** What an instance takes, once it has been measured; never settles where its thread goes first, or it does. */
+  /** The size of an instance, once it has been measured; never settles if the thread or the instance goes first. */
   sizeOf(instance: number): Promise<number> {
     const known = this.#early.get(instance);
     if (known !== undefined) {
@@ -94,7 +101,7 @@ export class CellHeap {
     this.lastBuiltMs = nowMs;
   }
 
-  /** An instance leaves the thread: what was measured with it in there says nothing any more. */
+  /** Call when an instance leaves the thread: earlier measurements no longer apply. */
   outdate(instance: number): void {
     this.#awaited.delete(instance);
     this.liveMb = null;

@@ -1,8 +1,8 @@
-/** The places of a cell's requests, and for each the byte that its thread sets before it commits. */
+/** The request slots of a cell; for each, a byte that the thread sets before it commits. */
 import { HostError } from "../../shared/kernel/errors.ts";
 
 export class Slots {
-  /** Shared with the thread: what it wrote before it died is there to be read, in whatever order its messages came. */
+  /** Shared with the thread: what it wrote before it died can be read, in whatever order its messages arrived. */
   readonly ledger: SharedArrayBuffer;
   readonly #marks: Int8Array;
   readonly #free: number[];
@@ -15,12 +15,12 @@ export class Slots {
     this.#free = Array.from({ length: count }, (_, index) => count - 1 - index);
   }
 
-  /** Places of requests that are not over. */
+  /** Number of slots in use. */
   get taken(): number {
     return this.#count - this.#free.length;
   }
 
-  /** A free place, unmarked; throws `NO_CAPACITY` where there is none. */
+  /** Takes a free slot and clears its mark; throws `NO_CAPACITY` if there is none. */
   acquire(): number {
     const slot = this.#free.pop();
     if (slot === undefined) throw new HostError("NO_CAPACITY", "too many requests in one cell");

@@ -9,27 +9,31 @@ export interface ThreadOptions {
   readonly workerData: CellSetup;
   readonly v8LimitMb: number;
   readonly youngMb: number;
-  /** Another entry than `workers/cell`, in tests of threads. */
+  /** Used instead of the worker's entry in tests of threads. */
   readonly entry?: URL;
 }
 
-/** Tasks that a thread may be at, none of which ever waits in a queue: opening, builds and releases. Requests come another way. */
+/**
+ * Maximum number of concurrent tasks in a thread (opening, builds, releases), so that none waits in Piscina's
+ * queue. Requests use the channel instead.
+ */
 const maxTasks = 1_024;
 
-/** The pool and its thread, which is starting up. */
+/** Returns the pool and its thread, which is still starting. */
 export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>, Worker] {
   const pool = new Piscina<CellTask, unknown>({
     filename: fileURLToPath(options.entry ?? workerEntry()),
-    // One thread, from the start: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
+    // One thread, started at once: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
     minThreads: 1,
     maxThreads: 1,
     concurrentTasksPerWorker: maxTasks,
-    // 'sync' parks an idle thread in Atomics.wait: no timers, no sockets.
+    // 'sync' parks an idle thread in Atomics.wait, where neither timers nor sockets work.
     atomics: "disabled",
     recordTiming: false,
     workerData: options.workerData,
     resourceLimits: {
-      // The last resort, and mostly the end of the whole process: the governor keeps the budget, far below it.
+      // The last resort, which usually ends the whole process. The governor enforces the budget, which is far
+      // below it.
       maxOldGenerationSizeMb: options.v8LimitMb,
       maxYoungGenerationSizeMb: options.youngMb,
     },
@@ -39,7 +43,7 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
   return [pool, worker];
 }
 
-/** The thread's reply to `task`: made by our own code on the other side, and only here given its type. */
+/** The thread's reply to `task`. Our own code on the other side produced it; this is where it gets its type. */
 export async function replyTo<Value>(
   pool: Piscina<CellTask, unknown>,
   task: CellTask,
@@ -53,7 +57,7 @@ export async function replyTo(
   return pool.run(task, { transferList });
 }
 
-/** Beside the sources it is TypeScript, in a published package JavaScript. */
+/** The entry is TypeScript when running from sources, JavaScript in a published package. */
 function workerEntry(): URL {
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
   return new URL(`../../../workers/main.${extension}`, import.meta.url);

@@ -10,7 +10,7 @@ export class Utilization {
     this.#worker = worker;
   }
 
-  /** Share of the time since the last call in which the loop did something, 0 to 1. */
+  /** Share of the time since the last call in which the loop was busy, 0 to 1. */
   take(): number {
     const { performance: thread } = this.#worker;
     const now = thread.eventLoopUtilization();

@@ -1,14 +1,14 @@
-/** How many cells and instances fit in the memory given. Pure. */
+/** How many cells and instances fit into the given memory. Pure. */
 import { HostError } from "../../shared/kernel/errors.ts";
 
 export interface CapacityInput {
-  /** What the whole process may use. */
+  /** Memory that the whole process may use. */
   readonly memoryMb: number;
   readonly heapMb: number;
   readonly hardLimitFactor: number;
   readonly headroomMb: number;
   readonly youngMb: number;
-  /** The most that the configuration allows, or null: as memory has it. */
+  /** Maximum set by the configuration; null: limited by memory alone. */
   readonly max: number | null;
   readonly instances: number | null;
   readonly instanceHeapMb: number;
@@ -17,41 +17,45 @@ export interface CapacityInput {
 
 export interface CapacityPlan {
   readonly cells: number;
-  /** Why they are not more. */
+  /** What limits the number of cells. */
   readonly boundBy: "memory" | "connections" | "cells.max";
   readonly instances: number;
-  /** Warm cells kept beside those that serve; never so many that nothing could serve. */
+  /** Warm cells kept beside the serving ones; never so many that none is left to serve. */
   readonly spare: number;
   readonly heapMb: number;
   readonly hardLimitMb: number;
   /**
-   * V8 asks Node to end a thread gently only where a collection leaves its heap near this. A call that takes more at once than is
-   * left ends the process, and in mid-call a thread answers nobody: with this at twice a budget of 96 MB, JSON.parse of 64 MB of
-   * numbers (457 MB), `split("")` of 64 MB (1097 MB) and `fill` of 32 million elements ended every process, with 1 GB more none.
+   * V8 lets Node end a thread gracefully only if a collection leaves its heap near this limit. A single call
+   * that allocates more than what is left ends the process, and during such a call the thread cannot respond.
+   * With this limit at twice a budget of 96 MB, JSON.parse of 64 MB of numbers (457 MB), `split("")` of 64 MB
+   * (1097 MB) and `fill` of 32 million elements each ended the process; with 1 GB more, none did.
    */
   readonly v8LimitMb: number;
-  /** How much a thread's heap may grow between collections, in percent of what was live. */
+  /** How much a thread's heap may grow between collections, in percent of its live size. */
   readonly growingPercent: number;
   readonly frontMb: number;
   readonly cellMb: number;
-  /** What the process uses with every cell at its budget. */
+  /** Memory of the process with every cell at its budget. */
   readonly planMb: number;
 }
 
-/** RSS of the front with its listeners and pools: 84–97 MB measured on Node 24.21, x64. */
+/** RSS of the front with its listeners and pools; 84–97 MB measured on Node 24.21, x64. */
 const frontMb = 100;
-/** What a thread takes beside its heap: stacks, code, zone memory; 14–20 MB measured with PostGraphile's modules loaded. */
+/**
+ * Memory of a thread outside its heap (stacks, code, zone memory); 14–20 MB measured with PostGraphile's
+ * modules loaded.
+ */
 const threadMb = 20;
-/** Modules of PostGraphile in a thread's heap before the first instance. */
+/** Heap that PostGraphile's modules take in a thread before the first instance. */
 export const moduleHeapMb = 42;
-/** Above this share of the budget nothing more is placed in a cell: plans and requests need the rest. */
+/** Nothing more is placed in a cell above this share of its budget: plans and requests need the rest. */
 export const fillShare = 0.75;
-/** The smallest cell in which anything fits beside the modules. */
+/** The smallest cell in which an instance fits beside the modules. */
 export const minHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
 
 /**
- * The plan for `input`; throws `CONFIG_INVALID` where not even one cell fits. `connected`: how many cells the databases have connections
- * for, where nobody has said how many there are to be.
+ * The plan for `input`; throws `CONFIG_INVALID` if not even one cell fits. `connected`: how many cells the
+ * databases have connections for, used if the configuration sets no maximum.
  */
 export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_INFINITY): CapacityPlan {
   const cellMb = input.heapMb + input.youngMb + threadMb;
@@ -80,7 +84,8 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
   return {
     cells,
     boundBy,
-    // The estimate is what an instance takes before it is measured: most are far smaller, so the count alone must not bind.
+    // The estimate covers an instance before it is measured. Most are far smaller, so the count alone must
+    // not be the limit.
     instances: input.instances ?? Math.max(cells * perCell, Math.floor((cells * fillMb) / 4)),
     spare: Math.min(input.spare, cells - 1),
     heapMb: input.heapMb,
@@ -94,8 +99,9 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
 }
 
 /**
- * What V8 13.6 itself would take for a heap with this limit: 30 % up to 256 MB, 100 % at 2 GB, in between on a line. From the
- * limit that it is given it would take more, and garbage alone would pass the budget: 294 MB with 130 live, not 228.
+ * The growth that V8 13.6 itself would choose for a heap with this limit: 30 % up to 256 MB, 100 % from 2 GB,
+ * linear in between. V8 is given a higher limit and would allow more growth, so garbage alone would exceed
+ * the budget: 294 MB with 130 MB live, instead of 228.
  */
 export function growingPercent(hardLimitMb: number): number {
   const share = (Math.min(Math.max(hardLimitMb, 256), 2_048) - 256) / (2_048 - 256);

@@ -1,19 +1,19 @@
-/** In which cell an instance is built, and what has to go first. Pure. */
+/** Decides in which cell an instance is built, and what has to be evicted first. Pure. */
 import type { CellId } from "../../shared/kernel/ids.ts";
 import type { CellPhase } from "../../shared/kernel/phase.ts";
 import { fillShare, moduleHeapMb } from "./capacity.ts";
 
 export interface PlacedInstance {
-  /** Identity, not key: a rebuilt instance is another one. */
+  /** Identifies the instance, not its key: a rebuilt instance gets a new id. */
   readonly id: number;
   readonly heapMb: number;
   readonly inFlight: number;
   readonly lastUsedMs: number;
-  /** False while it is being built or on its way out. */
+  /** False while it is being built or is leaving. */
   readonly live: boolean;
-  /** Built, but what it takes is not known yet. */
+  /** Built, but its size is not known yet. */
   readonly unmeasured: boolean;
-  /** On its way out. */
+  /** Being drained. */
   readonly leaving: boolean;
 }
 
@@ -21,13 +21,16 @@ export interface PlacedCell {
   readonly id: CellId;
   readonly phase: CellPhase;
   readonly heapMb: number;
-  /** After the last collection; null where something was released since. */
+  /** Measured after the last collection; null if something was released since. */
   readonly heapLiveMb: number | null;
-  /** Where not all that was built in it is measured: what it then held, and more than those take, with garbage; else null. */
+  /**
+   * Set if some instance in the cell is not measured yet: the heap in use after the last build, and its
+   * growth since the last measurement, both including garbage. Else null.
+   */
   readonly unmeasured: { readonly usedMb: number; readonly grownMb: number } | null;
-  /** Asked for something all the time: a build would hold those requests up. */
+  /** Receives requests all the time, which a build would delay. */
   readonly busy: boolean;
-  /** Holds an instance that is to be alone: it may have ended a thread before. */
+  /** Holds an instance that has to be alone because it may have ended a thread before. */
   readonly exclusive: boolean;
   readonly instances: readonly PlacedInstance[];
 }
@@ -35,34 +38,35 @@ export interface PlacedCell {
 export interface PlacementInput {
   readonly cells: readonly PlacedCell[];
   readonly maxCells: number;
-  /** False while threads fail to start: what fits beside others is not kept waiting for one. */
+  /** False while threads fail to start: an instance that fits beside others must not wait for a new thread. */
   readonly mayStart: boolean;
   readonly maxInstances: number;
-  /** Threads worth running before instances share them. */
+  /** Number of threads worth running before instances share them. */
   readonly spread: number;
   readonly needMb: number;
   readonly exclusive: boolean;
-  /** Not in these cells: one that is being replaced, those that hold the same already. */
+  /** Cells to leave out: one that is being replaced, or those that already hold the same key. */
   readonly avoid: ReadonlySet<CellId>;
-  /** Asked for a measure already: what they have not told yet is not waited for again. */
+  /** Cells already asked for a measurement; they are not waited for again. */
   readonly silent: ReadonlySet<CellId>;
 }
 
 export type Placement =
   | { readonly kind: "place"; readonly cell: CellId }
   | { readonly kind: "start" }
-  /** Finds out what the cell holds: for all that is known it may have room. */
+  /** Measures the heap of a cell that may have more room than it seems. */
   | { readonly kind: "measure"; readonly cell: CellId }
   /** Ends the cell's thread; all its instances are idle. */
   | { readonly kind: "evict-cell"; readonly cell: CellId }
   /** Releases one idle instance of a cell that holds others. */
   | { readonly kind: "evict-instance"; readonly cell: CellId; readonly instance: number }
-  /** Until something changes: a cell that exits, a request that ends. */
+  /** Waits for a change: a cell that exits, a request that ends. */
   | { readonly kind: "wait" };
 
 /**
- * Heap that a cell has given away: what its instances are known or estimated to take, or what was measured if that is more. Of what is
- * built, but not measured, no estimate is used: all that came since the last measure is more than that can be.
+ * Heap that a cell has committed: the known or estimated sizes of its instances, or the measured heap if that
+ * is more. Instances that are built but not measured are covered by the heap's growth since the last
+ * measurement, which is an upper bound of their sizes.
  */
 export function committedMb({ instances, heapLiveMb, unmeasured }: PlacedCell): number {
   const sum = (counted: readonly PlacedInstance[]): number =>
@@ -81,12 +85,12 @@ function hasRoom(cell: PlacedCell, needMb: number): boolean {
   return cell.instances.length === 0 || committedMb(cell) + needMb <= cell.heapMb * fillShare;
 }
 
-/** Whether there may be room for it where garbage seems to leave none. */
+/** Whether the cell may have room although garbage seems to leave none. */
 function isDoubtful(cell: PlacedCell, input: PlacementInput): boolean {
   return cell.unmeasured !== null && isOpen(cell, input) && !input.silent.has(cell.id);
 }
 
-/** What to do next for an instance that needs `needMb`; the caller carries it out and asks again. */
+/** The next step towards placing an instance of `needMb`; the caller carries it out and asks again. */
 export function decidePlacement(input: PlacementInput): Placement {
   const { cells } = input;
   const instances = cells.reduce((sum, cell) => sum + cell.instances.length, 0);
@@ -94,7 +98,8 @@ export function decidePlacement(input: PlacementInput): Placement {
   const serving = cells.filter((cell) => cell.phase === "serving");
 
   if (instances < input.maxInstances) {
-    // A build keeps its thread busy for a tenth of a second: where others are not asked for, before where there is least room.
+    // A build blocks its thread for a tenth of a second: cells without traffic come first, then those with
+    // the least room.
     const fitting = cells
       .filter((cell) => isOpen(cell, input) && hasRoom(cell, input.needMb))
       .toSorted((a, b) => Number(a.busy) - Number(b.busy) || committedMb(b) - committedMb(a));
@@ -106,16 +111,17 @@ export function decidePlacement(input: PlacementInput): Placement {
       if (doubtful !== undefined) return { kind: "measure", cell: doubtful.id };
     }
     if (spare !== undefined) return { kind: "place", cell: spare.id };
-    // A cell that is coming up will be a spare in a moment.
+    // A starting cell will be a spare in a moment.
     if (cells.some((cell) => cell.phase === "starting")) return { kind: "wait" };
     if (cells.length < input.maxCells) return { kind: "start" };
   }
   return decideEviction(input);
 }
 
-/** Idle instances make room, the least recently used first: with their thread where nothing else is in there. */
+/** Evicts idle instances, the least recently used first; ends the thread if nothing else is in it. */
 function decideEviction(input: PlacementInput): Placement {
-  // What is about to leave makes room by itself; what still has requests in flight may take its time.
+  // Instances already leaving make room by themselves. A cell that still has requests in flight may take
+  // long, so it does not count.
   const leaving = input.cells.some(isLeaving);
   const starting = input.cells.some((cell) => cell.phase === "starting");
   if (leaving || starting) return { kind: "wait" };
@@ -135,11 +141,11 @@ function isLeaving(cell: PlacedCell): boolean {
 
 interface Concession {
   readonly step: Placement;
-  /** When the last one to go for it was last used. */
+  /** When the last of the instances to be evicted was last used. */
   readonly lastUsedMs: number;
 }
 
-/** How a cell would make room, or undefined where what is idle in it is not enough. */
+/** How a cell would make room, or undefined if its idle instances are not enough. */
 function concession(cell: PlacedCell, input: PlacementInput): Concession | undefined {
   const idle = cell.instances
     .filter((instance) => instance.live && instance.inFlight === 0)
@@ -147,7 +153,7 @@ function concession(cell: PlacedCell, input: PlacementInput): Concession | undef
   const [oldest] = idle;
   const newest = idle.at(-1);
   if (oldest === undefined || newest === undefined) return undefined;
-  // Where nothing may be built beside what it holds, a cell can only go as a whole.
+  // If nothing may be built beside what the cell holds, it can only be evicted as a whole.
   const shared = !input.exclusive && !cell.exclusive && cell.instances.length > 1;
   const last = shared ? lastToGo(cell, idle, input) : undefined;
   if (last !== undefined) {
@@ -160,7 +166,10 @@ function concession(cell: PlacedCell, input: PlacementInput): Concession | undef
   return { step: { kind: "evict-cell", cell: cell.id }, lastUsedMs: newest.lastUsedMs };
 }
 
-/** Of `idle` in that order, the one with which there is room: evicting one here and one there makes none. */
+/**
+ * The first instance of `idle`, in order, whose eviction (with all before it) makes enough room in this cell;
+ * evicting one each from several cells would make none.
+ */
 function lastToGo(
   cell: PlacedCell,
   idle: readonly PlacedInstance[],

@@ -2,23 +2,30 @@
 import { sessionConnections } from "../../auth/session-databases.ts";
 import type { ConnectionLimits } from "../../postgres/connection-limits.ts";
 
-/** What a host takes of one database. */
+/** Connections that a host needs in one database. */
 export interface PoolNeeds {
   readonly limits: ConnectionLimits;
-  /** Connections of each cell, and those that it may open beyond them. */
+  /** Pool size of each cell, and the connections that it may open beyond it. */
   readonly poolSize: number;
   readonly poolReserve: number;
 }
 
-/** Beside the cells': four for tenants and shapes, one that listens, one for a migration. */
+/**
+ * Connections of the front, beside the cells': four for tenants and shapes, one for LISTEN, one for a
+ * migration.
+ */
 export const frontConnections = 6;
 
-/** A second host, which takes over from the first, is to fit beside it, and people with their tools. */
+/**
+ * Half of the connections stay free for a second host that takes over from the first, and for people with
+ * their tools.
+ */
 const share = 0.5;
 
 /**
- * The most cells of a host that is not told how many: their pools leave half of each server's connections, and of each limit that a role
- * or a database has, to others, and fit with all that they keep in reserve. At least one; infinite without databases.
+ * The maximum number of cells if the configuration does not set it. Their pools use at most half of each
+ * server's connections and of each connection limit of a role or database, and fit into all of them together
+ * with their reserves. At least 1; infinite without databases.
  */
 export function cellsWithConnections(databases: readonly PoolNeeds[]): number {
   const servers = [...Map.groupBy(databases, ({ limits }) => limits.server).values()].map((group) =>

@@ -1,25 +1,31 @@
-/** The ways to a database, in the order in which libpq would try them; those that failed a moment ago come last. */
+/** The ways to connect to a database, in libpq's order; those that failed recently come last. */
 import type { ConnectionTarget, HostPlace, SessionAttributes, SslMode } from "./url.ts";
 
 /** One way to connect. */
 export interface Candidate {
   readonly place: HostPlace;
   readonly tls: boolean;
-  /** What the session has to be. */
+  /** What the session must satisfy. */
   readonly attributes: SessionAttributes;
 }
 
-/** What was wrong with a way: its host, its use of TLS, or what the session is. */
+/** What failed: the host, its use of TLS, or the state of the session. */
 export type Failure = "host" | "encryption" | "attributes";
 
-/** How long a way is passed over that failed so, as far as there is another. A server hardly ever begins to take TLS. */
+/**
+ * How long a failed candidate is skipped while there is another. A server hardly ever starts to support TLS,
+ * so that lasts longest.
+ */
 const passedOverMs: Readonly<Record<Failure, number>> = {
   host: 15_000,
   encryption: 60_000,
   attributes: 1_000,
 };
 
-/** In libpq's order: for each host TLS and without, or the other way round; `prefer-standby` goes through all of them twice. */
+/**
+ * In libpq's order: for each host with and without TLS (or the reverse); `prefer-standby` goes through all of
+ * them twice.
+ */
 export function candidatesOf({ hosts, tls, attributes }: ConnectionTarget): readonly Candidate[] {
   const passes: readonly SessionAttributes[] =
     attributes === "prefer-standby" ? ["standby", "any"] : [attributes];
@@ -31,7 +37,7 @@ export function candidatesOf({ hosts, tls, attributes }: ConnectionTarget): read
 }
 
 function encryptions(mode: SslMode, { host }: HostPlace): readonly boolean[] {
-  // There is none on a Unix socket, and nobody in between.
+  // A Unix socket has no TLS, and needs none.
   if (mode === "disable" || host.startsWith("/")) return [false];
   if (mode === "allow") return [false, true];
   return mode === "prefer" ? [true, false] : [true];
@@ -47,7 +53,7 @@ export class Candidates {
     this.#now = now;
   }
 
-  /** The first that has not failed a moment ago; where all have, the one whose turn is next. */
+  /** The first candidate that has not failed recently; if all have, the one whose pause ends first. */
   next(): Candidate {
     const nowMs = this.#now();
     const [first, ...others] = this.#all;
@@ -60,13 +66,13 @@ export class Candidates {
     return best;
   }
 
-  /** Whether one is left that has not failed a moment ago. */
+  /** Whether a candidate is left that has not failed recently. */
   get hasNext(): boolean {
     const nowMs = this.#now();
     return this.#all.some((each) => this.#waitsMs(each, nowMs) === 0);
   }
 
-  /** Whether the same host is left with TLS instead of without, or the other way round. */
+  /** Whether the same host can still be tried with TLS instead of without, or the reverse. */
   hasOtherEncryption(candidate: Candidate): boolean {
     const nowMs = this.#now();
     return this.#all.some(
@@ -78,7 +84,7 @@ export class Candidates {
     );
   }
 
-  /** Passes over `candidate`, and what has the same fault, for a while. */
+  /** Skips `candidate`, and others that share the fault, for a while. */
   failed(candidate: Candidate, failure: Failure): void {
     const untilMs = this.#now() + passedOverMs[failure];
     for (const each of this.#all) {

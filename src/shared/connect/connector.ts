@@ -1,4 +1,7 @@
-/** How connections to one database are made: node-postgres's clients and pools, with the hosts, TLS and session attributes of libpq's strings. */
+/**
+ * Connects to one database: node-postgres clients and pools with libpq's multiple hosts, TLS modes and
+ * session attributes.
+ */
 import pg, { type ClientConfig, type PoolClient, type PoolConfig } from "pg";
 import { HostError } from "../kernel/errors.ts";
 import { type Candidate, Candidates, candidatesOf, type Failure } from "./candidates.ts";
@@ -13,26 +16,26 @@ import {
 
 export interface ConnectorOptions {
   readonly url: string;
-  /** Where what the URL leaves out is said. */
+  /** PG* variables for what the URL leaves out. */
   readonly env?: ConnectionEnvironment;
-  /** Instead of what the URL says. */
+  /** Overrides what the URL says. */
   readonly attributes?: SessionAttributes;
 }
 
-/** The session is not what `target_session_attrs` asks for. */
+/** The session does not satisfy `target_session_attrs`. */
 class OtherSession extends HostError<"DATABASE_READ_ONLY" | "DATABASE_UNREACHABLE"> {}
 
-/** Of the errors while a connection is made, those after which libpq goes on to the next host: the server starts or stops. */
+/** Connection errors after which libpq goes on to the next host: the server is starting or stopping. */
 const startingOrStopping = /^57P0[123]$/;
 
 export class Connector {
   readonly target: ConnectionTarget;
   readonly #candidates: Candidates;
-  /** Errors after which another way is left. */
+  /** Errors after which another candidate is left to try. */
   readonly #more = new WeakSet<object>();
   #tls: ClientConfig["ssl"];
 
-  /** Throws `CONFIG_INVALID` where the URL cannot be read, or a file that it names. */
+  /** Throws `CONFIG_INVALID` if the URL, or a file that it names, cannot be read. */
   constructor({ url, env = process.env, attributes }: ConnectorOptions) {
     const target = parseConnectionUrl(url, env);
     this.target = attributes === undefined ? target : { ...target, attributes };
@@ -41,7 +44,7 @@ export class Connector {
     checkReadable(this.target);
   }
 
-  /** A pool whose connections are made as this says. */
+  /** A pool whose connections are made by this connector. */
   pool(config: PoolConfig): pg.Pool {
     const mayGoOn = (error: unknown): boolean => this.#mayGoOn(error);
     const Pool = class extends pg.Pool {
@@ -58,7 +61,10 @@ export class Connector {
     return new Pool({ ...config, Client: this.#clientClass() });
   }
 
-  /** A connection of its own. `prepare` is given each client before it connects, the last of which is the one. */
+  /**
+   * A connection outside any pool. `prepare` receives each client before it connects; the last of them is the
+   * one returned.
+   */
   async connect(config: ClientConfig, prepare: (client: pg.Client) => void = ignore): Promise<pg.Client> {
     const Client = this.#clientClass();
     return attempted(
@@ -89,7 +95,7 @@ export class Connector {
       override connect(): Promise<pg.Client>;
       override connect(callback: ClientCallback): void;
       override connect(callback?: ClientCallback): Promise<pg.Client> | undefined {
-        // Until the caller listens for itself: what is lost in between would end the process.
+        // Until the caller adds its own listener: a connection lost in between would end the process.
         this.on("error", ignore);
         const connecting = this.#connect().finally(() => this.off("error", ignore));
         if (callback === undefined) return connecting;
@@ -107,7 +113,7 @@ export class Connector {
           await super.connect();
           if (state !== null && !matches(attributes, await state())) throw otherSession(attributes);
         } catch (error) {
-          // One that never connected has nothing to end, and says nothing when it does.
+          // Not awaited: on a client that never connected, `end` may never settle.
           void super.end().catch(ignore);
           throw judge(this.#candidate, error);
         }
@@ -127,24 +133,24 @@ export class Connector {
     };
   }
 
-  /** From the files as they are now; as they were, while one of them is just being replaced. */
+  /** Reads the files as they are now; if one is just being replaced, uses the previous options. */
   #currentTls(): ClientConfig["ssl"] {
     try {
       this.#tls = tlsOptions(this.target.tls);
     } catch {
-      // The constructor has found them readable.
+      // The constructor was able to read them.
     }
     return this.#tls;
   }
 
-  /** Takes note of what is wrong with a way, and gives `error` in words. */
+  /** Records what is wrong with a candidate, and returns the error with a readable message. */
   #judge(candidate: Candidate, error: unknown): unknown {
     const { host, port } = candidate.place;
     const fault = tlsFault(error, host.startsWith("/") ? host : `${host}:${port}`) ?? error;
     const failure = failureOf(error, fault !== error);
     if (failure === null) return fault;
     this.#candidates.failed(candidate, failure);
-    // Whom one host refuses, the others would refuse as well.
+    // If one host rejects the login, the others would reject it as well.
     const goesOn =
       error instanceof pg.DatabaseError && failure === "encryption"
         ? this.#candidates.hasOtherEncryption(candidate)
@@ -155,7 +161,7 @@ export class Connector {
 
   #mayGoOn(error: unknown): boolean {
     if (!(error instanceof Error)) return false;
-    // pg-pool has words of its own for a client that it gave up.
+    // pg-pool wraps the error of a client that it gave up in one of its own.
     return this.#more.has(error) || (error.cause instanceof Error && this.#more.has(error.cause));
   }
 }
@@ -169,7 +175,7 @@ type ClientCallback = (error: Error | null, client?: pg.Client) => void;
 
 function ignore(): void {}
 
-/** `connect`, until it succeeds or there is no other way left; then throws what says most. */
+/** Calls `connect` until it succeeds or no candidate is left; then throws the most informative error. */
 async function attempted<Client>(
   connect: () => Promise<Client>,
   mayGoOn: (error: unknown) => boolean,
@@ -185,7 +191,10 @@ async function attempted<Client>(
   }
 }
 
-/** That there is no rule for a connection without TLS, or with it, says less than why the other one was refused. */
+/**
+ * "No pg_hba.conf entry" for a connection without TLS (or with it) says less than why the other one was
+ * refused.
+ */
 function mostTelling(first: unknown, last: unknown): unknown {
   if (first instanceof OtherSession && !(last instanceof HostError)) return first;
   const refused = first instanceof pg.DatabaseError && first.routine !== "ClientAuthentication";
@@ -197,7 +206,7 @@ function failureOf(error: unknown, isTls: boolean): Failure | null {
   if (isTls) return "encryption";
   if (error instanceof pg.DatabaseError) {
     const { code = "" } = error;
-    // Rules of pg_hba.conf may be for connections with TLS only, or for those without.
+    // Rules in pg_hba.conf may apply only to connections with TLS, or only to those without.
     if (code === "28000") return "encryption";
     return startingOrStopping.test(code) ? "host" : null;
   }
@@ -212,7 +221,10 @@ function otherSession(attributes: SessionAttributes): OtherSession {
   );
 }
 
-/** Throws where node-postgres cannot read what is left of the URL; its own error would carry it, password included. */
+/**
+ * Throws if node-postgres cannot parse the rest of the URL; its own error would contain the URL, password
+ * included.
+ */
 function checkReadable(target: ConnectionTarget): void {
   for (const place of target.hosts) {
     try {

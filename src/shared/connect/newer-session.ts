@@ -1,27 +1,30 @@
-/** Whether a connection that is made now serves where an older one did not: behind a failover, the old ones may stay up. */
+/**
+ * Whether a new connection would serve where an older one did not: after a failover, old connections may stay
+ * up.
+ */
 import { messageOf } from "../kernel/errors.ts";
 import { parseSessionState, type SessionState, sessionStateQuery } from "./session-state.ts";
 
-/** What is needed of a client. */
+/** The part of a client that is needed here. */
 interface Asked {
   query(text: string): Promise<{ readonly rows: readonly unknown[] }>;
   end(): Promise<void>;
 }
 
 export interface NewerSessionOptions {
-  /** A connection beside those of any pool. */
+  /** Opens a connection outside any pool. */
   readonly connect: () => Promise<Asked>;
   readonly serves: (state: SessionState) => boolean;
-  /** Called where it does, before those hear of it who ask. */
+  /** Called when a new connection serves, before the callers of `ask` get their answer. */
   readonly onServes: () => void;
-  /** Told when it no longer does, with the reason, and when it does again (null). */
+  /** Called with the reason when new connections stop serving, and with null when they serve again. */
   readonly onChange?: (reason: string | null) => void;
-  /** How long it stands that it does not. */
+  /** How long a negative answer stays valid. */
   readonly standsMs: number;
   readonly now?: () => number;
 }
 
-/** Until it is asked again where nobody needs to know, and somebody looks. */
+/** Interval at which reading `lacking` triggers a new check. */
 const lookAgainMs = 5_000;
 
 export class NewerSession {
@@ -34,7 +37,10 @@ export class NewerSession {
     this.#options = options;
   }
 
-  /** Whether it serves; never rejects. Found out once, however many wait, and for a while where it does not. */
+  /**
+   * Whether a new connection serves; never rejects. Concurrent callers share one check, and a negative answer
+   * is kept for `standsMs`.
+   */
   ask(): Promise<boolean> {
     if (this.#asking !== null) return this.#asking;
     if (this.#lacking && this.#nowMs() - this.#askedMs < this.#options.standsMs)
@@ -46,13 +52,16 @@ export class NewerSession {
     return asking;
   }
 
-  /** Whether none was found that serves. Whoever looks now and then has it found out again. */
+  /**
+   * Whether the last check found no connection that serves. Reading it starts a new check if the last one is
+   * too old.
+   */
   get lacking(): boolean {
     if (this.#lacking && this.#nowMs() - this.#askedMs >= lookAgainMs) void this.ask();
     return this.#lacking;
   }
 
-  /** Waits for what is under way. */
+  /** Waits for a check in progress. */
   async close(): Promise<void> {
     await this.#asking;
   }

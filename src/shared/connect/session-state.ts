@@ -1,4 +1,4 @@
-/** Whether a session is on a standby, and whether it takes writes: what `target_session_attrs` chooses by. */
+/** Whether a session is on a standby, and whether it accepts writes: the basis of `target_session_attrs`. */
 import type { Client } from "pg";
 import { z } from "zod";
 import type { SessionAttributes } from "./url.ts";
@@ -13,14 +13,14 @@ export const sessionStateQuery =
 
 const stateRow = z.object({ standby: z.boolean(), readOnly: z.boolean() });
 
-/** What `sessionStateQuery` answers. */
+/** Parses the result of `sessionStateQuery`. */
 export function parseSessionState(rows: readonly unknown[]): SessionState {
   return stateRow.parse(rows[0]);
 }
 
 /**
- * To be called before `client` connects; what it gives is asked afterwards. PostgreSQL says both by itself since version 14; a pooler in between
- * may keep it back, and then it is asked for.
+ * Call before `client` connects; call the returned function afterwards. PostgreSQL reports both values by
+ * itself since version 14; a pooler may withhold them, and then they are queried.
  */
 export function readSessionState(client: Client): () => Promise<SessionState> {
   const said = new Map<string, string>();
@@ -42,7 +42,7 @@ interface ParameterStatus {
   readonly parameterValue: string;
 }
 
-/** Whether a session in that state is what is asked for, by libpq's table. */
+/** Whether a session in that state satisfies `attributes`, by libpq's table. */
 export function matches(attributes: SessionAttributes, { standby, readOnly }: SessionState): boolean {
   switch (attributes) {
     case "read-write":

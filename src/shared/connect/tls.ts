@@ -1,4 +1,4 @@
-/** TLS to PostgreSQL as `sslmode` and its files mean it in libpq, in terms of Node.js. */
+/** TLS to PostgreSQL: libpq's `sslmode` and certificate files, translated to Node.js options. */
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
@@ -7,8 +7,9 @@ import { HostError, messageOf } from "../kernel/errors.ts";
 import type { TlsRules } from "./url.ts";
 
 /**
- * The options of a TLS connection under `rules`, which are none of `disable`. Throws `CONFIG_INVALID`, with the path and what to do, where a file
- * cannot be read or verification has nothing to go by. Files are read each time: certificates are replaced while hosts run.
+ * The TLS options for `rules` of any mode but `disable`. Throws `CONFIG_INVALID`, with the path and the cure,
+ * if a file cannot be read or there is nothing to verify against. Files are read each time: certificates are
+ * replaced while hosts run.
  */
 export function tlsOptions(rules: TlsRules): ConnectionOptions {
   const { mode, rootCert, cert, key, keyPassword } = rules;
@@ -32,7 +33,7 @@ export function tlsOptions(rules: TlsRules): ConnectionOptions {
     case "verify-ca":
       return { ...options, checkServerIdentity: () => undefined };
     case "require":
-      // Where there is something to verify by, libpq does, as it did before it knew verify-ca.
+      // If there is a root certificate, libpq verifies against it, as it did before verify-ca existed.
       return ca === null
         ? { ...options, rejectUnauthorized: false }
         : { ...options, checkServerIdentity: () => undefined };
@@ -41,16 +42,16 @@ export function tlsOptions(rules: TlsRules): ConnectionOptions {
   }
 }
 
-/** The certificates of who may have signed the server's; null: whom Node.js trusts. */
+/** The authorities that may have signed the server's certificate; null: those that Node.js trusts. */
 function authority({ mode, rootCert }: TlsRules): string | null {
   if (mode === "allow" || mode === "prefer") return null;
   if (rootCert !== null) return fileOf("sslrootcert", rootCert);
-  // Where libpq looks for what is not named.
+  // libpq's default location.
   const path = join(homedir(), ".postgresql", "root.crt");
   try {
     return readFileSync(path, "utf8");
   } catch {
-    // Public authorities sign for everybody: without the name to go with it that verifies nothing.
+    // Public authorities sign for everybody: without checking the host name that verifies nothing.
     if (mode !== "verify-ca") return null;
     throw new HostError(
       "CONFIG_INVALID",
@@ -90,7 +91,7 @@ const cures: Readonly<Record<string, string>> = {
 const notTrusted =
   "name the authority that signed it with sslrootcert=FILE, or encrypt without verifying by sslmode=require";
 
-/** By Node's code: what to do about a certificate that was not accepted. */
+/** The cure for a rejected certificate, by Node's error code. */
 const certificateCures: Readonly<Record<string, string>> = {
   DEPTH_ZERO_SELF_SIGNED_CERT: notTrusted,
   SELF_SIGNED_CERT_IN_CHAIN: notTrusted,
@@ -103,7 +104,7 @@ const certificateCures: Readonly<Record<string, string>> = {
     "connect by a name that the certificate has, or leave the name unverified by sslmode=verify-ca",
 };
 
-/** What is wrong with TLS to `place`, in words; null where `error` is of something else. */
+/** Describes a TLS failure at `place`; null if `error` has another cause. */
 export function tlsFault(error: unknown, place: string): HostError<"DATABASE_UNREACHABLE"> | null {
   if (!(error instanceof Error)) return null;
   const code = "code" in error ? String(error.code) : "";
@@ -111,7 +112,8 @@ export function tlsFault(error: unknown, place: string): HostError<"DATABASE_UNR
   if (cure !== undefined) {
     return fault(`${place}: the server's certificate is not accepted (${error.message}): ${cure}`, error);
   }
-  // node-postgres's own words (8.23.1), which no server can send: those are errors of PostgreSQL.
+  // These are node-postgres's own messages (8.23.1). A server cannot forge them: its errors arrive as
+  // PostgreSQL errors.
   if (error.message === "The server does not support SSL connections") {
     return fault(
       `${place}: the server does not take TLS: switch it on there (ssl = on), or use sslmode=disable`,

@@ -1,4 +1,7 @@
-/** What a connection string says, as libpq reads it: several hosts, PG* variables for what is left out, and TLS by `sslmode`. */
+/**
+ * Parses a connection string as libpq does: several hosts, PG* variables for what is left out, and TLS by
+ * `sslmode`.
+ */
 import { HostError } from "../kernel/errors.ts";
 
 export const sessionAttributes = [
@@ -18,7 +21,7 @@ export type SslMode = (typeof sslModes)[number];
 
 export interface TlsRules {
   readonly mode: SslMode;
-  /** A file, `system`, or null: the default. */
+  /** A file, `system`, or null for the default. */
   readonly rootCert: string | null;
   readonly cert: string | null;
   readonly key: string | null;
@@ -37,11 +40,14 @@ export interface ConnectionTarget {
   readonly attributes: SessionAttributes;
   readonly tls: TlsRules;
   readonly channelBinding: boolean;
-  /** For one of the hosts: the string as node-postgres reads it, without what is here. It holds secrets. */
+  /**
+   * The connection string for one of the hosts as node-postgres parses it, without the parameters handled
+   * here. It contains secrets.
+   */
   urlOf(place: HostPlace): string;
 }
 
-/** What this file reads itself. The rest is node-postgres's to read. */
+/** Parameters that are parsed here; node-postgres parses the rest. */
 const ownParameters = [
   "host",
   "port",
@@ -58,14 +64,17 @@ const ownParameters = [
 ] as const;
 type OwnParameter = (typeof ownParameters)[number];
 
-/** What would be passed over in silence, and means that more is refused or reached than is done here. */
+/**
+ * Parameters that node-postgres would silently ignore although they restrict or change what the connection
+ * accepts or reaches.
+ */
 const unsupported = ["hostaddr", "service", "sslcrl", "sslcrldir", "requirepeer", "require_auth"];
 
 export type ConnectionEnvironment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What `url` and, for what it leaves out, `env` say. Throws `CONFIG_INVALID` with what is wrong in words: they never repeat the URL, which
- * holds a password. Paths of files are not looked into here.
+ * Parses `url`, with `env` for what it leaves out. Throws `CONFIG_INVALID` with the reason; the messages
+ * never repeat the URL, which contains a password. Certificate files are not opened here.
  */
 export function parseConnectionUrl(url: string, env: ConnectionEnvironment): ConnectionTarget {
   const [, authority, path = "", query = ""] =
@@ -88,7 +97,7 @@ export function parseConnectionUrl(url: string, env: ConnectionEnvironment): Con
     urlOf({ host, port }) {
       const socket = host.startsWith("/") ? [`host=${encodeURIComponent(host)}`] : [];
       const place = socket.length > 0 ? "" : host.includes(":") ? `[${host}]` : host;
-      // Without a host there can be no port, nor a user, in what `new URL` reads.
+      // `new URL` accepts neither a port nor a user without a host.
       const parameters = [...socket, ...rest].join("&");
       return `postgres://${user}${place === "" ? "localhost" : place}:${port}${path}${parameters === "" ? "" : `?${parameters}`}`;
     },
@@ -138,7 +147,7 @@ function hostsOf(
   }));
 }
 
-/** Undefined where nothing is said, commas aside. */
+/** Undefined if the list is empty apart from commas. */
 function listOf(text: string | undefined): readonly string[] | undefined {
   return text === undefined || /^,*$/.test(text) ? undefined : text.split(",").map((each) => each.trim());
 }
@@ -166,7 +175,7 @@ function tlsOf(own: ReadonlyMap<OwnParameter, string>, env: ConnectionEnvironmen
   }
   return {
     mode,
-    // node-postgres's own way to say it: encrypted, whoever it is.
+    // `no-verify` is node-postgres's own value: encrypt without verifying the server.
     rootCert: named === "no-verify" ? null : rootCert,
     cert: of("sslcert", "PGSSLCERT"),
     key: of("sslkey", "PGSSLKEY"),

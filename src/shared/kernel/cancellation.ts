@@ -1,18 +1,21 @@
-/** What stops work before it is done: as much of an AbortSignal as that takes, and one made for each request. */
+/**
+ * Cancellation of work in progress: the part of AbortSignal that is needed, with a cheap source for each
+ * request.
+ */
 
-/** An AbortSignal is one. */
+/** The part of AbortSignal that is used here; every AbortSignal satisfies it. */
 export interface CancellationToken {
   readonly aborted: boolean;
   readonly reason: unknown;
   throwIfAborted(): void;
-  /** Called once, when it aborts; not where it has. */
+  /** Calls `listener` once on abort; never if already aborted. */
   addEventListener(type: "abort", listener: () => void, options?: { readonly once: true }): void;
   removeEventListener(type: "abort", listener: () => void): void;
 }
 
 /**
- * Stops once, with a reason. An AbortController whose signal gets two listeners, which are taken away again, takes 0.35 µs, this 0.06
- * (Node 24.21, warm; three to four times that among all that a request runs).
+ * Aborts once, with a reason. An AbortController whose signal gets two listeners that are removed again takes
+ * 0.35 µs, this 0.06 (Node 24.21, warm; three to four times that within a whole request).
  */
 export class CancellationSource implements CancellationToken {
   #aborted = false;
@@ -27,12 +30,12 @@ export class CancellationSource implements CancellationToken {
     return this.#reason;
   }
 
-  /** Tells all who listen, in the order in which they came. Listeners do not throw. */
+  /** Calls all listeners in the order of registration. Listeners must not throw. */
   abort(reason?: unknown): void {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#reason = reason;
-    // One that another takes away meanwhile is not told.
+    // A listener that an earlier one removes is not called.
     for (let next = this.#listeners.shift(); next; next = this.#listeners.shift()) next();
   }
 

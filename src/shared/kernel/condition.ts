@@ -1,4 +1,4 @@
-/** "Something changed": whoever waits looks again. */
+/** Signals "something changed"; waiters then check again. */
 export class Condition {
   #next = Promise.withResolvers<void>();
 

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { manifestAt, packageOf, type Require, resolved, through, versionAt } from "./installed.ts";
 
-/** PostGraphile, and what a preset and its plugins take from it or beside it. */
+/** PostGraphile, and the packages that a preset and its plugins import from it or beside it. */
 const family = [
   "postgraphile",
   "grafast",
@@ -17,7 +17,7 @@ const family = [
   "graphql",
 ] as const;
 
-/** Of one package. */
+/** The copies of one package. */
 export interface Copies {
   readonly name: string;
   readonly places: readonly { readonly path: string; readonly version: string }[];
@@ -25,7 +25,7 @@ export interface Copies {
 
 const known = new Set<string>(family);
 
-/** Those of the family that the modules at `files` belong to more than one copy of. */
+/** The packages of the family of which `files` belong to more than one copy. */
 export function copiesAmong(files: Iterable<string>): Copies[] {
   const places = new Map<string, Set<string>>();
   for (const file of files) {
@@ -40,14 +40,14 @@ export function copiesAmong(files: Iterable<string>): Copies[] {
   );
 }
 
-/** Those of the family that this thread has loaded more than once. */
+/** The packages of the family that this thread has loaded more than once. */
 export function loadedCopies(): Copies[] {
   return copiesAmong(Object.keys(createRequire(import.meta.url).cache));
 }
 
 /**
- * Those of the family that the module at `url`, or a package that its project depends on, would load a copy of that is not
- * Rowhouse's own. Whether it does load it, nobody knows yet.
+ * The packages of the family of which the module at `url`, or a dependency of its project, would load a copy
+ * other than Rowhouse's own. Whether it does load it is not known yet.
  */
 export function copiesFor(url: string): Copies[] {
   const own = createRequire(import.meta.url);
@@ -58,7 +58,7 @@ export function copiesFor(url: string): Copies[] {
   return copiesAmong(files);
 }
 
-/** What stands between the places, and what ends it, in a sentence or two. */
+/** Describes the copies, and how to get down to one, in a sentence or two. */
 export function copiesText(copies: readonly Copies[]): string {
   const listed = copies
     .map(

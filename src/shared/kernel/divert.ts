@@ -1,6 +1,6 @@
-/** What would be written past the log: streams of the process, and Node's own warnings. */
+/** Diverts output that would bypass the log: the process's streams, and Node's own warnings. */
 
-/** From now on what is written to `stream` is given to `take` as text, and its writer goes on at once. */
+/** Passes everything written to `stream` to `take` as text from now on; its writer never blocks. */
 export function divert(stream: object, take: (text: string) => void): void {
   const write = (chunk: unknown, ...more: readonly unknown[]): true => {
     take(
@@ -14,8 +14,8 @@ export function divert(stream: object, take: (text: string) => void): void {
 }
 
 /**
- * From now on Node's warnings are given to `take`. Its own listener, which is not there under --no-warnings, writes past all streams and
- * waits for the reader.
+ * Passes Node's warnings to `take` from now on. Node's own listener (absent under --no-warnings) writes past
+ * all streams and blocks until the reader has read.
  */
 export function divertWarnings(take: (text: string) => void): void {
   if (process.listenerCount("warning") === 0) return;

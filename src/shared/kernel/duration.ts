@@ -1,10 +1,13 @@
-/** Durations as people write them. */
+/** Durations in human notation. */
 import type { CancellationToken } from "./cancellation.ts";
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const pattern = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/;
 
-/** Milliseconds of `"250ms"`, `"30s"`, `"6h"` or a plain non-negative number; undefined for anything else. */
+/**
+ * Parses `"250ms"`, `"30s"`, `"6h"` or a plain non-negative number of milliseconds into milliseconds;
+ * undefined for anything else.
+ */
 export function parseDurationMs(value: string | number): number | undefined {
   if (typeof value === "number") return Number.isFinite(value) && value >= 0 ? value : undefined;
   const match = pattern.exec(value.trim());

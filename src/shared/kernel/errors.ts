@@ -1,11 +1,11 @@
-/** The one error class and the one table of what each code means to a client, a retry and a log. */
+/** The error class, and the table of what each code means for clients, retries and the log. */
 
 interface ErrorRule {
   readonly status: number;
-  /** Whether the same request may succeed a moment later: such answers carry Retry-After. */
+  /** Whether the same request may succeed a moment later; such answers carry Retry-After. */
   readonly retryable: boolean;
   readonly level: "debug" | "info" | "warn" | "error";
-  /** What a client is told. `undefined`: the error's own message, which therefore never holds a secret. */
+  /** The text for the client. `undefined`: the error's own message, which therefore must never hold a secret. */
   readonly publicText: string | undefined;
 }
 
@@ -22,7 +22,7 @@ export const errorTable = {
   NOT_FOUND: rule(404, "debug", "There is nothing at this address, or of this name."),
   TOKEN_INVALID: rule(401, "info", "The token does not verify for this tenant."),
   TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
-  /** What would tell does not answer, such as the keys of a JWKS: the token may well be good. */
+  /** The source of verification does not answer, for example a JWKS: the token may well be valid. */
   TOKEN_UNVERIFIABLE: rule(503, "error", "The token cannot be verified at the moment.", true),
   TOKEN_REQUIRED: rule(401, "debug", "A bearer token is required."),
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
@@ -32,7 +32,7 @@ export const errorTable = {
   METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
   BODY_TOO_LARGE: rule(413, "info"),
   DEADLINE: rule(408, "info", "The request took longer than it may."),
-  /** The message names those that may be. */
+  /** The message names the supported types. */
   MEDIA_TYPE: rule(415, "debug"),
   BAD_REQUEST: rule(400, "debug"),
   /** The message names the limit. */
@@ -40,15 +40,18 @@ export const errorTable = {
   /** The message names the limit. */
   VARIABLES_TOO_LARGE: rule(400, "debug"),
   INTROSPECTION_DISABLED: rule(400, "debug", "Introspection is off here."),
-  /** PostgreSQL refused a migration's SQL, and nothing of it stands; the message is PostgreSQL's. */
+  /** PostgreSQL refused a migration's SQL and nothing was applied; the message is PostgreSQL's. */
   MIGRATION_FAILED: rule(400, "warn"),
   SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
-  /** A tenant's roles could do more than they should, and the config says to refuse that; the log says what. */
+  /**
+   * A tenant's roles have privileges that they should not have, and the config refuses that; the log has the
+   * details.
+   */
   ROLE_UNSAFE: rule(500, "error", "This tenant is not served: its database roles are not safe."),
   RESULT_TOO_LARGE: rule(500, "warn"),
-  /** PostgreSQL ended a statement: it ran longer than it may, or was cancelled by hand. */
+  /** PostgreSQL ended a statement: it exceeded its time limit, or was cancelled manually. */
   STATEMENT_TIMEOUT: rule(500, "info", "The database took longer than it may."),
-  /** A migration gave up waiting for a lock; nothing of it stands. */
+  /** A migration gave up waiting for a lock; nothing was applied. */
   LOCK_TIMEOUT: rule(503, "warn", undefined, true),
   BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),
   BUILD_TIMEOUT: rule(503, "error", "The schema took too long to build.", true),
@@ -58,30 +61,33 @@ export const errorTable = {
     "The worker of this schema ended repeatedly; it is held back for a moment.",
     true,
   ),
-  /** At debug: whoever asks too much is not given the log as well. */
+  /** Logged at debug, so that a tenant that sends too much does not flood the log as well. */
   TENANT_BUSY: rule(503, "debug", "This tenant has too many requests under way.", true),
   /**
-   * One client has all the connections, or requests under way, that it may have. 429 rather than 503: it is the client's doing,
-   * and a balancer that counts 503s would take the host for ill.
+   * One client has all the connections, or concurrent requests, that it may have. 429 rather than 503: the
+   * client is the cause, and a balancer that counts 503s would consider the host unhealthy.
    */
   ADDRESS_BUSY: rule(429, "debug", "Too many connections or requests under way from this address."),
   SERVER_BUSY: rule(503, "debug", "The server has as many connections as it can serve.", true),
   NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),
-  /** Nothing of the request's write stands. */
+  /** Nothing of the request's write was committed. */
   DATABASE_READ_ONLY: rule(503, "error", "The database takes no writes at the moment.", true),
   SHUTTING_DOWN: rule(503, "info", "The server is shutting down.", true),
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
   /** Internal to the host: a pooled instance turned out unsafe to share, as it was built or later. The decision becomes dedicated. */
   BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
-  /** A preset, or a plugin, sets a setting of PostgreSQL's that is the host's to set; the message names it, and what to do. */
+  /**
+   * A preset or plugin sets a PostgreSQL setting that is reserved for the host; the message names it and the
+   * cure.
+   */
   SETTING_RESERVED: rule(500, "error"),
   INTERNAL: rule(500, "error", "An unexpected error occurred."),
   CONFIG_INVALID: rule(500, "error"),
-  /** The embedded PostgreSQL cannot run here; the message says what to do. */
+  /** The embedded PostgreSQL cannot run here; the message names the cure. */
   EMBEDDED_UNAVAILABLE: rule(500, "error"),
-  /** The client went away; nobody reads the answer. 499 is nginx's number for it. */
+  /** The client disconnected, so nobody reads the answer. 499 is nginx's status for it. */
   CANCELLED: rule(499, "debug", "The request was cancelled."),
 } as const satisfies Record<string, ErrorRule>;
 
@@ -95,17 +101,17 @@ export interface HostErrorOptions {
 }
 
 /**
- * An error with a code of the table. `message` is for the log, and for the client where the table has no public
+ * An error with a code of the table. `message` goes to the log, and to the client if the table has no public
  * text: it holds no token, URL credential or SQL value.
  */
 export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
   override readonly name = "HostError";
   readonly code: Code;
-  /** When to try again, where the thrower knows better than the code alone tells. */
+  /** When to retry, if the thrower knows better than the code alone tells. */
   readonly retryAfterSeconds: number | undefined;
-  /** A word that tells errors of one code apart in the log; no client is told. */
+  /** A word that distinguishes errors of one code in the log; never sent to clients. */
   readonly reason: string | undefined;
-  /** Facts that a client is told beside the text. */
+  /** Facts sent to the client beside the text. */
   readonly details: Readonly<Record<string, string | number>>;
 
   constructor(code: Code, message?: string, options: HostErrorOptions = {}) {
@@ -129,13 +135,16 @@ export class HostError<Code extends ErrorCode = ErrorCode> extends Error {
   }
 }
 
-/** `error` where it is a HostError, else an `INTERNAL` one that has it as its cause. */
+/** Returns `error` if it is a HostError, else an `INTERNAL` one with it as its cause. */
 export function toHostError(error: unknown): HostError {
   if (error instanceof HostError) return error;
   return new HostError("INTERNAL", messageOf(error), { cause: error });
 }
 
-/** What `error` says, whatever it is: plugins throw what they like, and not everything can be made a text. */
+/**
+ * The message of `error`, whatever it is: plugins throw anything, and not every value can be converted to a
+ * string.
+ */
 export function messageOf(error: unknown): string {
   try {
     return String(error instanceof Error ? error.message : error);
@@ -144,12 +153,12 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** The code that `error` has as a text: an SQLSTATE of PostgreSQL's, a name of Node's; undefined where it has none. */
+/** The string `code` of `error` (a PostgreSQL SQLSTATE or a Node error name); undefined if it has none. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : undefined;
 }
 
-/** For the end of a switch over a union: does not compile while a case is missing. */
+/** For the end of a switch over a union: fails to compile while a case is missing. */
 export function unreachable(value: never): never {
   throw new HostError("INTERNAL", `unexpected value ${JSON.stringify(value)}`);
 }

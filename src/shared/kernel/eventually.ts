@@ -1,2 +1,5 @@
-/** What is there at once, or comes. Of a request that is known through and through, eight waits in a row were 2 µs of the front's. */
+/**
+ * A value that may already be available. Returning it synchronously saves eight awaits (about 2 µs) when
+ * tenant, token and instance are cached.
+ */
 export type MaybePromise<Value> = Value | Promise<Value>;

@@ -1,37 +1,44 @@
 /**
- * Text from outside as it may be shown: cut before any pattern sees it, without what can be told for a credential by its form, without
- * long quoted values. Patterns here take a time that grows with the text and no faster; test/house/patterns.test.ts sees to it.
+ * Makes text from outside fit to show: cut before any pattern runs on it, without recognisable credentials
+ * and without long quoted values. The patterns here run in linear time; test/house/patterns.test.ts checks
+ * that.
  */
 
-/** Characters of one text, with what is said of the rest: a log is read, and a client's value may have megabytes. */
+/**
+ * Maximum characters of one text, including the note on its full length: people read the log, and a client's
+ * value may have megabytes.
+ */
 export const excerptCharacters = 4_096;
-/** PostgreSQL quotes identifiers, of at most 63 bytes, and values. */
+/** PostgreSQL quotes identifiers, which have at most 63 bytes, and values. */
 const quotedCharacters = 64;
 
-/** Any word may be a URL: an unencoded password may have any character but a blank. */
+/** Any word may be a URL: an unencoded password may contain any character but a blank. */
 const words = /\S+/g;
-/** The values of bearer and basic credentials, of what is called a password, and whatever looks like a JWT or begins as one. */
+/** Values of bearer and basic credentials, of parameters named like passwords, and whatever starts like a JWT. */
 const credentials: readonly (readonly [RegExp, string])[] = [
   [/\b(bearer|basic)\s+[\w.~+/=-]+/gi, "$1 ***"],
   [/(^|[^A-Za-z0-9])eyJ[\w.-]*/g, "$1***"],
   [/(password|passwd|pwd|token|secret)=[^\s&]*/gi, "$1=***"],
 ];
 
-/** `text`, cut, without credentials and without quoted values that are longer than a name. What it gives may be given to it again. */
+/** `text`, cut, without credentials and without quoted values longer than a name. Idempotent. */
 export function excerpt(text: string, most = excerptCharacters): string {
   const { kept, note } = cut(text, most);
   return shortQuotes(hideCredentials(kept, note !== ""), note !== "") + note;
 }
 
-/** `text`, cut, without credentials: for what the reader wrote, who wants to see what it was. */
+/** `text`, cut, without credentials: for readers who wrote the text themselves and want to see it. */
 export function withoutSecrets(text: string, most = excerptCharacters): string {
   const { kept, note } = cut(text, most);
   return hideCredentials(kept, note !== "") + note;
 }
 
-/** An error's stack: its first part repeats the message, the frames behind it are worth more. */
+/**
+ * An excerpt of an error's stack: its first part repeats the message, so the frames after it get most of the
+ * space.
+ */
 export function excerptOfStack(stack: string, message: string, most = excerptCharacters): string {
-  // Behind the message, which may itself look like frames.
+  // Search after the message, which may itself look like frames.
   const frames = stack.indexOf("\n    at ", message.length);
   if (frames === -1) return excerpt(stack, most);
   const head = most / 4;
@@ -42,7 +49,7 @@ function cut(text: string, most: number): { readonly kept: string; readonly note
   if (text.length <= most) return { kept: text, note: "" };
   const note = ` … (${text.length} characters)`;
   const end = most - note.length;
-  // Not between the halves of a character.
+  // Does not cut a surrogate pair.
   const half = /[\ud800-\udbff]/.test(text.charAt(end - 1));
   return { kept: text.slice(0, half ? end - 1 : end), note };
 }
@@ -55,8 +62,9 @@ function hideCredentials(text: string, isCut: boolean): string {
 }
 
 /**
- * Up to the last @: too much hidden is better than too little. One slash is enough: where a URL was taken for a path, that is what is left
- * of two. The @ of a word that was cut may be in the part that is gone.
+ * Hides everything up to the last @: too much is better than too little. One slash is enough, because a URL
+ * that was normalised as a path has only one left. In a word that was cut, the @ may be in the missing part,
+ * so all of it is hidden.
  */
 function withoutUser(word: string, isCut: boolean): string {
   const scheme = word.indexOf(":/");
@@ -74,13 +82,16 @@ function shortQuotes(text: string, isCut: boolean): string {
   if (isPaired(parts, isCut)) {
     return parts.map((part, at) => (at % 2 === 0 ? part : shortened(part, at === last))).join('"');
   }
-  // A value that has quotes itself: where it begins and ends can only be where they all do.
+  // The value contains quotes itself, so the outermost quotes are taken as its bounds.
   if (isCut) return `${parts[0]}"${shortened(parts.slice(1).join('"'), true)}`;
   if (last === 1) return text;
   return `${parts[0]}"${shortened(parts.slice(1, -1).join('"'), false)}"${parts[last]}`;
 }
 
-/** Whether quotes stand by turns where a quoted text may begin and end. The last one may be open where the text was cut. */
+/**
+ * Whether the quotes alternate at places where a quoted text may begin and end. The last one may be open if
+ * the text was cut.
+ */
 function isPaired(parts: readonly string[], isCut: boolean): boolean {
   const last = parts.length - 1;
   if (last % 2 === 1 && !isCut) return false;
@@ -92,7 +103,7 @@ function isPaired(parts: readonly string[], isCut: boolean): boolean {
   });
 }
 
-/** An `open` one went on behind the cut, nobody knows how far. */
+/** If `open`, the value continued beyond the cut and its length is unknown. */
 function shortened(quoted: string, open: boolean): string {
   if (quoted.length <= quotedCharacters) return quoted;
   return open ? "…" : `… ${quoted.length} characters …`;

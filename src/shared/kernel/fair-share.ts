@@ -1,36 +1,41 @@
-/** Who of several tenants may have one more of a pool's connections, and who is next. Pure. */
+/** Which tenant may have one more connection of a pool, and who is next. Pure. */
 
-/** What there is to lend, and how much of it is lent. */
+/** How many connections there are, and how many are lent. */
 export interface PoolState {
-  /** Connections that any tenant may have, one alone all of them. */
+  /** Connections that any tenant may use; a tenant alone may use all of them. */
   readonly size: number;
-  /** Connections beyond those, for tenants that hold none. */
+  /** Connections beyond `size`, for tenants that hold none. */
   readonly reserve: number;
   readonly lent: number;
-  /** Whether more than one tenant has asked so far. */
+  /** Whether more than one tenant has used the pool so far. */
   readonly several: boolean;
 }
 
 export interface Asker {
   readonly held: number;
-  /** Whether it holds connections for long, or did lately. */
+  /** Whether it holds connections for long, or did recently. */
   readonly slow: boolean;
   /**
-   * Whether what asks holds a connection that it cannot give back before it has another, and its tenant has none beyond `size` for
-   * that yet: one is enough for all requests of a tenant to end one after the other.
+   * Whether the asking request holds a connection that it cannot return before it gets another, and its
+   * tenant has no grant beyond the open places for that yet: one is enough for all requests of a tenant to
+   * finish one after another.
    */
   readonly nested: boolean;
 }
 
-/** How many of them go to whoever asks. Without a reserve the last one is kept, unless a single tenant uses the pool. */
+/**
+ * How many connections any tenant may take. Without a reserve the last one is kept back, unless a single
+ * tenant uses the pool.
+ */
 export function openPlaces({ size, reserve, several }: PoolState): number {
   return reserve > 0 || !several ? size : Math.max(1, size - 1);
 }
 
 /**
- * Whether `asker` may have one now, as far as nobody goes before it. Beyond the open places a connection is for tenants that hold none,
- * so that n of them hold `size` + n - 1 together at most, and for requests that could not end without it, one of a tenant. The last of
- * a reserve is not for slow ones: however many tenants sleep on their connections, those that do not have one left.
+ * Whether `asker` may have a connection now, if nobody is ahead of it. Connections beyond the open places go
+ * to tenants that hold none, so that n of them hold at most `size` + n - 1 together, and to requests that
+ * could not finish otherwise, one per tenant. Slow tenants never get the last of a reserve: however many
+ * sleep on their connections, one is left for the others.
  */
 export function mayAcquire(pool: PoolState, asker: Asker): boolean {
   const { size, reserve, lent } = pool;
@@ -41,8 +46,8 @@ export function mayAcquire(pool: PoolState, asker: Asker): boolean {
 }
 
 /**
- * Who of `waiting`, in the order of their turns, is next, if anybody may have one: who holds fewest; of those who is not slow; of those
- * whose turn it is.
+ * Which of `waiting`, in the order of their turns, is next, if any may have a connection: the one that holds
+ * fewest, then one that is not slow, then the one whose turn it is.
  */
 export function nextOf<Waiting extends Asker>(
   pool: PoolState,

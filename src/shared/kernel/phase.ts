@@ -1,7 +1,7 @@
-/** The phases of the things that live and die, and the legal steps between them. */
+/** The phases of cells, instances and the host, and the legal transitions between them. */
 import { HostError } from "./errors.ts";
 
-/** `spare`: modules loaded, waiting for a build. `condemned`: serves on while its replacement is built. */
+/** `spare`: modules loaded, waiting for a build. `condemned`: still serves while its replacement is built. */
 export type CellPhase = "starting" | "spare" | "serving" | "condemned" | "draining" | "terminating" | "gone";
 export type InstancePhase = "building" | "live" | "draining" | "gone";
 export type HostPhase = "starting" | "ready" | "draining" | "closed";
@@ -40,7 +40,7 @@ function step<Phase extends string>(
   throw new HostError("INTERNAL", `${what} cannot go from ${from} to ${to}`);
 }
 
-/** Each returns `to` where the step is legal (staying is), and throws `INTERNAL` where it is not. */
+/** Each returns `to` if the transition is legal (staying is), and throws `INTERNAL` if not. */
 export const cellStep = (from: CellPhase, to: CellPhase): CellPhase => step("cell", cellSteps, from, to);
 export const instanceStep = (from: InstancePhase, to: InstancePhase): InstancePhase =>
   step("instance", instanceSteps, from, to);

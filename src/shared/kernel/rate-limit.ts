@@ -1,4 +1,4 @@
-/** How often something may be said: a token bucket for each kind of it, and a count of what was left out. */
+/** Limits how often something is logged: a token bucket per kind, and a count of what was suppressed. */
 import { LRUCache } from "lru-cache";
 import { lazyLru } from "./lru-options.ts";
 
@@ -13,10 +13,13 @@ export interface Bucket {
   readonly atMs: number;
 }
 
-/** The tokens of `bucket` at `nowMs`, which has filled since; a new one is full. One is to be had where it is 1 or more. */
+/**
+ * The tokens of `bucket` at `nowMs`, refilled since `atMs`; a new bucket is full. One can be taken if there
+ * is 1 or more.
+ */
 export function tokensAt(bucket: Bucket | undefined, nowMs: number, { burst, perSecond }: Rate): number {
   if (bucket === undefined) return burst;
-  // A clock that goes back gives nothing, and takes nothing.
+  // A clock that goes backwards neither adds nor removes tokens.
   const passedMs = Math.max(0, nowMs - bucket.atMs);
   return Math.min(burst, bucket.tokens + (passedMs * perSecond) / 1_000);
 }
@@ -28,7 +31,10 @@ interface Limited {
 }
 
 export interface RateLimitOptions extends Rate {
-  /** Kinds that are told apart at a time: the one that came least lately makes room, and has a full bucket when it comes again. */
+  /**
+   * Maximum number of kinds tracked at a time; the least recently used is dropped, and has a full bucket when
+   * it comes again.
+   */
   readonly mostKeys: number;
   readonly clock?: { now(): number };
 }
@@ -37,7 +43,7 @@ export class RateLimit {
   readonly #rate: Rate;
   readonly #clock: { now(): number };
   readonly #buckets: LRUCache<string, Limited>;
-  /** What was left out of kinds that have made room. */
+  /** Suppressed messages of kinds that were dropped. */
   #forgotten = 0;
   #untold = false;
 
@@ -53,8 +59,8 @@ export class RateLimit {
   }
 
   /**
-   * How many of `key` were left out since the last one that was let through, those `kept` elsewhere included; undefined where this
-   * one is left out as well.
+   * How many of `key` were suppressed since the last one admitted, plus the `kept` counted elsewhere;
+   * undefined if this one is suppressed as well.
    */
   admit(key: string, kept = 0): number | undefined {
     const nowMs = this.#clock.now();
@@ -77,7 +83,7 @@ export class RateLimit {
     return leftOut;
   }
 
-  /** What was left out by key, the most first, and of keys that are forgotten together; from now on it counts as told. */
+  /** Counts of suppressed messages by key, highest first, and one total for dropped keys; resets the counts. */
   takeLeftOut(): {
     readonly byKey: readonly (readonly [key: string, count: number])[];
     readonly other: number;

@@ -1,4 +1,4 @@
-/** A few at a time, and no more than so many who wait. */
+/** Limits concurrency, with a bounded queue. */
 
 export interface SemaphoreState {
   readonly running: number;
@@ -10,7 +10,7 @@ export interface SemaphoreLimits {
   readonly queue: number;
 }
 
-/** Whether whoever comes starts, waits, or is refused. Pure. */
+/** Whether a newcomer starts, waits, or is refused. Pure. */
 export function decideAdmission(state: SemaphoreState, limits: SemaphoreLimits): "run" | "queue" | "refuse" {
   if (state.running < limits.concurrency && state.queued === 0) return "run";
   return state.queued < limits.queue ? "queue" : "refuse";
@@ -19,21 +19,27 @@ export function decideAdmission(state: SemaphoreState, limits: SemaphoreLimits):
 interface Waiting {
   readonly sinceMs: number;
   readonly start: () => void;
-  /** How often somebody who came later to the queue went ahead. */
+  /** How often a later arrival was put ahead of it. */
   overtaken: number;
 }
 
-/** Whoever comes again and again, and is older each time than all who wait, would keep them waiting for as long as it comes. */
+/**
+ * A retried request keeps its arrival time and could overtake for ever, so each waiter is overtaken at most
+ * this often.
+ */
 const maxOvertakes = 2;
 
-/** A semaphore with a bounded queue, a bound that p-limit and p-queue do not have: who has waited longest is next. */
+/**
+ * A semaphore with a bounded queue, which p-limit and p-queue do not have: the one that has waited longest is
+ * next.
+ */
 export class BoundedSemaphore {
   readonly #limits: SemaphoreLimits;
   readonly #refusal: () => Error;
   readonly #waiting: Waiting[] = [];
   #running = 0;
 
-  /** `refusal` makes what is thrown where too many wait. */
+  /** `refusal` creates the error thrown if the queue is full. */
   constructor(limits: SemaphoreLimits, refusal: () => Error) {
     this.#limits = limits;
     this.#refusal = refusal;
@@ -44,14 +50,15 @@ export class BoundedSemaphore {
   }
 
   /**
-   * What `work` gives, when its turn has come; rejects at once where too many wait. `sinceMs` is when whoever it is for began to
-   * wait: earlier than now where what was done for it was in vain. Nobody is passed more than twice.
+   * Runs `work` when its turn comes; rejects at once if the queue is full. `sinceMs` is when its request
+   * began to wait: earlier than now if previous work for it was in vain. No waiter is overtaken more than
+   * twice.
    */
   async run<Value>(work: () => Promise<Value>, sinceMs = performance.now()): Promise<Value> {
     const decision = decideAdmission(this.state, this.#limits);
     if (decision === "refuse") throw this.#refusal();
     if (decision === "queue") {
-      // The place is handed over by whoever leaves, so that nobody slips in between.
+      // The finished one hands over its place, so that no newcomer can take it first.
       await new Promise<void>((start) => this.#enqueue({ sinceMs, start, overtaken: 0 }));
     } else {
       this.#running += 1;

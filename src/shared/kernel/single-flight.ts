@@ -1,8 +1,8 @@
-/** One run of a piece of work per key at a time; whoever asks meanwhile waits for that run. */
+/** At most one run per key at a time; concurrent callers share its result. */
 export class SingleFlight<Key, Value> {
   readonly #running = new Map<Key, Promise<Value>>();
 
-  /** The result of the run in flight for `key`, or of `work`, which then becomes that run. Failures are shared, never kept. */
+  /** Joins the run in flight for `key`, or starts `work` as that run. Failures are shared, never cached. */
   run(key: Key, work: () => Promise<Value>): Promise<Value> {
     const running = this.#running.get(key);
     if (running !== undefined) return running;

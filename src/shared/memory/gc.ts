@@ -1,4 +1,4 @@
-/** Collections on demand: a heap's size means little to a budget while it holds what nobody refers to. */
+/** Garbage collection on demand: a heap's size means little against a budget while it includes garbage. */
 import { getHeapStatistics, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
@@ -19,16 +19,16 @@ function collector(): Collect {
   return collect;
 }
 
-/** Collects, and returns the bytes that this thread's heap then uses. */
+/** Runs a full collection; returns the bytes that this thread's heap uses afterwards. */
 export function collectGarbage(): number {
   collector()();
   return getHeapStatistics().used_heap_size;
 }
 
 /**
- * Gives back what V8 (Node 24.21) holds in reserve, the young generation's pages above all, which have grown while modules were
- * loaded or an instance was built: 9 MB of the front and 14 of a cell that has not served yet, for 20 ms of CPU. A plain
- * collection gives nothing back. What is needed again grows again.
+ * Returns V8's reserve to the system (Node 24.21): mainly pages of the young generation, which grew while
+ * modules were loaded or an instance was built. Frees 9 MB in the front and 14 in a cell that has not served
+ * yet, for 20 ms of CPU. A plain collection frees none of it; the heap grows again as needed.
  */
 export function releaseFreePages(): void {
   collector()({ type: "major", execution: "sync", flavor: "last-resort" });

@@ -1,26 +1,26 @@
-/** The C library's allocator, as far as it keeps what was freed. */
+/** Makes the C library's allocator return freed memory to the system. */
 import { createRequire } from "node:module";
 
 type Trim = (pad: number, done: (error: unknown) => void) => void;
 
 /**
- * glibc keeps what threads have freed, in an arena for each: V8's compilers alone leave 25 MB in those of its helpers. Of 50 MB that it
- * held for a host of one blueprint after load 13 were in use (Node 24.21, glibc 2.36); `malloc_trim` gives back the pages that are free,
- * 30 MB, in 3 ms. No option does: with MALLOC_TRIM_THRESHOLD_ it kept 43 MB, and with a single arena, which costs a request 12–20 %
- * of CPU, 30.
+ * glibc keeps what threads have freed, in one arena per thread: V8's compilers alone leave 25 MB in those of
+ * its helper threads. Of 50 MB that it held for a host of one blueprint after load, 13 were in use (Node
+ * 24.21, glibc 2.36); `malloc_trim` returns the free pages, 30 MB, in 3 ms. No option achieves that: with
+ * MALLOC_TRIM_THRESHOLD_ it kept 43 MB, and with a single arena, which costs a request 12–20 % of CPU, 30.
  */
 export class MallocTrim {
   #trim: Trim | null = mallocTrim();
   #trimming = false;
 
-  /** Whether there is anything that `trim` could do. */
+  /** Whether `trim` can do anything on this platform. */
   get trims(): boolean {
     return this.#trim !== null;
   }
 
   /**
-   * Gives back what is free, on another thread; resolves when that is done, at once where it is under way or cannot be done. Never
-   * rejects: memory that is kept is no reason to end a host.
+   * Returns free pages, on another thread. Resolves when done; at once if a trim is in progress or
+   * impossible. Never rejects: failing to free memory is no reason to end a host.
    */
   async trim(): Promise<void> {
     const trim = this.#trim;
@@ -36,7 +36,10 @@ export class MallocTrim {
   }
 }
 
-/** Null where the C library has no such function, as musl's, or koffi is not installed or has no build for the platform. */
+/**
+ * Null if the C library has no such function (musl), or koffi is not installed or has no build for the
+ * platform.
+ */
 function mallocTrim(): Trim | null {
   if (process.platform !== "linux") return null;
   try {

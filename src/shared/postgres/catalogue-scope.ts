@@ -1,25 +1,32 @@
-/** What belongs to a tenant in PostgreSQL's catalogue: the one definition that introspection and shape hash share. */
+/**
+ * Which objects in PostgreSQL's catalogue belong to a tenant: the one definition shared by introspection and
+ * shape hash.
+ */
 
 /**
- * SQL, for use after `with recursive`: the common table expressions that say which objects are in scope.
+ * SQL, for use after `with recursive`: the common table expressions that determine which objects are in
+ * scope.
  *
- * Parameters: `$1::text[]` the served physical schemas in order, `$2::text[]` their logical names, `$3::text[]` the
- * shared schemas in order. A schema that does not exist is left out.
+ * Parameters: `$1::text[]` the served physical schemas in order, `$2::text[]` their logical names,
+ * `$3::text[]` the shared schemas in order. A schema that does not exist is left out.
  *
- * - `served(oid, logical, ord)`, `shared(oid, name, ord)`: the namespaces; `scope_namespace(oid)`: those, and that of every object in scope
- * - `scope_class(oid)`: tables, views, composite types, sequences and indexes; `scope_type(oid)`; `scope_proc(oid)`
+ * - `served(oid, logical, ord)`, `shared(oid, name, ord)`: the namespaces; `scope_namespace(oid)`: those, and
+ *   that of every object in scope
+ * - `scope_class(oid)`: tables, views, composite types, sequences and indexes; `scope_type(oid)`;
+ *   `scope_proc(oid)`
  * - `scope_extension(oid)`: extensions that own something in scope
  *
- * In scope is what lies in a served schema, and whatever that references, in turn: column, argument and result types
- * (elements, domains' bases, ranges' subtypes, composites' columns), the targets of foreign keys, real or by
- * `@foreignKey` and `@type references:`, inheritance parents, the tables behind enum domains. A shared schema only serves
- * name resolution: PostGraphile makes nothing of an object outside `pgServices.schemas` that no served object
- * references, not even of a function that takes a shared table's row. Children (partitions) are not followed either:
- * nothing is read of a child that is not served itself, and a shared table may have thousands.
+ * In scope are the objects in served schemas and everything that they reference, transitively: column,
+ * argument and result types (elements, domains' bases, ranges' subtypes, composites' columns), the targets of
+ * foreign keys (real ones, and those declared by `@foreignKey` and `@type references:`), inheritance parents,
+ * and the tables behind enum domains. A shared schema only serves name resolution: PostGraphile ignores an
+ * object outside `pgServices.schemas` that no served object references, even a function that takes a shared
+ * table's row. Children (partitions) are not followed: nothing is read of a child that is not served itself,
+ * and a shared table may have thousands.
  *
- * pg_class, pg_type and pg_proc have no index that begins with the namespace; pg_depend has one on the referenced
- * object, and every object depends on its schema. `offset 0` keeps each lookup a parameterised index scan whatever
- * the statistics say: flattened, they become hash joins over the whole catalogue.
+ * pg_class, pg_type and pg_proc have no index that begins with the namespace; pg_depend has one on the
+ * referenced object, and every object depends on its schema. `offset 0` keeps each lookup a parameterised
+ * index scan whatever the statistics say: flattened, they become hash joins over the whole catalogue.
  */
 export const scopeCtes = `\
 served as materialized (

@@ -1,18 +1,22 @@
 /** Smart tags as SQL reads them: those that name a served schema as the database does, and those that leave something out of the API. */
 
-/** Tags whose argument is a text for people, or a name in the API: whatever stands there is no schema. */
+/** Tags whose argument is prose or a name in the API, and so never names a schema. */
 const spoken = "(?:name|deprecated|[a-z0-9_]*description)";
 
 const tagName = "[a-zA-Z][a-zA-Z0-9_]*";
 
-/** SQL: the lines of the comment `description` that are smart tags, as pg-introspection takes them: the first ones, up to the first that is none. */
+/**
+ * SQL: the smart tag lines of the comment `description` as pg-introspection takes them: the leading lines, up
+ * to the first that is no tag.
+ */
 const tagLines = (description: string): string =>
   `pg_catalog.substring(${description}, '^\\n?((?:[ \\t]*@${tagName}(?:[ \\t\\r][^\\n]*)?(?:\\n|$))+)')`;
 
 /**
- * SQL, for use after `scopeCtes`: `own_name(ord, pattern)`, the served schemas that a tag can name by another name than the
- * instance's; the pattern's only group is the whole line. Whole words in front of a dot only, whatever their case. A name that is also a
- * logical one is taken for that, whoever's it is.
+ * SQL, for use after `scopeCtes`: `own_name(ord, pattern)`, the served schemas whose physical name is not
+ * also a logical one, with a pattern that finds a tag naming it; its only group is the whole line. It matches
+ * whole words in front of a dot, in any case. A physical name equal to any logical name is taken as the
+ * logical one.
  */
 export const ownNameCte = `\
 own_name(ord, pattern) as materialized (
@@ -23,7 +27,10 @@ own_name(ord, pattern) as materialized (
   where physical <> all ($2::text[])
 )`;
 
-/** SQL: the tag of the comment `description` that names the schema of the row `own` of `own_name`; null where there is none. */
+/**
+ * SQL: the tag in the comment `description` that names the schema of the row `own` of `own_name`; null if
+ * there is none.
+ */
 export const namingTag = (description: string, own: string): string =>
   `case when ${description} like '%@%' then pg_catalog.btrim(pg_catalog.substring(${tagLines(description)}, ${own}.pattern), E' \\t\\r') end`;
 

@@ -1,11 +1,12 @@
-/** The setting that says in which schemas a bare name is looked up. */
+/** The `search_path` setting: in which schemas unqualified names are looked up. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../kernel/errors.ts";
 
 /**
- * The value of `search_path` for a tenant's schemas in order, the shared ones last; `pg_temp` is added, because
- * PostgreSQL searches it first wherever it is not listed. Throws `CONFIG_INVALID` for what the setting cannot name: no
- * text, a NUL, and `$user`, which stands for the role's name even when quoted.
+ * The value of `search_path` for a tenant's schemas in order, the shared ones last. `pg_temp` is appended,
+ * because PostgreSQL searches it first unless it is listed. Throws `CONFIG_INVALID` for names that the
+ * setting cannot hold: an empty one, one with a NUL, and `$user`, which stands for the role's name even when
+ * quoted.
  */
 export function searchPathText(schemas: readonly string[]): string {
   for (const schema of schemas) {

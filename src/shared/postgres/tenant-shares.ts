@@ -1,4 +1,4 @@
-/** Shares a pool's connections out among tenants. `fair-share.ts` decides; this holds who has what, and who waits. */
+/** Shares a pool's connections among tenants. `fair-share.ts` decides; this keeps track of grants and waiters. */
 
 import type { CancellationToken } from "../kernel/cancellation.ts";
 import { type ErrorCode, HostError } from "../kernel/errors.ts";
@@ -7,32 +7,38 @@ import { type Asker, mayAcquire, nextOf, openPlaces } from "../kernel/fair-share
 export interface TenantSharesOptions {
   readonly size: number;
   readonly reserve: number;
-  /** How long a connection is waited for, and with which code that ends. */
+  /** How long to wait for a connection, and the error code on timeout. */
   readonly timeoutMs: number;
   readonly code: ErrorCode;
   readonly clock?: { now(): number };
 }
 
-/** Whom the host's own work counts for, such as a build: as one tenant more, that never makes several of one. */
+/**
+ * The tenant name for the host's own work, such as a build. It counts as one more tenant, but does not make a
+ * single-tenant pool a shared one.
+ */
 export const hostsOwn = "";
 
-/** Whoever holds a connection for so long is slow, and for as long again once it has given it back. */
+/**
+ * A tenant that holds a connection for this long is slow. After returning it, the tenant stays slow for as
+ * long as it held it, up to a minute.
+ */
 const slowMs = 1_000;
 const longestSlowMs = 60_000;
-/** After PostgreSQL has refused one, none is asked for beyond the pool's size for so long. */
+/** After PostgreSQL has refused a connection, none is requested beyond the pool's size for this long. */
 const refusedMs = 5_000;
 
-/** The right to one connection; to be released once, whatever has become of the connection. */
+/** The right to one connection; release it once, whatever happened to the connection. */
 export class Grant {
   readonly holder: Holder;
-  /** Whether it is one beyond the pool's size. */
+  /** Whether it exceeds the pool's size. */
   readonly beyond: boolean;
-  /** Whether it was given beyond the open places, to a request that holds another. */
+  /** Whether it was granted beyond the open places, to a request that holds another. */
   readonly nested: boolean;
   readonly sinceMs: number;
-  /** What its request held already. */
+  /** The grant that its request already held. */
   readonly parent: Grant | null;
-  /** How many others it is the parent of, or is to be: it is not released before they are. */
+  /** Number of grants and waiters that have this one as parent: it is not released before they are. */
   awaited = 0;
   released = false;
   readonly #shares: TenantShares;
@@ -57,20 +63,20 @@ export class Grant {
 
 interface Waiter {
   readonly holder: Holder;
-  /** What its request holds meanwhile. */
+  /** The grant that its request holds while waiting. */
   readonly parent: Grant | null;
   readonly resolve: (grant: Grant) => void;
   readonly reject: (error: Error) => void;
-  /** Null once it waits no longer. */
+  /** Null once it no longer waits. */
   end: (() => void) | null;
 }
 
-/** A tenant that holds connections, or waits for them. */
+/** A tenant that holds connections or waits for them. */
 class Holder implements Asker {
   readonly tenant: string;
   held = 0;
   nestedHeld = 0;
-  /** When it was last given one. */
+  /** Time of its last grant. */
   grantedMs = 0;
   queue: Waiter[] | null = null;
   readonly #isSlow: (holder: Holder) => boolean;
@@ -94,16 +100,16 @@ export class TenantShares {
   readonly #options: TenantSharesOptions;
   readonly #clock: { now(): number };
   readonly #pool: { readonly size: number; reserve: number; lent: number; several: boolean };
-  /** Of those that are lent, the ones within the pool's size. */
+  /** Number of lent connections within the pool's size. */
   #lentWithin = 0;
   readonly #holders = new Map<string, Holder>();
-  /** In the order of their turns. */
+  /** Tenants in the order of their turns. */
   readonly #waiting = new Set<Holder>();
-  /** Waiters whose requests hold another, oldest first. */
+  /** Waiters whose requests hold another grant, oldest first. */
   readonly #nested = new Set<Waiter>();
-  /** Grants that are not released before another is: where that is all of them, nothing happens any more. */
+  /** Number of grants that wait for another to be released first; if all do, it is a deadlock. */
   #stuck = 0;
-  /** Until when those are slow that hold nothing for long any more. */
+  /** Until when a tenant counts as slow after it returned its connections. */
   readonly #slowUntilMs = new Map<string, number>();
   #only: string | null = null;
   #waiters = 0;
@@ -121,15 +127,16 @@ export class TenantShares {
     return this.#pool.lent;
   }
 
-  /** Requests of all tenants that wait. */
+  /** Waiting requests of all tenants. */
   get waiting(): number {
     return this.#waiters;
   }
 
   /**
-   * One connection for `tenant`: at once where there is one that it may have and nobody goes before it. Rejects with the options' code
-   * after the time, and with `CANCELLED` as soon as `signal` aborts. `parent` is what the request holds that asks: where everything
-   * that is lent waits for more in this way, the one that came last is rejected at once, as none would ever come.
+   * Grants one connection to `tenant`: at once if there is one that it may have and nobody waits before it.
+   * Rejects with the configured code after the timeout, and with `CANCELLED` as soon as `signal` aborts.
+   * `parent` is the grant that the asking request holds: if every lent connection waits for another one in
+   * this way, the latest waiter is rejected at once, because none would ever become free.
    */
   acquire(tenant: string, signal?: CancellationToken, parent?: Grant | null): Grant | Promise<Grant> {
     if (!this.#pool.several && tenant !== hostsOwn) {
@@ -144,7 +151,7 @@ export class TenantShares {
     return this.#wait(holder, signal, holding);
   }
 
-  /** See `Grant.release`. A second time it does nothing. */
+  /** See `Grant.release`. Idempotent. */
   release(grant: Grant): void {
     if (!this.#takeBack(grant)) return;
     const nowMs = this.#clock.now();
@@ -156,8 +163,8 @@ export class TenantShares {
   }
 
   /**
-   * Takes `grant` back, for which PostgreSQL had no connection, and gives another when there is one; `open` are those beyond the pool's
-   * size that there are. For some seconds there is no other reserve than those.
+   * Takes back `grant`, for which PostgreSQL had no connection, and waits for another. `open` is the number
+   * of existing connections beyond the pool's size, which are the whole reserve for some seconds.
    */
   refuse(grant: Grant, open: number, signal?: CancellationToken): Promise<Grant> {
     this.#takeBack(grant);
@@ -172,7 +179,7 @@ export class TenantShares {
     return this.#wait(holder, signal, parent?.released === false ? parent : null, true);
   }
 
-  /** Nobody waits any longer. */
+  /** Rejects all waiters. */
   close(): void {
     clearTimeout(this.#slowTimer);
     clearTimeout(this.#refusedTimer);
@@ -257,7 +264,10 @@ export class TenantShares {
     return promise;
   }
 
-  /** Requests that hold a connection go before their tenant's others, as does one that had its turn. */
+  /**
+   * Requests that hold a connection go before the others of their tenant, as does one whose connection was
+   * refused.
+   */
   #enqueue(waiter: Waiter, first: boolean): void {
     const { holder, parent } = waiter;
     holder.queue ??= [];
@@ -297,7 +307,7 @@ export class TenantShares {
     waiter.reject(error);
   }
 
-  /** Gives what may be given. */
+  /** Grants whatever may be granted now. */
   #dispatch(): void {
     for (;;) {
       const waiter = nextOf(this.#pool, this.#waiting)?.queue?.[0];
@@ -316,12 +326,15 @@ export class TenantShares {
     waiter.resolve(grant);
   }
 
-  /** Whoever has one, or had one until now, has had its turn. */
+  /** A tenant that holds a connection, or has just returned one, has had its turn. */
   #toTheBack(holder: Holder): void {
     if (this.#waiting.delete(holder)) this.#waiting.add(holder);
   }
 
-  /** Where every holder waits for another, the first has what is left, whomever that is for; or the last has to give up. */
+  /**
+   * If every holder waits for another connection, the first waiter gets what is left, whoever that was
+   * reserved for; if nothing is left, the last one is rejected.
+   */
   #breakDeadlock(): void {
     const { size, reserve } = this.#pool;
     while (this.#stuck > 0 && this.#stuck === this.#pool.lent) {
@@ -334,7 +347,10 @@ export class TenantShares {
     }
   }
 
-  /** Where one is free that tenants wait for because they were slow: nothing else may happen before they are so no longer. */
+  /**
+   * If a connection is free but its waiters were slow, nothing else may wake them: dispatches again when the
+   * first is no longer slow.
+   */
   #awaitHaste(): void {
     clearTimeout(this.#slowTimer);
     const { size, reserve, lent } = this.#pool;

@@ -1,10 +1,10 @@
-/** What PostgreSQL says where a server, a database or a role has as many connections as it may. */
+/** PostgreSQL's code for a server, database or role at its connection limit. */
 
 import { codeOf } from "../kernel/errors.ts";
 
 const sqlState = "53300";
 
-/** Whether `error` is that: there is no connection for us at the moment, and trying again later may find one. */
+/** Whether `error` means that no connection is available at the moment; a later try may succeed. */
 export function isTooManyConnections(error: unknown): boolean {
   return codeOf(error) === sqlState;
 }

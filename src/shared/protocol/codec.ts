@@ -1,13 +1,13 @@
-/** How requests and their replies travel between front and thread: all of a turn in one flat array. */
+/** Encodes requests and replies between front and thread: everything of one event-loop turn in one flat array. */
 import { MessagePort } from "node:worker_threads";
 import { HostError, unreachable } from "../kernel/errors.ts";
 import type { Answer, Encoded, LaneTask, NumberedReply, Reply, RequestTask, WireError } from "./messages.ts";
 import { parseWireError } from "./wire-error.ts";
 
 /**
- * Texts, numbers and nulls in a fixed order. A structured clone writes the names of an object's properties for each one anew, and looks
- * each of them up again on the other side: three requests in one message took 7.7 µs as objects and take 1.8, three replies 4.8 and 0.9,
- * both sides together (Node 24.21, warm).
+ * Strings, numbers and nulls in a fixed order. A structured clone writes the property names of every object
+ * and looks each up again on the other side: three requests in one message took 7.7 µs as objects and take
+ * 1.8, three replies 4.8 and 0.9, both sides together (Node 24.21, warm).
  */
 export function encodeTasks(tasks: readonly LaneTask[]): Encoded {
   const encoded: unknown[] = [];
@@ -31,7 +31,7 @@ export function encodeTasks(tasks: readonly LaneTask[]): Encoded {
   return encoded;
 }
 
-/** What `packTasks` was given; throws `INTERNAL` for anything else. */
+/** Inverse of `encodeTasks`; throws `INTERNAL` for anything else. */
 export function decodeTasks(encoded: Encoded): readonly LaneTask[] {
   const tasks: LaneTask[] = [];
   for (const reader = new Reader(encoded); reader.more; ) {
@@ -45,7 +45,7 @@ export function decodeTasks(encoded: Encoded): readonly LaneTask[] {
   return tasks;
 }
 
-/** In the order in which it was packed: an object's initial values are read from its first to its last. */
+/** The order must match the encoder's: an object literal's initializers run from first to last. */
 function requestIn(reader: Reader): RequestTask {
   return {
     kind: "request",
@@ -63,13 +63,13 @@ function requestIn(reader: Reader): RequestTask {
   };
 }
 
-/** The same of replies; of an answer's body, the port or the bytes themselves. */
+/** Encodes replies likewise; an answer's body is the string, the port or the bytes themselves. */
 export function encodeReplies(replies: readonly NumberedReply[]): Encoded {
   const encoded: unknown[] = [];
   for (const { number, reply } of replies) {
     if (reply.ok) {
       const { value } = reply;
-      // A plugin may have made it a text.
+      // A plugin may have set a string.
       encoded.push(number, Number(value.status), value.kind === "stream" ? value.port : value.body);
       encodeHeaders(encoded, value.headers);
     } else encoded.push(number, null, reply.error);
@@ -77,7 +77,10 @@ export function encodeReplies(replies: readonly NumberedReply[]): Encoded {
   return encoded;
 }
 
-/** What `packReplies` was given, with `INTERNAL` for a reply that is none; throws `INTERNAL` for what is no list of them. */
+/**
+ * Inverse of `encodeReplies`. A malformed reply becomes `INTERNAL`; throws `INTERNAL` if the whole is no list
+ * of replies.
+ */
 export function decodeReplies(encoded: Encoded): readonly NumberedReply[] {
   const replies: NumberedReply[] = [];
   for (const reader = new Reader(encoded); reader.more; ) {
@@ -86,7 +89,10 @@ export function decodeReplies(encoded: Encoded): readonly NumberedReply[] {
   return replies;
 }
 
-/** Of one request: that the others in the message, and the front itself, should fail with it is worse. */
+/**
+ * The error for one malformed reply: the other replies in the message, and the front itself, must not fail
+ * with it.
+ */
 const noReply: WireError = { code: "INTERNAL", message: "the thread's reply is none" };
 
 function replyIn(reader: Reader): Reply<Answer> {
@@ -108,13 +114,16 @@ function replyIn(reader: Reader): Reply<Answer> {
   return { ok: false, error: noReply };
 }
 
-/** As they are where one is no text, such as a list of cookies: whether they can be sent is for the message to find out. */
+/**
+ * If a value is no string (a list of cookies, for example) the headers are sent as an object; the structured
+ * clone decides whether that works.
+ */
 function encodeHeaders(encoded: unknown[], headers: Readonly<Record<string, string>>): void {
   if (Object.values(headers).every((value) => typeof value === "string")) encodeRecord(encoded, headers);
   else encoded.push(headers);
 }
 
-/** How many there are, and then each name with its value. */
+/** The number of entries, then each name with its value. */
 function encodeRecord(encoded: unknown[], record: Readonly<Record<string, string>>): void {
   const names = Object.keys(record);
   encoded.push(names.length);

@@ -1,10 +1,10 @@
-/** What the front and a cell's thread say to each other. Everything here survives a structured clone. */
+/** Messages between the front and a cell's thread. Everything here survives a structured clone. */
 import type { MessagePort } from "node:worker_threads";
 import type { ErrorCode } from "../kernel/errors.ts";
 import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
 import type { PatchStates } from "../kernel/patch-policy.ts";
 
-/** A served schema: the name that the API knows, and the tenant's schema in PostgreSQL. */
+/** A served schema: its name in the API, and the tenant's schema in PostgreSQL. */
 export interface SchemaBinding {
   readonly logical: string;
   readonly physical: string;
@@ -32,13 +32,13 @@ export interface BlueprintSpec {
   readonly database: string;
   readonly schemas: readonly SchemaBinding[];
   readonly sharedSchemas: readonly string[];
-  /** Named sets of settings that choose between variants of a build. */
+  /** A named set of settings that selects a variant of a build. */
   readonly api: string | null;
   readonly mode: string | null;
   readonly settings: Readonly<Record<string, string | boolean>>;
-  /** How many tables' rows the shape covers (`@enum`); a pooled build that reads more is refused. */
+  /** Number of tables whose rows are part of the shape (`@enum`); a pooled build that reads more is refused. */
   readonly enumTables: number;
-  /** Why no build can succeed, where the rows of an enum table are why; null otherwise. */
+  /** Why no build can succeed because of the rows of an enum table; else null. */
   readonly enumFault: string | null;
   /** Empty in a dedicated instance. */
   readonly leftOut: readonly LeftOutObject[];
@@ -46,85 +46,92 @@ export interface BlueprintSpec {
   readonly readers: readonly string[];
 }
 
-/** What a tenant's transactions prove: that each schema is still at the revision that the request was routed by. */
+/**
+ * What a tenant's transactions assert: that each schema is still at the revision that the request was routed
+ * by.
+ */
 export interface TenantGuard {
-  /** Whether reads prove it too. */
+  /** Whether reads assert it too. */
   readonly reads: boolean;
   readonly schemas: readonly string[];
-  /** In the order of `schemas`; as text, since a bigint does not fit a number. */
+  /** In the order of `schemas`; as text, because a bigint does not fit a number. */
   readonly revisions: readonly string[];
-  /** The key of the tenant's advisory lock, a bigint as text. It is a secret: it goes into no log, and into statements as a parameter. */
+  /**
+   * The key of the tenant's advisory lock, a bigint as text. It is secret: never log it, and pass it to
+   * statements only as a parameter.
+   */
   readonly lock: string;
 }
 
 /**
- * Everything of a tenant that a request needs inside a thread; never closed over at build. It travels as JSON, the same text
- * with every request of a decision: a thread reads each text once, and copying one costs 3 µs less than an object in objects.
+ * Everything about a tenant that a request needs inside a thread; never captured at build time. Sent as JSON,
+ * with the same text for every request of a decision: a thread parses each text once, and copying it costs 3
+ * µs less than a nested object.
  */
 export interface TenantBinding {
   readonly tenant: TenantId;
-  /** Physical schemas in order, then the shared ones; `pg_temp` is added by the adaptor. */
+  /** Physical schemas in order, then the shared ones; the adaptor adds `pg_temp`. */
   readonly searchPath: readonly string[];
-  /** Short text that differs whenever path or revisions do; it goes into statement names. */
+  /** Short text that changes whenever path, shape or revisions do; part of statement names. */
   readonly statementTag: string;
-  /** The roles that a request of this tenant may take. */
+  /** The roles that requests of this tenant may use. */
   readonly roles: readonly string[];
-  /** Whether a function of the tenant's could leave a statement of its own prepared on a connection. */
+  /** Whether a function of the tenant could leave a prepared statement of its own on a connection. */
   readonly prepares: boolean;
-  /** Whether a function of the tenant's could notify others in a read, which then has to be committed. */
+  /** Whether a function of the tenant could NOTIFY in a read, which then has to be committed. */
   readonly notifies: boolean;
-  /** Null where the guard is off or the database keeps no revisions. */
+  /** Null if the guard is off or the database keeps no revisions. */
   readonly guard: TenantGuard | null;
 }
 
-/** What an operation may ask for. */
+/** Limits for an operation. */
 export interface OperationLimits {
-  /** Fields, fragments counted where they are spread. */
+  /** Number of fields; fragments count wherever they are spread. */
   readonly fields: number;
-  /** Selections inside one another. */
+  /** Nesting depth of selections. */
   readonly depth: number;
-  /** Values in the variables of a request, lists and objects counted as well. */
+  /** Number of values in a request's variables, including lists and objects. */
   readonly variables: number;
-  /** Lists and objects inside one another there. */
+  /** Nesting depth of lists and objects in the variables. */
   readonly variablesDepth: number;
   readonly introspection: boolean;
 }
 
-/** How the tokens of a request's tenant are signed. It holds that tenant's secret, and is let go of with the request. */
+/** How to sign the tokens of a request's tenant. Holds that tenant's secret, and is discarded with the request. */
 export interface TokenSigning {
   readonly secret: string;
   readonly algorithm: string;
   readonly audience: string;
   readonly issuer: string | null;
-  /** The claim that holds the tenant's id. */
+  /** The claim that holds the tenant id. */
   readonly tenantClaim: string | null;
-  /** For a token that says no `exp` itself. */
+  /** Lifetime of a token that has no `exp` of its own. */
   readonly expiresInSeconds: number;
 }
 
-/** Where to connect to, and with how many connections. */
+/** Where to connect, and with how many connections. */
 export interface PoolSetup {
   readonly url: string;
   readonly poolSize: number;
-  /** Connections beyond `poolSize`, each opened for a tenant that holds none. */
+  /** Connections beyond `poolSize`, each opened only for a tenant that holds none. */
   readonly poolReserve: number;
 }
 
-/** What is fixed for the life of a thread; passed as `workerData`. */
+/** Fixed for the lifetime of a thread; passed as `workerData`. */
 export interface CellSetup {
   readonly cell: CellId;
-  /** Goes into `application_name`, so that a terminated cell's backends can be found and cancelled. */
+  /** Used as `application_name`, so that the backends of a terminated cell can be found and cancelled. */
   readonly applicationName: string;
   readonly databases: Readonly<Record<string, PoolSetup>>;
-  /** URL of the user's preset module, loaded only in threads. */
+  /** URL of the user's preset module, which is loaded only in threads. */
   readonly preset: string | null;
-  /** Headers of a request that are part of who asks, in lower case. */
+  /** Request headers that are part of the client's identity, in lower case. */
   readonly requestHeaders: readonly string[];
   readonly graphiql: boolean;
   readonly production: boolean;
   readonly resultBytes: number;
   readonly operations: OperationLimits;
-  /** PostgreSQL's own end of a statement that runs on. */
+  /** PostgreSQL's `statement_timeout`. */
   readonly statementTimeoutMs: number;
   /** What becomes of each patch into a dependency: decided once for the process. */
   readonly patches: PatchStates;
@@ -139,7 +146,7 @@ export interface OpenTask {
 
 export interface BuildTask {
   readonly kind: "build";
-  /** The instance's identity: the same key may be built anew while its predecessor is still draining. */
+  /** Identifies the instance: the same key may be rebuilt while its predecessor is still draining. */
   readonly instance: number;
   readonly spec: BlueprintSpec;
 }
@@ -151,45 +158,48 @@ export interface ReleaseTask {
 
 export interface RequestTask {
   readonly kind: "request";
-  /** Unique in the cell while the request runs; also its place in the ledger. */
+  /** Unique in the cell while the request runs; also its index in the ledger. */
   readonly slot: number;
   readonly instance: number;
   /** JSON of a TenantBinding. */
   readonly binding: string;
-  /** Settings of the transaction, `role` first among them; values are text. */
+  /** Transaction settings, `role` first; values are text. */
   readonly settings: Readonly<Record<string, string>>;
-  /** JSON of a TokenSigning, read only where a token is signed; null where the tenant has no secret to sign with. */
+  /** JSON of a TokenSigning, parsed only to sign a token; null if the tenant has no signing secret. */
   readonly signing: string | null;
   readonly method: string;
-  /** Without the routing prefix. */
+  /** The request path without the routing prefix. */
   readonly path: string;
-  /** The routing prefix that was taken off, such as `/t/acme`; GraphiQL's addresses begin with it. */
+  /** The routing prefix that was removed, such as `/t/acme`; GraphiQL's URLs start with it. */
   readonly basePath: string;
   readonly query: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** As text: the clone of a buffer takes longer, and its memory is not the heap's. */
+  /** A string: cloning a buffer takes longer, and its memory is outside the heap. */
   readonly body: string | null;
 }
 
-/** On the way of the request itself, which keeps their order: a cancel never overtakes what it is meant for. */
+/** Sent over the same port as requests, which keeps order: a cancel never overtakes its request. */
 export interface CancelTask {
   readonly kind: "cancel";
   readonly slot: number;
 }
 
-/** Under a number of its own, which its reply bears too: whatever may be in its slot by then, no other takes it for its own. */
+/**
+ * Carries a number of its own, which its reply repeats: a late reply is never mistaken for that of another
+ * request in the same slot.
+ */
 export interface NumberedTask {
   readonly kind: "numbered";
   readonly number: number;
-  /** Whether it may run interleaved with others: its tenant's requests have taken little of the thread so far. */
+  /** Whether it may run interleaved with others, because its tenant's requests have been cheap so far. */
   readonly together: boolean;
   readonly task: RequestTask;
 }
 
-/** What comes over the thread's port, many at a time; see `src/fleet/cell/channel.ts`. */
+/** Messages on the thread's port, many at a time; see `src/fleet/cell/channel.ts`. */
 export type LaneTask = NumberedTask | CancelTask;
 
-/** What Piscina carries. */
+/** Tasks that Piscina carries. */
 export type CellTask = OpenTask | BuildTask | ReleaseTask;
 
 /** An error as plain data: a structured clone of an Error drops its code. */
@@ -198,20 +208,20 @@ export interface WireError {
   readonly message: string;
   /** For the log only. */
   readonly detail?: string;
-  /** Of a failed guard: where the schemas have moved to, as JSON. */
+  /** Set for a failed guard: the current revisions, as JSON. */
   readonly revisions?: string;
 }
 
 export interface BuildReport {
   readonly buildMs: number;
-  /** What the thread's heap grew by; null: the next collection tells. */
+  /** Growth of the thread's heap; null: the next collection will measure it. */
   readonly heapBytes: number | null;
-  /** In use at its end, garbage and external memory included. */
+  /** Memory in use at the end of the build, including garbage and external memory. */
   readonly usedBytes: number;
-  /** Of that, what came since the last collection that measured: more than all take that are built since. */
+  /** The part of it that came since the last measuring collection: an upper bound for everything built since. */
   readonly grownBytes: number;
   readonly types: number;
-  /** What of the preset the host does not go by, each by its name and with the cure. */
+  /** The parts of the preset that the host ignores, each by name and with the cure. */
   readonly unhonoured: readonly string[];
   /** Patches that did not fit although the versions are known; see `workers/graphile/patching.ts`. */
   readonly unfitPatches: readonly string[];
@@ -237,60 +247,66 @@ export type Answer =
       readonly port: MessagePort;
     };
 
-/** Every task is answered with one of these; a thrown error is a crash. */
+/** Every task is answered with a reply; a thrown error is a crash. */
 export type Reply<Value> =
   | { readonly ok: true; readonly value: Value }
   | { readonly ok: false; readonly error: WireError };
 
-/** The reply to the request of that number. */
+/** The reply to the request with that number. */
 export interface NumberedReply {
   readonly number: number;
   readonly reply: Reply<Answer>;
 }
 
-/** Requests or replies as `parcel.ts` packs them. */
+/** Requests or replies as encoded by `codec.ts`. */
 export type Encoded = readonly unknown[];
 
-/** Over the thread's port, front → thread. */
+/** Front → thread, over the thread's port. */
 export type ControlMessage =
   | { readonly kind: "tasks"; readonly encoded: Encoded }
-  /** Whether requests wait in the front for others to leave the thread or to be `parked`. */
+  /** `contended`: whether requests wait in the front for others to leave the thread or to be `parked`. */
   | { readonly kind: "ping"; readonly contended: boolean }
-  /** They do, from now on until a ping says otherwise. */
+  /** Requests wait in the front, until a ping says otherwise. */
   | { readonly kind: "contended" }
   | { readonly kind: "collect"; readonly sequence: number };
 
-/** Tenants, and for how many milliseconds each kept the thread busy since the message before, in turn: `["acme", 1.5, "globex", 0.2]`. */
+/**
+ * Tenants, each followed by the milliseconds for which it kept the thread busy since the previous message:
+ * `["acme", 1.5, "globex", 0.2]`.
+ */
 export type BusyTimes = readonly (string | number)[];
 
 export interface PoolFigures {
   readonly total: number;
   readonly idle: number;
-  /** Requests, not connections. */
+  /** Counts requests, not connections. */
   readonly waiting: number;
-  /** Of the total, those beyond `poolSize`. */
+  /** The part of `total` beyond `poolSize`. */
   readonly reserve: number;
 }
 
-/** Over the thread's port, thread → front. */
+/** Thread → front, over the thread's port. */
 export type CellMessage =
   | { readonly kind: "replies"; readonly encoded: Encoded; readonly busy: BusyTimes }
-  /** All requests up to that number have been taken up; those without an answer wait for something else than the thread. Said while requests wait in the front. */
+  /**
+   * All requests up to that number have been started; those without an answer wait for something other than
+   * the thread. Sent only while requests wait in the front.
+   */
   | { readonly kind: "parked"; readonly upTo: number; readonly busy: BusyTimes }
   | {
       readonly kind: "pong";
-      /** Connections of this thread, over all databases. */
+      /** Connections of this thread, summed over all databases. */
       readonly connections: PoolFigures;
-      /** Transactions that proved their revisions, since the pong before. */
+      /** Transactions that asserted their revisions since the previous pong. */
       readonly guardChecks: number;
-      /** Databases that refused its writes, and still do. */
+      /** Databases that refused its writes as read-only and still do. */
       readonly readOnly: readonly string[];
     }
   | {
       readonly kind: "collected";
       readonly sequence: number;
       readonly heapUsedBytes: number;
-      /** What those take that were built since the collection before. */
+      /** Sizes of the instances built since the previous collection. */
       readonly measured: readonly { readonly instance: number; readonly heapBytes: number }[];
     }
   | {
@@ -298,8 +314,8 @@ export type CellMessage =
       readonly level: "debug" | "info" | "warn" | "error";
       /** An excerpt. */
       readonly message: string;
-      /** Whose request ran. */
+      /** The tenant whose request ran. */
       readonly tenant?: TenantId;
-      /** How many of its kind were left out before. */
+      /** Number of messages of this kind that were suppressed before this one. */
       readonly leftOut?: number;
     };

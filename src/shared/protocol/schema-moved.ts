@@ -1,9 +1,9 @@
-/** What a failed guard knows beside the fact that it failed. */
+/** The error of a failed guard, with the revisions that it found. */
 import { HostError } from "../kernel/errors.ts";
 
-/** The schema has moved under a request, and nothing of it stands. */
+/** The schema changed during a request; nothing of the request was committed. */
 export class SchemaChanged extends HostError<"SCHEMA_CHANGED"> {
-  /** Where it has moved to, as `rowhouse.assert_revisions` reports it: JSON, by schema. */
+  /** The current revisions, as `rowhouse.assert_revisions` reports them: JSON, by schema. */
   readonly revisions: string;
 
   constructor(revisions: string, cause: unknown) {

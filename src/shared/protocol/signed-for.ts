@@ -1,2 +1,5 @@
-/** The claim by which a token that this host signed names its tenant; no name of a setting, so that it becomes none. */
+/**
+ * The claim that names the tenant in a token signed by this host; not a valid setting name, so it never
+ * becomes a setting.
+ */
 export const signedForClaim = "rowhouse:tenant";

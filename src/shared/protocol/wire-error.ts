@@ -1,13 +1,13 @@
-/** Errors as they cross a thread boundary: plain data, because a structured clone of an Error drops its code. */
+/** Errors that cross a thread boundary as plain data, because a structured clone of an Error drops its code. */
 import { type ErrorCode, errorTable, HostError, messageOf, toHostError } from "../kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../kernel/excerpt.ts";
 import type { WireError } from "./messages.ts";
 import { SchemaChanged } from "./schema-moved.ts";
 
 /**
- * `error` as plain data; `detail` holds its stack, for the log only; both are excerpts, as a message may quote a
- * client's megabytes. An error of the host's may have been in a
- * plugin's hands, which gave it a code or a message of its own: what the front does not know is `INTERNAL` there.
+ * `error` as plain data. `detail` holds its stack, for the log only; both texts are excerpts, because a
+ * message may quote a client's megabytes. A plugin may have changed the code or message of one of the host's
+ * errors: a code unknown to the front becomes `INTERNAL`.
  */
 export function toWireError(error: unknown): WireError {
   const hosts = toHostError(error);
@@ -21,7 +21,10 @@ export function toWireError(error: unknown): WireError {
   };
 }
 
-/** The stack of its cause, or else its own. It is made when it is read, by whatever a plugin's libraries have put in V8's place. */
+/**
+ * The stack of its cause, or else its own. Reading it can throw: it is computed on access, perhaps by a hook
+ * that a plugin's library installed.
+ */
 function stackOf(error: HostError): string | undefined {
   try {
     const origin = error.cause instanceof Error ? error.cause : error;
@@ -32,13 +35,13 @@ function stackOf(error: HostError): string | undefined {
   }
 }
 
-/** The HostError that `wire` describes; its cause carries the other thread's stack. */
+/** The HostError described by `wire`; its cause carries the other thread's stack. */
 export function fromWireError(wire: WireError): HostError {
   if (wire.revisions !== undefined) return new SchemaChanged(wire.revisions, wire.detail);
   return new HostError(wire.code, wire.message, wire.detail === undefined ? {} : { cause: wire.detail });
 }
 
-/** The wire error in `value`, or undefined where it is not one. */
+/** The wire error in `value`, or undefined if it is not one. */
 export function parseWireError(value: unknown): WireError | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   if (!("code" in value) || !("message" in value)) return undefined;
