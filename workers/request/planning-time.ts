@@ -1,11 +1,11 @@
-/** How long an operation may be planned for: counted in the thread's own CPU time, and refused with a code. */
+/** Limits an operation's planning by the thread's own CPU time, and gives the refusal a code. */
 import { OperationPlan } from "postgraphile/grafast";
 
-/** What Grafast (1.1.3) keeps of a plan under way. */
+/** What Grafast (1.1.3) stores about a plan in progress. */
 interface Planning {
-  /** In milliseconds; null where there is no limit. */
+  /** In milliseconds; null if there is no limit. */
   readonly planningTimeout: number | null;
-  /** By `performance.now()`. */
+  /** As measured by `performance.now()`. */
   readonly startTime: number;
 }
 
@@ -20,7 +20,7 @@ function isMethod(value: unknown): value is Method {
   return typeof value === "function" && value.length === 0;
 }
 
-/** Of this thread; Node has it since 23.9. */
+/** CPU time of this thread; Node has this function since 23.9. */
 function cpuMs(): number {
   const { user, system } = process.threadCpuUsage();
   return (user + system) / 1000;
@@ -29,10 +29,11 @@ function cpuMs(): number {
 let isReplaced = false;
 
 /**
- * Grafast compares the clock on the wall with the limit: on a machine that is fifteen times overloaded, an operation whose plan takes 100 ms
- * is refused, and for a minute more, as the refusal is kept in place of the plan. With this it is refused once both the clock and the
- * thread's own time are over the limit. The first plans of a thread, whose code is cold, keep the longer time on the clock that Grafast
- * gives them. Where its insides are others, or Node has no such measure, the clock alone decides, as it does in Grafast.
+ * Grafast compares wall-clock time with the limit. On a machine that is fifteen times overloaded, an operation that takes 100 ms
+ * to plan is refused, and for another minute after that, because the refusal is cached in place of the plan. With this, it is
+ * refused once both the wall clock and the thread's own time exceed the limit. The first plans of a thread, whose code is cold,
+ * keep the longer wall-clock limit that Grafast gives them. If Grafast's internals differ, or Node lacks the function, wall-clock
+ * time alone decides, as in Grafast.
  */
 export function countPlanningByCpu(): void {
   const { prototype } = OperationPlan;
@@ -45,7 +46,7 @@ export function countPlanningByCpu(): void {
   const isWithin = (plan: object): boolean => {
     const began = beganMs.get(plan);
     if (began === undefined || !isPlanning(plan) || plan.planningTimeout === null) return false;
-    // The clock is cheaper to ask, and mostly tells.
+    // The wall clock is cheaper to read, and usually decides.
     return (
       performance.now() - plan.startTime <= plan.planningTimeout || cpuMs() - began <= plan.planningTimeout
     );
@@ -69,7 +70,7 @@ export function countPlanningByCpu(): void {
   }
 }
 
-/** The error itself, as Grafast finds its own marks in it later. */
+/** Adds the code to the error itself, because Grafast later looks for its own marks in it. */
 function withCode(error: unknown): unknown {
   if (typeof error !== "object" || error === null || !("extensions" in error)) return error;
   const { extensions } = error;
