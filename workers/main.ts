@@ -1,21 +1,21 @@
-/** The entry of a cell's thread. */
+/** The entry point of a cell's thread. */
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
 import type { CellTask } from "../src/shared/protocol/messages.ts";
 import { shareAbortReason } from "./graphile/abort-reason.ts";
 import { deferTransliteration } from "./graphile/transliteration.ts";
 
-// The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
+// The main thread's setting does not reach threads. Modules imported from here on are compiled once per machine.
 enableCompileCache();
 
-// Grafast's development mode checks every step of every plan; who wants it sets the variable.
+// Grafast's development mode checks every step of every plan; set the variable to enable it.
 process.env["GRAPHILE_ENV"] ??= "production";
 
 shareAbortReason();
 deferTransliteration();
 
 const thread = import("./thread.ts").then(({ CellThread }) => {
-  // Not only when the thread ends: it is for the next one to start from.
+  // Flushed now, not only when the thread ends, so that the next thread can use it.
   flushCompileCache();
   return new CellThread(workerData);
 });
