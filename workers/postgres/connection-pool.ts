@@ -27,7 +27,7 @@ const idleTimeoutMs = 30_000;
 /** Opening a connection beyond the pool's size takes 10 to 20 ms; a tenant that needs one twice a second should find it still open. */
 const reserveIdleTimeoutMs = 5_000;
 
-/** How long writes are refused immediately after one was refused and a new connection could not write either. */
+/** How long the answer stands that a new connection takes no writes either; until then, writes are refused at once. */
 const readOnlyStandsMs = 1_000;
 
 export interface TenantPoolOptions {
