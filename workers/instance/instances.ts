@@ -34,17 +34,17 @@ export class Instances {
   readonly #onData: (tenant: string) => void;
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, TenantPool>();
-  /** Of all instances of the thread. */
+  /** Shared by all instances of the thread. */
   readonly plans = createPlans();
   readonly #forgetPlans = new Map<number, () => void>();
-  /** For which request code runs, through all that it waits for. */
+  /** The request for which code runs, followed through all that it awaits. */
   readonly #requests = new AsyncLocalStorage<RequestScope>();
   /** Transactions that proved their revisions. */
   #guardChecks = 0;
-  /** What builds add to the heap: told by a collection that nobody waits for. */
+  /** Measures what builds add to the heap, by a collection that nobody waits for. */
   readonly growth = new Growth();
 
-  /** `onData` is called with the tenant for whom bytes have come from PostgreSQL. */
+  /** `onData` is called with the tenant for whom bytes have arrived from PostgreSQL. */
   constructor(setup: CellSetup, log: Log, onData = (_tenant: string): void => undefined) {
     this.#setup = setup;
     this.#log = log;
@@ -96,7 +96,7 @@ export class Instances {
     const { schema, resolvedPreset } = await makeSchema(preset).catch((error: unknown) => {
       throw building.lost() ?? error;
     });
-    // What a plugin made of a build without some of its rows is not kept.
+    // A build that a plugin completed without some of its rows is discarded.
     const lost = building.lost();
     if (lost !== null) throw lost;
     if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
@@ -125,7 +125,7 @@ export class Instances {
     return this.#live.get(id);
   }
 
-  /** Whose request the code that asks runs for; undefined in a build, and where nobody can tell. */
+  /** The tenant whose request the calling code runs for; undefined in a build, or if unknown. */
   get tenant(): TenantId | undefined {
     return this.#requests.getStore()?.binding.tenant;
   }
@@ -139,7 +139,7 @@ export class Instances {
     await serv?.release();
   }
 
-  /** For the front's figures; the checks since the last time. */
+  /** Figures for the front; the guard checks are those since the last call. */
   takeFigures(): {
     readonly connections: PoolFigures;
     readonly guardChecks: number;
@@ -178,7 +178,10 @@ export class Instances {
   }
 }
 
-/** What PostGraphile throws while it builds `spec`, as an error of the host; its message is for the log, and says which schemas it means. */
+/**
+ * Converts an error that PostGraphile threw while it built `spec` into an error of the host. The message is for the log, and adds
+ * the physical names of the schemas that it mentions.
+ */
 export function buildError(error: unknown, spec: Pick<BlueprintSpec, "schemas">): HostError {
   if (error instanceof HostError) return error;
   const lost = causesOf(error).find(saysUnreachable);

@@ -1,4 +1,4 @@
-/** What keeps a built schema to what its host can serve, by the names that are there. */
+/** Plugins that restrict a built schema to what its host can serve, and translate schema names. */
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
@@ -17,8 +17,8 @@ declare global {
 }
 
 /**
- * Has the SQL of a dedicated instance name the schemas that are there, whatever the build calls them; `needs` is called with what its
- * requests must set.
+ * Makes the SQL of a dedicated instance use the physical schemas, whatever names the build has for them. `needs` is called with
+ * each setting that requests must make.
  */
 export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => void): GraphileConfig.Plugin {
   const logical = builtNames(spec);
@@ -31,7 +31,8 @@ export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => vo
       initialState(_cache, { helpers }) {
         const { pgBasics } = helpers;
         const original = pgBasics.identifier;
-        // Nothing has been named yet: a gather's states are made before anything of it runs. The helpers are that one gather's.
+        // Nothing has been named yet, because a gather's states are made before any of it runs. The helpers belong to that gather
+        // alone.
         pgBasics.identifier = (called = "", ...names) => original(own(called), ...names);
         return {};
       },
@@ -44,7 +45,7 @@ export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => vo
   };
 }
 
-/** Leaves out the root type for subscriptions: nothing here serves them, and a client that finds them listed would only fail. */
+/** Removes the root type for subscriptions: they are not served, and a client that finds them listed would only fail. */
 export function rootsPlugin(log: Log): GraphileConfig.Plugin {
   return {
     name: "RowhouseRootsPlugin",
@@ -64,7 +65,7 @@ export function rootsPlugin(log: Log): GraphileConfig.Plugin {
             return served;
           },
         },
-        // Plugins that extend it list it among the types as well.
+        // Plugins that extend the root type list it among the types as well.
         GraphQLSchema_types: {
           after: ["CollectReferencedTypesPlugin"],
           callback(types, { getTypeByName, inflection }) {
