@@ -16,7 +16,7 @@ interface ChartFrame {
 export interface BarsChart extends ChartFrame {
   readonly kind: "bars";
   readonly groups: readonly string[];
-  /** One value for each group; NaN where there is none. */
+  /** One value for each group; NaN if there is none. */
   readonly series: readonly ChartSeries[];
   readonly logarithmic?: boolean;
 }

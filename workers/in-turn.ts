@@ -11,6 +11,7 @@ export interface InTurnOptions<Task> {
 /**
  * A task and the microtasks that it queues run before the next task begins: if several were interleaved, their time could not be
  * attributed. Light ones are interleaved all the same: the error is small, and sharing warm code saves CPU (see `FairQueue`).
+ *
  * There is one queue for all messages, because Node may deliver the next message before an immediate: a task of a later message
  * would overtake those of an earlier one, and a cancellation would meet another request in its slot.
  */

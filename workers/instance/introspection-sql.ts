@@ -37,11 +37,12 @@ export const namedObjects = `\
 
 /**
  * Common table expressions to follow `scopeCtes`: those that pg-introspection's final select reads, under its names. `=
- * any(array(…))` is planned as ten index lookups whatever the statistics say; `in (…)` became scans of whole catalogues. Left out
- * because nothing reads them: attributes of indexes and sequences, types of pg_catalog that nothing in scope mentions, and grants
- * of the database itself, which may name every tenant. Roles are those that owners and grants in scope name, and the memberships
- * that lead from one of those, or from the current user, to another or to a superuser: a user who is a member of every tenant's
- * role brings in only the roles in question.
+ * any(array(…))` is planned as ten index lookups whatever the statistics say; `in (…)` became scans of whole catalogues.
+ *
+ * Left out because nothing reads them: attributes of indexes and sequences, types of pg_catalog that nothing in scope mentions,
+ * and grants of the database itself, which may name every tenant. Roles are those that owners and grants in scope name, and the
+ * memberships that lead from one of those, or from the current user, to another or to a superuser: a user who is a member of
+ * every tenant's role brings in only the roles in question.
  */
 export const scopedCtes = `\
   ${ownNameCte},

@@ -55,10 +55,11 @@ export const forgetSequences = fixedStatement("clear_sequences", "discard sequen
 
 /**
  * Does what `discard all` does, except for the prepared statements, which are ours. A read needs none of it: its transaction is
- * rolled back, and with it the settings, roles, temporary tables, LISTEN and cursors of its functions. Prepared once per
- * connection and sent after the commit, in one group with it, these cost PostgreSQL 16 µs and the thread 10 µs. Parsed each time
- * and sent as a group of their own before the next request: 60 and 33. `discard all` itself takes PostgreSQL 3 µs, and 35 µs to
- * prepare again what it removed, before any tenant's statements (PostgreSQL 18.4).
+ * rolled back, and with it the settings, roles, temporary tables, LISTEN and cursors of its functions.
+ *
+ * Prepared once per connection and sent after the commit, in one group with it, these cost PostgreSQL 16 µs and the thread 10 µs.
+ * Parsed each time and sent as a group of their own before the next request: 60 and 33. `discard all` itself takes PostgreSQL 3
+ * µs, and 35 µs to prepare again what it removed, before any tenant's statements (PostgreSQL 18.4).
  */
 function clearing(checksClient: boolean, { timeout, unlocks, ends }: SessionRow): readonly Statement[] {
   // A null value resets a setting. `reset all` leaves these two out, and would remove the baseline.
@@ -140,7 +141,7 @@ export async function setBaseline(client: ClientBase, statementTimeoutMs: number
   return attempt(true).catch(() => attempt(false));
 }
 
-/** The statements are unnamed, because nobody knows in which backend they would be prepared. */
+/** The statements are unnamed, because it is unknown in which backend they would be prepared. */
 function passing(checksClient: boolean, { timeout, application, encoding }: SessionRow): Passing {
   return {
     settings: [
