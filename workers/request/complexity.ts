@@ -1,4 +1,4 @@
-/** Measures how much an operation asks for, before it is validated. */
+/** Measures how much an operation asks for, ahead of the other validation rules. */
 import { SafeError } from "postgraphile/grafast";
 import type {
   DocumentNode,
