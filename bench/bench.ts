@@ -1,4 +1,4 @@
-/** What a bench is, and how its arms run: a fresh process each, in alternating order. */
+/** Defines a bench and runs its arms: each in a fresh process, in alternating order. */
 import { type ChildProcess, fork } from "node:child_process";
 import { on, once } from "node:events";
 import type { Chart } from "./charts.ts";
@@ -16,7 +16,7 @@ export interface BenchOptions {
 
 export interface Bench {
   run(options: BenchOptions): Promise<Found>;
-  /** Made of what was found alone, so that they can be drawn again from its JSON. */
+  /** Derived from the findings alone, so that charts can be redrawn from their JSON. */
   charts(found: Found): readonly Chart[];
 }
 
@@ -27,19 +27,19 @@ export function endArms(): void {
   for (const child of running) child.kill("SIGKILL");
 }
 
-/** `child`, which ends with the bench at the latest. */
+/** Registers `child`, so that it ends with the bench at the latest. */
 export function ownChild(child: ChildProcess): ChildProcess {
   running.add(child);
   child.once("exit", () => running.delete(child));
   return child;
 }
 
-/** The arms in the order of a round: every second one the other way round. */
+/** The arms in the order of a round; every second round is reversed. */
 export function inTurn<Arm>(arms: readonly Arm[], round: number): readonly Arm[] {
   return round % 2 === 0 ? arms : arms.toReversed();
 }
 
-/** The first message of an arm's process, which is then waited for; throws where it ends without one. */
+/** Runs an arm's process to its end and returns its first message; throws if it ends without one. */
 export async function runArm<Answer>(
   name: string,
   input: unknown,
@@ -65,7 +65,7 @@ export function startArm(name: string, execArgv: readonly string[] = []): ChildP
   return ownChild(
     fork(new URL(`./arms/${name}.ts`, import.meta.url), {
       execArgv: ["--expose-gc", ...execArgv],
-      // Stock reports each request that it fails, and V8 its end.
+      // Stock reports each failed request, and V8 its out-of-memory crash.
       stdio: ["ignore", "ignore", name === "stock" ? "ignore" : "inherit", "ipc"],
       env: { ...process.env, NODE_ENV: "production", GRAPHILE_ENV: "production" },
     }),

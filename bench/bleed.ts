@@ -1,4 +1,4 @@
-/** Whether a tenant is ever answered with another's rows, while requests fail, are cancelled, cells go and schemas change. */
+/** Whether a tenant ever receives another's rows while requests fail or are cancelled, cells are evicted and schemas change. */
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { Agent, request } from "undici";
@@ -10,7 +10,7 @@ import { statusOf } from "./status.ts";
 
 const clients = 24;
 
-/** Every row that a tenant owns names it. */
+/** Every row that a tenant owns contains its name. */
 const operations: readonly ((tenant: string) => string)[] = [
   () => "{ allT1Items(first: 5) { nodes { name } } }",
   () => "{ t1ItemByRowId(rowId: 3) { name mood } }",
@@ -47,7 +47,7 @@ class Witness {
     }
   }
 
-  /** An answer that is neither what was asked for nor a failure that says so is a fault too. */
+  /** An answer that is neither the expected one nor a declared failure is a fault too. */
   judge(tenant: string, status: number, text: string, meantToFail: boolean): void {
     this.see(tenant, text);
     if (status === 503 || status === 409) this.counts["turned away"] += 1;
@@ -90,8 +90,8 @@ async function ask(
 }
 
 /**
- * Ends cells, and changes schemas by hand, until it is over: each time that so many requests more were made, and not
- * by the clock, so that a slow machine is not disturbed more often than it can recover.
+ * Evicts cells and changes schemas by hand until the run is over: after every so many requests, not by the clock, so that a slow
+ * machine is not disturbed more often than it can recover.
  */
 async function disturb(
   server: ServerArm,
@@ -110,7 +110,7 @@ async function disturb(
         const { cells } = await statusOf(server);
         const cell = cells.find(({ phase }) => phase === "serving");
         if (cell === undefined) continue;
-        // It may have gone by itself meanwhile.
+        // The cell may have been evicted meanwhile.
         const evicted = await server.admin("/evict", { cell: cell.id }).catch(() => null);
         if (evicted !== null) witness.counts.evictions += 1;
       } else if (tenant !== undefined) {
@@ -123,7 +123,7 @@ async function disturb(
   }
 }
 
-/** A column comes, or goes where it is: the tenant's shape is another one, as another tenant's may be by now. */
+/** Adds a column, or drops it if it exists. The tenant then has another shape, which another tenant may have by now. */
 async function changeSchema(client: pg.Client, { schemas }: BenchTenant): Promise<void> {
   const { rows } = await client.query(
     "select from information_schema.columns where table_schema = $1 and table_name = 't1_item' and column_name = 'moved'",

@@ -1,4 +1,4 @@
-/** Charts of what a bench found, as SVG: bars by arm in groups, or lines over a figure. */
+/** Draws a bench's findings as SVG charts: grouped bars by arm, or lines over a figure. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { BarChart, LineChart } from "echarts/charts";
 import { GridComponent, LegendComponent, TitleComponent } from "echarts/components";
@@ -8,7 +8,7 @@ import { SVGRenderer } from "echarts/renderers";
 
 interface ChartFrame {
   readonly title: string;
-  /** What a reader has to know to read it: the database, the load. */
+  /** Context that a reader needs: the database, the load. */
   readonly subtitle?: string;
   readonly unit: string;
 }
@@ -16,7 +16,7 @@ interface ChartFrame {
 export interface BarsChart extends ChartFrame {
   readonly kind: "bars";
   readonly groups: readonly string[];
-  /** One value for each group; NaN where there is none. */
+  /** One value for each group; NaN if there is none. */
   readonly series: readonly ChartSeries[];
   readonly logarithmic?: boolean;
 }
@@ -28,7 +28,7 @@ export interface LinesChart extends ChartFrame {
   readonly series: readonly {
     readonly name: string;
     readonly points: readonly (readonly [number, number])[];
-    /** Said at the line's end, such as why it ends. */
+    /** Text at the line's end, such as why it ends. */
     readonly note?: string;
   }[];
 }
@@ -40,7 +40,7 @@ interface ChartSeries {
 
 export type Chart = BarsChart | LinesChart;
 
-/** The same arm has the same colour in every chart; grey and red are stock's. */
+/** Each arm has the same colour in every chart; grey and red are stock's. */
 const colours: Readonly<Record<string, string>> = {
   stock: "#94a3b8",
   "stock, 3 cached": "#475569",
@@ -93,7 +93,7 @@ const frameOf = ({ title, subtitle, unit }: ChartFrame, names: readonly string[]
   },
 });
 
-/** Where one series needs no legend, its bars are told apart by what they are of. */
+/** The bar's colour. A single series needs no legend, so its bars are coloured by group. */
 function barColour(chart: BarsChart, name: string, index: number, group: number): string {
   const own = chart.series.length === 1 ? chart.groups[group] : undefined;
   return own !== undefined && own in colours ? colourOf(own, index) : colourOf(name, index);
@@ -106,7 +106,7 @@ function barsOption(chart: BarsChart) {
     grid: { left: 48, right: 90, top: names.length > 1 ? 98 : 76, bottom: 18, containLabel: true },
     xAxis: {
       type: chart.logarithmic === true ? ("log" as const) : ("value" as const),
-      // A bar of a logarithmic axis begins somewhere; at 1 it can still be read.
+      // A bar on a logarithmic axis needs a starting value; from 1 it remains readable.
       ...(chart.logarithmic === true ? { min: 1 } : {}),
       splitLine: { lineStyle: { color: faint } },
       axisLabel: { color: "#64748b", hideOverlap: true },

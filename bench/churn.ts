@@ -1,4 +1,4 @@
-/** More blueprints than fit: a cache of stock instances in one heap, and the host, in the same memory under the same load. */
+/** More blueprints than fit: a cache of stock instances in one heap against the host, with equal memory and load. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { request } from "undici";
 import { z } from "zod";
@@ -8,7 +8,7 @@ import { memoryOf } from "./processes.ts";
 import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { metricOf, type ServerArm, startRowhouse, startStock } from "./server.ts";
 
-/** As large a cache as such caches are by default, one that fits, and the host. */
+/** A cache of the size that such caches have by default, one that fits, and the host. */
 const arms = ["stock, 50 cached", "stock, 3 cached", "rowhouse"] as const;
 type Arm = (typeof arms)[number];
 
@@ -20,7 +20,7 @@ const loadAnswer = z.object({
   asked: z.number(),
   answered: z.number(),
   wrong: z.number(),
-  // Of no answers there is none.
+  // Null if there were no answers.
   p50Ms: z.number().nullable(),
   p99Ms: z.number().nullable(),
   failures: z.string(),
@@ -29,19 +29,19 @@ const loadAnswer = z.object({
 function start(arm: Arm, database: BenchDatabase): Promise<ServerArm> {
   const { tenants } = database;
   if (arm === "rowhouse") {
-    // The database has room for as many connections as the cells may open.
+    // The database allows as many connections as the cells may open.
     return startRowhouse({ database, tenants, config: { pooling: true, cells: { memoryMb } } });
   }
   return startStock(database, tenants, {
     instances: arm === "stock, 50 cached" ? 50 : 3,
-    // What of 512 MB is left for the heap beside the rest of such a process.
+    // What 512 MB leave for the heap beside the rest of the process.
     execArgv: [`--max-old-space-size=${memoryMb - 100}`],
   });
 }
 
 const stockFigures = z.object({ builds: z.number(), evictions: z.number() });
 
-/** Builds and evictions so far; undefined where nobody answers. */
+/** Builds and evictions so far; undefined if the server does not answer. */
 async function countsOf(arm: Arm, server: ServerArm): Promise<z.infer<typeof stockFigures> | undefined> {
   try {
     if (arm === "rowhouse") {
@@ -138,7 +138,7 @@ const bench: Bench = {
       : { durationMs: 300_000, patienceMs: 120_000 };
     try {
       await database.installControl();
-      // One round: five minutes an arm.
+      // A single round, because each arm takes five minutes.
       for (const arm of inTurn(arms, 0)) {
         const endured = await endure(arm, database, run);
         rounds.add(arm, endured.figures);

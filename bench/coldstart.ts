@@ -1,4 +1,4 @@
-/** Milliseconds to the first answer: of a schema that nothing is known of yet, and of a tenant of a known blueprint. */
+/** Milliseconds to the first answer for a schema that is not known yet, and for a new tenant of a known blueprint. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, type BenchTenant, benchDatabase, tenantCalled } from "./database.ts";
@@ -11,7 +11,7 @@ const arms = ["stock", "cold cell", "warm spare", "known blueprint"] as const;
 type Arm = (typeof arms)[number];
 
 const query = "{ allT1Items(first: 3, orderBy: PRIMARY_KEY_ASC) { nodes { rowId name mood amount } } }";
-/** How many shapes the tenants have in turn: the first tenant has the first, and so on. */
+/** The number of shapes, assigned to the tenants in turn. */
 const shapes = 4;
 
 async function timed(
@@ -31,11 +31,11 @@ async function medianMs(server: ServerArm, tenants: readonly BenchTenant[]): Pro
   return median(all);
 }
 
-/** Hosts with so many blueprints start, and all are asked for at once. */
+/** The number of blueprints that are requested at once from a host that has just started. */
 const restarted = 20;
 const restartArm = `restart, ${restarted} blueprints`;
 
-/** Until the last of them has its first answer, from when the host is ready and has said so to a client. */
+/** Measures from when the host is ready and has told a client so to the first answer of the slowest blueprint. */
 async function restart(database: BenchDatabase): Promise<Figures> {
   const { tenants } = database;
   const server = await startRowhouse({
@@ -71,11 +71,11 @@ const times = <Value>(value: Value, count: number): Value[] => Array.from({ leng
 
 interface Measured {
   readonly figures: Figures;
-  /** By tenant. */
+  /** Answers by tenant. */
   readonly answers: ReadonlyMap<string, string>;
 }
 
-/** The tenants of each shape but the first, which has been served: each time a blueprint of its own. */
+/** Measures the tenants of every shape but the first, which has been served already: each is a blueprint of its own. */
 async function unknown(
   arm: Arm,
   server: ServerArm,
@@ -85,7 +85,7 @@ async function unknown(
   const answers = new Map([[first.id, (await timed(server, first)).answer]]);
   const all: number[] = [];
   for (const tenant of others) {
-    // A spare cell comes up while another is built in; of two such the second would be a surprise.
+    // Waits until the next spare cell is up and none is starting, which would distort the measurement.
     if (arm === "warm spare") {
       await waitForStatus(
         server,
@@ -102,17 +102,17 @@ async function unknown(
   return { figures: { "first answer ms": median(all), "warm answer ms": warmMs }, answers };
 }
 
-/** Ends the tenant's cell: with two serving, as many as there are cores, the next instance would be put beside another. */
+/** Evicts the tenant's cell. With as many serving cells as cores, the next instance would be placed beside another. */
 async function giveUp(server: ServerArm, { id }: BenchTenant): Promise<void> {
   const cell = await cellOf(server, id);
   await server.admin("/evict", { cell });
   await waitForStatus(server, ({ cells }) => cells.every((each) => each.id !== cell));
 }
 
-/** As long as it takes whoever has just signed up to ask for something. */
+/** Roughly how long it takes someone who has just signed up to send a first request. */
 const signUpMs = 1_500;
 
-/** Tenants of the first one's shape, each asked for the first time; `made` are made just before that. */
+/** Measures first requests of tenants with the first one's shape; each of `made` is created just before its request. */
 async function known(
   server: ServerArm,
   database: BenchDatabase,
@@ -152,7 +152,7 @@ async function measure(arm: Arm, database: BenchDatabase, made: readonly BenchTe
           config: { pooling: true, cells: { memoryMb: 4096, spare: arm === "cold cell" ? 0 : 1 } },
         });
   try {
-    // What the client needs for its own first request is not counted.
+    // Excludes what the client needs for its own first request.
     await server.ask("nobody", query);
     return await (arm === "known blueprint" ? known(server, database, made) : unknown(arm, server, tenants));
   } finally {

@@ -1,4 +1,4 @@
-/** What is left of a process when one tenant's request takes memory without end: V8's limit alone, and the governor. */
+/** Whether a process survives when one tenant's request allocates without end: with V8's limit alone, and with the governor. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { type Bench, inTurn } from "./bench.ts";
@@ -11,12 +11,12 @@ import { cellOf, waitForStatus } from "./status.ts";
 const arms = ["V8 limit alone", "governor"] as const;
 type Arm = (typeof arms)[number];
 
-/** Of arms/endless-preset.ts. */
+/** The shapes of arms/endless-preset.ts. */
 const shapes = ["map", "array", "buffers", "strings", "string", "filled", "json"] as const;
 const query = "{ allT1Items(first: 3, orderBy: PRIMARY_KEY_ASC) { nodes { rowId name } } }";
-/** The budget of a cell; where V8 alone is to keep it, V8's limit, without the headroom that a governed cell has above it. */
+/** A cell's budget. Without the governor it is V8's limit, without the headroom that a governed cell has above it. */
 const heapMb = 160;
-/** A container of this size would end the process. */
+/** A container with this limit would kill the process. */
 const containerMb = 2_048;
 const pathOf = (name: string): string => fileURLToPath(new URL(`./arms/${name}.ts`, import.meta.url));
 
@@ -40,7 +40,7 @@ interface Outcome {
   readonly failed: number;
 }
 
-/** Lets `greedy` ask for the endless, while `calm` asks on; until the cell of `greedy` is gone, or the process. */
+/** Lets `greedy` allocate without end while `calm` keeps asking, until the cell of `greedy` or the process is gone. */
 async function endure(
   server: ServerArm,
   calm: BenchTenant,
@@ -72,7 +72,7 @@ async function endure(
   })();
   const growing = await server.ask(greedy.id, `{ endless(shape: "${shape}") }`).catch(() => "");
   if (growing.includes('"data"')) throw new Error(`endless ended: ${growing}`);
-  // The end of a process is heard of a moment after that of its connections.
+  // The exit of a process is reported shortly after the end of its connections.
   if (growing === "") await sleep(200);
   over = true;
   await Promise.all([...asking, watching]);
@@ -81,7 +81,7 @@ async function endure(
   return { survived: still, answered, failed };
 }
 
-/** Whether the process lives and the cell's thread is gone: one that goes on taking memory is not contained. */
+/** Whether the process is alive and the cell's thread gone: a thread that goes on allocating is not contained. */
 async function ended(server: ServerArm, cell: string): Promise<boolean> {
   try {
     await waitForStatus(server, ({ cells }) => cells.every(({ id }) => id !== cell));
@@ -117,7 +117,7 @@ async function oneRound(arm: Arm, database: BenchDatabase, rounds: Rounds): Prom
 
 const bench: Bench = {
   async run({ quick, tables = 5 }) {
-    // A shape each: tenants of one blueprint would share a cell.
+    // A shape for each tenant, because tenants of one blueprint would share a cell.
     const tenants = shapes.length + 1;
     const database = await benchDatabase(tenants, tables, tenants);
     const rounds = new Rounds();
@@ -132,7 +132,7 @@ const bench: Bench = {
     }
     const sum = (arm: Arm, figure: string): number =>
       (rounds.all[arm] ?? []).reduce((total, each) => total + (each[figure] ?? 0), 0);
-    // Runs are counted: a median of survivals would hide the one that did not.
+    // Runs are counted: a median of survivals would hide a single failure.
     const counted = (arm: Arm): Record<string, number> => ({
       runs: count * shapes.length,
       survived: shapes.reduce((total, shape) => total + sum(arm, `${shape}: survived`), 0),

@@ -11,12 +11,12 @@ import { Database } from "../src/postgres/database.ts";
 import { familyCpuSeconds } from "./processes.ts";
 
 export interface BenchDatabase {
-  /** Of the role that hosts connect as: no superuser, a member of every tenant's role. */
+  /** Connects as the hosts' role: no superuser, but a member of every tenant's role. */
   readonly url: string;
-  /** Of the role that owns everything: migrations run as it. */
+  /** Connects as the role that owns everything, and that migrations run as. */
   readonly ownerUrl: string;
   readonly tenants: readonly BenchTenant[];
-  /** Makes another tenant, of the first shape. */
+  /** Creates another tenant of the first shape. */
   add(tenant: BenchTenant): Promise<void>;
   /** Installs the control schema, which the guard needs. */
   installControl(): Promise<void>;
@@ -36,7 +36,7 @@ const controlRights = `
   grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host;
   grant execute on function rowhouse.tenant_lock_key to bench_host`;
 
-/** A tenant's names, all made of its id. */
+/** A tenant's names, derived from its id. */
 export const tenantCalled = (id: string): BenchTenant => ({
   id,
   schemas: { app: `${id}_app` },
@@ -46,8 +46,8 @@ export const tenantCalled = (id: string): BenchTenant => ({
 const quoted = (name: string): string => QuoteUtils.quoteIdentifier(name);
 
 /**
- * One tenant's tables, made alike for all of a shape: a chain of foreign keys, an enum, an index, rows that name the
- * tenant. Shapes differ in a column's name.
+ * SQL for one tenant's tables, the same for all tenants of a shape: a chain of foreign keys, an enum, an index, and rows that
+ * contain the tenant's name. Shapes differ in a column's name.
  */
 function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: number): string {
   const schema = quoted(schemas.app);
@@ -81,8 +81,8 @@ function tenantSql({ id, schemas, roles }: BenchTenant, tables: number, shape: n
 }
 
 /**
- * Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; it is gone with `close`.
- * `furtherSql` adds statements to those that make each tenant.
+ * Starts a server with `tenants` tenants of `tables` tables each, of `shapes` shapes in turn; `close` removes it. `furtherSql`
+ * adds statements to those that create each tenant.
  */
 export async function benchDatabase(
   tenants: number,
@@ -91,7 +91,7 @@ export async function benchDatabase(
   furtherSql: (tenant: BenchTenant, index: number) => string = () => "",
 ): Promise<BenchDatabase> {
   const directory = await mkdtemp(join(tmpdir(), "rowhouse-bench-"));
-  // A bench that is interrupted ends at once: its server stops by itself, but would leave its data.
+  // An interrupted bench ends at once: its server stops by itself, but would leave its data.
   const removeAtExit = (): void => rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
   process.once("exit", removeAtExit);
   const server = await startEmbedded({ directory, persistent: false });

@@ -1,11 +1,11 @@
-/** Heap and time of an instance, in a database of many tenants: stock, scoped to its tenant, and shared. */
+/** Heap and build time of an instance in a database of many tenants: stock, scoped to its tenant, and shared. */
 import { z } from "zod";
 import { type Bench, inTurn, runArm } from "./bench.ts";
 import { benchDatabase } from "./database.ts";
 import { figureOf, measuredOf, Rounds } from "./report.ts";
 
 const arms = ["stock", "scoped", "pooled"] as const;
-/** What a schema of many tables takes, in a database of two of them. */
+/** Measures a schema of many tables, in a database with two of them. */
 const wideTables = 300;
 const wideTenants = 2;
 const query = "{ allT1Items(first: 3) { nodes { rowId name mood } } }";
@@ -15,7 +15,7 @@ interface Size {
   readonly tenants: number;
   readonly tables: number;
   readonly rounds: number;
-  /** How many instances each arm builds; of stock's a large database allows one. */
+  /** How many instances each arm builds; the large database allows only one of stock's. */
   readonly built: (arm: string) => number;
   readonly name: (arm: string) => string;
 }
@@ -55,7 +55,7 @@ const bench: Bench = {
         tenants,
         tables,
         rounds: quick ? 1 : 3,
-        // A stock instance of the large database takes half a gigabyte: one is enough to see it.
+        // A stock instance of the large database takes half a gigabyte, so one is enough.
         built: (arm) => (arm === "stock" ? 1 : 4),
         name: (arm) => arm,
       },

@@ -1,4 +1,4 @@
-/** One arm of `fairness`: a fresh host, the victim, and an attacker or nobody beside it. */
+/** One arm of `fairness`: a fresh host and the victim, alone or with an attacker. */
 import type { ChildProcess } from "node:child_process";
 import { z } from "zod";
 import type { Target } from "./attacks/attack.ts";
@@ -27,9 +27,9 @@ export interface ArmOptions {
   readonly host: string | undefined;
   readonly victimAddress: string;
   readonly durationMs: number;
-  /** The first part of it, which has figures of its own. */
+  /** The first part of the duration, which has figures of its own. */
   readonly onsetMs: number;
-  /** What is not answered so long after the victim's last request has failed. */
+  /** A request that is unanswered this long after the victim's last one was sent has failed. */
   readonly graceMs: number;
 }
 
@@ -58,9 +58,9 @@ const attackShape = z.object({
   outcomes: z.record(z.string(), z.number()),
 });
 
-/** The victim's figures beside the attack called `name`, or alone if there is none. Leaves no process and no backend behind. */
+/** Measures the victim beside the attack called `name`, or alone if there is none. Leaves no process and no backend behind. */
 export async function measureArm(name: string, options: ArmOptions): Promise<ArmFound> {
-  // Started first: they load their modules while the host starts.
+  // Started first, so that they load their modules while the host starts.
   const victim = new Participant("victim");
   const attacker = name in attacks ? new Participant("attacker") : undefined;
   let server: ServerArm | undefined;

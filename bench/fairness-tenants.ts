@@ -10,11 +10,11 @@ const alike = 5;
 /** More schemas than can be built within one arm. */
 const others = 80;
 const tables = 3;
-/** Rows of the first attacker's table `page`, 31 MB in all: one SQL result may have 32 MB. */
+/** The number of rows in the first attacker's table `page`, 31 MB in all; one SQL result may have 32 MB. */
 const pages = 31_000;
 const pageBytes = 1_000;
 
-/** A tenant as the host's config has it. Each accepts tokens that are signed with its own secret. */
+/** A tenant as in the host's config. Each accepts tokens signed with its own secret. */
 export interface FairnessTenant extends BenchTenant {
   readonly roles: { readonly anonymous: string; readonly authenticated: string };
   readonly jwt: { readonly secret: string };
@@ -25,7 +25,7 @@ export interface FairnessDatabase {
   readonly victim: FairnessTenant;
   readonly attackers: readonly FairnessTenant[];
   readonly others: readonly FairnessTenant[];
-  /** Ends the backends that a killed host has left, with their locks and running statements. */
+  /** Ends the backends that a killed host left behind, with their locks and running statements. */
   clear(): Promise<void>;
   close(): Promise<void>;
 }
@@ -82,7 +82,7 @@ const holdLocks = (schema: string): string => `
   end
   $$`;
 
-/** What tenants have beyond the tables of all benches. The victim has the same functions: it must share the attackers' shape. */
+/** Additions to the tables of all benches. The victim has the same functions, because it must share the attackers' shape. */
 function furtherSql({ schemas, roles }: BenchTenant, index: number): string {
   const schema = QuoteUtils.quoteIdentifier(schemas.app);
   const role = QuoteUtils.quoteIdentifier(roles.anonymous);
@@ -105,7 +105,7 @@ function furtherSql({ schemas, roles }: BenchTenant, index: number): string {
       `insert into ${schema}.page (body) select left(repeat(md5(n::text), ${Math.ceil(pageBytes / 32)}), ${pageBytes}) from generate_series(1, ${pages}) n`,
     );
   }
-  // One column more than the tenant before: a shape of its own.
+  // One column more than the previous tenant, so that each has a shape of its own.
   if (index >= alike) {
     const columns = Array.from({ length: index - alike + 1 }, (_, n) => `add column more_${n + 1} integer`);
     statements.push(`alter table ${schema}.t1_item ${columns.join(", ")}`);
@@ -135,7 +135,7 @@ export async function fairnessDatabase(host: string | undefined): Promise<Fairne
   }
 }
 
-/** Lists the same tenants in the control table, for hosts that read them from there. */
+/** Inserts the same tenants into the control table, for hosts that read them from there. */
 async function fillTable(database: BenchDatabase, tenants: readonly FairnessTenant[]): Promise<void> {
   const owner = new pg.Client({ connectionString: database.ownerUrl });
   await owner.connect();

@@ -1,4 +1,4 @@
-/** What one client's attack costs another tenant: a victim asks at a steady rate, alone and beside each of the attacks. */
+/** What one client's attack costs another tenant: a victim sends requests at a steady rate, alone and beside each of the attacks. */
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { attacks } from "./attacks/list.ts";
@@ -8,7 +8,7 @@ import { fairnessDatabase } from "./fairness-tenants.ts";
 import { type Figures, type Found, figureOf, measuredOf, Rounds } from "./report.ts";
 
 const quiet = "quiet";
-/** Attackers come from 127.0.0.1. */
+/** Attackers connect from 127.0.0.1. */
 const victimAddress = "127.0.0.2";
 
 /** Counts of outcomes by arm, for the notes: tables hold numbers only. */
@@ -75,7 +75,7 @@ function ratiosOf(found: Pick<Found, "arms">, names: readonly string[]): Figures
   const times = names.map((name) => p99(name) / p99(quiet));
   const delays = names.map((name) => p99(name) - p99(quiet));
   const failures = names.reduce((sum, name) => sum + figureOf(found, name, "failures"), 0);
-  // The goals are about all attacks: a run of some says nothing of them.
+  // The goals cover all attacks, so a run of some of them cannot be judged by them.
   const all = Object.keys(attacks).every((name) => names.includes(name));
   return measuredOf({
     ...Object.fromEntries(
@@ -108,7 +108,7 @@ const bench: Bench = {
     };
     try {
       for (let round = 0; round < (quick ? 1 : 3); round += 1) {
-        // Measured before and after the attacks: a machine that has become slower meanwhile shows.
+        // Measured before and after the attacks, to reveal a machine that has become slower meanwhile.
         for (const arm of inTurn([quiet, ...names, quiet], round)) {
           const { figures, failures, outcomes } = await measureArm(arm, options);
           rounds.add(arm, figures);

@@ -1,4 +1,4 @@
-/** Writes what bench/results holds into README.md and docs/benches.md, with the charts: the one place where numbers come from. */
+/** Writes the contents of bench/results into README.md and docs/benches.md, with charts: the only source of numbers there. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { type Chart, chartSvg, shown } from "./charts.ts";
 import { goalRows } from "./goals.ts";
@@ -36,7 +36,7 @@ function onMachine({ machine, when, quick }: Result): string {
   return `${machine.cpu}, ${machine.cores} cores, ${memory} GB, Node ${machine.node}, ${when.slice(0, 10)}${quick ? ", a quick run" : ""}`;
 }
 
-/** A bench's own section: every arm, every figure. */
+/** A bench's own section, with every arm and every figure. */
 function section(result: Result, charts: number): string {
   const { bench, arms, ratios, notes } = result;
   const figures = [...new Set(Object.values(arms).flatMap((each) => Object.keys(each)))];
@@ -58,7 +58,7 @@ function section(result: Result, charts: number): string {
 
 const fileOf = (bench: string, index: number): string => `${bench}${index === 0 ? "" : `-${index + 1}`}.svg`;
 
-/** What the README says: one line a question, stock beside Rowhouse; what was not measured is not said. */
+/** The README's table: one line per question, stock beside Rowhouse; lines without a measurement are left out. */
 function summary(results: Results): string {
   const of = (bench: string, arm: string, figure: string): number => {
     const result = results.get(bench);
@@ -131,7 +131,7 @@ async function fill(file: string, text: string): Promise<void> {
   console.log(`written: ${file}`);
 }
 
-/** Fills both documents from the results that are there, and draws their charts; throws where there are none. */
+/** Fills both documents from the available results, and draws their charts; throws if there are none. */
 export async function writeFigures(chartsOf: (result: Result) => Promise<readonly Chart[]>): Promise<void> {
   const results = await readResults();
   if (results.size === 0) throw new Error("bench/results holds nothing: npm run bench -- all");

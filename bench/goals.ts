@@ -1,4 +1,4 @@
-/** What Rowhouse is measured by, and what was measured: a goal that is missed is shown like one that is met. */
+/** Rowhouse's goals and the measured values; a missed goal is shown like one that is met. */
 import { shown } from "./charts.ts";
 import { figureOf, type Result } from "./report.ts";
 
@@ -7,7 +7,7 @@ interface Goal {
   readonly most?: number;
   readonly least?: number;
   readonly unit: string;
-  /** NaN where it was not. */
+  /** NaN if it was not measured. */
   measured(figure: Figure, ratio: Ratio): number;
 }
 
@@ -55,7 +55,7 @@ const goals: readonly Goal[] = [
       unit: "×",
       measured: (_, ratio) => ratio("throughput", `${name}: req/s, pooled over stock`),
     };
-    // A request without SQL is the way through a thread alone.
+    // A request without SQL only measures the way through a thread.
     if (name === "typename") return [requests];
     const cpu: Goal = {
       what: `CPU per request over stock's, ${name}`,
@@ -133,7 +133,7 @@ const goals: readonly Goal[] = [
   },
 ];
 
-/** Rows of goal, what it says, what was measured, and whether that meets it. A quick run is no measurement. */
+/** Rows of the goal, its target, the measured value, and whether it is met. A quick run does not count. */
 export function goalRows(results: ReadonlyMap<string, Result>): string[][] {
   const whole = (bench: string): Result | undefined => {
     const result = results.get(bench);

@@ -18,7 +18,7 @@ interface Counters {
   readonly checks: number;
 }
 
-/** Read until they rest: checks are told with a cell's pong, once a second. */
+/** Reads the counters until they stop changing, because cells report checks with their pong, once a second. */
 async function countersOf(server: ServerArm): Promise<Counters> {
   let before = -1;
   for (;;) {
@@ -41,7 +41,7 @@ async function measure(load: ArmLoad<(typeof arms)[number]>, durationMs: number)
   return {
     ...figures,
     "schema reads": after.reads - before.reads,
-    // The warm-up's are in it, so that it says only whether there are any.
+    // Includes the warm-up's checks, so it only tells whether there are any.
     "guard checks": checks,
   };
 }

@@ -1,11 +1,11 @@
-/** What it costs that nothing of a request stays in its session, by the means chosen and by others. */
+/** What it costs to clear a request's traces from its session, by the chosen means and by others. */
 import { z } from "zod";
 import { type Bench, inTurn, runArm } from "./bench.ts";
 import { benchDatabase } from "./database.ts";
 import { operationBars } from "./operation-bars.ts";
 import { figureOf, measuredOf, Rounds } from "./report.ts";
 
-/** `nothing` is what no host may do. */
+/** No host may do `nothing`; it is the baseline. */
 const arms = ["nothing", "chosen", "names not hidden", "discard all"] as const;
 const operations = ["query", "mutation"] as const;
 const units = ["req/s", "thread CPU µs", "postgres CPU µs"] as const;

@@ -1,4 +1,4 @@
-/** Resident memory of the whole process after so many tenants of one shape have each been served. */
+/** Resident memory of the whole process after a given number of tenants of one shape have each been served. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
@@ -10,9 +10,12 @@ import { type ServerArm, startRowhouse, startStock } from "./server.ts";
 const arms = ["stock", "dedicated", "pooled"] as const;
 const query = "{ allT1Items(first: 1) { nodes { name } } }";
 const usualMarks = [1, 10, 100, 500, 1000];
-/** Asked of the first tenant before anything is read: a process grows by 40 MB while it gets going, whoever is served, and that takes it so long, */
+/**
+ * Requests to the first tenant before anything is read: a process grows by 40 MB while it warms up, whatever it serves, and needs
+ * this many,
+ */
 const warmUp = 3_000;
-/** and at least this long: what starting and building took is given back some seconds later. */
+/** and at least this long: the memory used for starting and building is returned some seconds later. */
 const warmUpMs = 15_000;
 const quickWarmUpMs = 8_000;
 const served = (count: number): string => `RSS MB, ${count} served`;
@@ -25,7 +28,7 @@ function start(arm: (typeof arms)[number], database: BenchDatabase): Promise<Ser
   return startRowhouse({ database, tenants, config });
 }
 
-/** Serves tenants one after the other and notes the memory at each mark; an arm that dies keeps what it had. */
+/** Serves tenants one after the other and records the memory at each mark; an arm that dies keeps its figures so far. */
 async function measure(
   arm: (typeof arms)[number],
   database: BenchDatabase,
@@ -43,7 +46,7 @@ async function measure(
       const answer = await server.ask(id, query).catch((error: unknown) => String(error));
       const expected = JSON.stringify({ data: { allT1Items: { nodes: [{ name: `${id} item 1` }] } } });
       if (answer !== expected) {
-        // A process that runs out of memory closes its sockets before it is seen to be gone.
+        // A process that runs out of memory closes its sockets before its exit is reported.
         await Promise.race([once(server.child, "exit"), sleep(server.alive ? 10_000 : 0)]);
         if (server.alive) throw new Error(`${arm}, ${id}: ${answer}`);
         figures[failedAfter] = index;
@@ -67,7 +70,7 @@ const bench: Bench = {
     const marks = [...usualMarks.filter((mark) => mark < tenants), tenants];
     try {
       await database.installControl();
-      // Resident memory differs by a hundredth or two from round to round; a thousand builds take minutes.
+      // Two rounds: resident memory differs by one or two percent between rounds, and a thousand builds take minutes.
       for (let round = 0; round < (quick ? 1 : 2); round += 1) {
         for (const arm of inTurn(arms, round)) rounds.add(arm, await measure(arm, database, marks, warmMs));
       }

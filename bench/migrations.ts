@@ -1,4 +1,4 @@
-/** What changes of schema cost: DDL with and without the control schema's triggers, and many tenants migrated under load. */
+/** What schema changes cost: DDL with and without the control schema's triggers, and many tenants migrated under load. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ import { metricOf, type ServerArm, startRowhouse } from "./server.ts";
 const triggers = ["rowhouse_ddl_command_end", "rowhouse_sql_drop"];
 const statements = 300;
 
-/** A migration as tools write them: six kinds of DDL over fifty tables. */
+/** A migration as tools write it: six kinds of DDL over fifty tables. */
 const migration = Array.from({ length: statements / 6 }, (_, n) => [
   `create table moving.t${n} (id integer generated always as identity primary key, name text)`,
   `alter table moving.t${n} add column amount numeric not null default 0`,
@@ -46,7 +46,7 @@ async function ddl(client: Client, triggered: boolean): Promise<Figures> {
 
 const builds = (server: ServerArm): Promise<number> => metricOf(server, "builds_total", 'result="ok"');
 
-/** `rowhouse migrate` over all tenants; then each of them is asked for the new column through the running host. */
+/** Runs `rowhouse migrate` over all tenants, then asks for the new column of each through the running host. */
 async function migrate(
   database: BenchDatabase,
   server: ServerArm,
@@ -90,7 +90,7 @@ const bench: Bench = {
     try {
       await database.installControl();
       await client.connect();
-      // The first round warms the caches of catalogues and functions.
+      // The first round only warms the caches of catalogues and functions.
       for (let round = 0; round <= (quick ? 4 : 10); round += 1) {
         for (const triggered of inTurn([false, true], round)) {
           const figures = await ddl(client, triggered);

@@ -1,4 +1,4 @@
-/** A chart of benches that measure operations by arm: a group for each operation, a bar for each arm. */
+/** A chart for benches that measure operations by arm: a group for each operation, a bar for each arm. */
 import type { BarsChart } from "./charts.ts";
 import { type Found, figureOf } from "./report.ts";
 
@@ -7,13 +7,13 @@ export interface OperationBars {
   readonly unit: string;
   readonly operations: readonly string[];
   readonly arms: readonly string[];
-  /** Added up, where there are several. */
+  /** Several figures are added up. */
   readonly figures: readonly string[];
-  /** What an arm is called, if not by its name. */
+  /** An arm's label, by default its name. */
   readonly called?: (arm: string) => string;
 }
 
-/** The figures are those of `OPERATION · ARM`. */
+/** Takes the figures of the arms named `OPERATION · ARM`. */
 export function operationBars(
   found: Pick<Found, "arms" | "notes">,
   { title, unit, operations, arms, figures, called = (arm) => arm }: OperationBars,

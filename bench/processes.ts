@@ -1,9 +1,9 @@
-/** What processes take, as Linux tells it under /proc. */
+/** Memory and CPU time of processes, from Linux's /proc. */
 import { readdir, readFile } from "node:fs/promises";
 
 const ticksPerSecond = 100;
 
-/** Resident memory of a process in MB, now and at most so far; NaN where it is gone. */
+/** Current and peak resident memory of a process in MB; NaN if it has ended. */
 export async function memoryOf(
   pid: number | undefined,
 ): Promise<{ readonly rssMb: number; readonly peakMb: number }> {
@@ -19,14 +19,14 @@ export async function memoryOf(
 interface Stat {
   readonly parent: number;
   readonly seconds: number;
-  /** Of its children that have ended. */
+  /** CPU seconds of its children that have ended. */
   readonly endedSeconds: number;
 }
 
 async function statOf(pid: number | string | undefined): Promise<Stat | undefined> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-    // The name stands in brackets and may hold anything; the fields count from behind it.
+    // The name is in parentheses and may contain anything, so fields are counted after it.
     const fields = stat
       .slice(stat.lastIndexOf(")") + 2)
       .split(" ")
@@ -43,7 +43,7 @@ async function statOf(pid: number | string | undefined): Promise<Stat | undefine
   }
 }
 
-/** CPU seconds that a process has used, user and system, all its threads. */
+/** CPU seconds that all threads of a process have used, user and system. */
 export async function cpuSeconds(pid: number | undefined): Promise<number> {
   return (await statOf(pid))?.seconds ?? 0;
 }

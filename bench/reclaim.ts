@@ -1,4 +1,4 @@
-/** How much of a cell's memory the process gives back when the cell is evicted, and how soon. */
+/** How much of a cell's memory the process returns after the cell is evicted, and how soon. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Bench } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
@@ -8,16 +8,16 @@ import { type ServerArm, startRowhouse } from "./server.ts";
 import { cellOf, waitForStatus } from "./status.ts";
 
 const query = "{ allT1Items(first: 1) { nodes { name } } }";
-/** Room for one instance of the bench's tables and not for two. */
+/** Enough for one instance of the bench's tables, but not for two. */
 const heapMb = 128;
 
 interface Followed {
   readonly figures: Readonly<Record<string, number>>;
-  /** Seconds since the eviction, MB. */
+  /** Pairs of seconds since the eviction and MB. */
   readonly points: [number, number][];
 }
 
-/** Fills a cell for each tenant but the last, evicts them all, and follows the process's memory. */
+/** Fills a cell for each tenant but the last, evicts them all, and records the process's memory. */
 async function follow(database: BenchDatabase): Promise<Followed> {
   const tenants = database.tenants.slice(0, -1);
   const [last] = database.tenants.slice(-1);
@@ -28,7 +28,7 @@ async function follow(database: BenchDatabase): Promise<Followed> {
   });
   const rss = async (): Promise<number> => (await memoryOf(server.child.pid)).rssMb;
   try {
-    // A cell comes and goes first: what the front needs to serve and to end one stays, and is not the cells'.
+    // A cell is started and evicted first: the memory that the front then keeps to serve and end one is not the cells'.
     await serve(server, [last?.id ?? ""]);
     await evictAll(server);
     await sleep(10_000);

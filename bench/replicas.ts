@@ -1,4 +1,4 @@
-/** A hot blueprint in one cell and in two, and what of a request each thread does: what more cores would give. */
+/** A hot blueprint in one cell and in two, and each thread's share of a request: what more cores would yield. */
 import { z } from "zod";
 import type { Bench } from "./bench.ts";
 import { threadCpuSeconds } from "./processes.ts";
@@ -12,7 +12,7 @@ const operations = {
   nested: "{ allT3Items(first: 5) { nodes { name t2ItemByParentId { name t1ItemByParentId { name } } } } }",
 } as const;
 
-/** Keeps a thread busy: rows, and little to wait for. */
+/** Keeps a thread busy: many rows, with little waiting. */
 const busy =
   "{ allT3Items(first: 50) { nodes { rowId name t2ItemByParentId { name t1ItemByParentId { name } } } } }";
 
@@ -25,7 +25,7 @@ async function instancesOf(server: ServerArm): Promise<number> {
 
 async function measure(load: ArmLoad<number>, durationMs: number): Promise<Figures> {
   const { arm: replicas, server } = load;
-  // Busy for as long as it takes to be given its second cell.
+  // Loads the host until it starts the second cell.
   for (let attempt = 0; attempt < 10; attempt += 1) {
     await measureLoad({ ...load, query: busy }, 5_000);
     if ((await instancesOf(server)) === replicas) break;
@@ -35,7 +35,7 @@ async function measure(load: ArmLoad<number>, durationMs: number): Promise<Figur
   const before = await threadCpuSeconds(server.child.pid);
   const figures = await measureLoad(load, durationMs);
   const after = await threadCpuSeconds(server.child.pid);
-  // The warm-up is in both, and the requests that were counted are three quarters of all.
+  // The CPU times include the warm-up, and the counted requests are three quarters of all.
   const perRequest = 1e6 / ((figures["requests"] ?? Number.NaN) * (4 / 3));
   const frontMicros = (after.main - before.main) * perRequest;
   return {

@@ -1,4 +1,4 @@
-/** What a bench found: its form as JSON, its medians, and its table. */
+/** A bench's findings: their JSON form, their medians and their table. */
 import { cpus, totalmem } from "node:os";
 import { z } from "zod";
 import { shown } from "./charts.ts";
@@ -10,9 +10,9 @@ const foundShape = z.object({
   /** Medians over the rounds, by arm. */
   arms: z.record(z.string(), figuresShape),
   ratios: figuresShape,
-  /** Every round as it was measured. */
+  /** Every round as measured. */
   rounds: z.record(z.string(), z.array(figuresShape)),
-  /** What was followed over time or over a growing load, by arm. */
+  /** Values over time or over a growing load, by arm. */
   series: z.record(z.string(), points).default({}),
   notes: z.array(z.string()),
 });
@@ -57,7 +57,7 @@ export function medians(rounds: readonly Figures[]): Figures {
   );
 }
 
-/** Rounds by arm, as they come in; what is not a number was not measured, and JSON could not hold it. */
+/** Collects rounds by arm. Values that are not numbers were not measured, and are dropped because JSON cannot hold them. */
 export class Rounds {
   readonly all: Record<string, Figures[]> = {};
 
@@ -70,12 +70,12 @@ export class Rounds {
   }
 }
 
-/** A figure of an arm; NaN where there is none. */
+/** A figure of an arm; NaN if it is missing. */
 export function figureOf(found: Pick<Found, "arms">, arm: string, figure: string): number {
   return found.arms[arm]?.[figure] ?? Number.NaN;
 }
 
-/** Those that are there: an arm that died has no figure, and what was to be compared with it none either. */
+/** Keeps only measured figures: an arm that died has none, and comparisons with it have none either. */
 export function measuredOf(figures: Figures): Figures {
   return Object.fromEntries(Object.entries(figures).filter(([, value]) => Number.isFinite(value)));
 }

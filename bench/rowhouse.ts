@@ -15,7 +15,7 @@ export interface RowhouseOptions {
   readonly database: BenchDatabase;
   readonly tenants: readonly BenchTenant[];
   readonly poolSize?: number;
-  /** More of the configuration. The control schema is made by `database.installControl`, which the guard needs. */
+  /** Further configuration. `database.installControl` makes the control schema, which the guard needs. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly execArgv?: readonly string[];
   /** Another checkout of the project whose host is started instead of this one's. */
@@ -26,12 +26,12 @@ const ownCheckout = fileURLToPath(new URL("../", import.meta.url));
 /** The command line of a checkout, by default of this one. */
 const cliOf = (host = ownCheckout): string => join(resolve(host), "bin", "rowhouse.js");
 
-/** What of the bench's environment would configure the host. */
+/** Variables of the bench's environment that would configure the host. */
 const foreign = /^(DATABASE_URL|PORT|ROWHOUSE_|GRAPHILE_|NODE_OPTIONS|PG)/;
 
 const listening = z.object({ kind: z.literal("host.listening"), name: z.string(), url: z.string() });
 
-/** Started and ready; throws what it last said where it ends instead. */
+/** Starts a host and waits until it is ready; throws its last output if it ends instead. */
 export async function spawnRowhouse(
   options: RowhouseOptions,
 ): Promise<{ child: ChildProcess; publicUrl: string; adminUrl: string }> {
@@ -50,8 +50,8 @@ export async function spawnRowhouse(
 }
 
 /**
- * Installs the control schema by the command line of the checkout at `host`, by default of this one: versions differ in it. The
- * host's role may then read and call everything in that schema, which covers what any version needs.
+ * Installs the control schema with the command line of the checkout at `host`, by default of this one, because versions differ in
+ * it. The host's role may then read and call everything in that schema, which covers the needs of any version.
  */
 export async function installByCli(database: BenchDatabase, host: string | undefined): Promise<void> {
   const contents = { databases: { main: { url: database.ownerUrl } }, tenants: [] };
@@ -73,7 +73,7 @@ export async function installByCli(database: BenchDatabase, host: string | undef
   await owner.end();
 }
 
-/** Calls `work` with a config file that exists until it has ended. */
+/** Calls `work` with a config file that exists until `work` has ended. */
 async function withConfig<Result>(
   contents: object,
   work: (file: string) => Promise<Result>,
@@ -91,7 +91,7 @@ async function withConfig<Result>(
 function spawnCli(args: readonly string[]): ChildProcess {
   return ownChild(
     spawn(process.execPath, args, {
-      // Not the directory of the config, which is about to go: no thread starts in a process whose directory is gone.
+      // Not the config's directory, which is deleted soon: a process whose directory is gone cannot start threads.
       cwd: tmpdir(),
       env: {
         ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name))),

@@ -74,7 +74,7 @@ async function measureAll(): Promise<void> {
   await mkdir(resultsDirectory, { recursive: true });
   const failed: string[] = [];
   for (const name of Object.keys(benches)) {
-    // One that fails says why, and leaves the others their turn.
+    // A bench that fails reports why, and the others still run.
     await measure(name, new URL(`${name}.json`, resultsDirectory)).catch((error: unknown) => {
       console.error(`${name} failed:`, error);
       failed.push(name);

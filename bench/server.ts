@@ -1,4 +1,4 @@
-/** A server arm: its process, what it answers, and what it costs under load. */
+/** A server arm: its process, its answers and its costs under load. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { Agent, request } from "undici";
@@ -10,26 +10,26 @@ import type { Figures } from "./report.ts";
 import { type RowhouseOptions, spawnRowhouse } from "./rowhouse.ts";
 
 export interface ServerArm {
-  /** Of its GraphQL endpoint. */
+  /** The URL of its GraphQL endpoint. */
   readonly url: string;
-  /** Empty where the arm has none. */
+  /** Empty if the arm has no admin API. */
   readonly adminUrl: string;
   readonly child: ChildProcess;
   readonly alive: boolean;
-  /** The answer's text; rejects where there is no answer. */
+  /** Returns the answer's text; rejects if there is no answer. */
   ask(tenant: string, query: string): Promise<string>;
-  /** JSON of the admin API. */
+  /** Returns JSON from the admin API. */
   admin(path: string, body?: object): Promise<unknown>;
   stop(): Promise<void>;
 }
 
 export interface StockOptions {
-  /** Most instances that it keeps, the least recently used goes; all unless given. */
+  /** The most instances that it keeps, evicting the least recently used; by default all. */
   readonly instances?: number;
   readonly execArgv?: readonly string[];
 }
 
-/** Stock PostGraphile on its own node server. */
+/** Stock PostGraphile on its own Node server. */
 export async function startStock(
   database: BenchDatabase,
   tenants: readonly BenchTenant[],
@@ -107,7 +107,7 @@ class HttpArm implements ServerArm {
 export interface Load {
   readonly server: ServerArm;
   readonly database: BenchDatabase;
-  /** Their ids. */
+  /** The tenants' ids. */
   readonly tenants: readonly string[];
   readonly query: string;
 }
@@ -122,8 +122,8 @@ const measured = z.object({
 });
 
 /**
- * Asks the same query of the tenants in turn over 8 connections, for `durationMs` after a warm-up of a third of that.
- * The load is a process of its own. Throws where any request fails.
+ * Sends the same query for the tenants in turn over 8 connections, for `durationMs` after a warm-up of a third of that. The load
+ * runs in a process of its own. Throws if any request fails.
  */
 export async function measureLoad(
   { server, database, tenants, query }: Load,
@@ -133,7 +133,7 @@ export async function measureLoad(
   child.send({
     input: { url: server.url, tenants, query, connections: 8, warmMs: durationMs / 3, durationMs },
   });
-  // Listened to from the start: on a busy machine a short load is over before what it has used so far is read.
+  // Listens from the start: on a busy machine, a short load may end before the CPU used so far has been read.
   const messages = messagesOf(child, `the load (${query})`);
   const used = async (): Promise<[number, number]> => [
     await cpuSeconds(server.child.pid),
@@ -156,7 +156,7 @@ export async function measureLoad(
   };
 }
 
-/** The sum of a metric's samples, over all its labels that match. */
+/** The sum of a metric's samples over all matching labels. */
 export async function metricOf(server: ServerArm, name: string, labels = ""): Promise<number> {
   const text = z.string().parse(await server.admin("/metrics"));
   return text

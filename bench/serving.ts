@@ -21,8 +21,8 @@ export interface Serving<Arm> {
 }
 
 /**
- * Starts each arm anew in every round, in alternating order, has it answer every operation of every tenant, and measures it;
- * figures by `OPERATION · ARM`. Throws where an answer has errors, or the arms answer differently.
+ * Starts each arm anew in every round, in alternating order, lets it answer every operation of every tenant, and measures it.
+ * Figures are named `OPERATION · ARM`. Throws if an answer has errors or the arms answer differently.
  */
 export async function serveInTurn<Arm extends string | number>(bench: Serving<Arm>): Promise<Rounds> {
   const { arms, operations } = bench;

@@ -1,4 +1,4 @@
-/** What a running host says of itself. */
+/** Reads a running host's status. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import type { ServerArm } from "./server.ts";
@@ -21,7 +21,7 @@ export async function statusOf(server: ServerArm): Promise<HostStatus> {
   return statusShape.parse(await server.admin("/status"));
 }
 
-/** The first status that `fits`; throws where none does for 30 s. */
+/** The first status that `fits`; throws if none does within 30 s. */
 export async function waitForStatus(
   server: ServerArm,
   fits: (status: HostStatus) => boolean,
@@ -37,7 +37,7 @@ export async function waitForStatus(
 
 const decisionShape = z.object({ key: z.string(), kind: z.enum(["pooled", "dedicated"]) });
 
-/** The cell whose thread holds the tenant's instance; throws where there is none. */
+/** The cell whose thread holds the tenant's instance; throws if there is none. */
 export async function cellOf(server: ServerArm, tenant: string): Promise<string> {
   const { key } = decisionShape.parse(await server.admin(`/tenants/${tenant}`));
   const { cells } = await statusOf(server);

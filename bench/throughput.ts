@@ -17,13 +17,13 @@ const operations = {
 } as const;
 const names = Object.keys(operations);
 
-/** With the host's defaults, the guard on writes among them; only the pools are as large as stock's. */
+/** Uses the host's defaults, including the guard on writes; only the pools are as large as stock's. */
 function startServer(arm: (typeof arms)[number], database: BenchDatabase): Promise<ServerArm> {
   if (arm === "stock") return startStock(database, database.tenants);
   return startRowhouse({
     database,
     tenants: database.tenants,
-    // Tenants of their own are spread over two cells.
+    // Dedicated tenants are spread over two cells.
     poolSize: arm === "pooled" ? 8 : 4,
     config: { pooling: arm === "pooled" },
   });
@@ -61,7 +61,7 @@ const bench: Bench = {
     };
   },
   charts: (found) => {
-    // One without SQL is ten times as fast as the others, and would make them all small.
+    // Left out: without SQL it is ten times as fast as the others, and would make their bars tiny.
     const bars = { operations: names.filter((name) => name !== "typename"), arms };
     return [
       operationBars(found, {

@@ -1,16 +1,16 @@
-/** The tenants' bindings that requests have come with. */
+/** Parses the tenants' bindings that requests carry, and caches them. */
 import { LRUCache } from "lru-cache";
 import type { TenantBinding } from "../src/shared/protocol/messages.ts";
 
-/** A text and what it says are about 1 KB. */
+/** A text and its parsed value take about 1 KB. */
 const maxBindings = 1_000;
 
 export class Bindings {
   readonly #known = new LRUCache<string, TenantBinding>({ max: maxBindings });
 
   /**
-   * What `text`, which the front wrote, says: the same object for the same text, as long as it is kept, and frozen, as plugins are given
-   * it: what one of them changed would be every later request's path, roles or revisions.
+   * Parses `text`, which the front wrote. Returns the same object for the same text while it is cached. It is frozen, because
+   * plugins receive it, and a change would affect the path, roles or revisions of every later request.
    */
   read(text: string): TenantBinding {
     const known = this.#known.get(text);

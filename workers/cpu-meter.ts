@@ -1,4 +1,4 @@
-/** How long each tenant keeps this thread busy. */
+/** Measures how long each tenant keeps this thread busy. */
 import type { BusyTimes } from "../src/shared/protocol/messages.ts";
 
 /** A message to the front costs a hundredth of this. */
@@ -9,32 +9,33 @@ interface Account {
   busyMs: number;
 }
 
-/** Tenants known at a time, beyond which all are forgotten that have nothing to tell. */
+/** The most tenants known at a time; beyond it, all are forgotten, after their times have been reported. */
 const maxAccounts = 1_000;
 
 /**
- * Between two turns of the event loop code runs for whoever was last entered: a request that begins, or a connection whose rows have come.
- * It is the time on the clock, not the CPU's: `process.threadCpuUsage` is a system call, and what preempts one tenant preempts all.
+ * Between two turns of the event loop, code runs for the tenant entered last: by a request that begins, or by a connection whose
+ * rows have arrived. Measures wall-clock time, because `process.threadCpuUsage` is a system call, and what preempts one tenant
+ * preempts all.
  */
 export class CpuMeter {
   readonly #onLong: () => void;
   readonly #accounts = new Map<string, Account>();
-  /** Those with time that has not been told. */
+  /** Accounts with time that has not been reported. */
   #busy: Account[] = [];
   #isLong = false;
   #current: Account | null = null;
-  /** Whose the interleaved requests are, one entry per request; empty while a single one runs. */
+  /** The tenants of interleaved requests, one entry per request; empty while a single one runs. */
   #together: Account[] = [];
   #isGathering = false;
   #sinceMs = 0;
   #watching = false;
 
-  /** `onLong` is called behind code that ran for so long that it matters who is next. */
+  /** `onLong` is called after code that ran so long that it matters who is next. */
   constructor(onLong: () => void) {
     this.#onLong = onLong;
   }
 
-  /** From now on the thread runs for `tenant`, at most until the event loop's next turn. */
+  /** From now on, time counts for `tenant`, at most until the event loop's next turn. */
   enter(tenant: string): void {
     const account = this.#accounts.get(tenant) ?? this.#newAccount(tenant);
     if (this.#isGathering) this.#together.push(account);
@@ -45,7 +46,7 @@ export class CpuMeter {
     if (!this.#watching) this.#watch();
   }
 
-  /** From now on the thread runs for all that enter during `begin`: their time is split evenly, by requests. */
+  /** From now on, time is split evenly among the requests that enter during `begin`. */
   share(begin: () => void): void {
     this.#turnTo(null);
     this.#together = [];
@@ -69,7 +70,8 @@ export class CpuMeter {
 
   #watch(): void {
     this.#watching = true;
-    // Behind all that the loop finds ready now. An immediate keeps it from sleeping, so no idle time is counted.
+    // Runs after everything that the loop finds ready now. An immediate keeps the loop from sleeping, so idle time is not
+    // counted.
     setImmediate(this.#turned);
   }
 
@@ -82,7 +84,7 @@ export class CpuMeter {
     this.#onLong();
   };
 
-  /** What came together since the last time. */
+  /** Returns and resets the times collected since the last call. */
   take(): BusyTimes {
     if (this.#current !== null || this.#together.length > 0) this.#turnTo(this.#current);
     if (this.#busy.length === 0) return nothing;

@@ -1,4 +1,4 @@
-/** The entry of a cell's thread. */
+/** The entry point of a cell's thread. */
 import { enableCompileCache, flushCompileCache } from "node:module";
 import { workerData } from "node:worker_threads";
 import type { CellSetup, CellTask } from "../src/shared/protocol/messages.ts";
@@ -6,10 +6,10 @@ import { shareAbortReason } from "./graphile/abort-reason.ts";
 import { Patching } from "./graphile/patching.ts";
 import { deferTransliteration } from "./graphile/transliteration.ts";
 
-// The setting of the main thread does not reach threads. What is imported from here on is compiled once per machine.
+// The main thread's setting does not reach threads. Modules imported from here on are compiled once per machine.
 enableCompileCache();
 
-// Grafast's development mode checks every step of every plan; who wants it sets the variable.
+// Grafast's development mode checks every step of every plan; set the variable to enable it.
 process.env["GRAPHILE_ENV"] ??= "production";
 
 const setup: CellSetup = workerData;
@@ -18,7 +18,7 @@ patching.apply("abort-reason", shareAbortReason);
 patching.apply("transliteration", deferTransliteration);
 
 const thread = import("./thread.ts").then(({ CellThread }) => {
-  // Not only when the thread ends: it is for the next one to start from.
+  // Flushed now, not only when the thread ends, so that the next thread can use it.
   flushCompileCache();
   return new CellThread(setup, patching);
 });

@@ -1,11 +1,11 @@
-/** Tells the front which requests it need not count among those that keep the thread busy. */
+/** Tells the front which requests do not keep the thread busy, so that it stops counting them. */
 
-/** How long a request may be under way before it is taken to wait for something else, such as PostgreSQL. */
+/** A request under way for this long is assumed to wait for something else, such as PostgreSQL. */
 const parkedAfterMs = 10;
 
 /**
- * The front gives a thread few requests at a time. One that waits for PostgreSQL takes none of the thread's time, and must not
- * keep others from it. Where none waits in the front, nothing is told: a message and a timer wake two threads.
+ * The front gives a thread few requests at a time. One that waits for PostgreSQL uses none of the thread's time, and must not
+ * keep others out. If none waits in the front, nothing is reported, because a message and a timer wake two threads.
  */
 export class Parking {
   readonly #tell: (upTo: number) => void;
@@ -15,7 +15,7 @@ export class Parking {
   #contended = false;
   #timer: NodeJS.Timeout | null = null;
 
-  /** `tell` is given a number: every request up to it has been taken up, and those still under way are waiting. */
+  /** `tell` gets a number: every request up to it has been started, and those still under way are waiting. */
   constructor(tell: (upTo: number) => void) {
     this.#tell = tell;
   }
@@ -28,7 +28,7 @@ export class Parking {
     else this.#rest();
   }
 
-  /** Numbers come in ascending order. */
+  /** Records that a request began. Numbers must ascend. */
   begin(number: number): void {
     this.#running.set(number, performance.now());
     this.#newest = number;
@@ -39,7 +39,7 @@ export class Parking {
     this.#running.delete(number);
   }
 
-  /** To be called when whatever has begun has run as far as it could: what is not over is waiting. */
+  /** To be called when all started requests have run as far as they could: the unfinished ones are waiting. */
   parkAll(): void {
     if (this.#contended) this.#park(this.#newest);
   }
@@ -58,7 +58,7 @@ export class Parking {
   #watch(): void {
     if (this.#timer !== null) return;
     const upTo = this.#newest;
-    // Where the loop was busy when the time was up, requests that came meanwhile have not been looked at: they are next.
+    // If the loop was busy when the timer was due, requests that arrived meanwhile have not been examined; they come next.
     this.#timer = setTimeout(() => {
       this.#timer = null;
       this.#park(upTo);
@@ -74,7 +74,7 @@ export class Parking {
   #park(upTo: number): void {
     let parked = 0;
     for (const number of this.#running.keys()) {
-      // Numbers are added in ascending order, and a Map keeps it.
+      // A Map keeps insertion order, and numbers are added in ascending order.
       if (number > upTo) break;
       this.#running.delete(number);
       parked += 1;

@@ -1,4 +1,4 @@
-/** Replies on their way to the front. */
+/** Sends replies to the front. */
 import { MessagePort } from "node:worker_threads";
 import { HostError, messageOf } from "../src/shared/kernel/errors.ts";
 import { discardBody } from "../src/shared/protocol/body-stream.ts";
@@ -8,7 +8,7 @@ import { toWireError } from "../src/shared/protocol/wire-error.ts";
 
 export type Transfer = readonly (ArrayBuffer | MessagePort)[];
 
-/** A request's reply, and what of it is moved to the other thread. */
+/** A request's reply, and the parts of it that are moved to the other thread. */
 export interface Outgoing {
   readonly reply: Reply<Answer>;
   readonly transfer: Transfer;
@@ -18,13 +18,13 @@ interface Numbered extends Outgoing {
   readonly number: number;
 }
 
-/** Sends what gathers in one turn of the event loop in one message, like `Lane` on the other side. */
+/** Sends the replies of one turn of the event loop in one message, as `Channel` does on the other side. */
 export class ReplyBatcher {
   readonly #post: (message: CellMessage, transfer: Transfer) => void;
   readonly #busy: () => BusyTimes;
   #outgoing: Numbered[] = [];
 
-  /** `post` throws where something of a message cannot be sent; `busy` gives what each tenant took of the thread, which goes along. */
+  /** `post` throws if part of a message cannot be sent; `busy` returns each tenant's time on the thread, which is sent along. */
   constructor(post: (message: CellMessage, transfer: Transfer) => void, busy: () => BusyTimes) {
     this.#post = post;
     this.#busy = busy;
@@ -46,12 +46,15 @@ export class ReplyBatcher {
     }
   }
 
-  /** What a plugin put into one answer, such as a header that is no text, is not the others' fault. */
+  /**
+   * Sends one reply by itself: an unsendable value that a plugin put into one answer, such as a header that is no text, must not
+   * fail the others.
+   */
   #sendAlone(one: Numbered, busy: BusyTimes): void {
     try {
       this.#send([one], busy);
     } catch (error) {
-      // The body of an answer that nobody will have: its sender would wait for credit for ever.
+      // Nobody will read this answer's body; undiscarded, its sender would wait for credit for ever.
       for (const moved of one.transfer) if (moved instanceof MessagePort) discardBody(moved);
       const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
       this.#send(

@@ -1,4 +1,4 @@
-/** What a thread has to say for the log: of its own, of plugins and of libraries. */
+/** Sends log lines of the thread, of plugins and of libraries to the front. */
 import { format } from "node:util";
 import { divert, divertWarnings } from "../src/shared/kernel/divert.ts";
 import { messageOf } from "../src/shared/kernel/errors.ts";
@@ -10,12 +10,12 @@ import type { Log } from "./request/error-mask.ts";
 
 type Report = Omit<Extract<CellMessage, { kind: "log" }>, "kind">;
 
-/** The log writes fewer; this is for the front, which would have to read whatever a loop here says. */
+/** The log itself has a lower limit; this one protects the front from reading all that a loop here writes. */
 const rate = { burst: 100, perSecond: 10, mostKeys: 1_000 } as const;
 
 export interface ReportsOptions {
   readonly send: (report: Report) => void;
-  /** Whose request runs. */
+  /** The tenant whose request is running. */
   readonly tenant: () => TenantId | undefined;
 }
 
@@ -27,7 +27,7 @@ export class Reports {
     this.#options = options;
   }
 
-  /** As an excerpt: megabytes do not travel. */
+  /** Sends an excerpt, so that messages of megabytes do not travel. */
   readonly log: Log = (level, message) => {
     const tenant = this.#options.tenant();
     const leftOut = this.#limit.admit(`${level} ${tenant ?? ""}`);
@@ -40,7 +40,7 @@ export class Reports {
     });
   };
 
-  /** What was kept back since the last line of its kind, or the last time. */
+  /** Reports how many lines were dropped and not yet accounted for. */
   tellLeftOut(): void {
     const { byKey, other } = this.#limit.takeLeftOut();
     const leftOut = byKey.reduce((sum, [, count]) => sum + count, other);
@@ -48,8 +48,8 @@ export class Reports {
   }
 
   /**
-   * What libraries and plugins write or complain of goes where everything else does, without credentials, instead of past the log; and so
-   * does a promise that a plugin dropped: it is that plugin's fault alone, and no reason to end every tenant's requests here.
+   * Routes the output and warnings of libraries and plugins into the log, where credentials are removed. Logs unhandled
+   * rejections, too: a promise that one plugin dropped is no reason to end every tenant's requests here.
    */
   takeOutput(): void {
     const complain = (...words: unknown[]): void => this.log("warn", format(...words));

@@ -27,7 +27,7 @@ import { RequestScope } from "./request/request-scope.ts";
 export class CellThread {
   readonly #ledger: Int8Array;
   readonly #identifying: readonly string[];
-  /** By slot. */
+  /** Scopes by slot. */
   readonly #running: (RequestScope | undefined)[] = [];
   readonly #instances: Instances;
   readonly #reports: Reports;
@@ -48,7 +48,7 @@ export class CellThread {
   #control: MessagePort | null = null;
   readonly #reserve = new IdleGc();
   #building = 0;
-  /** Builds and requests so far. */
+  /** The number of builds and requests so far. */
   #done = 0;
 
   constructor(setup: CellSetup, patching: Patching) {
@@ -64,14 +64,14 @@ export class CellThread {
     this.#reports.takeOutput();
   }
 
-  /** Never rejects: a rejection would be taken for a crash. */
+  /** Never rejects, because a rejection would be taken for a crash. */
   async handle(task: CellTask): Promise<Reply<unknown>> {
     switch (task.kind) {
       case "open":
         this.#control = task.port;
         this.#done += 1;
         task.port.on("message", (message: ControlMessage) => this.#obey(message));
-        // Once the front has its answer: what the first build is measured by.
+        // After the front has its answer: this is the baseline that the first build is measured against.
         setImmediate(() => this.#instances.growth.settle());
         return { ok: true, value: null };
       case "build":
@@ -96,7 +96,7 @@ export class CellThread {
     return this.#building === 0 && !this.#running.some((scope) => scope !== undefined);
   }
 
-  /** Never rejects: there would be no reply, and the request's place in the front never free. */
+  /** Never rejects: otherwise there would be no reply, and the request's slot in the front would never be free. */
   async #request(task: RequestTask): Promise<Outgoing> {
     let finish = (): void => undefined;
     this.#done += 1;
@@ -113,7 +113,7 @@ export class CellThread {
       this.#running[task.slot] = scope;
       finish = () => {
         scope.close();
-        // The host frees the place of a body that it gives up at once: the next request may be in it by now.
+        // The host frees the slot of an abandoned body at once, so the next request may already be in it.
         if (this.#running[task.slot] === scope) this.#running[task.slot] = undefined;
       };
       const serv = this.#instances.get(task.instance);

@@ -1,4 +1,4 @@
-/** A load that does not wait for answers: so many requests a second, of tenants by a Zipf law, each answer checked. */
+/** An open-loop load: a fixed number of requests per second, tenants drawn by Zipf's law, each answer checked. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent, request } from "undici";
@@ -10,11 +10,11 @@ const message = z.object({
     url: z.string(),
     tenants: z.array(z.string()),
     query: z.string(),
-    /** The answer to be expected, with `TENANT` for the tenant's id. */
+    /** The expected answer, with `TENANT` for the tenant's id. */
     expected: z.string(),
     perSecond: z.number(),
     durationMs: z.number(),
-    /** Nobody waits for longer, neither for an answer nor for a connection. */
+    /** Timeout for an answer and for a connection. */
     patienceMs: z.number(),
   }),
 });

@@ -1,4 +1,4 @@
-/** One process: builds instances for the given tenants, stock or ours, and tells what they took. */
+/** One process that builds instances for the given tenants, stock or Rowhouse's, and reports their memory and build time. */
 
 import pg from "pg";
 import { makePgService } from "postgraphile/adaptors/pg";
@@ -127,7 +127,7 @@ for (const [index, tenant] of tenants.entries()) {
     arm === "stock"
       ? await buildStock(tenant)
       : await buildOurs(tenant, arm === "pooled" ? "pooled" : "dedicated", index);
-  // The first build compiles the modules' code; it counts only where it is the only one.
+  // The first build compiles the modules' code; it counts only if it is the only one.
   if (index > 0 || tenants.length === 1) buildMs += performance.now() - eachMs;
 }
 const builds = Math.max(1, tenants.length - 1);

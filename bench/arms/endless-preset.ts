@@ -1,9 +1,9 @@
-/** A preset with a field that takes memory without end, in the shapes in which programs do. */
+/** A preset with a field that allocates memory without end, in the ways in which programs do. */
 import { lambda } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
 
-/** What a thread holds on to until it ends. */
+/** Keeps allocations alive until the thread ends. */
 const held: unknown[] = [];
 
 const shapes: Readonly<Record<string, () => never>> = {
@@ -23,12 +23,12 @@ const shapes: Readonly<Record<string, () => never>> = {
   strings() {
     for (let key = 0; ; key += 1) held.push(JSON.stringify("x".repeat(8 * 1024 * 1024)) + key);
   },
-  // From here on one call of V8 takes more than a cell's budget, and nobody can end it in the midst of that.
+  // From here on a single call of V8 takes more than a cell's budget, and cannot be interrupted.
   string() {
     for (;;) {
-      // Beyond twice this V8 throws instead.
+      // Above twice this length V8 throws instead.
       for (let text = "x".repeat(1024 * 1024); text.length <= 2 ** 27; text += text) {
-        // What a doubled string consists of is put together when a character of it is asked for.
+        // Reading a character makes V8 flatten the concatenated string.
         text.charCodeAt(text.length - 1);
         held.push(text);
       }

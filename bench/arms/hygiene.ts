@@ -1,4 +1,4 @@
-/** One process: runs tenants' statements in turn over a few connections, with one way or another to keep a session clean. */
+/** One process that runs tenants' statements in turn over a few connections, with one of several ways to keep sessions clean. */
 import pg from "pg";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
@@ -15,7 +15,7 @@ const { arm, url, tenants, durationMs } = await armInput();
 const connections = 8;
 const statementTimeoutMs = 30_000;
 
-/** What costs nothing, for arms that clear nothing behind a commit. */
+/** A statement that costs nothing, for arms that clear nothing after a commit. */
 const nothing = [fixedStatement("nothing", "select")];
 
 const opened = await Promise.all(
@@ -46,7 +46,7 @@ async function discardAll(connection: Connection): Promise<void> {
   await setBaseline(connection.client, statementTimeoutMs);
 }
 
-/** A session as it is lent to the next tenant. */
+/** Lends a session to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
   connection.lend({ tenant: String(servedBy(index)?.id), prepares: false });
   if (arm === "discard all") await discardAll(connection);
@@ -80,7 +80,7 @@ const backendSeconds = async (): Promise<number> => {
   return each.reduce((sum, seconds) => sum + seconds, 0);
 };
 
-/** Every connection goes from tenant to tenant for so long; how many answers that makes. */
+/** Passes every connection from tenant to tenant for `forMs`; returns the number of answers. */
 async function run(
   work: (connection: Connection, index: number) => Promise<unknown>,
   forMs: number,
@@ -103,7 +103,7 @@ figures["answer"] = JSON.stringify([
   await mutation(only, 0),
   await mutation(only, 1),
 ]);
-// Whether what is measured is done at all.
+// Checks that the measured clearing really happens.
 await mutation(
   only,
   0,

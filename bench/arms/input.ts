@@ -1,4 +1,4 @@
-/** What an arm's process is told: its first message. */
+/** The input of an arm's process: its first message. */
 import { once } from "node:events";
 import { z } from "zod";
 import type { BenchTenant } from "../database.ts";
@@ -15,9 +15,9 @@ const message = z.object({
     url: z.string(),
     tenants: z.array(tenant),
     query: z.string().default(""),
-    /** Most instances that are kept; 0: all. */
+    /** The most instances to keep; 0 keeps all. */
     instances: z.number().default(0),
-    /** For how long each operation is measured. */
+    /** How long each operation is measured. */
     durationMs: z.number().default(0),
   }),
 });

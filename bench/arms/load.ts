@@ -1,4 +1,4 @@
-/** The load, in a process of its own: so many connections, each asking one after the other, for so long. */
+/** The load, in a process of its own: a number of connections, each sending one request after the other, for a given time. */
 import { once } from "node:events";
 import { Client } from "undici";
 import { z } from "zod";
@@ -23,7 +23,7 @@ const latencies: number[] = [];
 let failed = 0;
 let next = 0;
 
-/** One request by undici's lowest interface: on two cores what the load costs is taken from what is measured. */
+/** Sends one request through undici's lowest interface: on two cores, the load's own cost is taken from what is measured. */
 function ask(client: Client): Promise<boolean> {
   const tenant = tenants[next++ % tenants.length] ?? "";
   const { promise, resolve, reject } = Promise.withResolvers<boolean>();

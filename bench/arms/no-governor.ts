@@ -1,4 +1,4 @@
-/** Imported ahead of the host: nothing watches its cells, and V8's own limit is all that bounds them. */
+/** Imported before the host: disables the governor, so that only V8's own limit bounds the cells. */
 import { Governor } from "../../src/fleet/governor.ts";
 
 Governor.prototype.open = () => undefined;

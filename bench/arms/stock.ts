@@ -1,7 +1,4 @@
-/**
- * Stock PostGraphile on its own node server: an instance per tenant, built when first asked for, one after the other, and
- * kept.
- */
+/** Stock PostGraphile on its own Node server: an instance per tenant, built on its first request, one at a time, and kept. */
 import { createServer } from "node:http";
 import { LRUCache } from "lru-cache";
 import pg from "pg";
@@ -14,18 +11,18 @@ import { armInput, reply } from "./input.ts";
 
 const { url, tenants, instances } = await armInput();
 const known = new Map(tenants.map((tenant) => [tenant.id, tenant]));
-// One pool for all, as large as what the other arms have in all their cells.
+// One pool for all, as large as the other arms' pools together.
 const pool = new pg.Pool({ connectionString: url, max: 8 });
 pool.on("error", () => undefined);
 
 type Handler = ReturnType<ReturnType<typeof grafserv>["createHandler"]>;
 let builds = 0;
 let evictions = 0;
-/** Many at once would need the memory of many builds at once: whoever writes such a cache finds that out. */
+/** Builds run one at a time: several at once would need the memory of several builds, as authors of such a cache find out. */
 let building: Promise<unknown> = Promise.resolve();
 const handlers = new LRUCache<string, Promise<Handler>>({
   max: instances > 0 ? instances : known.size,
-  // Only let go of, not released: requests may be in it, and what is left of it after them is garbage.
+  // Only dropped, not released: requests may still be using it, and it becomes garbage after them.
   dispose: () => {
     evictions += 1;
   },
@@ -60,7 +57,7 @@ async function build(tenant: BenchTenant): Promise<Handler> {
 }
 
 const server = createServer((request, response) => {
-  // For the bench, which has no other way to see into it.
+  // Lets the bench read these figures, which it could not see otherwise.
   if (request.url === "/figures") {
     response.end(JSON.stringify({ builds, evictions }));
     return;

@@ -17,24 +17,24 @@ const message = z.object({
     localAddress: z.string(),
     query: z.string(),
     mutation: z.string(),
-    /** Every so many requests one is a mutation. */
+    /** One request in so many is a mutation. */
     mutationEvery: z.number(),
     warmRequests: z.number(),
     everyMs: z.number(),
-    /** What is due before this is told apart: an attack takes time to be known as one. */
+    /** Requests due before this time are counted separately, because an attack takes time to be recognised. */
     onsetMs: z.number(),
     durationMs: z.number(),
-    /** What is not answered so long after the last request has failed. */
+    /** A request that is unanswered this long after the last one was sent has failed. */
     graceMs: z.number(),
   }),
 });
 
-/** The clock of the measurement should not wait for the CPU; only root may have that. */
+/** Keeps the measuring clock from waiting for the CPU; only root may set it. */
 const highPriority = -10;
 try {
   setPriority(highPriority);
 } catch {
-  // `sent late ms` shows what it costs not to have it.
+  // `sent late ms` shows the effect of not having it.
 }
 
 const messages = on(process, "message");

@@ -1,4 +1,4 @@
-/** An attack of the bench `fairness`: its contract, what it is told, and how its requests are counted. */
+/** The contract of an attack of the bench `fairness`: its input, and how its requests are counted. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent, request } from "undici";
 import { z } from "zod";
@@ -10,7 +10,7 @@ export const targetShape = z.object({
   victim: z.string(),
   /** Ids of tenants that have the victim's shape, and therefore share its instance. */
   attackers: z.array(z.string()).min(4),
-  /** By which the first attacker's own tokens are signed. */
+  /** The secret that signs the first attacker's own tokens. */
   secret: z.string(),
   /** Ids of tenants that each have a shape of their own. */
   others: z.array(z.string()),
@@ -61,7 +61,7 @@ export class Ground {
     return Math.max(0, Math.round(this.#endMs - performance.now()));
   }
 
-  /** Counts the end of something that was sent. What gets no answer in time is counted as neither. */
+  /** Counts the outcome of a request. A request that gets no answer in time has none. */
   ended(how: "answered" | "refused", outcome: string): void {
     this.counts[how] += 1;
     this.outcomes.set(outcome, (this.outcomes.get(outcome) ?? 0) + 1);

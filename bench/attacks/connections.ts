@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Attack, Ground } from "./attack.ts";
 
 interface Kept {
-  /** Connections to keep open at a time. */
+  /** The number of connections to keep open. */
   readonly many: number;
   /** What a connection sends first. */
   readonly greeting: (ordinal: number) => string | Buffer;
@@ -17,7 +17,7 @@ const perMs = { first: 5, again: 0.5 };
 const tickMs = 10;
 /** Bounds the burst after this process itself was held up. */
 const mostAtOnce = 250;
-/** The status stands within the first bytes of an answer. */
+/** The status is within the first bytes of an answer. */
 const statusBytes = 16;
 
 /**

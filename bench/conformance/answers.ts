@@ -1,4 +1,4 @@
-/** What was answered to a document, made comparable. */
+/** Makes the answers to a document comparable. */
 import { decodeJwt } from "jose";
 import { z } from "zod";
 
@@ -14,10 +14,10 @@ const payload = z.looseObject({
   items: z.array(z.unknown()).optional(),
 });
 
-/** The payloads of one answer: one, or what a stream of them brought. */
+/** The payloads of one answer: a single one, or those of a stream. */
 export type Payloads = readonly unknown[];
 
-/** One text for equal answers: what a stream brings late is put where it belongs, and what is new in each run is left out. */
+/** The same text for equal answers: parts that a stream delivers late are merged in, and values that differ in every run are masked. */
 export function comparable(payloads: Payloads, masks: readonly string[]): string {
   const errors: z.infer<typeof error>[] = [];
   let data: unknown;
@@ -33,7 +33,7 @@ export function comparable(payloads: Payloads, masks: readonly string[]): string
   return JSON.stringify(steady({ data: data ?? null, errors: plain }, new Map()), null, 1);
 }
 
-/** `data` with parts at `path`; of a list the path ends in the first one's place. */
+/** `data` with `parts` inserted at `path`; for a list, the path ends with the index of the first part. */
 function merged(
   data: unknown,
   path: readonly (string | number)[],
@@ -61,7 +61,7 @@ function masked(data: unknown, path: readonly string[]): unknown {
 const uuid = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i;
 const time = /^\d{4}-\d\d-\d\d[T ]\d\d:\d\d/;
 
-/** Without what no two runs have in common: random identifiers, the time of day, signatures. */
+/** Masks what no two runs have in common: random identifiers, the time of day, signatures. */
 function steady(value: unknown, uuids: Map<string, number>): unknown {
   if (Array.isArray(value)) return value.map((each) => steady(each, uuids));
   if (typeof value === "object" && value !== null) {
@@ -77,7 +77,7 @@ function steady(value: unknown, uuids: Map<string, number>): unknown {
   return value.split(".").length === 3 && value.startsWith("eyJ") ? claimsOf(value) : value;
 }
 
-/** Those that the database gave; who signs adds its own. */
+/** The claims that the database returned, without those that the signer adds. */
 function claimsOf(token: string): unknown {
   try {
     const { iat: _at, iss: _by, aud: _for, "rowhouse:tenant": _tenant, ...claims } = decodeJwt(token);
@@ -87,7 +87,7 @@ function claimsOf(token: string): unknown {
   }
 }
 
-/** The first line in which two comparable answers differ, and the first error that only the one found has. */
+/** The first line in which two comparable answers differ, and the first error that only `found` has. */
 export function firstDifference(expected: string, found: string): string {
   const [wanted, lines] = [expected.split("\n"), found.split("\n")];
   const index = wanted.findIndex((line, at) => line !== lines[at]);

@@ -1,4 +1,4 @@
-/** Who answers the suite's documents: stock PostGraphile, and hosts as a user starts them. */
+/** The arms that answer the suite's documents: stock PostGraphile, and hosts as a user starts them. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { SignJWT } from "jose";
 import pg from "pg";
@@ -13,14 +13,14 @@ import type { Document } from "./suite.ts";
 
 export interface Arm {
   answer(document: Document): Promise<Payloads>;
-  /** Of the instance that answers `document`, where there is more than one kind. */
+  /** The kind of the instance that answers `document`, if there is more than one kind. */
   kind(document: Document): Promise<string>;
   close(): Promise<void>;
 }
 
 const secret = "This is static for the tests, use a better one if you set one!";
 
-/** One key for each instance that documents need. */
+/** A key for each distinct instance that documents need. */
 const variantOf = ({ options, schemas }: Document): string => JSON.stringify([schemas, options]);
 
 const isAboutRights = ({ directives }: Document): boolean => directives.ignoreRBAC === false;
@@ -77,7 +77,7 @@ export function stockArm(database: SuiteDatabase): Arm {
   };
 }
 
-/** A host that serves every instance that `documents` need, on `database`, each as a tenant. */
+/** A host on `database` with a tenant for each instance that `documents` need. */
 export async function hostArm(
   database: SuiteDatabase,
   documents: readonly Document[],
@@ -131,7 +131,7 @@ export async function hostArm(
   };
 }
 
-/** A literal of a `reg*` type names what is in PostgreSQL, by the name that it has there. */
+/** Replaces schema names in `reg*` literals, which refer to objects by their PostgreSQL names. */
 function withPhysicalReg(source: string, { physical }: SuiteDatabase): string {
   return source.replace(
     /(\breg[a-z]+: ")(\w+)\./g,
@@ -160,7 +160,7 @@ async function token(tenant: string): Promise<string> {
     .sign(new TextEncoder().encode(secret));
 }
 
-/** JSON, or the parts of a `multipart/mixed` body with the boundary that grafserv uses. */
+/** The payloads in a JSON text, or in a `multipart/mixed` body with grafserv's boundary. */
 function payloadsOf(text: string): Payloads {
   if (text.startsWith("{")) return [JSON.parse(text)];
   return text

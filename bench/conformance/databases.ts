@@ -1,4 +1,4 @@
-/** The suite's databases: as they are, and the same with every schema under another name. */
+/** The suite's databases: unchanged, and with every schema renamed. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
@@ -26,22 +26,22 @@ create role postgraphile_test_user2;
 grant ${visitor} to postgraphile_test_user1, postgraphile_test_user2;
 grant postgraphile_test_user1, postgraphile_test_user2 to ${authenticator};`;
 
-/** What another suite of the repository leaves in the database before this one's turn. */
+/** What an earlier suite of the repository leaves in the database. */
 const prelude = `create extension citext; create extension pgcrypto; create extension "uuid-ossp"`;
 
-/** Of the host, after the control schema is there: the suite revokes what functions are granted by default. */
+/** The host's rights, granted after the control schema exists, because the suite revokes the default rights on functions. */
 const controlRights = `
 grant usage on schema rowhouse to ${authenticator};
 grant select on all tables in schema rowhouse to ${authenticator};
 grant execute on all functions in schema rowhouse to ${authenticator};`;
 
 export interface SuiteDatabase {
-  /** Of the superuser, and of the role that introspects where a document is about rights. */
+  /** Connects as superuser; `authenticatorUrl` as the role that introspects for documents about rights. */
   readonly url: string;
   readonly authenticatorUrl: string;
-  /** The name in PostgreSQL of a schema of the suite. */
+  /** The PostgreSQL name of a schema of the suite. */
   physical(schema: string): string;
-  /** Puts the suite's rows back, and runs `sql`. */
+  /** Restores the suite's rows, and runs `sql`. */
   reset(sql?: string): Promise<void>;
   close(): Promise<void>;
 }
@@ -60,7 +60,7 @@ export class Suite {
     this.#schemas = [...this.#all.matchAll(/^create schema ([a-z0-9_]+)/gm)].map(([, name = ""]) => name);
   }
 
-  /** Reads the suite at `directory`, and makes its roles in the server at `url`. */
+  /** Reads the suite at `directory`, and creates its roles in the server at `url`. */
   static async open(directory: string, url: string): Promise<Suite> {
     const texts = await Promise.all(
       files.map(async (file) => [file, await readFile(join(directory, file), "utf8")] as const),
@@ -77,7 +77,8 @@ export class Suite {
     await runSql(this.#url, `alter database ${name} set timezone to '+04:00'`);
     const url = this.#urlOf(name);
     await runSql(url, prelude);
-    // A row and a variable name them; nothing is in them, and whoever takes a logical name for PostgreSQL's finds that.
+    // A row and a variable contain these names. The schemas are empty, so code that mistakes a logical name for a physical one
+    // finds nothing.
     if (renamed) await runSql(url, "create schema b; create schema c; create schema pg11");
     for (const file of files) await runSql(url, this.#sql(this.#texts.get(file) ?? "", renamed));
     const database = new Database({
@@ -91,7 +92,7 @@ export class Suite {
     await runSql(url, controlRights);
   }
 
-  /** A fresh copy. */
+  /** A fresh copy of the database. */
   async database(renamed: boolean): Promise<SuiteDatabase> {
     this.#made += 1;
     const name = `conformance_${this.#made}`;
@@ -99,7 +100,7 @@ export class Suite {
     await runSql(this.#url, `alter database ${name} set timezone to '+04:00'`);
     const url = this.#urlOf(name);
     const client = new pg.Client({ connectionString: url });
-    // The server ends it where a run ends early; the fault that ended it is to be seen.
+    // If a run ends early, the server cuts this connection; the original error must stay visible.
     client.on("error", () => {});
     await client.connect();
     const as = new URL(url);
@@ -131,11 +132,11 @@ export class Suite {
 const templateOf = (renamed: boolean): string => (renamed ? "suite_renamed" : "suite");
 const renamedTo = (schema: string): string => `r_${schema}`;
 
-/** Of what is made in a schema, its name: a word in front of a dot may be an alias as well. */
+/** Matches the names of declared objects: a word before a dot may also be an alias. */
 const declared =
   /\b(?:table|view|function|procedure|type|domain|sequence)\s+(?:if (?:not )?exists\s+)?"?([\w$]+)"?\."?([\w$\u0080-\uffff]+)/gi;
 
-/** The suite's SQL with its schemas under other names. Tags in comments keep the names that they have: those are logical ones then. */
+/** The suite's SQL with renamed schemas. Tags in comments keep the original names, which then are the logical ones. */
 function renamedSql(text: string, schemas: readonly string[], all: string): string {
   const names = schemas.join("|");
   const alike = new Set<string>();
@@ -160,7 +161,7 @@ function renamedSql(text: string, schemas: readonly string[], all: string): stri
     .join("");
 }
 
-/** Cut behind semicolons at the ends of lines outside of bodies; their text, joined, is `sql`. */
+/** Splits `sql` after semicolons at line ends outside function bodies; the parts, joined, are `sql` again. */
 function statementsOf(sql: string): string[] {
   const statements: string[] = [];
   let current = "";
@@ -181,7 +182,7 @@ function statementsOf(sql: string): string[] {
 
 async function runSql(url: string, sql: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
-  // The server ends it where a run ends early; the fault that ended it is to be seen.
+  // If a run ends early, the server cuts this connection; the original error must stay visible.
   client.on("error", () => {});
   await client.connect();
   try {

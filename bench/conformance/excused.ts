@@ -1,4 +1,4 @@
-/** Differences that are known, and why they are none of a host's making. */
+/** Known differences that are not a host's fault, with their reasons. */
 
 /** A cursor: base64 of a JSON array whose first item is a digest of the order's SQL. */
 const cursor = /"Wy[A-Za-z0-9+/]+={0,2}"/g;
@@ -15,7 +15,7 @@ function withoutDigests(answer: string): string {
   });
 }
 
-/** `answer` with each name of a schema in the values of `reg*` columns, with its dot, as `spelled` has it. */
+/** `answer` with each schema name, including its dot, in the values of `reg*` columns replaced by the result of `spelled`. */
 function withRegSchemas(answer: string, spelled: (schema: string) => string): string {
   return answer.replace(
     /("reg[a-z]+": )("(?:[^"\\]|\\.)*")/gi,
@@ -26,11 +26,11 @@ function withRegSchemas(answer: string, spelled: (schema: string) => string): st
 
 export interface ArmNames {
   readonly pooled: boolean;
-  /** The name in PostgreSQL of a schema of the suite. */
+  /** The PostgreSQL name of a schema of the suite. */
   physical(schema: string): string;
 }
 
-/** Why `found` may differ from `expected`; null where it may not. */
+/** Why `found` may differ from `expected`; null if it may not. */
 export function excused(expected: string, found: string, { pooled, physical }: ArmNames): string | null {
   const spelled = (answer: string): string =>
     withRegSchemas(answer, (schema) => (pooled ? "" : `${physical(schema)}.`));

@@ -1,4 +1,4 @@
-/** `rowhouse serve` in a process of its own, as while developing: errors are told. */
+/** `rowhouse serve` in a process of its own, in development mode, so that errors are not masked. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -25,10 +25,10 @@ export async function startHost(config: Readonly<Record<string, unknown>>): Prom
   const contents = {
     listen: { port: 0 },
     admin: { port: 0 },
-    // The suite's documents run as a superuser, but for those about rights.
+    // The suite's documents run as superuser, except those about rights.
     roleSafety: { mode: "warn" },
     builds: { timeout: "5m" },
-    // A document has more fields than a host answers for unless it is told to.
+    // Some documents have more fields than the default limit allows.
     limits: { requestTimeout: "5m", fields: 10_000 },
     cells: { max: 2, heapMb: 512, memoryMb: 8_000 },
     ...config,

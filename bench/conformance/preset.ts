@@ -1,4 +1,4 @@
-/** The preset of a document, as the suite's own tests put it together; for stock PostGraphile and, as a module, for cells. */
+/** The preset of a document, composed as in the suite's own tests; used by stock PostGraphile and, as a module, by cells. */
 import { StreamDeferPlugin } from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
@@ -11,7 +11,7 @@ const optionsShape = z.object({
   directives: z.record(z.string(), z.unknown()),
 });
 
-/** What the suite's documents make of their errors while they are built is nothing. */
+/** Build errors that the suite's documents provoke are ignored. */
 const SwallowAllErrorsPlugin: GraphileConfig.Plugin = {
   name: "SwallowAllErrorsPlugin",
   schema: {
@@ -24,7 +24,7 @@ const SwallowAllErrorsPlugin: GraphileConfig.Plugin = {
   },
 };
 
-/** `options`: JSON of `PresetOptions`. */
+/** `options` is the JSON of `PresetOptions`. */
 export async function presetFor(options: string): Promise<GraphileConfig.Preset> {
   const { extends: modules, v4, directives } = optionsShape.parse(JSON.parse(options));
   const { graphileBuildOptions, setofFunctionsContainNulls } = directives;
@@ -38,7 +38,7 @@ export async function presetFor(options: string): Promise<GraphileConfig.Preset>
       ...Object(graphileBuildOptions),
     },
     gather: { muteWarnings: true },
-    // However busy the machine is: what is compared are answers.
+    // Generous timeouts, because only answers are compared, however busy the machine is.
     grafast: { timeouts: { planning: 60_000, execution: 60_000 } },
   };
 }
@@ -54,7 +54,7 @@ function isPreset(value: unknown): value is GraphileConfig.Preset {
   return typeof value === "object" && value !== null;
 }
 
-/** Whoever serves a tenant has its secret: it is no part of the preset. */
+/** The secret belongs to the tenant, not to the preset. */
 const withoutSecret = (options: string): string =>
   JSON.stringify(JSON.parse(options), (key, value) => (key === "jwtSecret" ? undefined : value));
 

@@ -1,6 +1,7 @@
 /**
- * `npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT] [--arm NAME]`: PostGraphile's own documents, answered by a host as
- * by stock PostGraphile. DIRECTORY is `postgraphile/postgraphile/__tests__` of a checkout of github.com/graphile/crystal.
+ * `npm run conformance -- DIRECTORY [--postgres 15,18] [--only TEXT] [--arm NAME]`: compares a host's answers to PostGraphile's
+ * own documents with those of stock PostGraphile. DIRECTORY is `postgraphile/postgraphile/__tests__` of a checkout of
+ * github.com/graphile/crystal.
  */
 import { parseArgs } from "node:util";
 import { endArms } from "../bench.ts";
@@ -24,7 +25,7 @@ interface Difference {
   readonly reason: string | null;
 }
 
-/** Every document's answer by its name, and of which kind the instances were. */
+/** Every document's answer by name, and how many documents each kind of instance answered. */
 async function answersOf(arm: Arm, database: SuiteDatabase, documents: readonly Document[]) {
   const answers = new Map<string, string>();
   const kinds = new Map<string, number>();

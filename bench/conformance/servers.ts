@@ -1,4 +1,4 @@
-/** PostgreSQL for a run: the embedded one, or one that is installed, of another version. */
+/** PostgreSQL for a run: the embedded server, or an installed one of another version. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, chown, mkdtemp, rm } from "node:fs/promises";
@@ -19,7 +19,7 @@ export interface Server {
 
 const embedded = "18";
 
-/** A server of `version`; throws where that is neither the embedded one's nor installed as Debian does it. */
+/** Starts a server of `version`; throws if that is neither the embedded one's nor installed where Debian puts it. */
 export async function startServer(version: string): Promise<Server> {
   const directory = await mkdtemp(join(tmpdir(), `rowhouse-postgres-${version}-`));
   if (version !== embedded) return startInstalled(version, directory);
@@ -72,7 +72,7 @@ async function startInstalled(version: string, directory: string): Promise<Serve
   };
 }
 
-/** PostgreSQL refuses to run as root. */
+/** The user to run the server as, because PostgreSQL refuses to run as root. */
 async function serverUser(): Promise<{ readonly uid?: number; readonly gid?: number }> {
   if (process.getuid?.() !== 0) return {};
   const [uid, gid] = await Promise.all(
@@ -92,7 +92,7 @@ async function freePort(): Promise<number> {
 async function accepting(url: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     const client = new pg.Client({ connectionString: url });
-    // The server ends it where a run ends early; the fault that ended it is to be seen.
+    // If a run ends early, the server cuts this connection; the original error must stay visible.
     client.on("error", () => {});
     try {
       await client.connect();

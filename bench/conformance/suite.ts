@@ -1,4 +1,4 @@
-/** PostGraphile's own documents: `*.test.graphql`, with directives in comments at their heads. */
+/** Reads PostGraphile's own documents: `*.test.graphql`, with directives in comments at their heads. */
 import { createHash } from "node:crypto";
 import { glob, mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
@@ -8,7 +8,7 @@ import { z } from "zod";
 
 const schemas = z.union([z.string(), z.array(z.string())]);
 
-/** What a document says of how it is to be served; what is not named here are options of the V4 preset. */
+/** A document's directives; keys not listed here are options of the V4 preset. */
 const directives = z.looseObject({
   schema: schemas.optional(),
   extends: schemas.optional(),
@@ -24,21 +24,21 @@ const directives = z.looseObject({
 });
 
 export interface Document {
-  /** Such as `queries/v4/connections`. */
+  /** For example `queries/v4/connections`. */
   readonly name: string;
   readonly source: string;
   readonly directives: z.infer<typeof directives>;
-  /** Of its preset: documents of equal options and schemas have one instance. */
+  /** The options of its preset; documents with equal options and schemas share an instance. */
   readonly options: PresetOptions;
   readonly schemas: readonly string[];
-  /** A callback in the document takes part while it runs: subscriptions. */
+  /** Whether a callback in the document takes part while it runs, as for subscriptions. */
   readonly scripted: boolean;
   readonly mutates: boolean;
 }
 
-/** As JSON: it travels to a cell as a tenant's setting. */
+/** Passed to a cell as JSON in a tenant's setting. */
 export interface PresetOptions {
-  /** Modules of presets that are put on top, and which export. */
+  /** Preset modules to extend, with the name of each one's export. */
   readonly extends: readonly (readonly [module: string, name: string])[];
   readonly v4: boolean;
   readonly directives: Readonly<Record<string, unknown>>;
@@ -46,7 +46,7 @@ export interface PresetOptions {
 
 const copies = new URL("../out/conformance/", import.meta.url);
 
-/** Every document of the suite below `directory` that is asked of an API; those of `schema/` have no operation. */
+/** Every document of the suite below `directory` that has an operation, which those of `schema/` have not. */
 export async function documentsIn(directory: string): Promise<Document[]> {
   const names: string[] = [];
   for await (const name of glob("{queries,mutations,subscriptions}/**/*.test.graphql", { cwd: directory }))
@@ -80,7 +80,7 @@ async function documentAt(directory: string, file: string): Promise<Document> {
   };
 }
 
-/** Of the preset, and nothing that only a document's run depends on. */
+/** The options of the preset, without those that only affect a document's run. */
 async function optionsOf(path: string, parsed: z.infer<typeof directives>): Promise<PresetOptions> {
   const {
     extends: extended = [],
@@ -98,7 +98,7 @@ async function optionsOf(path: string, parsed: z.infer<typeof directives>): Prom
   };
 }
 
-/** A module beside a document is copied to where its imports are found. */
+/** Copies a module beside a document to where its imports can be resolved. */
 async function moduleOf(path: string, written: string): Promise<[module: string, name: string]> {
   const [module = "", name = "default"] = written.split(":");
   if (!module.startsWith(".")) return [module, name];

@@ -1,4 +1,4 @@
-/** An admin app on a socket of its own, with operations that keep what they were asked for. */
+/** An admin app on a socket of its own, whose operations record their arguments. */
 import { request } from "undici";
 import { createAdminApp, type EvictTarget, type MigrateRequest } from "../../src/http/admin/app.ts";
 import { serveApp } from "../../src/http/fetch-app.ts";

@@ -1,4 +1,4 @@
-/** A host with tenants that take tokens: of a secret of their own, of a secret that two share, and of a public key. */
+/** A host with tenants that accept tokens: signed with a secret of their own, with a secret that two share, and with a public key. */
 import { generateKeyPairSync } from "node:crypto";
 import { type JWTPayload, SignJWT } from "jose";
 import { afterAll, beforeAll } from "vitest";
@@ -22,9 +22,9 @@ interface Started {
 }
 
 export class AuthHost {
-  /** Of acme alone. */
+  /** The secret of acme alone. */
   readonly own = newSecret();
-  /** Of globex and initech together. */
+  /** The secret that globex and initech share. */
   readonly shared = newSecret();
   /** Every token that was signed here. */
   readonly signed: string[] = [];
@@ -35,7 +35,7 @@ export class AuthHost {
     return this.#started;
   }
 
-  /** A token for acme's first account, unless told otherwise. */
+  /** Signs a token, by default for acme's first account. */
   async sign(
     claims: Record<string, unknown>,
     secret = this.own,
@@ -56,7 +56,7 @@ export class AuthHost {
     const hooli = await authTenant(database, "hooli");
     const host = await TestHost.start({
       config: {
-        // One connection: whatever a request leaves on it meets the next.
+        // A single connection, so that anything a request leaves on it meets the next.
         databases: { main: { url: database.hostUrl, install: false, poolSize: 1 } },
         cells: { max: 1 },
         tenants: [

@@ -1,4 +1,4 @@
-/** Tenants with accounts, rows that each account alone may see, and a login that returns a token. */
+/** Tenants with accounts, rows that only one account may see, and a login that returns a token. */
 import { randomBytes } from "node:crypto";
 import { escapeLiteral, escapeIdentifier as quote } from "pg";
 import type { GraphqlAnswer } from "./exchanged.ts";
@@ -13,7 +13,7 @@ export interface AuthTenant extends Omit<TenantRecord, "roles"> {
   };
 }
 
-/** Nothing in it names a tenant: only rows do. */
+/** The shape contains no tenant's name; only rows do. */
 const shape = `
 create table note (id integer primary key, owner_id integer not null, body text not null);
 create table account (user_id integer primary key, role_name text not null, password text not null);
@@ -40,7 +40,7 @@ grant select on note to :role`;
 
 export const passwordOf = (id: string): string => `password of canary_${id}`;
 
-/** Roles that the tests' tenants have beside their anonymous ones; `dropRoles` drops them. */
+/** Roles of the tests' tenants other than the anonymous ones; `dropRoles` drops them. */
 const roles = new Set<string>();
 
 export async function authTenant(database: TenantDatabase, id: string): Promise<AuthTenant> {
@@ -75,7 +75,7 @@ export async function dropRoles(database: TenantDatabase): Promise<void> {
 
 export const newSecret = (): string => randomBytes(24).toString("hex");
 
-/** As `tenant`, with a token. */
+/** Sends a query as `tenant`, with a token. */
 export const withToken = (
   host: TestHost,
   tenant: { readonly id: string },
@@ -87,7 +87,7 @@ export const withToken = (
 
 export const notesQuery = "{ whoami allNotes { nodes { ownerId body } } }";
 
-/** What `notesQuery` answers to one account. */
+/** The expected answer to `notesQuery` for one account. */
 export const notesOf = ({ id, roles: { authenticated } }: AuthTenant, user: number) => ({
   whoami: authenticated,
   allNotes: { nodes: [{ ownerId: user, body: `canary_${id} note of ${user}` }] },

@@ -1,4 +1,4 @@
-/** A preset as one that never heard of tenants would write it: every way in which it could bleed. */
+/** A preset whose author never heard of tenants: every way in which it could leak data between them. */
 import { context, lambda, type Step } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
@@ -12,10 +12,10 @@ interface RequestContext {
   withPgClient<Value>(settings: object | null, callback: (client: Client) => Promise<Value>): Promise<Value>;
 }
 
-/** The request that came last, and those that wait for it to be another one's. */
+/** The latest request, and the callback that wakes the one waiting for a second. */
 let current: RequestContext | undefined;
 let met: (() => void) | undefined;
-/** What the build that came last found out. */
+/** The table found by the latest build. */
 let table = "";
 
 const first = (from: string) => async (client: Client) => {
@@ -24,7 +24,7 @@ const first = (from: string) => async (client: Client) => {
 };
 
 const ways: Record<string, (own: RequestContext) => Promise<string>> = {
-  /** Answers with what it finds in the variable when a second request has been here, too. */
+  /** Answers from the module variable once a second request has been here too. */
   async context(own) {
     current = own;
     if (met === undefined) {

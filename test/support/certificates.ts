@@ -1,5 +1,5 @@
-/** Certificates of an authority of our own, made anew for each run: nothing that is secret or that ends stands in the repository. */
-// Before what needs it.
+/** Certificates of our own authority, made anew for each run, so that nothing secret or expiring is in the repository. */
+// Must come before the modules that need it.
 import "reflect-metadata";
 import { webcrypto } from "node:crypto";
 import {
@@ -23,7 +23,7 @@ export interface Certified {
 }
 
 export interface Authority extends Certified {
-  /** A certificate for what is called `name`, and is reached by these names. */
+  /** Issues a certificate to `name`, valid for the host names `reachedBy`. */
   issue(name: string, reachedBy?: readonly string[]): Promise<Certified>;
 }
 

@@ -1,7 +1,10 @@
-/** What the tenant of `shape-tenant.ts` may refer to in schemas that it neither serves nor shares, and whether DDL on that moves its hash. */
+/**
+ * Objects outside the served and shared schemas that the tenant of `shape-tenant.ts` refers to, and whether DDL on them changes
+ * its hash.
+ */
 import { casesOf } from "./ddl-cases.ts";
 
-/** Once per database, before any tenant, behind `sharedSql`. */
+/** Run once per database, before any tenant and after `sharedSql`. */
 export const closureSharedSql = `
 create schema deep; create schema lib;
 create type deep.grade as enum ('low', 'high');
@@ -29,7 +32,7 @@ create table lib.ledger (id int primary key);
 grant usage on schema lib, deep to :host;
 grant select on lib.countries, lib.shown, lib.kinds to :host;`;
 
-/** Of each tenant, behind `tenantSql`. */
+/** Run for each tenant, after `tenantSql`. */
 export const closureTenantSql = `
 create table :app.shops (
   id int primary key, home lib.addr, places lib.place[], status lib.status not null default 'open', email lib.email, ref lib.ref,

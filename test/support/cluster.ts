@@ -7,7 +7,7 @@ import { startEmbedded } from "../../src/embedded/server.ts";
 
 declare module "vitest" {
   export interface ProvidedContext {
-    /** Superuser, database `postgres`. Tests take a database of their own from `support/database.ts`. */
+    /** Connects as superuser to the database `postgres`. Tests get a database of their own from `support/database.ts`. */
     clusterUrl: string;
     /** The major version of that server. */
     postgresMajor: number;
@@ -18,7 +18,7 @@ export default function setup(project: TestProject): Promise<() => Promise<void>
   return startCluster(project, 18);
 }
 
-/** Starts a server for the tests of `project`; `programs`: the directory of its programs, instead of the project's own. */
+/** Starts a server for the tests of `project`, from the directory `programs` if given, otherwise the project's own. */
 export async function startCluster(
   project: TestProject,
   major: number,

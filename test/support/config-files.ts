@@ -1,4 +1,4 @@
-/** Config files in directories of their own, and what is said of them. */
+/** Config files in directories of their own, and the faults found in them. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { type LoadOptions, loadConfig } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/validation/config-error.ts";
 
 export interface ConfigFiles {
-  /** A new directory with these files; it is never used twice, as a module is only imported once per address. */
+  /** Creates a directory with these files. Never reused, because a module is imported only once per URL. */
   directory(files?: Record<string, string | object>): Promise<string>;
   load(cwd: string, options?: Partial<LoadOptions>): Promise<Config>;
   /** Loads `config` as the JSON file of a new directory. */
@@ -42,7 +42,7 @@ export function configFiles(): ConfigFiles {
   };
 }
 
-/** The faults that `loading` ends with, by path; throws where it ends otherwise. */
+/** The faults that `loading` rejects with, by path; throws if it ends otherwise. */
 export async function faultsOf(loading: Promise<unknown>): Promise<Record<string, string>> {
   const error = await loading.then(
     () => new Error("it was accepted"),

@@ -1,4 +1,4 @@
-/** A preset that makes settings of what a request says, in each of the ways that PostGraphile has, and shows what came of them. */
+/** A preset that derives settings from a request in each way that PostGraphile offers, and shows the results. */
 import { makePgService } from "postgraphile/adaptors/pg";
 import { context, lambda } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
@@ -6,7 +6,7 @@ import { extendSchema } from "postgraphile/utils";
 import { requestOf, tenantOf } from "../../workers/plugin-api/request.ts";
 import { TenantCache } from "../../workers/plugin-api/tenant-cache.ts";
 
-/** What the header `name` of a request holds as JSON. */
+/** Parses the header `name` of a request as JSON. */
 function told(headers: object | undefined, name: string): unknown {
   const text: unknown = Reflect.get(headers ?? {}, name);
   return typeof text === "string" ? JSON.parse(text) : undefined;
@@ -63,7 +63,7 @@ interface Client {
   query(query: { text: string }): Promise<{ rows: Record<string, unknown>[] }>;
 }
 
-/** A tenant's setting `way` says which services the preset has. */
+/** The tenant's setting `way` selects the preset's services. */
 export default function preset({
   settings: { way },
 }: {

@@ -1,4 +1,4 @@
-/** What is tested on PostgreSQL 15 as well: whatever asks the catalogue, holds a transaction or a lock, or has rights. */
+/** The tests that also run on PostgreSQL 15: all that read the catalogue, hold a transaction or a lock, or depend on rights. */
 
 const coreOfDatabase = [
   "adaptor*",
@@ -52,7 +52,7 @@ const coreOfHost = [
   "routing",
 ];
 
-/** As globs of Vitest. */
+/** As globs for Vitest. */
 export const coreFiles: readonly string[] = [
   ...coreOfDatabase.map((name) => `test/database/${name}.test.ts`),
   ...coreOfHost.map((name) => `test/host/${name}.test.ts`),

@@ -4,25 +4,25 @@ import { Client, escapeIdentifier, type QueryResultRow } from "pg";
 import { inject } from "vitest";
 
 /**
- * `sql` as the server under test takes it. Since PostgreSQL 16 a grant of a role says whether its rights are inherited; before that, the role
- * does that it is granted to.
+ * `sql` in the dialect of the server under test. Since PostgreSQL 16 the grant of a role says whether its rights are inherited;
+ * before that, an attribute of the receiving role says so.
  */
 const asTaken = (sql: string): string =>
   inject("postgresMajor") >= 16 ? sql : sql.replaceAll(/ with inherit (?:true|false)(?:, set true)?/g, "");
 
 export interface TestDatabase {
   readonly name: string;
-  /** As superuser. */
+  /** Connects as superuser. */
   readonly url: string;
   query<Row extends QueryResultRow = QueryResultRow>(sql: string, values?: unknown[]): Promise<Row[]>;
-  /** Several statements, as psql would run a file: without parameters, in one implicit transaction. */
+  /** Runs several statements as psql would run a file: without parameters, in one implicit transaction. */
   execute(sqlText: string): Promise<void>;
-  /** A URL of another role for the same database. */
+  /** The URL for another role on the same database. */
   urlAs(user: string, password: string): string;
   drop(): Promise<void>;
 }
 
-/** Creates an empty database; `name` only helps to recognise it, uniqueness is added. */
+/** Creates an empty database; `name` only helps to recognise it, as a random suffix makes it unique. */
 export async function createDatabase(
   name = "test",
   clusterUrl = inject("clusterUrl"),
@@ -56,7 +56,7 @@ export async function createDatabase(
   };
 }
 
-/** The advisory locks that are waited for in that database; each file has one of its own, and the server has all of them. */
+/** The advisory locks that are being waited for in that database; pg_locks lists those of the whole server. */
 export function advisoryWaits(database: TestDatabase, objid: number | null = null): Promise<object[]> {
   return database.query(
     `select objid from pg_locks where locktype = 'advisory' and not granted and objid = coalesce($1, objid)

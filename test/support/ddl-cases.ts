@@ -1,12 +1,12 @@
-/** DDL of every kind on the tenant of `shape-tenant.ts`, and what each does to its API and its shape. */
+/** DDL of every kind on the tenant of `shape-tenant.ts`, with its effect on the API and the shape. */
 
 /**
- * `api`: the SDL or generated SQL changes, and the hash with it. `hash`: only the hash does; a plugin might read what
- * changed, or telling it apart is not worth the cost, which is a build more. `none`: neither.
+ * `api`: the SDL or generated SQL changes, and the hash with it. `hash`: only the hash changes, because a plugin might read what
+ * changed, or because telling it apart is not worth more than the extra build that it costs. `none`: neither changes.
  */
 export type Effect = "api" | "hash" | "none";
 
-/** Run as superuser; `:app`, `:crm`, `:anonymous`, `:user`, `:owner`, `:host` and `:editor` as in `shape-tenant.ts`. */
+/** Run as superuser; `:app`, `:crm`, `:anonymous`, `:user`, `:owner`, `:host` and `:editor` are replaced as in `shape-tenant.ts`. */
 const cases = `
 # Relations
 api  create table :app.notes (id int primary key, body text); grant all on :app.notes to :host
@@ -208,7 +208,7 @@ none analyze :app.orders
 
 export type DdlCase = readonly [statement: string, effect: Effect];
 
-/** A statement a line, behind its effect. */
+/** Parses one statement per line, each after its effect. */
 export function casesOf(lines: string): readonly DdlCase[] {
   return lines
     .split("\n")

@@ -17,7 +17,7 @@ export interface GraphqlAnswer extends HttpAnswer {
   // biome-ignore lint/suspicious/noExplicitAny: an answer is what the query made it.
   readonly data: any;
   readonly errors: readonly GraphqlError[] | undefined;
-  /** Of the first error. */
+  /** The code of the first error. */
   readonly code: string | undefined;
 }
 
@@ -26,6 +26,6 @@ export interface SendOptions {
   readonly headers?: Record<string, string>;
   readonly body?: string;
   readonly signal?: AbortSignal;
-  /** Whose answer it is, where the request does not name them. */
+  /** The tenant that the answer belongs to, if the request does not name it. */
   readonly tenant?: Whose;
 }

@@ -1,4 +1,4 @@
-/** A tenant's empty schemas, for one test after the other: what one makes is gone before the next. */
+/** A tenant's empty schemas for one test after the other; what a test creates is removed before the next. */
 import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
@@ -6,13 +6,13 @@ import { createDatabase, type TestDatabase } from "./database.ts";
 
 export interface FreshSchemas {
   readonly client: Client;
-  /** Of the database, which is no other's. */
+  /** The name of the database, which belongs to this file alone. */
   readonly name: string;
-  /** What a probe finds hidden once `sql` has run. */
+  /** The objects that a probe finds hidden after `sql` has run. */
   hiddenAfter(sql: string): Promise<readonly string[]>;
 }
 
-/** Served are `one` and `two`, in this order; `public` is shared. */
+/** `one` and `two` are served, in this order; `public` is shared. */
 export const freshInput = {
   schemas: [
     { logical: "app", physical: "one" },
@@ -22,7 +22,7 @@ export const freshInput = {
   roles: { anonymous: null, authenticated: null },
 };
 
-/** In a database of the test file's own, `name` in its name; with a schema `private` beside them. */
+/** Sets up a database for the test file, with `name` in its name, and an additional schema `private`. */
 export function freshSchemas(name: string): FreshSchemas {
   let database: TestDatabase;
   let client: Client;

@@ -10,7 +10,7 @@ export type Backend = Client & { readonly pid: number };
 export const changed = { code: "RW409", message: "the schema has changed" };
 
 export class GuardDatabase {
-  /** The host's: it owns nothing and has no right but to use the control schema. */
+  /** The host's role: it owns nothing and may only use the control schema. */
   readonly role = `guarded_${randomBytes(4).toString("hex")}`;
   /** The revision of schema `shop` when the test began. */
   before = "";
@@ -31,12 +31,12 @@ export class GuardDatabase {
       create schema shop; create schema other; create table shop.item (id int)`);
   }
 
-  /** A connection until the end of the test, as the host's role. */
+  /** Connects as the host's role, until the end of the test. */
   host(): Promise<Backend> {
     return this.#connect(this.test.urlAs(this.role, "word"));
   }
 
-  /** As the one who owns everything. */
+  /** Connects as the owner of everything, until the end of the test. */
   owner(): Promise<Backend> {
     return this.#connect(this.test.url);
   }

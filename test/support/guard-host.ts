@@ -1,10 +1,10 @@
-/** What tests of the guard need beside a host: hands on the database, and the places where writes are held up. */
+/** What tests of the guard need beside a host: manual connections to the database, and gates where writes are held up. */
 import { Client, escapeIdentifier as quote } from "pg";
 import { expect, vi } from "vitest";
 import type { TestHost } from "./host.ts";
 import { schemaOf, type TenantDatabase } from "./host-tenants.ts";
 
-/** A mutation that stands still at a gate of its tenant, inside its transaction and before it has locked anything else. */
+/** A mutation that waits at its tenant's gate, inside its transaction and before it has locked anything else. */
 export const gatedMutation = `
 create function add_gated(label label) returns item language plpgsql volatile as $$
 declare made item;
@@ -22,7 +22,7 @@ begin
 end $$;
 `;
 
-/** Where a host listens to which nobody shall speak: what it learns of the schemas it learns from its guard. */
+/** A URL where the host listens but nobody notifies, so that it learns of schema changes only from its guard. */
 export function deafUrl({ hostUrl }: TenantDatabase): string {
   const url = new URL(hostUrl);
   url.pathname = "/postgres";
@@ -34,7 +34,7 @@ export const create = (label: string, alias = "made"): string =>
 export const createGated = (label: string, alias = "made"): string =>
   `${alias}: addGated(input: { label: "${label}" }) { clientMutationId }`;
 
-/** A connection by hand, as psql's would be: it says nothing to the host. */
+/** A manual connection, like psql's: it tells the host nothing. */
 export class Hand {
   readonly #client: Client;
   readonly #tenant: string;
@@ -56,7 +56,7 @@ export class Hand {
     return (await this.#client.query(sql)).rows ?? [];
   }
 
-  /** Begins a migration as the guard's protocol has it: the tenant's lock first. */
+  /** Begins a migration as the guard's protocol requires: with the tenant's lock first. */
   async beginMigration(): Promise<void> {
     await this.run(`begin; select rowhouse.lock_tenant('${this.#tenant}')`);
   }
@@ -69,7 +69,7 @@ export class Hand {
     await this.run("select pg_advisory_unlock(hashtext('gate ' || current_schema()))");
   }
 
-  /** Lets one write through, and nobody behind it: whoever waits has the lock before this connection asks for it again. */
+  /** Lets exactly one write through: the waiting one gets the lock before this connection asks for it again. */
   async letOneThrough(): Promise<void> {
     const gate = "hashtext('gate ' || current_schema())";
     await this.run(`select pg_advisory_unlock(${gate}), pg_advisory_lock(${gate})`);
@@ -100,7 +100,7 @@ export async function held(
   );
 }
 
-/** How often a label stands in a tenant's table. */
+/** How often a label occurs in a tenant's table. */
 export async function countOf(database: TenantDatabase, tenant: string, label: string): Promise<number> {
   const rows = await database.query(
     `select count(*)::int as n from ${quote(schemaOf(tenant))}.item where label = $1`,
@@ -128,7 +128,7 @@ async function figuresOf(host: TestHost): Promise<GuardFigures> {
   return Object.fromEntries(entries);
 }
 
-/** What the figures have moved by since the call. */
+/** How much the figures have changed since the call. */
 export async function figuresSince(host: TestHost): Promise<() => Promise<GuardFigures>> {
   const before = await figuresOf(host);
   return async () => {

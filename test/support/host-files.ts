@@ -1,4 +1,4 @@
-/** Where files are that hosts under test are configured with. */
+/** Paths of the preset modules that hosts under test are configured with. */
 import { fileURLToPath } from "node:url";
 
 /** A preset module; see host-preset.ts. */

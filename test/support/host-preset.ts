@@ -1,4 +1,4 @@
-/** A preset with what a bad day brings: fields that take memory, that go round the adaptor, builds that wait. */
+/** A preset for failure tests: fields that exhaust memory or bypass the adaptor, and builds that wait. */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -16,15 +16,15 @@ interface RequestContext {
   withPgClient<Value>(settings: object | null, callback: (client: Client) => Promise<Value>): Promise<Value>;
 }
 
-/** What a cell is made to hold on to, until it ends. */
+/** Keeps allocations alive until the cell ends. */
 const held: unknown[] = [];
 
-/** Megabytes of small arrays: a heap's ordinary pages. */
+/** Allocates megabytes of small arrays, on the heap's ordinary pages. */
 function heapOf(mb: number): unknown[] {
   return Array.from({ length: mb * 131 }, () => new Array(1_000).fill(1.5));
 }
 
-/** Takes memory without end, in one go: nothing else of its thread runs any more. */
+/** Allocates without end in one synchronous call, so that nothing else in its thread runs any more. */
 const endless: Record<string, (request: RequestContext) => Promise<unknown>> = {
   async map() {
     const map = new Map<number, object>();
@@ -87,14 +87,14 @@ const fields = extendSchema({
   },
 });
 
-/** Waits until a test has put the file `NAME.open` into its directory, after telling it so by `NAME.waiting`. */
+/** Reports by the file `NAME.waiting` in the test's directory, then waits until the test creates `NAME.open` there. */
 async function passGate(name: string): Promise<void> {
   const directory = env["TEST_GATES"] ?? "";
   writeFileSync(join(directory, `${name}.waiting`), "");
   while (!existsSync(join(directory, `${name}.open`))) await sleep(10);
 }
 
-/** `gate` and `ballast` (MB that the instance holds) are settings of the tenants of a test. */
+/** `gate` and `ballast` (MB that the instance holds) are settings of a test's tenants. */
 export default async function preset({
   settings,
 }: {
@@ -110,7 +110,7 @@ export default async function preset({
       {
         name: "BallastPlugin",
         version: "1.0.0",
-        // The built schema keeps its hooks' results, and so the ballast with it.
+        // The built schema keeps its hooks' results, and with them the ballast.
         schema: { hooks: { finalize: (schema) => Object.assign(schema, { weight }) } },
       },
     ],

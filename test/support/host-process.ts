@@ -1,10 +1,10 @@
-/** `rowhouse` as a process of its own: what it says, what it logs, and its end. */
+/** `rowhouse` in a process of its own: its output, its log and its end. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll } from "vitest";
-// Its hook comes first, and so runs last: where it fails, Vitest runs none of those before it.
+// Imported first so that its hook runs last: if a hook fails, Vitest skips those registered before it.
 import "./sentinel.ts";
 
 const cli = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -29,7 +29,7 @@ export interface Ended {
 }
 
 const running = new Set<CliProcess>();
-// Registered before a file's own, and so the last to run: a test that fails leaves no host behind.
+// Registered before a file's own hooks, and so the last to run: a failing test leaves no host behind.
 afterAll(async () => {
   const ends = [...running].map((each) => {
     each.kill();
@@ -38,7 +38,7 @@ afterAll(async () => {
   await Promise.all(ends);
 });
 
-/** What of this process's environment would configure the host. */
+/** Variables of this process's environment that would configure the host. */
 const foreign = /^(DATABASE_URL|PORT|ROWHOUSE_|GRAPHILE_|NODE_OPTIONS|NODE_ENV|VITEST|PG)/;
 
 function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
@@ -58,7 +58,7 @@ export class CliProcess {
   #end: Ended | null = null;
 
   constructor({ args, cwd, env, cli: program = cli }: ProcessOptions) {
-    // A process group of its own: whatever it starts can be found, and ended, with it.
+    // In a process group of its own, so that everything it starts can be found and ended with it.
     this.child = spawn(process.execPath, [program, ...args], {
       cwd,
       env: environment(env),
@@ -92,16 +92,16 @@ export class CliProcess {
     this.child.kill(signal);
   }
 
-  /** Ends the process and all that it started, at once. */
+  /** Kills the process and everything that it started. */
   kill(): void {
     try {
       process.kill(-this.pid, "SIGKILL");
     } catch {
-      // Gone already.
+      // It has ended already.
     }
   }
 
-  /** Processes of its group that are alive; after its end there is to be none. */
+  /** Whether any process of its group is alive; there must be none after its end. */
   get groupAlive(): boolean {
     try {
       return process.kill(-this.pid, 0);
@@ -114,7 +114,7 @@ export class CliProcess {
     return this.lines.filter((line) => line.kind === kind);
   }
 
-  /** The first log line, of those so far or to come, of that kind and with these figures. */
+  /** The first log line of that kind with these figures, past or future; throws after `timeoutMs`. */
   async line(kind: string, figures: Record<string, unknown> = {}, timeoutMs = 30_000): Promise<LogLine> {
     const fits = (line: LogLine): boolean =>
       line.kind === kind && Object.entries(figures).every(([name, value]) => line[name] === value);
@@ -123,7 +123,7 @@ export class CliProcess {
     throw new Error(`no ${kind} line with ${JSON.stringify(figures)}\n${this.output.slice(-6_000)}`);
   }
 
-  /** What `look` gives once it is not undefined; undefined after the time, or at the process's end. */
+  /** The first result of `look` that is not undefined; undefined after the timeout, or when the process ends. */
   async until<Value>(look: () => Value | undefined, timeoutMs: number): Promise<Value | undefined> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {

@@ -1,19 +1,19 @@
-/** A way to a database that can be cut: what a server that stops looks like to its clients. */
+/** A proxy to a database that can be cut, to look like a server that stops. */
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export interface DatabaseProxy {
-  /** `url`, by way of the proxy. */
+  /** `url`, redirected through the proxy. */
   through(url: string): string;
   readonly port: number;
-  /** Has new connections go to the server that `target` names; those that there are stay where they are. */
+  /** Sends new connections to the server in `target`; existing ones stay where they are. */
   aim(target: string): void;
   /** Ends every connection and refuses new ones. */
   cut(): Promise<void>;
   restore(): Promise<void>;
-  /** Ends the next `count` connections at what their client sends as its `atChunk`th, the first unless told otherwise. */
+  /** Cuts each of the next `count` connections when its client sends its `atChunk`th chunk, by default the first. */
   dropNext(count: number, atChunk?: number): void;
-  /** How many it has ended so. */
+  /** The number of connections cut in this way. */
   readonly dropped: number;
   close(): Promise<void>;
 }
@@ -73,7 +73,7 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
       const own = new URL(url);
       own.hostname = "127.0.0.1";
       own.port = String(ownPort);
-      // Of what a client sends, the first chunk is then what it has to say, and not the question whether there is TLS.
+      // Without TLS, so that a client's first chunk is its startup message and not an SSLRequest.
       own.searchParams.set("sslmode", "disable");
       return own.href;
     },

@@ -1,11 +1,11 @@
-/** A database with the control schema and tenants whose every schema, role and row carries their own mark. */
+/** A database with the control schema, and tenants whose every schema, role and row carries their own mark. */
 import { randomBytes } from "node:crypto";
 import { escapeLiteral, escapeIdentifier as quote } from "pg";
 import { expect, vi } from "vitest";
 import { createDatabase, type TestDatabase } from "./database.ts";
 import { TestHost } from "./host.ts";
 
-/** As it stands in a config. */
+/** A tenant as written in a config. */
 export interface TenantRecord {
   readonly id: string;
   readonly hosts: readonly string[];
@@ -15,20 +15,20 @@ export interface TenantRecord {
 }
 
 export interface TenantDatabase extends TestDatabase {
-  /** Of the host's role: no superuser, and inheriting nothing of the tenants' roles. */
+  /** Connects as the host's role: no superuser, and inheriting nothing from the tenants' roles. */
   readonly hostUrl: string;
   readonly password: string;
-  /** Creates a tenant; `more` is SQL that runs in its schema afterwards, with `:role` and `:schema` for its own. */
+  /** Creates a tenant. `more` is SQL that runs in its schema afterwards; `:role` and `:schema` in it are replaced by the tenant's. */
   tenant(id: string, more?: string): Promise<TenantRecord>;
-  /** SQL with a tenant's schema first in the search path. */
+  /** Runs SQL with a tenant's schema first in the search path. */
   change(id: string, sql: string): Promise<void>;
-  /** Application names of the hosts and cells that are connected. */
+  /** Application names of the connected hosts and cells. */
   connected(): Promise<string[]>;
   /** Resolves when a request sleeps in PostgreSQL. */
   asleep(): Promise<void>;
 }
 
-/** The shape that tenants share. Nothing in it names a tenant: only the rows do. */
+/** The shape that tenants share. It contains no tenant's name; only rows do. */
 const shape = `
 create type mood as enum ('calm', 'keen');
 create domain label as text check (value <> 'forbidden');
@@ -65,7 +65,7 @@ export const itemsQuery = "{ allItems(orderBy: PRIMARY_KEY_ASC) { nodes { rowId 
 
 export const schemaOf = (id: string): string => `canary_${id}`;
 
-/** What `itemsQuery` answers for a tenant whose items nobody has changed. */
+/** The expected answer to `itemsQuery` for a tenant whose items are unchanged. */
 export const itemsOf = (id: string) => ({
   allItems: {
     nodes: ["one", "two", "three"].map((word, index) => ({
@@ -77,14 +77,14 @@ export const itemsOf = (id: string) => ({
   },
 });
 
-/** On the test run's server, unless told otherwise. */
+/** By default on the test run's server. */
 export async function createTenantDatabase(name: string, clusterUrl?: string): Promise<TenantDatabase> {
   const database = await createDatabase(name, clusterUrl);
   const hostRole = `${database.name}_host`;
   const password = `secret_${randomBytes(9).toString("hex")}`;
   const roles: string[] = [hostRole];
   const roleOf = (id: string): string => `canary_${id}_${database.name}`;
-  // The public way to have the control schema: a host that may install it, once.
+  // Uses the public way to install the control schema: a host that is allowed to, once.
   const installer = await TestHost.start({
     config: { databases: { main: { url: database.url } }, tenants: [] },
   });

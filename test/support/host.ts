@@ -1,4 +1,4 @@
-/** A host under test: the real command line on a config file, and its two listeners as a client sees them. */
+/** A host under test: the real command line with a config file, and its two listeners as a client sees them. */
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,25 +10,25 @@ import { rawRequest } from "./http.ts";
 import { postSentinel, type Sentinel, tenantNamed, type Whose } from "./sentinel.ts";
 
 export interface HostOptions {
-  /** Merged over the defaults, section by section; null: none, only options and environment. */
+  /** Merged over the defaults, section by section. With null there is no config file, only options and environment. */
   readonly config: Record<string, unknown> | null;
   readonly env?: Record<string, string>;
   readonly args?: readonly string[];
-  /** More files beside the config, by name. */
+  /** Further files beside the config, by name. */
   readonly files?: Record<string, string>;
-  /** The command line to run, instead of the checkout's own. */
+  /** The command line to run instead of the checkout's own. */
   readonly cli?: string;
-  /** Where it runs, instead of a directory that goes with it. */
+  /** The working directory, instead of a temporary one that is removed with the host. */
   readonly directory?: string;
-  /** Asks the database who is connected, by application name. */
+  /** Lists who is connected to the database, by application name. */
   readonly connected?: () => Promise<string[]>;
 }
 
 const defaults: Record<string, object> = {
   listen: { port: 0 },
   admin: { port: 0 },
-  // Two small cells: a test's host shares its machine with other tests' hosts. Whether a tenant takes too much of a cell
-  // depends on how busy that machine is: only tests of quarantine have any.
+  // Two small cells, because a test's host shares its machine with other tests' hosts. Whether a tenant uses too much of a cell
+  // depends on how busy that machine is, so only tests of quarantine enable it.
   cells: { memoryMb: 700, heapMb: 192, max: 2, instanceHeapMb: 16, quarantineShare: 1 },
 };
 
@@ -41,7 +41,7 @@ function merged(config: Record<string, unknown>): Record<string, unknown> {
   return result;
 }
 
-/** Those of the demo, where nothing is configured, of a list, a table or a module. */
+/** Whether the host has tenants: those of the demo if nothing is configured, or those of a list, a table or a module. */
 function hasTenants(config: Record<string, unknown> | null): boolean {
   const tenants = config?.["tenants"];
   return !Array.isArray(tenants) || tenants.length > 0;
@@ -52,13 +52,13 @@ afterAll(async () => {
   for (const each of directories) await rm(each, { recursive: true, force: true });
 });
 
-/** A directory with these files, gone after `remove`, or at the end of the test file. */
+/** Creates a directory with these files, which `remove` or the end of the test file deletes. */
 export async function directoryWith(
   files: Record<string, string>,
 ): Promise<{ path: string; remove: () => Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "rowhouse-host-"));
   directories.add(path);
-  // As a project's directory is: a server that root starts as another user has to pass through.
+  // Readable like a project's directory: a server that root starts as another user has to traverse it.
   await chmod(path, 0o755);
   for (const [name, text] of Object.entries(files)) await writeFile(join(path, name), text);
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
@@ -113,14 +113,17 @@ export class TestHost {
     return new TestHost(process, urls, [...new Set(names.map(hostPart))], options, own?.remove);
   }
 
-  /** A request to the public listener. */
+  /** Sends a request to the public listener. */
   async send(path: string, options: SendOptions = {}): Promise<HttpAnswer> {
     const answer = await this.#send(path, options, this.url);
     this.sentinel.see(options.tenant ?? tenantNamed(path, options.headers ?? {}), answer.text);
     return answer;
   }
 
-  /** Bytes to the public listener, and all that came until it closed: the request says `Connection: close`, or is refused. */
+  /**
+   * Sends bytes to the public listener and returns all that came until it closed: the request says `Connection: close`, or is
+   * refused.
+   */
   async raw(text: string, tenant: Whose = null): Promise<string> {
     const answer = await rawRequest(Number(new URL(this.url).port), text);
     this.sentinel.see(tenant, answer);
@@ -139,7 +142,7 @@ export class TestHost {
     return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() };
   }
 
-  /** A GraphQL request of a tenant, named by the header; throws where the answer holds anything of another tenant's. */
+  /** Sends a tenant's GraphQL request, with the tenant in the header; throws if the answer contains another tenant's data. */
   async graphql(
     tenant: string,
     query: string,
@@ -162,7 +165,7 @@ export class TestHost {
     return { ...answer, data, errors, code: errors?.[0]?.extensions?.code };
   }
 
-  /** The data of an answer without errors. */
+  /** The data of an answer; fails if it has errors. */
   // biome-ignore lint/suspicious/noExplicitAny: an answer is what the query made it.
   async data(tenant: string, query: string, variables: object = {}): Promise<any> {
     const answer = await this.graphql(tenant, query, { variables });
@@ -209,14 +212,14 @@ export class TestHost {
     return (await this.metrics()).get(`rowhouse_${name}`) ?? Number.NaN;
   }
 
-  /** SIGTERM; the host ends by itself, with nothing left of it here or in PostgreSQL. */
+  /** Sends SIGTERM, and waits until the host has ended with nothing left of it here or in PostgreSQL. */
   async stop(): Promise<void> {
     await this.#agent.close();
     this.process.signal("SIGTERM");
     await this.ended();
   }
 
-  /** Waits for the orderly end that something else has asked for. */
+  /** Waits for an orderly end that something else has requested. */
   async ended(): Promise<void> {
     const timer = setTimeout(() => this.process.kill(), 45_000);
     const end = await this.process.ended;
@@ -231,5 +234,5 @@ export class TestHost {
   }
 }
 
-/** `rowhouse:1a2b3c4d` of `rowhouse:1a2b3c4d:front`. */
+/** Returns `rowhouse:1a2b3c4d` for `rowhouse:1a2b3c4d:front`. */
 const hostPart = (applicationName: string): string => applicationName.split(":").slice(0, 2).join(":");

@@ -1,4 +1,4 @@
-/** A host to be attacked, and what has to be as it was afterwards. */
+/** A host to be attacked, and the state that attacks must leave unchanged. */
 import { afterAll, beforeAll, expect } from "vitest";
 import { TestHost } from "./host.ts";
 import {
@@ -22,12 +22,12 @@ interface Started {
 
 /** What no attack may change. */
 export interface Untouched {
-  /** Schemas, relations, functions, roles and their rights, as PostgreSQL keeps them. */
+  /** Schemas, relations, functions, roles and their rights, as PostgreSQL stores them. */
   readonly catalogue: string;
   readonly rows: readonly unknown[];
-  /** The tenants' keys, shapes and revisions as the admin listener tells them. */
+  /** The tenants' keys, shapes and revisions as the admin listener reports them. */
   readonly tenants: readonly unknown[];
-  /** Cells and their instances; never one ended by an attack. */
+  /** Cells and their instances; an attack must never end one. */
   readonly cells: readonly unknown[];
   readonly ended: number;
   readonly pid: number;
@@ -62,7 +62,7 @@ export class HostileHost {
   async start(config: Record<string, unknown>): Promise<void> {
     const database = await createTenantDatabase("hostile");
     const tenants: TenantRecord[] = [];
-    // The last one is of another shape, and so in another instance.
+    // The last one has another shape, and so another instance.
     for (const id of ids) {
       tenants.push(await database.tenant(id, id === "hooli" ? "create table more (id integer)" : ""));
     }
@@ -80,12 +80,12 @@ export class HostileHost {
     this.#started = { ...started, before: await look(started) };
   }
 
-  /** Holds everything to be as it was, and normal requests to get their own answers. */
+  /** Expects everything to be unchanged, and normal requests to get their own answers. */
   async assertUntouched(): Promise<void> {
     const { host, before } = this.at;
     for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
     expect(await look(this.at)).toEqual(before);
-    // What cannot be answered is a fault of ours, and so is what goes past the log.
+    // An INTERNAL error is our fault, and so is output that bypasses the log.
     expect(host.process.stderr).toBe("");
     expect(host.process.linesOf("request.failed").filter(({ code }) => code === "INTERNAL")).toEqual([]);
   }
@@ -97,7 +97,7 @@ export class HostileHost {
   }
 }
 
-/** All of it, as it is now. */
+/** The current state. */
 export async function look({
   database,
   host,
@@ -120,11 +120,11 @@ export async function look({
   return {
     catalogue: String(catalogue?.["catalogue"]),
     rows,
-    // When changes were looked for last is another time each time.
+    // The time of the last check for changes always differs.
     tenants: await Promise.all(
       tenants.map(async ({ id }) => ({ ...(await host.adminJson(`/tenants/${id}`)), changes: null })),
     ),
-    // A spare one may still have been starting.
+    // A spare cell may still have been starting.
     cells: cells.flatMap(({ id, phase, inFlight, instances }: Cell) =>
       instances.length === 0 ? [] : [{ id, phase, inFlight, keys: instances.map(({ key }) => key) }],
     ),
@@ -141,12 +141,12 @@ export function hostileHost(config: Record<string, unknown> = {}): HostileHost {
   return hostile;
 }
 
-/** Status and code of each answer that came over one connection. */
+/** Status and code of each answer received over one connection. */
 export function outcomes(received: string): string[] {
   return received.split(/(?=HTTP\/1\.1 \d{3} )/).map(outcome);
 }
 
-/** Status and code of a raw answer; an answer that never came has none. */
+/** Status and code of a raw answer; `closed` if there was none. */
 export function outcome(answer: string): string {
   const status = /^HTTP\/1\.1 (\d+)/.exec(answer)?.[1];
   if (status === undefined) return answer === "" ? "closed" : "no HTTP";

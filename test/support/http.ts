@@ -5,13 +5,13 @@ import { connect, type Socket } from "node:net";
 export interface RawConnection {
   readonly socket: Socket;
   send(text: string): void;
-  /** All that came until the server closed. */
+  /** Everything received until the server closed. */
   readonly received: Promise<string>;
-  /** Resolves with all that came so far once it matches. */
+  /** Resolves with everything received so far once it matches. */
   until(pattern: RegExp): Promise<string>;
 }
 
-/** `from` is the client's own address: on Linux all of 127.0.0.0/8 are this machine's. */
+/** `from` is the client's own address: on Linux all of 127.0.0.0/8 belongs to this machine. */
 export async function rawConnect(port: number, from = "127.0.0.1"): Promise<RawConnection> {
   const socket = connect({ port, host: "127.0.0.1", localAddress: from });
   await once(socket, "connect");
@@ -20,7 +20,7 @@ export async function rawConnect(port: number, from = "127.0.0.1"): Promise<RawC
   socket.on("data", (data) => {
     text += data;
   });
-  // A reset is how a destroyed answer looks from here.
+  // A destroyed answer appears here as a reset.
   socket.on("error", () => {});
   const received = new Promise<string>((resolve) => socket.on("close", () => resolve(text)));
   return {
@@ -41,7 +41,7 @@ export async function rawConnect(port: number, from = "127.0.0.1"): Promise<RawC
   };
 }
 
-/** One request that says `Connection: close`, and all of its answer. */
+/** Sends one request that says `Connection: close`, and returns its whole answer. */
 export async function rawRequest(port: number, text: string): Promise<string> {
   const connection = await rawConnect(port);
   connection.send(text);
@@ -60,7 +60,7 @@ export const post = (body: string, headers: Record<string, string> = {}): string
     body,
   ].join("\r\n");
 
-/** A GET without any header but those given. */
+/** A GET with only the given headers. */
 export const get = (target: string, ...headers: string[]): string =>
   [`GET ${target} HTTP/1.1`, ...headers, "Connection: close", "", ""].join("\r\n");
 

@@ -1,14 +1,14 @@
-/** What a tenant's schema may hold, each with a trace of it in the SDL that proves the case is about something. */
+/** Contents of a tenant's schema, each with a trace in the SDL that proves that the case has an effect. */
 
 export interface IntrospectionCase {
   readonly name: string;
   /** `$s` stands for the tenant's schema, `$s_b` and so on for further ones; `shared` and `public` are shared. */
   readonly sql: string;
-  /** Served schemas; left out: `$s` alone. */
+  /** The served schemas; by default `$s` alone. */
   readonly schemas?: readonly string[];
   readonly shows?: RegExp;
   readonly hides?: RegExp;
-  /** What stock PostGraphile itself says of it, in place of a schema. */
+  /** The error that stock PostGraphile itself reports instead of a schema. */
   readonly fails?: RegExp;
   readonly extensions?: readonly string[];
 }
@@ -30,7 +30,7 @@ export const sharedSql = `
   create table shared.unrelated (id int primary key);
 `;
 
-/** Shared, in a database of their own: PostGraphile reads every `@enum` table of a database, and reorders by it. */
+/** Shared, but in a separate database: PostGraphile reads every `@enum` table of a database, and orders by it. */
 export const sharedEnumSql = `
   create table shared.level (id text primary key, description text);
   comment on table shared.level is '@enum';

@@ -1,4 +1,4 @@
-/** Cases of `introspection-cases.ts` that are about relations between tables, within and across schemas. */
+/** The cases of `introspection-cases.ts` about relations between tables, within and across schemas. */
 import type { IntrospectionCase } from "./introspection-cases.ts";
 
 export const relationCases: readonly IntrospectionCase[] = [

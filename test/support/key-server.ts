@@ -1,4 +1,4 @@
-/** A server of key sets as a test wants it: up or down, slow, too large, somewhere else. */
+/** A server of key sets that a test controls: up or down, slow, too large, elsewhere. */
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
@@ -6,9 +6,9 @@ import { SignJWT } from "jose";
 
 export interface KeyServer {
   readonly url: string;
-  /** How often each path was asked for. */
+  /** The number of requests by path. */
   readonly asked: Map<string, number>;
-  /** What each path answers. */
+  /** The answer by path. */
   readonly answers: Map<string, (response: ServerResponse) => void>;
   close(): Promise<void>;
 }

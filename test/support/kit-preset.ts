@@ -1,12 +1,12 @@
-/** Presets of tests, as a user's module would have them: what they import is Node's copy, not that of the test runner. */
+/** Presets for tests as a user's module would define them: they import Node's copies of packages, not the test runner's. */
 import { presetUrl } from "./worker-instance.ts";
 
 const of = (name: string): string => JSON.stringify(import.meta.resolve(name));
 const own = (path: string): string => JSON.stringify(new URL(`../../${path}.ts`, import.meta.url).href);
 
 /**
- * A module whose default export is Amber with `plugins`, JavaScript for the elements of a list; `before` comes first, and
- * `more` are further properties of the preset.
+ * A module whose default export is Amber with `plugins`, given as JavaScript list elements. `before` is placed first, and `more`
+ * are further properties of the preset.
  */
 export function kitPreset(plugins: string, before = "", more = ""): string {
   return presetUrl(`
@@ -20,12 +20,15 @@ export function kitPreset(plugins: string, before = "", more = ""): string {
     export default { extends: [PostGraphileAmberPreset], plugins: [${plugins}], ${more} };`);
 }
 
-/** JavaScript that imports what one of the plugins exports. */
+/** JavaScript that imports one of Rowhouse's plugins. */
 export function importing(plugin: "localized" | "meta" | "uploads"): string {
   return `import { ${plugin} } from ${own(`workers/plugins/${plugin}`)};`;
 }
 
-/** JavaScript of a plugin with a field `probe` that answers with what `body` makes of `request`, `context` and `build`. */
+/**
+ * JavaScript of a plugin with a field `probe` that answers with the result of `body`, which can use `request`, `context` and
+ * `build`.
+ */
 export function probing(body: string, name = "probe"): string {
   return `{ name: "Probe_${name}", version: "1.0.0", schema: { hooks: { GraphQLObjectType_fields(fields, build, { scope }) {
     if (!scope.isRootQuery) return fields;

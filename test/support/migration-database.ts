@@ -18,7 +18,7 @@ export const openForMigrations = (url: string): Database =>
     freshConnections: true,
   });
 
-/** Tenants `acme` and `globex`, whose schemas are made anew for each test, and any other, which has none. */
+/** The tenants `acme` and `globex`, whose schemas are recreated for each test; any other id has no schema. */
 export const migratedTenant = (id: string): Tenant =>
   parseTenant(
     { id, schemas: { app: `${id}_app` }, sharedSchemas: ["shared"] },
@@ -27,7 +27,7 @@ export const migratedTenant = (id: string): Tenant =>
 
 export const acme = migratedTenant("acme");
 
-/** What is known of a tenant from outside: its shape and its revisions. */
+/** What can be seen of a tenant from outside: its shape and its revisions. */
 export async function seenOf(through: Database, tenant: Tenant) {
   const { text, values } = shapeQuery(tenant, { revisions: true });
   const { shape, revisions } = parseShape((await through.query(text, values)).rows[0]);
@@ -59,7 +59,7 @@ export class MigrationDatabase {
     return seenOf(this.database, tenant);
   }
 
-  /** A connection of its own, until the end of the test. */
+  /** Opens a connection until the end of the test. */
   async connect(): Promise<Client> {
     const client = new Client({ connectionString: this.test.url });
     client.on("error", () => {});
@@ -93,7 +93,7 @@ export class MigrationDatabase {
   }
 }
 
-/** The shape's query takes 30 times as long with it. */
+/** Turns JIT off, with which the shape's query takes 30 times as long. */
 export const withoutJit = (test: TestDatabase): Promise<void> =>
   test.execute(`alter database ${test.name} set jit = off`);
 

@@ -1,4 +1,4 @@
-/** Which schemas' revisions move by what is done. */
+/** Determines which schemas' revisions an action changes. */
 import { expect } from "vitest";
 import type { TestDatabase } from "./database.ts";
 
@@ -9,7 +9,7 @@ async function revisions(database: TestDatabase): Promise<ReadonlyMap<string, bi
   return new Map(rows.map(({ schema_name, revision }) => [schema_name, BigInt(revision)]));
 }
 
-/** The schemas whose revision `work` moved, sorted; a row that came or went counts. None ever moves back. */
+/** The schemas whose revision `work` changed, sorted; a row that was added or removed counts. No revision ever decreases. */
 export async function movedBy(database: TestDatabase, work: () => Promise<unknown>): Promise<string[]> {
   const before = await revisions(database);
   await work();

@@ -1,9 +1,9 @@
-/** A preset whose plugin says a lot, in every way there is. */
+/** A preset whose plugin writes a lot of output, in every possible way. */
 import { lambda, type Step } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { extendSchema } from "postgraphile/utils";
 
-/** As many characters as the log takes of a text; each takes six bytes there. */
+/** As many characters as the log keeps of a text; each takes six bytes there. */
 const long = "\u0001".repeat(4_096);
 
 const ways: Record<string, () => void> = {
@@ -13,7 +13,7 @@ const ways: Record<string, () => void> = {
   warn: () => console.warn(long),
   warning: () => process.emitWarning(long),
   rejection: () => void Promise.reject(new Error(long)),
-  /** More than the front is to hear of. */
+  /** More lines than the front accepts. */
   loop: () => {
     for (let round = 0; round < 5_000; round += 1) console.log(`round ${round}`);
   },

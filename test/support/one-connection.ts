@@ -1,16 +1,16 @@
-/** Tests of the adaptor on a single connection: whatever one of them leaves behind, the next request runs into. */
+/** Tests of the adaptor on a single connection: anything that one of them leaves behind meets the next request. */
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import type { TestDatabase } from "./database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "./worker-adaptor.ts";
 
-/** What a request finds around it, and the only row of its tenant. */
+/** Queries the request's role and path, and its tenant's only row. */
 export const state =
   "select current_user as role, current_setting('search_path') as path, name from item where id = 1";
 export const ofAda = { role: "ada", path: "ada, pg_temp", name: "ada" };
 export const ofBob = { role: "bob", path: "bob, pg_temp", name: "bob" };
 
-/** What `pg_stat_activity` says of the bench's connections. */
+/** Selects the bench's connections from `pg_stat_activity`. */
 export const backends =
   "from pg_stat_activity where application_name = 'rowhouse:adaptor-test' and datname = current_database()";
 
@@ -28,7 +28,7 @@ export class OneConnection {
     return opened(this.#bench);
   }
 
-  /** The test's own request, of the tenant `ada`. */
+  /** The test's own request, for the tenant `ada`. */
   get request(): Request {
     return opened(this.#request);
   }
@@ -59,7 +59,7 @@ export class OneConnection {
     return rows.map(({ id }) => id);
   }
 
-  /** How many statements with that text run. */
+  /** The number of running statements that match `text`. */
   async running(text: string): Promise<number> {
     const sql = `select 1 ${backends} and state = 'active' and query like $1`;
     return (await this.database.query(sql, [`%${text}%`])).length;

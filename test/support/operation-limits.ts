@@ -1,6 +1,6 @@
 import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 
-/** What an operation may ask for unless a config says otherwise. */
+/** The default limits of an operation. */
 export const operationLimits: OperationLimits = {
   fields: 1_000,
   depth: 16,

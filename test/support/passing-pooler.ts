@@ -1,4 +1,7 @@
-/** A transaction pooler that tells its clients the id of a backend, as if they had that one to themselves. PgBouncer makes up a key. */
+/**
+ * A transaction pooler that reports a real backend's id to its clients, as if they had that backend to themselves. (PgBouncer
+ * makes up a key.)
+ */
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -9,12 +12,13 @@ export interface PassingPooler {
   close(): Promise<void>;
 }
 
-/** The end of what a server says when it waits for the next transaction. */
+/** The end of a server's output when it waits for the next transaction. */
 const idle = Buffer.from([0x5a, 0, 0, 0, 5, 0x49]);
 
 /**
- * In front of the server of `target`. A client logs in to a backend of its own; each transaction then is sent to that one or to a second, by
- * turns. What it sends together has to come in one piece, as it does on the loopback of one machine up to 64 kB.
+ * Starts one in front of the server of `target`. A client logs in to a backend of its own; its transactions are then sent to that
+ * one and to a second in turn. What the client sends together must arrive in one piece, as it does on the loopback interface up
+ * to 64 kB.
  */
 export async function openPassingPooler(target: string): Promise<PassingPooler> {
   const { hostname, port } = new URL(target);
@@ -44,7 +48,7 @@ export async function openPassingPooler(target: string): Promise<PassingPooler> 
     seconds.push(second);
     await second.connect();
     const { stream } = second.connection;
-    // From here on it is the other client's.
+    // From here on the connection belongs to the pooled client.
     stream.removeAllListeners("data").on("data", answer);
     sockets.add(stream);
     backends = [first, stream];

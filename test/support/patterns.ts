@@ -1,4 +1,4 @@
-/** Every regular expression in the project's code, those that are put together from parts included. */
+/** Every regular expression in the project's code, including those composed of parts. */
 import {
   type CallExpression,
   type NewExpression,
@@ -10,15 +10,15 @@ import {
 import { filesIn, type SourceFile } from "./source-files.ts";
 
 export interface Pattern {
-  /** From the project's root. */
+  /** Relative to the project's root. */
   readonly path: string;
   readonly line: number;
-  /** Null where it is not made of constants of its module alone, and nobody can tell what it will be. */
+  /** Null if it is not composed of its module's constants alone, so that its text cannot be known. */
   readonly source: string | null;
   readonly flags: string;
 }
 
-/** Methods of a string that make a pattern of a text that they are given. */
+/** String methods that turn their text argument into a pattern. */
 const converting = new Set(["match", "matchAll", "search"]);
 
 /** Every pattern in the code below `folders`, TypeScript and JavaScript. */
@@ -29,7 +29,7 @@ export function patternsIn(...folders: readonly string[]): Pattern[] {
     .flatMap((file) => patternsOf(file));
 }
 
-/** Every pattern in `text`, standing at `path`. */
+/** Every pattern in `text`, the content of `path`. */
 export function patternsOf({ path, text }: SourceFile): Pattern[] {
   const { program, errors } = parseSync(path, text);
   if (errors.length > 0) throw new Error(`${path} cannot be parsed: ${errors[0]?.message}`);
@@ -63,7 +63,7 @@ export function patternsOf({ path, text }: SourceFile): Pattern[] {
 
 type Constants = ReadonlyMap<string, Node>;
 
-/** What the module's constants are made of. */
+/** The initial values of the module's constants. */
 function constantsOf(program: Program): Constants {
   const constants = new Map<string, Node>();
   for (const statement of program.body) {
@@ -75,7 +75,7 @@ function constantsOf(program: Program): Constants {
   return constants;
 }
 
-/** The text that `node` is, where it is a constant one: a literal, joined parts of them, or the source of a pattern. */
+/** The text of `node` if it is constant: a literal, a concatenation of such, or the source of a pattern. */
 function textOf(node: Node, constants: Constants): string | null {
   switch (node.type) {
     case "Literal":

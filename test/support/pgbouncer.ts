@@ -1,4 +1,4 @@
-/** A PgBouncer of a test's own in front of the run's server. It is not on every machine: tests that need one are skipped without it. */
+/** PgBouncer in front of the run's server. Not every machine has it; tests that need it are skipped without it. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -8,7 +8,7 @@ import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll } from "vitest";
 
-/** `PGBOUNCER` names another than the one that is installed. */
+/** The environment variable `PGBOUNCER` overrides the installed one. */
 function find(): string | null {
   const directories = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
   const candidates = [process.env["PGBOUNCER"], ...directories.map((each) => join(each, "pgbouncer"))];
@@ -18,7 +18,7 @@ function find(): string | null {
 const program = find();
 
 const children = new Set<ChildProcess>();
-// Registered before a file's own, and so the last to run: a test that fails leaves none behind.
+// Registered before a file's own hooks, and so the last to run: a failing test leaves none behind.
 afterAll(() => {
   for (const each of children) each.kill("SIGKILL");
 });
@@ -29,7 +29,7 @@ function versionOf(path: string): readonly [major: number, minor: number] {
   return [Number(major), Number(minor)];
 }
 
-/** Null: there is none. */
+/** Null if it is not installed. */
 export const pgbouncerVersion = program === null ? null : versionOf(program);
 
 /** Whether it can rewrite the names of prepared statements. */
@@ -37,19 +37,19 @@ const knowsStatements = pgbouncerVersion !== null && (pgbouncerVersion[0] > 1 ||
 
 export interface PgBouncerOptions {
   readonly mode?: "transaction" | "session";
-  /** Connections to the server, for each user and database. */
+  /** The number of server connections for each user and database. */
   readonly backends?: number;
-  /** More of its settings. */
+  /** Further settings of PgBouncer. */
   readonly settings?: Readonly<Record<string, string | number>>;
 }
 
 export interface PgBouncer {
-  /** `url`, by way of the pooler. */
+  /** `url`, redirected through the pooler. */
   through(url: string): string;
   close(): Promise<void>;
 }
 
-/** Not root, as which it does not run. */
+/** A user other than root, as which PgBouncer refuses to run. */
 function user(): { uid?: number; gid?: number } {
   if (process.getuid?.() !== 0) return {};
   const idOf = (flag: string, name: string): number =>
@@ -58,13 +58,13 @@ function user(): { uid?: number; gid?: number } {
     try {
       return { uid: idOf("-u", name), gid: idOf("-g", name) };
     } catch {
-      // Not on this system.
+      // No such user on this system.
     }
   }
   throw new Error("there is no user to run PgBouncer as");
 }
 
-/** Its sockets' names have a port in them, which nobody else uses in that directory. */
+/** Part of its socket's name, in a directory that only this test uses. */
 const port = 6432;
 
 const ini = (settings: Readonly<Record<string, string | number>>): string =>
@@ -72,7 +72,7 @@ const ini = (settings: Readonly<Record<string, string | number>>): string =>
     .map(([name, value]) => `${name} = ${value}`)
     .join("\n");
 
-/** Starts one for the users of `urls`, all of one server, and waits until it takes connections. */
+/** Starts one for the users of `urls`, all on one server, and waits until it accepts connections. */
 export async function startPgBouncer(
   urls: readonly string[],
   { mode = "transaction", backends = 3, settings = {} }: PgBouncerOptions = {},
@@ -138,7 +138,7 @@ ${ini({
   };
 }
 
-/** Resolves when it says that it is up; its log is read for as long as it lives. */
+/** Resolves when it reports that it is up; its log is read for as long as it lives. */
 async function running(child: ChildProcess): Promise<void> {
   const { stderr } = child;
   if (stderr === null) throw new Error("its log is not read");

@@ -1,9 +1,9 @@
-/** The oldest PostgreSQL that tests run on, where the machine has it: npm has none, so that it comes from the system. */
+/** The oldest PostgreSQL that tests run on. npm does not provide it, so it comes from the system, if installed. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
 
-/** Of Debian and Ubuntu, of Red Hat's family, and of Homebrew on both of its machines. */
+/** The places on Debian and Ubuntu, on Red Hat's family, and for Homebrew on both of its platforms. */
 const usualPlaces = [
   "/usr/lib/postgresql/15/bin",
   "/usr/pgsql-15/bin",
@@ -13,7 +13,7 @@ const usualPlaces = [
 
 const variable = "ROWHOUSE_TEST_POSTGRES_15";
 
-/** The directory of its programs; null where there is none. Throws where the variable names a directory that has none. */
+/** The directory of its programs; null if there is none. Throws if the variable names a directory without them. */
 export function postgres15Programs(): string | null {
   const named = env[variable];
   if (named === undefined || named === "")
@@ -22,7 +22,7 @@ export function postgres15Programs(): string | null {
   throw new Error(`${variable} is ${named}, where there is no program called postgres`);
 }
 
-/** Whether anything can be tested on it; says what to do where nothing can. */
+/** Whether tests can run on it; prints how to install it if not. */
 export function hasPostgres15(): boolean {
   if (postgres15Programs() !== null) return true;
   console.warn(

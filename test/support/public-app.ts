@@ -1,4 +1,4 @@
-/** A public app on a socket of its own, with whatever stands in for the host behind it. */
+/** A public app on a socket of its own, with a stand-in for the host behind it. */
 import type { TrustProxy } from "../../src/config/trust-proxy.ts";
 import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { Proxies } from "../../src/http/proxies.ts";

@@ -1,4 +1,4 @@
-/** A primary and a standby that streams from it: two servers of their own, as their ends and promotions are others' ends otherwise. */
+/** A primary and a standby that streams from it, on servers of their own, because tests stop and promote them. */
 import { execFile } from "node:child_process";
 import { appendFile, chmod, chown, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -14,14 +14,14 @@ export interface Replicated {
   readonly standby: Embedded;
   /** Resolves when the standby has replayed what the primary has written so far. */
   caughtUp(): Promise<void>;
-  /** Makes the standby a primary; the other one knows nothing of it. */
+  /** Promotes the standby; the primary is not told. */
   promote(): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function startReplicated(): Promise<Replicated> {
   const root = await mkdtemp(join(tmpdir(), "rowhouse-replica-"));
-  // The servers' user passes through it.
+  // The servers' user must be able to traverse it.
   await chmod(root, 0o755);
   const settings = { persistent: true, maxConnections: 100 } as const;
   const primary = await startEmbedded({ ...settings, directory: join(root, "primary") });
@@ -50,7 +50,7 @@ export async function startReplicated(): Promise<Replicated> {
   };
 }
 
-/** By hand what pg_basebackup does, which does not come with the embedded server. */
+/** Does by hand what pg_basebackup does, which the embedded server lacks. */
 async function standbyOf(primary: Embedded, directory: string): Promise<Embedded> {
   const from = join(primary.directory, "data");
   const data = join(directory, "data");
@@ -75,7 +75,7 @@ async function standbyOf(primary: Embedded, directory: string): Promise<Embedded
   return startEmbedded({ directory, persistent: true, maxConnections: 100 });
 }
 
-/** What a superuser is answered by that server, in its database `postgres`. */
+/** Runs `sql` on that server as superuser, in its database `postgres`. */
 export async function ask(
   server: Embedded,
   sql: string,

@@ -1,6 +1,6 @@
 import type { RequestTask } from "../../src/shared/protocol/messages.ts";
 
-/** A request to a cell, with as little in it as there can be, but for `own`. */
+/** A minimal request to a cell, overridden by `own`. */
 export function requestTask(own: Partial<RequestTask> = {}): RequestTask {
   return {
     kind: "request",

@@ -1,4 +1,4 @@
-/** Builds a schema as PostGraphile alone would, or with its introspection scoped, and says all that can be seen of it. */
+/** Builds a schema as PostGraphile alone would, or with scoped introspection, and reports everything visible of it. */
 import { Pool } from "pg";
 import { makeSchema } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
@@ -21,16 +21,16 @@ import {
 
 export interface Built {
   readonly sdl: string;
-  /** The SQL that a query of every list at the root, sends; its order is chance. */
+  /** The SQL sent by a query of every list at the root, in no particular order. */
   readonly sql: readonly string[];
-  /** Its answer. */
+  /** The answer to that query. */
   readonly answer: string;
   readonly schema: GraphQLSchema;
   /** How each introspection query ran. */
   readonly introspections: readonly ("stock" | "scoped")[];
 }
 
-/** `scope` null: stock. The served schemas are `schemas`, in order. */
+/** With `scope` null, builds as stock PostGraphile. `schemas` are the served schemas, in order. */
 export async function buildSdl(
   url: string,
   schemas: readonly string[],
@@ -69,7 +69,7 @@ export async function buildSdl(
       schema: { dontSwallowErrors: true },
     });
     sent.length = 0;
-    // Sorted, so that schemas that differ only in the order of their fields are asked the same.
+    // Sorted, so that schemas that differ only in the order of their fields get the same query.
     const source = queryOfEverything(lexicographicSortSchema(schema));
     const result = await grafast({ schema, source, resolvedPreset, requestContext: {} });
     return {
@@ -84,7 +84,7 @@ export async function buildSdl(
   }
 }
 
-/** A document that asks every field of Query without required arguments for its leaves, and theirs. */
+/** A document that selects every Query field without required arguments, with its leaves and theirs. */
 function queryOfEverything(schema: GraphQLSchema): string {
   const fields = Object.values(schema.getQueryType()?.getFields() ?? {});
   const selections = fields.flatMap((field) =>

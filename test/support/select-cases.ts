@@ -1,4 +1,4 @@
-/** Operations on a tenant of `worker-tenant.ts`, each with variables to ask it with. */
+/** Operations on a tenant of `worker-tenant.ts`, each with variables to run it with. */
 
 export interface SelectCase {
   readonly query: string;
@@ -17,7 +17,7 @@ const pages = [
   { first: 100 },
 ] as const;
 
-/** Whose SQL is made of nothing that comes with a request but its pages. */
+/** Operations whose SQL depends on nothing in a request but its pages. */
 export const keptCases: readonly SelectCase[] = [
   {
     query:
@@ -76,7 +76,7 @@ export const keptCases: readonly SelectCase[] = [
   },
 ];
 
-/** Whose SQL is made by functions that are called for the request, or begins at a cursor. */
+/** Operations whose SQL is made by functions that are called for the request, or that begin at a cursor. */
 export const otherCases: readonly SelectCase[] = [
   {
     query: "query ($condition: PersonCondition) { allPeople(condition: $condition) { nodes { name } } }",
@@ -154,7 +154,7 @@ const changed = `mutation ($id: Int!, $patch: PersonPatch!) {
   updatePersonByRowId(input: { rowId: $id, clientMutationId: "u", personPatch: $patch }) {
     clientMutationId person { rowId name mood email tags extra } } }`;
 
-/** In this order, on a tenant as it is made. */
+/** To be run in this order, on a newly made tenant. */
 export const changeCases: readonly SelectCase[] = [
   {
     query: added,

@@ -1,4 +1,4 @@
-/** A preset whose plugin has SQL made in ways that PostGraphile's own fields do not. */
+/** A preset whose plugin makes SQL in ways that PostGraphile's own fields do not. */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { pgClassExpression, pgInsertSingle, pgUpdateSingle, TYPES } from "postgraphile/@dataplan/pg";
 import { connection, constant, context, lambda } from "postgraphile/grafast";
@@ -15,7 +15,7 @@ interface Setting {
   set(name: string, value: unknown): void;
 }
 
-/** The role of the request that runs: where a careless plugin's functions find it that are not called with anything. */
+/** The role of the running request, where a careless plugin's functions without arguments find it. */
 const running = new AsyncLocalStorage<string>();
 
 const roleIn = ({ pgSettings }: { pgSettings: Record<string, string | undefined> | null }): string =>
@@ -49,7 +49,7 @@ const fields = extendSchema((build) => {
     objects: {
       Person: {
         plans: {
-          /** A statement of its own, for all rows of what is around it. */
+          /** A separate statement for all parent rows. */
           petsApart($person, fieldArgs) {
             const $pets = pet.find({ owner_id: $person.get("id") });
             $pets.setInliningForbidden();
@@ -60,7 +60,7 @@ const fields = extendSchema((build) => {
       },
       Query: {
         plans: {
-          /** A value that stands in the plan. */
+          /** A value fixed in the plan. */
           fixed(_query, fieldArgs) {
             const $people = person.find();
             $people.where(sql`${$people.alias}.id > ${sql.value(1)}`);
@@ -74,14 +74,14 @@ const fields = extendSchema((build) => {
             $people.where(sql`${$people.alias}.name = ${$people.placeholder($name, TYPES.text)}`);
             return $people;
           },
-          /** One parameter at two places. */
+          /** One parameter in two places. */
           told(_query, fieldArgs) {
             const $people = person.find();
             const name = $people.placeholder(fieldArgs.getRaw("name"), TYPES.text);
             $people.where(sql`${name} is null or ${$people.alias}.name = ${name}`);
             return $people;
           },
-          /** A parameter that can be written once. */
+          /** A parameter that can be encoded only once. */
           taken(_query, fieldArgs) {
             const $people = person.find();
             const $list = lambda(fieldArgs.getRaw("name"), (name) => [name]);
@@ -93,7 +93,7 @@ const fields = extendSchema((build) => {
             $people.where(sql`${$people.alias}.name = ${name}`);
             return $people;
           },
-          /** A condition that is made for the request, with its role in the SQL. */
+          /** A condition made for the request, with its role in the SQL. */
           own() {
             const $people = person.find();
             $people.apply(
@@ -103,7 +103,7 @@ const fields = extendSchema((build) => {
             );
             return $people;
           },
-          /** An order that a function of the plan's works out for each request, from what it finds of it. */
+          /** An order that a function in the plan computes for each request, from ambient state. */
           ordered() {
             const $people = person.find();
             $people.orderBy({
@@ -117,7 +117,7 @@ const fields = extendSchema((build) => {
             });
             return $people;
           },
-          /** An order whose values are read by a codec's SQL, which is worked out for each request in the same way. */
+          /** An order whose values are read by a codec's SQL, which is computed for each request in the same way. */
           cast() {
             const $people = person.find();
             const castFromPg = (name: SQL): SQL =>
@@ -127,7 +127,10 @@ const fields = extendSchema((build) => {
             $people.setOrderIsUnique();
             return connection($people);
           },
-          /** Joined with what becomes SQL for each request anew. For the one tenant it is what it is outside of any request. */
+          /**
+           * A join with an object that is converted to SQL anew for each request. For one tenant, the SQL is the same as outside
+           * any request.
+           */
           joined() {
             const $people = person.find();
             const alias = sql.identifier(Symbol("own"));
@@ -138,7 +141,7 @@ const fields = extendSchema((build) => {
             $people.join({ type: "inner", from: from as unknown as SQL, alias, conditions: [condition] });
             return $people;
           },
-          /** In an order that becomes SQL in the same way. */
+          /** An order that is converted to SQL in the same way. */
           ranked() {
             const $people = person.find();
             const fragment = {
@@ -148,7 +151,7 @@ const fields = extendSchema((build) => {
             $people.orderBy({ fragment: fragment as unknown as SQL, codec: TYPES.boolean, direction: "ASC" });
             return $people;
           },
-          /** What a plan notes on a select. */
+          /** Metadata that a plan sets on a select. */
           noted() {
             const $people = person.find();
             $people.setMeta("note", "told");
@@ -158,7 +161,7 @@ const fields = extendSchema((build) => {
       },
       Mutation: {
         plans: {
-          /** Columns of the plan's, one of which may be undefined, and one that a function sets for the request. */
+          /** Columns set by the plan, one of which may be undefined, and one that a function sets for the request. */
           stamped(_mutation, fieldArgs) {
             const $name = lambda(fieldArgs.getRaw("name"), (name) => name ?? "nameless");
             const $mood = lambda(fieldArgs.getRaw("name"), (name) => (name === null ? undefined : "sad"));
@@ -169,7 +172,7 @@ const fields = extendSchema((build) => {
             $insert.apply($set);
             return $insert;
           },
-          /** A value that stands in what is given back. */
+          /** A constant that is part of the result. */
           marked(_mutation, fieldArgs) {
             const $update = pgUpdateSingle(
               person,

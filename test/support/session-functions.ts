@@ -1,13 +1,13 @@
-/** Session functions of a test's tenants: one that knows tokens, and many that do not behave. */
+/** Session functions for tests' tenants: one that knows tokens, and many that misbehave. */
 
-/** Roles belong to the whole server, which other tests use as well. */
+/** Makes role names unique, because roles belong to the whole server, which other tests use as well. */
 export const suffix = Math.random().toString(36).slice(2, 8);
 /** The advisory lock that `waits` waits for. */
 export const sessionGate = 77;
 export const anonymousOf = (id: string): string => `${id}_anonymous_${suffix}`;
 export const userOf = (id: string): string => `${id}_user_${suffix}`;
 
-/** Sessions of one tenant, the function that knows them, and some that do not behave. */
+/** A tenant's sessions, the function that knows them, and some that misbehave. */
 export const sessionSql = (id: string): string => `
   create role ${anonymousOf(id)} nologin; create role ${userOf(id)} nologin;
   grant ${anonymousOf(id)}, ${userOf(id)} to ask_host_${suffix} with inherit false, set true;

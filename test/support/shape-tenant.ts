@@ -27,7 +27,10 @@ import {
 } from "../../workers/instance/introspection.ts";
 import { StatementNames } from "../../workers/postgres/statement-names.ts";
 
-/** Roles are the cluster's, which other test files share: two transactions that create one role wait for each other. */
+/**
+ * Makes role names unique: roles belong to the cluster, which other test files share, and two transactions that create the same
+ * role would wait for each other.
+ */
 const run = randomBytes(3).toString("hex");
 const hostRole = `host_${run}`;
 const editorRole = `editor_${run}`;
@@ -43,14 +46,17 @@ export const tenantOf = (name: string) => ({
   roles: { anonymous: `${name}_anonymous`, authenticated: `${name}_user` },
 });
 
-/** `:app`, `:crm`: the tenant's schemas; `:anonymous`, `:user`, `:owner`: its roles; `:host`, `:editor`: nobody's in particular. */
+/**
+ * Replaces `:app` and `:crm` by the tenant's schemas, `:anonymous`, `:user` and `:owner` by its roles, and `:host` and `:editor`
+ * by roles that belong to no tenant.
+ */
 export const inTenant = (name: string, sql: string): string =>
   sql
     .replaceAll(/:(app|crm|anonymous|user|owner)\b/g, `${name}_$1`)
     .replaceAll(/:host\b/g, hostRole)
     .replaceAll(/:editor\b/g, editorRole);
 
-/** Once per database, before any tenant. */
+/** Run once per database, before any tenant. */
 export const sharedSql = `
 create role ${hostRole};
 create role ${editorRole};
@@ -119,7 +125,7 @@ grant insert, update, delete on :app.orders, :app.events, :crm.contacts, :app.op
 grant insert (name, email), update (name) on :app.customers to :host;
 grant select on :app.customers to :anonymous;`;
 
-/** The tenant's probe as the connecting role makes it. */
+/** The tenant's probe, made as the connecting role. */
 export async function probe(client: Client, name: string): Promise<ShapeProbe> {
   const query = shapeQuery(tenantOf(name), { canonicalText: true });
   return asHost(client, async () => {
@@ -128,7 +134,7 @@ export async function probe(client: Client, name: string): Promise<ShapeProbe> {
   });
 }
 
-/** Runs `work` as the connecting role, and undoes whatever it did. */
+/** Runs `work` as the connecting role, and undoes all that it did. */
 async function asHost<T>(client: Client, work: () => Promise<T>): Promise<T> {
   await client.query(`savepoint as_host; set local role ${hostRole}; set local jit = off`);
   try {
@@ -140,16 +146,13 @@ async function asHost<T>(client: Client, work: () => Promise<T>): Promise<T> {
 
 export interface Api {
   readonly sdl: string;
-  /** The SQL of a query or mutation for each field at the root, each text once, sorted. */
+  /** The SQL of a query or mutation for each field at the root, without duplicates, sorted. */
   readonly sql: readonly string[];
-  /** How often the build asked for rows. */
+  /** How often the build read rows. */
   readonly reads: number;
 }
 
-/**
- * What a pooled instance of the tenant would be, built and run inside the client's transaction. With another SDL than
- * `base`, it is not run.
- */
+/** A pooled instance of the tenant, built and run inside the client's transaction. If its SDL differs from `base`, it is not run. */
 export async function buildApi(client: Client, name: string, base: Api | null = null): Promise<Api> {
   const tenant = tenantOf(name);
   const called = tenant.schemas.map(({ logical }) => logical);
@@ -191,7 +194,7 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
       if (refused) return null;
       throw error;
     });
-    // Such a tenant is never pooled, whatever a build would make of it.
+    // Such a tenant is never pooled, whatever a build would produce.
     if (built === null && base !== null) return base;
     if (built === null) throw new Error("the tenant that the others are compared with is not pooled");
     const { schema, resolvedPreset } = built;
@@ -210,7 +213,7 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
   });
 }
 
-/** A document for each field of Query and of Mutation: every order, sample arguments, leaves two levels deep. */
+/** A document for each field of Query and of Mutation, with every order, sample arguments, and leaves two levels deep. */
 function documents(schema: GraphQLSchema): readonly string[] {
   return [schema.getQueryType(), schema.getMutationType()].flatMap((type, index) =>
     Object.values(type?.getFields() ?? {})

@@ -1,4 +1,4 @@
-/** The project's own files, and which of them import which: for the tests that hold the code to its layout. */
+/** The project's own files and their imports, for the tests that check the code's layout. */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,12 +8,12 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const foreign = new Set(["node_modules", ".git", "dist", ".rowhouse", "coverage", "out"]);
 
 export interface SourceFile {
-  /** From the project's root, with forward slashes. */
+  /** Relative to the project's root, with forward slashes. */
   readonly path: string;
   readonly text: string;
 }
 
-/** Every file below `folder`, but for what tools and package managers put there. */
+/** Every file below `folder`, except those that tools and package managers put there. */
 export function filesIn(folder = "."): SourceFile[] {
   return readdirSync(join(root, folder), { withFileTypes: true, recursive: false })
     .filter(({ name }) => !foreign.has(name))
@@ -25,11 +25,11 @@ export function filesIn(folder = "."): SourceFile[] {
 }
 
 export interface Module extends SourceFile {
-  /** Files of the project that it imports, types included. */
+  /** Files of the project that it imports, including type imports. */
   readonly files: readonly string[];
-  /** Packages that it imports, by name, and Node's own modules. */
+  /** The packages that it imports, by name, and Node's own modules. */
   readonly packages: readonly string[];
-  /** Whether it has nothing to say of its own. */
+  /** Whether it only re-exports. */
   readonly barrel: boolean;
 }
 
@@ -41,7 +41,7 @@ export function modulesIn(...folders: readonly string[]): Module[] {
     .map((file) => parseModule(file));
 }
 
-/** What `text`, standing at `path`, imports. */
+/** The imports of `text`, the content of `path`. */
 export function parseModule({ path, text }: SourceFile): Module {
   const { module, program, errors } = parseSync(path, text);
   if (errors.length > 0) throw new Error(`${path} cannot be parsed: ${errors[0]?.message}`);
@@ -50,7 +50,7 @@ export function parseModule({ path, text }: SourceFile): Module {
     ...module.staticExports.flatMap(({ entries }) =>
       entries.flatMap((entry) => entry.moduleRequest?.value ?? []),
     ),
-    // Those at run time and those in types, which the parser's list of modules leaves out.
+    // Dynamic imports and imports in types, which the parser's list omits.
     ...[...text.matchAll(/\bimport\(\s*["'`]([^"'`]+)["'`]/g)].flatMap(([, request]) => request ?? []),
   ];
   const own = requests.filter((request) => request.startsWith("."));

@@ -1,4 +1,4 @@
-/** Presets that people have, and what is seen of each while a schema is built of it: for stock PostGraphile and for hosts alike. */
+/** Presets like those in use, and a record of each while a schema is built with it: for stock PostGraphile and for hosts alike. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { env } from "node:process";
@@ -11,7 +11,7 @@ import { PostGraphileRelayPreset } from "postgraphile/presets/relay";
 import { makeV4Preset } from "postgraphile/presets/v4";
 import { PostGraphileConnectionFilterPreset } from "postgraphile-plugin-connection-filter";
 
-/** The orders in which plugins, and what they say of behaviors, come; and what behaviors come of it. */
+/** The order of plugins and of their statements about behaviors, and the resulting behaviors. */
 export interface Orders {
   readonly plugins: readonly string[];
   readonly behaviors: readonly string[];
@@ -25,7 +25,7 @@ const addOns = [
   { plugins: [PgOrderByRelatedPlugin] },
 ];
 
-/** By the name that its author knows the schema by. */
+/** Uses the schema name that its author knows. */
 const prefixes: GraphileConfig.Plugin = {
   name: "PrefixesPlugin",
   version: "1.0.0",
@@ -63,7 +63,7 @@ function behaviorsOf({ behavior, input }: GraphileBuild.Build): string[] {
   return [String(Reflect.get(behavior, "globalDefaultBehavior")), ...callbacks, ...resources];
 }
 
-/** `told` is called when a schema is done. */
+/** `told` is called when a schema is finished. */
 export function recorder(told: (orders: Orders) => void): GraphileConfig.Plugin {
   let plugins: readonly string[] = [];
   return {
@@ -87,7 +87,7 @@ export function recorder(told: (orders: Orders) => void): GraphileConfig.Plugin 
   };
 }
 
-/** For hosts: the tenant's setting `preset` says which; what is seen goes into a file called after its setting `file`. */
+/** For hosts: the tenant's setting `preset` selects one; the record is written to a file named by its setting `file`. */
 export default function preset({
   settings,
 }: {

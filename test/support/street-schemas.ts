@@ -1,4 +1,4 @@
-/** Two served schemas with what presets treat in ways of their own, and a third that is only mentioned. */
+/** Two served schemas with objects that presets treat specially, and a third that is only referred to. */
 
 export const elsewhereSql = `
 create schema elsewhere;
@@ -7,7 +7,7 @@ create type elsewhere.address as (street text, city text);
 grant usage on schema elsewhere to public;
 `;
 
-/** `app` and `side` are what the schemas are called, `tag` is in a row. */
+/** `app` and `side` are the names of the schemas; `tag` is stored in a row. */
 export const streetSql = (app: string, side: string, role: string, tag: string): string => `
 create schema ${app};
 create schema ${side};

@@ -1,4 +1,4 @@
-/** A control table with two tenants, a source on it, and a record of what the source asked and said. */
+/** A control table with two tenants, a source on it, and a record of the source's queries and observations. */
 import { EventEmitter, once } from "node:events";
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { installControl } from "../../src/control/install.ts";
@@ -35,7 +35,7 @@ export class TenantTable {
     return this.#started;
   }
 
-  /** Another source on the same table and listener, to be made before the listener opens if it is to listen. */
+  /** Another source on the same table and listener. To receive notifications, it must be made before the listener opens. */
   make(database: Database = this.#parts.database, listener: Listener = this.#parts.listener): TenantSource {
     const source = tableSource({
       database: {
@@ -61,14 +61,14 @@ export class TenantTable {
     return source;
   }
 
-  /** Runs SQL, and waits until the source has been told of what it changed. */
+  /** Runs SQL, and waits until the source has been notified of the change. */
   async change(sql: string): Promise<void> {
     const told = once(this.events, "notified");
     await this.test.execute(sql);
     await told;
   }
 
-  /** Holds the answer to the next question back until what it returns is called. */
+  /** Holds back the answer to the next query until the returned function is called. */
   hold(): () => void {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#gate = promise;
@@ -101,7 +101,7 @@ export class TenantTable {
         ('acme', '{ACME.Example., bücher.example}', '[{"logical": "z", "physical": "acme_z"}, "acme_a"]',
          '{"anonymous": "acme_anonymous"}', '{"beta": true}'),
         ('globex', '{globex.example}', '["globex"]', null, null)`);
-    // Behind the source's own.
+    // After the source's own handler.
     listener.on("rowhouse_tenant", () => this.events.emit("notified"));
     await listener.open();
   }

@@ -7,23 +7,26 @@ import { startEmbedded } from "../../src/embedded/server.ts";
 import { type Authority, type Certified, createAuthority } from "./certificates.ts";
 
 export interface TlsServer {
-  /** Of the superuser, without any word of TLS. */
+  /** Connects as superuser, without any TLS parameter. */
   readonly url: string;
-  /** Files of the authority that signed the server's certificate, of one that did not, and of a client's certificate. */
+  /**
+   * Certificates of the authority that signed the server's certificate and of one that did not, and a client's certificate with
+   * its key.
+   */
   readonly files: {
     readonly ca: string;
     readonly otherCa: string;
     readonly cert: string;
     readonly key: string;
   };
-  /** The rules of pg_hba.conf from now on, for connections over TCP; new ones are held to them when it resolves. */
+  /** Replaces the rules of pg_hba.conf for connections over TCP; when it resolves, they apply to new connections. */
   admit(rules: readonly string[]): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function startTlsServer(): Promise<TlsServer> {
   const root = await mkdtemp(join(tmpdir(), "rowhouse-tls-"));
-  // Others than its owner read the authority's certificate: the server's user, and the test's.
+  // The server's user and the test's read the authority's certificate as well.
   await chmod(root, 0o755);
   const server = await startEmbedded({ directory: join(root, "server"), persistent: true });
   const data = join(server.directory, "data");
@@ -42,7 +45,7 @@ export async function startTlsServer(): Promise<TlsServer> {
     await writeFile(join(data, "pg_hba.conf"), rules.map((rule) => `${rule}\n`).join(""));
     const { rows } = await admin.query("select pg_conf_load_time()::text as at");
     await admin.query("select pg_reload_conf()");
-    // A backend hears of it when the postmaster has it: the one passes the signal on to the other.
+    // Backends get the new rules once the postmaster has reloaded them, because it forwards the signal.
     for (;;) {
       const now = (await admin.query("select pg_conf_load_time()::text as at")).rows;
       if (now[0].at !== rows[0].at) return;
@@ -61,7 +64,7 @@ export async function startTlsServer(): Promise<TlsServer> {
   };
 }
 
-/** The server's own files are its user's alone. */
+/** The server's own files are readable by its user only. */
 async function install(data: string, own: Certified, authority: Authority): Promise<void> {
   const { uid, gid } = await stat(data);
   for (const [name, text] of [

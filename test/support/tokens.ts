@@ -1,4 +1,4 @@
-/** Tokens of every kind, and a tenant that takes them. */
+/** Tokens of every kind, and a tenant that accepts them. */
 import { generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { SignJWT } from "jose";
 import { Authenticator } from "../../src/auth/authenticator.ts";
@@ -28,7 +28,7 @@ interface Signing {
   readonly header?: Record<string, unknown> & { alg?: string };
 }
 
-/** Tokens that no library would sign, header and payload as they are. */
+/** Tokens that no library would sign, with header and payload as given. */
 export const unsigned = (header: object, payload: object, signature = ""): string =>
   [header, payload].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".") +
   `.${signature}`;

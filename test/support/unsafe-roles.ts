@@ -1,7 +1,7 @@
-/** What makes a tenant's database roles unsafe, and what is said of it. */
+/** What makes a tenant's database roles unsafe, and the resulting messages. */
 
 export interface Names {
-  /** The tenant's, as they stand in SQL. */
+  /** The tenant's names, quoted for SQL. */
   readonly role: string;
   readonly schema: string;
   readonly foreign: { readonly role: string; readonly schema: string };
@@ -13,9 +13,9 @@ export interface UnsafeCase {
   readonly name: string;
   readonly make: (its: Names) => string;
   readonly undo: (its: Names) => string;
-  /** Of the tenant; nothing where nothing is wrong with it alone. */
+  /** The tenant's finding; unset if nothing is wrong with it alone. */
   readonly says?: RegExp;
-  /** Of the database: it is wrong with every tenant. */
+  /** The database's finding, which affects every tenant. */
   readonly all?: RegExp;
 }
 
@@ -79,7 +79,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     name: "owns the tenant's schema",
     make: (its) =>
       `alter schema ${its.schema} owner to ${its.role}; revoke create on schema ${its.schema} from ${its.role}`,
-    // What is granted to an owner is gone with that.
+    // Changing the owner removes the old owner's rights, so USAGE is granted again.
     undo: (its) =>
       `alter schema ${its.schema} owner to current_user; grant usage on schema ${its.schema} to ${its.role}`,
     says: /^role \S+ may create objects in the tenant's schema canary_ada: it may put any SQL there$/,

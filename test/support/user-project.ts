@@ -1,4 +1,4 @@
-/** A user's project: a folder of its own with a preset, and Rowhouse among its packages, linked or as it would be published. */
+/** A user's project: a folder with a preset, and Rowhouse among its packages, linked or as published. */
 import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -12,12 +12,12 @@ const run = promisify(execFile);
 
 export interface UserProject {
   readonly path: string;
-  /** Rowhouse's command line, as the project has it. */
+  /** Rowhouse's command line, as installed in the project. */
   readonly cli: string;
   remove(): Promise<void>;
 }
 
-/** The first TypeScript in `docs/plugins.md`. */
+/** The first TypeScript example in `docs/plugins.md`. */
 export async function documentedPreset(): Promise<string> {
   const text = await readFile(join(root, "docs/plugins.md"), "utf8");
   const [, block] = /```ts\n(\/\/ preset\.ts\n[\s\S]*?)```/.exec(text) ?? [];
@@ -45,7 +45,7 @@ export async function userProject(
   };
 }
 
-/** What `npm pack` would put into the package, built anew. */
+/** Builds anew what `npm pack` would put into the package. */
 async function publish(target: string): Promise<void> {
   await mkdir(target);
   for (const name of ["bin", "package.json"])
@@ -56,7 +56,7 @@ async function publish(target: string): Promise<void> {
   await cp(join(root, "src"), join(target, "dist/src"), { recursive: true, filter });
 }
 
-/** Runs the compiler; what it finds fault with, line by line. */
+/** Runs the compiler; returns its errors, line by line. */
 async function tsc(cwd: string, args: readonly string[]): Promise<string[]> {
   const compiler = join(
     dirname(createRequire(import.meta.url).resolve("typescript/package.json")),
@@ -68,7 +68,7 @@ async function tsc(cwd: string, args: readonly string[]): Promise<string[]> {
   return stdout.split("\n").filter((line) => line !== "");
 }
 
-/** What is wrong with the types of `files` and of Rowhouse's own declarations; other packages' are their affair. */
+/** Type errors in `files` and in Rowhouse's own declarations; those in other packages are ignored. */
 export async function typeFaults(project: UserProject, files: readonly string[]): Promise<string[]> {
   const compilerOptions = {
     module: "nodenext",
@@ -82,7 +82,7 @@ export async function typeFaults(project: UserProject, files: readonly string[])
   return faults.filter((line) => !line.startsWith("../") && !line.startsWith(" "));
 }
 
-/** What a module of the project prints. */
+/** The output of a module of the project. */
 export async function runModule(project: UserProject, file: string): Promise<string> {
   return (await run(process.execPath, [file], { cwd: project.path })).stdout;
 }

@@ -24,7 +24,7 @@ export interface AdaptorBench {
   close(): Promise<void>;
 }
 
-/** Without a reserve unless told otherwise: whatever one tenant leaves on a connection, the next one runs into. */
+/** By default without a reserve, so that anything one tenant leaves on a connection meets the next. */
 export function adaptorOn(
   database: TestDatabase,
   poolSize = 1,

@@ -9,9 +9,9 @@ import { type Ask, specOf, Worker } from "./worker-instance.ts";
 
 export interface WorkerCell {
   readonly cell: Cell;
-  /** What the thread has said so far. */
+  /** The thread's log so far. */
   readonly logged: readonly string[];
-  /** The answer to a request of ada's, in place 0, whatever else is there. */
+  /** The answer to a request of ada's in slot 0, whatever else that slot holds. */
   ask(query: string, more?: Partial<Ask>): Promise<Answer>;
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** Instances as a cell's thread has them, in the test's own process: built on, and serving, tenants of a test database. */
+/** Instances as in a cell's thread, but in the test's own process, built on and serving tenants of a test database. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { PatchStates } from "../../src/shared/kernel/patch-policy.ts";
@@ -20,7 +20,7 @@ import { operationLimits } from "./operation-limits.ts";
 import { patchStates } from "./patches.ts";
 
 export interface Ask {
-  /** Which tenant; its physical schema and role are called after it. */
+  /** The tenant; its physical schema and role have the same name. */
   readonly tenant: string;
   readonly query?: string;
   readonly variables?: Record<string, unknown>;
@@ -31,7 +31,7 @@ export interface Ask {
   readonly tag?: string;
   readonly guard?: TenantGuard | null;
   readonly headers?: Record<string, string>;
-  /** Names of those that are part of who asks. */
+  /** Names of the headers that are part of the caller's identity. */
   readonly identifying?: readonly string[];
   readonly method?: string;
   readonly path?: string;
@@ -92,7 +92,7 @@ export class Worker {
     this.instances = new Instances(setup, (level, message) => this.log.push(`${level} ${message}`));
   }
 
-  /** An instance on `schemas`, logical → physical; returns what answers its requests. */
+  /** Builds an instance on `schemas`, logical → physical; returns the server that answers its requests. */
   async build(
     kind: "pooled" | "dedicated",
     schemas: Readonly<Record<string, string>>,
@@ -169,7 +169,7 @@ export class Worker {
   }
 }
 
-/** What an instance on `schemas`, logical → physical, is built from. */
+/** The spec of an instance on `schemas`, logical → physical. */
 export function specOf(
   kind: "pooled" | "dedicated",
   schemas: Readonly<Record<string, string>>,
@@ -194,7 +194,7 @@ export function specOf(
   };
 }
 
-/** Until `seen` gives something else than undefined or false; for what PostgreSQL does in its own time. */
+/** Polls until `seen` returns something other than undefined or false; for what PostgreSQL does in its own time. */
 export async function until<T>(
   seen: () => Promise<T | undefined | false> | T | undefined | false,
 ): Promise<T> {
@@ -206,7 +206,7 @@ export async function until<T>(
   }
 }
 
-/** A preset as a module's URL; `source` is the module's text. */
+/** A preset as a module URL; `source` is the module's text. */
 export function presetUrl(source: string): string {
   return `data:text/javascript,${encodeURIComponent(source)}`;
 }

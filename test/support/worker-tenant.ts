@@ -1,4 +1,4 @@
-/** A tenant with something of everything that PostGraphile serves; its schema and its role are called `name`. */
+/** A tenant with some of everything that PostGraphile serves; its schema and its role are called `name`. */
 export function workerTenantSql(name: string): string {
   return `
   set check_function_bodies = off;

@@ -50,7 +50,7 @@ describe("an Accept header", () => {
     expect(() => acceptedTypes(header)).toThrow(expect.objectContaining({ code: "BAD_REQUEST" }));
   });
 
-  it("that is let through is one that grafserv reads", async () => {
+  it("a value that is let through is one that grafserv understands", async () => {
     const { makeAcceptMatcher } = createRequire(createRequire(import.meta.url).resolve("grafserv"))(
       "./accept.js",
     );

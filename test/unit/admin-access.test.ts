@@ -6,7 +6,7 @@ afterEach(closeAdminApps);
 
 describe("access to the admin app", () => {
   it.each(["/status", "/metrics", "/tenants/acme", "/tenants/acme/migrate", "/evict", "/flush", "/nothing"])(
-    "with a token, keeps %s from whoever does not have it, and the probes open",
+    "with a token, refuses %s to clients without it, and leaves the probes open",
     async (path) => {
       const { ask } = await start({ token });
       for (const authorization of [
@@ -38,7 +38,7 @@ describe("access to the admin app", () => {
     expect((await ask("/status", { headers: { host } })).status).toBe(status);
   });
 
-  it("takes no POST that a web page's form could send", async () => {
+  it("refuses a POST that a web page's form could send", async () => {
     const { post, evicted } = await start();
     for (const type of ["text/plain", "application/x-www-form-urlencoded", "application/graphql"]) {
       expect(await post("/evict", { cell: "c1" }, { "content-type": type })).toMatchObject({ status: 415 });
@@ -47,7 +47,7 @@ describe("access to the admin app", () => {
     expect(evicted).toEqual([]);
   });
 
-  it("takes no command from another site's page, JSON or not, with a token or without", async () => {
+  it("refuses commands from another site's page, JSON or not, with or without a token", async () => {
     for (const own of [null, token]) {
       const { post, evicted, observations } = await start({ token: own });
       const authorization = own === null ? {} : { authorization: `Bearer ${own}` };
@@ -73,7 +73,7 @@ describe("access to the admin app", () => {
   });
 
   it.each(["/tenants/../status", "/x/%2e%2e/status", "/./status", "http://a/status"])(
-    "does not make another path of %s, with a token either",
+    "does not treat %s as another path, with a token either",
     async (path) => {
       const { port } = await start({ token });
       const answer = await rawRequest(port, get(path, "Host: a", `Authorization: Bearer ${token}`));
@@ -81,7 +81,7 @@ describe("access to the admin app", () => {
     },
   );
 
-  it("without a token, answers nobody who comes through a proxy of this machine", async () => {
+  it("without a token, refuses requests that come through a local proxy", async () => {
     const { ask } = await start();
     for (const name of [
       "forwarded",
@@ -98,7 +98,7 @@ describe("access to the admin app", () => {
     });
   });
 
-  it("does not listen to an address that fails too often, whatever it brings then, but for the probes", async () => {
+  it("ignores an address that fails too often, whatever it sends next, except for the probes", async () => {
     const { ask, observations } = await start({ token });
     const right = { authorization: `Bearer ${token}` };
     for (let n = 0; n < 10; n += 1) {
@@ -123,7 +123,7 @@ describe("access to the admin app", () => {
     expect(JSON.stringify(observations)).not.toContain("guess");
   });
 
-  it("flushes for a bare POST, but not for one that a web page sends", async () => {
+  it("accepts a bare POST to flush, but not one that a web page sends", async () => {
     const { ask } = await start();
     expect((await ask("/flush", { method: "POST" })).status).toBe(200);
     for (const [headers, status] of [

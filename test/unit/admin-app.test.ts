@@ -19,7 +19,7 @@ describe("the admin app", () => {
     expect((await ask("/readyz")).status).toBe(503);
   });
 
-  it("answers 404 for what is not there and 405 for the wrong method", async () => {
+  it("answers 404 for unknown paths and 405 for the wrong method", async () => {
     const { ask } = await start();
     expect(await ask("/nothing")).toMatchObject({ status: 404, code: "NOT_FOUND" });
     const allows = (allow: string) => ({ status: 405, code: "METHOD_NOT_ALLOWED", headers: { allow } });
@@ -29,7 +29,7 @@ describe("the admin app", () => {
     expect(await ask("/tenants/acme", { method: "PUT" })).toMatchObject(allows("GET, HEAD"));
   });
 
-  it("names the media type that it takes, which is not all that GraphQL may come as", async () => {
+  it("names the accepted media type, which excludes some that GraphQL accepts", async () => {
     const { ask } = await start();
     const refused = await ask("/evict", { method: "POST", body: "x" });
     expect(refused).toMatchObject({ status: 415, code: "MEDIA_TYPE" });
@@ -58,7 +58,7 @@ describe("the admin app", () => {
     expect(evicted).toHaveLength(2);
   });
 
-  it("migrates a tenant by SQL that may be long, and tells the facts of a refusal", async () => {
+  it("migrates a tenant with long SQL, and reports the facts of a refusal", async () => {
     const { post, ask, migrated } = await start();
     const sql = `select '${"x".repeat(100_000)}'`;
     expect(await post("/tenants/acme/migrate", { sql })).toMatchObject({
@@ -79,7 +79,7 @@ describe("the admin app", () => {
     expect(migrated).toHaveLength(1);
   });
 
-  it("hides what went wrong inside, and logs it under the request's id", async () => {
+  it("hides internal errors, and logs them under the request's id", async () => {
     const { ask, observations } = await start({
       status: () => {
         throw new Error("inner detail");

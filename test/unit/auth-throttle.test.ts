@@ -17,7 +17,7 @@ describe("failed attempts", () => {
     }
   };
 
-  it("close an address after so many in a window, which begins with the first of them", () => {
+  it("block an address after so many in a window that begins with the first of them", () => {
     const failures = start();
     failures.add("192.0.2.1");
     expect(isRefused(failures, "192.0.2.1")).toBe(false);
@@ -38,7 +38,7 @@ describe("failed attempts", () => {
     ["::ffff:192.0.2.1", "::ffff:192.0.2.2", false],
     ["::1", "2001:db8::1", false],
     ["", "192.0.2.1", false],
-  ])("of %s are %s's as well: %s", (one, other, same) => {
+  ])("of %s also count for %s: %s", (one, other, same) => {
     const failures = start();
     failures.add(one);
     failures.add(one);

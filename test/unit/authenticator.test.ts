@@ -5,11 +5,11 @@ import { tokenSigner } from "../../workers/request/token-signer.ts";
 import { codeOf, facts, identities, seconds, secret, settingsOf, tenant, token } from "../support/tokens.ts";
 
 describe("a request without a token", () => {
-  it("is the anonymous role's", async () => {
+  it("runs as the anonymous role", async () => {
     expect(await identities.settings(tenant(), facts(null))).toEqual({ role: "acme_anonymous" });
   });
 
-  it("has no settings where the tenant lists no roles, and is refused where only others are listed", async () => {
+  it("has no settings if the tenant lists no roles, and is refused if it lists only others", async () => {
     expect(await identities.settings(tenant({ roles: {} }), facts(null))).toEqual({});
     const closed = tenant({ roles: { authenticated: "acme_user" } });
     expect(await codeOf(identities.settings(closed, facts(null)))).toBe("TOKEN_REQUIRED");
@@ -17,8 +17,8 @@ describe("a request without a token", () => {
   });
 });
 
-describe("what is known of who asks", () => {
-  it("is what asking gave, and nothing before that", async () => {
+describe("the cached answer about a caller", () => {
+  it("is the result of authentication, and absent before it", async () => {
     const [acme, header] = [tenant(), `Bearer ${await token({})}`];
     const own = new Authenticator({ sessions: () => expect.unreachable() });
     expect(own.known(acme, facts(null))).toEqual({ role: "acme_anonymous" });
@@ -31,7 +31,7 @@ describe("what is known of who asks", () => {
     await own.close();
   });
 
-  it("is each token's own, however many are asked for at once", async () => {
+  it("belongs to its own token, however many are checked at once", async () => {
     const [acme, first, second] = [tenant(), await token({ user_id: 1 }), await token({ user_id: 2 })];
     const asked = [first, second, first].map((each) => identities.settings(acme, facts(`Bearer ${each}`)));
     const users = (await Promise.all(asked)).map((settings) => settings["jwt.claims.user_id"]);
@@ -39,7 +39,7 @@ describe("what is known of who asks", () => {
     expect(identities.known(acme, facts(`Bearer ${second}`))).toMatchObject({ "jwt.claims.user_id": "2" });
   });
 
-  it("is a refusal where asking would be refused", async () => {
+  it("is a refusal if authentication would refuse", async () => {
     const acme = tenant();
     expect(() => identities.known(acme, facts("Basic eDp5"))).toThrow();
     const forged = facts(`Bearer ${await token({})}x`);
@@ -63,7 +63,7 @@ describe("credentials that are no bearer token", () => {
     expect(await codeOf(identities.settings(tenant(), facts(header)))).toBe("TOKEN_INVALID");
   });
 
-  it("are refused at a tenant that takes none, whatever they are", async () => {
+  it("are refused by a tenant that accepts none, whatever they are", async () => {
     const header = `Bearer ${await token({})}`;
     expect(await codeOf(identities.settings(tenant({ jwt: null }), facts(header)))).toBe("TOKEN_INVALID");
   });
@@ -88,11 +88,11 @@ describe("a token's role", () => {
     ["acme_user"],
     { role: "acme_user" },
     true,
-  ])("that the tenant does not list is refused (%j)", async (role) => {
+  ])("is refused if the tenant does not list it (%j)", async (role) => {
     expect(await codeOf(settingsOf(tenant(), { role }))).toBe("TOKEN_INVALID");
   });
 
-  it("is read from the claim that the tenant names, and from no prototype", async () => {
+  it("is read from the claim that the tenant configures, never from a prototype", async () => {
     const named = tenant({ jwt: { secret, roleClaim: "https://acme.example/role" } });
     const claims = { role: "postgres", "https://acme.example/role": "acme_admin" };
     expect(await settingsOf(named, claims)).toMatchObject({ role: "acme_admin" });
@@ -100,7 +100,7 @@ describe("a token's role", () => {
     expect(await settingsOf(odd, {})).toMatchObject({ role: "acme_user" });
   });
 
-  it("must be named where the tenant has no authenticated one", async () => {
+  it("must be given if the tenant has no authenticated role", async () => {
     const bare = tenant({ roles: { anonymous: "acme_anonymous" } });
     expect(await codeOf(settingsOf(bare, {}))).toBe("TOKEN_INVALID");
     expect(await settingsOf(tenant({ roles: {} }), { user_id: 1 })).not.toHaveProperty("role");
@@ -108,7 +108,7 @@ describe("a token's role", () => {
 });
 
 describe("claims", () => {
-  it("are settings of their own: texts as they are, parts as JSON, nothing where there is nothing", async () => {
+  it("become settings of their own: texts unchanged, parts as JSON, nothing for missing values", async () => {
     const claims = { user_id: 7, name: "O'Brien", admin: false, tags: ["a", { b: 1 }], gone: null };
     const settings = await settingsOf(tenant(), claims);
     expect(settings).toEqual({
@@ -133,11 +133,11 @@ describe("claims", () => {
     "a'; drop schema x",
     "a\0b",
     "x".repeat(64),
-  ])("whose name cannot be a setting's are left out (%j)", async (name) => {
+  ])("with a name that no setting can have are left out (%j)", async (name) => {
     expect(Object.keys(await settingsOf(tenant(), { [name]: "x" }))).toEqual(["role", "jwt.claims.aud"]);
   });
 
-  it("cannot be anything but claims, whatever they are called", async () => {
+  it("set only claims, whatever their names", async () => {
     const claims = { search_path: "x", session_authorization: "postgres", rowhouse: "x" };
     const settings = await settingsOf(tenant(), claims);
     expect(
@@ -156,14 +156,14 @@ describe("claims", () => {
 });
 
 describe("a token of another tenant", () => {
-  it("is refused where the two have keys of their own", async () => {
+  it("is refused if the two tenants have different keys", async () => {
     const globex = tenant({ id: "globex", jwt: { secret: randomBytes(24).toString("hex") } });
     const header = facts(`Bearer ${await token({ aud: ["acme", "globex"] })}`);
     expect(await codeOf(identities.settings(tenant(), header))).toMatch(/^accepted/);
     expect(await codeOf(identities.settings(globex, header))).toBe("TOKEN_INVALID");
   });
 
-  it("is refused where they share a key: it names the tenant that it is for", async () => {
+  it("is refused if they share a key, because it names its tenant", async () => {
     const globex = tenant({ id: "globex" });
     expect(await codeOf(settingsOf(globex, {}))).toBe("TOKEN_INVALID");
     expect(await codeOf(settingsOf(globex, { aud: "globex" }))).toMatch(/^accepted/);
@@ -177,7 +177,7 @@ describe("a token of another tenant", () => {
     }
   });
 
-  it("is refused where this host has signed it, also if its function wrote the other's claim into it", async () => {
+  it("is refused if this host signed it, even if its function wrote the other's claim into it", async () => {
     const rules = { secret, audience: "https://api.example" };
     const one = tenant({ jwt: { ...rules, tenantClaim: "tid" } });
     const other = tenant({ id: "globex", jwt: { ...rules, tenantClaim: "org" } });
@@ -187,7 +187,7 @@ describe("a token of another tenant", () => {
     expect(await codeOf(identities.settings(other, header))).toBe("TOKEN_INVALID");
   });
 
-  it("is refused by a tenant that has it remembered under the same text", async () => {
+  it("is refused by a tenant that has cached a token of the same text", async () => {
     const header = facts(`Bearer ${await token({})}`);
     const [acme, globex] = [tenant(), tenant({ id: "globex" })];
     for (let round = 0; round < 3; round += 1) {
@@ -197,8 +197,8 @@ describe("a token of another tenant", () => {
   });
 });
 
-describe("what is remembered of a token", () => {
-  it("is not used by a changed record of the tenant", async () => {
+describe("the cached result of a token", () => {
+  it("is not used for a changed record of the tenant", async () => {
     const header = facts(`Bearer ${await token({ role: "acme_admin" })}`);
     expect(await codeOf(identities.settings(tenant(), header))).toMatch(/^accepted/);
     const narrowed = tenant({ roles: { anonymous: "acme_anonymous", authenticated: "acme_user" } });

@@ -25,7 +25,7 @@ class Behavior {
 // biome-ignore lint/suspicious/noExplicitAny: the fake stands for a class of the library
 const remember = (behavior: Behavior): boolean => rememberMatches(behavior as any);
 
-it("asks once for each type, filter and behavior, and gives every answer again, undefined too", () => {
+it("each type, filter and behavior is computed once, and every answer is repeated, undefined included", () => {
   const behavior = new Behavior({ "a +x f": true, "a -x f": false, "b +x f": false });
   remember(behavior);
   for (let n = 0; n < 3; n += 1) {
@@ -37,7 +37,7 @@ it("asks once for each type, filter and behavior, and gives every answer again, 
   expect(behavior.asked).toEqual(["a +x f", "a -x f", "b +x f", "a +x g"]);
 });
 
-it("answers of one build are not another's, and who remembers nothing asks each time", () => {
+it("one build's answers are not another's, and a build without a cache computes each time", () => {
   const one = new Behavior({ "a +x f": true });
   const two = new Behavior({ "a +x f": false });
   const none = new Behavior({ "a +x f": undefined });
@@ -91,7 +91,7 @@ async function firstAnswer(
   return answered;
 }
 
-it("a type whose first question is about a behavior that nobody registered has that behavior, as without", async () => {
+it("a type whose first query is for an unregistered behavior has that behavior, as without the cache", async () => {
   const without = await firstAnswer(false);
   expect(without).toMatchObject({ matches: true, text: expect.stringContaining("unheard:of") });
   const { matches, text, method } = await firstAnswer(true);

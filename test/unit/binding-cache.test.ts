@@ -13,7 +13,7 @@ const binding: TenantBinding = {
   guard: { reads: true, schemas: ["acme"], revisions: ["1"], lock: "1" },
 };
 
-it("what one request's plugin does to its tenant's binding is nothing to the next request", () => {
+it("a plugin cannot change its tenant's binding for later requests", () => {
   const bindings = new Bindings();
   const text = JSON.stringify(binding);
   const first = bindings.read(text);

@@ -45,7 +45,7 @@ const changes: Record<string, Partial<BlueprintInput>> = {
 };
 
 describe("blueprint key", () => {
-  it("is bp: and a sha256", () => {
+  it("is bp: and a sha256 digest", () => {
     expect(blueprintKey(base)).toMatch(/^bp:[0-9a-f]{64}$/);
   });
 
@@ -76,7 +76,7 @@ describe("blueprint key", () => {
     expect(key).toBe(blueprintKey(base));
   });
 
-  it("is the same for every tenant's physical names, where a dedicated key is not", () => {
+  it("ignores the tenants' physical names, unlike a dedicated key", () => {
     const globex = {
       ...base,
       schemas: [
@@ -90,19 +90,19 @@ describe("blueprint key", () => {
 });
 
 describe("dedicated key", () => {
-  it("is tn:, the tenant and a sha256, which is never the pooled one", () => {
+  it("is tn:, the tenant and a sha256 digest, and never equals the pooled one", () => {
     const key = tenantKey(tenantId("acme"), base);
     expect(key).toMatch(/^tn:acme:[0-9a-f]{64}$/);
     expect(blueprintKey(base)).not.toContain(key.slice(-64));
   });
 
-  it("names the tenant, so that no two tenants have one in common", () => {
+  it("names the tenant, so that no two tenants share one", () => {
     expect(tenantKey(tenantId("acme"), base)).not.toBe(tenantKey(tenantId("globex"), base));
   });
 });
 
 describe("search path", () => {
-  it("quotes what needs it and ends in pg_temp", () => {
+  it("quotes names that need it and ends in pg_temp", () => {
     expect(searchPathText(["acme", "Acme App", 'a"b', "select", "public"])).toBe(
       'acme, "Acme App", "a""b", "select", public, pg_temp',
     );

@@ -25,11 +25,11 @@ test.for<[what: string, error: Error, code: string]>([
     new Error("failed", { cause: coded("08006") }),
     "BUILD_FAILED",
   ],
-])("a build's error that is %s is told by what was lost", ([, error, code]) => {
+])("a build error that is %s is reported as the lost connection", ([, error, code]) => {
   expect(buildError(error, spec)).toMatchObject({ code });
 });
 
-test("errors that cause each other come to an end", () => {
+test("a cycle of errors' causes is followed to an end", () => {
   const [one, other] = [new Error("one"), new Error("other")];
   one.cause = other;
   other.cause = one;

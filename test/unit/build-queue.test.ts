@@ -17,13 +17,13 @@ describe("a build", () => {
     expect(decideAdmission(state, limits)).toBe(expected);
   });
 
-  it("is refused at once where none may wait", () => {
+  it("is refused at once if none may wait", () => {
     expect(decideAdmission({ running: 1, queued: 0 }, { concurrency: 1, queue: 0 })).toBe("refuse");
   });
 });
 
 describe("the places for builds", () => {
-  it("go to those who wait in the order in which they came, also after failures, and are all free in the end", async () => {
+  it("go to waiters in the order of arrival, also after failures, and are all free at the end", async () => {
     const admission = new BuildQueue({ concurrency: 2, queue: 10 });
     const order: number[] = [];
     const ends: PromiseWithResolvers<void>[] = [];
@@ -50,7 +50,7 @@ describe("the places for builds", () => {
     expect(admission.state).toEqual({ running: 0, queued: 0 });
   });
 
-  it("are not taken by who comes while one is handed over", async () => {
+  it("are not taken by a newcomer while one is being handed over", async () => {
     const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
@@ -63,7 +63,7 @@ describe("the places for builds", () => {
     expect(order).toEqual(["waited", "came late"]);
   });
 
-  it("go first to who has waited longest, whatever was in vain meanwhile", async () => {
+  it("go first to whoever has waited longest, whatever attempts failed meanwhile", async () => {
     const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
@@ -79,7 +79,7 @@ describe("the places for builds", () => {
     expect(order).toEqual(["at 10, again", "at 20", "at 20, later", "at 30"]);
   });
 
-  it("go to who comes for the first time, too, however many come again and are older", async () => {
+  it("also go to newcomers, however many older ones return", async () => {
     const admission = new BuildQueue({ concurrency: 1, queue: 10 });
     const first = Promise.withResolvers<void>();
     const order: string[] = [];
@@ -92,7 +92,7 @@ describe("the places for builds", () => {
     expect(order).toEqual(["at 8", "at 9", "at 50", "at 6", "at 7"]);
   });
 
-  it("are refused beyond the queue", async () => {
+  it("are refused when the queue is full", async () => {
     const admission = new BuildQueue({ concurrency: 1, queue: 1 });
     const first = Promise.withResolvers<void>();
     const runs = [admission.run(() => first.promise), admission.run(async () => undefined)];
@@ -102,7 +102,7 @@ describe("the places for builds", () => {
   });
 });
 
-describe("a key that was there when threads ended", () => {
+describe("a key that was active when threads ended", () => {
   const minuteMs = 60_000;
   const certainly = (times: number): StrikeRecord | undefined => {
     let record: StrikeRecord | undefined;
@@ -124,7 +124,7 @@ describe("a key that was there when threads ended", () => {
     expect(heldForMs(record, 1_000 + pauseMs * 2)).toBe(0);
   });
 
-  it("among others is never held back for it, but suspected", () => {
+  it("among others is never delayed for it, but suspected", () => {
     let record: StrikeRecord | undefined;
     for (let count = 0; count < 20; count += 1) record = strike(record, false, 1_000);
     expect(record).toEqual({ crashBackoff: 20, certain: 0, lastMs: 1_000 });

@@ -20,7 +20,7 @@ const kinds: [string, () => { signal: CancellationToken; abort: (reason: unknown
 ];
 
 describe.each(kinds)("%s", (_, make) => {
-  it("tells each that listens once, in their order, and nobody who has left or comes later", () => {
+  it("notifies each listener once, in order, but none that has left or comes later", () => {
     const { signal, abort } = make();
     const told: string[] = [];
     const [first, left, last] = ["first", "left", "last"].map((name) => () => void told.push(name));
@@ -34,7 +34,7 @@ describe.each(kinds)("%s", (_, make) => {
     expect(told).toEqual(["first", "last"]);
   });
 
-  it("tells nobody who is taken away by another who is told", () => {
+  it("does not notify a listener that another one has removed", () => {
     const { signal, abort } = make();
     const told: string[] = [];
     const second = (): void => void told.push("second");
@@ -47,7 +47,7 @@ describe.each(kinds)("%s", (_, make) => {
     expect(told).toEqual(["first"]);
   });
 
-  it("keeps its first reason, and has it thrown from then on", () => {
+  it("keeps its first reason, and throws it from then on", () => {
     const { signal, abort } = make();
     expect(() => signal.throwIfAborted()).not.toThrow();
     expect(signal.aborted).toBe(false);
@@ -58,7 +58,7 @@ describe.each(kinds)("%s", (_, make) => {
     expect(() => signal.throwIfAborted()).toThrow(reason);
   });
 
-  it("has stopped by the time that anybody is told", () => {
+  it("has already stopped when it notifies its listeners", () => {
     const { signal, abort } = make();
     let seen: unknown;
     signal.addEventListener("abort", () => {

@@ -38,7 +38,7 @@ describe("a plan", () => {
     expect(plan.planMb).toBeLessThanOrEqual(given.memoryMb);
   });
 
-  it("never takes more than there is, and always has a cell", () => {
+  it("never uses more memory than there is, and always has a cell", () => {
     for (let memoryMb = 100; memoryMb <= 4096; memoryMb += 37) {
       for (const heapMb of [64, 78, 128, 256, 700]) {
         for (const spare of [0, 1, 3]) {
@@ -57,7 +57,7 @@ describe("a plan", () => {
   });
 });
 
-describe("where nothing fits", () => {
+describe("if nothing fits, the advice", () => {
   const faultOf = (changes: Partial<CapacityInput>): string => {
     try {
       planCapacity({ ...input, ...changes });
@@ -67,18 +67,18 @@ describe("where nothing fits", () => {
     }
   };
 
-  it("says the heap that would fit, and that one does", () => {
+  it("is a heap that fits", () => {
     const message = faultOf({ memoryMb: 300 });
     expect(message).toMatch(/set cells.heapMb to at most 164$/);
     expect(planCapacity({ ...input, memoryMb: 300, heapMb: 164 }).cells).toBe(1);
   });
 
-  it("says the heap that an instance needs, and that is enough", () => {
+  it("is the heap that an instance needs, and that is enough", () => {
     expect(faultOf({ heapMb: minHeapMb - 1 })).toMatch(new RegExp(`at least ${minHeapMb}$`));
     expect(planCapacity({ ...input, heapMb: minHeapMb }).cells).toBeGreaterThan(0);
   });
 
-  it("never advises a heap that it then refuses", () => {
+  it("is never a heap that would then be refused", () => {
     for (let memoryMb = 120; memoryMb < 400; memoryMb += 1) {
       const advised = /at most (\d+)/.exec(faultOf({ memoryMb, heapMb: 1000 }))?.[1];
       if (advised !== undefined) {

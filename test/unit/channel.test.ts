@@ -55,7 +55,7 @@ function open() {
 }
 
 describe("a channel", () => {
-  it("gives nobody the late answer of another that was in its slot", async () => {
+  it("never gives a request the late answer of another that had its slot", async () => {
     const { channel, ask, tasks, answer } = open();
     const unsendable = requestIn(1);
     Object.assign(unsendable, { body: () => "nothing that a message can hold" });
@@ -75,7 +75,7 @@ describe("a channel", () => {
     expect(await second).toMatchObject({ body: "of b" });
   });
 
-  it("fails what cannot be sent alone, and sends what is in the same message", async () => {
+  it("fails only what cannot be sent, and sends the rest of the message", async () => {
     const { ask, tasks, answer } = open();
     const unsendable = requestIn(2);
     Object.assign(unsendable, { body: () => "nothing that a message can hold" });
@@ -88,7 +88,7 @@ describe("a channel", () => {
     expect(await behind).toMatchObject({ body: "of 3" });
   });
 
-  it("fails with INTERNAL whose reply is none, and resolves what came behind it in the same message", async () => {
+  it("fails a request with INTERNAL if its reply is malformed, and resolves the others in the same message", async () => {
     const { ask, tasks, say } = open();
     const asked = [ask(requestIn(1)), ask(requestIn(2)), ask(requestIn(3))];
     const settled = Promise.allSettled(asked);
@@ -110,7 +110,7 @@ describe("a channel", () => {
     ]);
   });
 
-  it("fails whoever still waits when the thread is gone, and hears its last words", async () => {
+  it("fails all waiting requests when the thread is gone, and still handles its last messages", async () => {
     const { channel, ask, tasks, answer } = open();
     const answered = ask(requestIn(1));
     const lost = expect(ask(requestIn(2))).rejects.toMatchObject({ code: "CELL_LOST" });

@@ -18,7 +18,7 @@ const request: RequestTask = {
   body: '{"query":"{ __typename }"}',
 };
 
-it("requests and cancels come out as they went in, in their order", () => {
+it("requests and cancellations are decoded as they were encoded, in order", () => {
   const bare: RequestTask = { ...request, slot: 0, settings: {}, headers: {}, signing: null, body: null };
   const tasks: LaneTask[] = [
     { kind: "numbered", number: 1, together: false, task: request },
@@ -30,7 +30,7 @@ it("requests and cancels come out as they went in, in their order", () => {
   expect(decodeTasks(encodeTasks([]))).toEqual([]);
 });
 
-it("replies come out as they went in, whatever their bodies are", () => {
+it("replies are decoded as they were encoded, whatever their bodies", () => {
   const headers = { "content-type": "application/json", vary: "" };
   const replies: NumberedReply[] = [
     { number: 4, reply: { ok: true, value: { kind: "text", status: 200, headers, body: "" } } },
@@ -50,7 +50,7 @@ it("replies come out as they went in, whatever their bodies are", () => {
   expect(decodeReplies(structuredClone(encodeReplies(replies)))).toEqual(replies);
 });
 
-it("the port of a stream arrives as one that works", () => {
+it("the port of a stream still works when it arrives", () => {
   const { port1, port2 } = new MessageChannel();
   const body = new MessageChannel();
   const value = { kind: "stream", status: 200, headers: {}, port: body.port2 } as const;
@@ -63,7 +63,7 @@ it("the port of a stream arrives as one that works", () => {
   for (const port of [port1, body.port1]) port.close();
 });
 
-it("what a plugin puts into a header or a status, though it is no text or number, spoils nobody's reply", () => {
+it("a header or status of the wrong type, set by a plugin, damages no other reply", () => {
   const headers: Record<string, string> = {};
   Object.assign(headers, { "set-cookie": ["a=1", "b=2"] });
   const odd = { kind: "text", status: 200, headers, body: "odd" } as const;

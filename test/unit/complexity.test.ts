@@ -34,7 +34,7 @@ describe("an operation's extent", () => {
     ['{ __type(name: "A") { name } }', true],
     ["{ a ...f } fragment f on Query { query { ... { __schema { description } } } }", true],
     ["query A { a } query B { __schema { description } }", true],
-  ])("of %s tells whether it introspects: %s", (text, introspects) => {
+  ])("of %s reports introspection: %s", (text, introspects) => {
     expect(extentOf(parse(text)).introspects).toBe(introspects);
   });
 

@@ -8,8 +8,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe("a signal", () => {
-  it("wakes all who wait, and none who comes after", async () => {
+describe("a condition", () => {
+  it("wakes all current waiters, and none that comes later", async () => {
     const signal = new Condition();
     const woken: string[] = [];
     const waiting = ["a", "b"].map((name) => signal.wait(1_000).then(() => woken.push(name)));
@@ -22,7 +22,7 @@ describe("a signal", () => {
     expect(woken).toEqual(["a", "b", "late"]);
   });
 
-  it("leaves no timer behind who was woken", async () => {
+  it("leaves no timer behind for a waiter that was woken", async () => {
     const signal = new Condition();
     const waiting = signal.wait(60_000);
     expect(vi.getTimerCount()).toBe(1);
@@ -31,7 +31,7 @@ describe("a signal", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it("does not lose what happens between a look and the wait that follows it at once", async () => {
+  it("does not lose a change between a check and the wait that follows it immediately", async () => {
     const signal = new Condition();
     let ready = false;
     const wait = (async () => {

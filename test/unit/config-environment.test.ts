@@ -33,7 +33,7 @@ async function faultsOf(loading: Promise<unknown>): Promise<string[]> {
 }
 
 describe("the environment", () => {
-  it("wins over the file, variable by variable", async () => {
+  it("overrides the file, variable by variable", async () => {
     const env = {
       DATABASE_URL: url,
       PORT: "2222",
@@ -66,7 +66,7 @@ describe("the environment", () => {
     expect(config.tenants).toEqual({ kind: "table", database: "main" });
   });
 
-  it("loses to the options", async () => {
+  it("is overridden by the options", async () => {
     const overrides = { port: 3333, adminPort: 4444 };
     const config = await loadConfig({ cwd, env: { PORT: "2222" }, execArgv: [], overrides });
     expect([config.listen.port, config.admin.port]).toEqual([3333, 4444]);
@@ -90,13 +90,13 @@ describe("the environment", () => {
     ["GRAPHILE_CACHE_DRAIN_TIMEOUT_MS", ["", "-1", "soon"]],
     ["GRAPHILE_BUILD_CONCURRENCY", ["", "0", "two"]],
     ["GRAPHILE_GRAPHIQL", ["", "perhaps"]],
-  ])("with a bad %s is a fault of that name, not ignored", async (name, values) => {
+  ])("is checked: a bad %s is a fault of that name, not ignored", async (name, values) => {
     for (const value of values) {
       expect([value, await faultsOf(load({ [name]: value }, "full.json"))]).toEqual([value, [name]]);
     }
   });
 
-  it("names the token it gave where that is too short for a listener beyond loopback", async () => {
+  it("is named as the source of a token that is too short for a listener beyond loopback", async () => {
     await writeFile(join(cwd, "open.json"), JSON.stringify({ admin: { host: "0.0.0.0" } }));
     expect(await faultsOf(load({ ROWHOUSE_ADMIN_TOKEN: "short" }, "open.json"))).toEqual([
       "ROWHOUSE_ADMIN_TOKEN",
@@ -115,14 +115,14 @@ describe("a heap limit for the whole process", () => {
     "--max-old-space-size-percentage=50",
     "--enable-source-maps --max-old-space-size=4096 --trace-warnings",
     '"--max-old-space-size=4096"',
-  ])("is a fault that says why: %s", async (text) => {
+  ])("is a fault that gives the reason: %s", async (text) => {
     expect(await faultsOf(load({ NODE_OPTIONS: text }))).toEqual(["NODE_OPTIONS"]);
     const given = loadConfig({ cwd, env: {}, execArgv: text.split(" ") });
     await expect(given).rejects.toThrow(/overrides the heap limit of every worker thread/);
   });
 
   it.each(["", "--enable-source-maps", "--require=./max-old-space-size.js", "--max-http-header-size=16384"])(
-    "is not seen in %j",
+    "is not found in %j",
     async (text) => {
       await expect(load({ NODE_OPTIONS: text })).resolves.toBeDefined();
     },

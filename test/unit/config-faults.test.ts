@@ -35,7 +35,7 @@ describe("values", () => {
     expect((await loadJson({ requestHeaders })).requestHeaders).toEqual(requestHeaders);
   });
 
-  it("take a mode of role safety alone, or with what it accepts", async () => {
+  it("set a role-safety mode alone, or with its exceptions", async () => {
     const accept = ["app.audit"];
     expect(await loadJson({ roleSafety: "refuse" })).toMatchObject({ roleSafety: "refuse", acceptedSql: [] });
     expect(await loadJson({ roleSafety: { accept } })).toMatchObject({
@@ -114,7 +114,7 @@ describe("values", () => {
     expect(Object.keys(await faultsOf(loadJson(config)))).toEqual([path]);
   });
 
-  it("a listener beyond loopback may be had with a long token, a loopback one without", async () => {
+  it("a listener beyond loopback needs a long token, a loopback one needs none", async () => {
     const open = await loadJson({ admin: { host: "0.0.0.0", token: "x".repeat(16) } });
     expect(open.admin).toEqual({ host: "0.0.0.0", port: 5679, token: "x".repeat(16) });
     for (const host of ["localhost", "::1", "[::1]", "127.1.2.3"]) {
@@ -123,7 +123,7 @@ describe("values", () => {
   });
 });
 
-describe("proxies that are trusted", () => {
+describe("trusted proxies", () => {
   it.each([
     [false, false],
     [true, true],
@@ -140,7 +140,7 @@ describe("proxies that are trusted", () => {
 });
 
 describe("faults", () => {
-  it("come all at once, those across keys beside those of single values", async () => {
+  it("are all reported at once, those across keys beside those of single values", async () => {
     const config = {
       listen: { port: -1 },
       admin: { host: "0.0.0.0" },
@@ -168,7 +168,7 @@ describe("faults", () => {
     ]);
   });
 
-  it("never hold a URL's credentials, wherever the URL was put", async () => {
+  it("never contain a URL's credentials, wherever the URL was put", async () => {
     const secret = "postgres://rowhouse:hunter2/x@y@db.example/app";
     const configs = [
       { databases: { [secret]: { url } } },

@@ -8,7 +8,7 @@ const { directory, load, loadJson } = configFiles();
 const url = "postgres://rowhouse:hunter2@db.example/app";
 const databases = { main: { url } };
 
-describe("an unknown key is a fault that says which one may be meant", () => {
+describe("an unknown key is a fault that suggests a known one", () => {
   it.each<[object, string, string]>([
     [{ pooIing: true }, "pooIing", "; did you mean pooling?"],
     [{ cells: { heapMB: 256 } }, "cells.heapMB", "; did you mean heapMb?"],
@@ -62,7 +62,7 @@ describe("a syntax error is a fault with file, line and column, and none of the 
 });
 
 describe("a JSON config", () => {
-  it("may name its schema, and begin with a byte order mark", async () => {
+  it("may refer to its schema, and begin with a byte order mark", async () => {
     const text = JSON.stringify({ $schema: "./node_modules/rowhouse/config.schema.json", pooling: true });
     const cwd = await directory({ "rowhouse.config.json": `\ufeff${text}` });
     expect((await load(cwd)).pooling).toBe(true);
@@ -90,7 +90,7 @@ describe("a JSON config", () => {
 });
 
 describe("a .env file", () => {
-  it("sets what the environment does not, in the working directory before beside the config", async () => {
+  it("sets variables that the environment does not, from the working directory before the config's", async () => {
     const cwd = await directory({
       ".env": `# ours\nROWHOUSE_CONFIG=conf/c.json\nexport PORT='81'\nSECRET="two\nlines"\n\nNODE_ENV=production # so\n`,
     });
@@ -106,7 +106,7 @@ describe("a .env file", () => {
     expect((await load(cwd, { env: { PORT: "80", NODE_ENV: "test" } })).listen.port).toBe(80);
   });
 
-  it("is there for the config module, which reads its secrets", async () => {
+  it("is available to the config module, which reads its secrets", async () => {
     const name = `ROWHOUSE_TEST_${process.pid}`;
     const cwd = await directory({
       ".env": `${name}=${url}`,
@@ -134,7 +134,7 @@ describe("a .env file", () => {
     expect(JSON.stringify(faults)).not.toContain("hunter2");
   });
 
-  it("that is a directory is none", async () => {
+  it("is ignored if it is a directory", async () => {
     const cwd = await directory();
     await mkdir(join(cwd, ".env"));
     expect((await load(cwd)).envFiles).toEqual([]);

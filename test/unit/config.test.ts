@@ -74,7 +74,7 @@ describe("without a config", () => {
     });
   });
 
-  it("introspection goes with GraphiQL unless it is said", async () => {
+  it("introspection is enabled with GraphiQL unless configured otherwise", async () => {
     const env = { NODE_ENV: "production" };
     const both = await load(await directory(), { env: { ...env, GRAPHILE_GRAPHIQL: "1" } });
     expect(both).toMatchObject({ graphiql: true, introspection: true });
@@ -88,7 +88,7 @@ describe("without a config", () => {
 describe("the file", () => {
   const code = (port: number) => `export default { listen: { port: ${port} } };`;
 
-  it("is the one of a known name, and two of them are a fault that names both", async () => {
+  it("is the one with a known name, and two of them are a fault that names both", async () => {
     const files = {
       "rowhouse.config.ts": "const port: number = 1; export default { listen: { port } };",
       "rowhouse.config.mts": code(2),
@@ -110,7 +110,7 @@ describe("the file", () => {
     expect((await load(cwd, { file: "rowhouse.config.mjs" })).listen.port).toBe(4);
   });
 
-  it("named by option wins over the variable, and that over the directory", async () => {
+  it("named by option takes precedence over the variable, and that over the directory", async () => {
     const cwd = await directory({
       "rowhouse.config.mjs": code(1),
       "two.mjs": code(2),
@@ -121,7 +121,7 @@ describe("the file", () => {
     expect(both.listen.port).toBe(3);
   });
 
-  it("that is named and not there is a fault, never the demo", async () => {
+  it("is a fault if it is named but missing, never replaced by the demo", async () => {
     const cwd = await directory();
     expect(await faultsOf(load(cwd, { file: "x.json" }))).toEqual({
       "--config": expect.stringMatching(/no file .*x\.json/),
@@ -150,7 +150,7 @@ describe("the file", () => {
     expect(JSON.stringify(faults)).not.toMatch(/hunter2/);
   });
 
-  it("names its modules relative to itself", async () => {
+  it("resolves module paths relative to itself", async () => {
     const cwd = await directory({ "preset.ts": "", "tenants.ts": "" });
     const elsewhere = await directory();
     await writeFile(
@@ -167,13 +167,13 @@ describe("the file", () => {
 });
 
 describe("databases and tenants", () => {
-  it("a database without tenants has them in its control table", async () => {
+  it("a database without tenants reads them from its control table", async () => {
     expect((await loadJson({ databases })).tenants).toEqual({ kind: "table", database: "main" });
     const only = await loadJson({ databases: { shop: { url } }, tenants: { table: {} } });
     expect(only.tenants).toEqual({ kind: "table", database: "shop" });
   });
 
-  it("a database has its own URL for LISTEN, 4 connections and our control schema, unless it says otherwise", async () => {
+  it("a database has its own URL for LISTEN, 4 connections and our control schema, unless configured otherwise", async () => {
     const listenUrl = "postgresql://direct.example/app";
     const config = await loadJson({
       databases: { main: { url }, b: { url, listenUrl, poolSize: 9, install: false } },
@@ -229,7 +229,7 @@ describe("databases and tenants", () => {
 });
 
 describe("defineConfig", () => {
-  it("takes every form that the file may have, and gives it back", async () => {
+  it("accepts every form that the file may have, and returns it", async () => {
     const config = defineConfig({
       databases: { main: { url, poolSize: 2 } },
       routing: ["host", "path:/t/:tenant"],

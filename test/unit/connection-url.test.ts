@@ -43,7 +43,7 @@ describe("a connection string", () => {
     ["postgres://u:hunter2@h/d?sslnegotiation=direct&sslmode=prefer", /sslnegotiation=direct/],
     ["postgres://u:hunter2@h/d?sslcrl=/crl.pem", /sslcrl is not supported/],
     ["postgres://u:hunter2@h%zz/d", /percent sign/],
-  ])("%s is a fault in words that do not repeat it", (url, words) => {
+  ])("%s is a fault whose message does not repeat it", (url, words) => {
     expect(() => parse(url)).toThrow(
       expect.objectContaining({ code: "CONFIG_INVALID", message: expect.stringMatching(words) }),
     );
@@ -52,7 +52,7 @@ describe("a connection string", () => {
     );
   });
 
-  it("leaves user, password, database and what else it says to node-postgres, for each host", () => {
+  it("passes user, password, database and other parameters on to node-postgres, for each host", () => {
     const { hosts, urlOf } = parse("postgres://u%40x:p%3A@h1,[::1]:7/d?options=-c%20a%3Db&sslmode=require");
     expect(hosts.map(urlOf)).toEqual([
       "postgres://u%40x:p%3A@h1:5432/d?options=-c%20a%3Db",
@@ -76,7 +76,7 @@ describe("a connection string", () => {
   });
 });
 
-describe("the ways to a database", () => {
+describe("the addresses of a database", () => {
   it.each([
     ["postgres://a,b/d", ["a tls any", "a plain any", "b tls any", "b plain any"]],
     ["postgres://a/d?sslmode=allow", ["a plain any", "a tls any"]],
@@ -91,7 +91,7 @@ describe("the ways to a database", () => {
     expect(ways(url)).toEqual(expected);
   });
 
-  it("that failed are passed over for a while, a host's all at once, and come first again afterwards", () => {
+  it("that failed are skipped for a while, all of a host at once, and come first again afterwards", () => {
     let now = 0;
     const all = candidatesOf(parse("postgres://a,b/d"));
     const candidates = new Candidates(all, () => now);
@@ -118,7 +118,7 @@ describe("the ways to a database", () => {
     ["primary", [true, true, false]],
     ["standby", [false, false, true]],
   ] as const)(
-    "to a session that is %s pass a writer, a read-only primary and a standby as libpq would",
+    "with target_session_attrs %s match a writer, a read-only primary and a standby as libpq would",
     (attributes, expected) => {
       const states = [
         { standby: false, readOnly: false },
@@ -150,13 +150,13 @@ describe("the files of TLS", () => {
     [{ cert: "/no/client.crt", key: "/no/client.key" }, /^sslcert: \/no\/client\.crt does not exist/],
     [{ mode: "require", cert: import.meta.filename }, /PEM/],
     [{ mode: "verify-ca" }, /verify-ca needs .*sslrootcert=/],
-  ])("%o are a fault with the path and what to do", (more, words) => {
+  ])("%o are a fault with the path and a cure", (more, words) => {
     expect(() => tlsOptions({ ...rules, ...more })).toThrow(
       expect.objectContaining({ code: "CONFIG_INVALID", message: expect.stringMatching(words) }),
     );
   });
 
-  it("verify nothing with require alone, and whom Node.js trusts with verify-full alone", () => {
+  it("verify nothing with require alone, and use Node.js's trusted authorities with verify-full alone", () => {
     expect(tlsOptions({ ...rules, mode: "require" })).toEqual({ rejectUnauthorized: false });
     expect(tlsOptions({ ...rules, mode: "prefer" })).toEqual({ rejectUnauthorized: false });
     expect(tlsOptions(rules)).toEqual({});

@@ -71,7 +71,7 @@ function play(options: { most: number; mostOfAddress: number }, steps: string): 
 const work = (name: string): string => `${name} in, ${name} head, ${name} whole`;
 const rest = (name: string): string => `${work(name)}, ${name} idle`;
 
-describe("an address with as many connections as it may have", () => {
+describe("an address with its maximum of connections", () => {
   const options = { most: 100, mostOfAddress: 3 };
   it.each<[string, string, string[]]>([
     ["takes nothing from another", "a1 in, a2 in, a3 in, b1 in, b2 in", []],
@@ -200,7 +200,7 @@ describe("a full listener", () => {
     expect(play(options, steps)).toEqual(expected);
   });
 
-  it("looks at each connection once in a while, however many newcomers there are", () => {
+  it("checks each connection from time to time, however many newcomers there are", () => {
     let looks = 0;
     const looked = {
       requests: 0,

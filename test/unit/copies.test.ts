@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { copiesAmong, copiesFor, copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 
-it("files of one package in two places are two copies, those of several packages or of one place are not", () => {
+it("files of one package in two places are two copies; files of several packages, or in one place, are not", () => {
   const files = [
     "/a/node_modules/grafast/dist/index.js",
     "/a/node_modules/grafast/dist/steps/load.js",

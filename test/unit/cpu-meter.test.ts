@@ -14,7 +14,7 @@ const figures = (meter: CpuMeter): Map<unknown, number> => {
   return found;
 };
 
-it("counts what runs for a tenant until the loop turns or another is entered, and no idle time", async () => {
+it("counts the time of a tenant's code until the loop turns or another tenant enters, and no idle time", async () => {
   const meter = new CpuMeter(() => undefined);
   const startMs = performance.now();
   meter.enter("acme");
@@ -33,7 +33,7 @@ it("counts what runs for a tenant until the loop turns or another is entered, an
   expect(meter.take()).toEqual([]);
 });
 
-it("tells what has come so far of a tenant that still runs, once", () => {
+it("reports the time so far of a tenant that is still running, once", () => {
   const meter = new CpuMeter(() => undefined);
   const startMs = performance.now();
   meter.enter("acme");
@@ -46,7 +46,7 @@ it("tells what has come so far of a tenant that still runs, once", () => {
   expect(first + second).toBeLessThanOrEqual(performance.now() - startMs);
 });
 
-it("says so behind what ran for long, and not behind what did not", async () => {
+it("reports code that ran for long, and no other", async () => {
   let long = 0;
   const meter = new CpuMeter(() => {
     long += 1;

@@ -44,7 +44,7 @@ describe("known decisions", () => {
     known = new DecisionCache(3);
   });
 
-  test("a schema that has no revision any more forgets those decided when it had one", () => {
+  test("a schema that loses its revision invalidates the decisions made when it had one", () => {
     known.keep(decision("a", { a_app: "5", public: "0" }));
     known.keep(decision("b", { b_app: "5", public: "0" }));
     expect(known.interest("main", "a_app", 6n, false)).toBe("known");
@@ -55,7 +55,7 @@ describe("known decisions", () => {
     expect(known.interest("main", "a_app", 6n, true)).toBe("asked");
   });
 
-  test("a schema that is neither served nor shared counts like one that is, as long as the decision was made on it", () => {
+  test("a schema that is neither served nor shared counts like a served one for decisions based on it", () => {
     known.keep(decision("a", { a_app: "5", lib: "3" }));
     known.keep(decision("b", { b_app: "5", lib: "4" }));
     known.keep(decision("c", { c_app: "5" }));
@@ -68,7 +68,7 @@ describe("known decisions", () => {
     expect(known.recordRevision("main", "lib", 5n)).toEqual([]);
   });
 
-  test("a decision is out of date by what was missed since it was asked for, if it is made on that, and by no more", () => {
+  test("a decision is outdated by changes missed since it was requested, if it is based on them, and by no others", () => {
     const asked = known.misses;
     known.recordMissing("main", "lib");
     for (let n = 0; n < 10; n += 1) known.recordMissing("main", `forged ${n}`);
@@ -78,7 +78,7 @@ describe("known decisions", () => {
     expect(known.isOutdated(decision("a", { a_app: "5", lib: "3" }), known.misses)).toBe(false);
   });
 
-  test("a newer revision forgets the tenants of that schema, and nobody else", () => {
+  test("a newer revision invalidates the tenants of that schema, and nobody else", () => {
     known.keep(decision("a", { a_app: "5", public: "1" }));
     known.keep(decision("b", { b_app: "5", public: "1" }));
     expect(known.recordRevision("main", "a_app", 6n)).toEqual(["a"]);
@@ -86,14 +86,14 @@ describe("known decisions", () => {
     expect(known.get(tenantId("b"))).toBeDefined();
   });
 
-  test("a newer revision of a shared schema forgets everyone who shares it", () => {
+  test("a newer revision of a shared schema invalidates all that share it", () => {
     known.keep(decision("a", { a_app: "5", public: "1" }));
     known.keep(decision("b", { b_app: "5", public: "1" }));
     expect(known.recordRevision("main", "public", 2n)).toEqual(["a", "b"]);
     expect(known.size).toBe(0);
   });
 
-  test("a revision that comes late or twice changes nothing", () => {
+  test("a late or repeated revision changes nothing", () => {
     known.recordRevision("main", "a_app", 7n);
     known.keep(decision("a", { a_app: "7" }));
     for (const late of [6n, 7n, 1n]) expect(known.recordRevision("main", "a_app", late)).toEqual([]);
@@ -115,13 +115,13 @@ describe("known decisions", () => {
     expect(known.recordRevision("other", "a_app", 6n)).toEqual([]);
   });
 
-  test("what falls out for want of room is no longer listed under its schemas", () => {
+  test("an evicted decision is no longer listed under its schemas", () => {
     for (const id of ["a", "b", "c", "d"]) known.keep(decision(id, { [`${id}_app`]: "1", public: "1" }));
     expect(known.size).toBe(3);
     expect(known.recordRevision("main", "public", 2n)).toEqual(["b", "c", "d"]);
   });
 
-  test("a database that went back in time is believed again after unhear", () => {
+  test("a database that was restored to an earlier state is believed again after a reset", () => {
     known.recordRevision("main", "a_app", 100n);
     const restored = decision("a", { a_app: "3" });
     expect(known.isOutdated(restored)).toBe(true);
@@ -130,7 +130,7 @@ describe("known decisions", () => {
   });
 });
 
-test("of two tenants that served one schema the one that is left still hears of it", () => {
+test("if two tenants served one schema, the remaining one is still invalidated by it", () => {
   const known = new DecisionCache(3);
   const shared = (id: string) => {
     const made = decision(id, { public: "1" });

@@ -48,7 +48,7 @@ const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.ro
 const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });
 
 describe("a database", () => {
-  it("that is as it should be gets a line each for version, control schema, advisory locks and role", () => {
+  it("in order gets a line each for version, control schema, advisory locks and role", () => {
     const findings = diagnoseDatabase(healthy, options);
     expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok"]);
   });
@@ -100,21 +100,21 @@ describe("a database", () => {
     ["tenants' tables that it owns", role({ owned: 2 }), "warn", /owns 2/],
     ["tenants without roles", { rolelessTenants: 1 }, "warn", /their requests run as host/],
     ["a schema that does not exist", { missingSchemas: ["acme_app"] }, "fail", /acme_app/],
-  ])("with %s is told so once", (_, facts, level, words) => {
+  ])("with %s is reported once", (_, facts, level, words) => {
     const odd = diagnoseDatabase({ ...healthy, ...facts }, options).filter(
       (finding) => finding.level !== "ok",
     );
     expect(odd).toEqual([{ level, about: "database main", text: expect.stringMatching(words) }]);
   });
 
-  it("whose owner serves tenants without roles fails: no policy would apply to their requests", () => {
+  it("fails if its owner serves tenants without roles: no policy would apply to their requests", () => {
     const findings = diagnoseDatabase({ ...healthy, ...role({ owned: 1 }), rolelessTenants: 1 }, options);
     expect(findings).toContainEqual(
       expect.objectContaining({ level: "fail", text: expect.stringMatching(/owns 1/) }),
     );
   });
 
-  it("needs no control schema where nothing is guarded", () => {
+  it("needs no control schema if nothing is guarded", () => {
     const facts = { ...healthy, ...control({ version: 0 }), install: false };
     expect(diagnoseDatabase(facts, { ...options, guard: "off" }).map(({ level }) => level)).not.toContain(
       "fail",
@@ -123,7 +123,7 @@ describe("a database", () => {
 });
 
 describe("the connections of a server", () => {
-  it("are counted over the databases that it has, and over no other server's", () => {
+  it("are counted over its databases, and over no other server's", () => {
     const needed = 5 * 4 + frontConnections;
     const levels = (connections: number, ...others: DatabaseFacts[]): string[] =>
       diagnosePools([{ ...healthy, ...bare, connections }, ...others], options).map(({ level }) => level);
@@ -134,7 +134,7 @@ describe("the connections of a server", () => {
     expect(levels(needed * 2, { ...healthy, name: "second", server: "s2" })).toEqual(["ok", "ok"]);
   });
 
-  it("are also those of session functions, where tenants have them", () => {
+  it("include those of session functions, if tenants have them", () => {
     const connections = 5 * 4 + frontConnections;
     const levels = (sessionConnections: number): string[] =>
       diagnosePools([{ ...healthy, ...bare, connections, sessionConnections }], options).map(
@@ -143,7 +143,7 @@ describe("the connections of a server", () => {
     expect([levels(0), levels(8)]).toEqual([["warn"], ["fail"]]);
   });
 
-  it("are also those of the reserve, without which tenants wait: it is said what fits", () => {
+  it("include those of the reserve, without which tenants wait; the report says what fits", () => {
     const needed = 5 * 4 + frontConnections;
     const [fitting] = diagnosePools([{ ...healthy, connections: 2 * needed }], options);
     expect(fitting).toMatchObject({
@@ -162,7 +162,7 @@ describe("the connections of a server", () => {
     expect(limited).toMatchObject({ text: expect.stringMatching(/lower poolReserve to 1/) });
   });
 
-  it("are also those that the role and the database may have", () => {
+  it("are also limited by the role and the database", () => {
     const limited = (role: number, database: number) =>
       diagnosePools([{ ...healthy, ...bare, limits: { role, database } }], options).filter(
         ({ level }) => level === "fail",
@@ -177,7 +177,7 @@ describe("the connections of a server", () => {
   });
 });
 
-describe("the cells of a host that is not told how many", () => {
+describe("the cells of a host without a configured number", () => {
   const needs = (connections: number, more: Partial<DatabaseFacts> = {}) => {
     const facts = { ...healthy, connections, ...more };
     const { server, limits, poolSize, poolReserve } = facts;
@@ -192,7 +192,7 @@ describe("the cells of a host that is not told how many", () => {
     ["two databases of one server", [needs(197), needs(197, { name: "second" })]],
     ["a role with a limit", [needs(497, { limits: { role: 60, database: -1 } })]],
     ["a database with a limit", [needs(497, { limits: { role: -1, database: 70 } })]],
-  ])("fit in %s, whatever the memory, without a word from the doctor", (_, databases) => {
+  ])("fit in %s, whatever the memory, without a finding", (_, databases) => {
     const cells = cellsWithConnections(databases);
     const facts = databases.map((each) => ({ ...each.facts, sessionConnections: 8 }));
     expect(cells).toBeGreaterThan(1);
@@ -208,13 +208,13 @@ describe("the cells of a host that is not told how many", () => {
     expect([levels(0), levels(1)]).toEqual([["ok"], ["warn"]]);
   });
 
-  it("are never less than one, and as many as memory has room for where there is no database", () => {
+  it("are at least one, and without a database as many as fit in memory", () => {
     expect(cellsWithConnections([needs(10)])).toBe(1);
     expect(cellsWithConnections([])).toBe(Number.POSITIVE_INFINITY);
   });
 });
 
-it("what is wrong with a thousand tenants is a report of a few lines, with the faults first", () => {
+it("faults of a thousand tenants are summed up in a few lines, the worst first", () => {
   const findings = Array.from({ length: 1_000 }, (_, n) => ({
     level: n % 2 === 0 ? ("note" as const) : ("fault" as const),
     tenant: `t${n}`,

@@ -30,7 +30,7 @@ describe("a duration", () => {
 });
 
 describe("a pause", () => {
-  it("ends in its time, or when it is told to, and leaves no timer and no listener", async () => {
+  it("ends in time, or when it is aborted, and leaves no timer and no listener", async () => {
     vi.useFakeTimers();
     try {
       const whole = pause(100);

@@ -18,7 +18,7 @@ describe("a failure", () => {
     });
   });
 
-  it.each(codes)("%s says when to retry exactly where a retry may help", (code) => {
+  it.each(codes)("%s says when to retry exactly if a retry may help", (code) => {
     const seconds = renderFailure(new HostError(code), null).headers["retry-after"];
     if (errorTable[code].retryable) expect(Number(seconds)).toBeGreaterThanOrEqual(1);
     else expect(seconds).toBeUndefined();
@@ -32,12 +32,12 @@ describe("a failure", () => {
     },
   );
 
-  it("does not show the log's message where there is a public text", () => {
+  it("does not show the log's message if there is a public text", () => {
     const { body } = renderFailure(new HostError("INTERNAL", "column of secret_table"), null);
     expect(body).not.toContain("secret_table");
   });
 
-  it("for what never became a request is one whole answer that ends the connection", () => {
+  it("before a request was complete is one whole answer that ends the connection", () => {
     const [head, body] = renderRawFailure(new HostError("DEADLINE")).split("\r\n\r\n");
     expect(head).toMatch(/^HTTP\/1\.1 408 Request Timeout\r\n/);
     expect(head).toContain("connection: close");

@@ -22,7 +22,7 @@ describe("an excerpt", () => {
     expect(excerpt(text)).toBe(text);
   });
 
-  it("has a bound, and says how long the text was", () => {
+  it("is bounded, and gives the length of the text", () => {
     for (const text of [
       "a".repeat(300_000),
       "a ".repeat(150_000),
@@ -46,14 +46,14 @@ describe("an excerpt", () => {
     ["one that the cut leaves open", `invalid input syntax for type integer: "${"a".repeat(300_000)}"`],
     ["one with a quote that the cut leaves open", `invalid: "a"b"${"a".repeat(300_000)}"`],
     ["two, the latter longer", `enum "mood" has no value "${"a".repeat(300)}"`],
-  ])("leaves out %s, and keeps what is said of it", (_, text) => {
+  ])("omits %s, and keeps the rest of the message", (_, text) => {
     const shown = excerpt(text);
     expect(shown).not.toMatch(/a{20}|(?:a\n){9}|(?:aa"){4}/);
     expect(shown).toMatch(/^(?:invalid|value|enum)/);
     expect(excerpt(shown)).toBe(shown);
   });
 
-  it("keeps names of PostgreSQL's", () => {
+  it("keeps names from PostgreSQL", () => {
     const name = "n".repeat(63);
     const text = `insert on table "${name}" violates constraint "${name}" of "${name}"."${name}": ("${name}", "x").`;
     expect(excerpt(text)).toBe(text);
@@ -78,7 +78,7 @@ describe("an excerpt", () => {
     }
   });
 
-  it("of a stack keeps the frames, however long the message is and whatever it looks like", () => {
+  it("of a stack keeps the frames, however long the message and whatever it looks like", () => {
     const message = `"${"a".repeat(300_000)}\n    at fake (file:///fake.ts:1:2)"`;
     const error = new Error(message);
     const shown = excerptOfStack(error.stack ?? "", message);

@@ -99,7 +99,7 @@ async function answers({ sent, withCache, withoutCache, mutate }: Subject): Prom
   return { found, sent };
 }
 
-it("reads give, and send, what they did before they were made alone", async () => {
+it("reads return and send the same with the fast path as without", async () => {
   const alone = subject(true);
   const expected = await answers(subject(false));
   expect(await answers(alone)).toEqual(expected);
@@ -109,7 +109,7 @@ it("reads give, and send, what they did before they were made alone", async () =
   );
 });
 
-it("what is read alone is not read by the original", async () => {
+it("a read through the fast path is not read by the original", async () => {
   const executor = new PgExecutor({ name: "main", context });
   const asked: string[] = [];
   Object.assign(executor, {
@@ -137,7 +137,7 @@ it("what is read alone is not read by the original", async () => {
   expect(asked).toEqual(["original", "original", "original"]);
 });
 
-it("whoever replaces how an executor reads, before or after, is asked", async () => {
+it("a plugin that replaces how an executor reads, before or after, is still called", async () => {
   const names = ["executeWithCache", "executeWithoutCache"] as const;
   class Own extends PgExecutor {
     override async executeWithCache(): Promise<never> {

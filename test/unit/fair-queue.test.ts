@@ -77,7 +77,7 @@ class FakeThread {
 }
 
 describe("a fair queue", () => {
-  it("gives a light request its turn behind one heavy one at most, however many wait", () => {
+  it("gives a light request its turn after at most one heavy one, however many wait", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 200; count += 1) thread.ask("heavy", 100);
     // By now it is known what its requests take.
@@ -88,14 +88,14 @@ describe("a fair queue", () => {
     expect(light?.afterMs).toBeLessThanOrEqual(101);
   });
 
-  it("keeps to one request of a tenant that nothing is known of", () => {
+  it("allows one request at a time for a tenant about which nothing is known", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 50; count += 1) thread.ask("new", 500);
     expect(thread.inThread).toBe(1);
     expect(thread.queue.waiting).toBe(49);
   });
 
-  it("lets a tenant of quick requests have sixteen at a time in the thread", () => {
+  it("allows a tenant of quick requests sixteen at a time in the thread", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 100; count += 1) thread.ask("quick", 0.2);
     let most = 0;
@@ -130,7 +130,7 @@ describe("a fair queue", () => {
     expect(thread.answered).toHaveLength(160);
   });
 
-  it("starts no heavy request while others have something in the thread, for as long as it would take itself", () => {
+  it("delays a heavy request while others are in the thread, for at most as long as it would take itself", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 30; count += 1) thread.ask("heavy", 100);
     for (let count = 0; count < 5; count += 1) thread.step();
@@ -150,7 +150,7 @@ describe("a fair queue", () => {
     expect(thread.nowMs - since).toBeLessThanOrEqual(210);
   });
 
-  it("lets no heavy tenant be put off for ever by another one's shorter requests, among quick ones of others", () => {
+  it("does not starve a heavy tenant behind another's shorter requests, among quick ones of others", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 12; count += 1) thread.ask("long", 60);
     while (thread.answered.length < 3) thread.step();
@@ -169,7 +169,7 @@ describe("a fair queue", () => {
     expect(waits() - before).toBe(9);
   });
 
-  it("lets small requests in whatever slow ones with large bodies hold", () => {
+  it("lets small requests in, whatever slow ones with large bodies hold", () => {
     const thread = new FakeThread({ tenantBytes: 1_000, bytes: 3_000 });
     thread.ask("huge", 1, 5_000);
     thread.queue.park(1);
@@ -181,7 +181,7 @@ describe("a fair queue", () => {
     expect(thread.inThread).toBe(2);
   });
 
-  it("starts none of a tenant's heavy requests while these are held, and all others", () => {
+  it("starts none of a tenant's heavy requests while these are held, but all others", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 10; count += 1) thread.ask("heavy", 100);
     for (let count = 0; count < 3; count += 1) thread.step();
@@ -202,7 +202,7 @@ describe("a fair queue", () => {
     expect(thread.answered.filter(({ tenant }) => tenant === "heavy")).toHaveLength(10);
   });
 
-  it("gives back what waits of one tenant, and nobody else's", () => {
+  it("returns the waiting requests of one tenant, and nobody else's", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 5; count += 1) {
       thread.ask("acme", 1);
@@ -216,7 +216,7 @@ describe("a fair queue", () => {
     expect(thread.answered.filter(({ tenant }) => tenant === "acme")).toHaveLength(1);
   });
 
-  it("does not count requests that wait for something else than the thread", () => {
+  it("does not count requests that wait for something other than the thread", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 10; count += 1) thread.ask("sleeper", 1);
     expect(thread.inThread).toBe(1);
@@ -231,7 +231,7 @@ describe("a fair queue", () => {
     expect(thread.answered).toHaveLength(10);
   });
 
-  it("never starts a request that was given up while it waited, and takes nobody else's place for it", () => {
+  it("never starts a request that was abandoned while it waited, and gives up no other's place for it", () => {
     const thread = new FakeThread();
     thread.ask("acme", 1);
     const given = thread.ask("acme", 1);
@@ -244,7 +244,7 @@ describe("a fair queue", () => {
     expect([given.phase, kept.phase]).toEqual(["over", "over"]);
   });
 
-  it("holds bodies back by what they take of the heap, and always lets one in", () => {
+  it("limits bodies by their share of the heap, and always lets one in", () => {
     const thread = new FakeThread({ tenantBytes: 1_000, bytes: 1_500 });
     thread.ask("big", 1, 5_000);
     thread.ask("big", 1, 5_000);
@@ -256,7 +256,7 @@ describe("a fair queue", () => {
     expect(thread.answered).toHaveLength(3);
   });
 
-  it("gives out everything that still waits when its thread is gone, once", () => {
+  it("returns everything that still waits when its thread is gone, once", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 5; count += 1) thread.ask("acme", 1);
     expect(thread.queue.drain()).toHaveLength(4);
@@ -265,7 +265,7 @@ describe("a fair queue", () => {
     expect(thread.answered).toHaveLength(1);
   });
 
-  it("tells what each tenant took since the last sample, and forgets tenants that are quiet for long", () => {
+  it("reports each tenant's time since the last sample, and forgets tenants that are quiet for long", () => {
     const thread = new FakeThread();
     thread.ask("acme", 3);
     thread.ask("globex", 4);

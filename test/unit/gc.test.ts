@@ -11,7 +11,7 @@ function grow(): number {
   return kept.length;
 }
 
-it("what the young generation has grown by is given back by a release of the reserve", () => {
+it("releasing free pages returns what the young generation has grown by", () => {
   expect(grow()).toBe(400_000);
   const grown = youngBytes();
   releaseFreePages();

@@ -77,7 +77,7 @@ describe("a cell", () => {
   });
 });
 
-describe("the next look", () => {
+describe("the next check", () => {
   it.each([
     [0, 100],
     [0.5, 100],

@@ -11,7 +11,7 @@ const minuteMs = 60_000;
 const wanting = (name: string, version = "1") => ({ tenant: tenantId(name), version });
 const failed = new HostError("BUILD_FAILED", "no such luck");
 
-describe("the pause after builds that failed", () => {
+describe("the pause after failed builds", () => {
   it("doubles with each, within bounds", () => {
     const pauses = [1, 2, 3, 4, 7, 8, 1_000].map((failures) => failurePauseMs({ failures, lastMs: 0 }, 0));
     expect(pauses).toEqual([1_000, 2_000, 4_000, 8_000, minuteMs, minuteMs, minuteMs]);
@@ -22,7 +22,7 @@ describe("the pause after builds that failed", () => {
     expect(failurePauseMs({ failures: 100, lastMs: 0 }, 1)).toBe(45_000);
   });
 
-  it("begins anew where nothing has failed for ten minutes", () => {
+  it("starts over if nothing has failed for ten minutes", () => {
     const known = { failures: 5, lastMs: 0 };
     expect(failure(known, 10 * minuteMs - 1).failures).toBe(6);
     expect(failure(known, 10 * minuteMs).failures).toBe(1);
@@ -45,7 +45,7 @@ describe("a key that could not be built", () => {
     expect(held.refusal(own, wanting("acme"), 3_000)).toBeUndefined();
   });
 
-  it("is one that others may try until it has failed for two tenants", () => {
+  it("may be tried by others until it has failed for two tenants", () => {
     const held = new HeldBuilds(() => 0);
     held.note(pooled, wanting("a"), failed, 0);
     expect(held.refusal(pooled, wanting("a"), 1)).toBeDefined();
@@ -56,7 +56,7 @@ describe("a key that could not be built", () => {
     expect(held.refusal(own, wanting("a"), 2)).toBeUndefined();
   });
 
-  it("is for each tenant to try again whose schemas have changed since it was refused", () => {
+  it("may be tried again by each tenant whose schemas have changed since its refusal", () => {
     const held = new HeldBuilds(() => 0);
     for (const name of ["a", "b"]) held.note(pooled, wanting(name), failed, 0);
     expect(held.refusal(pooled, wanting("c", "7"), 1)).toBeDefined();
@@ -67,7 +67,7 @@ describe("a key that could not be built", () => {
     expect(held.refusal(pooled, wanting("a", "2"), 2)).toBeUndefined();
   });
 
-  it("is forgotten when it was built, or by whoever picks it", () => {
+  it("is forgotten when it is built, or when selected", () => {
     const held = new HeldBuilds(() => 0);
     held.note(own, wanting("acme"), failed, 0);
     held.note(pooled, wanting("a"), failed, 0);

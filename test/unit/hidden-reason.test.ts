@@ -27,7 +27,7 @@ it.each([
     "pg_catalog.=",
     "operator acme.=(acme.a, acme.b) is not visible by its bare name: it may be taken for pg_catalog.=: give it another name",
   ],
-])("%s that bare names do not find is a reason with its cure", (object, finds, reason) => {
+])("%s that bare names do not find is reported with its cure", (object, finds, reason) => {
   expect(hiddenReason([object], [finds])).toBe(reason);
 });
 

@@ -22,7 +22,7 @@ describe("a hint", () => {
     ['x. Did you mean to use an inline fragment on "A", "B", "C", "D", or "E"?', "x."],
     ['x. Did you mean "a { ... }"?', "x."],
     ['got " Did you mean "a"?"; x. Did you mean "b"?', 'got " Did you mean "a"?"; x.'],
-  ])("at the end of %j is taken off", (message, rest) => {
+  ])("at the end of %j is removed", (message, rest) => {
     expect(withoutHint(message)).toBe(rest);
   });
 
@@ -32,18 +32,18 @@ describe("a hint", () => {
     'x. Did you mean "a b"?',
     'x. Did you mean "a"? No.',
     'x. Did you mean "a',
-  ])("is none in %j", (message) => {
+  ])("is not found in %j", (message) => {
     expect(withoutHint(message)).toBe(message);
   });
 
-  it("is found in time that grows with the text alone", () => {
+  it("is found in time linear in the text", () => {
     // Either would be a trillion steps for a pattern that begins again at each place.
     for (const filling of [' Did you mean "a'.repeat(70_000), ` Did you mean "${'a", "'.repeat(250_000)}`]) {
       expect(withoutHint(filling)).toBe(filling);
     }
   });
 
-  it("is one as GraphQL.js writes it, for each that it has", () => {
+  it("is recognised in each form in which GraphQL.js writes it", () => {
     const Size = new GraphQLEnumType({ name: "Size", values: { SMALL: {}, SMALLER: {} } });
     const Thing = new GraphQLObjectType({ name: "Thing", fields: { name: { type: GraphQLString } } });
     const query = new GraphQLObjectType({
@@ -60,7 +60,7 @@ describe("a hint", () => {
   });
 });
 
-it("an error of a field is left as it is, and one of the request keeps its places and extensions", () => {
+it("is left in a field's error, and a request's error keeps its locations and extensions", () => {
   const mask = hidingHints((error) => error);
   const message = 'x. Did you mean "a"?';
   const ofField = new GraphQLError(message, { path: ["a"] });

@@ -12,7 +12,7 @@ it.each([
   { heldMb: 100, nowMb: 124, worth: false },
   { heldMb: 100, nowMb: 125, worth: true },
   { heldMb: 30, nowMb: 20, worth: false },
-])("of a heap of $nowMb MB that was $heldMb, giving back is worth it: $worth", ({ heldMb, nowMb, worth }) => {
+])("for a heap of $nowMb MB that was $heldMb, a release is worth it: $worth", ({ heldMb, nowMb, worth }) => {
   expect(isWorthReleasing({ heldBytes: heldMb * mb, nowBytes: nowMb * mb })).toBe(worth);
 });
 
@@ -22,7 +22,7 @@ function grow(): number {
   return kept.length;
 }
 
-it("a thread gives back once, in its third second of rest, what it took since it last did", () => {
+it("a thread releases memory once, in its third second of rest, if it has worked since the last release", () => {
   const reserve = new IdleGc();
   const held = (): number => getHeapStatistics().total_physical_size;
   for (const done of [1, 1, 1, 1]) reserve.tick(done);

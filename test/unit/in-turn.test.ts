@@ -38,7 +38,7 @@ function open(): { tasks: InTurn<string>; said: string[]; over: (count: number) 
 
 const thrice = (...names: string[]): string[] => names.flatMap((name) => [name, name, name]);
 
-it("a task and its microtasks are over before the next begins", async () => {
+it("a task and its microtasks end before the next begins", async () => {
   const { tasks, said, over } = open();
   const { port1, port2 } = new MessageChannel();
   port2.on("message", (names: string[]) => tasks.add(names));
@@ -60,7 +60,7 @@ it("no task of a later message overtakes one of an earlier, however many are del
   expect(said).toEqual(thrice("a", "cancel 5", "new 5", "b", "c"));
 });
 
-it("the first begins at once where none waits, and nothing is lost of many", async () => {
+it("the first begins at once if none waits, and none of many is lost", async () => {
   const { tasks, said, over } = open();
   tasks.add(["a"]);
   expect(said).toEqual(["a"]);

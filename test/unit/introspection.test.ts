@@ -22,12 +22,12 @@ function failureOf(text: string): HostError | undefined {
 }
 
 describe("scoped introspection", () => {
-  it("knows the query of the pg-introspection that is installed", () => {
+  it("knows the query of the installed pg-introspection", () => {
     expect(isIntrospectionQuery(installed)).toBe(true);
     expect(failureOf(installed)).toBeUndefined();
   });
 
-  it("passes schemas as values, physical and logical in order, then the shared ones, and what to call them", () => {
+  it("passes schemas as values: physical and logical in order, then the shared ones, then their names in the answer", () => {
     const { text, values } = scopedIntrospection(installed, scope);
     const physical = ["t1_app", "t1_log"];
     expect(values).toEqual([physical, ["app", "log"], ["public"], physical]);
@@ -54,13 +54,13 @@ describe("scoped introspection", () => {
     );
   });
 
-  it("leaves every other query alone", () => {
+  it("leaves every other query unchanged", () => {
     for (const text of ["select 1", "", "select introspection from t", "select user;"]) {
       expect(isIntrospectionQuery(text)).toBe(false);
     }
   });
 
-  it("drops none of the lists that the query answers with", () => {
+  it("drops none of the lists in the query's answer", () => {
     const keys = (text: string): string[] =>
       [...text.matchAll(/^ {2}'(\w+)',$/gm)].map((match) => match[1] ?? "");
     expect(keys(installed).length).toBeGreaterThan(20);

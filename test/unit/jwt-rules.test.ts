@@ -14,7 +14,7 @@ const ed = generateKeyPairSync("ed25519");
 const dh = generateKeyPairSync("x25519");
 
 describe("the rules of a tenant's JWTs", () => {
-  it("are complete with a key: what it takes names the tenant, and is signed as such a key is", () => {
+  it("are complete with a key: tokens must name the tenant, and be signed as such a key signs", () => {
     expect(parse({ jwt: { secret } }).jwt).toEqual({
       key: { kind: "secret", secret },
       algorithms: ["HS256"],
@@ -97,7 +97,7 @@ describe("the rules of a tenant's JWTs", () => {
 
 describe("a session function", () => {
   const schemas = { app: "acme_app", hidden: "acme_hidden" };
-  it("is looked for in the logical schema of that name, or else in PostgreSQL's", () => {
+  it("is looked up in the logical schema of that name, or else in PostgreSQL's", () => {
     const session = (name: string) => parse({ schemas, session: { function: name } }).session;
     expect(session("hidden.authenticate")).toEqual({
       schema: "acme_hidden",
@@ -120,7 +120,7 @@ describe("a session function", () => {
     expect(faultsOf(() => parse({ session }))).toEqual({ [path]: expect.stringMatching(message) });
   });
 
-  it("does not stand beside jwt", () => {
+  it("cannot be combined with jwt", () => {
     const work = () => parse({ jwt: { secret }, session: { function: "a.b" } });
     expect(faultsOf(work)).toEqual({ session: expect.stringMatching(/beside/) });
   });

@@ -27,7 +27,7 @@ describe("a JWT is refused", () => {
     await invalid(tenant(), unsigned({ alg }, { aud: "acme" }, good.split(".")[2]));
   });
 
-  it("where a public key is used as a secret", async () => {
+  it("if a public key is used as a secret", async () => {
     const asymmetric = tenant({ jwt: { publicKey: pem(rsa.publicKey) } });
     for (const key of [pem(rsa.publicKey), pem(rsa.publicKey).trim()]) {
       for (const alg of ["HS256", "HS384", "HS512"]) {
@@ -39,7 +39,7 @@ describe("a JWT is refused", () => {
     ).toMatch(/^accepted/);
   });
 
-  it("that brings its own key, or says where to find one", async () => {
+  it("if it brings its own key, or says where to find one", async () => {
     const jwk = ec.publicKey.export({ format: "jwk" });
     for (const header of [
       { jwk },
@@ -53,7 +53,7 @@ describe("a JWT is refused", () => {
     await invalid(asymmetric, await token({}, { key: ec.privateKey, header: { jwk, alg: "ES256" } }));
   });
 
-  it("that is no JWT, or has been changed", async () => {
+  it("if it is malformed or has been changed", async () => {
     const good = await token({ role: "acme_user" });
     const [header, , signature] = good.split(".");
     const forged = Buffer.from(JSON.stringify({ aud: "acme", role: "acme_admin" })).toString("base64url");
@@ -69,11 +69,11 @@ describe("a JWT is refused", () => {
     }
   });
 
-  it("with an extension that it must be understood for", async () => {
+  it("with a critical extension that is not understood", async () => {
     await invalid(tenant(), unsigned({ alg: "HS256", crit: ["exp"], exp: 1 }, { aud: "acme" }, "x"));
   });
 
-  it("of another issuer, or not yet good, or in a clumsy time", async () => {
+  it("from another issuer, before its time, or with a malformed time", async () => {
     const issued = tenant({ jwt: { secret, issuer: ["https://a.example", "https://b.example"] } });
     expect(await codeOf(settingsOf(issued, { iss: "https://b.example" }))).toMatch(/^accepted/);
     for (const claims of [{}, { iss: "https://c.example" }, { iss: ["https://a.example"] }]) {
@@ -85,8 +85,8 @@ describe("a JWT is refused", () => {
   });
 });
 
-describe("a token's time", () => {
-  it("is over one second after its end, unless the tenant tolerates that", async () => {
+describe("a token's lifetime", () => {
+  it("ends one second after its expiry, unless the tenant tolerates more", async () => {
     const over = { exp: seconds(-1) };
     expect(await codeOf(settingsOf(tenant(), over))).toBe("TOKEN_EXPIRED");
     const patient = tenant({ jwt: { secret, clockTolerance: "10s" } });

@@ -19,14 +19,14 @@ describe("the locales of a request", () => {
     expect(locales(header)).toEqual(expected);
   });
 
-  it("are the setting's, where it has one, and end in the fallback", () => {
+  it("come from the setting if it has a value, and end in the fallback", () => {
     const options = { setting: "jwt.claims.locale", fallback: "en-GB" };
     expect(locales("fr", options, { "jwt.claims.locale": "de-CH" })).toEqual(["de-CH", "de", "en-GB", "en"]);
     expect(locales("fr", options, { "jwt.claims.locale": "" })).toEqual(["fr", "en-GB", "en"]);
     expect(locales("fr", options)).toEqual(["fr", "en-GB", "en"]);
   });
 
-  it("are few, whatever is asked for, and the fallback among them", () => {
+  it("are few, however many are requested, and include the fallback", () => {
     const many = Array.from({ length: 26 }, (_, n) => `${String.fromCharCode(97 + n)}a-DE`).join(",");
     const found = locales(many, { fallback: "en" });
     expect(found.length).toBeLessThan(15);

@@ -28,7 +28,7 @@ function failing(error: () => Error) {
   return { asked, ask, pauses, forgotten, pass: (ms: number) => (nowMs += ms) };
 }
 
-describe("the pauses of a tenant that is locked", () => {
+describe("the pauses for a locked tenant", () => {
   it("grow to ten seconds, and are forgotten a minute after the last", async () => {
     const { asked, ask, pass } = failing(() => new HostError("LOCK_TIMEOUT", "locked"));
     const tenant = tenantOf("a");
@@ -44,13 +44,13 @@ describe("the pauses of a tenant that is locked", () => {
     expect(await ask(tenant)).toMatchObject({ retryAfterSeconds: 1 });
   });
 
-  it("are nobody else's, and not those of another record of the tenant", async () => {
+  it("apply to no other tenant, and to no other record of this one", async () => {
     const { asked, ask } = failing(() => new HostError("LOCK_TIMEOUT", "locked"));
     for (const tenant of [tenantOf("a"), tenantOf("b"), tenantOf("a", "moved")]) await ask(tenant);
     expect(asked).toEqual(["a", "b", "a"]);
   });
 
-  it("come of a lock that its build meets as well, and name nobody", async () => {
+  it("also apply if its build meets the lock, and name nobody", async () => {
     const { asked, ask, pauses, forgotten } = failing(
       () => new HostError("LOCK_TIMEOUT", "tenant a is locked"),
     );
@@ -64,7 +64,7 @@ describe("the pauses of a tenant that is locked", () => {
     expect(asked).toEqual([]);
   });
 
-  it("come of nothing else that fails", async () => {
+  it("follow no other failure", async () => {
     const { asked, ask } = failing(() => new HostError("DATABASE_UNREACHABLE"));
     const tenant = tenantOf("a");
     for (let round = 0; round < 3; round += 1)
@@ -72,7 +72,7 @@ describe("the pauses of a tenant that is locked", () => {
     expect(asked).toHaveLength(3);
   });
 
-  it("end in an answer about the record that was asked about, not about another that was asked about first", async () => {
+  it("end in an answer about the requested record, not about another that was requested first", async () => {
     let nowMs = 0;
     let locked = true;
     const gate = Promise.withResolvers<void>();
@@ -104,7 +104,7 @@ describe("the pauses of a tenant that is locked", () => {
     expect((await second).tenant).toBe(moved);
   });
 
-  it("end in turns, of which no more than ten are waited for", async () => {
+  it("end one after the other, and requests beyond ten waiting ones are refused", async () => {
     const gate = Promise.withResolvers<never>();
     gate.promise.catch(() => undefined);
     let nowMs = 0;

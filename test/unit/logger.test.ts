@@ -40,7 +40,7 @@ describe("the logger", () => {
     expect(lines).toEqual([]);
   });
 
-  it("is as loud about a failed request as its code says, and keeps stack and causes", () => {
+  it("logs a failed request at its code's level, and keeps stack and causes", () => {
     const { lines, observe } = capture();
     const error = new HostError("INTERNAL", "outer", { cause: new Error("inner") });
     observe({ kind: "request.failed", requestId: "r1", code: "INTERNAL", tenant: tenantId("acme"), error });
@@ -60,7 +60,7 @@ describe("the logger", () => {
   });
 
   it.each(["json", "terminal"] as const)(
-    "writes no credential in %s, wherever an error has picked one up",
+    "writes no credential in %s, wherever an error contains one",
     (format) => {
       const { lines, observe } = capture({ format });
       const cause = new Error(
@@ -80,7 +80,7 @@ describe("the logger", () => {
     },
   );
 
-  it("for a terminal writes one line of text, which nothing in it can break or colour", () => {
+  it("for a terminal writes one line of text, which no content can break or colour", () => {
     const { lines, observe } = capture({ format: "terminal" });
     const error = new Error('first\nsecond \x1b[2J"');
     observe({ kind: "cell.error", cell, error });
@@ -99,7 +99,7 @@ describe("the logger", () => {
     expect(lines).toHaveLength(1);
   });
 
-  it("writes so many lines of a tenant's kind, and with the next one how many were left out", () => {
+  it("limits lines of a tenant's kind, and the next one says how many were dropped", () => {
     const clock = { ms: 0, now: () => clock.ms };
     const { lines, observe, dropped } = capture({ clock });
     const fail = (tenant: string | undefined, count: number): void => {
@@ -123,7 +123,7 @@ describe("the logger", () => {
     expect(dropped.all).toContainEqual({ level: "info", reason: "rate", count: 100 });
   });
 
-  it("says what was left out where no line comes that would", () => {
+  it("reports dropped lines even if no further line comes", () => {
     const { lines, observe, tellLimited } = capture();
     for (let round = 0; round < 25; round += 1) {
       observe({ kind: "cell.log", cell, level: "warn", message: "odd", tenant: tenantId("acme") });
@@ -140,7 +140,7 @@ describe("the logger", () => {
     expect(lines).toHaveLength(21);
   });
 
-  it("leaves out nothing of what the host itself does", () => {
+  it("drops nothing that the host itself does", () => {
     const { lines, observe } = capture();
     for (let round = 0; round < 200; round += 1) {
       observe({ kind: "build.started", key, cell, queuedMs: 1 });
@@ -150,7 +150,7 @@ describe("the logger", () => {
     expect(lines).toHaveLength(600);
   });
 
-  it("makes no line that would not be taken", () => {
+  it("does not format a line that would be dropped", () => {
     const lines: string[] = [];
     const sink = { admits: (level: string) => level === "error", write: (text: string) => lines.push(text) };
     const { observe } = createLogger({ level: "debug", format: "json", sink });
@@ -159,7 +159,7 @@ describe("the logger", () => {
     expect(lines).toHaveLength(1);
   });
 
-  it.each(["json", "terminal"] as const)("has a bound on what one error makes of a line in %s", (format) => {
+  it.each(["json", "terminal"] as const)("limits what one error adds to a line in %s", (format) => {
     const { lines, observe } = capture({ format });
     let error = new Error("x".repeat(300_000));
     for (let depth = 0; depth < 9; depth += 1) error = new Error("y ".repeat(150_000), { cause: error });

@@ -21,7 +21,7 @@ it.each<[string, () => unknown, boolean]>([
   ["finds no such function in it", () => ({ load: () => ({ func: fail }) }), false],
   ["calls nothing on another thread", withTrim(undefined), false],
   ["throws when it is called", withTrim(fail), true],
-])("where koffi %s a trim does nothing, and fails nobody", async (_, broken, trims) => {
+])("if koffi %s, a trim does nothing and fails nobody", async (_, broken, trims) => {
   koffi = broken;
   const allocator = new MallocTrim();
   expect(allocator.trims).toBe(trims && process.platform === "linux");
@@ -29,7 +29,7 @@ it.each<[string, () => unknown, boolean]>([
   await allocator.trim();
 });
 
-it("where koffi reports an error a trim is over, and the next one is made", async () => {
+it("if koffi reports an error, the trim ends and the next one is made", async () => {
   let calls = 0;
   koffi = withTrim((_pad: number, done: (error: unknown) => void) => {
     calls += 1;

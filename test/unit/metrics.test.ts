@@ -59,7 +59,7 @@ async function scrape(metrics: ReturnType<typeof createMetrics>): Promise<Map<st
 }
 
 describe("the metrics", () => {
-  it("count every request, however many come between two looks", async () => {
+  it("count every request, however many come between two scrapes", async () => {
     const metrics = createMetrics(() => null);
     const observe = (count: number, status: number, durationMs: number): void => {
       for (let nth = 0; nth < count; nth += 1) {
@@ -109,7 +109,7 @@ describe("the metrics", () => {
     expect(metrics.contentType).toContain("text/plain; version=0.0.4");
   });
 
-  it("tell of the public listener's connections, and count whoever it turned away, and what came through proxies", async () => {
+  it("report the public listener's connections, those it turned away, and those through proxies", async () => {
     const metrics = createMetrics(
       () => null,
       () => [],
@@ -191,7 +191,7 @@ describe("the metrics", () => {
     expect((await scrape(metrics)).get(name)).toBe(1);
   });
 
-  it("read the fleet at each scrape, and forget the cells that are gone", async () => {
+  it("read the fleet at each scrape, and forget cells that are gone", async () => {
     let current: FleetSnapshot | null = fleet;
     const metrics = createMetrics(() => current);
     const before = await scrape(metrics);
@@ -211,7 +211,7 @@ describe("the metrics", () => {
     expect(after.get('rowhouse_instances{kind="dedicated"}')).toBe(0);
   });
 
-  it("count the log lines that were left out, from the start at 0", async () => {
+  it("count dropped log lines, from the start at 0", async () => {
     const dropped = new Dropped();
     const metrics = createMetrics(
       () => null,
@@ -232,7 +232,7 @@ describe("the metrics", () => {
 });
 
 describe("the status", () => {
-  it("is made of its parts, its figures short enough to read", () => {
+  it("is composed of its parts, with figures short enough to read", () => {
     const memory = { rssMb: 123.456, limitMb: 512, planMb: 400 };
     const status = composeStatus({
       version: "1",

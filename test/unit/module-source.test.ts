@@ -56,7 +56,7 @@ describe("a tenant module", () => {
     expect(await resolved("export const resolve = () => undefined")).toBeNull();
   });
 
-  it("may write on the facts that it is given: the request itself stays what came", async () => {
+  it("may modify the facts that it is given without changing the request itself", async () => {
     const { resolve } = await open(`export const resolve = (facts) => {
       Object.assign(facts, { path: 7, query: null, header: () => "Bearer another's" });
       return { id: "acme", schemas: ["acme"] };
@@ -104,7 +104,7 @@ describe("a tenant module", () => {
       "export const resolve = () => ({ id: 'a', schemas: ['a'], database: 'x' })",
       /no tenant: database/,
     ],
-  ])("%s fails the request as INTERNAL, and says so", async (_, code, message) => {
+  ])("fails the request as INTERNAL and reports it if %s", async (_, code, message) => {
     await expect(resolved(code)).rejects.toMatchObject({
       code: "INTERNAL",
       message: expect.stringMatching(message),
@@ -121,7 +121,7 @@ describe("a tenant module", () => {
     expect(error).toMatchObject({ faults: [{ path: "tenants.module" }] });
   });
 
-  it("gives one object for one record, and tells of another before it gives it", async () => {
+  it("yields one object per record, and reports a changed record before it is used", async () => {
     const source = await open(`let api = "v1"; let calls = 0;
       export const resolve = () => ({ id: "acme", schemas: ["a"], api: ++calls > 2 ? "v2" : "v1" });`);
     const told: unknown[] = [];
@@ -135,7 +135,7 @@ describe("a tenant module", () => {
     expect(source.known).toBe(1);
   });
 
-  it("is asked for its list by whoever names a tenant; a bad entry is a warning, no more", async () => {
+  it("is asked for its list when a tenant is named; a bad entry is only a warning", async () => {
     const seen: Observation[] = [];
     const source = await open(
       `export const resolve = () => null;
@@ -153,7 +153,7 @@ describe("a tenant module", () => {
     expect(await source.byId("initech")).toBeNull();
   });
 
-  it("is nobody by a host that its list gives two tenants, in whatever spelling, and the warning names both", async () => {
+  it("finds nobody by a host that its list gives to two tenants, in any spelling, and the warning names both", async () => {
     const seen: Observation[] = [];
     const source = await open(
       `export const resolve = () => null;
@@ -173,7 +173,7 @@ describe("a tenant module", () => {
     });
   });
 
-  it("without a list knows by name the tenants that it has chosen", async () => {
+  it("without a list finds by name the tenants that it has chosen", async () => {
     const source = await open(byHost);
     expect(await source.byId("acme")).toBeNull();
     await source.resolve?.(facts("acme.example"));
@@ -181,7 +181,7 @@ describe("a tenant module", () => {
     expect(await source.list()).toEqual([]);
   });
 
-  it("whose list is none fails as INTERNAL", async () => {
+  it("fails as INTERNAL if its list is malformed", async () => {
     const source = await open("export const resolve = () => null; export const list = () => 5;");
     await expect(source.list()).rejects.toMatchObject({ code: "INTERNAL" });
   });

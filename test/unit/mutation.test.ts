@@ -68,7 +68,7 @@ function subject(codec: object, isUpdate = false, table = sql`t`, finds = ["id"]
 }
 
 it.each([false, true])(
-  "each value is written once, also where a text is built (update: %s)",
+  "each value is encoded once, even when a text is built (update: %s)",
   async (isUpdate) => {
     const codec: Codec = { ...TYPES.text, toPg: (list) => (Array.isArray(list) ? list.pop() : null) };
     const { sent, change } = subject(codec, isUpdate);
@@ -78,7 +78,7 @@ it.each([false, true])(
 );
 
 it.each([false, true])(
-  "what is set when the statement is under way is left out (update: %s)",
+  "values set while the statement is in progress are left out (update: %s)",
   async (isUpdate) => {
     const { sent, change } = subject(TYPES.text, isUpdate);
     const late = async (builder: Builder): Promise<void> => {
@@ -92,7 +92,7 @@ it.each([false, true])(
   },
 );
 
-it("a text is built each time where a column's type becomes SQL for each request anew", async () => {
+it("no text is kept if a column's type becomes SQL for each request anew", async () => {
   let type = sql`one`;
   const { sent, change } = subject({ ...TYPES.text, sqlType: { [$$toSQL]: () => type } });
   const set = (builder: Builder): void => builder.set("a", "value");
@@ -103,13 +103,13 @@ it("a text is built each time where a column's type becomes SQL for each request
   expect(sent.map(({ text }) => text.includes("another"))).toEqual([false, false, true]);
 });
 
-it("an update that finds its row by columns in another order than is known is left alone", async () => {
+it("an update that finds its row by columns in an unknown order is left alone", async () => {
   const { sent, change } = subject(TYPES.text, true, sql`t`, ["id", "of"]);
   for (let n = 0; n < 3; n += 1) await change((builder) => builder.set("a", n));
   expect(sent.map(({ values }) => values.map(String))).toEqual([0, 1, 2].map((n) => [String(n), "8", "7"]));
 });
 
-it("a statement that cannot be built fails the requests that ask for it, and nothing else", async () => {
+it("a statement that cannot be built fails the requests for it, and nothing else", async () => {
   const { sent, change } = subject(TYPES.text, false, sql.placeholder(Symbol("nothing")));
   for (let n = 0; n < 3; n += 1) {
     await expect(change((builder) => builder.set("a", n))).rejects.toThrow("no fallback");
@@ -117,7 +117,7 @@ it("a statement that cannot be built fails the requests that ask for it, and not
   expect(sent).toEqual([]);
 });
 
-it("a text is kept for the columns that are set, in their order", async () => {
+it("a text is kept per list of columns set, in order", async () => {
   const { sent, change } = subject(TYPES.text);
   const compile = vi.spyOn(sql, "compile");
   for (let n = 0; n < 3; n += 1) {

@@ -32,13 +32,13 @@ function newerSession() {
   };
 }
 
-it("whoever asks at the same time is answered by one connection", async () => {
+it("concurrent questions share one connection", async () => {
   const { seen, session } = newerSession();
   expect(await Promise.all([session.ask(), session.ask(), session.ask()])).toEqual([true, true, true]);
   expect(seen).toMatchObject({ connections: 1, served: 1, changes: [] });
 });
 
-it("that there is none stands for a while, and is told of once", async () => {
+it("a negative answer stands for a while, and is reported once", async () => {
   const { seen, session, set } = newerSession();
   set(standbyState);
   expect([await session.ask(), await session.ask(), await session.ask()]).toEqual([false, false, false]);
@@ -53,14 +53,14 @@ it("that there is none stands for a while, and is told of once", async () => {
   expect(seen).toMatchObject({ served: 1, changes: ["the server is a standby", null] });
 });
 
-it("where none is to be had there is none that serves", async () => {
+it("if no connection is to be had, none serves", async () => {
   const { seen, session, set } = newerSession();
   set(null);
   expect(await session.ask()).toBe(false);
   expect(seen.changes).toEqual(["another connection is not to be had: nobody there"]);
 });
 
-it("whoever only looks has it found out again in time", async () => {
+it("reading the state renews it after a while", async () => {
   const { seen, session, set } = newerSession();
   expect(session.lacking).toBe(false);
   set(standbyState);

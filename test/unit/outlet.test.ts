@@ -65,14 +65,14 @@ describe("room", () => {
 });
 
 describe("an outlet", () => {
-  it("has written a line before the next statement, where there is a reader", () => {
+  it("has written a line before the next statement, if there is a reader", () => {
     const { outlet } = start({ fd: writer, kind: "stream" });
     outlet.write("one\n", "info");
     expect(read()).toBe("one\n");
     closeSync(reader);
   });
 
-  it("keeps what its reader does not take, in order, and drops the less important of what does not fit", async () => {
+  it("keeps what its reader has not taken, in order, and drops the less important of what does not fit", async () => {
     const { outlet, dropped, resumed } = start({ fd: writer, kind: "stream" });
     const count = 1_500;
     for (let number = 0; number < count; number += 1) outlet.write(line(number), "info");
@@ -95,7 +95,7 @@ describe("an outlet", () => {
     closeSync(reader);
   });
 
-  it("ends with its reader stopped, and with its reader gone", () => {
+  it("ends even if its reader has stopped or is gone", () => {
     const { outlet, dropped } = start({ fd: writer, kind: "stream" });
     for (let number = 0; number < 300; number += 1) outlet.write(line(number), "error");
     outlet.flush();

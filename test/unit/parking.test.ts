@@ -11,7 +11,7 @@ function open(): { parking: Parking; told: number[] } {
   return { parking, told };
 }
 
-it("tells of requests that are under way for long, once, and of none that is answered quickly", () => {
+it("long-running requests are reported once, quickly answered ones never", () => {
   const { parking, told } = open();
   for (const number of [1, 2, 3]) parking.begin(number);
   parking.end(3);
@@ -24,7 +24,7 @@ it("tells of requests that are under way for long, once, and of none that is ans
   expect(told).toEqual([1, 3]);
 });
 
-it("never tells of a request that came a moment ago", () => {
+it("a request that came a moment ago is never reported", () => {
   const { parking, told } = open();
   parking.begin(1);
   vi.advanceTimersByTime(9);
@@ -35,7 +35,7 @@ it("never tells of a request that came a moment ago", () => {
   expect(told).toEqual([1, 2]);
 });
 
-it("tells of all that has begun where it has run as far as it could", () => {
+it("everything that has begun is reported once it has run as far as it could", () => {
   const { parking, told } = open();
   for (const number of [1, 2]) parking.begin(number);
   parking.parkAll();
@@ -45,7 +45,7 @@ it("tells of all that has begun where it has run as far as it could", () => {
   expect(told).toEqual([2]);
 });
 
-it("tells nothing while no request waits in the front, and at once what has been under way for long when one does", () => {
+it("nothing is reported while no request waits in the front, and long-running ones at once when one does", () => {
   const { parking, told } = open();
   parking.contended = false;
   for (const number of [1, 2, 3]) parking.begin(number);
@@ -61,7 +61,7 @@ it("tells nothing while no request waits in the front, and at once what has been
   expect(told).toEqual([3, 4]);
 });
 
-it("stops telling when no request waits any more", () => {
+it("reports stop when no request waits any more", () => {
   const { parking, told } = open();
   parking.begin(1);
   parking.contended = false;

@@ -24,7 +24,7 @@ describe("a cell", () => {
     ["is lost while it is replaced", ["serving", "condemned", "gone"]],
     ["is given up as a spare", ["starting", "spare", "draining", "terminating", "gone"]],
     ["never comes up", ["starting", "terminating", "gone"]],
-  ])("may go this way: it %s", (_, way) => {
+  ])("may change in this way: it %s", (_, way) => {
     for (const [index, phase] of way.entries()) {
       expect(cellStep(way[Math.max(0, index - 1)] ?? phase, phase)).toBe(phase);
       expect(cellStep(phase, phase)).toBe(phase);
@@ -56,7 +56,7 @@ describe("an instance", () => {
   });
 });
 
-it("a host that drains is never ready again", () => {
+it("a draining host is never ready again", () => {
   expect(illegal(() => hostStep("draining", "ready"))).toBe(true);
   expect(hostStep("ready", "draining")).toBe("draining");
 });

@@ -60,7 +60,7 @@ const decide = (cells: PlacedCell[], changes: Partial<PlacementInput> = {}): Pla
 
 const [c1, c2, c3] = [cellId(1), cellId(2), cellId(3)];
 
-describe("beside what is built, but not measured, an instance", () => {
+describe("beside instances that are built but not measured, an instance", () => {
   it.each<[string, PlacedCell[], Partial<PlacementInput>, Placement]>([
     [
       "is placed where there is room whatever that takes",
@@ -115,7 +115,7 @@ describe("beside what is built, but not measured, an instance", () => {
   });
 });
 
-it("what a cell has given away is no less than it held after a build that is not measured, and no estimate besides", () => {
+it("a cell's commitment is no less than it held after an unmeasured build, without an estimate on top", () => {
   const instances = [instance(1), instance(2, { unmeasured: true }), instance(3, { live: false })];
   const of = (usedMb: number, grownMb: number, heapLiveMb: number | null = null): number =>
     committedMb(cell(1, "serving", { instances, unmeasured: { usedMb, grownMb }, heapLiveMb }));

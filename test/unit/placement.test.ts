@@ -71,8 +71,8 @@ const decide = (cells: PlacedCell[], changes: Partial<PlacementInput> = {}): str
 
 type Case = [string, PlacedCell[], Partial<PlacementInput>, string];
 
-describe("where there is room, an instance", () => {
-  it("is built where nothing is asked for all the time, if it fits there, however much room others have", () => {
+describe("if there is room, an instance", () => {
+  it("is built in a cell without constant load if it fits there, however much room others have", () => {
     const busy = { ...one(1), busy: true };
     const calm = cell(2, "serving", []);
     expect(decide([busy, calm])).toBe("place c2");
@@ -133,7 +133,7 @@ describe("where there is room, an instance", () => {
   });
 });
 
-describe("where there is none, an instance", () => {
+describe("if there is no room, an instance", () => {
   it.each<Case>([
     [
       "takes the place of the one that was used least recently",
@@ -249,7 +249,7 @@ describe("where there is none, an instance", () => {
   });
 });
 
-it("what a cell has given away is what it promised, or what it holds if that is more", () => {
+it("a cell's commitment is what it promised, or what it holds if that is more", () => {
   const two = [instance(1, 1), instance(2, 1, building)];
   expect(committedMb(cell(1, "serving", two))).toBe(moduleHeapMb + 40);
   expect(committedMb(cell(1, "serving", two, { heapLiveMb: 30 }))).toBe(moduleHeapMb + 40);

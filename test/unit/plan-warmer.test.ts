@@ -21,7 +21,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-test("a change is rehearsed for a tenth of a second later, once for all that came with it", async () => {
+test("plans are warmed a tenth of a second after a change, once for all changes of that time", async () => {
   for (let count = 0; count < 5; count += 1) planWarmer.hear("main");
   await vi.advanceTimersByTimeAsync(99);
   expect(rehearsed).toEqual([]);
@@ -31,7 +31,7 @@ test("a change is rehearsed for a tenth of a second later, once for all that cam
   expect(rehearsed).toEqual(["main"]);
 });
 
-test("while changes keep coming there is one rehearsal a second, and one for the last of them", async () => {
+test("during constant changes plans are warmed once a second, and once more for the last change", async () => {
   for (let ms = 0; ms < 5_000; ms += 10) {
     planWarmer.hear("main");
     await vi.advanceTimersByTimeAsync(10);
@@ -41,14 +41,14 @@ test("while changes keep coming there is one rehearsal a second, and one for the
   expect(rehearsed).toHaveLength(6);
 });
 
-test("one database's changes are not another's", async () => {
+test("one database's changes do not affect another's", async () => {
   planWarmer.hear("main");
   planWarmer.hear("other");
   await vi.advanceTimersByTimeAsync(100);
   expect(rehearsed).toEqual(["main", "other"]);
 });
 
-test("a rehearsal that fails is no reason to leave out the next", async () => {
+test("a failed warming does not prevent the next", async () => {
   fails = true;
   planWarmer.hear("main");
   await vi.advanceTimersByTimeAsync(2_000);
@@ -57,7 +57,7 @@ test("a rehearsal that fails is no reason to leave out the next", async () => {
   expect(rehearsed).toEqual(["main", "main"]);
 });
 
-test("nothing is rehearsed once they are closed, what was waited for included", async () => {
+test("nothing is warmed after closing, pending changes included", async () => {
   planWarmer.hear("main");
   planWarmer.close();
   planWarmer.hear("other");

@@ -21,7 +21,7 @@ describe("the names of statements", () => {
     for (const name of names) expect(Buffer.byteLength(name)).toBeLessThanOrEqual(63);
   });
 
-  it("are given up least recently used first, and only those that the server may have", () => {
+  it("are evicted least recently used first, and closed only if the server may have them", () => {
     const statements = new Statements(3);
     const use = (name: string): string | undefined => statements.nameFor("t", name);
     use("a");
@@ -40,7 +40,7 @@ describe("the names of statements", () => {
     expect(statements.takeForgotten()).toEqual([a]);
   });
 
-  it("are prepared until they are given up or forgotten", () => {
+  it("remain prepared until they are evicted or forgotten", () => {
     const statements = new Statements(1);
     statements.nameFor("t", "a");
     const a = statements.nameFor("t", "a") ?? "";
@@ -56,7 +56,7 @@ describe("the names of statements", () => {
   });
 });
 
-it("columns are those of what is prepared under a name, for as long as it is", () => {
+it("have known columns for as long as their statement is prepared", () => {
   const statements = new Statements();
   statements.described("a", [{ name: "early" }]);
   expect(statements.columnsOf("a")).toBe(null);

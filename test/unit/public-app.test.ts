@@ -20,7 +20,7 @@ const start = async (
 
 const json = { "content-type": "application/json" };
 describe("the public app", () => {
-  it("hands over facts, forwarded headers and body, and answers with the cell's bytes and a request id", async () => {
+  it("passes on facts, forwarded headers and body, and returns the cell's bytes with a request id", async () => {
     const { url, requests } = await start(async () => textAnswer('{"data":{"ü":1}}'));
     const answer = await request(`${url}/t/acme/graphql?a=%20b`, {
       method: "POST",
@@ -51,7 +51,7 @@ describe("the public app", () => {
     expect(seen?.body).toBe('{"query":"{a}"}');
   });
 
-  it("takes a proxy's request id where it is harmless, and makes its own where it is not", async () => {
+  it("uses a proxy's request id if it is harmless, and its own otherwise", async () => {
     const { url, requests } = await start();
     await request(`${url}/graphql`, { headers: { "x-request-id": "edge-1.2_3" } });
     await request(`${url}/graphql`, { headers: { "x-request-id": 'x" onload=1' } });
@@ -73,7 +73,7 @@ describe("the public app", () => {
     expect(await done(1)).toMatchObject({ status: 408, code: "DEADLINE" });
   });
 
-  it("aborts a request at the deadline and answers 408, also where nobody listens to the abort", async () => {
+  it("aborts a request at the deadline and answers 408, even if nothing listens to the abort", async () => {
     const { url, requests, done } = await start(() => new Promise(() => {}), { requestTimeoutMs: 50 });
     const answer = await request(`${url}/graphql`);
     expect(answer.statusCode).toBe(408);
@@ -109,7 +109,7 @@ describe("the public app", () => {
     expect(signal.reason).toMatchObject({ code: "CANCELLED" });
   });
 
-  it("hears nothing of a request whose client goes away in mid-body", async () => {
+  it("does not pass on a request whose client leaves in mid-body", async () => {
     const { port, requests, done } = await start();
     const { send, socket } = await rawConnect(port);
     send(post("{", { "Content-Length": "100" }));
@@ -128,7 +128,7 @@ describe("the public app", () => {
     expect(running.requests).toHaveLength(0);
   });
 
-  it("tells a client the code and the public text of a failure, and the log its cause", async () => {
+  it("gives a client a failure's code and public text, and the log its cause", async () => {
     const { url, observations, done } = await start(async (incoming) => {
       incoming.routed(tenantId("acme"));
       throw new TypeError("password of app_user is hunter2");
@@ -154,7 +154,7 @@ describe("the public app", () => {
     expect(answer.headers["retry-after"]).toBe("8");
   });
 
-  it("keeps a connection for the next request, after a failure too", async () => {
+  it("keeps a connection for the next request, also after a failure", async () => {
     const { port } = await start(() => Promise.reject(new HostError("TENANT_UNKNOWN")));
     const { send, until } = await rawConnect(port);
     const one = post("{}").replace("Connection: close\r\n", "");
@@ -164,7 +164,7 @@ describe("the public app", () => {
     await until(/TENANT_UNKNOWN[\s\S]*TENANT_UNKNOWN/);
   });
 
-  it("forbids framing of pages and guessing of types", async () => {
+  it("forbids framing of pages and content-type sniffing", async () => {
     const { url } = await start(async () => ({
       kind: "bytes",
       status: 200,

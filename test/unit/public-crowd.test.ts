@@ -58,7 +58,7 @@ const busy = /^HTTP\/1\.1 429 [\s\S]*retry-after: 1\r\n[\s\S]*"ADDRESS_BUSY"/;
 const full = /^HTTP\/1\.1 503 [\s\S]*retry-after: 1\r\n[\s\S]*"SERVER_BUSY"/;
 
 describe("one address", () => {
-  it("that sends three hundred half bodies keeps its share of connections, and another is served", async () => {
+  it("with three hundred half bodies keeps its share of connections, and another is served", async () => {
     const { running, connect, ask, held } = await crowd({ connections: 100, addressConnections: 20 });
     const mine = await Promise.all(Array.from({ length: 300 }, () => connect("127.0.0.1", half)));
     await expect.poll(held).toEqual({ idle: 0, receiving: 20, working: 0 });
@@ -68,7 +68,7 @@ describe("one address", () => {
     for (const each of mine) if (each.socket.closed) expect(await each.received).toMatch(busy);
   });
 
-  it("all of whose connections are at work is refused another, and its work goes on", async () => {
+  it("with all connections at work is refused another, and its work goes on", async () => {
     const { open, connect, ask, working, held } = await crowd({ addressConnections: 3 });
     const mine = await Promise.all([1, 2, 3].map(() => connect("127.0.0.1", whole)));
     for (const each of mine) await each.until(/\}$/);
@@ -81,7 +81,7 @@ describe("one address", () => {
     expect(await ask("127.0.0.1")).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  it("does not lose a connection on which a request is at work for the half one behind it", async () => {
+  it("does not lose a connection with a request at work for a half request behind it", async () => {
     const { running, open, ask, connect, held } = await crowd({ addressConnections: 1 });
     const mine = await connect("127.0.0.1", `${head(2, "X-Slow: 1")}{}${half}`);
     await expect.poll(held).toEqual({ idle: 0, receiving: 0, working: 1 });
@@ -95,7 +95,7 @@ describe("one address", () => {
     expect(await mine.received).toMatch(/429 [\s\S]*"ADDRESS_BUSY"/);
   });
 
-  it("over its share loses idle connections only, where it has any", async () => {
+  it("over its share loses only idle connections, if it has any", async () => {
     const { open, connect, working, held } = await crowd({ addressConnections: 4 });
     const uploading = await connect("127.0.0.1", half);
     const atWork = await working("127.0.0.1");
@@ -115,7 +115,7 @@ describe("one address", () => {
 });
 
 describe("a full listener", () => {
-  it("makes room for whoever comes, from those that hold most of it and send nothing", async () => {
+  it("makes room for newcomers from those that hold most of it and send nothing", async () => {
     const { running, connect, ask, held } = await crowd({ connections: 20, addressConnections: 15 });
     const few = await connect("127.0.0.3", half);
     const many = await Promise.all(Array.from({ length: 15 }, () => connect("127.0.0.1", half)));
@@ -133,7 +133,7 @@ describe("a full listener", () => {
     await few.until(/^HTTP\/1\.1 200 /);
   });
 
-  it("of requests at work says so to whoever comes, and cuts none of them", async () => {
+  it("with only requests at work tells newcomers so, and cuts none of them", async () => {
     const { open, ask, working } = await crowd({ connections: 3 });
     const mine = [await working("127.0.0.1"), await working("127.0.0.1"), await working("127.0.0.2")];
     expect(await ask("127.0.0.3")).toMatch(full);
@@ -146,7 +146,7 @@ describe("a full listener", () => {
 describe("a client's address", () => {
   const from = (answer: string): string | undefined => /"from":"(.*?)"/.exec(answer)?.[1];
 
-  it("is not what it says itself, nor is its share of connections", async () => {
+  it("is not taken from its own claim, and neither is its share of connections", async () => {
     const { ask, working } = await crowd({ addressConnections: 2 }, ["127.0.0.9"]);
     expect(from(await ask("127.0.0.1", "X-Forwarded-For: 192.0.2.1"))).toBe("127.0.0.1");
     await working("127.0.0.1", "X-Forwarded-For: 192.0.2.2");
@@ -182,7 +182,7 @@ describe("a client's address", () => {
     expect(from(answer)).toBe(expected);
   });
 
-  it("has its share of requests under way behind a proxy, whose connections nobody counts", async () => {
+  it("has its share of concurrent requests behind a proxy, whose connections are not counted", async () => {
     const { running, open, connect, ask, working } = await crowd({ addressConnections: 3 }, ["loopback"]);
     const mine = ["X-Forwarded-For: 10.0.0.1, 2001:db8:0:1::1", "X-Forwarded-For: 2001:DB8::1:0:0:0:2"];
     const atWork = [
@@ -203,7 +203,7 @@ describe("a client's address", () => {
   });
 });
 
-describe("what is no request for GraphQL", () => {
+describe("a request that is not for GraphQL", () => {
   it.each([
     [
       "a WebSocket",

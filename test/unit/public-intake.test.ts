@@ -15,7 +15,7 @@ const chunk = `190\r\n${"x".repeat(400)}\r\n`;
 const chunkedHead =
   "POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-describe("the public app's door", () => {
+describe("the public app's intake", () => {
   it.each([
     ["no Host header", get("/graphql")],
     ["two Host headers", get("/graphql", "Host: acme.localhost", "hOsT: globex.localhost")],
@@ -47,7 +47,7 @@ describe("the public app's door", () => {
     ["a head that is too large", get("/graphql", "Host: a", `X-Long: ${"x".repeat(17_000)}`)],
     ["a length and an encoding", post("0\r\n\r\n", { "Transfer-Encoding": "chunked" })],
     ["something else than HTTP", "hello\r\n\r\n"],
-  ])("refuses %s with 400 in JSON, and the host hears nothing of it", async (_what, text) => {
+  ])("refuses %s with 400 in JSON, without passing it to the host", async (_what, text) => {
     const { port, requests } = await start();
     const answer = await rawRequest(port, text);
     expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
@@ -56,7 +56,7 @@ describe("the public app's door", () => {
     expect(requests).toHaveLength(0);
   });
 
-  it("serves what only looks odd", async () => {
+  it("serves requests that only look odd", async () => {
     const { port, requests } = await start();
     await rawRequest(port, get("/t/a..b/%C3%BC/.hidden?q=//../%2f", "Host: [::1]:5678"));
     expect(requests[0]?.facts).toMatchObject({
@@ -67,7 +67,7 @@ describe("the public app's door", () => {
   });
 
   it.each(["PUT", "DELETE", "PATCH", "HEAD", "QUERY", "TRACE"])(
-    "refuses %s with 405 and says what it takes",
+    "refuses %s with 405 and names the accepted methods",
     async (method) => {
       const { port, requests } = await start();
       const answer = await rawRequest(port, get("/graphql", "Host: a").replace("GET", method));
@@ -96,7 +96,7 @@ describe("the public app's door", () => {
     if (status === 415) expect(codeIn(await answer.body.text())).toBe("MEDIA_TYPE");
   });
 
-  it("answers a whole request itself, whatever comes behind it on the connection, and nothing else", async () => {
+  it("answers a whole request, whatever follows on the connection, and nothing else", async () => {
     const release = Promise.withResolvers<void>();
     app = await startPublicApp(async () => {
       await release.promise;
@@ -112,7 +112,7 @@ describe("the public app's door", () => {
     expect(answer.match(/HTTP\/1\.1/g)).toHaveLength(1);
   });
 
-  it("refuses a body by its announced length before any of it has come, and closes", async () => {
+  it("refuses a body by its announced length before any of it has arrived, and closes", async () => {
     const { port, requests } = await start();
     const answer = await rawRequest(
       port,
@@ -133,7 +133,7 @@ describe("the public app's door", () => {
     expect(requests).toHaveLength(0);
   });
 
-  it("lets a client that reads only after it has sent too much read why it was refused", async () => {
+  it("lets a client that reads only after sending too much read why it was refused", async () => {
     const { port } = await start();
     const { send, received, socket } = await rawConnect(port);
     socket.pause();
@@ -147,7 +147,7 @@ describe("the public app's door", () => {
     expect(await received).toMatch(/^HTTP\/1\.1 413 /);
   });
 
-  it("takes a body of any size of pieces, also in the middle of a character", async () => {
+  it("accepts a body in pieces of any size, even split within a character", async () => {
     const { port, requests } = await start();
     const text = `{"query":"{ ${"\u00fc\u{1f600}".repeat(60)} }"}`;
     const bytes = Buffer.from(text);
@@ -159,7 +159,7 @@ describe("the public app's door", () => {
     expect(requests[0]?.body).toBe(text);
   });
 
-  it("invites a body that waits to be asked for, and refuses one that is too large without inviting it", async () => {
+  it("answers 100-continue for an acceptable body, and refuses one that is too large without it", async () => {
     const { port } = await start();
     const waiting = await rawConnect(port);
     const head = (length: number): string =>

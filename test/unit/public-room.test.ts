@@ -32,8 +32,8 @@ async function gated(limits: { tenantInFlight?: number; backlogBytes?: number; b
   return { ...started, app: started, open: gate.resolve, ask };
 }
 
-describe("a tenant with its share of requests under way", () => {
-  it("is told to try again, others are answered, and so is it once there is room", async () => {
+describe("a tenant with its share of concurrent requests", () => {
+  it("is told to try again while others are answered, and is served again once there is room", async () => {
     const { ask, open, requests } = await gated({ tenantInFlight: 3 });
     const mine = [ask("acme"), ask("acme"), ask("acme")];
     await expect.poll(() => requests.length).toBe(3);
@@ -45,7 +45,7 @@ describe("a tenant with its share of requests under way", () => {
     expect(await ask("acme")).toMatchObject({ status: 200 });
   });
 
-  it("has room again when its clients have gone, and however often it was refused", async () => {
+  it("has room again when its clients have left, however often it was refused", async () => {
     const { ask, requests, app: running } = await gated({ tenantInFlight: 1 });
     for (let round = 0; round < 3; round += 1) {
       const leaving = new AbortController();
@@ -58,7 +58,7 @@ describe("a tenant with its share of requests under way", () => {
     }
   });
 
-  it("that a request leaves for another, or comes back to in a retry, counts it once", () => {
+  it("is counted once for a request that moves to another tenant or returns in a retry", () => {
     const inFlight = new ConcurrencyLimit(1, () => new HostError("TENANT_BUSY"));
     const stay = new ConcurrencySlot(inFlight);
     stay.acquire(acme);
@@ -74,8 +74,8 @@ describe("a tenant with its share of requests under way", () => {
   });
 });
 
-describe("what waits for slow clients", () => {
-  it("is bounded: of the bodies that are not whole the one that came first goes", async () => {
+describe("memory held for slow clients", () => {
+  it("is bounded: of the incomplete bodies, the oldest is dropped", async () => {
     const { port, requests, open } = await gated({ backlogBytes: 100_000, bodyBytes: 90_000 });
     const slow = await rawConnect(port);
     const head = post("", { "Content-Length": "80000", "x-tenant": "acme" });
@@ -99,7 +99,7 @@ describe("what waits for slow clients", () => {
     expect(await again.received).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  it("is bounded: of the answers that are not read the one that came first goes", async () => {
+  it("is bounded: of the unread answers, the oldest is dropped", async () => {
     const large = 24_000_000;
     app = await startPublicApp(async () => textAnswer("x".repeat(large)), { backlogBytes: 1.5 * large });
     const first = await rawConnect(app.port);
@@ -133,7 +133,7 @@ describe("what waits for slow clients", () => {
     expect(cut).toEqual(["b"]);
   });
 
-  it("is cut from the address that has most of it, so that nobody pays for another", () => {
+  it("is taken from the address that holds most, so that nobody pays for another", () => {
     const backlog = new ClientBacklog(100);
     const cut: string[] = [];
     const add = (name: string, address: string, bytes: number) => {
@@ -155,7 +155,7 @@ describe("what waits for slow clients", () => {
     expect(add("bigger", "192.0.2.5", 86).fits).toBe(false);
   });
 
-  it("is cut from others than the newest's address where that has more for the newest alone", () => {
+  it("is taken from others than the newest's address if that holds more for the newest alone", () => {
     const backlog = new ClientBacklog(100);
     const cut: string[] = [];
     backlog.wait("192.0.2.1").add(5, () => cut.push("own"));
@@ -164,7 +164,7 @@ describe("what waits for slow clients", () => {
     expect(cut).toEqual(["another's"]);
   });
 
-  it("of one address leaves the half body of another alone, however much comes", async () => {
+  it("of one address does not affect another's half body, however much arrives", async () => {
     const { port, open } = await gated({ backlogBytes: 200_000, bodyBytes: 90_000 });
     const head = post("", { "Content-Length": "80000" });
     const early = await rawConnect(port, "127.0.0.2");

@@ -23,11 +23,11 @@ describe("a tenant's share of a cell", () => {
     expect(isExcessive(samples, rules)).toBe(excessive);
   });
 
-  it("is never too much where the whole of it is allowed", () => {
+  it("is never too much if the whole cell is allowed", () => {
     expect(isExcessive(seconds(times(10, 1_000)), { ...rules, share: 1 })).toBe(false);
   });
 
-  it("is judged by time, however rarely it is looked at", () => {
+  it("is judged by time, however rarely it is sampled", () => {
     expect(isExcessive([{ spanMs: 12_000, busyMs: 11_000, contended: true }], rules)).toBe(true);
   });
 

@@ -22,7 +22,7 @@ describe("a limit", () => {
   }
   const times = (count: number, act: () => unknown): unknown[] => Array.from({ length: count }, act);
 
-  it("lets a burst through, then so many a second, each with how many were left out before it", () => {
+  it("lets a burst through, then so many a second, each with the number dropped before it", () => {
     const { clock, limit } = start();
     expect(times(5, () => limit.admit("a"))).toEqual([0, 0, 0, undefined, undefined]);
     clock.ms = 500;
@@ -31,13 +31,13 @@ describe("a limit", () => {
     expect(times(4, () => limit.admit("a"))).toEqual([1, 0, 0, undefined]);
   });
 
-  it("of one key takes nothing of another's", () => {
+  it("of one key takes nothing from another's", () => {
     const { limit } = start();
     times(10, () => limit.admit("a"));
     expect(limit.admit("b")).toBe(0);
   });
 
-  it("tells once what was left out, of keys that made room as well", () => {
+  it("reports dropped items once, also those of evicted keys", () => {
     const { limit } = start(2);
     times(5, () => limit.admit("a"));
     times(4, () => limit.admit("b"));
@@ -55,7 +55,7 @@ describe("a limit", () => {
     expect(limit.takeLeftOut()).toEqual({ byKey: [], other: 0 });
   });
 
-  it("counts what was kept elsewhere", () => {
+  it("adds items dropped elsewhere", () => {
     const { clock, limit } = start();
     expect(limit.admit("a", 7)).toBe(7);
     times(2, () => limit.admit("a"));

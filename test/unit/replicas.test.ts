@@ -23,7 +23,7 @@ const nothingUntil = (looks: number, verdict: string): string[] => [
 ];
 
 describe("a key's replicas", () => {
-  it("grow after three seconds in which all of them were busy, then are given the time again", () => {
+  it("grow after all of them were busy for three seconds, then need that time again", () => {
     expect(verdicts([hot], 4, 6)).toEqual([...nothingUntil(3, "grow"), ...nothingUntil(3, "grow")]);
     expect(verdicts([hot, hot], 4, 3)).toEqual(nothingUntil(3, "grow"));
   });
@@ -37,7 +37,7 @@ describe("a key's replicas", () => {
     expect(verdicts(loads, most, 40)).not.toContain("grow");
   });
 
-  it("do not grow for a busy second now and then", () => {
+  it("do not grow for an occasional busy second", () => {
     let streak: Streak = noStreak;
     for (let look = 0; look < 50; look += 1) {
       const decided = decideReplicas([look % 3 === 2 ? warm : hot], 4, streak);
@@ -46,7 +46,7 @@ describe("a key's replicas", () => {
     }
   });
 
-  it("shrink after thirty seconds in which one fewer would have done", () => {
+  it("shrink after thirty seconds in which one fewer would have sufficed", () => {
     expect(verdicts([idle, idle], 4, 30)).toEqual(nothingUntil(30, "shrink"));
     expect(verdicts([warm, idle, idle], 4, 30)).toEqual(nothingUntil(30, "shrink"));
     expect(verdicts([warm, idle], 4, 60)).not.toContain("shrink");

@@ -31,7 +31,7 @@ const answer = (body: string, headers: Record<string, string> = {}) => ({
   transfer: [],
 });
 
-it("what gathers in one turn of the loop goes in one message, in its order", async () => {
+it("replies of one turn of the loop go in one message, in order", async () => {
   const { replyBatcher, heard, close } = openOutbox();
   for (const number of [3, 1, 2]) replyBatcher.add(number, answer(`of ${number}`));
   expect(await heard()).toEqual([3, 1, 2].map((number) => ({ number, reply: answer(`of ${number}`).reply })));
@@ -76,7 +76,7 @@ it("the body of an answer that cannot be sent ends, and its source with it", asy
   close();
 });
 
-it("an answer that cannot be sent costs those beside it neither their bytes nor their streams", async () => {
+it("an answer that cannot be sent affects neither bytes nor streams of those beside it", async () => {
   const { replyBatcher, heard, close } = openOutbox();
   const { port1, port2 } = new MessageChannel();
   const own = Uint8Array.of(1, 2, 3);

@@ -33,7 +33,7 @@ describe("the signal of a request in its thread", () => {
     expect(late.signal.aborted).toBe(true);
   });
 
-  it("is an AbortSignal, which everything else takes", async () => {
+  it("is a standard AbortSignal", async () => {
     const scope = open();
     const waiting = new Promise((resolve) =>
       AbortSignal.any([scope.signal]).addEventListener("abort", resolve),
@@ -43,11 +43,11 @@ describe("the signal of a request in its thread", () => {
   });
 });
 
-describe("a request whose place another may have by now", () => {
+describe("a request whose slot may belong to another by now", () => {
   it.each<[string, (scope: RequestScope) => void]>([
     ["as a stream's that the host gave up while it wrote", (scope) => scope.leaveSlot()],
     ["as one that was answered while a plugin's write went on", (scope) => scope.close()],
-  ])("%s, takes no mark away: the other may have committed", async (_, leave) => {
+  ])("%s, removes no mark: the other may have committed", async (_, leave) => {
     const ledger = new Int8Array(new SharedArrayBuffer(1));
     const before = open(ledger);
     const refusal = Promise.withResolvers<never>();
@@ -68,7 +68,7 @@ describe("a request whose place another may have by now", () => {
     expect([before.mayHaveCommitted, after.mayHaveCommitted, ledger[0]]).toEqual([false, true, 1]);
   });
 
-  it("takes its own mark away while it has the place", async () => {
+  it("removes its own mark while it has the slot", async () => {
     const ledger = new Int8Array(new SharedArrayBuffer(1));
     const scope = open(ledger);
     const refused = scope.committing(

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { Slots } from "../../src/fleet/cell/request-slots.ts";
 
-describe("the places of a cell", () => {
-  it("are each given to one request at a time, until there are none", () => {
+describe("the slots of a cell", () => {
+  it("belong to one request at a time, until there are none", () => {
     const slots = new Slots(3);
     const taken = [slots.acquire(), slots.acquire(), slots.acquire()];
     expect(new Set(taken)).toEqual(new Set([0, 1, 2]));

@@ -9,7 +9,7 @@ const tried = (attempts: number, overtakenBuilds = 0) => ({
   sinceMs: 500,
 });
 
-describe("a request under which the schema moves", () => {
+describe("a request during which the schema changes", () => {
   it.each([
     ["has time left, however often it ran", tried(100), 999, false],
     ["has time left, however often it was built for", tried(0, 100), 999, false],
@@ -23,7 +23,7 @@ describe("a request under which the schema moves", () => {
     [20_000, 15_000],
     [1_000, 750],
     [1, 0.75],
-  ])("has of %d ms %d to wait in, and the rest to be answered in", (timeoutMs, patienceMs) => {
+  ])("has %d ms, of which %d for waiting, and the rest for its answer", (timeoutMs, patienceMs) => {
     expect(patienceOf(timeoutMs)).toBe(patienceMs);
   });
 

@@ -36,20 +36,20 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-test("a notice is looked into at once, and what the database says is believed", async () => {
+test("a notice is verified at once, and the database's answer is believed", async () => {
   notices.hear("main", "a", 9_000n);
   await vi.advanceTimersByTimeAsync(0);
   expect(believed).toEqual(["main a 5"]);
   expect(reads).toEqual([["main", "a"]]);
 });
 
-test("of a schema that has no revision, that is told", async () => {
+test("a schema without a revision is reported as such", async () => {
   notices.hear("main", "dropped", 9n);
   await vi.advanceTimersByTimeAsync(0);
   expect(believed).toEqual(["main dropped gone"]);
 });
 
-test("what is no news is not looked into", async () => {
+test("old news is not verified", async () => {
   notices.hear("main", "a", 4n);
   notices.hear("main", "nobody's", 9n);
   await vi.advanceTimersByTimeAsync(1_000);
@@ -66,7 +66,7 @@ test("a thousand notices a second cost ten reads", async () => {
   expect(new Set(believed)).toEqual(new Set(["main a 5", "main b 7"]));
 });
 
-test("of a flood of names a read has a thousand, and the rest have their turn", async () => {
+test("of a flood of names a read takes a thousand, and the rest follow in turn", async () => {
   for (let n = 0; n < 2_500; n += 1) notices.hear("main", `s${n}`, 9n);
   await vi.advanceTimersByTimeAsync(250);
   expect(reads.map(({ length }) => length - 1)).toEqual([1, 1_000, 1_000]);
@@ -74,7 +74,7 @@ test("of a flood of names a read has a thousand, and the rest have their turn", 
   expect(new Set(reads.flatMap(([, ...names]) => names)).size).toBe(2_500);
 });
 
-test("of names that may matter to what is being asked no more wait than are read at once, and no other for them", async () => {
+test("of names relevant to a pending read no more wait than fit into one read, and no others displace them", async () => {
   for (let n = 0; n < 2_500; n += 1) notices.hear("main", `unknown ${n}`, 9n);
   notices.hear("main", "a", 9n);
   await vi.advanceTimersByTimeAsync(1_000);
@@ -82,14 +82,14 @@ test("of names that may matter to what is being asked no more wait than are read
   expect(believed).toContain("main a 5");
 });
 
-test("one database's flood keeps no other's notice waiting", async () => {
+test("one database's flood does not delay another's notice", async () => {
   for (let n = 0; n < 2_500; n += 1) notices.hear("main", `s${n}`, 9n);
   notices.hear("other", "a", 9n);
   await vi.advanceTimersByTimeAsync(0);
   expect(reads).toContainEqual(["other", "a"]);
 });
 
-test("where the database does not answer, what was said is believed", async () => {
+test("if the database does not answer, the notice is believed", async () => {
   revisions = null;
   notices.hear("main", "a", 9n);
   await vi.advanceTimersByTimeAsync(0);
@@ -100,7 +100,7 @@ test("where the database does not answer, what was said is believed", async () =
   expect(believed).toEqual(["main a 9", "main a 9"]);
 });
 
-test("nothing is looked into any more once it is closed", async () => {
+test("nothing is verified after closing", async () => {
   notices.hear("main", "a", 9n);
   notices.hear("main", "b", 9n);
   notices.close();
@@ -113,13 +113,13 @@ const sayOf = (schema: string, revision: bigint): void => {
   revisions?.set(schema, revision);
 };
 
-test("a primary is asked once, however much more was said than it has", async () => {
+test("a primary is asked once, however far beyond its revision the notice was", async () => {
   notices.hear("main", "a", 9n);
   await vi.advanceTimersByTimeAsync(60_000);
   expect(reads).toHaveLength(1);
 });
 
-test("a replica is asked again until it has come to what was said, after pauses that grow to five seconds", async () => {
+test("a replica is asked again until it has caught up with the notice, after pauses that grow to five seconds", async () => {
   replica = true;
   notices.hear("main", "a", 6n);
   await vi.advanceTimersByTimeAsync(60_000);
@@ -134,7 +134,7 @@ test("a replica is asked again until it has come to what was said, after pauses 
   expect(reads).toHaveLength(length);
 });
 
-test("a lie keeps no later notice waiting, on a replica either", async () => {
+test("a false notice delays no later one, on a replica either", async () => {
   replica = true;
   notices.hear("main", "a", 9_000n);
   await vi.advanceTimersByTimeAsync(60_000);
@@ -148,7 +148,7 @@ test("a lie keeps no later notice waiting, on a replica either", async () => {
   expect(believed).toContain("main b 8");
 });
 
-test("of a replica nothing is believed where it does not answer: it is asked again", async () => {
+test("without an answer from a replica nothing is believed, and it is asked again", async () => {
   notices.replica("main");
   const answer = revisions;
   revisions = null;
@@ -161,7 +161,7 @@ test("of a replica nothing is believed where it does not answer: it is asked aga
   expect(believed).toEqual(["main a 6"]);
 });
 
-test("what is nobody's news yet is kept for a replica, on which it may be decided of an older revision", async () => {
+test("a notice that concerns nobody yet is kept for a replica, where an older revision may still be decided on", async () => {
   replica = true;
   notices.replica("main");
   revisions?.set("nobody's", 5n);
@@ -172,7 +172,7 @@ test("what is nobody's news yet is kept for a replica, on which it may be decide
   expect(believed.at(-1)).toBe("main nobody's 9");
 });
 
-test("what is nobody's news is not kept for ever, nor more of it than is asked for at once", async () => {
+test("a notice that concerns nobody is not kept for ever, nor more of them than fit into one read", async () => {
   notices.replica("main");
   replica = true;
   for (let n = 0; n < 2_500; n += 1) notices.hear("main", `unknown ${n}`, 2n);
@@ -183,7 +183,7 @@ test("what is nobody's news is not kept for ever, nor more of it than is asked f
   expect(reads).toHaveLength(length);
 });
 
-test("a replica that has become a primary is asked no more than one", async () => {
+test("a replica that has become a primary is asked once, like a primary", async () => {
   replica = true;
   notices.hear("main", "a", 9n);
   await vi.advanceTimersByTimeAsync(1_000);

@@ -28,14 +28,14 @@ beforeEach(() => {
 afterEach(() => vi.useRealTimers());
 
 describe("reads that fail as if the schema had moved", () => {
-  it("are answered by one question, as many as fail together", async () => {
+  it("share one question, if they fail together", async () => {
     const answers = Promise.all([1, 2, 3].map(() => questions.moved(bindingOf("acme"))));
     await vi.advanceTimersByTimeAsync(0);
     expect(await answers).toEqual(["moved", "moved", "moved"]);
     expect(asked).toEqual(["acme"]);
   });
 
-  it("are each answered by a question that is asked after they failed", async () => {
+  it("are each answered by a question that is sent after they failed", async () => {
     let open = (): void => undefined;
     const sent = new Promise<void>((resolve) => {
       open = resolve;
@@ -70,7 +70,7 @@ describe("reads that fail as if the schema had moved", () => {
     expect(asked.length).toBeGreaterThan(15);
   });
 
-  it("of one tenant keep no other's waiting", async () => {
+  it("of one tenant delay no other's", async () => {
     for (let n = 0; n < 5; n += 1) {
       void questions.moved(bindingOf("acme", `new ${n}`));
     }
@@ -80,25 +80,25 @@ describe("reads that fail as if the schema had moved", () => {
   });
 });
 
-describe("an error of PostgreSQL's", () => {
+describe("a PostgreSQL error", () => {
   const errorOf = (code: string, routine?: string): pg.DatabaseError =>
     Object.assign(new pg.DatabaseError("no", 0, "error"), { code, routine });
 
   it.each(["42703", "42P01", "42883", "42704", "42804", "42501", "3F000", "XX000"])(
-    "may be a changed schema's: %s",
+    "may come from a changed schema: %s",
     (code) => expect(looksOutdated(errorOf(code))).toBe(true),
   );
 
-  it("of an enum's value may be, and of no other text", () => {
+  it("may do so for an enum's value, and for no other text", () => {
     expect(looksOutdated(errorOf("22P02", "enum_in"))).toBe(true);
     expect(looksOutdated(errorOf("22P02", "string_to_uuid"))).toBe(false);
   });
 
-  it.each(["23505", "22012", "57014", "40001", "P0001"])("is not: %s", (code) =>
+  it.each(["23505", "22012", "57014", "40001", "P0001"])("does not: %s", (code) =>
     expect(looksOutdated(errorOf(code))).toBe(false),
   );
 
-  it("is told from any other error's", () => {
+  it("is distinguished from any other error", () => {
     expect(looksOutdated(Object.assign(new Error("no"), { code: "42P01" }))).toBe(false);
   });
 });

@@ -61,7 +61,7 @@ describe("a routing rule", () => {
     "path:/t/:tenant",
     "path:/:tenant",
     "path:/a/:tenant/api",
-  ])("%s is one", (text) => {
+  ])("may be %s", (text) => {
     expect(parseRoutingRule(text)).toBeDefined();
   });
 
@@ -80,14 +80,14 @@ describe("a routing rule", () => {
     "path:/t/:other",
     "path:/t/:tenant/",
     "cookie:x",
-  ])("%s is none", (text) => {
+  ])("cannot be %s", (text) => {
     expect(parseRoutingRule(text)).toBeUndefined();
   });
 });
 
 describe("by host", () => {
   it.each(["acme.example", "ACME.example", "acme.example:5678", "acme.example.", "Acme.Example.:443"])(
-    "%s is acme",
+    "%s finds acme",
     async (host) => {
       expect(await routed(["host"], { host })).toEqual(["acme", "/graphql", ""]);
     },
@@ -100,7 +100,7 @@ describe("by host", () => {
     "acme.example.evil.example",
     "acme.example, globex.example",
     "acme.example@globex.example",
-  ])("%s is nobody", async (host) => {
+  ])("%s finds nobody", async (host) => {
     expect(await routed(["host"], { host })).toBeNull();
   });
 });
@@ -108,11 +108,11 @@ describe("by host", () => {
 describe("by header", () => {
   const rules = ["header:x-tenant"];
 
-  it("finds the tenant whose id it is", async () => {
+  it("the tenant with that id is found", async () => {
     expect(await routed(rules, { headers: { "x-tenant": "globex" } })).toEqual(["globex", "/graphql", ""]);
   });
 
-  it.each(["", "nobody", "GLOBEX", "acme, globex", "../acme", "a\0"])("%j is nobody", async (value) => {
+  it.each(["", "nobody", "GLOBEX", "acme, globex", "../acme", "a\0"])("%j finds nobody", async (value) => {
     expect(await routed(rules, { headers: { "x-tenant": value } })).toBeNull();
   });
 });
@@ -145,11 +145,11 @@ describe("by path", () => {
     "/t/..%2Facme/graphql",
     "t/acme/graphql",
     "//t/acme/graphql",
-  ])("%s is nobody's", async (path) => {
+  ])("%s finds nobody", async (path) => {
     expect(await routed(rules, { path })).toBeNull();
   });
 
-  it("takes a prefix with segments after the tenant", async () => {
+  it("a prefix may have segments after the tenant", async () => {
     expect(await routed(["path:/api/:tenant/v1"], { path: "/api/acme/v1/graphql" })).toEqual([
       "acme",
       "/graphql",
@@ -165,12 +165,12 @@ describe("several rules", () => {
     expect((await routed(["header:x-tenant", "host"], request))?.[0]).toBe("globex");
   });
 
-  it("let a host that is nobody's fall through", async () => {
+  it("skip a host that belongs to nobody", async () => {
     const request = { host: "127.0.0.1:5678", headers: { "x-tenant": "globex" } };
     expect((await routed(["host", "header:x-tenant"], request))?.[0]).toBe("globex");
   });
 
-  it("never serve a request that names one tenant as another one", async () => {
+  it("never serve a request for one tenant as another", async () => {
     const byHeader = { host: "acme.example", headers: { "x-tenant": "nobody" } };
     expect(await routed(["header:x-tenant", "host"], byHeader)).toBeNull();
     const byPath = { host: "acme.example", path: "/t/nobody/graphql" };
@@ -189,7 +189,7 @@ describe("a source that chooses for itself", () => {
     expect(await none.route(facts({ host: "acme.example" }))).toBeNull();
   });
 
-  it("has a prefix taken off only where it names the chosen tenant", async () => {
+  it("has a prefix removed only if it names the chosen tenant", async () => {
     expect(await choosing.route(facts({ path: "/t/acme/graphql" }))).toMatchObject({
       path: "/graphql",
       basePath: "/t/acme",

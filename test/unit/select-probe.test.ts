@@ -66,12 +66,12 @@ const execute = ({ values = () => [], meta = {}, cursorDetails, firstRowLast = f
     });
   };
 
-it("a text is told apart from the values that go with it, which are not asked for", async () => {
+it("a text is separated from the values that go with it, which are not read", async () => {
   const found = await probeSelect(step, inputs, execute({ values: () => ["of the plan"] }));
   expect(found).toMatchObject({ text: "limit 2", values: [{ fixed: "of the plan" }, 0], queries: [] });
 });
 
-it("a step that asks for a result that is not known to go into its text has none", async () => {
+it("a step that reads a result not known to go into its text has no text", async () => {
   await expect(
     probeSelect(step, inputs, execute({ values: ({ values }) => [values[3]?.unaryValue()] })),
   ).rejects.toThrow("out of reach");
@@ -79,25 +79,25 @@ it("a step that asks for a result that is not known to go into its text has none
   await expect(probeSelect(step, inputs, execute({ values }))).rejects.toThrow("out of reach");
 });
 
-it("a result that is a page's and a parameter's is left alone", async () => {
+it("a result used for both a page and a parameter is left alone", async () => {
   const both = { ...step, firstStepId: 1 };
   await expect(probeSelect(both, inputs, execute())).rejects.toThrow("used for two things");
 });
 
-it("a step that writes its parameters or makes its pages in another way than is known has no text", async () => {
+it("a step that encodes its parameters or builds its pages in an unknown way has no text", async () => {
   const twice = ({ values }: Details): unknown[] => [values[1]?.at(0)];
   await expect(probeSelect(step, inputs, execute({ values: twice }))).rejects.toThrow("comes from nowhere");
   await expect(probeSelect(step, inputs, execute({ firstRowLast: true }))).rejects.toThrow("than is known");
 });
 
-it("what a text is built by finds no request, even where one is under way", async () => {
+it("code that builds a text finds no request, even while one is in progress", async () => {
   const requests = new AsyncLocalStorage<string>();
   const values = (): unknown[] => [requests.getStore()];
   const found = await requests.run("a request", () => probeSelect(step, inputs, execute({ values })));
   expect(found.values).toEqual([{ fixed: undefined }, 0]);
 });
 
-it("nothing can be left in what requests share of a text", async () => {
+it("nothing can be left in the parts of a text that requests share", async () => {
   const details = { meta: {}, selectIndexes: [1], cursorDetails: { digest: "d", indicies: [{ index: 1 }] } };
   const given = { note: {}, joinDetailsFor3: { ...details, meta: { subqueryDetailsFor4: { meta: {} } } } };
   const cursorDetails = { digest: "d", indicies: [{ index: 2, codec: {} }] };
@@ -115,7 +115,7 @@ it("nothing can be left in what requests share of a text", async () => {
   expect(Object.isFrozen(cursorDetails.indicies[0])).toBe(true);
 });
 
-it("a text is told from what the original sends, up to the last parameter", async () => {
+it("a text is compared with what the original sends, down to the last parameter", async () => {
   const text = await probeSelect(step, inputs, execute());
   const one = (value: unknown) => ({ isBatch: false, at: () => value, unaryValue: () => value });
   const details: Details = {

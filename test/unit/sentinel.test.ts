@@ -9,21 +9,21 @@ describe("a sentinel", () => {
     ["demo", "acme", '{"name":"Ada of Globex"}'],
     ["demo", "acme", '{"email":"grace@globex.example"}'],
     ["demo", "acme", "permission denied for schema t0007_app"],
-  ])("(%s) cries out where %s is answered %s", (kind, tenant, answer) => {
+  ])("(%s) throws if %s is answered %s", (kind, tenant, answer) => {
     const sentinel = new Sentinel(marks[kind]);
     expect(() => sentinel.see(tenant, answer)).toThrow(/saw what belongs to/);
     expect(() => sentinel.see(null, answer)).toThrow(/nobody saw/);
     expect(sentinel).toMatchObject({ answers: 2, own: 0, leaks: [expect.anything(), expect.anything()] });
   });
 
-  it("counts what it has seen of the tenant's own", () => {
+  it("counts the own marks that it has seen", () => {
     const sentinel = new Sentinel(marks.demo);
     sentinel.see("acme", '{"name":"Acme anvil","email":"ada@acme.example"}');
     sentinel.see("acme", '{"data":null}');
     expect(sentinel).toMatchObject({ answers: 2, own: 1, leaks: [] });
   });
 
-  it("knows whom a request names", () => {
+  it("recognises the tenant that a request names", () => {
     expect(tenantNamed("/graphql", { host: "acme.localhost:5678" })).toBe("acme");
     expect(tenantNamed("/graphql", { host: "ACME.example." })).toBe("acme");
     expect(tenantNamed("/t/acme/graphql", {})).toBe("acme");

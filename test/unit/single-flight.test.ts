@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { SingleFlight } from "../../src/shared/kernel/single-flight.ts";
 
 describe("a single flight", () => {
-  it("is one run for all who ask while it is under way, and a new one after", async () => {
+  it("is one run for all concurrent callers, and a new one afterwards", async () => {
     const buildsInFlight = new SingleFlight<string, number>();
     let runs = 0;
     const work = async (): Promise<number> => {
@@ -22,7 +22,7 @@ describe("a single flight", () => {
     expect(await buildsInFlight.run("a", work)).toBe(3);
   });
 
-  it("shares a failure with all who wait, and keeps it from those who come later", async () => {
+  it("shares a failure with all that wait, but not with those that come later", async () => {
     const buildsInFlight = new SingleFlight<string, string>();
     const fail = async (): Promise<string> => {
       throw new Error("no");

@@ -5,7 +5,7 @@ import type { Observation } from "../../src/observability/observation.ts";
 import { Condition } from "../../src/shared/kernel/condition.ts";
 import { setup } from "../thread/fake-fleet.ts";
 
-test("a thread that cannot even be made is a start that failed: it is told, and paused after, and ends nothing", () => {
+test("a thread that cannot be created counts as a failed start: it is reported, followed by a pause, and ends nothing", () => {
   const seen: Observation[] = [];
   const registry = new Registry();
   const supply = new Spares(

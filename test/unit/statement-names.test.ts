@@ -23,7 +23,7 @@ function namesOf(kind: "pooled" | "dedicated", learnt: unknown = objects): State
 const pooled = namesOf("pooled");
 const dedicated = namesOf("dedicated");
 
-describe("a schema's logical name in front of something that lies there is", () => {
+describe("a schema's logical name before the name of an object in it is", () => {
   it.each([
     ['select * from "app"."person"', 'select * from "person"', 'select * from acme_app."person"'],
     ["select * from app.person", "select * from person", "select * from acme_app.person"],
@@ -42,12 +42,12 @@ describe("a schema's logical name in front of something that lies there is", () 
       'insert into "acme ""odd""".thing values ($1)',
     ],
     ['table "public (shared)".country', "table public.country", "table public.country"],
-  ])("the schema's that is there: %s", (text, inPool, alone) => {
+  ])("replaced by the physical schema: %s", (text, inPool, alone) => {
     expect(pooled.inRequest(text)).toBe(inPool);
     expect(dedicated.inRequest(text)).toBe(alone);
   });
 
-  it("nothing where it is a word of another meaning", () => {
+  it("left alone if the word means something else", () => {
     for (const text of [
       "select app.name from person app",
       "select 'app.person', E'\\'app.person', $$app.person$$, $a$ app.person $$ app.person $a$",
@@ -62,7 +62,7 @@ describe("a schema's logical name in front of something that lies there is", () 
     }
   });
 
-  it("the same behind literals, comments and parameters that only look like them", () => {
+  it("also replaced behind text that only looks like literals, comments and parameters", () => {
     expect(pooled.inRequest("select $1, 'it''s', \"a\"\"b\", e'\\\\', 1 - -app.person")).toBe(
       "select $1, 'it''s', \"a\"\"b\", e'\\\\', 1 - -person",
     );
@@ -70,14 +70,14 @@ describe("a schema's logical name in front of something that lies there is", () 
   });
 });
 
-it("a dedicated instance leaves a name alone that is another schema's in PostgreSQL, which its own SQL means by it", () => {
+it("a dedicated instance does not replace a name that is another schema's in PostgreSQL, because its own SQL means that one", () => {
   const text = 'select * from "public"."orders"';
   expect(dedicated.inRequest(text)).toBe(text);
   expect(dedicated.inBuild(text)).toBe('select * from acme."orders"');
   expect(pooled.inRequest(text)).toBe('select * from "orders"');
 });
 
-it("a build reads the schemas that are there, whoever it is for", () => {
+it("a build reads the physical schemas, whatever its kind", () => {
   for (const names of [pooled, dedicated]) {
     expect(names.inBuild('select "a" from "app"."person";')).toBe('select "a" from acme_app."person";');
     expect(names.inBuild('select "a" from "elsewhere"."things";')).toBe(
@@ -86,7 +86,7 @@ it("a build reads the schemas that are there, whoever it is for", () => {
   }
 });
 
-it("names that are alike are one tenant's of many: a pooled instance has none of them", () => {
+it("a physical name equal to the logical one is one tenant's of many: a pooled instance contains none of them", () => {
   const alike = { kind: "pooled", schemas: [{ logical: "app", physical: "app" }] } as const;
   const names = new StatementNames(alike);
   names.learn([["app", "app", ["person"]]]);
@@ -96,7 +96,7 @@ it("names that are alike are one tenant's of many: a pooled instance has none of
   expect(alone.inRequest("select * from app.person")).toBe("select * from app.person");
 });
 
-it("more texts than are kept are all translated", () => {
+it("all texts are translated, even if there are more than are kept", () => {
   for (let round = 0; round < 2; round += 1) {
     for (let index = 0; index < 500; index += 1) {
       expect(pooled.inRequest(`select ${index} from app.person`)).toBe(`select ${index} from person`);
@@ -104,7 +104,7 @@ it("more texts than are kept are all translated", () => {
   }
 });
 
-it("an answer that tells no names fails the build", () => {
+it("an answer without object names fails the build", () => {
   expect(() => namesOf("pooled", null)).toThrow(/did not tell the names/);
 });
 

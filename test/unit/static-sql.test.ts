@@ -28,7 +28,7 @@ const withGetter = (of: object, name: string): object =>
   Object.defineProperty({ ...of }, name, { get: () => sql.literal(Math.random()) });
 
 describe("a select", () => {
-  it("whose SQL is all there is one that a text can be kept of", () => {
+  it("whose SQL is all fixed may have its text kept", () => {
     expect(isFixedSelect(select)).toBe(true);
     expect(hasFixedType(TYPES.int)).toBe(true);
   });
@@ -52,13 +52,13 @@ describe("a select", () => {
     ["placeholder", { fixedPlaceholderValues: new Map([[Symbol(), late]]) }],
     ["cursor", { needsCursor: true, orders: [{ ...order, codec: { castFromPg: () => fixed } }] }],
     ["group's value", { needsGroups: true, groups: [{ ...group, codec: { castFromPg: () => fixed } }] }],
-  ])("whose %s becomes SQL for each request anew is not", (_what, more) => {
+  ])("whose %s becomes SQL for each request anew may not", (_what, more) => {
     const changed = Object.defineProperties({ ...select }, Object.getOwnPropertyDescriptors(more));
     expect(isFixedSelect(changed)).toBe(false);
   });
 });
 
-it("a parameter's type that becomes SQL for each request anew is not one that a text can be kept of", () => {
+it("a parameter's type that becomes SQL for each request anew prevents keeping a text", () => {
   expect(hasFixedType({ ...TYPES.int, sqlType: late })).toBe(false);
   expect(hasFixedType(withGetter(TYPES.int, "sqlType"))).toBe(false);
 });

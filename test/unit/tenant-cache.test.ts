@@ -46,7 +46,7 @@ describe("a TenantCache", () => {
     expect(await get(request("a", {}, "2"), "k")).toBe("a 4");
   });
 
-  it("shares a value only among equal settings, unless it is told to be the tenant's", async () => {
+  it("shares a value only among equal settings, unless it is per tenant", async () => {
     const cache = new TenantCache<string>({ max: 10 });
     const get = (settings: Record<string, string>) =>
       cache.get(request("a", settings), "k", () => JSON.stringify(settings));
@@ -59,7 +59,7 @@ describe("a TenantCache", () => {
     expect(cache.size).toBe(3);
   });
 
-  it("tells requests apart by the headers that are part of who asks", async () => {
+  it("separates requests by the headers that identify the caller", async () => {
     const cache = new TenantCache<string>({ max: 10 });
     const get = (identifyingHeaders: Record<string, string>) =>
       cache.get({ ...request("a"), identifyingHeaders }, "k", () => JSON.stringify(identifyingHeaders));
@@ -70,19 +70,19 @@ describe("a TenantCache", () => {
     expect(await cache.get(request("a", { "x-locale": "de" }), "k", () => "setting")).toBe("setting");
   });
 
-  it("tells keys apart that would be the same text side by side", async () => {
+  it("separates keys whose concatenation would be the same text", async () => {
     const cache = new TenantCache<number>({ max: 10, per: "tenant" });
     expect(await cache.get(request("a", {}, "1"), '","x', () => 1)).toBe(1);
     expect(await cache.get(request("a", {}, '1","'), "x", () => 2)).toBe(2);
   });
 
-  it("has a bound over all tenants", async () => {
+  it("is bounded over all tenants", async () => {
     const cache = new TenantCache<number>({ max: 3 });
     for (let n = 0; n < 50; n += 1) await cache.get(request(`t${n}`), "k", () => n);
     expect(cache.size).toBe(3);
   });
 
-  it("makes a value once for all that ask at a time, and keeps no failure", async () => {
+  it("makes a value once for concurrent callers, and caches no failure", async () => {
     const cache = new TenantCache<number>({ max: 3 });
     const gate = Promise.withResolvers<number>();
     let made = 0;
@@ -108,7 +108,7 @@ describe("a TenantCache", () => {
     ["a database's name", "main"],
     ["a context", { pgSettings: {} }],
     ["nothing", undefined],
-  ])("is not to be asked with %s instead of a request", async (_, other) => {
+  ])("refuses %s instead of a request", async (_, other) => {
     const cache = new TenantCache<number>({ max: 3 });
     await expect(cache.get(other as never, "k", () => 1)).rejects.toThrow(/what requestOf gave/);
     expect(cache.size).toBe(0);

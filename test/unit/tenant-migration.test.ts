@@ -30,8 +30,8 @@ describe("the tenants of a migration", () => {
   });
 });
 
-describe("work on many things", () => {
-  it("keeps their order, and never more under way than it may", async () => {
+describe("work on many items", () => {
+  it("keeps their order and the limit of concurrency", async () => {
     let running = 0;
     let most = 0;
     const items = Array.from({ length: 20 }, (_, index) => index);
@@ -57,12 +57,12 @@ it("a table's columns are as wide as their widest cell, and no line ends in blan
   ).toBe("tenant     result\na          applied before\nlonger-id");
 });
 
-describe("an error of PostgreSQL", () => {
+describe("a PostgreSQL error", () => {
   const context = { tenant: tenantId("acme"), sql: "select 1;\nselect x", lockTimeoutMs: 1_500 };
   const error = (fields: Partial<pg.DatabaseError>): pg.DatabaseError =>
     Object.assign(new pg.DatabaseError("words", 1, "error"), fields);
 
-  it("has a place only where it is about the SQL that was given", () => {
+  it("has a position only if it is about the given SQL", () => {
     const place = { internalPosition: "18", code: "42703" };
     expect(migrationError(error({ ...place, internalQuery: context.sql }), context)).toMatchObject({
       code: "MIGRATION_FAILED",
@@ -76,7 +76,7 @@ describe("an error of PostgreSQL", () => {
     );
   });
 
-  it("is a lock that was not free where it is 55P03, to be tried again when it may be", () => {
+  it("is a busy lock if it is 55P03, to be retried once it may be free", () => {
     expect(migrationError(error({ code: "55P03" }), context)).toMatchObject({
       code: "LOCK_TIMEOUT",
       message: "tenant acme: a lock was not free within 1500 ms; nothing was changed",
@@ -84,7 +84,7 @@ describe("an error of PostgreSQL", () => {
     });
   });
 
-  it("is the SQL's own where that raises 55P03", () => {
+  it("is the SQL's own if that raises 55P03", () => {
     const raised = { code: "55P03", routine: "exec_stmt_raise" };
     expect(
       migrationError(error({ ...raised, where: "PL/pgSQL function mine() line 1 at RAISE" }), context),
@@ -95,12 +95,12 @@ describe("an error of PostgreSQL", () => {
     expect(migrationError(error({ ...raised, where }), context)).toMatchObject({ code: "LOCK_TIMEOUT" });
   });
 
-  it("never brings the rows along that PostgreSQL quotes in its detail", () => {
+  it("never includes the rows that PostgreSQL quotes in its detail", () => {
     const mapped = migrationError(error({ code: "23505", detail: "Key (name)=(secret)" }), context);
     expect(mapped instanceof Error ? mapped.message : "").not.toContain("secret");
   });
 
-  it("is nothing else's: another error stays what it is", () => {
+  it("is recognised alone: another error is left unchanged", () => {
     const other = new Error("words");
     expect(migrationError(other, context)).toBe(other);
   });

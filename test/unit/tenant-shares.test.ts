@@ -47,7 +47,7 @@ const many = (shares: TenantShares, tenant: string, count: number): Asked[] =>
   Array.from({ length: count }, () => ask(shares, tenant));
 
 describe("a tenant", () => {
-  it("alone has all of the pool and nothing of the reserve", async () => {
+  it("alone has the whole pool and nothing of the reserve", async () => {
     const shares = sharesOf(4, 4);
     const all = many(shares, "a", 100);
     expect(await had(...all)).toEqual(all.map((_, at) => at < 4));
@@ -56,7 +56,7 @@ describe("a tenant", () => {
     expect(all.slice(0, 5).map(({ grant }) => grant?.beyond)).toEqual([false, false, false, false, false]);
   });
 
-  it("that holds none has one at once beside those that hold all, as far as the reserve goes", async () => {
+  it("without a connection gets one at once beside those that hold all, as far as the reserve goes", async () => {
     const shares = sharesOf(4, 4);
     many(shares, "a", 100);
     const others = ["b", "c", "d", "e"].map((tenant) => many(shares, tenant, 100));
@@ -81,7 +81,7 @@ describe("a tenant", () => {
     expect([holds(busy), holds(late)]).toEqual([2, 2]);
   });
 
-  it("gets its own in the order in which it asked, past those that have left", async () => {
+  it("gets its own in the order in which it asked, skipping those that have left", async () => {
     const shares = sharesOf(1, 0);
     const leaving = new AbortController();
     const held = ask(shares, "a");
@@ -101,7 +101,7 @@ describe("a tenant", () => {
     expect([shares.lent, shares.waiting]).toEqual([0, 0]);
   });
 
-  it("waits no longer than the time", async () => {
+  it("waits no longer than the timeout", async () => {
     const shares = sharesOf(1, 0, 20);
     const [held, waiting] = many(shares, "a", 2);
     vi.advanceTimersByTime(20);
@@ -111,15 +111,15 @@ describe("a tenant", () => {
     expect([shares.lent, shares.waiting]).toEqual([0, 0]);
   });
 
-  it("beside the host's own work is still alone", () => {
+  it("beside the host's own work still counts as alone", () => {
     const shares = sharesOf(2, 0);
     ask(shares, hostsOwn).grant?.release();
     expect(many(shares, "a", 2).map(({ grant }) => grant !== null)).toEqual([true, true]);
   });
 });
 
-describe("those that wait", () => {
-  it("take turns: the next is whoever holds fewest, and of those whose turn has not been", async () => {
+describe("waiting tenants", () => {
+  it("take turns: the next is the one with the fewest, and among those the one whose turn is due", async () => {
     const shares = sharesOf(1, 0);
     let current = ask(shares, "x");
     const queues = ["a", "b", "c"].map((tenant) => many(shares, tenant, 3));
@@ -135,7 +135,7 @@ describe("those that wait", () => {
     expect(order.join("")).toBe("abcabcabc");
   });
 
-  it("go before those that held theirs for long, which are as good as any after as long again", async () => {
+  it("go before those that held theirs for long, who are equals again after as long again", async () => {
     const shares = sharesOf(1, 0, 60_000);
     const sleeper = ask(shares, "slow");
     vi.advanceTimersByTime(5_000);
@@ -149,7 +149,7 @@ describe("those that wait", () => {
     expect(await had(again, late)).toEqual([true, false]);
   });
 
-  it("leave the last of the reserve to tenants that are not slow, until they are so no longer", async () => {
+  it("leave the last of the reserve to tenants that are not slow, until they are slow no longer", async () => {
     const shares = sharesOf(1, 2);
     const sleepers = ["a", "b", "c"].map((tenant) => ask(shares, tenant));
     vi.advanceTimersByTime(3_000);
@@ -165,7 +165,7 @@ describe("those that wait", () => {
     expect(await had(...again)).toEqual([true, true, true]);
   });
 
-  it("are let go when the pool is closed", async () => {
+  it("are rejected when the pool is closed", async () => {
     const shares = sharesOf(1, 0);
     const [held, ...waiting] = many(shares, "a", 3);
     shares.close();
@@ -178,8 +178,8 @@ describe("those that wait", () => {
   });
 });
 
-describe("where PostgreSQL refuses one beyond the size", () => {
-  it("its tenant waits as if there were no reserve but what is open, and after some seconds has it", async () => {
+describe("if PostgreSQL refuses a connection beyond the size", () => {
+  it("its tenant waits as if the reserve were only what is open, and gets one after some seconds", async () => {
     const shares = sharesOf(2, 2, 60_000);
     const [first] = many(shares, "a", 2);
     const refused = ask(shares, "b");
@@ -197,12 +197,12 @@ describe("where PostgreSQL refuses one beyond the size", () => {
   });
 });
 
-describe("a request that holds one and needs another", () => {
+describe("a request that holds one connection and needs another", () => {
   it.each([
     ["1", 1, 1],
     ["2", 2, 2],
     ["4", 4, 4],
-  ])("has it in the end, however many of a tenant's do, with a size of %s", async (_, size, reserve) => {
+  ])("gets it in the end, however many of a tenant's do so, with a size of %s", async (_, size, reserve) => {
     const shares = sharesOf(size, reserve);
     const waiting = many(shares, "a", 20);
     const inner = new Map<Asked, Asked>();
@@ -223,7 +223,7 @@ describe("a request that holds one and needs another", () => {
     expect([shares.lent, shares.waiting]).toEqual([0, 0]);
   });
 
-  it("has one beyond the pool's size, and a tenant's next such request waits for that", async () => {
+  it("gets one beyond the pool's size, and a tenant's next such request waits for that", async () => {
     const shares = sharesOf(2, 3);
     const outer = many(shares, "a", 2);
     const inner = outer.map(({ grant }) => ask(shares, "a", undefined, grant ?? undefined));
@@ -233,7 +233,7 @@ describe("a request that holds one and needs another", () => {
     expect(await had(...inner)).toEqual([true, true]);
   });
 
-  it("is told at once where everything is held by such requests, the last of them first", async () => {
+  it("is refused at once if such requests hold everything, the last of them first", async () => {
     const shares = sharesOf(1, 1);
     const outer = ["a", "b"].map((tenant) => ask(shares, tenant));
     const inner = outer.map(({ tenant, grant }) => ask(shares, tenant, undefined, grant ?? undefined));
@@ -248,7 +248,7 @@ describe("a request that holds one and needs another", () => {
     expect([shares.lent, shares.waiting]).toEqual([0, 0]);
   });
 
-  it("has what is left, where nobody else holds any: also a slow one, and what needs a third", async () => {
+  it("gets what is left if nobody else holds any, even a slow tenant, or one that needs a third", async () => {
     const shares = sharesOf(1, 2);
     const outer = ask(shares, "a");
     vi.advanceTimersByTime(5_000);
@@ -376,8 +376,8 @@ class Storm {
   }
 }
 
-describe("whatever comes", () => {
-  it("each grant is given back once, and nobody waits for what it may have", async () => {
+describe("in any sequence", () => {
+  it("each grant is released once, and nobody waits for what it may have", async () => {
     for (let seed = 0; seed < 100; seed += 1) {
       const storm = new Storm(seed);
       for (let step = 0; step < 200; step += 1) {

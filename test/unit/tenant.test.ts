@@ -21,7 +21,7 @@ describe("a tenant's record", () => {
     });
   });
 
-  it("keeps schemas in the order they are written in, in all three forms", () => {
+  it("keeps schemas in the written order, in all three forms", () => {
     const bindings = [
       { logical: "z", physical: "acme_z" },
       { logical: "a", physical: "acme_a" },
@@ -69,7 +69,7 @@ describe("a tenant's record", () => {
     expect(parse({ schemas: ["public"] }).sharedSchemas).toEqual([]);
   });
 
-  it("needs a database where none is the obvious one", () => {
+  it("needs a database if none is the obvious one", () => {
     const work = () => parseTenant({ id: "a", schemas: ["a"] }, { database: null, databases: ["x", "y"] });
     expect(faultsOf(work)).toEqual({ database: expect.stringMatching(/x, y/) });
   });
@@ -92,7 +92,7 @@ describe("a host", () => {
     ["[0:0::1]", "[::1]"],
     ["127.0.0.1:80", "127.0.0.1"],
     ["my_tenant.example", "my_tenant.example"],
-  ])("%s is written %s", (text, expected) => {
+  ])("%s is normalised to %s", (text, expected) => {
     expect(normaliseHost(text)).toBe(expected);
   });
 
@@ -114,7 +114,7 @@ describe("a host", () => {
     "*.example",
     `${"a".repeat(300)}.example`,
     "x".repeat(10_000),
-  ])("%s is none", (text) => {
+  ])("%s is refused", (text) => {
     expect(normaliseHost(text)).toBeUndefined();
   });
 });
@@ -132,14 +132,14 @@ describe("a list of tenants", () => {
     expect(source.known).toBe(2);
   });
 
-  it("with one host claimed twice is refused, both named", () => {
+  it("with one host claimed twice is refused, naming both", () => {
     const rival = parse({ id: "rival", hosts: ["ACME.example."] });
     expect(faultsOf(() => listSource([acme, globex, rival]))).toEqual({
       "tenants[2].hosts": expect.stringMatching(/acme and rival .*acme\.example/),
     });
   });
 
-  it("with one id twice is refused", () => {
+  it("with a duplicate id is refused", () => {
     expect(faultsOf(() => listSource([globex, parse({}), parse({})]))).toEqual({
       "tenants[2].id": expect.stringMatching(/tenants\[1\]/),
     });

@@ -35,7 +35,7 @@ describe("tenants of one list", () => {
       { ...jwks, audience, tenantClaim: "org" },
     ],
     ["issuers of their own", { ...jwks, audience, issuer: "a" }, { ...jwks, audience, issuer: "b" }],
-  ])("are told apart by %s", (_, acme, globex) => {
+  ])("are distinguished by %s", (_, acme, globex) => {
     expect(list(acme, globex)).toEqual({});
   });
 
@@ -88,7 +88,7 @@ describe("tenants of one list", () => {
   });
 });
 
-describe("a tenant whose fellows are not known", () => {
+describe("a tenant whose peers are not known", () => {
   const lone = (jwt: object) =>
     faultsOf(() => parseLoneTenant({ id: "acme", schemas: ["app"], jwt }, defaults));
   const tenantClaim = "org";
@@ -99,7 +99,7 @@ describe("a tenant whose fellows are not known", () => {
     { audience: ["https://api.example/acme", "urn:api:acme", "https://api.example:8443/v1/acme"] },
     { audience: "https://api.example", tenantClaim },
     { audience: ["https://api.example:8443", "https://api.example/v1/", "acme"], tenantClaim },
-  ])("takes tokens that name it and nobody else (%j)", (jwt) => {
+  ])("accepts tokens that name it and nobody else (%j)", (jwt) => {
     expect(lone({ secret, ...jwt })).toEqual({});
   });
 
@@ -115,7 +115,7 @@ describe("a tenant whose fellows are not known", () => {
     { audience: "globex", tenantClaim },
     { audience: "https://api.example/v1", tenantClaim },
     { audience: "urn:api:globex", tenantClaim },
-  ])("is refused where others' tokens might pass for its own, or its own for others' (%j)", (jwt) => {
+  ])("is refused if others' tokens might pass for its own, or its own for others' (%j)", (jwt) => {
     expect(lone({ secret, ...jwt })).toEqual({ "jwt.audience": expect.stringMatching(/acme/) });
   });
 });

@@ -8,7 +8,7 @@ const path = createRequire(createRequire(load.resolve("postgraphile")).resolve("
 );
 const names = ["", " a  b ", "foo_bar", "Größe", "価格", "naïve-1", "\n"];
 
-it("PostGraphile's letters are looked up in the dictionary itself, which is loaded for the first name that needs it", async () => {
+it("non-ASCII letters are looked up in the dictionary itself, which is loaded for the first name that needs it", async () => {
   const real = load(path);
   const ascii = String.fromCharCode(...Array.from({ length: 95 }, (_, index) => 32 + index));
   expect(real.transliterate(ascii)).toBe(ascii);
@@ -29,7 +29,7 @@ it("PostGraphile's letters are looked up in the dictionary itself, which is load
   expect(load.cache[path]).not.toBe(standIn);
 });
 
-it("whoever configures the dictionary, or wants another part of it, has the whole of it", async () => {
+it("code that configures the dictionary, or uses another part of it, gets the whole of it", async () => {
   delete load.cache[path];
   deferTransliteration();
   const { transliterate, slugify } = await import(path);
@@ -43,7 +43,7 @@ it("whoever configures the dictionary, or wants another part of it, has the whol
   expect(transliterate("b", { replace: [["b", "c"]] })).toBe("c");
 });
 
-it("a module that is loaded already is left alone", () => {
+it("a module that is already loaded is left alone", () => {
   const loaded = load.cache[path];
   deferTransliteration();
   expect(load.cache[path]).toBe(loaded);

@@ -35,7 +35,7 @@ describe("the text of a request", () => {
     ["texts with quotes and backslashes", list(10_000, JSON.stringify('\\"[,\\\\'))],
     ["a text that ends in backslashes", `{"v":[${JSON.stringify("\\".repeat(40_001))},1]}`],
     ["63 levels", lists(63)],
-  ])("with %s is let through, as its value is", (_, variables) => {
+  ])("with %s is accepted, as its value is", (_, variables) => {
     expect(refusals(variables)).toEqual({ text: false, value: false });
   });
 
@@ -50,13 +50,13 @@ describe("the text of a request", () => {
     expect(refusals(variables)).toEqual({ text: true, value: true });
   });
 
-  it("that is no object is refused for that", () => {
+  it("that is no object is refused as such", () => {
     for (const text of ["[", "1", '"', ""]) {
       expect(() => assertFewValuesIn(text + filling, limits)).toThrow("not a JSON object");
     }
   });
 
-  it("that is no JSON is left to whoever parses it", () => {
+  it("that is malformed JSON is left to the parser", () => {
     for (const text of ['{"', "{]]]]", `{"a": "${"\\".repeat(40_000)}`, `{${"}".repeat(40_000)}`]) {
       expect(() => assertFewValuesIn(text + filling, limits)).not.toThrow();
     }

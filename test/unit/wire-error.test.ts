@@ -12,7 +12,7 @@ const unreadable = Object.defineProperty(new Error("odd"), "stack", {
   },
 });
 
-describe("an error that a plugin has changed crosses to the front as one that is understood there", () => {
+describe("an error that a plugin has changed arrives in the front in an understood form", () => {
   it.each<[string, HostError, string, string]>([
     ["a code of its own", changed({ code: "DB_DOWN" }), "INTERNAL", "no connection"],
     ["a code that is no text", changed({ code: 7 }), "INTERNAL", "no connection"],
@@ -32,7 +32,7 @@ describe("an error that a plugin has changed crosses to the front as one that is
   });
 });
 
-it("an error crosses to the front as an excerpt, stack and all", () => {
+it("an error arrives in the front as an excerpt, including its stack", () => {
   const inner = new Error(`invalid input syntax for type integer: "${"a".repeat(300_000)}"`);
   const wire = toWireError(new HostError("INTERNAL", inner.message, { cause: inner }));
   expect(JSON.stringify(wire).length).toBeLessThan(10_000);

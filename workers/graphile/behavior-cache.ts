@@ -1,4 +1,4 @@
-/** What behaviors match, worked out once for each behavior while an instance is built. */
+/** Caches which behaviors match, per behavior string, while an instance is built. */
 import type {} from "postgraphile/graphile-build";
 import type { Patching } from "./patching.ts";
 
@@ -16,9 +16,9 @@ type Apply = Behavior["getPreferencesAppliedBehaviors"];
 type Resolved = ReturnType<Apply>;
 
 interface Known {
-  /** By type and filter, and then by the behavior of the entity. */
+  /** Results by type and filter, and then by the entity's behavior. */
   readonly matches: Map<string, Map<string, boolean | undefined>>;
-  /** What the type's preferences make of a behavior, by type and behavior. */
+  /** The effect of the type's preferences on a behavior, by type and behavior. */
   readonly applied: Map<string, Resolved["stack"][number]>;
 }
 
@@ -46,7 +46,7 @@ export function behaviorMatchesPlugin(patching: Patching): GraphileConfig.Plugin
           patching.apply("behavior-matches", () => rememberMatches(behavior));
           return value;
         },
-        // Whoever asks later is answered by the original, which works it out anew.
+        // Later calls are answered by the original method, which computes the result anew.
         finalize(schema, { behavior }) {
           if (remembered.delete(behavior)) forgetBehaviors(behavior);
           return schema;
@@ -57,8 +57,8 @@ export function behaviorMatchesPlugin(patching: Patching): GraphileConfig.Plugin
 }
 
 /**
- * The behavior of each column, relation and codec was worked out for the build, and is kept as long as the instance with how it
- * came about: 10 of 58 MB of an instance of 300 tables. These are caches; what is not in them is worked out.
+ * Clears graphile-build's caches of behaviors. It keeps the behavior of each column, relation and codec, with its derivation, for
+ * as long as the instance lives: 10 of 58 MB of an instance of 300 tables. Missing entries are computed again.
  */
 function forgetBehaviors(behavior: Behavior): void {
   const kinds: unknown = Reflect.get(behavior, "behaviorEntities");
@@ -70,7 +70,7 @@ function forgetBehaviors(behavior: Behavior): void {
   }
 }
 
-/** Those of builds under way. */
+/** Caches of builds in progress. */
 const remembered = new WeakMap<Behavior, Known>();
 const prototypes = new WeakSet<object>();
 
@@ -105,8 +105,8 @@ function rememberingMatches(original: EntityMatches): EntityMatches {
       const { behaviorString } = this.getBehaviorForEntity(type, entity);
       if (answers.has(behaviorString)) return answers.get(behaviorString);
     }
-    // It registers a filter that is new before it works out any behavior, and what is registered when a type's first
-    // behavior is worked out is that type's default for good: nothing is asked of it beforehand.
+    // The original comes first: it registers a new filter before it computes any behavior, and what is registered when a type's
+    // first behavior is computed remains that type's default. So nothing may be asked beforehand.
     const answer = original.call(this, type, entity, filter);
     const { behaviorString } = this.getBehaviorForEntity(type, entity);
     const kept = known.matches.get(question) ?? new Map<string, boolean | undefined>();

@@ -34,7 +34,7 @@ function isExecutor(executor: object): executor is Executor {
   );
 }
 
-/** As many as @dataplan/pg keeps of one request. */
+/** The number of queries that @dataplan/pg keeps per request. */
 const maxQueries = 500;
 
 interface Reads {
@@ -42,7 +42,7 @@ interface Reads {
   set(query: string, reads: Map<string, { readonly promise: Promise<readonly unknown[]> }>): void;
 }
 
-/** What a request has read, where the original looks for it, too, and forgets it after a mutation. */
+/** A request's reads, stored where the original finds them too, and forgets them after a mutation. */
 class RequestReads extends Map<string, Map<string, { readonly promise: Promise<readonly unknown[]> }>> {
   override set(...[query, reads]: Parameters<Reads["set"]>): this {
     if (this.size >= maxQueries) this.clear();
@@ -60,7 +60,7 @@ function isReads(value: unknown): value is Reads {
 
 const ignore = (): void => undefined;
 
-/** The library's own, before any plugin is there. */
+/** The library's own methods, taken before any plugin can replace them. */
 const { executeWithCache, executeWithoutCache } = PgExecutor.prototype;
 const originals = { executeWithCache, executeWithoutCache };
 
@@ -103,7 +103,7 @@ async function foundBy(rows: Promise<readonly unknown[]>): Promise<Found> {
   return { values: [await rows] };
 }
 
-/** The same read of a request is made once, also where the first is still under way. */
+/** Makes the same read of a request only once, even if the first one is still in progress. */
 function readOnce(
   executor: Executor,
   $$cache: symbol,
@@ -128,7 +128,7 @@ function readOnce(
   const before = known.get(identifiers);
   if (before !== undefined) return foundBy(before.promise);
   const promise = readRows(executor, context, identifiers, common);
-  // Whoever waits for it is told; that nobody may is no fault of the thread's.
+  // Its readers get the error; without any reader, it must not end the thread as an unhandled rejection.
   promise.catch(ignore);
   known.set(identifiers, { promise });
   return foundBy(promise);

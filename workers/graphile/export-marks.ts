@@ -1,4 +1,4 @@
-/** What PostGraphile notes on everything that it builds for `graphile-export`, which nobody asks for in a cell. */
+/** Leaves out the notes that PostGraphile makes for `graphile-export` on everything it builds, which a cell never uses. */
 
 const factory = "$exporter$factory";
 
@@ -18,7 +18,7 @@ export function leaveOutExportMarks(): true {
   ): Target {
     if (!Object.hasOwn(properties, factory)) return define(target, properties);
     const { $exporter$name: name = { writable: true, value: undefined } } = properties;
-    // A name that is there is not given again, which something frozen by then could not be.
+    // An existing name is not defined again, which would fail on a frozen object.
     return define(target, { [factory]: { value: true }, $exporter$name: name });
   };
   return true;

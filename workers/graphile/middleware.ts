@@ -1,4 +1,4 @@
-/** Graphile's middleware, run without what it leaves behind. */
+/** Runs Graphile's middleware without the garbage that survives a request. */
 import type { GrafservBase } from "postgraphile/grafserv";
 
 type Done = (error: unknown, result?: unknown) => unknown;

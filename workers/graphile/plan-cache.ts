@@ -1,15 +1,15 @@
-/** Grafast's plans, kept by what they weigh. */
+/** Caches Grafast's plans by size instead of by number. */
 import { resourceLimits } from "node:worker_threads";
 import { LRUCache } from "lru-cache";
 import { execute } from "postgraphile/grafast";
 import { type DefinitionNode, type GraphQLSchema, Kind, parse } from "postgraphile/graphql";
 import { extentOf } from "../request/complexity.ts";
 
-/** What a plan takes for each field of its operation, with its document (PostGraphile 5.1.5): 10–30 kB. */
+/** A plan takes 10–30 kB per field of its operation, with its document (PostGraphile 5.1.5). */
 const bytesPerField = 20_000;
-/** Of a thread that has no limit. */
+/** For a thread that has no limit. */
 const unlimitedMb = 512;
-/** Plans of one operation, by variables such as those of `@include`; Grafast would keep fifty. */
+/** Plans of one operation for different variables, such as those of `@include`; Grafast would keep fifty. */
 const maxVariants = 8;
 
 interface Entry {

@@ -1,22 +1,22 @@
-/** The text of `regclass` and its like: with its schema, where PostgreSQL would leave that out for the request's search path. */
+/** Writes values of `regclass` and its like with their schema where PostgreSQL omits it because of the request's search path. */
 import { LIST_TYPES, TYPES } from "postgraphile/@dataplan/pg";
 import { type SQL, sql } from "postgraphile/pg-sql2";
 
 type Cast = (value: SQL) => SQL;
 
 /**
- * The setting of a request whose instance is dedicated. A pooled one leaves the schema out: it would be one tenant's name for it, and
- * the texts of a setting are the same for all.
+ * Set for requests of dedicated instances. A pooled instance omits the schema, because its name is one tenant's, while the SQL is
+ * the same for all.
  */
 export const qualifiedSetting = "rowhouse.qualified";
 
 const qualified = sql`pg_catalog.current_setting(${sql.literal(qualifiedSetting)}, true) = 'on'`;
 
-/** As a connection without a path of its own would write it: whatever lies elsewhere is named with its schema. */
+/** The prefix that a connection without a search path of its own would write: everything in other schemas is qualified. */
 const schemaOf = (namespace: SQL): SQL =>
   sql`case when ${namespace} not in ('pg_catalog', 'public') then pg_catalog.quote_ident(${namespace}) || '.' else '' end`;
 
-/** For types whose text is one name; `written` is that name, as a row of `catalogue` has it. */
+/** For types whose text is a single name; `written` is that name as a row of `catalogue` contains it. */
 const simple =
   (catalogue: string, prefix: string, written: (name: SQL) => SQL): Cast =>
   (value) =>
@@ -28,7 +28,7 @@ left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) o.${sql.iden
 
 const quoted = (name: SQL): SQL => sql`pg_catalog.quote_ident(${name})`;
 
-/** Of a type's oid; null where there is no such type. */
+/** The text for a type's oid; null if there is no such type. */
 const typeText = (oid: SQL): SQL =>
   sql`(select case when w.written in (pg_catalog.quote_ident(e.typname), pg_catalog.quote_ident(e.typname) || '[]')
   then ${schemaOf(sql`n.nspname`)} else '' end || w.written

@@ -1,7 +1,7 @@
-/** PostGraphile's dictionary of the world's letters, loaded for the first name that needs it. */
+/** Loads PostGraphile's transliteration dictionary only for the first name that needs it. */
 import { createRequire, Module } from "node:module";
 
-/** What transliteration 2.6 gives back as it is, if nobody has configured it otherwise. */
+/** Text that transliteration 2.6 returns unchanged, unless it is configured otherwise. */
 const plain = /^[\x20-\x7e]*$/;
 
 /**
@@ -43,7 +43,7 @@ export function deferTransliteration(from: string = import.meta.url): boolean {
       get: (_, name) => (name === "transliterate" ? transliterate : Reflect.get(dictionary(), name)),
       has: (_, name) => Reflect.has(dictionary(), name),
       ownKeys: () => Reflect.ownKeys(dictionary()),
-      // Asked by `import` for each name that it makes of a CommonJS module.
+      // `import` asks for this for each name that it exports from a CommonJS module.
       getOwnPropertyDescriptor: (_, name) =>
         name === "transliterate"
           ? { value: transliterate, enumerable: true, configurable: true }
@@ -55,7 +55,7 @@ export function deferTransliteration(from: string = import.meta.url): boolean {
   return true;
 }
 
-/** What the target of a proxy has not got may not be said to be fixed. */
+/** A proxy may not report a property as non-configurable that its target lacks. */
 function configurable(descriptor: PropertyDescriptor | undefined): PropertyDescriptor | undefined {
   return descriptor === undefined ? undefined : { ...descriptor, configurable: true };
 }

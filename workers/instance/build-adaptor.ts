@@ -1,4 +1,4 @@
-/** PostGraphile's way to PostgreSQL while it builds: reads only, and the catalogue only as far as the blueprint goes. */
+/** PostGraphile's access to PostgreSQL while it builds: read-only, with an introspection limited to the blueprint's schemas. */
 import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
@@ -18,7 +18,7 @@ import { buildSettings } from "../request/preset-settings.ts";
 import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { tagsInLogicalNames } from "./schema-tags.ts";
 
-/** A build has its own limit, a catalogue may be large, and what comes between two queries takes its time as well. */
+/** Lifts the timeouts: a build has its own limit, a catalogue may be large, and the work between two queries takes time as well. */
 const untimed = `select ${(
   ["statement_timeout", "transaction_timeout", "idle_in_transaction_session_timeout"] as const
 )
@@ -29,11 +29,14 @@ const introspectionRow = z.record(z.string(), z.unknown());
 
 export interface BuildingAdaptor {
   readonly withPgClient: WithPgClient<NodePostgresPgClient>;
-  /** Queries sent beside the introspection: rows that the built schema depends on, such as those of enum tables. */
+  /**
+   * The number of queries sent beside the introspection: they read rows that the built schema depends on, such as those of enum
+   * tables.
+   */
   readonly otherQueries: () => number;
-  /** Whether any of them was sent with settings of the preset's: other rows may be seen by these than the shape covers. */
+  /** Whether any of them was sent with settings of the preset, under which other rows may be visible than the shape covers. */
   readonly readBySettings: () => boolean;
-  /** What said that a connection was not to be had, or was lost; null where nothing did. Plugins keep no more of it than its text. */
+  /** The error that said that no connection was to be had, or that it was lost; null if there was none. Plugins keep only its text. */
   readonly lost: () => Error | null;
   /** What the catalogue said, once, and only where something is left out; null before the build has asked. */
   readonly takeIntrospected: () => Result | null;
@@ -89,7 +92,7 @@ export function buildingAdaptor(
     const readsRows = (): void => {
       otherQueries += 1;
       readBySettings ||= settings.length > 0;
-      // A function may be what makes them: nobody knows yet whether the tenant's prepare anything.
+      // Rows may be computed by a function, and whether the tenant's functions prepare statements is not known yet.
       connection.lend({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
@@ -107,7 +110,7 @@ export function buildingAdaptor(
       withTransaction: (inner) => inner(building),
     };
     try {
-      // One snapshot of the catalogue and of the rows read beside it; a build never writes.
+      // One snapshot for the catalogue and the rows read beside it; a build never writes.
       await connection
         .send([
           { text: "begin isolation level repeatable read read only" },
@@ -117,7 +120,7 @@ export function buildingAdaptor(
         .catch(lose);
       return await callback(building);
     } finally {
-      // Whatever a function of the tenant's set for the session goes.
+      // Also removes what a tenant's function set for the session.
       if (connection.doubt === null) {
         await connection
           .send(transactionOver)
@@ -141,14 +144,15 @@ export function buildingAdaptor(
   };
 }
 
-/** A build is over before a second statement of its kind comes. */
+/** Drops the name: a build is over before a second statement of its kind comes. */
 function unnamed({ text, values }: Statement): Statement {
   return { text, ...(values === undefined ? {} : { values }) };
 }
 
 /**
- * What `statement` gives to the connecting role or, where that may not read it, as it rightly may not in tenants' schemas, to the first of
- * the tenant's `readers` that may: the shape of a tenant was asked for in the same way. Throws what the connecting role met where none may.
+ * The result of `statement` for the connecting role or, if that role is denied, as it rightly may be in tenants' schemas, for the
+ * first of the tenant's `readers` that is allowed. The tenant's shape was read in the same way. Throws the connecting role's
+ * error if all are denied.
  */
 async function readAsWhoMay(
   connection: Connection,
@@ -165,7 +169,7 @@ async function readAsWhoMay(
       if (!isDenied(error)) throw error;
       refused ??= error;
     } finally {
-      // Whoever the function of a view has made of it since.
+      // Also restores the role, which a view's function may have changed since.
       await connection.send([{ text: "rollback to savepoint rowhouse_reader" }]).catch(() => undefined);
     }
   }

@@ -1,10 +1,10 @@
-/** Loads a preset in a thread of its own, and tells of which packages there are two copies then. */
+/** Loads a preset in a thread of its own, and reports which packages are then loaded twice. */
 import { parentPort, workerData } from "node:worker_threads";
 import { loadedCopies } from "../../src/shared/kernel/copies.ts";
 
 await import("postgraphile");
-// What is wrong with the preset itself, a build says.
+// Faults of the preset itself are reported by a build.
 await import(workerData.preset).catch(() => undefined);
 parentPort?.postMessage(loadedCopies());
-// A preset may have left something running.
+// The preset may have left timers or handles open.
 process.exit();

@@ -1,4 +1,4 @@
-/** What each instance added to the heap, found out by one collection after any number of builds. */
+/** Measures what each instance added to the heap, with one collection after any number of builds. */
 import { getHeapStatistics } from "node:v8";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
 
@@ -7,30 +7,30 @@ export interface Measured {
   readonly heapBytes: number;
 }
 
-/** Answers add plans and compiled code: after this long a measure is no longer what a build began with. */
+/** Answers add plans and compiled code, so after this time a measurement no longer tells what a build started with. */
 const freshMs = 2_000;
 
 export class Growth {
-  /** Built since the last measure: how many types each has, which is how they share what came. */
+  /** Instances built since the last measurement, with their numbers of types, by which the growth is divided among them. */
   readonly #added = new Map<number, number>();
-  /** Live at the last collection; null where nothing was collected, or something has left since. */
+  /** Live bytes at the last collection; null if there was none, or something was released since. */
   #live: { readonly bytes: number; readonly atMs: number } | null = null;
-  /** Whether nothing but builds came between that collection and the first of `#added`. */
+  /** Whether nothing but builds happened between that collection and the first of `#added`. */
   #exact = false;
-  /** In use, garbage included, as the first of `#added` began, and as the last one ended. */
+  /** Bytes in use, garbage included, when the first of `#added` began and when the last one ended. */
   #firstBytes = 0;
   #lastBytes = 0;
-  /** Builds under way. */
+  /** Builds in progress. */
   #building = 0;
   /** From the last group that was measured exactly. */
   #bytesPerType: number | null = null;
 
-  /** Once the thread has its modules: what the first build is measured by. */
+  /** Measures the baseline for the first build, once the thread has loaded its modules. */
   settle(): void {
     if (this.#live === null && this.#idle) this.#collect();
   }
 
-  /** To be called before a build, which `end` is to follow; `empty`: nothing is in this thread, nor served by it. */
+  /** To be called before a build, and followed by `end`. `empty` means that this thread has no instance and serves none. */
   begin(empty: boolean): void {
     const first = this.#idle;
     this.#building += 1;
@@ -45,7 +45,10 @@ export class Growth {
     this.#building -= 1;
   }
 
-  /** Something was built; returns what is in use, and what came since the last measure, external memory and garbage included. */
+  /**
+   * Records a built instance. Returns the bytes in use, and their growth since the last measurement, external memory and garbage
+   * included.
+   */
   add(instance: number, types: number): { readonly usedBytes: number; readonly grownBytes: number } {
     const { used_heap_size, external_memory } = getHeapStatistics();
     this.#added.set(instance, types);
@@ -54,16 +57,19 @@ export class Growth {
     return { usedBytes, grownBytes: Math.max(0, usedBytes - (this.#live?.bytes ?? 0)) };
   }
 
-  /** Something leaves: the collection before says nothing any more. */
+  /** Records that an instance was released, which makes the last collection meaningless. */
   release(instance: number): void {
     this.#added.delete(instance);
     this.#live = null;
     this.#exact = false;
   }
 
-  /** Collects (100–200 ms of the process with 20 instances), and tells what those built since the last time take. */
+  /**
+   * Collects garbage (which stops the process for 100–200 ms with 20 instances), and reports the size of the instances built
+   * since the last time.
+   */
   measure(): { readonly heapUsedBytes: number; readonly measured: readonly Measured[] } {
-    // With half an instance in it the heap tells nothing about the others, nor is it a measure for what comes.
+    // With a build in progress, the heap tells nothing about the other instances, and is no baseline either.
     if (this.#building > 0) return { heapUsedBytes: collectGarbage(), measured: [] };
     const before = this.#live?.bytes ?? 0;
     const heapUsedBytes = this.#collect();
@@ -88,12 +94,12 @@ export class Growth {
     return bytes;
   }
 
-  /** Of what is live now, the part of those built: what requests have added meanwhile is not theirs. */
+  /** The share of the instances in what is live now, without what requests have added meanwhile. */
   #grown(before: number, bytes: number, types: number): number {
-    // All that was in use when the last of them was built, less what was live before.
+    // Upper bound: all that was in use when the last of them was built, less what was live before.
     const most = Math.min(bytes, this.#lastBytes) - before;
     if (this.#exact) return Math.max(0, most);
-    // All that is live, less what was in use before.
+    // Lower bound: all that is live, less what was in use before.
     const least = bytes - this.#firstBytes;
     const likely = this.#bytesPerType === null ? least : types * this.#bytesPerType;
     return Math.max(0, least, Math.min(likely, most));

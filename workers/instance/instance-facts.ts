@@ -1,11 +1,11 @@
 /// <reference types="postgraphile" preserve="true" />
-/** What a plugin may know of the instance that it is built into. */
+/** What a plugin may know about the instance it is built into. */
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import { calledName } from "../postgres/schema-placeholders.ts";
 
 export interface InstanceFacts {
   readonly kind: "pooled" | "dedicated";
-  /** In order. `physical` is null in a pooled instance, which has no schemas of its own. */
+  /** The served schemas, in order. `physical` is null in a pooled instance, which has no schemas of its own. */
   readonly schemas: readonly { readonly logical: string; readonly physical: string | null }[];
   readonly sharedSchemas: readonly string[];
   /** What SQL of the instance must not name, by what the build calls its schema. */
@@ -14,7 +14,7 @@ export interface InstanceFacts {
 
 declare global {
   namespace GraphileConfig {
-    /** Graphile hands it to the hooks of every phase of one build, and to its requests: the same object. */
+    /** Graphile passes this same object to the hooks of every phase of one build, and to its requests. */
     interface Lib {
       rowhouse?: InstanceFacts;
     }

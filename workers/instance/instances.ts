@@ -40,14 +40,14 @@ export class Instances {
   readonly #codecFaults: readonly string[];
   readonly #live = new Map<number, CellServ>();
   readonly #databases = new Map<string, TenantPool>();
-  /** Of all instances of the thread. */
+  /** Shared by all instances of the thread. */
   readonly plans = createPlans();
   readonly #forgetPlans = new Map<number, () => void>();
-  /** For which request code runs, through all that it waits for. */
+  /** The request for which code runs, followed through all that it awaits. */
   readonly #requests = new AsyncLocalStorage<RequestScope>();
   /** Transactions that proved their revisions. */
   #guardChecks = 0;
-  /** What builds add to the heap: told by a collection that nobody waits for. */
+  /** Measures what builds add to the heap, by a collection that nobody waits for. */
   readonly growth = new Growth();
 
   /** `onData` is called with the tenant for whom bytes have come from PostgreSQL. */
@@ -175,7 +175,7 @@ export class Instances {
     return this.#live.get(id);
   }
 
-  /** Whose request the code that asks runs for; undefined in a build, and where nobody can tell. */
+  /** The tenant whose request the calling code runs for; undefined in a build, or if unknown. */
   get tenant(): TenantId | undefined {
     return this.#requests.getStore()?.binding.tenant;
   }
@@ -189,7 +189,7 @@ export class Instances {
     await serv?.release();
   }
 
-  /** For the front's figures; the checks since the last time. */
+  /** Figures for the front; the guard checks are those since the last call. */
   takeFigures(): {
     readonly connections: PoolFigures;
     readonly guardChecks: number;

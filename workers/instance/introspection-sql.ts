@@ -1,8 +1,11 @@
-/** The SQL of scoped introspection. Its parameters are those of `scopeCtes`, and `$4::text[]`: what to call the served schemas. */
+/**
+ * The SQL of the scoped introspection. Its parameters are those of `scopeCtes`, and `$4::text[]`: the names to give to the served
+ * schemas.
+ */
 import { namingTag, ownNameCte } from "../../src/shared/postgres/schema-tags.ts";
 import { notServed } from "../postgres/schema-placeholders.ts";
 
-/** A tag that names a served schema as the database does. */
+/** Selects a smart tag that names a served schema by its physical name. */
 export const namedTag = `\
 (
   select tagged.tag
@@ -13,7 +16,7 @@ export const namedTag = `\
   limit 1
 )`;
 
-/** What lies in each schema: what the answer calls it, its own name, and names of relations, types and functions. */
+/** Lists for each schema its name in the answer, its own name, and the names of its relations, types and functions. */
 export const namedObjects = `\
 (
   select pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -33,14 +36,13 @@ export const namedObjects = `\
 )`;
 
 /**
- * SQL, after `scopeCtes`: the expressions that pg-introspection's final select reads, under its names. `= any(array(…))` is planned as ten
- * index lookups whatever the statistics say; `in (…)` became scans of whole catalogues.
+ * Common table expressions to follow `scopeCtes`: those that pg-introspection's final select reads, under its names. `=
+ * any(array(…))` is planned as ten index lookups whatever the statistics say; `in (…)` became scans of whole catalogues.
  *
- * Not kept, because nothing is read of them: attributes of indexes and sequences, and the types of pg_catalog that
- * nothing in scope mentions. Roles are those that owners and grants in scope name, and the memberships that lead from
- * one of those, or from the current user, to another or to a superuser: a user who is a member of every tenant's role
- * brings in only the roles in question. Grants of the database itself are left out: nothing asks for them, and they
- * may name every tenant.
+ * Left out because nothing reads them: attributes of indexes and sequences, types of pg_catalog that nothing in scope mentions,
+ * and grants of the database itself, which may name every tenant. Roles are those that owners and grants in scope name, and the
+ * memberships that lead from one of those, or from the current user, to another or to a superuser: a user who is a member of
+ * every tenant's role brings in only the roles in question.
  */
 export const scopedCtes = `\
   ${ownNameCte},

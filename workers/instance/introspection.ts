@@ -1,4 +1,4 @@
-/** PostGraphile's introspection query, scoped: an instance costs what its tenant's schemas cost, not the whole database. */
+/** Scopes PostGraphile's introspection query, so that an instance costs what its tenant's schemas cost, not the whole database. */
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { makeIntrospectionQuery } from "pg-introspection";
@@ -10,13 +10,13 @@ import { namedObjects, namedTag, scopedCtes } from "./introspection-sql.ts";
 export interface IntrospectionScope {
   readonly schemas: readonly SchemaBinding[];
   readonly sharedSchemas: readonly string[];
-  /** What the answer calls the served schemas, in order; their physical names unless told otherwise. */
+  /** The names that the answer gives to the served schemas, in order; by default their physical names. */
   readonly called?: readonly string[];
 }
 
-/** Beside the introspection: a smart tag that names a served schema as the database does, or null. */
+/** Added to the introspection: a smart tag that names a served schema by its physical name, or null. */
 export const namedColumn = "rowhouse_named";
-/** And the names of what is there: see `StatementNames`. */
+/** Added to the introspection: the names of the objects in each schema; see `StatementNames`. */
 export const objectsColumn = "rowhouse_objects";
 
 /** sha256 of each introspection query that `scopedCtes` is a scoped form of → the pg-introspection that has it. */
@@ -24,14 +24,14 @@ const knownTexts: ReadonlyMap<string, string> = new Map([
   ["c0ed817b912f78e1ea68c70d89ff4b7f9cb4c02d88112a69ac4109d5b996e4c5", "1.0.0 and 1.0.1"],
 ]);
 
-/** Whether `text` is pg-introspection's query, of whatever version: it then must not run as it is. */
+/** Whether `text` is pg-introspection's query, in any version: it then must not run unscoped. */
 export function isIntrospectionQuery(text: string): boolean {
   return text.includes("'introspection_version'") || text === makeIntrospectionQuery();
 }
 
 /**
- * The query that answers as `text` does, row for row and in the same order, without the rows outside `scope`.
- * Throws `BUILD_FAILED` unless `text` is exactly one that is known: another one may read what is not scoped here.
+ * The query that answers as `text` does, row for row and in the same order, without the rows outside `scope`. Throws
+ * `BUILD_FAILED` unless `text` is exactly a known one, because another may read data that is not scoped here.
  */
 export function scopedIntrospection(
   text: string,
@@ -48,7 +48,7 @@ export function scopedIntrospection(
   // The known texts end in one select, which only formats and orders what its common table expressions hold.
   const answer = text
     .slice(text.indexOf("select json_build_object("))
-    // By namespace alone this scans all of pg_class. Nothing of pg_catalog has an oid that users' objects can have.
+    // Filtered by namespace alone, this would scan all of pg_class. No object of pg_catalog has an oid of users' objects.
     .replace("    from pg_class\n    where ", "    from pg_class\n    where oid < 16384 and ");
   const physical = scope.schemas.map((schema) => schema.physical);
   return {

@@ -1,4 +1,4 @@
-/** PostGraphile's `jwt` output type: a composite type that a login function returns becomes a signed token. */
+/** PostGraphile's `jwt` output type: turns a composite value that a login function returns into a signed token. */
 import type { PgCodec } from "postgraphile/@dataplan/pg";
 import { context, lambda, type Step } from "postgraphile/grafast";
 import type {} from "postgraphile/graphile-build";
@@ -14,7 +14,7 @@ declare global {
   }
 }
 
-/** The name of PostGraphile's own plugin, which this one stands in for. */
+/** The name of PostGraphile's own plugin, which this one replaces. */
 export const replacedPlugin = "PgJWTPlugin";
 
 interface RecordStep extends Step {
@@ -26,9 +26,9 @@ function isRecordStep(step: Step): step is RecordStep {
 }
 
 /**
- * Replaces PgJWTPlugin, which signs with one secret that it takes in when the schema is built: shared by the tenants of a
- * pooled instance, it would make each tenant's tokens good for all of them. Here whether a type is a token belongs to the
- * build, and the secret to the request. It has the place of `replaced`, and its name for those that are to come before or after that.
+ * Replaces PgJWTPlugin, which signs with a single secret fixed when the schema is built: shared by the tenants of a pooled
+ * instance, it would make each tenant's tokens valid for all of them. Here the build decides whether a type is a token, and the
+ * request supplies the secret. Takes the position of `replaced`, and its name for plugins ordered before or after that.
  */
 export function loginTokensPlugin({
   name: replaced,
@@ -36,7 +36,7 @@ export function loginTokensPlugin({
   before,
   after,
 }: GraphileConfig.Plugin): GraphileConfig.Plugin {
-  /** `gather.pgJwtTypes`, in PostGraphile's own forms. */
+  /** `gather.pgJwtType` and `gather.pgJwtTypes`, in the forms that PostGraphile accepts. */
   const namedTypes = (options: GraphileBuild.GatherOptions): readonly (readonly [string, string])[] => {
     const { pgJwtType: one, pgJwtTypes: some = [] } = options;
     const named: [string, string][] = [];
@@ -127,7 +127,7 @@ function registerToken(build: GraphileBuild.Build, codec: PgCodec): void {
   build.setGraphQLTypeForPgCodec(codec, "output", name);
 }
 
-/** The token of a function's result; null where that is null, which PostgreSQL gives as a row of nulls. */
+/** The token for a function's result; null if that is null, which PostgreSQL returns as a row of nulls. */
 async function sign(
   attributes: readonly string[],
   record: unknown,

@@ -1,23 +1,23 @@
-/** What of a preset's own services, and of its other options, an instance goes by, and what it does not. */
+/** Decides which of a preset's services and other options an instance uses, and names those that it ignores. */
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import { reservedIn } from "../request/preset-settings.ts";
 
 type Resolved = GraphileConfig.ResolvedPreset;
 type Service = NonNullable<Resolved["pgServices"]>[number];
 
-/** The service of the preset that stands for the tenant's database: the main one, or the only one. */
+/** The service of the preset that stands for the tenant's database: the one named `main`, or the only one. */
 export function userService({ pgServices = [] }: Resolved): Service | undefined {
   return (
     pgServices.find(({ name }) => name === "main") ?? (pgServices.length === 1 ? pgServices[0] : undefined)
   );
 }
 
-/** Where an option of a preset is looked up: `section.name`. */
+/** An option that is ignored; `path` is `section.name`. */
 interface Passed {
   readonly path: string;
-  /** What stands instead, or what to do. */
+  /** What takes the option's place, or what to do instead. */
   readonly instead: string;
-  /** Whether `value` asks for something else than what is done; unless told otherwise any value but false and null does. */
+  /** Whether `value` asks for something other than what is done; by default any value but undefined, false and null does. */
   readonly differs?: (value: unknown) => boolean;
 }
 
@@ -42,8 +42,8 @@ const passed: readonly Passed[] = [
 ];
 
 /**
- * The names of what `preset` sets and the host does not go by, each with what stands instead. Options that are the config's to
- * decide, and are at their usual values, are not named; nor is what every service has that `makePgService` makes.
+ * The names of the options that `preset` sets and the host ignores, each with its replacement. Not named: options at their usual
+ * values, and the members that every service from `makePgService` has.
  */
 export function unhonouredOf(preset: Resolved, spec: BlueprintSpec): string[] {
   const found = passed.flatMap(({ path, instead, differs = isSet }) =>

@@ -1,4 +1,4 @@
-/** The preset of one instance: the user's, or Amber, and what Rowhouse adds on top. */
+/** The preset of one instance: the user's, or Amber, with Rowhouse's additions. */
 import { resolvePreset } from "graphile-config";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
@@ -27,10 +27,10 @@ declare global {
   }
 }
 
-/** A plan of PostGraphile's takes 5–80 ms, 400 ms when its code is still cold. */
+/** PostGraphile takes 5–80 ms for a plan, 400 ms while its code is still cold. */
 const planningTimeoutMs = 1_000;
 
-/** What a preset module that exports a function is called with: what tells variants of a blueprint apart, never a tenant. */
+/** The argument of a preset module's exported function: what distinguishes variants of a blueprint, never a tenant. */
 export interface PresetFacts {
   readonly api: string | null;
   readonly mode: string | null;
@@ -42,7 +42,7 @@ function isPreset(value: unknown): value is GraphileConfig.Preset {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The user's preset for `spec`; throws `BUILD_FAILED` where the module cannot be loaded or gives no preset. */
+/** The user's preset for `spec`; throws `BUILD_FAILED` if the module cannot be loaded or exports no preset. */
 async function userPreset(url: string | null, spec: BlueprintSpec): Promise<GraphileConfig.Preset> {
   if (url === null) return PostGraphileAmberPreset;
   let exported: unknown;
@@ -70,14 +70,17 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
 
 type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
 
-/** What of the user's service goes into the instance's own: the settings that it makes, under the request's and the host's. */
+/**
+ * The parts of the user's service that the instance's own takes over: its settings, which those of the request and of the host
+ * override.
+ */
 function serviceSettings(
   user: GraphileConfig.ResolvedPreset,
   log: Log,
 ): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
   const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
   const told = new Set<string>();
-  // What an object holds is told of by the build.
+  // Reserved names in a constant object are reported by the build.
   const leaveOut = (name: string): void => {
     if (typeof pgSettings !== "function" || told.has(name)) return;
     told.add(name);
@@ -105,8 +108,9 @@ function serviceSettings(
 }
 
 /**
- * The user's plugins in their order, and the host's where they move none of them: what graphile-config sorts by names of plugins it would
- * sort anew with every plugin that is added with a place of its own. PostGraphile's plugin for tokens is replaced in its place.
+ * The user's plugins in their order, with the host's before and after, where they move none of them: graphile-config would sort
+ * its order by plugin names anew for every added plugin that has a position of its own. PostGraphile's token plugin is replaced
+ * in its place.
  */
 function pluginsOf(
   user: GraphileConfig.ResolvedPreset,
@@ -121,13 +125,13 @@ function pluginsOf(
   };
 }
 
-/** An instance's preset, and by name what of the user's it does not go by. */
+/** An instance's preset, and the names of the user's options that it ignores. */
 export interface InstancePreset {
   readonly preset: GraphileConfig.ResolvedPreset;
   readonly unhonoured: readonly string[];
 }
 
-/** Composes the preset of an instance; its own service stands for the one that the user's preset names. */
+/** Composes the preset of an instance; the instance's own service replaces the user's. */
 export async function instancePreset(
   setup: CellSetup,
   spec: BlueprintSpec,
@@ -169,7 +173,7 @@ export async function instancePreset(
       pgIdentifiers: spec.kind === "pooled" ? "unqualified" : "qualified",
       installWatchFixtures: false,
     },
-    // Planning is synchronous: a query that fans out over fragments would fill the heap before it is planned.
+    // Planning is synchronous, so an operation that fans out over fragments could fill the heap before its plan is complete.
     grafast: { ...user.grafast, timeouts: { planning: planningTimeoutMs, ...user.grafast?.timeouts } },
     grafserv: {
       ...user.grafserv,
@@ -179,7 +183,7 @@ export async function instancePreset(
       graphiqlOnGraphQLGET: setup.graphiql,
       graphiqlPath: "/",
       graphiqlStaticPath: "/ruru-static/",
-      // The front has bounded the body already.
+      // The front has already limited the body.
       maxRequestLength: Number.MAX_SAFE_INTEGER,
       maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },

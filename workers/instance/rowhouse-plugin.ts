@@ -1,4 +1,4 @@
-/** What makes PostGraphile serve tenants: one burst per read, the request's way to PostgreSQL, limits of what it may ask. */
+/** Makes PostGraphile serve tenants: one burst per read, the request's own access to PostgreSQL, and limits on what it may ask. */
 
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
@@ -110,15 +110,15 @@ function sendMutationsAsOneBurst(executor: object): boolean {
     const singleWrite = queryIn(context.withPgClient, "singleWrite");
     if (singleWrite === undefined) return original.call(executor, options);
     const result = await singleWrite(context.pgSettings, { text, values, arrayMode: true });
-    // As PostGraphile does: what was read before the change may not be so any more.
+    // As PostGraphile does, because the change may have outdated earlier reads.
     cacheOf(executor, context)?.reset();
     return result;
   });
 }
 
 /**
- * The same for one request. One object for all of an instance's tenants would be a key that they share, wherever a plugin keeps
- * something by the way to the database that it came from.
+ * A `withPgClient` object for one request only. Plugins may use the object as a key for what they keep; a single one would be a
+ * key shared by all of an instance's tenants.
  */
 function ownWithPgClient(serving: ServingWithPgClient): ServingWithPgClient {
   const own: WithPgClient<NodePostgresPgClient> = (settings, callback) => serving(settings, callback);
@@ -127,8 +127,8 @@ function ownWithPgClient(serving: ServingWithPgClient): ServingWithPgClient {
 }
 
 /**
- * Gives a request its way to PostgreSQL, and its own settings, over whatever the preset made of them. Throws `SETTING_RESERVED`, which the
- * host answers with, where the preset sets what is the host's.
+ * Gives a request its access to PostgreSQL and its own settings, overriding what the preset put there. Throws `SETTING_RESERVED`
+ * if the preset sets a reserved setting; the host then answers with that error.
  */
 function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgClient): void {
   const { contextValue, requestContext } = args;
@@ -145,9 +145,10 @@ function isRefusal(error: unknown): error is HostError {
 }
 
 /**
- * The plugin of one instance that comes before all others, so that it has the last word on what they do to a request's context, and they on
- * how documents are read and GraphiQL looks. `serving` is only known once the build is done, hence a function. `masked` gives what a
- * client may see of an error that is thrown before execution: grafserv passes its message on as it is.
+ * The plugin that comes before all others of an instance. It overrides what they do to a request's context, while they may
+ * override how documents are read and how GraphiQL looks. `serving` is a function because its value is known only after the
+ * build. `masked` returns the part of an error thrown before execution that a client may see, since grafserv passes its message
+ * on unchanged.
  */
 export function rowhousePlugin(
   serving: () => ServingWithPgClient,
@@ -174,7 +175,7 @@ export function rowhousePlugin(
           const { args } = event;
           try {
             await next();
-            // Only now has the preset's own `grafast.context` been merged in, whatever it may have put there.
+            // Only now has the preset's own `grafast.context` been merged in, with anything that it may contain.
             sealContext(args, serving());
           } catch (error) {
             const scope = args.requestContext?.rowhouse;
@@ -211,7 +212,7 @@ export function rowhousePlugin(
   };
 }
 
-/** The plugin of one instance that comes behind all others: it sees a request's body, and the rules for documents, as they leave them. */
+/** The plugin that comes after all others of an instance: it sees the request's body and the validation rules as they leave them. */
 export function rowhouseRequestPlugin(limits: OperationLimits): GraphileConfig.Plugin {
   return {
     name: "RowhouseRequestPlugin",
@@ -227,7 +228,7 @@ export function rowhouseRequestPlugin(limits: OperationLimits): GraphileConfig.P
           assertFewValues(variableValues, limits);
           assertFewValues(extensions, limits);
           const rowhouse = event.request?.requestContext.rowhouse;
-          // Whether they are too long is known with the operation.
+          // Whether they are too long can be decided once the operation is known.
           if (rowhouse !== undefined) rowhouse.longLists = longListsIn(variableValues);
           return next();
         },

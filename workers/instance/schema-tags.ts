@@ -1,16 +1,16 @@
-/** Smart tags that name a served schema as the database does, in an instance that calls it by its logical name. */
+/** Rewrites smart tags that name a served schema by its physical name, for an instance that uses its logical name. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { SchemaBinding } from "../../src/shared/protocol/messages.ts";
 import { identifierAt } from "../postgres/statement-names.ts";
 
-/** As in `schema-tags.ts` of the shape. */
+/** Tags that hold prose; the same as in `schema-tags.ts` of the shape. */
 const spoken = /^(?:name|deprecated|\w*description)$/i;
 
-/** As pg-introspection takes a line for a tag. */
+/** Matches a line that pg-introspection takes for a tag. */
 const tag = /^[ \t]*@([a-z]\w*)\s/i;
 
-/** Physical names → logical ones, of the schemas that a tag can name by another name than the instance's. */
+/** Physical names → quoted logical ones, for schemas whose physical name is no logical name of the instance. */
 function renamed(schemas: readonly SchemaBinding[]): ReadonlyMap<string, string> {
   const logical = new Set(schemas.map((schema) => schema.logical));
   return new Map(
@@ -20,7 +20,7 @@ function renamed(schemas: readonly SchemaBinding[]): ReadonlyMap<string, string>
   );
 }
 
-/** The introspection with the schemas' logical names in the arguments of its tags. */
+/** The introspection with logical schema names in the arguments of its tags. */
 export function tagsInLogicalNames(introspection: string, schemas: readonly SchemaBinding[]): string {
   const names = renamed(schemas);
   const parsed: unknown = JSON.parse(introspection);
@@ -49,7 +49,7 @@ function inLogicalNames(comment: string, names: ReadonlyMap<string, string>): st
 function inTag(line: string, names: ReadonlyMap<string, string>): string {
   let out = "";
   let at = 0;
-  // Of "a.b" only the first word can be a schema.
+  // In "a.b" only the first word can be a schema.
   let isFirst = true;
   while (at < line.length) {
     const word = identifierAt(line, at);

@@ -1,4 +1,4 @@
-/** What keeps a built schema to what its host can serve, by the names that are there. */
+/** Plugins that restrict a built schema to what its host can serve, and translate schema names. */
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import { sql } from "postgraphile/pg-sql2";
@@ -50,7 +50,7 @@ export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => vo
   };
 }
 
-/** Leaves out the root type for subscriptions: nothing here serves them, and a client that finds them listed would only fail. */
+/** Removes the root type for subscriptions: they are not served, and a client that finds them listed would only fail. */
 export function rootsPlugin(log: Log): GraphileConfig.Plugin {
   return {
     name: "RowhouseRootsPlugin",
@@ -70,7 +70,7 @@ export function rootsPlugin(log: Log): GraphileConfig.Plugin {
             return served;
           },
         },
-        // Plugins that extend it list it among the types as well.
+        // Plugins that extend the root type list it among the types as well.
         GraphQLSchema_types: {
           after: ["CollectReferencedTypesPlugin"],
           callback(types, { getTypeByName, inflection }) {

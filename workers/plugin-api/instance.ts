@@ -1,26 +1,26 @@
 /// <reference types="postgraphile" preserve="true" />
-/** What a plugin learns of the instance that it is built into, and how its SQL names things there. */
+/** What a plugin can learn about the instance it is built into, and how its SQL names objects there. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { InstanceFacts } from "../instance/instance-facts.ts";
 import { leftOutSchema } from "../instance/left-out.ts";
 import { ownName } from "../postgres/schema-placeholders.ts";
 
-/** Whatever Graphile gives a hook that has `lib`: `build`, the `info` of gather hooks, a resolved preset. */
+/** Anything Graphile passes to a hook that has `lib`: `build`, the `info` of gather hooks, a resolved preset. */
 export interface Built {
   readonly lib?: GraphileConfig.Lib | undefined;
 }
 
 export interface Instance {
-  /** `pooled`: it serves every tenant of its blueprint. `dedicated`: one. */
+  /** A `pooled` instance serves every tenant of its blueprint, a `dedicated` one a single tenant. */
   readonly kind: "pooled" | "dedicated";
   /** Logical names of the served schemas, in order. */
   readonly schemas: readonly string[];
-  /** Physical names of the schemas that all tenants have in common; not served. */
+  /** Physical names of the schemas that all tenants share; not served. */
   readonly sharedSchemas: readonly string[];
   /**
-   * The logical name of the schema that the build calls `name` (`pgNamespace.nspname`, `extensions.pg.schemaName`), which is the
-   * same; of a shared schema its own name; undefined for any other.
+   * The logical name of the schema that the build calls `name` (`pgNamespace.nspname`, `extensions.pg.schemaName`). For a served
+   * schema, that is the same name; for a shared schema, its own name; undefined for any other.
    */
   logicalSchema(name: string): string | undefined;
   /**
@@ -32,7 +32,7 @@ export interface Instance {
   identifier(schema: string, name: string): string;
 }
 
-/** The facts in `built`, one object for each build; throws outside Rowhouse. */
+/** The facts in `built`, one object for each build. Throws `BUILD_FAILED` outside Rowhouse. */
 export function factsOf(built: Built): InstanceFacts {
   const facts = built.lib?.rowhouse;
   if (facts === undefined) {
@@ -44,7 +44,7 @@ export function factsOf(built: Built): InstanceFacts {
   return facts;
 }
 
-/** What may be known of the instance that `built` (`build`, or the `info` of a gather hook) belongs to. */
+/** Describes the instance that `built` (`build`, or the `info` of a gather hook) belongs to. */
 export function instanceOf(built: Built): Instance {
   const { kind, schemas, sharedSchemas, leftOut } = factsOf(built);
   const quote = (name: string): string => {
@@ -76,8 +76,8 @@ export function instanceOf(built: Built): Instance {
 }
 
 /**
- * State of a plugin that belongs to one build: the function returned gives what `create` made for the build that `build`
- * or `info` belongs to, the same in all its phases, and gone with it. Cells build several instances, also at once.
+ * State of a plugin for each build: the returned function gives what `create` made for the build that `build` or `info` belongs
+ * to, the same in all its phases. It is released with the build. Needed because cells build several instances, sometimes at once.
  */
 export function perBuild<State>(create: (instance: Instance) => State): (built: Built) => State {
   const states = new WeakMap<InstanceFacts, { readonly state: State }>();

@@ -1,4 +1,4 @@
-/** The request that a plugin's code runs for: whose it is, and its way to PostgreSQL. */
+/** The request that a plugin's code runs for: its tenant, and its access to PostgreSQL. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
@@ -7,33 +7,36 @@ import { type RequestScope, type RequestSettings, requestScope } from "../reques
 export type Row = Readonly<Record<string, unknown>>;
 
 export interface TenantClient {
-  /** The rows that `text` gives; values are its parameters `$1`, `$2`… */
+  /** Runs `text` with `values` as its parameters `$1`, `$2`… and returns its rows. */
   query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
 }
 
 export interface TenantRequest extends TenantClient {
   readonly tenant: TenantId;
   readonly binding: TenantBinding;
-  /** The role that its SQL runs as; null: the one that the host connects as. */
+  /** The role that its SQL runs as; null means the connecting role. */
   readonly role: string | null;
-  /** Every setting of its transactions by name, role and claims among them. */
+  /** All settings of its transactions by name, including role and claims. */
   readonly settings: Readonly<Record<string, string>>;
-  /** What a cell is told of the request's headers (`accept-language` is, and those that `requestHeaders` names), names in lower case. */
+  /**
+   * The request's headers that the cell receives, which are `accept-language` and those named by `requestHeaders`; names in lower
+   * case.
+   */
   readonly headers: Readonly<Record<string, string>>;
-  /** Of these the ones that `requestHeaders` names: like the settings, they are part of who asks. */
+  /** The headers named by `requestHeaders`: like the settings, they are part of the caller's identity. */
   readonly identifyingHeaders: Readonly<Record<string, string>>;
   /** Aborts when nobody waits for the answer any more. */
   readonly signal: AbortSignal;
   /**
-   * Runs one statement as the request: its tenant's search path, its role, its settings. A read goes in one round trip; a
+   * Runs one statement as the request: with its tenant's search path, its role and its settings. A read takes one round trip; a
    * statement that writes is a transaction of its own.
    */
   query(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
-  /** Runs `work` in one transaction of the request, which commits when it returns, and rolls back when it throws. */
+  /** Runs `work` in one transaction of the request, which commits when it returns and rolls back when it throws. */
   transaction<Value>(work: (client: TenantClient) => Promise<Value>): Promise<Value>;
 }
 
-/** What is known before there is a context: enough to make one. */
+/** The part that is known before there is a context; enough to make one. */
 export type RequestIdentity = Pick<TenantRequest, "tenant" | "binding" | "headers">;
 
 interface Query {
@@ -69,8 +72,8 @@ function isRow(row: unknown): row is Row {
 const statement = (text: string, values: readonly unknown[] = []): Query => ({ text, values: [...values] });
 
 /**
- * The request that `context` (what Grafast's `context()` step gives) belongs to; throws where it is no request's. Its SQL
- * is refused once the request has been answered, and while another one's code runs.
+ * The request that `context` (the result of Grafast's `context()` step) belongs to; throws if it is no request's. Its SQL is
+ * refused once the request has been answered, and while another request's code runs.
  */
 export function requestOf(context: object): TenantRequest {
   if (!isServingContext(context)) {
@@ -110,8 +113,8 @@ export function requestOf(context: object): TenantRequest {
 }
 
 /**
- * Whose request it is, from the `requestContext` that a preset's `grafast.context` and grafserv's middleware are given;
- * throws where it is no request's.
+ * The tenant of the request, from the `requestContext` that a preset's `grafast.context` and grafserv's middleware receive;
+ * throws if it is no request's.
  */
 export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestIdentity {
   const scope = requestContext.rowhouse;

@@ -1,23 +1,23 @@
-/** What a plugin keeps from one request for later ones: never for another tenant, never without bounds. */
+/** Caches a plugin's values between requests: never across tenants, never without bounds. */
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantRequest } from "./request.ts";
 
 export interface TenantCacheOptions {
-  /** Most values, of all tenants together; the least recently used goes first. */
+  /** The most values, of all tenants together; the least recently used is evicted first. */
   readonly max: number;
-  /** How long a value is kept; five minutes unless told otherwise. */
+  /** How long a value is kept; by default five minutes. */
   readonly ttlMs?: number;
   /**
-   * Who shares a value: `settings` (the default), requests of one tenant with equal settings, that is of the same role and
-   * claims, and equal headers of those that the config's `requestHeaders` names; `tenant`, all requests of one tenant: for
-   * what depends on none of these.
+   * Who shares a value. `settings` (the default): requests of one tenant with equal settings, that is the same role and claims,
+   * and equal headers of those that the config's `requestHeaders` names. `tenant`: all requests of one tenant, for values that
+   * depend on none of these.
    */
   readonly per?: "settings" | "tenant";
 }
 
-/** Values by tenant and key. A changed schema of the tenant is another tenant to it. */
+/** Values by tenant and key. When a tenant's schema changes, its cached values are no longer found. */
 export class TenantCache<Value> {
   readonly #values: LRUCache<string, Promise<Value>>;
   readonly #per: "settings" | "tenant";
@@ -27,13 +27,13 @@ export class TenantCache<Value> {
     this.#per = per;
   }
 
-  /** What `make` gave for this tenant and `key`, once for all that ask at a time; what it throws is not kept. */
+  /** The result of `make` for this tenant and `key`, computed once for concurrent callers; a rejection is not cached. */
   async get(request: TenantRequest, key: string, make: () => Value | Promise<Value>): Promise<Value> {
     if (typeof request?.binding?.tenant !== "string") {
       throw new HostError("INTERNAL", "a TenantCache is asked with what requestOf gave");
     }
     const full = this.#keyOf(request, key);
-    // Whoever began it may have been cancelled; that is nothing to this request.
+    // The caller that started it may have been cancelled, which must not fail this request.
     const begun = this.#values.get(full)?.catch(() => this.#make(full, make));
     return begun ?? this.#make(full, make);
   }
@@ -57,7 +57,7 @@ export class TenantCache<Value> {
     const given = [settings, identifyingHeaders].map((record) =>
       Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)),
     );
-    // Claims may be long, and are not for keeping.
+    // Hashed, because claims may be long and should not be kept.
     const text = JSON.stringify([...who, key, given]);
     return createHash("sha256").update(text).digest("base64url");
   }

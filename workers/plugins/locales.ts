@@ -1,21 +1,21 @@
-/** Which languages a request wants, the best first. */
+/** Determines which languages a request wants, best first. */
 import Negotiator from "negotiator";
 import type { TenantRequest } from "../plugin-api/request.ts";
 
-/** Browsers send three to six; what comes after these is not looked at. */
+/** Browsers send three to six; further ones are ignored. */
 const maxCandidates = 12;
 const maxHeaderLength = 512;
 
 export interface LocaleOptions {
-  /** A setting of the request, such as a claim, that goes before `Accept-Language`. */
+  /** A setting of the request, such as a claim, that takes precedence over `Accept-Language`. */
   readonly setting?: string | undefined;
-  /** Tried when none of the request's has a translation. */
+  /** Tried if none of the request's languages has a translation. */
   readonly fallback?: string | undefined;
 }
 
 /**
- * Locales to look for, in order, in their canonical form: each one that the request wants, followed by what remains
- * of it when its last parts are left out (`de-AT`, `de`), as RFC 4647 looks them up. What is no language tag is left out.
+ * The locales to look for, in order and in canonical form: each one that the request wants, followed by its truncations (`de-AT`,
+ * `de`), as in the lookup of RFC 4647. Invalid language tags are left out.
  */
 export function localesOf(
   { settings, headers }: Pick<TenantRequest, "settings" | "headers">,
@@ -39,13 +39,13 @@ function truncations(text: string): string[] {
   const parts = whole.split("-");
   const all: string[] = [];
   for (let length = parts.length; length > 0; length -= 1) {
-    // A single letter only announces the part that was just left out.
+    // A single letter only introduces the part that was just removed.
     if (parts[length - 1]?.length !== 1) all.push(parts.slice(0, length).join("-"));
   }
   return all;
 }
 
-/** Undefined where `text` is no language tag: `*`, and whatever else clients make up. */
+/** The canonical form of `text`, or undefined if it is no language tag, such as `*`. */
 function canonical(text: string): string | undefined {
   try {
     return Intl.getCanonicalLocales(text)[0];

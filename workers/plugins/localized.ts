@@ -1,5 +1,5 @@
 /// <reference types="postgraphile" preserve="true" />
-/** `rowhouse/plugins/localized`: a field `localized` on every type whose table has a table of translations. */
+/** `rowhouse/plugins/localized`: adds a field `localized` to every type whose table has a table of translations. */
 import {
   listOfCodec,
   type PgCodec,
@@ -20,38 +20,38 @@ import { type LocaleOptions, localesOf } from "./locales.ts";
 declare global {
   namespace GraphileBuild {
     interface ScopeObject {
-      /** The codec of the table whose translated columns the type has. */
+      /** The codec of the table whose translated columns the type contains. */
       rowhouseLocalized?: PgCodec;
     }
   }
 }
 
 export interface LocalizedOptions extends LocaleOptions {
-  /** What the name of a table of translations ends in; `_translations` unless told otherwise. */
+  /** The suffix of a translation table's name; by default `_translations`. */
   readonly suffix?: string;
-  /** Its column that says which language a row is in: canonical BCP 47 tags (`de`, `de-AT`). `locale` unless told otherwise. */
+  /** The translation table's column that holds a row's language as a canonical BCP 47 tag (`de`, `de-AT`); by default `locale`. */
   readonly localeColumn?: string;
 }
 
-/** What a table has translations by. */
+/** How a table is translated. */
 interface Translated {
   readonly type: string;
   readonly translations: PgResource;
-  /** Columns of the translations, and those of the table that they refer to. */
+  /** Columns of the translation table, and the columns of the base table that they refer to. */
   readonly local: readonly string[];
   readonly remote: readonly string[];
-  /** That have translations. */
+  /** The translated columns. */
   readonly columns: readonly string[];
 }
 
-/** A step of a row, from whatever source. */
+/** A step for a row, from any source. */
 type RowStep = Step & { get(attribute: string): Step };
 
 function isRowStep(step: Step): step is RowStep {
   return "get" in step && typeof step.get === "function";
 }
 
-/** A plugin for a preset's `plugins`. */
+/** Creates the plugin for a preset's `plugins`. */
 export function localized(options: LocalizedOptions = {}): GraphileConfig.Plugin {
   const { suffix = "_translations", localeColumn = "locale" } = options;
   const tablesOf = perBuild(() => new Map<PgCodec, Translated>());
@@ -103,7 +103,7 @@ export function localized(options: LocalizedOptions = {}): GraphileConfig.Plugin
   };
 }
 
-/** What `resource`, if it is a table of translations, translates. */
+/** What `resource` translates, if it is a translation table. */
 function translatedBy(
   build: GraphileBuild.Build,
   resource: PgResource,
@@ -135,12 +135,12 @@ function translatedBy(
   return { codec: remoteResource.codec, type, translations: resource, local, remote, columns };
 }
 
-/** Whether the API has the column where its table is. */
+/** Whether the API exposes the column on its own table. */
 function isShown(build: GraphileBuild.Build, codec: PgCodecWithAttributes, column: string): boolean {
   return build.behavior.pgCodecAttributeMatches([codec, column], "attribute:select") === true;
 }
 
-/** Whether its values are scalars of GraphQL: what is more than that has plans of its own. */
+/** Whether the codec's values are GraphQL scalars; composite values need plans of their own. */
 function isLeaf(build: GraphileBuild.Build, codec: PgCodec): boolean {
   if (
     codec.attributes !== undefined ||
@@ -152,7 +152,7 @@ function isLeaf(build: GraphileBuild.Build, codec: PgCodec): boolean {
   return build.hasGraphQLTypeForPgCodec(codec, "output");
 }
 
-/** The translations of `$row` into the request's languages, the best first: joined to the statement that reads the row. */
+/** The translations of `$row` into the request's languages, best first, joined to the statement that reads the row. */
 function found($row: Step, table: Translated, localeColumn: string, options: LocaleOptions): Step {
   if (!isRowStep($row)) throw new HostError("INTERNAL", "localized needs a row");
   const key = Object.fromEntries(

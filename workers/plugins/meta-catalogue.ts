@@ -1,4 +1,4 @@
-/** What the `meta` plugin takes from the catalogue while an instance is built: plain data, in logical names. */
+/** What the `meta` plugin reads from the catalogue while an instance is built: plain data, in logical names. */
 import type {
   Introspection,
   PgClass,
@@ -9,7 +9,7 @@ import type { Instance } from "../plugin-api/instance.ts";
 
 export interface MetaColumn {
   readonly name: string;
-  /** Such as `int4`, `text[]`, `app.mood`. */
+  /** For example `int4`, `text[]` or `app.mood`. */
   readonly type: string;
   readonly notNull: boolean;
   readonly hasDefault: boolean;
@@ -58,7 +58,7 @@ function at<Kind>(kinds: Readonly<Record<string, Kind>>, letter: string): Kind |
   return Object.hasOwn(kinds, letter) ? kinds[letter] : undefined;
 }
 
-/** The tables of the served schemas by `tableKey`: the catalogue's name of the schema, and the table's. */
+/** The tables of the served schemas by `tableKey`, which is made of the schema's name in the build and the table's. */
 export function catalogueTables(instance: Instance, { classes }: Introspection): Map<string, CatalogueTable> {
   const tables = new Map<string, CatalogueTable>();
   for (const pgClass of classes) {
@@ -82,7 +82,7 @@ export function tableKey(schema: string, name: string): string {
   return JSON.stringify([schema, name]);
 }
 
-/** A comment without its smart tags. */
+/** The comment without its smart tags. */
 function descriptionOf(entity: {
   getTagsAndDescription(): { readonly description?: string | undefined };
 }): string | null {
@@ -122,7 +122,7 @@ function constraintOf(instance: Instance, constraint: PgConstraint): MetaConstra
   };
 }
 
-/** Null where it points out of the served and shared schemas: what lies there is nothing to this API. */
+/** Null if the foreign key points outside the served and shared schemas: those are not part of this API. */
 function referenceOf(instance: Instance, constraint: PgConstraint): MetaReference | null {
   const target = constraint.getForeignClass();
   const schema = instance.logicalSchema(target?.getNamespace()?.nspname ?? "");

@@ -1,11 +1,11 @@
 /// <reference types="postgraphile" preserve="true" />
-/** What of the catalogue an API has: for `_meta`. */
+/** The part of the catalogue that an API exposes, for `_meta`. */
 import type {} from "postgraphile/graphile-build-pg";
 import { type GraphQLSchema, isObjectType } from "postgraphile/graphql";
 import { type CatalogueTable, type MetaColumn, type MetaReference, tableKey } from "./meta-catalogue.ts";
 
 interface Field {
-  /** Of the GraphQL type. */
+  /** The field of the GraphQL type. */
   readonly field: string;
 }
 
@@ -22,7 +22,7 @@ export interface MetaTable extends Omit<CatalogueTable, "columns"> {
   readonly relations: readonly MetaRelation[];
 }
 
-/** Of the tables in `catalogue` those that have a type in `schema`, with what of them can be asked for there. */
+/** The tables in `catalogue` that have a type in `schema`, reduced to what can be queried there. */
 export function exposedTables(
   catalogue: ReadonlyMap<string, CatalogueTable>,
   schema: GraphQLSchema,
@@ -72,7 +72,7 @@ export function exposedTables(
   return tables.map((table) => ({ ...table, constraints: exposedConstraints(table, tables) }));
 }
 
-/** Those of columns that the API has, on both sides: a constraint would tell the names of the others. */
+/** Constraints whose columns are all exposed, on both sides: others would reveal the names of hidden columns. */
 function exposedConstraints(table: MetaTable, tables: readonly MetaTable[]): MetaTable["constraints"] {
   const has = (of: MetaTable | undefined, columns: readonly string[]): boolean =>
     of !== undefined && columns.every((column) => of.columns.some(({ name }) => name === column));

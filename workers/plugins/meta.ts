@@ -1,5 +1,5 @@
 /// <reference types="postgraphile" preserve="true" />
-/** `rowhouse/plugins/meta`: a field `_meta` that describes tables, columns, constraints and relations in logical names. */
+/** `rowhouse/plugins/meta`: adds a field `_meta` that describes tables, columns, constraints and relations in logical names. */
 
 import { context, lambda } from "postgraphile/grafast";
 import type {} from "postgraphile/graphile-build-pg";
@@ -10,7 +10,7 @@ import { requestOf, type TenantRequest } from "../plugin-api/request.ts";
 import { type CatalogueTable, catalogueTables, type MetaReference, tableKey } from "./meta-catalogue.ts";
 import { exposedTables, type MetaTable } from "./meta-tables.ts";
 
-/** With an underscore: a table of the tenants' may well be called `meta`. */
+/** With an underscore, because a tenant may well have a table called `meta`. */
 const typeDefs = gql`
   extend type Query {
     "The tables behind this API, as far as the request's role has any right to them."
@@ -67,14 +67,14 @@ const typeDefs = gql`
   }
 `;
 
-/** One build's: filled while it is gathered, made into `tables` when its schema is done. */
+/** The state of one build: filled while gathering, turned into `tables` when its schema is finished. */
 interface State {
   readonly schemas: readonly string[];
   catalogue: ReadonlyMap<string, CatalogueTable>;
   tables: readonly MetaTable[];
 }
 
-/** A plugin for a preset's `plugins`. */
+/** Creates the plugin for a preset's `plugins`. */
 export function meta(): GraphileConfig.Plugin {
   const stateOf = perBuild<State>(({ schemas }) => ({ schemas, catalogue: new Map(), tables: [] }));
 
@@ -122,7 +122,7 @@ export function meta(): GraphileConfig.Plugin {
   };
 }
 
-/** By name and never by text: the schemas' physical names are the request's, so that pooled and dedicated answer alike. */
+/** Names are passed as parameters: the physical schema names come from the request, so pooled and dedicated instances answer alike. */
 const rightsText = `
 select t.ord::int4 as ord, array(
   select a.attname::text
@@ -135,7 +135,10 @@ join pg_catalog.pg_namespace n on n.nspname = t.schema
 join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = t.name
 where pg_catalog.has_schema_privilege(n.oid, 'USAGE')`;
 
-/** The tables and columns that the request's role has any right to, with the constraints and relations that these suffice for. */
+/**
+ * The tables and columns that the request's role has any right to, with the constraints and relations whose columns are all among
+ * them.
+ */
 async function visible(state: State, request: TenantRequest): Promise<MetaTable[]> {
   const physical = state.tables.map(
     ({ schema }) => request.binding.searchPath[state.schemas.indexOf(schema)],

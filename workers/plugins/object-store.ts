@@ -1,4 +1,4 @@
-/** One tenant's part of an S3-compatible object store, and the URLs that lead into it. */
+/** One tenant's part of an S3-compatible object store, and the signed URLs into it. */
 import { randomUUID } from "node:crypto";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { HostError } from "../../src/shared/kernel/errors.ts";
@@ -9,7 +9,7 @@ export interface StoreConfig {
   /** Options of the AWS SDK's S3Client: region, credentials, endpoint, forcePathStyle… */
   readonly client: S3ClientConfig;
   readonly bucket: string;
-  /** In front of the tenant's id in every key, such as `uploads/`. */
+  /** Precedes the tenant's id in every key, such as `uploads/`. */
   readonly prefix?: string;
 }
 
@@ -41,7 +41,7 @@ export class ObjectStore {
     this.#directory = directory;
   }
 
-  /** Loads the SDK, if nobody has. Nothing is asked of the store: URLs are signed here. */
+  /** Loads the SDK if needed. Sends nothing to the store, because URLs are signed locally. */
   static async open(tenant: TenantId, { client, bucket, prefix = "" }: StoreConfig): Promise<ObjectStore> {
     if (bucket === "" || !prefixPattern.test(prefix)) {
       throw new HostError("INTERNAL", "uploads: a store has a bucket, and a prefix like `uploads/` or none");
@@ -50,13 +50,13 @@ export class ObjectStore {
       ...(await import("@aws-sdk/client-s3")),
       ...(await import("@aws-sdk/s3-request-presigner")),
     };
-    // A checksum would be signed with the URL, and there is no body yet to have one.
+    // A checksum would be signed with the URL, and there is no body yet to compute it from.
     const s3 = new sdk.S3Client({ requestChecksumCalculation: "WHEN_REQUIRED", ...client });
-    // By tenant even where a preset gives all tenants the same bucket and prefix.
+    // Separated by tenant even if a preset gives all tenants the same bucket and prefix.
     return new ObjectStore(sdk, s3, bucket, `${prefix}${tenant}/`);
   }
 
-  /** Type and length are part of what is signed: the store refuses a body that has others. */
+  /** Signs an upload. Type and length are part of the signature, so the store refuses a body that has others. */
   async upload({ contentType, size }: UploadWish, expiresSeconds: number): Promise<SignedUpload> {
     const key = randomUUID();
     const command = new this.#sdk.PutObjectCommand({
@@ -75,7 +75,7 @@ export class ObjectStore {
     return { key, url, expiresAt: expiry(expiresSeconds), method: "PUT", headers };
   }
 
-  /** As a file to save: what was uploaded is not shown as a page of the store's own address. */
+  /** Signs a download as an attachment, so that uploads are not rendered as pages on the store's own origin. */
   async download(key: string, expiresSeconds: number): Promise<SignedUrl> {
     const command = new this.#sdk.GetObjectCommand({
       Bucket: this.#bucket,

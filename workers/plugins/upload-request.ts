@@ -1,10 +1,10 @@
-/** What clients ask the `uploads` plugin for, checked. */
+/** Validates what clients ask the `uploads` plugin for. */
 import { SafeError } from "postgraphile/grafast";
 
 export interface UploadLimits {
-  /** That may be uploaded, such as `image/png`. */
+  /** Content types that may be uploaded, such as `image/png`. */
   readonly contentTypes: readonly string[];
-  /** Of one object. */
+  /** The largest size of one object. */
   readonly maxBytes: number;
 }
 
@@ -13,10 +13,10 @@ export interface UploadWish {
   readonly size: number;
 }
 
-/** Keys are the server's own: nothing in them leads anywhere. */
+/** The server generates all keys, so none can point elsewhere. */
 const keyPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** GraphQL has checked the types already; zod would be 3 MB of a cell's heap. */
+/** GraphQL has already checked the types; zod would take 3 MB of a cell's heap. */
 function isWish(input: unknown): input is UploadWish {
   if (typeof input !== "object" || input === null || !("contentType" in input && "size" in input))
     return false;
@@ -24,16 +24,16 @@ function isWish(input: unknown): input is UploadWish {
 }
 
 export const uploadWish = {
-  /** An error that a client is shown. */
+  /** An error that the client is shown. */
   refused(message: string): SafeError {
     return new SafeError(message, { code: "BAD_REQUEST" });
   },
 
-  /** Throws a SafeError for what is beyond the limits. */
+  /** Throws a SafeError if the request exceeds the limits. */
   parse(input: unknown, { contentTypes, maxBytes }: UploadLimits): UploadWish {
     if (!isWish(input) || input.size < 1) throw uploadWish.refused("An upload has at least one byte.");
     const { contentType, size } = input;
-    // Compared whole: a type with parameters, or of other case, is another one.
+    // Compared exactly: a type with parameters or in another case is a different one.
     if (!contentTypes.includes(contentType)) {
       throw uploadWish.refused(`The content type is none of ${contentTypes.join(", ")}.`);
     }
@@ -41,7 +41,7 @@ export const uploadWish = {
     return { contentType, size };
   },
 
-  /** `key` if it can be one that `createUploadUrl` gave. */
+  /** Returns `key` if `createUploadUrl` could have made it; throws a SafeError otherwise. */
   key(key: unknown): string {
     if (typeof key !== "string" || !keyPattern.test(key))
       throw uploadWish.refused("That is no key of an upload.");

@@ -12,21 +12,21 @@ import { type UploadLimits, uploadWish } from "./upload-request.ts";
 export type { StoreConfig } from "./object-store.ts";
 
 export interface UploadsOptions extends UploadLimits {
-  /** Where this request's tenant keeps its objects: asked at the request, and again after five minutes. */
+  /** Where this request's tenant keeps its objects; the answer is cached for five minutes. */
   readonly store: (request: TenantRequest) => StoreConfig | Promise<StoreConfig>;
-  /** Whether this request may do that. It can ask the database: `request.query`. */
+  /** Whether this request may perform the action. May query the database with `request.query`. */
   readonly authorize: (
     request: TenantRequest,
     action: { readonly kind: "upload" } | { readonly kind: "download"; readonly key: string },
   ) => boolean | Promise<boolean>;
-  /** How long a URL works; 5 minutes unless told otherwise. */
+  /** How long a URL is valid; by default 300 s. */
   readonly expiresSeconds?: number;
 }
 
-/** A client with its credentials is 40 kB of heap (3.1162); the least recently used goes first. */
+/** A client with its credentials takes 40 kB of heap (3.1162); the least recently used is evicted first. */
 const maxStores = 100;
 
-/** Not `createUpload`: that is a table's mutation wherever one is called `upload`. */
+/** Not `createUpload`, which is a table's mutation wherever a table is called `upload`. */
 const typeDefs = gql`
   extend type Query {
     "Where to get an object of the request's tenant, by the key that createUploadUrl gave."
@@ -62,7 +62,10 @@ const typeDefs = gql`
   }
 `;
 
-/** A plugin for a preset's `plugins`. Needs `@aws-sdk/client-s3` and `@aws-sdk/s3-request-presigner`, loaded at the first URL. */
+/**
+ * Creates the plugin for a preset's `plugins`. Needs `@aws-sdk/client-s3` and `@aws-sdk/s3-request-presigner`, which are loaded
+ * for the first URL. Throws `BUILD_FAILED` if one is not installed or `expiresSeconds` is invalid.
+ */
 export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
   const { expiresSeconds = 300 } = options;
   if (!Number.isInteger(expiresSeconds) || expiresSeconds < 1 || expiresSeconds > 604_800) {
@@ -114,7 +117,7 @@ export function uploads(options: UploadsOptions): GraphileConfig.Plugin {
   return { ...extension, version: "1.0.0" };
 }
 
-/** Found, not loaded: its 5 MB of heap (3.1162) are for cells in which somebody uploads. */
+/** Resolves the package without loading it: its 5 MB of heap (3.1162) are only spent in cells where somebody uploads. */
 function assertInstalled(name: string): void {
   try {
     import.meta.resolve(name);

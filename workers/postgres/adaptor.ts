@@ -1,4 +1,4 @@
-/** PostGraphile's way to PostgreSQL while it serves: every statement inside a transaction with the request's settings. */
+/** PostGraphile's access to PostgreSQL while it serves: every statement runs in a transaction with the request's settings. */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
@@ -28,7 +28,7 @@ import type { Setting } from "./settings.ts";
 import { StatementNames } from "./statement-names.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";
 
-/** One statement of a request, sent as one burst. It is meant for reads, which are repeated when their connection turns out dead. */
+/** Sends one statement of a request as one burst. Meant for reads, which are repeated when their connection turns out to be dead. */
 export type SingleQuery = (
   settings: RequestSettings,
   query: PgClientQuery,
@@ -36,17 +36,23 @@ export type SingleQuery = (
 
 export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> {
   readonly single: SingleQuery;
-  /** One statement that may write, with its commit in the same burst: what a callback with no other statement would do. */
+  /** Sends one statement that may write, with its commit in the same burst, as a callback with a single statement would. */
   readonly singleWrite: SingleQuery;
 }
 
-/** How often a read is sent that fails so, after `ranMs`: a long one may be why its connection was lost, and one that was over its time is. */
+/**
+ * How often a read that failed with `error` after `ranMs` may be sent in all. A long read may itself be why its connection was
+ * lost, and one that exceeded its time limit would exceed it again.
+ */
 function mostReads(error: unknown, ranMs: number): number {
   if (error instanceof ConnectionLost && !endedByTimeout(error)) return ranMs < 1_000 ? 4 : 2;
   return error instanceof ReadOnly || isStale(error) ? 2 : 1;
 }
 
-/** The scope in `settings`; throws where there is none, it is not `running`'s, or its request is over. */
+/**
+ * The scope in `settings`. Throws if there is none, if it is not `running`'s, or if its request is over, cancelled or already
+ * failed for the host.
+ */
 function scopeOf(settings: RequestSettings | null, running: RequestScope | undefined): RequestScope {
   const scope = settings?.[requestScope];
   if (scope === undefined) {
@@ -55,7 +61,7 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
       "withPgClient was called without the request's settings: pass context.pgSettings, or a copy of it",
     );
   }
-  // Whoever keeps a request's context in a variable of a module finds another request's there.
+  // A plugin that keeps a request's context in a module variable finds another request's there.
   if (running !== undefined && running !== scope) {
     throw new HostError("INTERNAL", "withPgClient was called with the settings of another request");
   }
@@ -63,14 +69,15 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
     throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that is over");
   }
   if (scope.stop.aborted) throw new HostError("CANCELLED");
-  // The host answers, or runs the request again: nothing more of it may be done here.
+  // The host will answer, or run the request again, so this run may do nothing more.
   if (scope.hostFailure !== null) throw scope.hostFailure;
   return scope;
 }
 
 /**
- * What a transaction of `scope` sets: the role first, also where it is none, the caller's settings, the instance's, and the tenant's path last.
- * What the session has of its own counts for nothing: who connects may have been given a role or a path to begin with.
+ * The settings of a transaction of `scope`: the role first (`none` if there is none), then the request's settings, the
+ * instance's, and the tenant's search path last. Role and path are always set, because the connecting role may have defaults of
+ * its own for both.
  */
 function settingsOf(settings: RequestSettings, scope: RequestScope, more: readonly Setting[]): Setting[] {
   const { binding } = scope;
@@ -80,7 +87,7 @@ function settingsOf(settings: RequestSettings, scope: RequestScope, more: readon
     if (value === undefined || value === null) continue;
     const text = String(value);
     const isRole = name.toLowerCase() === "role";
-    // A plugin that sets them would choose the tenant.
+    // A plugin that sets these would choose the tenant.
     if (!isRole && isReserved(name)) throw reservedSetting(name);
     if (name.includes("\0") || text.includes("\0")) {
       throw new HostError("BAD_REQUEST", "a setting holds a NUL character");
@@ -96,7 +103,7 @@ function settingsOf(settings: RequestSettings, scope: RequestScope, more: readon
   return list;
 }
 
-/** A transaction of the request's, which begins with its first statement, and its guard. */
+/** A transaction of the request, which begins with its first statement, and its guard. */
 function begun(
   connection: Connection,
   { binding }: RequestScope,
@@ -107,7 +114,10 @@ function begun(
   return { transaction: new Transaction(connection, all, binding.statementTag, guard), guard };
 }
 
-/** The guard's failure, or what a standby's means, where the revisions of `binding` are not the database's; null where they are, or it does not say. */
+/**
+ * If the database's revisions differ from those of `binding`: the guard's failure, or ReadOnly on a standby, whose revisions may
+ * lag. Null if they match or the check gave no answer.
+ */
 async function whatMoved(
   sessions: TenantPool,
   { guard, ...of }: TenantBinding,
@@ -117,7 +127,7 @@ async function whatMoved(
   const connection = await sessions.connect(undefined, of, undefined, parent).catch(() => null);
   if (connection === null) return null;
   try {
-    // Unnamed: what failed may have given up the names.
+    // Unnamed, because the statement that failed may have deallocated the prepared ones.
     await connection.send([{ ...revisionsAssertion(guard), name: undefined }]);
     return null;
   } catch (error) {
@@ -128,8 +138,8 @@ async function whatMoved(
 }
 
 /**
- * The `withPgClient` of one instance over the cell's connections to its database. `running` tells for which request
- * the code runs that calls it, as far as that is known.
+ * The `withPgClient` of one instance over the cell's connections to its database. `running` returns the request whose code is
+ * running, as far as that is known.
  */
 export function servingAdaptor(
   sessions: TenantPool,
@@ -146,20 +156,21 @@ export function servingAdaptor(
       throw toHostFailure(scope, error);
     }
   };
-  /** On which connection the callback waits that asks for another one. */
+  /** The connection held by the `withPgClient` callback that is asking for another one. */
   const holding = new AsyncLocalStorage<Connection>();
   const questions = new RevisionQuestions<Connection>((binding, parent) =>
     whatMoved(sessions, binding, parent),
   );
-  /** `error` of a read, or what says that the schema has moved which it was planned for. */
+  /** `error` of a read, or the guard's failure if the schema has changed since the read was planned. */
   const explained = async ({ binding, stop }: RequestScope, error: unknown): Promise<unknown> => {
     if (binding.guard === null || stop.aborted || !looksOutdated(error)) return error;
     return (await questions.moved(binding, holding.getStore())) ?? error;
   };
 
   /**
-   * Runs `work` on a connection, and gives that back. When the request is cancelled, that happens at once: `work` may
-   * be waiting for something that never comes, and is not waited for. `uncancel` ends that.
+   * Runs `work` on a connection and then returns the connection to the pool. On cancellation it is returned at once, without
+   * waiting for `work`, which may be waiting for something that never comes. `uncancel` makes the rest of `work` immune to
+   * cancellation.
    */
   const withConnection = async <T>(
     scope: RequestScope,
@@ -183,8 +194,8 @@ export function servingAdaptor(
   };
 
   /**
-   * Runs `work`, which writes, and once more where its connection turns out to take no writes and a newer one may: nothing of it stands
-   * then, whatever else of the request does. Throws `DATABASE_READ_ONLY` where no connection does.
+   * Runs `work`, which writes, and repeats it once if its connection takes no writes and a newer one may: nothing of it has been
+   * committed then. Throws `DATABASE_READ_ONLY` if no connection takes writes.
    */
   const writing = async <T>(
     scope: RequestScope,
@@ -195,7 +206,7 @@ export function servingAdaptor(
     } catch (error) {
       if (!(error instanceof ReadOnly)) throw error;
       const younger = await sessions.writable(error);
-      // Another of the request's may have failed meanwhile, or the request be over.
+      // Meanwhile another statement of the request may have failed, or the request may have ended.
       scopeOf(scope.settings, running());
       return await withConnection(scope, work, younger);
     }
@@ -218,16 +229,16 @@ export function servingAdaptor(
           const value = await holding.run(connection, () => callback(client));
           if (transaction.opened) {
             if (connection.doubt !== null) throw connection.doubt;
-            // Beside it, another of the request's has failed so that the host runs all of them again.
+            // Another statement of the request has failed in a way that makes the host run the whole request again.
             if (scope.hostFailure !== null) throw scope.hostFailure;
-            // From here on the write may stand: it is no longer cancelled, and never repeated after a thread's death.
+            // From here on the write may be committed: it is not cancelled any more, and not repeated if this thread dies.
             uncancel();
             if (guard !== null) onGuardCheck();
             await scope.committing(() => transaction.commit(), mayHaveBeenCommitted);
           }
           return value;
         } catch (error) {
-          // Whatever the callback made of it.
+          // The lost connection is the reason, whatever error the callback turned it into.
           const lost = transaction.opened ? connection.lost : null;
           if (transaction.opened) await transaction.rollback(isSuspect(error));
           throw transaction.readOnly ?? transaction.changed ?? lost ?? error;
@@ -246,7 +257,7 @@ export function servingAdaptor(
     const named = inRequest(scope, query);
     try {
       return await writing(scope, async (connection) => {
-        // While a connection was waited for, another of the request's has failed.
+        // Another statement of the request failed while this one waited for a connection.
         if (scope.hostFailure !== null) throw scope.hostFailure;
         const { transaction, guard } = begun(connection, scope, list);
         if (guard !== null) onGuardCheck();
@@ -264,13 +275,16 @@ export function servingAdaptor(
     }
   };
 
-  /** From which connection on a read that failed so may do better; throws where none is known to. */
+  /**
+   * The ordinal above which a connection may do better with a read that failed with `error`; undefined if any may. Throws if
+   * there are only standbys.
+   */
   const betterThan = async (error: unknown): Promise<number | undefined> => {
-    // What ended this connection may have ended all of them, and not be known of the others yet: none of them is asked.
+    // Whatever ended this connection may have ended all of them unnoticed, so none of the existing ones is used.
     if (error instanceof ConnectionLost) return sessions.lost();
     if (!(error instanceof ReadOnly)) return undefined;
     return await sessions.writable(error).catch(() => {
-      // There is nothing but a standby, and the revisions are as it has them.
+      // Only standbys are left, so their revisions are the ones that count.
       throw error.cause;
     });
   };
@@ -307,7 +321,7 @@ export function servingAdaptor(
           throw toHostFailure(scope, fault);
         }
         await nextTurn();
-        // Another of the request's may have failed meanwhile, or the request be over.
+        // Meanwhile another statement of the request may have failed, or the request may have ended.
         scopeOf(settings, running());
       }
     }

@@ -1,22 +1,22 @@
-/** The client that a callback of `withPgClient` sees. */
+/** The client that is passed to a callback of `withPgClient`. */
 import type { PoolClient } from "pg";
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { rawClient } from "./raw-client.ts";
 import { rowsOf, type Transaction } from "./transaction.ts";
 
-/** What of a transaction reaches plugins. */
+/** The part of a transaction that plugins can reach. */
 export type Running = Pick<Transaction, "query" | "command">;
 
 const ignore = (): void => undefined;
 
-/** A rejection that nobody waits for is no reason to end the thread: the promise counts as handled, whoever awaits it. */
+/** Marks the promise as handled: a rejection that a plugin does not await must not end the thread. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(ignore);
   return promise;
 }
 
-/** Savepoints of one level, and queries beside them, take turns. */
+/** Savepoints of one level, and the queries beside them, run one after the other. */
 export function servingClient(raw: PoolClient, transaction: Running, level = 0): NodePostgresPgClient {
   let tail: Promise<unknown> | null = null;
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
@@ -44,7 +44,7 @@ export function servingClient(raw: PoolClient, transaction: Running, level = 0):
             await transaction.command(`release savepoint ${name}`);
             return value;
           } catch (error) {
-            // Where that fails too, the connection is lost or the transaction over: the first error says more.
+            // If this fails too, the connection is lost or the transaction is over; the first error says more.
             await transaction.command(`rollback to savepoint ${name}`).catch(ignore);
             throw error;
           }

@@ -15,19 +15,19 @@ import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 import { setBaseline } from "./session-reset.ts";
 
-/** How long a request waits for a free connection, and a new one for the server. */
+/** How long a request waits for a free connection, and a new connection for the server. */
 const connectTimeoutMs = 10_000;
-/** How often a connection is asked for whose like was cut off while it was being made. */
+/** How many attempts there are at a connection whose predecessors were cut off while being opened. */
 const maxAttempts = 4;
-/** What is lost one after the other, for whatever reason, does not cost everybody's idle connections each time. */
+/** Losses within this time count as one, so that a series of them does not discard everyone's idle connections each time. */
 const lossEveryMs = 1_000;
-/** How long after PostgreSQL had no connection within the pool's size for us it is asked again. */
+/** The pause before PostgreSQL is asked again after it refused a connection within the pool's size. */
 const refusedPauseMs = 250;
 const idleTimeoutMs = 30_000;
-/** One beyond the pool's size takes 10 to 20 ms to open: whoever asks twice a second is to find the one that it had. */
+/** Opening a connection beyond the pool's size takes 10 to 20 ms; a tenant that needs one twice a second should find it still open. */
 const reserveIdleTimeoutMs = 5_000;
 
-/** How long a write is refused at once behind another that was, and a connection made for it. */
+/** How long the answer stands that a new connection takes no writes either; until then, writes are refused at once. */
 const readOnlyStandsMs = 1_000;
 
 export interface TenantPoolOptions {
@@ -39,7 +39,7 @@ export interface TenantPoolOptions {
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
   readonly log: (level: "warn" | "info" | "debug", message: string) => void;
-  /** Called when bytes have come for a tenant, before anything is made of them. */
+  /** Called when bytes arrive for a tenant, before they are parsed. */
   readonly onData?: (tenant: string) => void;
 }
 
@@ -47,16 +47,16 @@ export class TenantPool {
   readonly #options: TenantPoolOptions;
   readonly #connector: Connector;
   readonly #pool: pg.Pool;
-  /** What is beyond the pool's size stands in a pool of its own, so that what is given back is closed first. */
+  /** Connections beyond the pool's size are kept in a pool of their own, so that they are the first to be closed when idle. */
   readonly #reserve: pg.Pool | null;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, ConnectionFacts>();
   readonly #shares: TenantShares;
-  /** One that takes writes. */
+  /** Looks for a connection that takes writes. */
   readonly #writing: NewerSession;
   readonly #pooler: Pooler;
   #opened = 0;
-  /** Connections that are not younger are given up: of those, one refused to write when others did not. */
+  /** Connections with an ordinal up to this one are discarded: one of them refused to write after others accepted writes. */
   #openedReadOnly = 0;
   #lostMs = Number.NEGATIVE_INFINITY;
   #openedAtLoss = 0;
@@ -87,7 +87,7 @@ export class TenantPool {
       code: "NO_CAPACITY",
     });
     this.#pool = this.#newPool(poolSize, idleTimeoutMs);
-    // pg-pool takes 0 for its default.
+    // pg-pool would take a `max` of 0 for its default.
     this.#reserve = poolReserve === 0 ? null : this.#newPool(poolReserve, reserveIdleTimeoutMs);
   }
 
@@ -110,7 +110,7 @@ export class TenantPool {
       if (found === undefined) return;
       this.#connections.set(client, new Connection(client, resultBytes, found, onData));
     });
-    // An idle connection that the server closed: the pool has dropped it already.
+    // The server closed an idle connection; the pool has already removed it.
     pool.on("error", (error) => log("debug", `idle connection lost: ${error.message}`));
     return pool;
   }
@@ -124,10 +124,10 @@ export class TenantPool {
   }
 
   /**
-   * A connection that is idle, outside any transaction, of the share of the tenant that it is for, or of the host's own; throws
-   * `DATABASE_UNREACHABLE` or `NO_CAPACITY` where there is none to be had, and `CANCELLED` as soon as `signal` aborts. Connections
-   * that are not `younger` than that are given up: what ended one of them may be on its way to the others. `parent` is what the
-   * request holds until it has this one.
+   * An idle connection, outside any transaction, from the share of the borrowing tenant or from the host's own. Connections whose
+   * ordinal is not above `younger` are discarded: what ended one of them may be about to end the others. `parent` is the
+   * connection that the request keeps holding while it waits for this one. Throws `DATABASE_UNREACHABLE` or `NO_CAPACITY` if
+   * there is none to be had, and `CANCELLED` as soon as `signal` aborts.
    */
   async connect(
     signal?: CancellationToken,
@@ -146,7 +146,7 @@ export class TenantPool {
     try {
       return lent(await Promise.race([connecting, cancelled]), borrower);
     } catch (error) {
-      // The pool takes no waiter back: a connection that comes too late returns at once.
+      // The pool cannot withdraw a waiter, so a connection that comes too late is returned at once.
       connecting.then(
         (connection) => connection.release(),
         () => undefined,
@@ -157,7 +157,10 @@ export class TenantPool {
     }
   }
 
-  /** The connection that `grant` is for, or another grant after it. Where there is none to be had, all are given back. */
+  /**
+   * The connection that `grant` allows, or that of a later grant if PostgreSQL refuses one beyond the pool's size. Releases the
+   * grant if there is no connection to be had.
+   */
   async #granted(grant: Grant, younger: number, signal?: CancellationToken): Promise<Connection> {
     try {
       const connection = await this.#idle(grant.beyond, younger, signal);
@@ -184,7 +187,7 @@ export class TenantPool {
       if (connection === undefined)
         throw new HostError("INTERNAL", "a connection that the pool never announced");
       const fit = connection.doubt === null && client.getTransactionStatus() === "I";
-      // Whoever has given up takes what comes, and gives it back.
+      // A cancelled caller takes any connection, because it returns it at once.
       const oldest = Math.max(younger, this.#openedReadOnly);
       if (fit && (connection.ordinal > oldest || signal?.aborted === true)) return connection;
       connection.condemn(
@@ -202,15 +205,18 @@ export class TenantPool {
         return await pool.connect();
       } catch (error) {
         if (signal?.aborted === true || performance.now() >= untilMs) throw error;
-        // Others of this server's hosts and cells may have taken what is ours, and for no longer than they need it.
+        // Other hosts or cells of this server may be using our connections, for no longer than they need them.
         if (isTooManyConnections(error) && !beyond) await pause(refusedPauseMs);
-        // Nothing was asked of it yet.
+        // Nothing has been sent on it yet, so trying again is safe.
         else if (!wasDisconnected(error) || attempt === maxAttempts) throw error;
       }
     }
   }
 
-  /** To be called when a connection was lost; what is asked for as younger than what this gives was made since, or since a loss a moment ago. */
+  /**
+   * To be called when a connection was lost. Connections with an ordinal above the returned one were opened after this loss, or
+   * after one within the last second.
+   */
   lost(): number {
     const nowMs = performance.now();
     if (nowMs - this.#lostMs >= lossEveryMs) {
@@ -221,8 +227,8 @@ export class TenantPool {
   }
 
   /**
-   * To be called when a connection refused to write: what is asked for as younger than what this gives takes writes. Throws
-   * `DATABASE_READ_ONLY` where none does; reads go on then by those that there are.
+   * To be called when a connection refused to write. Connections with an ordinal above the returned one take writes. Throws
+   * `DATABASE_READ_ONLY` if none does; reads then go on with the existing connections.
    */
   async writable(refused: ReadOnly): Promise<number> {
     const isOlder = refused.ordinal <= this.#openedReadOnly;
@@ -232,7 +238,7 @@ export class TenantPool {
     return this.#openedReadOnly;
   }
 
-  /** Whether writes were refused, and still are as far as is known. */
+  /** Whether writes were refused, and as far as is known still are. */
   get readOnly(): boolean {
     return this.#writing.lacking;
   }
@@ -253,7 +259,7 @@ export class TenantPool {
   }
 }
 
-/** What is lost while nothing is asked of it is of no interest. */
+/** Ignores losses of a connection that nothing is waiting on. */
 function silently(client: pg.Client): void {
   client.on("error", () => undefined);
 }
@@ -263,7 +269,7 @@ function lent(connection: Connection, borrower: Borrower | undefined): Connectio
   return connection;
 }
 
-/** Why there is no connection, as an error of the host. */
+/** Turns the reason for having no connection into an error of the host. */
 function unreachable(error: unknown): HostError {
   if (error instanceof HostError) return error;
   if (isTooManyConnections(error))

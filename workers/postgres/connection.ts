@@ -1,4 +1,4 @@
-/** One connection of a cell to PostgreSQL, with what must be known of it beyond what `pg` knows. */
+/** One connection of a cell to PostgreSQL, with the state that `pg` does not track. */
 import { connect as connectSocket } from "node:net";
 import pg, { type PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
@@ -30,7 +30,7 @@ export interface Result extends PipelineResult {
   readonly notices: readonly PgNotice[];
 }
 
-/** Whom a connection is lent to, and whether functions of theirs could leave statements of their own prepared there. */
+/** The tenant that a connection is lent to, and whether its functions could leave prepared statements behind. */
 export interface Borrower {
   readonly tenant: string;
   readonly prepares: boolean;
@@ -38,7 +38,7 @@ export interface Borrower {
 
 export interface ConnectionFacts extends Baseline {
   readonly pooler: Pooler;
-  /** Counts the connections of its cell to that database. */
+  /** The connection's number among the cell's connections to that database, in the order of opening. */
   readonly ordinal: number;
 }
 
@@ -46,7 +46,7 @@ const deallocation: Statement = { text: "deallocate all" };
 
 class AnotherBackend extends Error {}
 
-/** Fails with AnotherBackend, and what follows in its group does not run, where another backend answers. */
+/** Fails with AnotherBackend if another backend answers, so that the rest of the group does not run. */
 function sameBackend(backend: number): Statement {
   return {
     text: `select 1 / case when ${backendQuery} = $1 then 1 else 0 end`,
@@ -58,21 +58,21 @@ function sameBackend(backend: number): Statement {
 export class Connection {
   readonly client: PoolClient;
   readonly statements = new Statements();
-  /** Why this connection cannot be used again; a connection in doubt is destroyed, not returned. */
+  /** Why this connection cannot be used again; if set, the connection is destroyed, not returned. */
   #doubt: Error | null = null;
   #resultBytes = 0;
-  /** Those on their way, in order. */
+  /** The bursts on their way, in order. */
   readonly #bursts: Pipeline[] = [];
   #soiled = false;
-  /** Whose functions ran here last. */
+  /** The tenant whose functions ran here last. */
   #tenant: string | null = null;
-  /** Whether it is at work for them. */
+  /** Whether the connection is at work for that tenant now. */
   #isLent = false;
-  /** Whether those, at any time since, could have prepared something. */
+  /** Whether that tenant's functions could have prepared anything since it was first lent to it. */
   #prepares = false;
-  /** Whether what is prepared may have been put there by another tenant's function, or is not known any more. */
+  /** Whether another tenant's function may have prepared something here, or the set of prepared statements is unknown. */
   #strange = false;
-  /** Whether something prepared was not there: a tenant's function may have given it up, or another backend be the one that answers. */
+  /** Whether a prepared statement was missing: a tenant's function may have deallocated it, or another backend may be answering. */
   #missed = false;
   #grant: Grant | null = null;
   readonly #mostResultBytes: number;
@@ -87,19 +87,19 @@ export class Connection {
     this.client = client;
     this.#facts = facts;
     this.#mostResultBytes = mostResultBytes;
-    // Without a listener of our own a connection lost while checked out would be an uncaught exception.
+    // Without our own listener, losing a checked-out connection would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
     client.on("notice", (message) => {
       this.#bursts.find((burst) => !burst.over)?.notice(() => noticeOf(message));
     });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
-    // Ahead of pg's own listener: making rows of what came is the tenant's work as well.
+    // Ahead of pg's own listener, because parsing the rows counts as the tenant's work too.
     connection.stream.prependListener("data", (chunk: Uint8Array) => {
       if (this.#isLent && this.#tenant !== null) onData?.(this.#tenant);
       this.#count(chunk.length);
     });
-    // The end of each group of statements: the limit is per result.
+    // The limit applies to each result, so the count restarts after each group of statements.
     connection.on("readyForQuery", () => {
       this.#resultBytes = 0;
     });
@@ -109,7 +109,7 @@ export class Connection {
     return this.#facts.ordinal;
   }
 
-  /** A hint: the server's configuration may have changed since. */
+  /** A hint only: the server's configuration may have changed since. */
   get readCommitted(): boolean {
     return this.#facts.readCommitted;
   }
@@ -118,12 +118,15 @@ export class Connection {
     return this.#facts.pooler.isThere;
   }
 
-  /** The name to send for a statement, or undefined: unnamed; `Statements.nameFor` tells which. Behind a pooler nothing has a name. */
+  /**
+   * The name to send for a statement, or undefined to send it unnamed; see `Statements.nameFor`. Behind a pooler every statement
+   * is unnamed.
+   */
   nameFor(tag: string, name: string): string | undefined {
     return this.#passes ? undefined : this.statements.nameFor(tag, name);
   }
 
-  /** `settings` of a request, and what of the session's own a transaction here has to make for itself. */
+  /** The request's `settings`, preceded behind a pooler by those that otherwise belong to the session. */
   settingsFor(settings: readonly Setting[]): readonly Setting[] {
     return this.#passes ? [...this.#facts.passing.settings, ...settings] : settings;
   }
@@ -132,7 +135,7 @@ export class Connection {
     return this.#doubt;
   }
 
-  /** That the connection has ended, other than because it was given up here. */
+  /** The loss of the connection, if it ended for another reason than being discarded here. */
   get lost(): ConnectionLost | null {
     return this.#doubt instanceof ConnectionLost ? this.#doubt : null;
   }
@@ -146,8 +149,8 @@ export class Connection {
   }
 
   /**
-   * What the statement at `resultAt`, the last unless told otherwise, gives; none runs where one before it failed. Where the
-   * session could not be cleared behind an earlier commit, it is cleared first.
+   * Sends `statements` and returns the result of the one at `resultAt`, by default the last; a failure skips all that follow.
+   * Clears the session first if a clearing behind an earlier commit failed.
    */
   async send(
     statements: readonly Statement[],
@@ -159,8 +162,8 @@ export class Connection {
   }
 
   /**
-   * Sends `statements` and then `commit`, and gives what the statement at `resultAt` gave, that of the commit unless told otherwise.
-   * What a function of the tenant's set for the session stays with a commit: it is cleared in the same group.
+   * Sends `statements` and then `commit`, and returns the result of the statement at `resultAt`, by default the commit. A commit
+   * keeps what the tenant's functions set for the session, so the session is cleared in the same group.
    */
   async commit(
     statements: readonly Statement[],
@@ -210,16 +213,19 @@ export class Connection {
       return { command, rows, rowCount, notices: burst.notices };
     } catch (error) {
       if (isStale(error)) this.#distrust();
-      // What PostgreSQL said last of a session that it ended is the reason for that.
+      // If PostgreSQL ended the session, its last error is the reason.
       if (this.lost !== null && error instanceof pg.DatabaseError) throw new ConnectionLost(error);
-      // A result that was cut off ends the connection: the reason for that is the reason to report.
+      // An oversized result ends the connection; report that reason, not the loss.
       throw this.#doubt ?? error;
     } finally {
       this.#bursts.splice(this.#bursts.indexOf(burst), 1);
     }
   }
 
-  /** The server has not got what it should have: what it has instead goes, too, before the next use, or nobody would ever close it. */
+  /**
+   * Prepared statements on the server are not the ones expected. Forgets them all, and has the server's deallocated before the
+   * next use: nothing else would ever close them.
+   */
   #distrust(): void {
     this.statements.forgetAll();
     this.#strange = true;
@@ -227,15 +233,15 @@ export class Connection {
   }
 
   /**
-   * Whether the session must not be used as it is; inside a transaction, which a commit that failed may have left open, it has to be. A
-   * pooler's connection has none: what another backend has prepared is other clients'.
+   * Whether the session needs to be cleared before it is used. Never inside a transaction, which a failed commit may have left
+   * open; never behind a pooler, where another backend's prepared statements belong to other clients.
    */
   get #unfit(): boolean {
     if (this.#passes) return false;
     return (this.#soiled || this.#strange) && this.client.getTransactionStatus() === "I";
   }
 
-  /** Makes the session fit for a transaction; one that cannot be made so is in doubt. */
+  /** Makes the session fit for a transaction; if that fails, the connection is condemned. */
   async #prepare(): Promise<void> {
     try {
       if (this.#strange) await this.#deallocate();
@@ -246,7 +252,10 @@ export class Connection {
     }
   }
 
-  /** Where something was missed, only behind a proof that it is the same backend: what another has prepared is other clients'. */
+  /**
+   * Deallocates everything. If a statement was missing, only after proof that it is the same backend: what another has prepared
+   * belongs to other clients.
+   */
   async #deallocate(): Promise<void> {
     this.statements.forgetAll();
     const { backend, pooler } = this.#facts;
@@ -260,7 +269,7 @@ export class Connection {
     this.#missed = false;
   }
 
-  /** Bytes are counted on the socket, not in rows: one value of a gigabyte must not be assembled first. */
+  /** Counts bytes on the socket, not in rows: a value of one gigabyte must not be assembled before it is refused. */
   #count(bytes: number): void {
     this.#resultBytes += bytes;
     if (this.#resultBytes <= this.#mostResultBytes || this.#doubt !== null) return;
@@ -272,7 +281,7 @@ export class Connection {
     this.cancel();
   }
 
-  /** Stops what runs and gives the connection up. The server is told first, so that the statement does not run on. */
+  /** Stops the running statement and discards the connection. The server is told first, so that the statement does not run on. */
   cancel(): void {
     this.condemn(new Error("the query was cancelled"));
     const { client } = this;
@@ -294,19 +303,20 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
-  /** By what right it is lent; null where it is not. */
+  /** The grant that the connection is lent under; null while it is not lent. */
   get grant(): Grant | null {
     return this.#grant;
   }
 
-  /** Says so; `grant` is released with the connection. */
+  /** Sets the grant, which is released together with the connection. */
   grantedBy(grant: Grant): void {
     this.#grant = grant;
   }
 
   /**
-   * Says whom it is lent to. What a tenant's function prepares is that tenant's own affair until
-   * another's turn comes. Both are asked whether functions of theirs could know of it: of one it may have become true a moment ago.
+   * Lends the connection to a tenant. Statements that a tenant's functions prepared matter only once another tenant follows. Both
+   * tenants' `prepares` are considered, because either's functions could tell such statements, and the answer for one may have
+   * changed a moment ago.
    */
   lend({ tenant, prepares }: Borrower): void {
     const another = this.#tenant !== tenant;
@@ -317,15 +327,15 @@ export class Connection {
     this.#isLent = true;
   }
 
-  /** Gives the connection back to its pool, or destroys it where anything of it is in doubt. */
+  /** Returns the connection to its pool, or destroys it if its state is in doubt. */
   release(): void {
-    // "I" is idle; anything else would hand a transaction of one tenant to the next.
+    // "I" is idle. In any other state, one tenant's transaction would be handed to the next.
     if (this.#bursts.length > 0 || this.client.getTransactionStatus() !== "I") {
       this.condemn(new Error("the connection was left with something unfinished"));
     }
     this.#isLent = false;
     this.client.release(this.#doubt ?? undefined);
-    // Behind that: whoever is granted it next finds it in the pool.
+    // Only now, so that the next holder of the grant finds the connection in the pool.
     const grant = this.#grant;
     this.#grant = null;
     grant?.release();
@@ -333,11 +343,10 @@ export class Connection {
 }
 
 /**
- * Whether a prepared statement was not there, or there before it was prepared, or not to be used again: a function may have said `discard
- * all`, another backend may be the one that answers, and a
- * changed table may have changed a statement's result ("cached plan must not change result type": of all that is not supported, the
- * only one that says so there). A parameter's type that is no longer there is missed before the statement is looked at ("cache lookup
- * failed for type"); nothing of it has run then.
+ * Whether a prepared statement was missing (26000), already there (42P05) or no longer usable; nothing of it has run then. A
+ * function may have run `discard all`, or another backend may be answering. A changed table may have changed a statement's result
+ * ("cached plan must not change result type": of all 0A000 errors, the only one from RevalidateCachedQuery). A dropped parameter
+ * type is missed before the statement is looked at ("cache lookup failed for type").
  */
 export function isStale(error: unknown): boolean {
   if (!(error instanceof Error && "code" in error)) return false;

@@ -1,4 +1,4 @@
-/** PostgreSQL's notices as PostGraphile hands them on. */
+/** Converts PostgreSQL's notices into PostGraphile's form. */
 import type { PgClientResult } from "postgraphile/@dataplan/pg";
 
 export type PgNotice = NonNullable<PgClientResult<unknown>["notices"]>[number];
@@ -22,7 +22,7 @@ const texts = [
 
 type Field = (typeof texts)[number] | (typeof numbers)[number] | "severity" | "message";
 
-/** `message` is pg-protocol's: texts all, and undefined what the server did not send. */
+/** `message` is pg-protocol's: every field is text, or undefined if the server did not send it. */
 export function noticeOf(message: { readonly [Each in Field]: string | undefined }): PgNotice {
   const notice: PgNotice = {
     severity: severities.find((severity) => severity === message.severity) ?? "NOTICE",

@@ -1,4 +1,4 @@
-/** What it means that a statement failed: for the request, for what was to be committed, and for the connection. */
+/** What a failed statement means for the request, for its commit and for the connection. */
 import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost, wasInterrupted } from "../../src/shared/connect/loss.ts";
@@ -7,25 +7,28 @@ import { SchemaChanged } from "../../src/shared/protocol/schema-moved.ts";
 import type { RequestScope } from "../request/request-scope.ts";
 import { isGuardFailure, reportedRevisions } from "./revision-guard.ts";
 
-/** Whether PostgreSQL ended the session for the time that its transaction took: it would again. */
+/** Whether PostgreSQL ended the session because its transaction took too long; it would do so again. */
 export function endedByTimeout(error: unknown): boolean {
   if (!(error instanceof ConnectionLost && error.cause instanceof pg.DatabaseError)) return false;
   const { code } = error.cause;
   return code === "25P03" || code === "25P04";
 }
 
-/** What ends a connection that is being made while others may be: admin_shutdown, crash_shutdown, and the socket's own. */
+/**
+ * Codes that end a connection while it is being opened though others may succeed: admin_shutdown, crash_shutdown and the socket's
+ * own.
+ */
 const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
 const cutMessages =
   /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/;
 
-/** Whether a connection that was being made was cut off, as a backend is that is terminated. No tenant's function has run there. */
+/** Whether a connection was cut off while it was being opened, as by a terminated backend. No tenant's function has run on it. */
 export function wasDisconnected(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return cutCodes.test(codeOf(error) ?? "") || cutMessages.test(error.message);
 }
 
-/** Whether the database, or a connection of the pool, was not to be had. */
+/** Whether the database could not be reached, or the pool had no connection. */
 export function saysUnreachable(error: unknown): error is HostError {
   return (
     error instanceof HostError && (error.code === "DATABASE_UNREACHABLE" || error.code === "NO_CAPACITY")
@@ -34,10 +37,10 @@ export function saysUnreachable(error: unknown): error is HostError {
 
 const maxCauses = 100;
 
-/** `error` and what it was caused by or is made of: Graphile and its plugins wrap what they are thrown. */
+/** `error` with its causes and parts: Graphile and its plugins wrap the errors they catch. */
 export function causesOf(error: unknown): readonly unknown[] {
   const found = new Set<unknown>([error]);
-  // A Set goes on to what is added meanwhile, and takes nothing twice.
+  // A Set's iteration includes what is added meanwhile, and visits nothing twice.
   for (const each of found) {
     if (!(each instanceof Error)) continue;
     const inner = [each.cause, "originalError" in each ? each.originalError : undefined];
@@ -52,13 +55,19 @@ export function isSuspect(error: unknown): boolean {
   return error instanceof pg.DatabaseError;
 }
 
-/** Whether what was to be committed may stand after `error`: not where PostgreSQL said no; where it said nothing, nobody knows. */
+/**
+ * Whether the commit may have happened despite `error`. Not if PostgreSQL refused it; without an answer from PostgreSQL, nobody
+ * knows.
+ */
 export function mayHaveBeenCommitted(error: unknown): boolean {
   if (error instanceof ConnectionLost) return true;
   return !(error instanceof pg.DatabaseError || error instanceof HostError);
 }
 
-/** `error`, or what it means where the host is to answer the request or run it again, unless it is settled. */
+/**
+ * What to throw for `error`. A failure that the host must answer, or run the request again for, is recorded in the scope, unless
+ * the request is irrevocable.
+ */
 export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   if (isGuardFailure(error)) {
     if (scope.irrevocable) return changedMeanwhile();
@@ -74,7 +83,7 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   }
   if (!(error instanceof HostError)) return error;
   switch (error.code) {
-    // Nothing of this statement stands: no connection was had, or none that may write.
+    // No connection was to be had, or none that may write, so nothing of this statement has been committed.
     case "NO_CAPACITY":
     case "DATABASE_READ_ONLY":
       if (scope.irrevocable) return new SafeError(error.publicText, { code: error.code });

@@ -1,4 +1,4 @@
-/** Statements that go to PostgreSQL as one group of messages, in one write: where one fails, it skips all that follow. */
+/** Statements sent to PostgreSQL in one write as one group of messages: if one fails, PostgreSQL skips those that follow. */
 import { createRequire } from "node:module";
 import pg from "pg";
 import { serialize } from "pg-protocol";
@@ -18,7 +18,7 @@ declare module "pg" {
   }
 }
 
-/** Of what PostgreSQL asked of the client, for which the connection was given up. */
+/** PostgreSQL asked the client for something unsupported, for which the connection was given up. */
 export class NotSupported extends Error {}
 
 type PrepareValue = (value: unknown) => string | Buffer | null;
@@ -27,7 +27,7 @@ function isPrepareValue(value: unknown): value is PrepareValue {
   return typeof value === "function";
 }
 
-/** pg's own way of writing a parameter, which its types do not mention; it throws for an object with a cycle. */
+/** pg's own serialization of a parameter, which its types do not declare. It throws for an object with a cycle. */
 function loadPrepareValue(): PrepareValue {
   const utils: unknown = createRequire(import.meta.url)("pg/lib/utils.js");
   if (typeof utils === "object" && utils !== null && "prepareValue" in utils) {
@@ -39,21 +39,24 @@ function loadPrepareValue(): PrepareValue {
 
 const prepareValue = loadPrepareValue();
 
-/** As PostgreSQL describes them, for whoever reads the rows. */
+/** Column descriptions as PostgreSQL sends them, for the code that reads the rows. */
 export type Columns = readonly unknown[];
 
 export interface Statement {
   readonly text: string;
   readonly values?: readonly unknown[] | undefined;
-  /** The name that it has, or gets, as a prepared statement; without one it is parsed each time. */
+  /** The name of the prepared statement; without one, the text is parsed each time. */
   readonly name?: string | undefined;
-  /** The messages that run it where the connection has it under that name already; where they are always the same. */
+  /**
+   * The bind and execute messages, where they are always the same; used if the connection has the statement prepared under its
+   * name.
+   */
   readonly messages?: Buffer;
-  /** What an error of this statement, and of no other, means. */
+  /** Translates an error of this statement, and of no other. */
   readonly meaning?: (error: pg.DatabaseError) => Error;
 }
 
-/** A statement that always has the same values, prepared under `own` with what makes that a name of this thread's. */
+/** A statement whose values never change, prepared under `own` with this thread's prefix. */
 export function fixedStatement(own: string, text: string, values: readonly string[] = []): Statement {
   const name = `${namespace}${own}`;
   const bind = serialize.bind({ statement: name, values: [...values] });
@@ -68,17 +71,17 @@ export interface PipelineResult {
 
 export interface PipelineOptions {
   readonly arrayMode?: boolean | undefined;
-  /** Which statement's result is asked for; the last one's unless given. */
+  /** Which statement's result is returned; by default the last one's. */
   readonly resultAt?: number | undefined;
-  /** The last statement that must not fail for the result to stand; the one at `resultAt` unless given. */
+  /** The last statement that must succeed for the result to count; by default the one at `resultAt`. */
   readonly standsAt?: number | undefined;
-  /** Names of prepared statements to be given up. */
+  /** Names of prepared statements to close. */
   readonly closed?: readonly string[];
-  /** Whether the connection has `text` under `name` already. */
+  /** Whether the connection already has `text` prepared under `name`. */
   readonly isPrepared?: (name: string, text: string) => boolean;
-  /** The columns of what the connection has under that name, where they are known: it is not asked for them again. */
+  /** The known columns of the prepared statement of that name; PostgreSQL is then not asked to describe them. */
   readonly columnsOf?: (name: string) => Columns | null;
-  /** Whether all are parsed each time, whatever name they have. */
+  /** Whether every statement is parsed each time, even if it has a name. */
   readonly unnamed?: boolean;
 }
 
@@ -87,22 +90,22 @@ const execute = serialize.execute();
 const sync = serialize.sync();
 
 /**
- * In pg's own pipeline mode each query ends in a Sync, after which PostgreSQL carries on even if `begin` or the
- * settings before it failed. Here one Sync ends the whole group: a statement runs only if all those before it did.
- * Every statement is sent by the extended protocol, which refuses a text of several statements.
+ * In pg's own pipeline mode each query ends in a Sync, after which PostgreSQL carries on even if `begin` or the settings before
+ * it failed. Here one Sync ends the whole group: a statement runs only if all those before it did. Every statement uses the
+ * extended protocol, which refuses a text of several statements.
  */
 export class Pipeline extends pg.Query {
-  /** What the statement at `resultAt` gave; rejects, as soon as PostgreSQL is done with the whole group, with the first error. */
+  /** The result of the statement at `resultAt`. Rejects with the first error as soon as PostgreSQL is done with the whole group. */
   readonly result: Promise<PipelineResult>;
-  /** What failed behind the statement at `standsAt`, where the result stands all the same; known when that is. */
+  /** The error of a statement behind the one at `standsAt`, when the result counts all the same; set by the time `result` resolves. */
   failedBehind: Error | null = null;
-  /** The statements that are parsed by it; those among them with a name are prepared once it has succeeded. */
+  /** The statements that this group parses; the named ones are prepared once it has succeeded. */
   readonly parsed: Statement[] = [];
-  /** The columns of the statement at `resultAt`, where PostgreSQL was asked for them. */
+  /** The columns of the statement at `resultAt`, if PostgreSQL was asked to describe them. */
   described: Columns | null = null;
-  /** Those that the statement at `resultAt` raised; what a commit behind it raises is no other statement's. */
+  /** Notices that the statement at `resultAt` raised; those of other statements, such as the commit, are dropped. */
   readonly notices: PgNotice[] = [];
-  /** Whether PostgreSQL is done with the whole group; what it sends from then on belongs to the next. */
+  /** Whether PostgreSQL is done with the whole group; later messages belong to the next one. */
   over = false;
   readonly #statements: readonly Statement[];
   readonly #messages: Buffer;
@@ -110,7 +113,7 @@ export class Pipeline extends pg.Query {
   readonly #standsAt: number;
   #completed = 0;
 
-  /** Throws where a value cannot be written. */
+  /** Throws if a value cannot be serialized. */
   constructor(statements: readonly Statement[], options: PipelineOptions = {}) {
     const { promise, resolve, reject } = Promise.withResolvers<PipelineResult>();
     const { arrayMode = false, resultAt = statements.length - 1 } = options;
@@ -130,12 +133,12 @@ export class Pipeline extends pg.Query {
   }
 
   override submit = (connection: pg.Connection): null => {
-    // One piece: a write for each of the two dozen messages costs more than putting them together.
+    // As one buffer, because a write for each of the two dozen messages costs more than concatenating them.
     connection.stream.write(this.#messages);
     return null;
   };
 
-  /** Takes a notice that came while this group was the one at work. */
+  /** Takes a notice that arrived while this group was running. */
   notice(make: () => PgNotice): void {
     if (this.#completed === this.#resultAt) this.notices.push(make());
   }
@@ -159,17 +162,23 @@ export class Pipeline extends pg.Query {
     this.#completed += 1;
   }
 
-  /** A text of nothing but a comment completes in its own way. */
+  /** A text that consists only of comments ends in EmptyQueryResponse instead of CommandComplete. */
   override handleEmptyQuery(): void {
     this.#completed += 1;
   }
 
-  /** By the extended protocol, `copy from stdin` swallows the Sync and then waits for one: there is no way back from it. */
+  /**
+   * With the extended protocol, `copy from stdin` swallows the Sync and then waits for one; the connection cannot recover from
+   * that.
+   */
   override handleCopyInResponse(connection: pg.Connection): void {
     connection.stream.destroy(new NotSupported("COPY is not supported"));
   }
 
-  /** pg reports an error when it reads it; only after the end of the group is the transaction's status known. */
+  /**
+   * Defers an error until the group has ended: pg reports it as soon as it is read, but the transaction's status is known only
+   * then.
+   */
   override handleError(error: Error, connection: pg.Connection): void {
     if (!(error instanceof pg.DatabaseError) || connection.stream.destroyed) {
       super.handleError(error, connection);
@@ -199,7 +208,7 @@ function knownColumns(
   return name !== "" && isPrepared?.(name, text) === true ? (columnsOf?.(name) ?? null) : null;
 }
 
-/** With a question for the columns of the statement at `describedAt`. */
+/** Adds a Describe for the statement at `describedAt`. */
 function messagesOf(
   statements: readonly Statement[],
   describedAt: number | null,
@@ -212,7 +221,7 @@ function messagesOf(
     const { text, name = "", values = [], messages: fixed } = statement;
     const prepared = name !== "" && isPrepared?.(name, text) === true;
     if (!prepared) {
-      // Closing what is not there is no error; parsing under a name that is taken is one.
+      // Closing an unknown name is no error; parsing under a name that is taken is one.
       if (name !== "") messages.push(serialize.close({ type: "S", name }));
       messages.push(serialize.parse({ name, text, types: [] }));
       parsed.push(statement);

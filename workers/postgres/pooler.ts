@@ -1,4 +1,4 @@
-/** Whether the cell's connections to a database are a pooler's, as far as anything has told. */
+/** Whether the cell's connections to a database go through a pooler, as far as has been observed. */
 export class Pooler {
   readonly #tell: (sign: string) => void;
   #isThere = false;
@@ -11,7 +11,7 @@ export class Pooler {
     return this.#isThere;
   }
 
-  /** To be called with what told so, as a sentence; a pooler stays there. */
+  /** Records that a pooler is there, for good; `sign` is the observation that showed it, as a sentence for the log. */
   notice(sign: string): void {
     if (this.#isThere) return;
     this.#isThere = true;

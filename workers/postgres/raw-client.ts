@@ -1,11 +1,11 @@
-/** `rawClient` of the client that plugins get: pg's own client, as far as it can be had without leaving the transaction. */
+/** `rawClient` of the client that plugins get: pg's own client, as far as it can be used without leaving the transaction. */
 import type { PoolClient } from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { Transaction } from "./transaction.ts";
 
 type Running = Pick<Transaction, "query">;
 
-/** Of pg's client, what changes nothing on the connection. */
+/** Members of pg's client that change nothing on the connection. */
 const harmless = new Set<string | symbol>([
   "escapeIdentifier",
   "escapeLiteral",
@@ -17,7 +17,7 @@ export function rawClient(client: PoolClient, transaction: Running): PoolClient 
   return new Proxy(client, {
     get(target, property) {
       if (property === "query") return queryOf(transaction);
-      // A promise that resolves to this client looks for it.
+      // A promise that resolves to this client looks up `then`.
       if (property === "then") return undefined;
       if (!harmless.has(property)) refuse(property);
       const value: unknown = Reflect.get(target, property, target);
@@ -31,7 +31,7 @@ function refuse(property: string | symbol): never {
   throw new HostError("INTERNAL", `rawClient.${String(property)} is not available inside withPgClient`);
 }
 
-/** `query(text, values)` and `query({ text, values, rowMode })`; cursors, streams and callbacks are not supported. */
+/** Implements `query(text, values)` and `query({ text, values, rowMode })`; cursors, streams and callbacks are not supported. */
 function queryOf(transaction: Running) {
   return async (first: unknown, second?: unknown): Promise<unknown> => {
     const config: object = typeof first === "object" && first !== null ? first : { text: first };

@@ -1,11 +1,11 @@
-/** A connection to a server, or of a session, that takes no writes: a standby, or one that was told so. */
+/** Detects connections that take no writes: those to a standby, and sessions that were set to read-only. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { Connection } from "./connection.ts";
 import type { Statement } from "./pipeline.ts";
 
-/** PostgreSQL refused to write on that connection, and nothing of the transaction stands: another connection may do better. */
+/** PostgreSQL refused to write on that connection. Nothing of the transaction was committed, so another connection may do better. */
 export class ReadOnly extends HostError<"DATABASE_READ_ONLY"> {
-  /** Counts the connections of its cell to that database. */
+  /** The connection's number among the cell's connections to that database, in the order of opening. */
   readonly ordinal: number;
 
   constructor(cause: unknown, ordinal: number) {
@@ -19,8 +19,8 @@ const readOnlyQuery: Statement = {
 };
 
 /**
- * Whether a transaction begun on `connection`, which has none open, could not write. Asked for behind a failure only: any function may raise
- * the code of one.
+ * Whether a transaction begun on `connection`, which has none open, could not write. Asked only after a failure, because any
+ * function may raise that error code.
  */
 export async function isReadOnly(connection: Connection): Promise<boolean> {
   const { rows } = await connection.send([readOnlyQuery]);
@@ -28,7 +28,7 @@ export async function isReadOnly(connection: Connection): Promise<boolean> {
   return typeof row === "object" && row !== null && "found" in row && row.found === true;
 }
 
-/** `error`, which says that revisions have moved on `connection`, or that it is read-only: a standby's revisions are those of a while ago. */
+/** `error`, which says that revisions have moved, or ReadOnly if `connection` is read-only: a standby's revisions may lag. */
 export async function refusedByStandby(connection: Connection, error: unknown): Promise<unknown> {
   if (connection.doubt !== null) return error;
   try {

@@ -1,4 +1,4 @@
-/** What a transaction asks of the control schema, to prove that the tenant's schema is the one that it was planned for. */
+/** The statements by which a transaction proves that the tenant's schema is the one that it was planned for. */
 import type pg from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
@@ -7,25 +7,28 @@ import { fixedStatement, type Statement } from "./pipeline.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 
 export interface TransactionGuard {
-  /** Behind `begin`: the tenant's lock, the revisions, and then the settings, as the tenant's role has no rights on them. */
+  /**
+   * To send after `begin`: the tenant's lock, the revisions and then the settings, in this order because the tenant's role may
+   * read neither lock nor revisions.
+   */
   readonly first: readonly Statement[];
-  /** In front of `commit`, and in one group with it. */
+  /** To send before `commit`, in one group with it. */
   readonly last: readonly Statement[];
-  /** Gives what decides where `first` was `Overtaken`; null where it cannot be. */
+  /** Makes the guard that decides after `first` failed with RevisionCheckFailed; null if this guard already is that one. */
   readonly thorough: (() => TransactionGuard) | null;
-  /** The revisions alone, for after the transaction: as the connection's own role, without a lock. */
+  /** Asserts the revisions alone, after the transaction: as the connection's own role, without a lock. */
   assertion(): Statement;
 }
 
 export interface ReadGuard {
   readonly first: Statement;
-  /** Gives what decides where that was `Overtaken`. */
+  /** Makes the statement that decides after `first` failed with RevisionCheckFailed. */
   readonly thorough: () => Statement;
 }
 
 /**
- * A look at the table of revisions found another one than was asked for, or the tenant's lock is not to be had at once. Whether
- * the schema has changed, and to what, an assertion tells: nothing stands, but of the transaction it can tell nothing any more.
+ * The optimistic check failed: a revision differs, or the tenant's lock was not free. Nothing was committed, but the transaction
+ * is already aborted, so only a fresh assertion can say which, and report the new revisions.
  */
 export class RevisionCheckFailed extends HostError<"SCHEMA_CHANGED"> {
   /** Whether nothing of the request's own has run. */
@@ -37,9 +40,9 @@ export class RevisionCheckFailed extends HostError<"SCHEMA_CHANGED"> {
   }
 }
 
-/** An assertion found that the tenant's schema is another than the one that was planned for. */
+/** An assertion found that the tenant's schema is not the one that was planned for. */
 export class RevisionsMoved extends HostError<"SCHEMA_CHANGED"> {
-  /** Where the schemas have moved to, as JSON; null where PostgreSQL could not tell. */
+  /** The schemas' new revisions, as JSON; null if PostgreSQL could not tell. */
   readonly revisions: string | null;
 
   constructor(cause: pg.DatabaseError) {
@@ -48,14 +51,14 @@ export class RevisionsMoved extends HostError<"SCHEMA_CHANGED"> {
   }
 }
 
-// A prepared statement is analysed anew, 20 µs and more, where it finds another search path than it did last. These two
-// have no such dependency, and behind them what asks always finds the session's own path.
+// PostgreSQL analyses a prepared statement anew, in 20 µs or more, if its search path differs from that of the last run. These
+// two do not depend on the path, and the check that follows them always runs with the session's own.
 const leaveRole = fixedStatement("leave_role", "set local role none");
 const leavePath = fixedStatement("leave_path", "set local search_path to default");
 
 /**
- * The guard of a write: the tenant's lock, shared, and its revisions; the revisions again at the end. Null: it has none.
- * Where the session is not known to be READ COMMITTED by default, a look would seldom do.
+ * The guard of a write: the tenant's lock, shared, and its revisions; the revisions again at the end. Null if the tenant has no
+ * guard. Unless the session is known to default to READ COMMITTED, the optimistic check would mostly fail and is left out.
  */
 export function writeGuard(
   { guard }: TenantBinding,
@@ -64,20 +67,20 @@ export function writeGuard(
 ): TransactionGuard | null {
   if (guard === null) return null;
   const restored = settings.filter(([name]) => name === "role" || name === "search_path");
-  // Not made unless it is needed: it would be a tenth of what the guard of a write costs its thread.
+  // Made only on demand: otherwise a tenth of the thread's cost for guarding a write.
   const thorough = (): TransactionGuard => ({
     first: [
-      // A migration's end is waited for; whoever else has the lock holds nobody up.
+      // Waits for a migration to end; other holders of the lock hold nobody up.
       {
         name: `${namespace}await_migration`,
         text: "select rowhouse.await_migration($1)",
         values: [guard.lock],
       },
-      // A statement of its own: its snapshot comes after the wait, and so has what was waited for.
+      // A separate statement, so that its snapshot is taken after the wait and sees the migration's result.
       assertion(guard, settings),
     ],
-    // DDL by hand takes no lock of ours; what it committed since the beginning is seen here. Whatever runs at the
-    // commit itself, as deferred triggers do, runs with the tenant's role and path again.
+    // Manual DDL takes no lock of ours; whatever it has committed since the beginning is seen here. What runs at the commit
+    // itself, such as deferred triggers, gets the tenant's role and path again.
     last: [leaveRole, leavePath, assertion(guard, restored)],
     thorough: null,
     assertion: () => revisionsAssertion(guard),
@@ -91,14 +94,14 @@ export function writeGuard(
   };
 }
 
-/** What a read asserts, without a lock, where reads are guarded, and its settings. Null: nothing. */
+/** What a read asserts, without a lock, if reads are guarded, together with its settings. Null if there is nothing to assert. */
 export function readGuard({ guard }: TenantBinding, settings: readonly Setting[]): ReadGuard | null {
   if (guard?.reads !== true) return null;
   const thorough = (): Statement => assertion(guard, settings);
   return { first: isLookable(guard) ? look(guard, settings) : thorough(), thorough };
 }
 
-/** Beyond that a list as the assertion's function takes it costs no more. */
+/** Beyond this number of schemas, passing a list to the assertion's function costs no more. */
 const maxLooked = 16;
 
 function isLookable({ schemas }: TenantGuard): boolean {
@@ -106,15 +109,16 @@ function isLookable({ schemas }: TenantGuard): boolean {
 }
 
 /**
- * Joined, the rows of a few schemas are found in one go. A schema without a revision has no row to be found; and to plan the join of
- * eight takes 16 ms for each of the first five runs on a connection, one subquery each takes 1.5 and runs as fast (PostgreSQL 18.4).
+ * Up to this number of schemas, their rows are found by one join. A schema without a revision has no row to join. Planning a join
+ * of eight takes 16 ms for each of the first five runs on a connection; with one subquery each it takes 1.5 ms and runs as fast
+ * (PostgreSQL 18.4).
  */
 const maxJoined = 4;
 
 const isJoinable = ({ schemas, revisions }: TenantGuard): boolean =>
   schemas.length <= maxJoined && !revisions.includes("0");
 
-/** Statements of so many schemas and settings, by both numbers. */
+/** Statement texts by the number of schemas and the number of settings. */
 class Texts {
   readonly #made: Map<number, Required<Pick<Statement, "name" | "text">>>[] = [];
   readonly #kind: string;
@@ -147,13 +151,14 @@ const looks = {
 const assertions = new Texts("assert", (schemas, settings) => assertionText(schemas, settings));
 
 /**
- * Looks whether the revisions stand, and makes `settings`, of which there is one at least; fails with `Overtaken` otherwise. For
- * a transaction that `begins` the tenant's lock has to be free as well: one that is waited for would be held by what the look cannot see any more. A
- * migration that commits between the snapshot and the lock is seen at the end, as DDL by hand is.
+ * The optimistic check: compares the revisions and makes `settings`, at least one; otherwise fails with RevisionCheckFailed. For
+ * a transaction that `begins`, the tenant's lock must be free as well: if it were waited for, this statement's snapshot would not
+ * see what the lock's holder changed. A migration that commits between the snapshot and the lock is found by the check at the
+ * end, as manual DDL is.
  *
- * The first setting's name is found with the revisions: without them it is null, and `set_config` refuses that with 22004.
- * There is little to such a statement: with a look at the beginning and the end, and no statement of its own for the lock,
- * PostgreSQL executes 49,000 of 456,000 instructions less for a mutation than with assertions. At the end the level of isolation is known from the beginning.
+ * The first setting's name is selected with the revisions: if they differ it is null, and `set_config` refuses that with 22004.
+ * With this check at the beginning and the end, and no statement for the lock, PostgreSQL executes 49,000 of 456,000 instructions
+ * less for a mutation than with assertions. The isolation level is checked at the beginning only.
  */
 function look(guard: TenantGuard, settings: readonly Setting[], begins = false): Statement {
   const { schemas, revisions } = guard;
@@ -187,7 +192,10 @@ function lookText(standing: Standing, schemas: number, settings: number, begins:
   return `select ${[`pg_catalog.set_config(${name}, $${first + 1}, true)`, ...others].join(", ")}`;
 }
 
-/** SQL of `value` where each schema, by its index, stands and the conditions, which are asked last, hold; of null otherwise. */
+/**
+ * SQL for `value` if each schema, given by its index, has its revision and the conditions hold; for null otherwise. The
+ * conditions are evaluated last.
+ */
 type Standing = (value: string, schemas: readonly number[], conditions: readonly string[]) => string;
 
 const nameAt = (index: number): string => `$${2 * index + 1}::pg_catalog.text`;
@@ -211,9 +219,8 @@ const apart: Standing = (value, schemas, conditions) => {
 };
 
 /**
- * Asserts the revisions, and makes `settings`. As long as nothing has moved a plain look at the table is enough, a third of
- * what the function costs. The function has the last word wherever a revision is not the one that was asked for, and under
- * the levels of isolation where a row is read as it was.
+ * Asserts the revisions and makes `settings`. While nothing has moved, reading the table is enough, at a third of the function's
+ * cost. The function decides whenever a revision differs, and under the isolation levels that read an old snapshot.
  */
 function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setting[]): Statement {
   const values = valuesOf(schemas, revisions);
@@ -222,8 +229,8 @@ function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setti
 }
 
 /**
- * What an error of an assertion means. Under REPEATABLE READ and SERIALIZABLE it says that a revision has moved by a serialization
- * failure, which is told from the tenant's own by where it happened.
+ * Translates an error of an assertion. Under REPEATABLE READ and SERIALIZABLE a moved revision is reported as a serialization
+ * failure, which is told from the tenant's own by its context.
  */
 function assertionFailure(error: pg.DatabaseError): Error {
   const moved =
@@ -232,7 +239,7 @@ function assertionFailure(error: pg.DatabaseError): Error {
   return moved ? new RevisionsMoved(error) : error;
 }
 
-/** The revisions alone, outside any transaction: as the connection's own role, without a lock. */
+/** Asserts the revisions alone, outside any transaction: as the connection's own role, without a lock. */
 export const revisionsAssertion = (guard: TenantGuard): Statement => assertion(guard, []);
 
 function valuesOf(schemas: readonly string[], revisions: readonly string[]): (string | undefined)[] {
@@ -256,12 +263,15 @@ function assertionText(schemas: number, settings: number): string {
   return `select ${columns.join(", ")}`;
 }
 
-/** Whether `error` is the guard's: told by the statement that it is of, since a tenant's function may raise any code. */
+/**
+ * Whether `error` is the guard's. Recognized by its class, which the statement assigns, since a tenant's function may raise any
+ * code.
+ */
 export function isGuardFailure(error: unknown): error is RevisionCheckFailed | RevisionsMoved {
   return error instanceof RevisionCheckFailed || error instanceof RevisionsMoved;
 }
 
-/** The revisions that the guard's error reports, as JSON; null where it reports none. */
+/** The revisions that the guard's error reports, as JSON; null if it reports none. */
 export function reportedRevisions(error: RevisionCheckFailed | RevisionsMoved): string | null {
   return error instanceof RevisionsMoved ? error.revisions : null;
 }

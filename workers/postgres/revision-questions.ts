@@ -1,4 +1,4 @@
-/** Asks for a tenant's revisions where a read has failed as one does that was planned for an older schema. */
+/** Checks a tenant's revisions after a read failed in a way that an outdated plan would explain. */
 import { LRUCache } from "lru-cache";
 import pg from "pg";
 import { pause } from "../../src/shared/kernel/duration.ts";
@@ -6,8 +6,8 @@ import { lazyLru } from "../../src/shared/kernel/lru-options.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 
 /**
- * Syntax error or access rule violation (a relation, column, function or type that is not there, is of another kind or type, or may not be
- * used any more), invalid schema name, and what is missed in the catalogue after PostgreSQL has found it.
+ * Syntax error or access rule violation (a relation, column, function or type that is missing, of another kind or type, or no
+ * longer permitted), invalid schema name, and catalogue entries that vanished after PostgreSQL had found them.
  */
 const outdatedCodes = /^(?:42...|3F000|XX000)$/;
 
@@ -19,12 +19,12 @@ export function looksOutdated(error: unknown): boolean {
 }
 
 interface Asked {
-  /** By the tag of what was planned: a question that has not been sent yet. */
+  /** Questions that have not been sent yet, by statement tag. */
   readonly waiting: Map<string, Promise<unknown>>;
   nextMs: number;
 }
 
-/** A tenant's function may raise such an error whenever it likes: ten questions a second are all that it costs. */
+/** A tenant's function may raise such an error at will; ten questions a second are all that this can cost. */
 const pauseMs = 100;
 const maxTenants = 10_000;
 
@@ -32,14 +32,14 @@ export class RevisionQuestions<Parent> {
   readonly #ask: (binding: TenantBinding, parent?: Parent) => Promise<unknown>;
   readonly #asked = new LRUCache<string, Asked>(lazyLru(maxTenants));
 
-  /** `ask` gives what says that the tenant's schema has moved, or null; it does not reject. */
+  /** `ask` returns the failure that says that the tenant's schema has moved, or null. It must not reject. */
   constructor(ask: (binding: TenantBinding, parent?: Parent) => Promise<unknown>) {
     this.#ask = ask;
   }
 
   /**
-   * What says that the schema has moved which `binding` tells of, or null. It is asked after the call, by one question for all who call before
-   * it is sent: at most a tenth of a second later, however many reads of the tenant fail.
+   * The failure that says that the schema has moved since `binding`, or null. One question serves all callers before it is sent,
+   * which takes at most a tenth of a second, however many reads of the tenant fail.
    */
   moved(binding: TenantBinding, parent?: Parent): Promise<unknown> {
     const { tenant, statementTag: tag } = binding;

@@ -1,16 +1,16 @@
-/** What an instance calls the schemas that it serves, while it is built and in what is built. */
+/** The names that an instance uses for its served schemas, while it is built and in its result. */
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 
 /**
- * The served schemas' names, in order: their logical names, in pooled and dedicated instances alike. Whatever a plugin looks for by
- * a schema's name it finds by the one that the preset's author knows, and nothing built holds a name that is one tenant's.
- * `StatementNames` puts the schemas that are there into statements that name one so.
+ * The served schemas' names, in order: their logical names, in pooled and dedicated instances alike. Plugins can look schemas up
+ * by the names that the preset's author knows, and nothing built contains the name of one tenant's schema. `StatementNames`
+ * substitutes the physical schemas in statements that use these names.
  */
 export function builtNames({ schemas }: Pick<BlueprintSpec, "schemas">): readonly string[] {
   return schemas.map(({ logical }) => logical);
 }
 
-/** Behind the name of a schema that is not served, where that is a served one's logical name: two must not be called alike. */
+/** The suffix for a schema that is not served but has a served one's logical name, so that no two have the same name. */
 export const notServed = " (shared)";
 
 /** What a build calls the schema of this name in PostgreSQL. */

@@ -1,4 +1,4 @@
-/** What a session must not carry from one request to the next, and how it is cleared. */
+/** Clears the session state that must not reach the next request. */
 import type { ClientBase } from "pg";
 import { z } from "zod";
 import { hidesStatements } from "../../src/shared/postgres/hidden-statements.ts";
@@ -12,57 +12,57 @@ import {
 import { fixedStatement, type Statement } from "./pipeline.ts";
 import type { Setting } from "./settings.ts";
 
-/** What a session tells of itself before anything is set in it. */
+/** What a session reports about itself before anything is set in it. */
 const sessionRow = z.object({
   backend: z.int(),
   hidden: z.boolean(),
-  /** For `statement_timeout`. */
+  /** The value for `statement_timeout`. */
   timeout: z.string(),
-  /** Whether a session that rests is ended. */
+  /** Whether the server ends idle sessions. */
   ends: z.boolean(),
   isolation: z.string(),
-  /** Whether every role may give up advisory locks. */
+  /** Whether every role may release advisory locks. */
   unlocks: z.boolean(),
   application: z.string(),
   encoding: z.string(),
 });
 type SessionRow = z.output<typeof sessionRow>;
 
-/** What stays of a session's own where its connection is a pooler's: nothing, so that each transaction makes it anew. */
+/** What replaces session state behind a pooler: nothing survives there, so each transaction sets it anew. */
 export interface Passing {
-  /** In front of a request's own. */
+  /** Set before the request's own settings. */
   readonly settings: readonly Setting[];
-  /** In front of the commit. */
+  /** Sent before the commit. */
   readonly clearing: readonly Statement[];
 }
 
-/** What a session is when it is new, and how it is made so again. */
+/** The state of a new session, and the statements that restore it. */
 export interface Baseline {
   readonly clearing: readonly Statement[];
   readonly passing: Passing;
-  /** Whether its transactions are of that level unless they say, or the server's configuration changes. */
+  /** Whether its transactions default to READ COMMITTED, until the server's configuration changes. */
   readonly readCommitted: boolean;
-  /** Whether nobody can find out the names of what is prepared in it. */
+  /** Whether no role can find out the names of its prepared statements. */
   readonly hidden: boolean;
-  /** The id of its backend. */
+  /** The process id of its backend. */
   readonly backend: number;
-  /** Whether PostgreSQL itself is connected to. */
+  /** Whether the connection is to PostgreSQL itself, not to a pooler. */
   readonly direct: boolean;
 }
 
-/** A rollback leaves what `currval` and `lastval` tell, of whatever sequence it was. */
+/** Clears what `currval` and `lastval` report for any sequence, which a rollback keeps. */
 export const forgetSequences = fixedStatement("clear_sequences", "discard sequences");
 
 /**
- * What `discard all` does, but for the prepared statements, which are ours. A request that reads needs none of it: its
- * transaction is rolled back, and settings, roles, temporary tables, LISTEN and cursors of its functions with it.
+ * Does what `discard all` does, except for the prepared statements, which are ours. A read needs none of it: its transaction is
+ * rolled back, and with it the settings, roles, temporary tables, LISTEN and cursors of its functions.
  *
- * Prepared once per connection and sent behind the commit, in one group with it, these cost PostgreSQL 16 µs and the thread
- * 10 µs. Parsed each time and sent as a group of their own in front of the next request: 60 and 33. `discard all` itself
- * takes PostgreSQL 3 µs, and 35 to prepare again what it took away, before any tenant's statements (PostgreSQL 18.4).
+ * Prepared once per connection and sent after the commit, in one group with it, these cost PostgreSQL 16 µs and the thread 10 µs.
+ * Parsed each time and sent as a group of their own before the next request: 60 and 33. `discard all` itself takes PostgreSQL 3
+ * µs, and 35 µs to prepare again what it removed, before any tenant's statements (PostgreSQL 18.4).
  */
 function clearing(checksClient: boolean, { timeout, unlocks, ends }: SessionRow): readonly Statement[] {
-  // Without a value a setting is reset. `reset all` leaves these two out, and takes the baseline away.
+  // A null value resets a setting. `reset all` leaves these two out, and would remove the baseline.
   const identity =
     "select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false)";
   const rest = [
@@ -76,7 +76,8 @@ function clearing(checksClient: boolean, { timeout, unlocks, ends }: SessionRow)
     fixedStatement("clear_channels", "unlisten *"),
     fixedStatement("clear_tables", "discard temp"),
     forgetSequences,
-    // Whoever a function of the tenant's has left the session as may perhaps not unlock: that is asked before a statement runs.
+    // A tenant's function may have changed the session's role to one that may not unlock, and PostgreSQL checks that before a
+    // statement runs.
     ...(unlocks
       ? [fixedStatement("clear_session", `${identity}, ${rest}`, [timeout])]
       : [
@@ -89,8 +90,8 @@ function clearing(checksClient: boolean, { timeout, unlocks, ends }: SessionRow)
 const set = (name: string, value: string): string => `pg_catalog.set_config('${name}', ${value}, false)`;
 
 /**
- * JIT pays for long analytical queries only; the interval makes a backend notice that its cell was terminated, on the
- * platforms that have it: the host cancels a terminated cell's backends as well. A session that rests is the pool's to end.
+ * JIT pays off only for long analytical queries. The check interval makes a backend notice that its cell was terminated, on the
+ * platforms that support it; the host also cancels a terminated cell's backends. Idle sessions are the pool's to close.
  */
 function fixed(checksClient: boolean, ends: boolean): string[] {
   return [
@@ -102,7 +103,7 @@ function fixed(checksClient: boolean, ends: boolean): string[] {
 
 const checkMs = 2_000;
 
-/** The timeout is the end of a statement that nobody cancelled; a shorter one of the role's or the database's stays. */
+/** The timeout ends a statement that nobody cancelled; a shorter one of the role or the database is kept. */
 function factsQuery(statementTimeoutMs: number): string {
   const own = "pg_catalog.current_setting('statement_timeout')";
   return `select ${backendQuery} as backend, ${hidesStatements} as hidden,
@@ -115,9 +116,9 @@ function factsQuery(statementTimeoutMs: number): string {
 }
 
 /**
- * Gives a new session its settings, where they stay: set here, they cost a request nothing. They are worked out once per session:
- * in the statement that clears it, that would be 2.5 of PostgreSQL's 50 µs for a mutation. Of a pooler's connection it finds out
- * what each transaction has to set, and changes nothing.
+ * Gives a new session its settings once; set here, they cost a request nothing. Computing the timeout in the statement that
+ * clears the session would cost 2.5 of PostgreSQL's 50 µs for a mutation. Behind a pooler, only determines what each transaction
+ * has to set, and changes nothing.
  */
 export async function setBaseline(client: ClientBase, statementTimeoutMs: number): Promise<Baseline> {
   const { rows } = await client.query(factsQuery(statementTimeoutMs));
@@ -140,7 +141,7 @@ export async function setBaseline(client: ClientBase, statementTimeoutMs: number
   return attempt(true).catch(() => attempt(false));
 }
 
-/** Each is parsed where it is sent: in which backend it would be prepared, nobody knows. */
+/** The statements are unnamed, because it is unknown in which backend they would be prepared. */
 function passing(checksClient: boolean, { timeout, application, encoding }: SessionRow): Passing {
   return {
     settings: [

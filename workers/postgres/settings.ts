@@ -1,9 +1,9 @@
-/** The settings of a transaction, as the statement that makes them. */
+/** Builds the statement that makes a transaction's settings. */
 
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { Statement } from "./pipeline.ts";
 
-/** Name and value; the values are parameters of a prepared statement, never quoted into text. */
+/** Name and value; both are parameters of a prepared statement, never quoted into its text. */
 export type Setting = readonly [name: string, value: string];
 
 const settingsText = new Map<number, string>();
@@ -18,7 +18,7 @@ export function settingsStatement(settings: readonly Setting[]): Statement {
   return { name: `${namespace}settings_${count}`, text, values: settings.flat() };
 }
 
-/** Calls that make `count` settings, whose names and values are parameters from number `first` on. */
+/** SQL calls that make `count` settings, whose names and values are the parameters from number `first` on. */
 export function settingCalls(count: number, first: number): string[] {
   return Array.from(
     { length: count },

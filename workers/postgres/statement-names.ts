@@ -1,4 +1,4 @@
-/** Statements that name a schema as the instance calls it, with the schema that is there. */
+/** Replaces the schema names that an instance uses with the schemas that exist in PostgreSQL. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../../src/shared/kernel/errors.ts";
@@ -12,7 +12,7 @@ import { afterComment } from "./statement-policy.ts";
 const namedObjects = z.array(z.tuple([z.string(), z.string(), z.array(z.string())]));
 
 interface Place {
-  /** What stands in front of an object's name instead. */
+  /** Replaces the schema's name and its dot. */
   readonly prefix: string;
   readonly objects: ReadonlySet<string>;
   /** Names that no statement may have, each with the reason. */
@@ -24,9 +24,9 @@ const nothingRefused: ReadonlyMap<string, string> = new Map();
 type Places = ReadonlyMap<string, Place>;
 
 /**
- * What plugins send is looked through for the names that a build gives to schemas: made of `extensions.pg.schemaName`, or written by
- * hand. Sent as it is, it would find nothing, or the schema of whoever happens to have one of that name. Only a name in front of
- * the name of something that lies in the schema is taken for one; an alias or a word in a literal is left alone.
+ * Finds the names that a build gives to schemas in statements that plugins send: built from `extensions.pg.schemaName`, or
+ * written by hand. Sent unchanged, such a name would find nothing, or another schema that happens to have it. A name is only
+ * replaced before the name of an object of that schema; an alias or a word in a literal is left alone.
  */
 export class StatementNames {
   readonly #spec: Pick<BlueprintSpec, "kind" | "schemas">;
@@ -36,7 +36,7 @@ export class StatementNames {
   #building = new Translation(new Map());
   #serving = new Translation(new Map());
 
-  /** What every request sets, for its results to have the schemas' names that they should. */
+  /** Settings that every request makes, so that its results contain the logical schema names. */
   readonly settings: Setting[] = [];
 
   constructor(spec: Pick<BlueprintSpec, "kind" | "schemas"> & Partial<BlueprintSpec>) {
@@ -48,7 +48,7 @@ export class StatementNames {
     if (!this.settings.some(([name]) => name === setting[0])) this.settings.push(setting);
   }
 
-  /** Takes in what a scoped introspection says of names: its column `objectsColumn`. */
+  /** Takes the names from the column `objectsColumn` of a scoped introspection. Throws `BUILD_FAILED` if it is malformed. */
   learn(answer: unknown): void {
     const parsed = namedObjects.safeParse(answer);
     if (!parsed.success) {
@@ -74,7 +74,7 @@ export class StatementNames {
         if (logical.includes(called)) serving.set(called, { prefix: "", objects, refused });
         else if (called !== physical) serving.set(called, qualified);
       } else if (called !== physical && !real.has(called)) {
-        // Where another schema has that name PostGraphile's own statements name it, and mean it.
+        // If another schema has that name, PostGraphile's own statements use it and mean that schema.
         serving.set(called, qualified);
       }
     }
@@ -84,7 +84,7 @@ export class StatementNames {
     this.#serving = new Translation(serving);
   }
 
-  /** `text` as a build may send it. */
+  /** Translates `text` as it is sent during a build. */
   inBuild(text: string): string {
     return this.#building.of(text);
   }
@@ -104,12 +104,15 @@ export class StatementNames {
   }
 }
 
-/** Texts that name a schema are few, and what was made of each is kept. */
+/** Few texts name a schema, so each translation is kept. */
 const maxTexts = 200;
 
 class Translation {
   readonly #places: Places;
-  /** One of these is in a text that names a schema; PostGraphile's own names no served one, and has none of them. */
+  /**
+   * A text that names a schema contains one of these. PostGraphile's own statements name no served schema, and contain none of
+   * them.
+   */
   readonly #marks: readonly string[];
   readonly #known = new Map<string, string>();
 
@@ -136,9 +139,9 @@ class Translation {
 }
 
 interface Identifier {
-  /** As PostgreSQL takes it. */
+  /** The name as PostgreSQL interprets it. */
   readonly name: string;
-  /** Whether it is written as what it is: PostgreSQL reads a bare one in small letters. */
+  /** Whether it is written exactly so; PostgreSQL folds an unquoted name to lower case. */
   readonly exact: boolean;
   readonly end: number;
 }
@@ -175,7 +178,7 @@ function translated(text: string, places: Places): string {
   return out + text.slice(copied);
 }
 
-/** Where the names end that go on behind `from` with a dot: what stands behind one is no schema. */
+/** The end of the dotted name that continues at `from`: what follows a dot is no schema. */
 function afterChain(text: string, from: number): number {
   let at = from;
   while (text[at] === ".") {
@@ -188,7 +191,7 @@ function afterChain(text: string, from: number): number {
 
 const bare = /[a-z_\u0080-\uffff][\w$\u0080-\uffff]*/iy;
 
-/** The name in SQL that begins at `at`, if one does. */
+/** The SQL name that begins at `at`, or null. */
 export function identifierAt(text: string, at: number): Identifier | null {
   if (text[at] === '"') {
     const end = afterQuote(text, at, '"');
@@ -201,7 +204,7 @@ export function identifierAt(text: string, at: number): Identifier | null {
   return { name, exact: name === written, end: at + written.length };
 }
 
-/** Where the comment or the literal ends that begins at `at`; `at` where none does. */
+/** The end of the comment or literal that begins at `at`, or `at` if there is none. */
 function afterLiteral(text: string, at: number): number {
   const two = text.slice(at, at + 2);
   if (two === "--") {
@@ -215,7 +218,7 @@ function afterLiteral(text: string, at: number): number {
   return at;
 }
 
-/** Behind the quote that closes what the one at `from` opens. */
+/** The index after the quote that closes the one at `from`. */
 function afterQuote(text: string, from: number, quote: string): number {
   for (let at = text.indexOf(quote, from + 1); at !== -1; at = text.indexOf(quote, at + 2)) {
     if (text[at + 1] !== quote) return at + 1;

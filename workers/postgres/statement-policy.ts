@@ -1,27 +1,27 @@
-/** Which statements a plugin may not send: those that reach beyond the transaction, or out of the tenant's settings. */
+/** Statements that a plugin may not send: those that reach beyond the transaction, or change the tenant's settings. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
 
 /**
- * By a statement's first words. The extended protocol takes one statement per text, so that there are no others in it;
- * PostgreSQL refuses `commit` and its like inside functions and `do` blocks of a transaction.
+ * Matches a statement's first words. The extended protocol takes one statement per text, so nothing can follow; PostgreSQL
+ * refuses `commit` and the like inside functions and `do` blocks of a transaction.
  */
 const forbidden = new RegExp(
   `^(?:${[
     // What follows the end of the transaction would run without role and search path.
     "begin|start transaction|commit|end|abort|rollback(?! (?:work |transaction )?to )|prepare transaction",
-    // These name the tenant.
+    // These decide which tenant the transaction acts for.
     'set local (?:u&|"?(?:role|search_path|session authorization|session_authorization|schema))',
     // These outlive the transaction, on a connection that serves other tenants next.
     "set(?! (?:local|constraints|transaction) )|reset|discard|deallocate|prepare|listen|unlisten|load",
-    // The protocol's copy mode has no place in a burst.
+    // A burst cannot switch to the protocol's copy mode.
     "copy",
   ].join("|")})(?![a-z0-9_$])`,
 );
 
-/** What PostGraphile sends begins with one of these, and needs no closer look. */
+/** PostGraphile's statements begin with one of these and need no closer look. */
 const ordinary = /^\s*(?:select|insert|update|delete|with)\b/i;
 
-/** Throws `INTERNAL` where `text` is a statement that must not be sent inside a request's transaction. */
+/** Throws `INTERNAL` if `text` is a statement that must not be sent inside a request's transaction. */
 export function assertHarmless(text: string): void {
   if (text.includes("\0")) throw new HostError("INTERNAL", "a statement holds a NUL character");
   if (ordinary.test(text)) return;
@@ -32,7 +32,7 @@ export function assertHarmless(text: string): void {
   }
 }
 
-/** The beginning of `text`, in lower case, without what PostgreSQL skips: blanks, comments, which nest, empty statements. */
+/** The beginning of `text` in lower case, without what PostgreSQL skips: blanks, nested comments and empty statements. */
 function firstWords(text: string): string {
   let words = "";
   for (let at = 0; at < text.length && words.length < 40; ) {
@@ -48,7 +48,7 @@ function firstWords(text: string): string {
   return `${words} `;
 }
 
-/** Where the blanks, comments and semicolons that begin at `from` end. */
+/** The end of the blanks, comments and semicolons that begin at `from`. */
 function skipped(text: string, from: number): number {
   let at = from;
   for (;;) {
@@ -63,7 +63,7 @@ function skipped(text: string, from: number): number {
   }
 }
 
-/** Where the comment ends that begins at `from`. */
+/** The end of the comment that begins at `from`; comments nest. */
 export function afterComment(text: string, from: number): number {
   let depth = 0;
   const mark = /\/\*|\*\//g;

@@ -1,4 +1,4 @@
-/** The two ways in which a statement reaches PostgreSQL, both with a request's settings; nothing runs outside them. */
+/** The two ways to send a statement to PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
 import { type Connection, isStale, type Result } from "./connection.ts";
@@ -16,27 +16,33 @@ import { assertHarmless } from "./statement-policy.ts";
 
 const beginReading = fixedStatement("begin_reading", "begin read only");
 const rollback = fixedStatement("rollback", "rollback");
-/** Unnamed: a function of the tenant's may have given up the names, and what it wrote is to be committed all the same. */
+/**
+ * Unnamed, because a tenant's function may have deallocated the prepared statements, and its writes are to be committed all the
+ * same.
+ */
 const commit: Statement = { text: "commit" };
-/** What a rollback leaves: a lock that a function of the tenant's took for the session, of whomever it keeps waiting. */
+/** Releases session-level locks, which a rollback keeps: a tenant's function may have taken one that others wait for. */
 const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
-/** What ends a transaction of which nothing is to stay. Unnamed: a function of the tenant's may have given up the names. */
+/**
+ * Ends a transaction of which nothing may remain. Unnamed, because a tenant's function may have deallocated the prepared
+ * statements.
+ */
 export const transactionOver: readonly Statement[] = [{ text: rollback.text }, { text: unlock.text }];
 
-/** The tenant's part in how a statement is sent. */
+/** What the tenant determines about how a statement is sent. */
 export interface ReadOptions {
-  /** A query with a name is prepared under it and this. */
+  /** A named query is prepared under its name and this. */
   readonly tag: string;
   readonly guard: ReadGuard | null;
-  /** Whether a function of the tenant's could notify: PostgreSQL delivers that at a commit. */
+  /** Whether a tenant's function could NOTIFY, which PostgreSQL delivers at a commit. */
   readonly notifies: boolean;
 }
 
 /**
- * One read, in one burst. PostgreSQL holds it to reading: what may have written must not be repeated, nor pass by a guard
- * of writes. It is rolled back, and unlocked: nothing that a function of the tenant's set for the session outlives it. Where one `notifies`
- * it is committed, as PostGraphile does with every read, and the session cleared as behind a write (`hygiene.ts`).
- * The error of a query that writes is told by `isWrite`.
+ * Runs one read in one burst, in a read-only transaction: a write must not be repeated, nor bypass the guard of writes. It is
+ * rolled back and unlocked, so that nothing a tenant's function set for the session outlives it. If the tenant's functions could
+ * notify, it is committed, as PostGraphile does with every read, and the session is cleared as after a write
+ * (`session-reset.ts`). Use `isWrite` to recognize the error of a query that writes.
  */
 export async function read(
   connection: Connection,
@@ -53,7 +59,7 @@ export async function read(
       : connection.send([beginReading, first, work, rollback, unlock], query.arrayMode, 2);
   };
   try {
-    // A guard makes the settings as well.
+    // The guard's statement makes the settings as well.
     return await run(guard?.first ?? settingsStatement(settings));
   } catch (error) {
     await endFailed(connection);
@@ -67,18 +73,18 @@ export async function read(
   }
 }
 
-/** Ends a transaction that failed, where the connection is still there. */
+/** Ends a failed transaction, if the connection still exists. */
 async function endFailed(connection: Connection): Promise<void> {
   if (connection.doubt !== null || connection.client.getTransactionStatus() === "I") return;
   await connection.send(transactionOver).catch((fault: unknown) => connection.condemn(toHostError(fault)));
 }
 
-/** Whether a read failed because it was none: nothing of it stands. */
+/** Whether a read failed because it tried to write; nothing of it has been committed. */
 export function isWrite(error: unknown): boolean {
   return codeOf(error) === "25006";
 }
 
-/** Deferred constraints are checked, and their triggers run, at commit. */
+/** Deferred constraints and their triggers run at commit, so it may take long. */
 const commitTimeoutMs = 60_000;
 
 const begin = fixedStatement("begin", "begin");
@@ -89,15 +95,18 @@ export class Transaction {
   readonly #settings: readonly Setting[];
   readonly #tag: string;
   #guard: TransactionGuard | null;
-  /** The guard's failure, once it has failed: what came of it afterwards says less. */
+  /** The guard's failure, kept because later errors only follow from it. */
   #changed: unknown = null;
-  /** What said that nothing can be written, be it a tenant's function. */
+  /** The error that said that nothing can be written; a tenant's function may have raised it. */
   #refused: unknown = null;
   #readOnly: ReadOnly | null = null;
   #opening: Promise<unknown> | null = null;
   #closed = false;
 
-  /** With `guard`, it fails by `isGuardFailure` where the tenant's schema has changed, at its beginning or its end. */
+  /**
+   * With a `guard`, statements fail with an error of `isGuardFailure` if the tenant's schema has changed, at the beginning or the
+   * end.
+   */
   constructor(
     connection: Connection,
     settings: readonly Setting[],
@@ -115,7 +124,7 @@ export class Transaction {
     return this.#changed;
   }
 
-  /** That the connection takes no writes, which is why the transaction failed; known behind its rollback. */
+  /** Set after the rollback if the transaction failed because its connection takes no writes. */
   get readOnly(): ReadOnly | null {
     return this.#readOnly;
   }
@@ -124,13 +133,16 @@ export class Transaction {
     return this.#opening !== null;
   }
 
-  /** Runs `query`, in one burst with `begin` and the settings if it is the first. */
+  /** Runs `query`; the first one is sent in one burst with `begin` and the settings. */
   async query(query: PgClientQuery): Promise<Result> {
     assertHarmless(query.text);
     return this.#run({ text: query.text, values: query.values }, query.arrayMode);
   }
 
-  /** Runs `query`, the only one, and commits, in one burst. Throws what went wrong with either; nothing stands then. */
+  /**
+   * Runs `query` as the only statement and commits, in one burst. Throws the error of either; nothing has been committed then,
+   * unless the connection was lost.
+   */
   async only(query: PgClientQuery): Promise<Result> {
     assertHarmless(query.text);
     this.#assertOpen();
@@ -141,7 +153,7 @@ export class Transaction {
     return await this.#inside(work);
   }
 
-  /** Runs `text`, which the caller made up of nothing but fixed words: it may be one that plugins may not send. */
+  /** Runs `text`, which the caller built from fixed words only: it may be a statement that plugins may not send. */
   async command(text: string): Promise<void> {
     await this.#run({ text });
   }
@@ -153,7 +165,8 @@ export class Transaction {
       this.#opening = first;
       return await this.#inside(first);
     }
-    // Until `begin` is known to have succeeded, nothing may be on its way behind it; what followed its failure would run bare.
+    // Nothing may be sent behind `begin` until it is known to have succeeded: what follows a failed one would run without
+    // settings.
     await this.#opening.catch(() => undefined);
     this.#assertOpen();
     return await this.#inside(this.#connection.send([statement], arrayMode));
@@ -178,16 +191,17 @@ export class Transaction {
   }
 
   /**
-   * `statement` as the one that can be sent again where its name turns out not to be there. Most mutations have no
-   * other, and parsing and planning it is 40 µs of PostgreSQL's time.
+   * Names `statement`, which can be sent again if its prepared statement turns out to be missing. Most mutations have no other
+   * statement, and parsing and planning it takes 40 µs of PostgreSQL's time.
    */
   #named(statement: Statement): Statement {
     return { ...statement, name: this.#connection.nameFor(this.#tag, statement.text) };
   }
 
   /**
-   * `send`, and once more where nothing of the transaction stands and its first statement may do better: where what is prepared
-   * was stale, with all of it prepared anew; where the guard was overtaken at the beginning, by what waits and decides.
+   * Calls `send`, and once more if nothing of the transaction has been committed and its first statement may do better: after a
+   * stale prepared statement with everything prepared anew, and after a failed optimistic check at the beginning with the guard
+   * that waits and decides.
    */
   async #twice(send: () => Promise<Result>): Promise<Result> {
     try {
@@ -202,7 +216,10 @@ export class Transaction {
     }
   }
 
-  /** What a statement gave, if it was still inside the transaction. */
+  /**
+   * Awaits a statement and records guard failures and refused writes. Condemns the connection if the statement ended the
+   * transaction.
+   */
   async #inside(work: Promise<Result>): Promise<Result> {
     try {
       return await work;
@@ -224,16 +241,16 @@ export class Transaction {
     }
   }
 
-  /** Whatever is asked of the transaction from here on is refused. */
+  /** Refuses whatever is asked of the transaction from here on. */
   close(): void {
     this.#closed = true;
   }
 
-  /** Commits; throws where PostgreSQL rolled back instead, as it does after a failed statement. */
+  /** Commits. Throws if PostgreSQL rolled back instead, as it does after a failed statement. */
   async commit(): Promise<void> {
     this.#assertOpen();
     this.#closed = true;
-    // A commit is not cancelled with its request; a server that is silent must not hold the connection for ever.
+    // Cancelling the request does not cancel a commit, but a silent server must not hold the connection for ever.
     const timer = setTimeout(() => this.#connection.cancel(), commitTimeoutMs);
     const committing = this.#connection.commit(this.#guard?.last ?? [], commit);
     const { command } = await this.#inside(committing.finally(() => clearTimeout(timer)));
@@ -242,7 +259,7 @@ export class Transaction {
     }
   }
 
-  /** Where `suspect`, what failed is also asked whether a changed schema is why: DDL by hand may have run beside it. */
+  /** Rolls back. If `suspect`, also checks whether a changed schema caused the failure, since manual DDL may have run meanwhile. */
   async rollback(suspect = false): Promise<void> {
     this.#closed = true;
     if (this.#connection.doubt !== null) return;
@@ -256,13 +273,13 @@ export class Transaction {
       ])
       .catch((error: unknown) => {
         if (isGuardFailure(error)) this.#changed = error;
-        // The question itself was not understood, after a function that said `deallocate all`: it is not asked again.
+        // The assertion's prepared statement is gone, as after a function that ran `deallocate all`: it is not asked again.
         else if (!isStale(error)) this.#connection.condemn(toHostError(error));
       });
     await this.#lookForReadOnly();
   }
 
-  /** A standby refuses to write, and has the revisions of a while ago. */
+  /** Finds out whether a refused write or a moved revision comes from a standby, which takes no writes and whose revisions may lag. */
   async #lookForReadOnly(): Promise<void> {
     const connection = this.#connection;
     const reason = this.#refused ?? this.#changed;
@@ -275,7 +292,7 @@ export class Transaction {
   }
 }
 
-/** The rows are whatever the statement gives; their type is the caller's claim, as it is in PostGraphile's own adaptor. */
+/** The type of the rows is the caller's claim, as in PostGraphile's own adaptor. */
 export async function rowsOf<TData>(result: Promise<PgClientResult<unknown>>): Promise<PgClientResult<TData>>;
 export async function rowsOf(result: Promise<PgClientResult<unknown>>): Promise<PgClientResult<unknown>> {
   return result;

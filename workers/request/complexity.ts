@@ -1,4 +1,4 @@
-/** How much an operation asks for, before anything is made of it. */
+/** Measures how much an operation asks for, ahead of the other validation rules. */
 import { SafeError } from "postgraphile/grafast";
 import type {
   DocumentNode,
@@ -10,9 +10,9 @@ import { type ErrorCode, errorTable, unreachable } from "../../src/shared/kernel
 import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 
 export interface Extent {
-  /** Fields that it selects, fragments counted where they are spread. */
+  /** Selected fields; those of a fragment count wherever it is spread. */
   readonly fields: number;
-  /** Selections inside one another, those of introspection apart: GraphQL.js limits what of it multiplies. */
+  /** Nesting of selections, without those of introspection, which GraphQL.js limits itself. */
   readonly depth: number;
   readonly introspects: boolean;
 }
@@ -20,9 +20,9 @@ export interface Extent {
 const nothing: Extent = { fields: 0, depth: 0, introspects: false };
 
 /**
- * The largest extents that operations of `document` have. In time linear in the document, each fragment being measured once: twenty
- * fragments that spread the next one twice select a million fields. Written here because the libraries walk all of those,
- * or (`@graphile/depth-limit` 0.3.1) do not look into what is selected of an interface.
+ * The largest extent among the operations of `document`. Takes time linear in the document, because each fragment is measured
+ * once: twenty fragments that each spread the next one twice select a million fields. The libraries walk all of those, or
+ * (`@graphile/depth-limit` 0.3.1) ignore selections on interfaces.
  */
 export function extentOf(document: DocumentNode): Extent {
   const fragments = new Map<string, FragmentDefinitionNode>();
@@ -34,7 +34,7 @@ export function extentOf(document: DocumentNode): Extent {
   const ofFragment = (name: string): Extent => {
     const before = known.get(name);
     if (before !== undefined) return before;
-    // A circle of fragments is for the other rules to refuse; here it counts once.
+    // A cycle of fragments is refused by other rules; here it counts once.
     known.set(name, nothing);
     const fragment = fragments.get(name);
     const extent = fragment === undefined ? nothing : ofSelections(fragment.selectionSet);
@@ -87,12 +87,12 @@ export function extentOf(document: DocumentNode): Extent {
   return extent;
 }
 
-/** A refusal of the whole request, with a code as the host's own have. */
+/** Refuses the whole request, with a code like the host's own. */
 export function refusal(code: ErrorCode, message = errorTable[code].publicText ?? code): SafeError {
   return new SafeError(message, { statusCode: errorTable[code].status, code });
 }
 
-/** Ends validation at its start where an operation asks for too much: the other rules walk what it spreads. */
+/** Stops validation at its start if an operation asks for too much, because the other rules walk every spread. */
 export function extentRule(limits: OperationLimits): ValidationRule {
   return () => ({
     Document(document) {

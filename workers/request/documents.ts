@@ -1,4 +1,4 @@
-/** GraphQL documents: parsed within limits, and kept by what they weigh rather than by their number. */
+/** Parses GraphQL documents within limits, and caches them by size instead of by number. */
 import { LRUCache } from "lru-cache";
 import type { ExecutionConfig, GrafservBase } from "postgraphile/grafserv";
 import {
@@ -21,13 +21,13 @@ type Read =
 
 /** A field with its arguments, braces and alias is 3–10 tokens. */
 const tokensPerField = 20;
-/** A token with its share of the tree takes 300 bytes: 30 MB. */
+/** A token takes 300 bytes with its share of the tree, so this is 30 MB. */
 const maxTokensKept = 100_000;
 const maxDocumentsKept = 500;
 
 /**
- * Stands in for grafserv's own function, which parses whatever it is given and keeps 500 of the results: a megabyte of
- * `a a a …`, or what did not parse of 500 of them, is more than a cell's heap. Measured (GraphQL.js 16.15): 250 bytes of heap for a byte of text.
+ * Replaces grafserv's own function, which parses whatever it is given and keeps 500 results. A megabyte of `a a a …`, or 500
+ * texts that failed to parse, exceeds a cell's heap. Measured with GraphQL.js 16.15: 250 bytes of heap per byte of text.
  */
 function documentReader(
   schema: GraphQLSchema,
@@ -47,14 +47,14 @@ function documentReader(
     } catch (error) {
       if (!(error instanceof GraphQLError))
         throw refusal("OPERATION_TOO_COMPLEX", "The operation is nested too deeply.");
-      // GraphQL.js has no other mark for it.
+      // GraphQL.js marks this error by its message only.
       if (error.message.includes(`more that ${maxTokens} tokens`)) throw tooLong(maxTokens);
       return { errors: [error] };
     }
     const errors = [...validate(schema, document, rules()), ...rootless(schema, document)];
     if (errors.length > 0) return { errors: limits.introspection ? errors : errors.map(withoutHints) };
     const read = { document };
-    // A text may be mostly blanks.
+    // The text counts as well: it may consist mostly of blanks.
     kept.set(text, read, {
       size: Math.max(1, document.tokenCount ?? maxTokens, Math.ceil(text.length / 300)),
     });
@@ -62,7 +62,10 @@ function documentReader(
   };
 }
 
-/** GraphQL.js leaves it to the execution to find that a schema has no subscriptions, and Grafast plans, and complains. */
+/**
+ * Reports operations whose root type the schema lacks: GraphQL.js leaves that to execution, where Grafast would plan first and
+ * then fail.
+ */
 function rootless(schema: GraphQLSchema, { definitions }: DocumentNode): GraphQLError[] {
   return definitions.flatMap((definition) =>
     definition.kind !== "OperationDefinition" || schema.getRootType(definition.operation)
@@ -74,7 +77,7 @@ function rootless(schema: GraphQLSchema, { definitions }: DocumentNode): GraphQL
 const tooLong = (maxTokens: number): Error =>
   refusal("OPERATION_TOO_COMPLEX", `The operation has more than ${maxTokens} tokens or comments.`);
 
-/** Comments are tokens that the parser's own limit does not count. */
+/** Counts comments, which are tokens that the parser's own limit does not count. */
 function countsMore(text: string, character: string, most: number): boolean {
   let count = 0;
   for (let at = text.indexOf(character); at !== -1; at = text.indexOf(character, at + 1)) {
@@ -94,7 +97,10 @@ type GetExecutionConfig = (
   context: Partial<Grafast.RequestContext>,
 ) => ExecutionConfig | PromiseLike<ExecutionConfig>;
 
-/** `original`, with documents read within `limits`, by what are the rules by then. A preset that brings its own reader, such as Envelop's, wins over it. */
+/**
+ * Wraps `original` so that documents are read within `limits` and validated by the rules that hold at that time. A preset's own
+ * reader, such as Envelop's, takes precedence.
+ */
 export function readingWithin(
   limits: OperationLimits,
   rules: () => readonly ValidationRule[],

@@ -1,4 +1,4 @@
-/** Errors as a client may see them: all of a database's words while developing, an id to find them by in production. */
+/** Errors as a client may see them: the database's own text in development, only an id to find them by in production. */
 import { randomUUID } from "node:crypto";
 import { isSafeError, SafeError } from "postgraphile/grafast";
 import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
@@ -7,7 +7,7 @@ import { messageOf } from "../../src/shared/kernel/errors.ts";
 export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
 
 export interface ErrorMask {
-  /** For what is thrown before an operation runs. */
+  /** For errors thrown before an operation runs. */
   readonly early: (error: unknown) => unknown;
   /** For errors in an answer. */
   readonly late: (error: GraphQLError) => GraphQLError | GraphQLFormattedError;
@@ -44,7 +44,7 @@ export function errorMask(production: boolean, log: Log): ErrorMask {
   };
 }
 
-/** PostgreSQL's code, where the error has one. */
+/** PostgreSQL's code, if the error has one. */
 function codeOf(error: Error): { code?: string } {
   return "code" in error && typeof error.code === "string" ? { code: error.code } : {};
 }

@@ -1,4 +1,4 @@
-/** Answers a request by one instance: grafserv, with a message for its socket. */
+/** Answers a request with one instance: grafserv, with a message instead of a socket. */
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { parse as parseQuery } from "node:querystring";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
@@ -10,15 +10,15 @@ import { nodeContext } from "./node-request.ts";
 import type { RequestScope } from "./request-scope.ts";
 import { assertFewValuesIn } from "./variables.ts";
 
-/** From this length on, a text is encoded here and its bytes are handed over, instead of being copied twice. */
+/** A text of this length or more is encoded here and its bytes are transferred, instead of being copied twice. */
 const transferFrom = 64 * 1024;
 
-/** Of a request, what grafserv is told. */
+/** The part of a request that grafserv is told. */
 export type ServedRequest = Pick<RequestTask, "method" | "path" | "query" | "headers" | "body">;
 
 export interface Served {
   readonly answer: Answer;
-  /** What of the answer is moved to the other thread. */
+  /** The parts of the answer that are moved to the other thread. */
   readonly transfer: readonly (ArrayBuffer | MessagePort)[];
   /** Resolves when the body, if it is a stream, has been sent or given up. */
   readonly sent: Promise<void>;
@@ -36,7 +36,7 @@ export class CellServ extends GrafservBase {
     this.#limits = limits;
   }
 
-  /** Resolves when requests can be answered; throws what a preset's middleware threw: grafserv would answer 503 for ever. */
+  /** Resolves when requests can be answered. Throws what a preset's middleware threw; grafserv would answer 503 for ever. */
   async opened(): Promise<void> {
     let fault: unknown;
     const onFault = (error: unknown): void => {
@@ -48,7 +48,7 @@ export class CellServ extends GrafservBase {
     if (fault !== undefined) throw fault;
   }
 
-  /** The answer to `task`; throws a HostError where the host is to answer instead. */
+  /** The answer to `task`; throws a HostError if the host is to answer instead. */
   serve(task: ServedRequest, scope: RequestScope): Promise<Served> {
     return this.#requests.run(scope, () => this.#answer(task, scope));
   }
@@ -70,7 +70,7 @@ export class CellServ extends GrafservBase {
       requestContext: { rowhouse: scope, node: nodeContext(task, headers) },
       preferJSON: true,
     });
-    // A status that invites the client to try again is for requests of which nothing can stand.
+    // Only if nothing was committed may the client get a status that invites it to try again.
     if (scope.hostFailure !== null && !scope.mayHaveCommitted) throw scope.hostFailure;
     if (result === null) throw new HostError("NOT_FOUND");
     return served(result, scope);
@@ -89,12 +89,12 @@ function served(result: Result, scope: RequestScope): Served {
   switch (result.type) {
     case "json": {
       const json = result.statusCode < 400 ? result.json : withCodes(result.json, result.statusCode);
-      // grafserv (1.0.2) names no method in a 405; POST is there whatever the preset says of GET.
+      // grafserv (1.0.2) names no method in a 405. POST is always allowed, whatever the preset says about GET.
       const headers = result.statusCode === 405 ? { ...result.headers, allow: "POST" } : result.headers;
       return text(result.statusCode, headers, JSON.stringify(json));
     }
     case "buffer":
-      // A copy: the buffer may be a view of Node's pool or a file that is kept, and moving either would empty it.
+      // A copy, because the buffer may be a view of Node's pool or a cached file, and transferring either would empty it.
       return bytes(result.statusCode, result.headers, Uint8Array.from(result.buffer));
     case "noContent":
       return text(result.statusCode, result.headers, "");
@@ -107,7 +107,7 @@ function served(result: Result, scope: RequestScope): Served {
         answer: { kind: "stream", status: result.statusCode, headers: plain(result.headers), port: port2 },
         transfer: [port2],
         sent: sendBody(port1, result.bufferIterator, scope.signal).then((error) => {
-          // The host hears of nothing any more once it has the port: what still runs for a reader who left ends here.
+          // Once the host has the port it gets no more messages, so work for a reader who has left is cancelled here.
           if (error !== null) scope.cancel();
         }),
       };
@@ -118,15 +118,16 @@ function served(result: Result, scope: RequestScope): Served {
 }
 
 /**
- * Headers without a prototype do not survive the way to the front as an object that `Object.entries` likes. Names are written in any case
- * by plugins, and in lower case there: a length in capitals would be sent beside the right one, and where the answer ends be anybody's guess.
+ * Copies headers with names in lower case. Headers without a prototype do not arrive in the main thread as an object that
+ * `Object.entries` accepts. Plugins write names in any case: a `Content-Length` in capitals would be sent beside the correct one,
+ * and nobody could tell where the answer ends.
  */
 function plain(headers: Record<string, string>): Record<string, string> {
   const copy: Record<string, string> = {};
   for (const given in headers) {
     const value = headers[given];
     const name = given.toLowerCase();
-    // The front knows how it sends the bytes.
+    // The main thread decides how the bytes are sent.
     if (value !== undefined && name !== "content-length" && name !== "transfer-encoding") copy[name] = value;
   }
   return copy;
@@ -152,7 +153,7 @@ function protocolError(status: number, message: string): HostError {
   return status < 500 ? new HostError("BAD_REQUEST", message) : new HostError("INTERNAL", message);
 }
 
-/** Refusals of the protocol get a code like the host's own; errors with a place in the document are GraphQL's and stay. */
+/** Adds codes like the host's own to protocol refusals; errors with a place in the document are GraphQL's and stay unchanged. */
 function withCodes(json: unknown, status: number): unknown {
   if (typeof json !== "object" || json === null || !("errors" in json) || !Array.isArray(json.errors))
     return json;

@@ -1,15 +1,15 @@
-/** "Did you mean …?" at the end of GraphQL.js's errors: it names what introspection would not. */
+/** Removes "Did you mean …?" from GraphQL.js's errors: it names what introspection would not. */
 import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
 
 type Mask = (error: GraphQLError) => GraphQLError | GraphQLFormattedError;
 
 const opening = " Did you mean ";
-/** As GraphQL.js (16.15) writes it; the names in it are of the schema, and hold no blank and no quote. */
+/** The hint as GraphQL.js (16.15) writes it; the names in it come from the schema and contain no blank and no quote. */
 const hint = /^ Did you mean (?:[a-z ]{1,60} )?"\w+(?: \{ \.\.\. \})?"(?:,? (?:or )?"\w+")*\?$/;
 
 /**
- * `message` without the hint that it ends with. A client's own value that reads like one stays, as it stands in front of GraphQL.js's words,
- * and the pattern is tried once, however often those words come.
+ * `message` without the hint at its end. A client's own value that reads like one is kept, because it stands before GraphQL.js's
+ * words. The pattern is tried once, however often those words occur.
  */
 export function withoutHint(message: string): string {
   const at = message.lastIndexOf(opening);
@@ -17,8 +17,8 @@ export function withoutHint(message: string): string {
 }
 
 /**
- * `mask`, for where introspection is off. Values of variables are looked at when an operation begins, and not when its document is validated. What a
- * field's own code says has the field's path, and is left as it is.
+ * Wraps `mask` for use while introspection is disabled. Needed beside validation, because values of variables are checked when an
+ * operation begins. Errors that a field's own code throws have a path, and are left unchanged.
  */
 export function hidingHints(mask: Mask): Mask {
   return (error) => {

@@ -1,4 +1,4 @@
-/** How many values a list such as `orderBy` may hold: each of them is a part of a statement. */
+/** Limits the length of lists such as `orderBy`, because each value becomes part of a statement. */
 import {
   type DocumentNode,
   type GraphQLEnumType,
@@ -26,7 +26,7 @@ function appliesValues(type: GraphQLEnumType): boolean {
 const tooMany = (type: GraphQLEnumType): Error =>
   refusal("VARIABLES_TOO_LARGE", `A list holds more than ${maxValues} values of ${type.name}.`);
 
-/** For lists that are written out in an operation. */
+/** Checks lists that are written out in an operation. */
 export const orderRule: ValidationRule = (context) => ({
   ListValue({ values }) {
     if (values.length <= maxValues) return;
@@ -35,7 +35,7 @@ export const orderRule: ValidationRule = (context) => ({
   },
 });
 
-/** The variables that are lists too long for values of such a type; null where there are none. */
+/** The names of variables that are lists longer than such a type allows; null if there are none. */
 export function longListsIn(variables: unknown): readonly string[] | null {
   if (typeof variables !== "object" || variables === null) return null;
   let found: string[] | null = null;
@@ -47,7 +47,10 @@ export function longListsIn(variables: unknown): readonly string[] | null {
   return found;
 }
 
-/** Throws `VARIABLES_TOO_LARGE` where one of the variables `longLists` is declared as a list of such a type, ahead of their coercion. */
+/**
+ * Throws `VARIABLES_TOO_LARGE` if a variable in `longLists` is declared as a list of such a type; called before variables are
+ * coerced.
+ */
 export function assertShortOrders(
   schema: GraphQLSchema,
   { definitions }: DocumentNode,

@@ -1,11 +1,11 @@
-/** How long an operation may be planned for: counted in the thread's own CPU time, and refused with a code. */
+/** Limits an operation's planning by the thread's own CPU time, and gives the refusal a code. */
 import { OperationPlan } from "postgraphile/grafast";
 
-/** What Grafast (1.1.3) keeps of a plan under way. */
+/** What Grafast (1.1.3) stores about a plan in progress. */
 interface Planning {
-  /** In milliseconds; null where there is no limit. */
+  /** In milliseconds; null if there is no limit. */
   readonly planningTimeout: number | null;
-  /** By `performance.now()`. */
+  /** As measured by `performance.now()`. */
   readonly startTime: number;
 }
 
@@ -20,7 +20,7 @@ function isMethod(value: unknown): value is Method {
   return typeof value === "function" && value.length === 0;
 }
 
-/** Of this thread; Node has it since 23.9. */
+/** CPU time of this thread; Node has this function since 23.9. */
 function cpuMs(): number {
   const { user, system } = process.threadCpuUsage();
   return (user + system) / 1000;
@@ -47,7 +47,7 @@ export function countPlanningByCpu(): boolean {
   const isWithin = (plan: object): boolean => {
     const began = beganMs.get(plan);
     if (began === undefined || !isPlanning(plan) || plan.planningTimeout === null) return false;
-    // The clock is cheaper to ask, and mostly tells.
+    // The wall clock is cheaper to read, and usually decides.
     return (
       performance.now() - plan.startTime <= plan.planningTimeout || cpuMs() - began <= plan.planningTimeout
     );
@@ -72,7 +72,7 @@ export function countPlanningByCpu(): boolean {
   return true;
 }
 
-/** The error itself, as Grafast finds its own marks in it later. */
+/** Adds the code to the error itself, because Grafast later looks for its own marks in it. */
 function withCode(error: unknown): unknown {
   if (typeof error !== "object" || error === null || !("extensions" in error)) return error;
   const { extensions } = error;

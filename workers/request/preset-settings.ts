@@ -1,10 +1,10 @@
-/** The PostgreSQL settings that a preset may add to a request's, and those that are the host's alone. */
+/** The PostgreSQL settings that a preset may add to a request's, and those reserved for the host. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "./request-scope.ts";
 
 /**
- * Settings that the host makes itself, in lower case: whom a transaction runs as and in which schemas, its seed, what connections are
- * told apart and found again by, and what the driver reads answers by.
+ * Settings that only the host makes, in lower case: role and schemas of a transaction, its seed, those that identify connections,
+ * and those that the driver depends on to read answers.
  */
 const reserved: ReadonlySet<string> = new Set([
   "role",
@@ -21,15 +21,15 @@ const cures: Readonly<Record<string, string>> = {
   search_path: "leave it out: the path is made of the tenant's schemas",
 };
 
-/** `name` as PostgreSQL compares it, which is without case. */
+/** `name` as PostgreSQL compares it: without regard to case. */
 const folded = (name: string): string => name.toLowerCase();
 
-/** Whether `name`, in whatever case, is a setting of the host's. */
+/** Whether `name`, in any case, is reserved for the host. */
 export function isReserved(name: string): boolean {
   return reserved.has(folded(name));
 }
 
-/** The refusal of a setting for which `isReserved` holds. */
+/** The error for a setting for which `isReserved` holds. */
 export function reservedSetting(name: string): HostError<"SETTING_RESERVED"> {
   const known = folded(name);
   const cure = cures[known] ?? "leave it out";
@@ -41,9 +41,10 @@ function refuse(name: string): never {
 }
 
 /**
- * The settings of a request whose preset gives `given`: the request's own stand, whatever case the preset writes their names in, and the
- * preset's come beside them. What is no object adds nothing. What is the host's to set is left out where `reserve`, which is told of it,
- * does not throw; unless told otherwise that is `SETTING_RESERVED`. A copy of the request's own role is nothing to be told of.
+ * The settings of a request whose preset returns `given`: the request's own always win, in whatever case the preset writes their
+ * names, and the preset's are added. A value that is no object adds nothing. For each reserved setting `reserve` is called, which
+ * by default throws `SETTING_RESERVED`; if it does not throw, the setting is left out. A copy of the request's own role is left
+ * out without a call.
  */
 export function withRequestSettings(
   given: unknown,
@@ -55,7 +56,7 @@ export function withRequestSettings(
   const added: [string, string][] = [];
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined || value === null) continue;
-    // Once: an object may be another text each time.
+    // Converted once, because an object may yield another text each time.
     const text = String(value);
     if (isReserved(name)) {
       if (folded(name) !== "role" || text !== own["role"]) reserve(folded(name));
@@ -64,7 +65,7 @@ export function withRequestSettings(
   return { ...Object.fromEntries(added), ...own };
 }
 
-/** What of settings for a build may be made there, as names and texts; the host's own are left out. Throws `BUILD_FAILED` for a NUL. */
+/** The settings in `given` that a build may make, as names and texts, without the reserved ones. Throws `BUILD_FAILED` for a NUL. */
 export function buildSettings(given: unknown): [string, string][] {
   if (typeof given !== "object" || given === null) return [];
   return Object.entries(given).flatMap(([name, value]): [string, string][] => {
@@ -77,7 +78,7 @@ export function buildSettings(given: unknown): [string, string][] {
   });
 }
 
-/** The host's own among the settings in `given`, in lower case. */
+/** The reserved settings in `given`, in lower case. */
 export function reservedIn(given: unknown): string[] {
   if (typeof given !== "object" || given === null) return [];
   return Object.entries(given).flatMap(([name, value]) =>
@@ -85,7 +86,7 @@ export function reservedIn(given: unknown): string[] {
   );
 }
 
-/** The settings of a context outside of any request: none of a request's go with them. */
+/** The settings of a context outside any request: a copy without the request's scope. */
 export function withoutRequest(given: unknown): RequestSettings {
   const settings: RequestSettings = { ...(typeof given === "object" ? given : {}) };
   delete settings[requestScope];

@@ -1,4 +1,4 @@
-/** The request that SQL runs for, as the adaptor knows it. It travels with the settings, so that no copy of them loses it. */
+/** The request that SQL runs for, as the adaptor sees it. It travels with the settings, so that no copy of them loses it. */
 
 import { CancellationSource, type CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
@@ -6,12 +6,12 @@ import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
 /**
- * Enumerable on the settings object: `{ ...pgSettings, more }`, which plugins write, keeps it. Registered, because a
- * preset may load `rowhouse/plugin` from another copy of this package than the one that runs.
+ * Enumerable on the settings object, so that `{ ...pgSettings, more }` in plugins keeps it. In the global symbol registry,
+ * because a preset may load `rowhouse/plugin` from another copy of this package than the running one.
  */
 export const requestScope: unique symbol = Symbol.for("rowhouse.request");
 
-/** Settings of one request's transactions. */
+/** The settings of one request's transactions. */
 export interface RequestSettings {
   [name: string]: string | undefined;
   [requestScope]?: RequestScope;
@@ -22,24 +22,24 @@ export class RequestScope {
   readonly binding: TenantBinding;
   readonly basePath: string;
   readonly settings: RequestSettings;
-  /** As far as a cell is told of them; names in lower case. */
+  /** The headers that the cell receives; names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly #identifying: readonly string[];
-  /** Variables of the request that are long lists: what they may hold is known when its operation is. */
+  /** Variables that are long lists; whether they are allowed is known once the operation is. */
   longLists: readonly string[] | null = null;
-  /** The failure that makes the whole answer an error of the host, such as a database that cannot be reached. */
+  /** The failure that makes the whole answer an error of the host, such as an unreachable database. */
   hostFailure: Error | null = null;
   #open = true;
   #streaming = false;
   #committing = 0;
   #committed = false;
-  /** What this one has written into the ledger. */
+  /** Whether this scope has marked the ledger. */
   #marked = false;
   #hasSlot = true;
   readonly #stop = new CancellationSource();
   #signal: AbortSignal | null = null;
   readonly #ledger: Int8Array;
-  /** In a closure: what has the scope may sign for its tenant, and cannot read the secret. */
+  /** A closure, so that the scope's holders can sign for its tenant but cannot read the secret. */
   readonly #sign: SignToken;
 
   constructor(input: {
@@ -49,7 +49,7 @@ export class RequestScope {
     settings: Readonly<Record<string, string>>;
     signing: string | null;
     headers?: Readonly<Record<string, string>>;
-    /** Names of headers that are part of who asks. */
+    /** Names of the headers that are part of the caller's identity. */
     identifying?: readonly string[];
     ledger: Int8Array;
   }) {
@@ -63,7 +63,10 @@ export class RequestScope {
     this.settings = { ...input.settings, [requestScope]: this };
   }
 
-  /** Those of the headers that are part of who asks: what is kept for requests of equal settings tells them apart by these as well. */
+  /**
+   * The headers that are part of the caller's identity. Caches shared by requests of equal settings must also be separated by
+   * these.
+   */
   get identifyingHeaders(): Readonly<Record<string, string>> {
     return Object.fromEntries(
       this.#identifying.flatMap((name) => {
@@ -73,7 +76,7 @@ export class RequestScope {
     );
   }
 
-  /** False once the request was answered: settings that a plugin kept are refused from then on. */
+  /** False once the request was answered; settings that a plugin kept are refused from then on. */
   get open(): boolean {
     return this.#open;
   }
@@ -82,18 +85,18 @@ export class RequestScope {
     this.#open = false;
   }
 
-  /** A token of the request's tenant that makes these claims. */
+  /** Signs a token of the request's tenant with these claims. Throws once the request is over. */
   async sign(claims: Readonly<Record<string, unknown>>): Promise<string> {
     if (!this.#open) throw new HostError("INTERNAL", "a token was asked for by a request that is over");
     return this.#sign(claims);
   }
 
-  /** Stops when nobody waits for the answer any more. */
+  /** Aborts when nobody waits for the answer any more. */
   get stop(): CancellationToken {
     return this.#stop;
   }
 
-  /** The same for whoever needs what everybody understands; made when it is asked for, which most requests never do. */
+  /** The same as a standard AbortSignal; created on demand, which most requests never need. */
   get signal(): AbortSignal {
     if (this.#signal === null) {
       const controller = new AbortController();
@@ -108,25 +111,28 @@ export class RequestScope {
     this.#stop.abort();
   }
 
-  /** Called when the place is another request's: the front gives that of a stream away as soon as it gives the stream up. */
+  /** Called when the slot belongs to another request: the front reassigns a stream's slot as soon as it gives the stream up. */
   leaveSlot(): void {
     this.#hasSlot = false;
   }
 
-  /** Called when the answer has begun as a stream: from then on a failure belongs to the part that it happened in. */
+  /** Called when the answer has begun as a stream; from then on a failure belongs to the part that it happened in. */
   stream(): void {
     this.#streaming = true;
   }
 
-  /** Whether the request can no longer be run again, nor answered by the host: the client has something of it already. */
+  /**
+   * Whether the host can no longer answer the request or run it again: part of the answer was sent, or a write may have been
+   * committed.
+   */
   get irrevocable(): boolean {
     return this.#streaming || this.mayHaveCommitted;
   }
 
   /**
-   * Runs `commit`, which may make something of the request stand: from before its first byte is written, and for good
-   * unless it turns out that nothing does, the ledger tells the host not to repeat the request if this thread dies.
-   * `stands` judges a failure: whether what was to be committed may stand all the same.
+   * Runs `commit`, which may commit writes of the request. From before its first byte is written, the ledger tells the host not
+   * to repeat the request if this thread dies; the mark is removed only if nothing was committed. `stands` decides whether the
+   * commit may have happened despite an error.
    */
   async committing<Value>(commit: () => Promise<Value>, stands: (error: unknown) => boolean): Promise<Value> {
     this.#marked = true;
@@ -145,7 +151,10 @@ export class RequestScope {
     }
   }
 
-  /** Not where the place may be another's by now, and the mark as well: one too many costs that one a second try, and no more. */
+  /**
+   * Removes the mark, unless the slot may already belong to another request, and the mark to it: one too many costs that request
+   * its retry, and nothing more.
+   */
   #unmark(): void {
     this.#marked = false;
     if (this.#open && this.#hasSlot) Atomics.store(this.#ledger, this.slot, 0);

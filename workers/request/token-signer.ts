@@ -1,15 +1,16 @@
-/** Signs what a login function returned with the secret of the request's tenant. */
+/** Signs the result of a login function with the secret of the request's tenant. */
 import { createSecretKey } from "node:crypto";
 import { SafeError } from "postgraphile/grafast";
 import type { TokenSigning } from "../../src/shared/protocol/messages.ts";
 import { signedForClaim } from "../../src/shared/protocol/signed-for.ts";
 
-/** A signed token of these claims, names as in PostgreSQL; nulls are left out. */
+/** Signs a token with these claims, named as in PostgreSQL; nulls are left out. */
 export type SignToken = (claims: Readonly<Record<string, unknown>>) => Promise<string>;
 
 /**
- * Signs for `tenant` and nobody else: audience, issuer and the tenant's claim are always its own, whatever the function
- * says. `signing` is the JSON of a TokenSigning. What is returned can sign, but not tell the secret.
+ * A signer for `tenant` alone: audience, issuer and the tenant's claim are always its own, whatever the function returns.
+ * `signing` is the JSON of a TokenSigning. The returned function can sign, but does not reveal the secret. It throws
+ * `TOKEN_UNSIGNED` if no secret is set.
  */
 export function tokenSigner(tenant: string, signing: string | null): SignToken {
   if (signing === null) {
@@ -22,7 +23,7 @@ export function tokenSigner(tenant: string, signing: string | null): SignToken {
   return async (claims) => {
     const rules: TokenSigning = JSON.parse(signing);
     const { secret, algorithm, audience, issuer, tenantClaim, expiresInSeconds } = rules;
-    // Loaded for the first token that is signed here: 2 MB of each thread.
+    // Loaded for the first token signed in this thread, where it takes 2 MB.
     const { SignJWT } = await import("jose");
     const now = Math.floor(Date.now() / 1_000);
     const own = {
@@ -46,7 +47,7 @@ export function tokenSigner(tenant: string, signing: string | null): SignToken {
   };
 }
 
-/** PostgreSQL's bigint and numeric arrive as text. */
+/** Seconds since 1970. PostgreSQL's bigint and numeric arrive as text. Throws if `value` is no such number. */
 function secondsOf(value: unknown): number | undefined {
   if (value === null || value === undefined) return undefined;
   const seconds = Math.floor(Number(value));

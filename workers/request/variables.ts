@@ -1,4 +1,4 @@
-/** How much the variables of a request hold, found out before anything walks them. */
+/** Limits how much a request's variables hold, before anything walks them. */
 
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
@@ -9,17 +9,18 @@ type VariableLimits = Pick<OperationLimits, "variables" | "variablesDepth">;
 const tooMany = (most: number): string => `The variables hold more than ${most} values.`;
 const tooDeep = (most: number): string => `The variables are more than ${most} levels deep.`;
 
-/** Shorter texts are parsed before anybody would notice. */
+/** Shorter texts are not scanned: parsing them takes too little time to matter. */
 const scannedFrom = 32 * 1024;
 const isObject = /^\s*\{/;
-/** What a request holds beside its variables: its query, its operation's name. */
+/** Allowance for the request's other values: its query and its operation's name. */
 const otherValues = 16;
-/** The request itself, and the variables in it. */
+/** Allowance for the level of the request object around the variables. */
 const otherLevels = 1;
 
 /**
- * Throws `BAD_REQUEST` where the JSON `text` of a request is no object, and `VARIABLES_TOO_LARGE` where it holds more than the limits allow, without parsing it: V8 takes 0.1 s
- * and 50 MB for a megabyte of brackets. Takes a few milliseconds for a megabyte. What is no JSON is for the parser to refuse.
+ * Throws `BAD_REQUEST` if the JSON `text` of a request is no object, and `VARIABLES_TOO_LARGE` if it exceeds the limits. Scans
+ * instead of parsing, because V8 takes 0.1 s and 50 MB for a megabyte of brackets; a scan takes a few milliseconds. Malformed
+ * JSON is left for the parser to refuse.
  */
 export function assertFewValuesIn(text: string, { variables, variablesDepth }: VariableLimits): void {
   if (text.length < scannedFrom) return;
@@ -29,7 +30,7 @@ export function assertFewValuesIn(text: string, { variables, variablesDepth }: V
   const mostLevels = variablesDepth + otherLevels;
   let values = 0;
   let levels = 0;
-  // Whether the innermost list or object holds nothing so far.
+  // Whether the innermost list or object is empty so far.
   let empty = false;
   for (let at = 0; at < text.length; at += 1) {
     switch (text.charCodeAt(at)) {
@@ -39,7 +40,7 @@ export function assertFewValuesIn(text: string, { variables, variablesDepth }: V
         break;
       case openList:
       case openObject:
-        // It, or what it holds first: whatever comes behind that has a comma.
+        // Counts its first value, or itself if it is empty; each further value is counted by its comma.
         values += 1;
         levels += 1;
         empty = true;
@@ -68,21 +69,21 @@ const [quote, comma, blank, newline] = [0x22, 0x2c, 0x20, 0x0a];
 const [openList, closeList, openObject, closeObject] = [0x5b, 0x5d, 0x7b, 0x7d];
 const backslash = 0x5c;
 
-/** Where the text ends that begins at `start`; the end of all where it does not. */
+/** The index of the quote that closes the string beginning at `start`, or the end of `text`. */
 function endOfText(text: string, start: number): number {
   for (let at = text.indexOf('"', start + 1); at !== -1; at = text.indexOf('"', at + 1)) {
     let before = at - 1;
     while (text.charCodeAt(before) === backslash) before -= 1;
-    // An even number of backslashes are one another's.
+    // An even number of backslashes escape one another.
     if ((at - before) % 2 === 1) return at;
   }
   return text.length;
 }
 
 /**
- * Throws `VARIABLES_TOO_LARGE` where `value`, which came as JSON, holds more values than `limits.variables`, lists and objects counted as
- * well, or nests deeper than `limits.variablesDepth`. Takes no stack however deep it is, and stops where the limit is passed: coercing
- * 490,000 integers holds a thread for 3.4 s, and what is nested as deep as a megabyte allows overflows the stack of whatever recurses.
+ * Throws `VARIABLES_TOO_LARGE` if `value`, parsed from JSON, holds more values than `limits.variables`, lists and objects
+ * included, or nests deeper than `limits.variablesDepth`. Uses no recursion, and stops as soon as a limit is exceeded: coercing
+ * 490,000 integers holds a thread for 3.4 s, and values nested as deep as a megabyte allows overflow the stack of recursive code.
  */
 export function assertFewValues(value: unknown, { variables, variablesDepth }: VariableLimits): void {
   let level: readonly unknown[] = [value];

@@ -1,4 +1,4 @@
-/** The steps of @dataplan/pg that insert or update a row, as far as Rowhouse knows their insides. */
+/** The internals of @dataplan/pg's insert and update steps, as far as Rowhouse relies on them. */
 
 import type { Codec, Values } from "./select-step.ts";
 import { hasFixedType } from "./static-sql.ts";
@@ -29,9 +29,9 @@ export interface ChangeStep {
     executeMutation(mutation: Mutation): Promise<Changed>;
   };
   readonly attributes: readonly Column[];
-  /** By what an update finds its row. */
+  /** The columns by which an update finds its row. */
   readonly getBys?: readonly Column[];
-  /** Of these, how each is written. */
+  /** How each of `getBys` is encoded. */
   readonly finalizeResults: {
     readonly queryValueDetailsBySymbol?: ReadonlyMap<symbol, object>;
   };
@@ -43,7 +43,7 @@ export interface Details {
   indexMap<Item>(callback: (index: number) => Item): Item[];
 }
 
-/** What a function of an input field is called with; of the SQL it can say nothing but which columns get which values. */
+/** Passed to the functions of input fields, which can decide only which columns get which values, not the SQL. */
 export interface Builder {
   set(name: string, value: unknown): void;
   setMeta(key: PropertyKey, value: unknown): void;
@@ -52,7 +52,7 @@ export interface Builder {
 /** What a request sets, column by column. */
 export interface Told {
   readonly names: readonly string[];
-  /** As they are sent: what writes them may do so in another way when it is asked again. */
+  /** Encoded as they are sent, because encoding a value twice may yield different results. */
   readonly parameters: readonly unknown[];
   readonly meta: Readonly<Record<PropertyKey, unknown>>;
 }

@@ -1,4 +1,4 @@
-/** The SQL of inserts and updates, built once for each set of columns instead of for every request. */
+/** Builds the SQL of inserts and updates once for each set of columns instead of for every request. */
 import { isDeepStrictEqual } from "node:util";
 import { PgInsertSingleStep, PgUpdateSingleStep } from "postgraphile/@dataplan/pg";
 import { SafeError, setter } from "postgraphile/grafast";
@@ -16,18 +16,18 @@ import { outsideRequests } from "./probe-inputs.ts";
 import { type Execute, replaceExecute } from "./replace-execute.ts";
 import { type Codec, encode, type Values } from "./select-step.ts";
 
-/** Of one step; which columns are set is for whoever asks to choose. */
+/** Texts kept per step, limited because the client chooses which columns are set. */
 const maxTexts = 16;
 
-/** A step with its texts by the columns that are set. */
+/** A step with its texts, by the columns that are set. */
 interface Change {
   readonly step: ChangeStep;
   readonly texts: Map<string, string>;
-  /** Whether it gives nothing where no row was found. */
+  /** Whether the result is null if no row was found. */
   readonly isUpdate: boolean;
 }
 
-/** By step, and so for as long as its plan is kept; null: to be left alone. */
+/** By step, and so kept as long as its plan; null for a step that is left alone. */
 const changes = new WeakMap<object, Change | null>();
 
 /**
@@ -59,13 +59,13 @@ function rememberTexts(prototype: object, isUpdate: boolean): boolean {
   });
 }
 
-/** Whether no value stands in the plan itself: a parameter is then one of the columns', in their order. */
+/** Whether the plan itself contains no values, so that the parameters are exactly the columns', in their order. */
 function isPlain(step: ChangeStep, original: Execute<Details>): boolean {
   const [name] = Object.keys(step.resource.codec.attributes);
   return name !== undefined && textFor(step, [name], original) !== null;
 }
 
-/** What the step sends to set `names`, built where there is no request; null where it has other parameters than these. */
+/** The SQL that the step sends to set `names`, built outside any request; null if it has parameters other than these. */
 function textFor(step: ChangeStep, names: readonly string[], original: Execute<Details>): string | null {
   const { getBys = [], contextId } = step;
   let sent: Mutation | undefined;
@@ -92,7 +92,7 @@ function textFor(step: ChangeStep, names: readonly string[], original: Execute<D
   return isPlainly ? sent.text : null;
 }
 
-/** What goes wrong here goes wrong for the request as well, which is told: nobody else has to be. */
+/** Swallows errors of the trial run: whatever fails here fails for the request too, which reports it. */
 async function ended(made: unknown): Promise<void> {
   const [list] = await Promise.allSettled([made]);
   if (list.status === "fulfilled" && Array.isArray(list.value)) await Promise.allSettled(list.value);
@@ -117,12 +117,12 @@ async function changeOne(
   const set = (name: string, value: unknown, codec: Codec): void => {
     parameters.push(encode(value, codec));
     names.push(name);
-    // No name in PostgreSQL has a NUL.
+    // No name in PostgreSQL contains a NUL.
     key += `${name}\0`;
   };
   for (const { depId, name, pgCodec } of step.attributes) {
     const value = values[depId]?.at(index);
-    // Null is kept, undefined is skipped.
+    // Null is sent, undefined is skipped.
     if (value !== undefined) set(name, value, pgCodec);
   }
   const meta: Record<PropertyKey, unknown> = Object.create(null);
@@ -154,7 +154,7 @@ async function changeOne(
   const { rows, rowCount, notices } = await resource.executeMutation({
     context,
     text,
-    // Not the list itself: who kept the builder may set more while this is on its way.
+    // A copy, because whoever kept the builder may set more while this is on its way.
     values: [...parameters, ...findingBy(step, values, index)],
   });
   if (isUpdate && rowCount === 0) return null;
@@ -166,8 +166,8 @@ function findingBy({ getBys = [] }: ChangeStep, values: readonly Values[], index
 }
 
 /**
- * What the original gives where it is told the same columns, and nothing else is called again. The text is kept if that is what was
- * sent; a step that sends anything else is left alone from then on.
+ * The original's result for the same columns, without calling anything of the request a second time. Keeps the text if it is what
+ * was sent; a step that sends anything else is left alone from then on.
  */
 async function build(
   { step, texts }: Change,
@@ -197,7 +197,7 @@ async function build(
   return Array.isArray(made) ? made[0] : made;
 }
 
-/** `step` with what it sets, `names`, as it is to be sent, and where it sends it, in the place of its own. */
+/** `step` with its inputs replaced by `names` and already encoded values, and with `executeMutation` in place of its own. */
 function told(
   step: ChangeStep,
   names: readonly string[],
@@ -220,7 +220,7 @@ function told(
   });
 }
 
-/** `step` with what an update finds its row by sent as it is, too. */
+/** `step` with the values by which an update finds its row sent unencoded as well. */
 function withoutCodecs(step: ChangeStep): ChangeStep {
   const { finalizeResults } = step;
   const { queryValueDetailsBySymbol: details } = finalizeResults;

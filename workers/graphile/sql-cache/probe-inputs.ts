@@ -1,8 +1,8 @@
-/** Stands in for the results of other steps where a select's statement is built without a request. */
+/** Stand-ins for the results of other steps, for building a select's statement without a request. */
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { AppliedFunction, Codec, Details, Page, Paged, Placeholder, Values } from "./select-step.ts";
 
-/** Code that a plugin left in a plan finds no request here that it could ask. */
+/** Runs code outside any request, so that code that a plugin left in a plan finds none here. */
 export const outsideRequests = AsyncLocalStorage.snapshot();
 
 /** Stands for a value of a request. */
@@ -14,7 +14,7 @@ export class Mark {
   }
 }
 
-/** For what a text may not depend on. */
+/** For results that a text may not depend on. */
 const outOfReach: Values = {
   get isBatch(): never {
     throw new Error("out of reach");
@@ -27,18 +27,18 @@ const outOfReach: Values = {
   },
 };
 
-/** Results of other steps as a builder may see them here; nothing of them is a request's. */
+/** The results of other steps that a builder may see here; none of them comes from a request. */
 export class Reach {
   readonly values: Values[];
   readonly #known = new Map<number, unknown>();
-  /** Marks that were handed out for placeholders with one value. */
+  /** Marks that were handed out for placeholders, in order. */
   readonly marks: Mark[] = [];
 
   constructor(dependencies: number) {
     this.values = Array.from({ length: dependencies }, () => outOfReach);
   }
 
-  /** Throws where a result is used for two things. */
+  /** Throws if a result is used for two things. */
   give(index: number | null, value: unknown): void {
     if (index === null) return;
     if (this.#known.has(index) && !Object.is(this.#known.get(index), value))
@@ -82,7 +82,7 @@ export class Reach {
   }
 }
 
-/** The same codec for SQL; of values it takes marks alone. */
+/** The same codec for SQL, but accepting only marks as values. */
 export function markedCodecs(): (codec: Codec) => Codec {
   const known = new Map<Codec, Codec>();
   return (codec) => {

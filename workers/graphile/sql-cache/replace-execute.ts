@@ -1,8 +1,8 @@
-/** The method by which steps of Grafast's do their work, replaced for a whole class of them. */
+/** Replaces `execute`, the method in which Grafast's steps do their work, for a whole class of steps. */
 
 export type Execute<Details> = (details: Details) => unknown;
 
-/** Prototypes that were seen to. */
+/** Prototypes that were already handled. */
 const seen = new WeakSet<object>();
 
 function isExecute<Details>(value: unknown): value is Execute<Details> {

@@ -1,4 +1,4 @@
-/** A select's statement, built where nothing of any request is in reach. */
+/** Builds a select's statement out of reach of any request. */
 import { Mark, markedCodecs, outsideRequests, Reach } from "./probe-inputs.ts";
 import type { Execute } from "./replace-execute.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
@@ -19,9 +19,9 @@ export interface SelectText {
   readonly text: string;
   readonly name: string | undefined;
   readonly identifierIndex: number | null;
-  /** Parameter by parameter: the index of the placeholder that is written there, or what stands in the plan itself. */
+  /** For each parameter, the index of its placeholder, or the fixed value that the plan contains. */
   readonly values: readonly (number | { readonly fixed: unknown })[];
-  /** What tells the rows of what is around it apart. */
+  /** The values by which the rows of different parent rows are told apart. */
   readonly queries: readonly { readonly dependency: number; readonly codec: Codec }[];
   readonly cursorDetails: object | undefined;
   readonly groupDetails: object | undefined;
@@ -29,8 +29,8 @@ export interface SelectText {
 }
 
 /**
- * The function that `step` gives for `page` and `applied`, made by `execute`, which is its own, out of reach of any request. Throws
- * where it is not made of these alone.
+ * The function that `step` returns for `page` and `applied`, made by its own `execute` out of reach of any request. Throws if it
+ * depends on anything else.
  */
 export function inlineFunction(
   step: InlineStep,
@@ -50,7 +50,7 @@ function isApplied(value: unknown): value is AppliedFunction {
   return typeof value === "function";
 }
 
-/** Of these, rows are cut off and turned round as for a request; more would only take longer. */
+/** Enough rows to see them cut off and reversed as for a request; more would only take longer. */
 const maxSampledRows = 1_000;
 
 function sampleRows({ first, last }: Page): unknown[][][] {
@@ -61,8 +61,8 @@ function sampleRows({ first, last }: Page): unknown[][][] {
 }
 
 /**
- * The statement that `execute`, which is the step's own, sends for `inputs`: it is called with marks in the place of values, and
- * cannot come by anything else of a request. Rejects where it tries to, or is not the one that is known.
+ * The statement that the step's own `execute` sends for `inputs`. It is called with marks in place of values, and cannot reach
+ * anything else of a request. Rejects if it tries to, or does not behave as known.
  */
 export function probeSelect(
   step: SelectStep,
@@ -123,7 +123,7 @@ function parametersOf(
   const ones = placeholders.flatMap((placeholder, index) =>
     direct[index] === true ? [{ ...placeholder, index }] : [],
   );
-  // Those with a value for each row are asked for behind them.
+  // Marks of placeholders with a value for each row follow behind these.
   const given = marks.slice(0, ones.length);
   const asExpected = ones.every(
     ({ dependencyIndex, codec, alreadyEncoded }, at) =>
@@ -145,7 +145,7 @@ function queriesOf({ queryValues }: Spec): SelectText["queries"] {
   });
 }
 
-/** The first of `results`; throws where any is not what `pageRows` makes of its sample. */
+/** The first of `results`; throws if any differs from what `pageRows` makes of its sample. */
 function assertPages(
   results: unknown,
   samples: readonly (readonly unknown[])[],
@@ -175,7 +175,7 @@ function isResult(value: unknown): value is SelectResult {
   return typeof value === "object" && value !== null && "items" in value && Array.isArray(value.items);
 }
 
-/** Shared by requests of many tenants from here on: whoever tries to leave something in it fails. */
+/** Frozen, because requests of many tenants share it from here on; an attempt to leave something in it fails. */
 function frozenDetails(details: object | undefined): object | undefined {
   if (details === undefined) return undefined;
   for (const part of Object.values(details)) {

@@ -1,4 +1,4 @@
-/** What a select gives of the rows that were read for it. */
+/** Turns the rows read for a select into its result. */
 import type { Page } from "./select-step.ts";
 
 export interface SelectResult {
@@ -7,7 +7,7 @@ export interface SelectResult {
   readonly items: readonly unknown[];
   readonly cursorDetails: object | undefined;
   readonly groupDetails: object | undefined;
-  /** What the selects inside it have to know. */
+  /** What nested selects need to know. */
   readonly m: object;
 }
 
@@ -21,7 +21,7 @@ export function pageRows(
   const more = oneExtra && limit !== null && rows.length > limit;
   let items = more ? rows.slice(0, limit) : rows;
   if (first !== null && last !== null && last < first && items.length > last) items = items.slice(-last);
-  // The last ones are read from the end.
+  // The last rows are read from the end.
   if (first === null && last !== null) items = items.toReversed();
   return {
     hasNextPage: first !== null && last === null && more,

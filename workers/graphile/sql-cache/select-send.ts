@@ -1,4 +1,4 @@
-/** A select's statement that was built before, sent with the values of a request. */
+/** Sends a select's statement that was built before with the values of a request. */
 import { isDeepStrictEqual } from "node:util";
 import type { SelectText } from "./select-probe.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
@@ -40,7 +40,7 @@ function queryValuesOf(
   return queries.map(({ dependency, codec }) => encode(values[dependency]?.at(index), codec));
 }
 
-/** What the original would give, with `text` in place of one that is built. */
+/** What the original would return, with `text` in place of a newly built one. */
 export async function send(
   step: SelectStep,
   text: SelectText,
@@ -75,7 +75,7 @@ export async function send(
   });
 }
 
-/** Whether with `text` the same would have been sent, up to the last parameter. */
+/** Whether `text` would have sent the same statement, down to the last parameter. */
 export function isSent(
   step: SelectStep,
   text: SelectText,

@@ -1,4 +1,4 @@
-/** The steps of @dataplan/pg that make a SELECT, as far as Rowhouse knows their insides. */
+/** The internals of @dataplan/pg's select steps, as far as Rowhouse relies on them. */
 import { hasFixedType, isFixedSelect } from "./static-sql.ts";
 
 /** What a step is given of another one's results. */
@@ -20,7 +20,7 @@ export interface Codec {
   toPg(value: unknown): unknown;
 }
 
-/** As @dataplan/pg writes a parameter. */
+/** Encodes a parameter as @dataplan/pg does. */
 export function encode(value: unknown, codec: Codec): unknown {
   return value === undefined || value === null ? null : codec.toPg(value);
 }
@@ -32,26 +32,26 @@ export interface Placeholder {
   readonly alreadyEncoded: boolean;
 }
 
-/** Of which results it makes pages. */
+/** A step that makes pages; the ids say which results define the page. */
 export interface Paged {
   readonly firstStepId: number | null;
   readonly lastStepId: number | null;
   readonly offsetStepId: number | null;
   readonly afterStepId: number | null;
   readonly beforeStepId: number | null;
-  /** Of results that are functions, which are called with what builds the query. */
+  /** Results that are functions, which are called with the query's builder. */
   readonly applyDepIds: readonly number[];
   readonly dependencies: readonly unknown[];
 }
 
-/** What of a page is written into a statement's text. */
+/** The parts of a page that are written into a statement's text. */
 export interface Page {
   readonly first: number | null | undefined;
   readonly last: number | null | undefined;
   readonly offset: number | null | undefined;
 }
 
-/** What runs a statement for each of `specs`, with what is the same for all of them. */
+/** Runs a statement for each of `specs`; `common` is the same for all of them. */
 export interface Resource {
   executeWithCache(specs: readonly Spec[], common: Common): Promise<{ readonly values: readonly unknown[] }>;
   executeWithoutCache(
@@ -86,23 +86,23 @@ export interface SelectStep extends Paged {
   readonly operationPlan: { readonly operation: { readonly operation: string } };
 }
 
-/** A select that was put into another one; what it gives is a function that does so. */
+/** A select that was inlined into another one; its result is a function that does so. */
 export interface InlineStep extends Paged {
   readonly identifier: string;
   readonly staticInfo: { readonly mode: string };
 }
 
-/** Puts a select into another one. */
+/** Inlines a select into another one. */
 export type AppliedFunction = (builder: unknown) => void;
 
-/** Of a request, all that a statement's text depends on. */
+/** All parts of a request that a statement's text depends on. */
 export interface Inputs {
   readonly page: Page;
-  /** What builds on it besides; null where a result was none. */
+  /** Functions that add to the query; null where a result was none. */
   readonly applied: readonly (AppliedFunction | null)[];
-  /** Rows of what is around it: one, by which there is nothing to tell apart, or more. */
+  /** The number of parent rows: one, so that there is nothing to tell apart, or more. */
   readonly count: 1 | 2;
-  /** Of each placeholder: whether its value is the same for all of them. */
+  /** For each placeholder, whether its value is the same for all parent rows. */
   readonly direct: readonly boolean[];
 }
 
@@ -134,8 +134,8 @@ function isPlaceholder(value: unknown): value is Placeholder {
 }
 
 /**
- * Whether `step`'s statement is one that only results of other steps, pages and selects inside it tell apart: no mutation, and no
- * SQL that is not known before it runs.
+ * Whether `step`'s statement depends only on results of other steps, pages and selects inside it: no mutation, and no SQL that
+ * becomes known only when it runs.
  */
 export function isPlainSelect(step: object): step is SelectStep {
   const field = (name: string): unknown => Reflect.get(step, name);
@@ -164,7 +164,7 @@ export function isPlainSelect(step: object): step is SelectStep {
   );
 }
 
-/** The class is not exported. */
+/** Compares names, because the class is not exported. */
 export function isInlineStep(step: unknown): step is InlineStep {
   if (!isObject(step)) return false;
   const known: unknown = Reflect.get(step.constructor, "$$export");
@@ -191,7 +191,7 @@ function isLimit(value: unknown): value is number | null | undefined {
   return value === undefined || value === null || Number.isSafeInteger(value);
 }
 
-/** The page that is asked for; null where it is one that begins or ends at a cursor, or is of another kind. */
+/** The requested page; null if it begins or ends at a cursor, or is of another kind. */
 export function pageOf(step: Paged, values: readonly Values[]): Page | null {
   const after = unary(values, step.afterStepId);
   const before = unary(values, step.beforeStepId);

@@ -18,10 +18,10 @@ import {
   type Values,
 } from "./select-step.ts";
 
-/** Of one step. A text is 0.3 to 5 kB; how many rows are asked for is anybody's choice. */
+/** Texts kept per step. A text is 0.3 to 5 kB, and the client chooses how many rows are asked for. */
 const maxTexts = 8;
 
-/** Asked for once; being built; not to be kept; or there. */
+/** Requested once; being built; not to be kept; or available. */
 type Entry = "once" | "building" | "never" | SelectText;
 
 interface Select {
@@ -29,7 +29,7 @@ interface Select {
   readonly texts: Map<string, Entry>;
 }
 
-/** By step, and so for as long as its plan is kept; null: to be left alone. */
+/** By step, and so kept as long as its plan; null for a step that is left alone. */
 const selects = new WeakMap<object, Select | null>();
 /** By step: its functions, each for one page. */
 const inlines = new WeakMap<object, Map<string, AppliedFunction> | null>();
@@ -76,7 +76,7 @@ export function rememberSelectTexts(): boolean {
   });
 }
 
-/** The class is not exported: its first instance is met in the select that it was put into. */
+/** The class is not exported, so it is taken from the first instance, found in the select that it was inlined into. */
 function rememberInlined(step: unknown): void {
   if (!isInlineStep(step)) return;
   replaceExecute<Details>(Object.getPrototypeOf(step), (original) => {
@@ -116,7 +116,7 @@ function numberOf(applied: AppliedFunction | null): number | undefined {
   return applied === null ? 0 : numbers.get(applied);
 }
 
-/** The functions that build on `step`; null where one is not known to be the same for every request. */
+/** The functions that add to `step`'s query; null if one is not known to be the same for every request. */
 function appliedOf(step: Paged, values: readonly Values[]): Inputs["applied"] | null {
   const list: (AppliedFunction | null)[] = [];
   for (const index of step.applyDepIds) {
@@ -135,7 +135,7 @@ function isKept(value: unknown): value is AppliedFunction {
   return typeof value === "function" && numbers.has(value);
 }
 
-/** What a text for `details` depends on; null where that is not known, or nothing is to be sent. */
+/** What the text for `details` depends on; null if that is unknown, or nothing is to be sent. */
 function inputsOf(step: SelectStep, details: Details): Inputs | null {
   const { values, stream } = details;
   const page = pageOf(step, values);
@@ -161,8 +161,8 @@ function keyOf({ page, applied, count, direct }: Inputs): string {
 }
 
 /**
- * What the original gives for this request. Beside it, `keep` is told the text for `inputs`, if that is what was sent, or else that
- * there is none to keep.
+ * The original's result for this request. Also calls `keep` with the text for `inputs` if it equals what was sent, otherwise with
+ * the reason why there is none.
  */
 async function build(
   step: SelectStep,
@@ -181,7 +181,7 @@ async function build(
     try {
       return isSent(step, text, inputs, details, specs, common);
     } catch {
-      // A codec that cannot write a value twice is no reason to fail who asks.
+      // If a codec cannot encode a value twice, the request must not fail for it.
       return false;
     }
   };
@@ -199,7 +199,7 @@ async function build(
   try {
     return await original.call(Object.create(step, { resource: { value: resource } }), details);
   } finally {
-    // A value that could not be written, such as a date that is none.
+    // A value could not be encoded, such as an invalid date.
     if (!told) keep("once");
   }
 }

@@ -1,8 +1,8 @@
-/** Whether the SQL that a statement is put together from is there before any request, or made anew for each. */
+/** Determines whether the SQL that a statement is composed of is fixed before any request, or made anew for each. */
 import { TYPES } from "postgraphile/@dataplan/pg";
 import { sql } from "postgraphile/pg-sql2";
 
-/** What stands at `name`; nothing where a function is asked for it each time. */
+/** The value of the property `name`; undefined for a getter, which could return another one each time. */
 function valueIn(holder: unknown, name: string): unknown {
   if (typeof holder !== "object" || holder === null) return undefined;
   return Object.getOwnPropertyDescriptor(holder, name)?.value;
@@ -18,7 +18,7 @@ function isEach(holder: unknown, name: string, test: (item: unknown) => boolean)
   return Array.isArray(list) && list.every(test);
 }
 
-/** What only has a method by which it becomes SQL, as pg-sql2 allows in most places, is asked for it by each request. */
+/** Only real SQL: an object with a method that yields SQL, which pg-sql2 allows in most places, is asked by each request anew. */
 const isSql = (value: unknown): boolean => sql.isSQL(value);
 
 export function hasFixedType(codec: unknown): boolean {
@@ -35,7 +35,7 @@ function isFixedJoin(join: unknown): boolean {
   );
 }
 
-/** It may also be worked out by a function of a plugin's. */
+/** Whether an order is fixed; a plugin's function may also compute it. */
 function isFixedOrder(order: unknown): boolean {
   return (
     (valueIn(order, "callback") ?? null) === null &&
@@ -43,7 +43,7 @@ function isFixedOrder(order: unknown): boolean {
   );
 }
 
-/** `select` is a step, or what a select that was put into another one has kept of its own. */
+/** Whether all SQL of `select` is fixed; it is a step, or the static part of a select that was inlined into another one. */
 export function isFixedSelect(select: object): boolean {
   const fixed = valueIn(select, "fixedPlaceholderValues");
   return (
@@ -59,12 +59,12 @@ export function isFixedSelect(select: object): boolean {
   );
 }
 
-/** By which values of PostgreSQL's own types are read. */
+/** The casts that read values of PostgreSQL's own types. */
 const ownCasts: ReadonlySet<unknown> = new Set(Object.values(TYPES).map(({ castFromPg }) => castFromPg));
 
 /**
- * Where cursors or groups are asked for, the values that make them are read by SQL of their codecs', which is worked out anew for each
- * request: by a function that may be a plugin's.
+ * Whether cursors and groups are read with known casts only. Their values are read by SQL of their codecs, which is computed anew
+ * for each request, possibly by a plugin's function.
  */
 function areReadPlainly(select: object): boolean {
   if (valueIn(select, "needsCursor") === false && valueIn(select, "needsGroups") === false) return true;
@@ -77,7 +77,7 @@ function areReadPlainly(select: object): boolean {
       : byName(valueIn(order, "attribute")),
   );
   const groups = listIn(select, "groups").map((group) => valueIn(group, "codec"));
-  // What an order is made unique by.
+  // The columns that make an order unique.
   const unique = listIn(listIn(resource, "uniques")[0], "attributes").map(byName);
   return [...orders, ...groups, ...unique].every(
     (codec) =>
