@@ -13,7 +13,6 @@ const exceptions: Readonly<Record<string, Size>> = {
   "src/app/host.ts start": { lines: 206 },
   "src/app/operations.ts createOperations": { lines: 63 },
   "src/app/tenants.ts watchSchemas": { lines: 66 },
-  "src/embedded/server.ts start": { lines: 65 },
   "src/http/admin/app.ts createAdminApp": { lines: 70 },
   "src/http/public/app.ts exchange": { lines: 63 },
   "src/http/read-body.ts readBody": { parameters: 5 },
