@@ -1,14 +1,16 @@
-/** What an operator may ask of the host: to see a tenant, to evict, to forget, to migrate. */
+/** What an operator may ask of the host: how it is, to see a tenant, to evict, to forget, to migrate. */
 
 import type { ChangesView } from "../control/looks.ts";
 import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
 import type { Decision } from "../decisions/decision.ts";
 import type { Decisions } from "../decisions/decisions.ts";
 import type { Fleet } from "../fleet/fleet.ts";
+import { fleetSnapshot } from "../fleet/snapshot.ts";
 import type { Observe } from "../observability/observation.ts";
+import { composeStatus, type StatusSnapshot } from "../observability/status.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import type { InstanceKey } from "../shared/kernel/ids.ts";
-import { parseShapeHash } from "../shared/kernel/ids.ts";
+import { type InstanceKey, parseShapeHash, type ShapeHash } from "../shared/kernel/ids.ts";
+import type { HostPhase } from "../shared/kernel/phase.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
@@ -101,25 +103,76 @@ export function createOperations(deps: OperationsDeps): Operations {
     },
 
     async migrate(id, { sql, expect }) {
-      const shape = expect === undefined ? undefined : parseShapeHash(expect);
-      if (expect !== undefined && shape === undefined) {
-        throw new HostError("BAD_REQUEST", "expect is not a shape hash: 64 hexadecimal digits");
-      }
+      const shape = expectedShape(expect);
       const tenant = await find(id);
       const { applied: _, ...migrated } = await deps.migrate(tenant, {
         sql,
         ...(shape === undefined ? {} : { expect: shape }),
       });
-      // Whoever shares a schema with the tenant has moved on as well.
-      for (const [schema, revision] of Object.entries(migrated.revisions)) {
-        decisions.recordRevision(tenant.database, schema, BigInt(revision));
-      }
-      decisions.forget(tenant.id);
+      recordMigrated(decisions, tenant, migrated.revisions);
       const { from, to, ms: migrateMs } = migrated;
       observe({ kind: "tenant.migrated", tenant: tenant.id, from, to, migrateMs });
       return migrated;
     },
   };
+}
+
+export interface ReportsDeps {
+  readonly version: string;
+  /** When the host was started, by `performance.now()`. */
+  readonly startedMs: number;
+  /** What the process may use, and what it uses with every cell at its budget. */
+  readonly limitMb: number;
+  readonly planMb: number;
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly fleet: Fleet;
+  readonly phase: () => HostPhase;
+  /** Of the public listener, at the moment. */
+  readonly connections: () => StatusSnapshot["http"];
+}
+
+/** What a host says of itself, without asking anyone. */
+export interface Reports {
+  health(): boolean;
+  ready(): boolean;
+  /** Whether a database takes no writes at the moment. */
+  readOnly(): boolean;
+  status(): StatusSnapshot;
+}
+
+export function createReports(deps: ReportsDeps): Reports {
+  const { version, startedMs, limitMb, planMb, source, decisions, fleet } = deps;
+  return {
+    health: () => true,
+    ready: () => deps.phase() === "ready" && fleet.healthy,
+    readOnly: () => Object.values(fleet.readOnly).includes(true),
+    status: () =>
+      composeStatus({
+        version,
+        uptimeMs: performance.now() - startedMs,
+        memory: { rssMb: process.memoryUsage.rss() / (1024 * 1024), limitMb, planMb },
+        fleet: fleetSnapshot(fleet),
+        tenants: { known: source.known, decided: decisions.size },
+        http: deps.connections(),
+      }),
+  };
+}
+
+/** Throws `BAD_REQUEST` for what cannot be the hash of any shape. */
+function expectedShape(text: string | undefined): ShapeHash | undefined {
+  if (text === undefined) return undefined;
+  const shape = parseShapeHash(text);
+  if (shape !== undefined) return shape;
+  throw new HostError("BAD_REQUEST", "expect is not a shape hash: 64 hexadecimal digits");
+}
+
+function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrated["revisions"]): void {
+  // Whoever shares a schema with the tenant has moved on as well.
+  for (const [schema, revision] of Object.entries(revisions)) {
+    decisions.recordRevision(tenant.database, schema, BigInt(revision));
+  }
+  decisions.forget(tenant.id);
 }
 
 /** A decision as an operator sees it; revisions as text, since they may pass what a JSON number holds. */

@@ -18,6 +18,26 @@ import { listSource } from "../tenants/list-source.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import { tableSource } from "../tenants/table-source.ts";
+import type { HostContext } from "./context.ts";
+
+export interface OpenTenants {
+  readonly source: TenantSource;
+  readonly decisions: Decisions;
+  readonly watch: SchemaWatch;
+}
+
+/** Opens all that is known of tenants, and follows its changes from then on. */
+export async function openTenants(context: HostContext, databases: Databases): Promise<OpenTenants> {
+  const { config, observe, started } = context;
+  const source = await openSource(config, databases, observe);
+  started.add(() => source.close());
+  const decisions = await openDecisions(context, databases, source, observe);
+  const watch = watchSchemas({ databases, source, decisions, observe, everyMs: config.guardPollMs });
+  started.add(() => watch.close());
+  await databases.listen();
+  watch.open();
+  return { source, decisions, watch };
+}
 
 export async function openSource(
   config: Config,
@@ -54,7 +74,7 @@ function probed(databases: Databases, name: string): ProbedDatabase {
 
 /** Decisions about tenants by what `config` says of all of them. */
 export async function openDecisions(
-  { config, version }: { readonly config: Config; readonly version: string },
+  { config, version }: Pick<HostContext, "config" | "version">,
   databases: Databases,
   source: TenantSource,
   observe: Observe,
@@ -78,7 +98,7 @@ export async function openDecisions(
 /** The channel on which the control schema's triggers name each schema whose revision moved. */
 const schemaChannel = "rowhouse_schema";
 
-export interface WatchOptions {
+interface WatchOptions {
   readonly databases: Databases;
   readonly source: TenantSource;
   readonly decisions: Decisions;
@@ -96,7 +116,8 @@ export interface SchemaWatch {
 }
 
 /** Puts the handlers in place; the listeners are opened afterwards, and what is returned is closed before the databases. */
-export function watchSchemas({ databases, source, decisions, observe, everyMs }: WatchOptions): SchemaWatch {
+function watchSchemas(options: WatchOptions): SchemaWatch {
+  const { databases, source, decisions, observe, everyMs } = options;
   const changed = (tenants: readonly TenantId[]): void => {
     for (const tenant of tenants) observe({ kind: "tenant.changed", tenant, cause: "notification" });
   };
@@ -123,32 +144,10 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
     },
   };
   const looks = new Map<string, Looks>();
-  const askWhetherReplica = (name: string): void => {
-    const { database, control } = databases.get(name);
-    if (!control) return;
-    const told = lookUpRevisions(database, []).then(({ replica }) => {
-      if (replica) notices.replica(name);
-    });
-    // What the next notice finds out as well.
-    told.catch(() => undefined);
-  };
   for (const name of databases.names) {
-    askWhetherReplica(name);
-    // Nothing is planned there yet.
-    planWarmer.hear(name);
-    const { listener, database, control, eventTriggers } = databases.get(name);
+    followNotices(name, { ...options, notices, planWarmer });
+    const { database, control, eventTriggers } = databases.get(name);
     looks.set(name, new Looks({ database, control, eventTriggers, everyMs, observe, target }));
-    listener.on(schemaChannel, (payload) => {
-      const notice = parseNotice(payload);
-      if (notice === null) return;
-      notices.hear(name, notice.schema, notice.revision);
-      planWarmer.hear(name);
-    });
-    listener.onGap(() => {
-      askWhetherReplica(name);
-      decisions.forgetAll();
-      observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
-    });
   }
   return {
     open() {
@@ -161,4 +160,39 @@ export function watchSchemas({ databases, source, decisions, observe, everyMs }:
       await Promise.all([...looks.values()].map((each) => each.close()));
     },
   };
+}
+
+interface NoticeReaders extends Pick<WatchOptions, "databases" | "decisions" | "observe"> {
+  readonly notices: RevisionNotices;
+  readonly planWarmer: PlanWarmer;
+}
+
+/** Hands on what is notified in the database `name`; after a gap in that, nothing that was decided still holds. */
+function followNotices(
+  name: string,
+  { databases, decisions, observe, notices, planWarmer }: NoticeReaders,
+): void {
+  const { listener, database, control } = databases.get(name);
+  const askWhetherReplica = (): void => {
+    if (!control) return;
+    const told = lookUpRevisions(database, []).then(({ replica }) => {
+      if (replica) notices.replica(name);
+    });
+    // What the next notice finds out as well.
+    told.catch(() => undefined);
+  };
+  askWhetherReplica();
+  // Nothing is planned there yet.
+  planWarmer.hear(name);
+  listener.on(schemaChannel, (payload) => {
+    const notice = parseNotice(payload);
+    if (notice === null) return;
+    notices.hear(name, notice.schema, notice.revision);
+    planWarmer.hear(name);
+  });
+  listener.onGap(() => {
+    askWhetherReplica();
+    decisions.forgetAll();
+    observe({ kind: "tenant.changed", tenant: null, cause: "reload" });
+  });
 }

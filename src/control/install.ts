@@ -160,26 +160,15 @@ async function stateOf(
   needs: ControlNeeds,
 ): Promise<ControlState> {
   const expected = migrations.at(-1)?.version ?? 0;
-  const { rows } = await database.query(`
-    select current_user as role, current_database() as database, pg_is_in_recovery() as standby,
-      current_setting('transaction_read_only')::bool as "readOnly",
-      has_database_privilege(current_database(), 'create') as creates,
-      pg_get_userbyid(n.nspowner) as owner,
-      coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns
-    from (values (1)) one left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'`);
-  const { role, database: name, creates, owner, owns, standby, readOnly } = placeSchema.parse(rows[0]);
+  const place = await readPlace(database);
+  const { role, database: name, creates, owner, owns, standby, readOnly } = place;
   const session = { standby, readOnly };
   const hidesStatements = await readHidden(database);
   const { present, enabled } = await readTriggers(database);
   const eventTriggers = present === 2 && enabled;
   const installable = !readOnly && (owner === null ? creates : owns);
   const as = (who: string): string => `run "rowhouse install" as ${who}`;
-  const lacks = async (looks: boolean): Promise<string | null> => {
-    const lacking = await missingRights(database, neededRights({ ...needs, looks }));
-    if (lacking.length === 0) return null;
-    return `role ${role} may not ${rightsText(lacking)} of database ${name}; as ${owner}: ${grantSql(lacking, role)} ("rowhouse install --grant" gives all that a host needs)`;
-  };
-  const fatal = owner === null ? null : await lacks(false);
+  const fatal = await lackingRights(database, place, { ...needs, looks: false });
   if (fatal !== null) {
     return {
       version: 0,
@@ -202,7 +191,7 @@ async function stateOf(
     missing.push(
       `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations and rowhouse.touch_schemas, and DDL issued by hand is found by looking (guardPoll)`,
     );
-    const turn = owner === null ? null : await lacks(true);
+    const turn = await lackingRights(database, place, { ...needs, looks: true });
     if (turn !== null)
       missing.push(`${turn}; until then each host looks for itself, and no guard sees what it finds`);
   }
@@ -214,6 +203,29 @@ async function stateOf(
   if (readOnly && missing.length > 0)
     missing.push(`${readOnlyWords(session)}: nothing can be installed there`);
   return { version, expected, installable, eventTriggers, hidesStatements, session, missing };
+}
+
+async function readPlace(database: Queryable): Promise<Place> {
+  const { rows } = await database.query(`
+    select current_user as role, current_database() as database, pg_is_in_recovery() as standby,
+      current_setting('transaction_read_only')::bool as "readOnly",
+      has_database_privilege(current_database(), 'create') as creates,
+      pg_get_userbyid(n.nspowner) as owner,
+      coalesce(pg_has_role(n.nspowner, 'usage'), false) as owns
+    from (values (1)) one left join pg_catalog.pg_namespace n on n.nspname = 'rowhouse'`);
+  return placeSchema.parse(rows[0]);
+}
+
+/** The rights in somebody's control schema that the connecting role needs and lacks, and what would give it them; null: it lacks none. */
+async function lackingRights(
+  database: Queryable,
+  { role, owner, database: name }: Place,
+  needs: ControlNeeds & { readonly looks: boolean },
+): Promise<string | null> {
+  if (owner === null) return null;
+  const lacking = await missingRights(database, neededRights(needs));
+  if (lacking.length === 0) return null;
+  return `role ${role} may not ${rightsText(lacking)} of database ${name}; as ${owner}: ${grantSql(lacking, role)} ("rowhouse install --grant" gives all that a host needs)`;
 }
 
 /** Why nothing can be written where a session is like that, and what to do. */
@@ -251,6 +263,7 @@ const placeSchema = z.object({
   owner: z.string().nullable(),
   owns: z.boolean(),
 });
+type Place = z.infer<typeof placeSchema>;
 
 async function readInstalled(database: Queryable): Promise<Map<number, string>> {
   const { rows } = await database.query("select version, checksum from rowhouse.migration");

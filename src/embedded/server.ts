@@ -6,6 +6,7 @@ import { access, chown, mkdtemp, readFile, rename, rm, writeFile } from "node:fs
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { promisify } from "node:util";
 import type { Observe } from "../observability/observation.ts";
 import { pause } from "../shared/kernel/duration.ts";
@@ -144,17 +145,46 @@ async function start(
   port: number,
   options: EmbeddedOptions,
 ): Promise<ChildProcess | "port-taken"> {
-  const settings: Record<string, string | number> = {
+  const flags = Object.entries(settingsOf(place, port, options)).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`,
+  ]);
+  const server = spawn("/bin/sh", ["-c", launch, "sh", place.postgres, "-D", data, ...flags], {
+    ...place.runAs,
+    cwd: data,
+    env: serverEnvironment(),
+    stdio: ["pipe", "ignore", "pipe"],
+    // Its own session: Ctrl-C in a terminal is for the host, which still needs the server while it drains.
+    detached: true,
+  });
+  server.stdin.on("error", () => {});
+  const { outcome, lines } = await outcomeOf(server);
+  if (outcome === "ready") return server;
+  const text = lines.join("\n");
+  if (outcome === "late") await stop(server);
+  if (/could not bind|could not create any TCP\/IP sockets/.test(text)) return "port-taken";
+  if (text.includes("incompatible with server")) {
+    throw unavailable(`${data} was made by another major version; move it away to start afresh`);
+  }
+  throw unavailable(`the server did not start:\n${text}`);
+}
+
+function settingsOf(
+  place: EmbeddedPlace,
+  port: number,
+  { persistent, maxConnections = 100 }: EmbeddedOptions,
+): Record<string, string | number> {
+  return {
     listen_addresses: "127.0.0.1",
     port,
     // A socket's path has room for 107 bytes.
     unix_socket_directories: Buffer.byteLength(place.directory) < 80 ? place.directory : "",
-    max_connections: options.maxConnections ?? 100,
+    max_connections: maxConnections,
     log_destination: "stderr",
     logging_collector: "off",
     // Short-lived data: 0.3 s less per database and no wait for disks. Nothing of it would survive a crash. Compiling pays for long
     // queries alone; the npm package's programs cannot, others may.
-    ...(options.persistent
+    ...(persistent
       ? {}
       : {
           fsync: "off",
@@ -165,16 +195,16 @@ async function start(
           max_wal_senders: 0,
         }),
   };
-  const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const server = spawn("/bin/sh", ["-c", launch, "sh", place.postgres, "-D", data, ...flags], {
-    ...place.runAs,
-    cwd: data,
-    env: serverEnvironment(),
-    stdio: ["pipe", "ignore", "pipe"],
-    // Its own session: Ctrl-C in a terminal is for the host, which still needs the server while it drains.
-    detached: true,
-  });
-  server.stdin.on("error", () => {});
+}
+
+interface Start {
+  readonly outcome: "ready" | "ended" | "late";
+  /** The last that the server has said. */
+  readonly lines: readonly string[];
+}
+
+/** What becomes of a server that was started; its output is read for as long as it lives. */
+async function outcomeOf(server: ChildProcess & { readonly stderr: Readable }): Promise<Start> {
   const lines: string[] = [];
   const outcome = await new Promise<"ready" | "ended" | "late">((resolve) => {
     const timer = setTimeout(() => resolve("late"), readyMs);
@@ -194,14 +224,7 @@ async function start(
     });
     server.once("close", () => settle("ended"));
   });
-  if (outcome === "ready") return server;
-  const text = lines.join("\n");
-  if (outcome === "late") await stop(server);
-  if (/could not bind|could not create any TCP\/IP sockets/.test(text)) return "port-taken";
-  if (text.includes("incompatible with server")) {
-    throw unavailable(`${data} was made by another major version; move it away to start afresh`);
-  }
-  throw unavailable(`the server did not start:\n${text}`);
+  return { outcome, lines };
 }
 
 function closing(server: ChildProcess, directory: string, options: EmbeddedOptions): () => Promise<void> {

@@ -8,17 +8,23 @@ import type { Wait } from "./client-backlog.ts";
 /** Small bodies are not counted: slow large ones must not keep them out. */
 const uncountedBytes = 16 * 1024;
 
+/** A request whose body is to be read. */
+export interface BodySource {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** Ends the reading, where something may. */
+  readonly signal?: CancellationToken;
+}
+
 /**
- * The whole body of `incoming`. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length is over `limitBytes`,
- * with `BAD_REQUEST` where it is not UTF-8, with `signal`'s reason, with `CANCELLED` where the connection ends before
+ * The whole body of a request. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length is over `limitBytes`,
+ * with `BAD_REQUEST` where it is not UTF-8, with the signal's reason, with `CANCELLED` where the connection ends before
  * the body does, or with `NO_CAPACITY` where there is no room for it to wait: what has come
  * counts as `wait`'s, until whoever asked has it leave. After a rejection nothing of the body is kept or read here.
  */
 export function readBody(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  { incoming, outgoing, signal }: BodySource,
   limitBytes: number,
-  signal?: CancellationToken,
   wait?: Wait,
 ): Promise<string> {
   const announcedBytes = Number(incoming.headers["content-length"] ?? limitBytes);

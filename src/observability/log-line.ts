@@ -1,5 +1,5 @@
 /** An observation as a log line: a level, a sentence, and its figures. */
-import { errorTable, messageOf, unreachable } from "../shared/kernel/errors.ts";
+import { errorTable, messageOf } from "../shared/kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../shared/kernel/excerpt.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { Observation } from "./observation.ts";
@@ -11,100 +11,87 @@ export interface LogLine {
   readonly text: string;
 }
 
+const line = (level: LogLevel, text: string): LogLine => ({ level, text });
+
+const requestLine = line("debug", "request");
+
+/** Those that say the same whatever their figures are; a kind that is neither here nor in `describe` does not compile. */
+const constant = {
+  "host.plan": line("info", "memory plan"),
+  "host.warning": line("warn", "warning"),
+  "log.dropped": line("warn", "lines are missing here"),
+  "config.warning": line("warn", "config"),
+  "http.error": line("error", "a connection could not be accepted"),
+  "request.retried": line("info", "request retried"),
+  "tenant.changed": line("info", "tenant forgotten"),
+  "tenant.migrated": line("info", "tenant migrated"),
+  "tenant.quarantined": line("warn", "tenant quarantined: it takes more than its share"),
+  "tenant.released": line("info", "tenant released from quarantine"),
+  "schema.read": line("debug", "schema read"),
+  "notices.read": line("debug", "revisions read"),
+  "look.found": line("info", "schemas had changed without a notice"),
+  // One a second and cell: the metrics count them.
+  "guard.checked": line("debug", "guard checked"),
+  "guard.failed": line("info", "the schema had changed"),
+  "guard.exhausted": line("warn", "the schema kept changing"),
+  "cell.started": line("info", "cell started"),
+  "cell.condemned": line("warn", "cell condemned"),
+  "cell.error": line("error", "cell error"),
+  "build.started": line("info", "build started"),
+  "build.done": line("info", "build done"),
+  "instance.measured": line("debug", "instance measured"),
+  "instance.evicted": line("info", "instance evicted"),
+  "database.lost": line("error", "database lost"),
+  "database.pooled": line(
+    "info",
+    "a pooler stands in front of the database: nothing of a session is relied on",
+  ),
+} satisfies Partial<Record<Observation["kind"], LogLine>>;
+
 /** How loud `observation` is, and what it says to a reader; its figures are `figuresOf`'s. */
 export function describe(observation: Observation): LogLine {
   switch (observation.kind) {
+    // First, since nearly all are: 50 ns less than where it is looked up.
+    case "request.done":
+      return requestLine;
     case "host.phase":
       return line("info", `host ${observation.phase}`);
     case "host.config":
       return line("info", observation.file === null ? "config from the environment" : "config read");
     case "host.listening":
       return line("info", `${observation.name} listener ready`);
-    case "host.plan":
-      return line("info", "memory plan");
     case "host.error":
       return line(
         "error",
         observation.fatal ? "the host ends: an error that nobody caught" : "an error that nobody caught",
       );
-    case "host.warning":
-      return line("warn", "warning");
-    case "log.dropped":
-      return line("warn", "lines are missing here");
-    case "config.warning":
-      return line("warn", "config");
     case "patch.state":
       return line(patchLevels[observation.state], `patch ${observation.name} ${observation.state}`);
-    case "http.error":
-      return line("error", "a connection could not be accepted");
     case "admin.refused":
       return line(errorTable[observation.code].level, "admin request refused");
-    case "request.done":
-      return line("debug", "request");
     case "request.failed":
       return line(errorTable[observation.code].level, "request failed");
-    case "request.retried":
-      return line("info", "request retried");
     case "tenant.decided":
       return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
     case "tenant.unsafe":
     case "database.unsafe":
       return line(observation.refused ? "error" : "warn", "roles are not safe");
-    case "tenant.changed":
-      return line("info", "tenant forgotten");
-    case "tenant.migrated":
-      return line("info", "tenant migrated");
-    case "tenant.quarantined":
-      return line("warn", "tenant quarantined: it takes more than its share");
-    case "tenant.released":
-      return line("info", "tenant released from quarantine");
-    case "schema.read":
-      return line("debug", "schema read");
-    case "notices.read":
-      return line("debug", "revisions read");
-    case "look.found":
-      return line("info", "schemas had changed without a notice");
     case "look.failed":
       return line("warn", `changes of schemas cannot be looked for: ${observation.message}`);
-    case "guard.checked":
-      // One a second and cell: the metrics count them.
-      return line("debug", "guard checked");
-    case "guard.failed":
-      return line("info", "the schema had changed");
-    case "guard.exhausted":
-      return line("warn", "the schema kept changing");
-    case "cell.started":
-      return line("info", "cell started");
-    case "cell.condemned":
-      return line("warn", "cell condemned");
     case "cell.terminated":
       return line(expected.has(observation.reason) ? "info" : "warn", "cell terminated");
-    case "cell.error":
-      return line("error", "cell error");
     case "cell.log":
       return line(observation.level, "cell says");
-    case "build.started":
-      return line("info", "build started");
-    case "build.done":
-      return line("info", "build done");
     case "build.failed":
       return line(errorTable[observation.code].level, "build failed");
-    case "instance.measured":
-      return line("debug", "instance measured");
-    case "instance.evicted":
-      return line("info", "instance evicted");
-    case "database.lost":
-      return line("error", "database lost");
     case "database.listening":
       return line(observation.gap ? "warn" : "info", "listening for changes");
-    case "database.pooled":
-      return line("info", "a pooler stands in front of the database: nothing of a session is relied on");
     case "control.installed":
       return observation.missing.length === 0
         ? line("info", "control schema ready")
         : line("warn", "control schema incomplete");
     default:
-      return unreachable(observation);
+      return constant[observation.kind];
   }
 }
 
@@ -113,8 +100,6 @@ const patchLevels: Readonly<Record<PatchState, LogLevel>> = {
   plain: "warn",
   refused: "error",
 };
-
-const line = (level: LogLevel, text: string): LogLine => ({ level, text });
 
 /** Ends that someone or something has planned. */
 const expected: ReadonlySet<string> = new Set(["evicted", "idle", "replaced", "flushed", "shutdown"]);

@@ -64,29 +64,14 @@ export function createLogger(options: LoggerOptions): Logger {
       timer ??= setInterval(tellLimited, summaryMs).unref();
     } else if (sink.admits(loudness)) write(observation, leftOut);
   };
-  const tell = (reason: "full" | "rate", count: number, lines: readonly string[]): void => {
+  const tell = (reason: "full" | "rate", { count, lines }: Summary): void => {
+    if (count === 0) return;
     const observation: Observation = { kind: "log.dropped", reason, count, lines };
     if (write.isEnabled("warn") && sink.admits("warn")) write(observation, 0);
   };
-  const tellFull = (): void => {
-    const lines = dropped.takeFull();
-    const count = lines.reduce((sum, line) => sum + line.count, 0);
-    if (count > 0)
-      tell(
-        "full",
-        count,
-        lines.map((line) => `${line.count} ${line.level}`),
-      );
-  };
+  const tellFull = (): void => tell("full", takeFull(dropped));
   const tellLimited = (): void => {
-    const { byKey, other } = limit.takeLeftOut();
-    const named = byKey.slice(0, maxNamed);
-    const count = byKey.reduce((sum, [, each]) => sum + each, other);
-    const rest = count - named.reduce((sum, [, each]) => sum + each, 0);
-    if (count > 0) {
-      const more = rest > 0 ? [`${rest} others`] : [];
-      tell("rate", count, [...named.map(([key, each]) => `${each} ${key}`), ...more]);
-    }
+    tell("rate", takeLimited(limit));
     // Whoever goes on starts it again.
     stopTimer();
   };
@@ -104,6 +89,31 @@ export function createLogger(options: LoggerOptions): Logger {
       tellFull();
     },
   };
+}
+
+/** What was left out: how many lines, and of which kinds how many. */
+interface Summary {
+  readonly count: number;
+  readonly lines: readonly string[];
+}
+
+/** Of what did not fit in, since the last time. */
+function takeFull(dropped: Dropped): Summary {
+  const lines = dropped.takeFull();
+  return {
+    count: lines.reduce((sum, { count }) => sum + count, 0),
+    lines: lines.map(({ count, level }) => `${count} ${level}`),
+  };
+}
+
+/** Of what were too many of their kind, since the last time. */
+function takeLimited(limit: RateLimit): Summary {
+  const { byKey, other } = limit.takeLeftOut();
+  const named = byKey.slice(0, maxNamed);
+  const count = byKey.reduce((sum, [, each]) => sum + each, other);
+  const rest = count - named.reduce((sum, [, each]) => sum + each, 0);
+  const more = rest > 0 ? [`${rest} others`] : [];
+  return { count, lines: [...named.map(([key, each]) => `${each} ${key}`), ...more] };
 }
 
 interface LineWriter {

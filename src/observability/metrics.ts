@@ -1,6 +1,5 @@
 /** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import { unreachable } from "../shared/kernel/errors.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import type { DroppedLines } from "./dropped.ts";
@@ -65,217 +64,267 @@ export function createMetrics(
   listener: () => ListenerSnapshot | null = () => null,
 ): Metrics {
   const registry = new Registry();
-  const registers = [registry];
   collectDefaultMetrics({ register: registry });
-
-  const counter = <Label extends string>(
-    name: string,
-    help: string,
-    ...labelNames: Label[]
-  ): Counter<Label> => new Counter({ name: `rowhouse_${name}`, help, labelNames, registers });
-  const gauge = <Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label> =>
-    new Gauge({ name: `rowhouse_${name}`, help, labelNames, registers });
-  const histogram = (name: string, help: string, buckets: number[]): Histogram =>
-    new Histogram({ name: `rowhouse_${name}`, help, buckets, registers });
-
-  const requests = counter("requests_total", "Requests answered, by status.", "status");
-  const requestTime = histogram("request_seconds", "From a request's head to its last byte.", requestSeconds);
-  const terminations = counter("cell_terminations_total", "Cells whose thread ended.", "reason");
-  const builds = counter("builds_total", "Instances built, or not.", "result");
-  const buildTime = histogram("build_seconds", "Duration of builds that succeeded.", buildSeconds);
-  const evictions = counter("evictions_total", "Instances evicted.", "reason");
-  const decisions = counter("decisions_total", "Tenants decided.", "kind");
-  const schemaReads = counter(
-    "schema_reads_total",
-    "Reads of revisions or shapes outside a tenant's own transaction.",
-  );
-  const noticeReads = counter("notice_reads_total", "Reads of revisions to look into notifications.");
-  const guardChecks = counter("guard_checks_total", "Transactions that asserted their revisions.");
-  const guardFailures = counter("guard_failures_total", "Requests whose schema had changed.");
-  const guardRetries = counter("guard_retries_total", "Requests run again after a failed guard.");
-  const guardExhausted = counter("guard_exhausted_total", "Requests given up after the last attempt.");
-
-  const quarantines = counter(
-    "quarantines_total",
-    "Tenants that were given an instance of their own for a while.",
-  );
-  const dropped = counter("log_dropped_total", "Log lines that were not written.", "level", "reason");
-
-  const cells = gauge("cells", "Cells, by phase.", "phase");
-  const quarantined = gauge(
-    "quarantined_tenants",
-    "Tenants served apart, as they take more than their share.",
-  );
-  const requestsQueued = gauge("requests_queued", "Requests that wait for their tenant's turn in a cell.");
-  const cellHeap = gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell");
-  const instances = gauge("instances", "Instances held.", "kind");
-  const buildQueue = gauge("build_queue", "Builds waiting.");
-  const httpConnections = gauge("http_connections", "Connections to the public listener.", "state");
-  const httpRefused = counter(
-    "http_refused_total",
-    "Connections and requests turned away for want of room.",
-    "reason",
-  );
-  const connections = gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state");
-  const readOnlyDatabases = gauge(
-    "database_read_only",
-    "1 where PostgreSQL refuses writes: a standby, or default_transaction_read_only.",
-    "database",
-  );
-  const reserve = gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize.");
-
-  const patches = gauge(
-    "patches",
-    "1 for the state of each patch into a dependency: applied; plain, the dependency's own way is taken; refused.",
-    "name",
-    "state",
-  );
-
-  for (const reason of Object.keys(terminationReasons)) terminations.inc({ reason }, 0);
-  for (const reason of Object.keys(evictionReasons)) evictions.inc({ reason }, 0);
-  for (const result of ["ok", "failed", "timeout"]) builds.inc({ result }, 0);
-  for (const kind of ["pooled", "dedicated"]) decisions.inc({ kind }, 0);
-
-  /** Requests of clients behind a proxy that had too many under way. */
-  let refusedRequests = 0;
-  /** Of each request its status and its seconds. */
-  const untold: number[] = [];
-  const tellRequests = (): void => {
-    for (let at = 0; at < untold.length; at += 2) {
-      requests.inc({ status: untold[at] ?? 0 });
-      requestTime.observe(untold[at + 1] ?? 0);
-    }
-    untold.length = 0;
-  };
-
-  const observe = (observation: Observation): void => {
-    switch (observation.kind) {
-      case "request.done":
-        untold.push(observation.status, observation.durationMs / 1000);
-        if (untold.length >= 2 * maxUntold) tellRequests();
-        if (observation.code === "ADDRESS_BUSY") refusedRequests += 1;
-        break;
-      case "cell.terminated":
-        terminations.inc({ reason: observation.reason });
-        break;
-      case "build.done":
-        builds.inc({ result: "ok" });
-        buildTime.observe(observation.buildMs / 1000);
-        break;
-      case "build.failed":
-        builds.inc({ result: observation.code === "BUILD_TIMEOUT" ? "timeout" : "failed" });
-        break;
-      case "instance.evicted":
-        evictions.inc({ reason: observation.reason });
-        break;
-      case "tenant.quarantined":
-        quarantines.inc();
-        break;
-      case "tenant.decided":
-        decisions.inc({ kind: observation.pooled ? "pooled" : "dedicated" });
-        break;
-      case "schema.read":
-        schemaReads.inc();
-        break;
-      case "notices.read":
-        noticeReads.inc();
-        break;
-      case "guard.checked":
-        guardChecks.inc(observation.count);
-        break;
-      case "guard.failed":
-        guardFailures.inc();
-        break;
-      case "guard.exhausted":
-        guardExhausted.inc();
-        break;
-      case "request.retried":
-        if (observation.reason === "schema-changed") guardRetries.inc();
-        break;
-      case "patch.state": {
-        const { name } = observation;
-        for (const state of Object.keys(patchStates)) patches.set({ name, state }, 0);
-        patches.set({ name, state: observation.state }, 1);
-        break;
-      }
-      case "host.phase":
-      case "host.listening":
-      case "host.plan":
-      case "host.error":
-      case "host.warning":
-      case "log.dropped":
-      case "config.warning":
-      case "http.error":
-      case "admin.refused":
-      case "request.failed":
-      case "tenant.unsafe":
-      case "database.unsafe":
-      case "tenant.changed":
-      case "tenant.migrated":
-      case "tenant.released":
-      case "cell.started":
-      case "cell.condemned":
-      case "host.config":
-      case "cell.error":
-      case "cell.log":
-      case "build.started":
-      case "instance.measured":
-      case "database.lost":
-      case "database.listening":
-      case "database.pooled":
-      case "control.installed":
-      case "look.found":
-      case "look.failed":
-        break;
-      default:
-        unreachable(observation);
-    }
-  };
-
-  const readFleet = (fleet: FleetSnapshot | null): void => {
-    for (const phase of Object.keys(cellPhases)) cells.set({ phase }, 0);
-    for (const kind of ["pooled", "dedicated"]) instances.set({ kind }, 0);
-    // Cells come and go, and their ids never return.
-    cellHeap.reset();
-    for (const cell of fleet?.cells ?? []) {
-      cells.inc({ phase: cell.phase });
-      cellHeap.set({ cell: cell.id }, cell.heapUsedMb * bytesPerMb);
-      for (const { kind } of cell.instances) instances.inc({ kind });
-    }
-    quarantined.set(
-      fleet?.cells.flatMap((cell) => cell.instances).filter((each) => each.quarantined !== null).length ?? 0,
-    );
-    requestsQueued.set(fleet?.cells.reduce((sum, { queued }) => sum + queued, 0) ?? 0);
-    buildQueue.set(fleet?.builds.queued ?? 0);
-    const none = { total: 0, idle: 0, waiting: 0, reserve: 0 };
-    const { total, idle, waiting, reserve: beyond } = fleet?.connections ?? none;
-    connections.set({ state: "active" }, total - idle);
-    connections.set({ state: "idle" }, idle);
-    connections.set({ state: "waiting" }, waiting);
-    reserve.set(beyond);
-    for (const [database, readOnly] of Object.entries(fleet?.readOnly ?? {})) {
-      readOnlyDatabases.set({ database }, readOnly ? 1 : 0);
-    }
-  };
-
-  const readListener = ({ connections: held, refused }: ListenerSnapshot): void => {
-    for (const [state, count] of Object.entries(held)) httpConnections.set({ state }, count);
-    // The listener counts for itself: under a flood nobody is told of each.
-    httpRefused.reset();
-    httpRefused.inc({ reason: "address" }, refused.address + refusedRequests);
-    httpRefused.inc({ reason: "full" }, refused.full);
-  };
+  const make = makersFor(registry);
+  const counters = eventCounters(make);
+  const fleet = fleetGauges(make);
+  const held = listenerGauges(make);
+  const requests = new RequestTally(make);
+  const dropped = make.counter("log_dropped_total", "Log lines that were not written.", "level", "reason");
 
   return {
-    observe,
+    observe: (observation) => {
+      if (observation.kind === "request.done") requests.add(observation);
+      else count(counters, observation);
+    },
     contentType: registry.contentType,
     text: () => {
-      tellRequests();
-      readFleet(snapshot());
+      requests.tell();
+      readFleet(fleet, snapshot());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
-      readListener(listener() ?? unheard);
+      readListener(held, listener() ?? unheard, requests.refused);
       return registry.metrics();
     },
   };
+}
+
+interface Makers {
+  counter<Label extends string>(name: string, help: string, ...labelNames: Label[]): Counter<Label>;
+  gauge<Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label>;
+  histogram(name: string, help: string, buckets: number[]): Histogram;
+}
+
+function makersFor(registry: Registry): Makers {
+  const registers = [registry];
+  return {
+    counter: (name, help, ...labelNames) =>
+      new Counter({ name: `rowhouse_${name}`, help, labelNames, registers }),
+    gauge: (name, help, ...labelNames) =>
+      new Gauge({ name: `rowhouse_${name}`, help, labelNames, registers }),
+    histogram: (name, help, buckets) => new Histogram({ name: `rowhouse_${name}`, help, buckets, registers }),
+  };
+}
+
+type RequestDone = Extract<Observation, { kind: "request.done" }>;
+
+/** Requests, of which the metrics hear many at a time. */
+class RequestTally {
+  readonly #count: Counter<"status">;
+  readonly #seconds: Histogram;
+  /** Of each request its status and its seconds. */
+  readonly #untold: number[] = [];
+  /** Requests of clients behind a proxy that had too many under way. */
+  refused = 0;
+
+  constructor({ counter, histogram }: Makers) {
+    this.#count = counter("requests_total", "Requests answered, by status.", "status");
+    this.#seconds = histogram("request_seconds", "From a request's head to its last byte.", requestSeconds);
+  }
+
+  add({ status, durationMs, code }: RequestDone): void {
+    this.#untold.push(status, durationMs / 1000);
+    if (this.#untold.length >= 2 * maxUntold) this.tell();
+    if (code === "ADDRESS_BUSY") this.refused += 1;
+  }
+
+  tell(): void {
+    const untold = this.#untold;
+    for (let at = 0; at < untold.length; at += 2) {
+      this.#count.inc({ status: untold[at] ?? 0 });
+      this.#seconds.observe(untold[at + 1] ?? 0);
+    }
+    untold.length = 0;
+  }
+}
+
+type EventCounters = ReturnType<typeof eventCounters>;
+
+/** What is counted as it happens, beside requests. */
+function eventCounters({ counter, gauge, histogram }: Makers) {
+  const counters = {
+    terminations: counter("cell_terminations_total", "Cells whose thread ended.", "reason"),
+    builds: counter("builds_total", "Instances built, or not.", "result"),
+    buildTime: histogram("build_seconds", "Duration of builds that succeeded.", buildSeconds),
+    evictions: counter("evictions_total", "Instances evicted.", "reason"),
+    decisions: counter("decisions_total", "Tenants decided.", "kind"),
+    schemaReads: counter(
+      "schema_reads_total",
+      "Reads of revisions or shapes outside a tenant's own transaction.",
+    ),
+    noticeReads: counter("notice_reads_total", "Reads of revisions to look into notifications."),
+    guardChecks: counter("guard_checks_total", "Transactions that asserted their revisions."),
+    guardFailures: counter("guard_failures_total", "Requests whose schema had changed."),
+    guardRetries: counter("guard_retries_total", "Requests run again after a failed guard."),
+    guardExhausted: counter("guard_exhausted_total", "Requests given up after the last attempt."),
+    quarantines: counter(
+      "quarantines_total",
+      "Tenants that were given an instance of their own for a while.",
+    ),
+    patches: gauge(
+      "patches",
+      "1 for the state of each patch into a dependency: applied; plain, the dependency's own way is taken; refused.",
+      "name",
+      "state",
+    ),
+  };
+  for (const reason of Object.keys(terminationReasons)) counters.terminations.inc({ reason }, 0);
+  for (const reason of Object.keys(evictionReasons)) counters.evictions.inc({ reason }, 0);
+  for (const result of ["ok", "failed", "timeout"]) counters.builds.inc({ result }, 0);
+  for (const kind of ["pooled", "dedicated"]) counters.decisions.inc({ kind }, 0);
+  return counters;
+}
+
+/** What nothing counts; a kind that is neither here nor in `count` does not compile. */
+type Uncounted =
+  | "host.phase"
+  | "host.listening"
+  | "host.plan"
+  | "host.error"
+  | "host.warning"
+  | "log.dropped"
+  | "config.warning"
+  | "http.error"
+  | "admin.refused"
+  | "request.failed"
+  | "tenant.unsafe"
+  | "database.unsafe"
+  | "tenant.changed"
+  | "tenant.migrated"
+  | "tenant.released"
+  | "cell.started"
+  | "cell.condemned"
+  | "host.config"
+  | "cell.error"
+  | "cell.log"
+  | "build.started"
+  | "instance.measured"
+  | "database.lost"
+  | "database.listening"
+  | "database.pooled"
+  | "control.installed"
+  | "look.found"
+  | "look.failed";
+
+function count(counters: EventCounters, observation: Exclude<Observation, RequestDone>): void {
+  switch (observation.kind) {
+    case "cell.terminated":
+      counters.terminations.inc({ reason: observation.reason });
+      break;
+    case "build.done":
+      counters.builds.inc({ result: "ok" });
+      counters.buildTime.observe(observation.buildMs / 1000);
+      break;
+    case "build.failed":
+      counters.builds.inc({ result: observation.code === "BUILD_TIMEOUT" ? "timeout" : "failed" });
+      break;
+    case "instance.evicted":
+      counters.evictions.inc({ reason: observation.reason });
+      break;
+    case "tenant.quarantined":
+      counters.quarantines.inc();
+      break;
+    case "tenant.decided":
+      counters.decisions.inc({ kind: observation.pooled ? "pooled" : "dedicated" });
+      break;
+    case "schema.read":
+      counters.schemaReads.inc();
+      break;
+    case "notices.read":
+      counters.noticeReads.inc();
+      break;
+    case "guard.checked":
+      counters.guardChecks.inc(observation.count);
+      break;
+    case "guard.failed":
+      counters.guardFailures.inc();
+      break;
+    case "guard.exhausted":
+      counters.guardExhausted.inc();
+      break;
+    case "request.retried":
+      if (observation.reason === "schema-changed") counters.guardRetries.inc();
+      break;
+    case "patch.state": {
+      const { name } = observation;
+      for (const state of Object.keys(patchStates)) counters.patches.set({ name, state }, 0);
+      counters.patches.set({ name, state: observation.state }, 1);
+      break;
+    }
+    default:
+      observation.kind satisfies Uncounted;
+  }
+}
+
+type FleetGauges = ReturnType<typeof fleetGauges>;
+
+function fleetGauges({ gauge }: Makers) {
+  return {
+    cells: gauge("cells", "Cells, by phase.", "phase"),
+    quarantined: gauge("quarantined_tenants", "Tenants served apart, as they take more than their share."),
+    requestsQueued: gauge("requests_queued", "Requests that wait for their tenant's turn in a cell."),
+    cellHeap: gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell"),
+    instances: gauge("instances", "Instances held.", "kind"),
+    buildQueue: gauge("build_queue", "Builds waiting."),
+    connections: gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state"),
+    readOnlyDatabases: gauge(
+      "database_read_only",
+      "1 where PostgreSQL refuses writes: a standby, or default_transaction_read_only.",
+      "database",
+    ),
+    reserve: gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize."),
+  };
+}
+
+function readFleet(gauges: FleetGauges, fleet: FleetSnapshot | null): void {
+  const { cells, instances, cellHeap, connections } = gauges;
+  for (const phase of Object.keys(cellPhases)) cells.set({ phase }, 0);
+  for (const kind of ["pooled", "dedicated"]) instances.set({ kind }, 0);
+  // Cells come and go, and their ids never return.
+  cellHeap.reset();
+  for (const cell of fleet?.cells ?? []) {
+    cells.inc({ phase: cell.phase });
+    cellHeap.set({ cell: cell.id }, cell.heapUsedMb * bytesPerMb);
+    for (const { kind } of cell.instances) instances.inc({ kind });
+  }
+  gauges.quarantined.set(
+    fleet?.cells.flatMap((cell) => cell.instances).filter((each) => each.quarantined !== null).length ?? 0,
+  );
+  gauges.requestsQueued.set(fleet?.cells.reduce((sum, { queued }) => sum + queued, 0) ?? 0);
+  gauges.buildQueue.set(fleet?.builds.queued ?? 0);
+  const none = { total: 0, idle: 0, waiting: 0, reserve: 0 };
+  const { total, idle, waiting, reserve } = fleet?.connections ?? none;
+  connections.set({ state: "active" }, total - idle);
+  connections.set({ state: "idle" }, idle);
+  connections.set({ state: "waiting" }, waiting);
+  gauges.reserve.set(reserve);
+  for (const [database, readOnly] of Object.entries(fleet?.readOnly ?? {})) {
+    gauges.readOnlyDatabases.set({ database }, readOnly ? 1 : 0);
+  }
+}
+
+type ListenerGauges = ReturnType<typeof listenerGauges>;
+
+function listenerGauges({ counter, gauge }: Makers) {
+  return {
+    connections: gauge("http_connections", "Connections to the public listener.", "state"),
+    refused: counter(
+      "http_refused_total",
+      "Connections and requests turned away for want of room.",
+      "reason",
+    ),
+  };
+}
+
+/** `refusedRequests`: those whose client had too many under way, beside what the listener has refused. */
+function readListener(
+  gauges: ListenerGauges,
+  { connections, refused }: ListenerSnapshot,
+  refusedRequests: number,
+): void {
+  for (const [state, count] of Object.entries(connections)) gauges.connections.set({ state }, count);
+  // The listener counts for itself: under a flood nobody is told of each.
+  gauges.refused.reset();
+  gauges.refused.inc({ reason: "address" }, refused.address + refusedRequests);
+  gauges.refused.inc({ reason: "full" }, refused.full);
 }

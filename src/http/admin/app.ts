@@ -65,17 +65,7 @@ const jsonOnly: ReadonlySet<string> = new Set(["application/json"]);
 export function createAdminApp({ operations, token, metricsText, observe }: AdminDeps): AdminApp {
   const app: AdminApp = new Hono();
 
-  app.onError((thrown, context) => {
-    const error = toHostError(thrown);
-    const requestId = context.var.requestId;
-    if (error.status >= 500) observe({ kind: "request.failed", requestId, code: error.code, error });
-    if (error.code === "UNAUTHORIZED" || error.code === "CROSS_SITE") {
-      const remoteAddress = context.env.incoming.socket.remoteAddress ?? "";
-      observe({ kind: "admin.refused", requestId, code: error.code, remoteAddress, path: context.req.path });
-    }
-    const { status, headers, body } = renderFailure(error, requestId);
-    return new Response(body, { status, headers });
-  });
+  app.onError((thrown, context) => renderError(thrown, context, observe));
   app.notFound(() => {
     throw new HostError("NOT_FOUND");
   });
@@ -86,22 +76,7 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     readFacts(context.env.incoming);
     await next();
   });
-  const probe =
-    (answer: () => boolean, note = (): string => "") =>
-    (context: Context<Env>) =>
-      answer() ? context.text(`ok${note()}`) : context.text("not ready", 503);
-  app.get(
-    "/healthz",
-    probe(() => operations.health()),
-  );
-  app.get(
-    "/readyz",
-    // Reads go on: a balancer that took every host out would end them as well.
-    probe(
-      () => operations.ready(),
-      () => (operations.readOnly() ? ", but writes are refused: a database is read-only" : ""),
-    ),
-  );
+  addProbes(app, operations);
 
   const assertAllowed = token === null ? assertLocal : bearerCheck(token);
   app.use(async ({ env }, next) => {
@@ -133,6 +108,42 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   return app;
 }
 
+/** What the client is told of what was thrown; whoever runs the host is told of what is the host's own fault, and of whom it has refused. */
+function renderError(
+  thrown: unknown,
+  { env, req, var: { requestId } }: Context<Env>,
+  observe: Observe,
+): Response {
+  const error = toHostError(thrown);
+  if (error.status >= 500) observe({ kind: "request.failed", requestId, code: error.code, error });
+  if (error.code === "UNAUTHORIZED" || error.code === "CROSS_SITE") {
+    const remoteAddress = env.incoming.socket.remoteAddress ?? "";
+    observe({ kind: "admin.refused", requestId, code: error.code, remoteAddress, path: req.path });
+  }
+  const { status, headers, body } = renderFailure(error, requestId);
+  return new Response(body, { status, headers });
+}
+
+/** Whether the host is alive, and whether it is to be sent requests. */
+function addProbes(app: AdminApp, operations: AdminOperations): void {
+  const probe =
+    (answer: () => boolean, note = (): string => "") =>
+    (context: Context<Env>) =>
+      answer() ? context.text(`ok${note()}`) : context.text("not ready", 503);
+  app.get(
+    "/healthz",
+    probe(() => operations.health()),
+  );
+  app.get(
+    "/readyz",
+    // Reads go on: a balancer that took every host out would end them as well.
+    probe(
+      () => operations.ready(),
+      () => (operations.readOnly() ? ", but writes are refused: a database is read-only" : ""),
+    ),
+  );
+}
+
 const always = {
   "cache-control": "no-store",
   "x-content-type-options": "nosniff",
@@ -159,12 +170,12 @@ const nothing = z.strictObject({});
 
 /** A body that must be JSON: a form on some web page, sent by a visitor's browser, can not be that. */
 async function readJson<Value>(
-  { incoming, outgoing }: HttpBindings,
+  env: HttpBindings,
   schema: z.ZodType<Value>,
   limitBytes = bodyLimitBytes,
 ): Promise<Value> {
-  requireMediaType(incoming, jsonOnly);
-  const body = await readBody(incoming, outgoing, limitBytes);
+  requireMediaType(env.incoming, jsonOnly);
+  const body = await readBody(env, limitBytes);
   const parsed = schema.safeParse(body === "" ? {} : parseJson(body));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));

@@ -95,21 +95,13 @@ async function exchange(
   room: Room,
   { incoming, outgoing, peer }: DirectBindings,
 ): Promise<void> {
-  const onEnd = ({ status, code, durationMs }: ExchangeEnd, { tenant, requestId }: Exchange): void => {
+  const onEnd = (end: ExchangeEnd, ended: Exchange): void => {
     peer.answered();
     bodyWait.leave();
     answerWait?.leave();
     stay.release();
     visit?.release();
-    const done: Extract<Observation, { kind: "request.done" }> = {
-      kind: "request.done",
-      status,
-      durationMs,
-      requestId,
-    };
-    if (code !== undefined) done.code = code;
-    if (tenant !== undefined) done.tenant = tenant;
-    deps.observe(done);
+    observeEnd(deps.observe, end, ended);
   };
   const current = new Exchange(incoming, outgoing, deps.limits.requestTimeoutMs, onEnd);
   const stay = new ConcurrencySlot(room.inFlight);
@@ -159,14 +151,15 @@ const nobody = "unknown";
 
 function bodyOf(
   method: string,
-  { incoming, outgoing, signal }: Exchange,
+  exchanged: Exchange,
   limitBytes: number,
   wait: Wait,
 ): MaybePromise<string | null> {
+  const { incoming, outgoing } = exchanged;
   switch (method) {
     case "POST": {
       requireMediaType(incoming);
-      return readBody(incoming, outgoing, limitBytes, signal, wait);
+      return readBody(exchanged, limitBytes, wait);
     }
     case "GET":
     case "OPTIONS":
@@ -183,6 +176,22 @@ function bodyOf(
 
 function drop(answer: Answer): void {
   if (answer.kind === "stream") discardBody(answer.port);
+}
+
+function observeEnd(
+  observe: Observe,
+  { status, code, durationMs }: ExchangeEnd,
+  { requestId, tenant }: Exchange,
+): void {
+  const done: Extract<Observation, { kind: "request.done" }> = {
+    kind: "request.done",
+    status,
+    durationMs,
+    requestId,
+  };
+  if (code !== undefined) done.code = code;
+  if (tenant !== undefined) done.tenant = tenant;
+  observe(done);
 }
 
 function observeFailure(observe: Observe, error: HostError, { requestId, tenant }: Exchange): void {

@@ -32,32 +32,10 @@ export async function sendBody(
   signal?: AbortSignal,
 ): Promise<HostError | null> {
   const iterator = source[Symbol.asyncIterator]();
-  let credit = windowBytes;
-  let ended: HostError | null = null;
-  let interrupt = (_error: HostError): void => {};
-  let credited = (): void => {};
-  const stop = (error: HostError): void => {
-    ended ??= error;
-    interrupt(ended);
-  };
-  /** `work`, unless the body is stopped first. Not Promise.race: it would leave a reaction behind for each piece. */
-  const unlessStopped = <Value>(work: Promise<Value>): Promise<Value> =>
-    new Promise((resolve, reject) => {
-      interrupt = reject;
-      if (ended !== null) reject(ended);
-      work.then(resolve, reject);
-    });
-
-  const onMessage = (value: unknown): void => {
-    const message = parseUpward(value);
-    if (message.kind === "cancel") stop(fromWireError(message.error));
-    else {
-      credit += message.bytes;
-      credited();
-    }
-  };
-  const onClose = (): void => stop(new HostError("CANCELLED"));
-  const onAbort = (): void => stop(toHostError(signal?.reason));
+  const demand = new Demand();
+  const onMessage = (value: unknown): void => demand.hear(parseUpward(value));
+  const onClose = (): void => demand.stop(new HostError("CANCELLED"));
+  const onAbort = (): void => demand.stop(toHostError(signal?.reason));
   port.on("message", onMessage);
   port.on("close", onClose);
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -65,22 +43,16 @@ export async function sendBody(
 
   try {
     for (;;) {
-      const { done, value } = await unlessStopped(iterator.next());
+      const { done, value } = await demand.unlessStopped(iterator.next());
       if (done === true) break;
       for (let offset = 0; offset < value.byteLength; ) {
-        while (credit === 0) {
-          await unlessStopped(
-            new Promise<void>((resolve) => {
-              credited = resolve;
-            }),
-          );
-        }
+        while (demand.credit === 0) await demand.unlessStopped(demand.more());
         // A copy of its own: a view's clone takes its whole buffer along, and moving it would take it from the source.
-        const length = Math.min(pieceBytes, credit, value.byteLength - offset);
+        const length = Math.min(pieceBytes, demand.credit, value.byteLength - offset);
         const bytes = new Uint8Array(value.subarray(offset, offset + length));
         post(port, { kind: "piece", bytes }, [bytes.buffer]);
         offset += length;
-        credit -= length;
+        demand.credit -= length;
       }
     }
     post(port, { kind: "end" });
@@ -96,6 +68,45 @@ export async function sendBody(
     port.off("message", onMessage);
     port.off("close", onClose);
     port.close();
+  }
+}
+
+/** What the other side wants of a body: so many bytes more, or no more at all. */
+class Demand {
+  /** Bytes that may be sent. */
+  credit = windowBytes;
+  #ended: HostError | null = null;
+  #interrupt = (_error: HostError): void => {};
+  #credited = (): void => {};
+
+  hear(message: Upward): void {
+    if (message.kind === "cancel") this.stop(fromWireError(message.error));
+    else {
+      this.credit += message.bytes;
+      this.#credited();
+    }
+  }
+
+  /** Ends the body, as does whatever breaks the source; what ends it first is what it has ended by. */
+  stop(error: HostError): void {
+    this.#ended ??= error;
+    this.#interrupt(this.#ended);
+  }
+
+  /** `work`, unless the body is stopped first. Not Promise.race: it would leave a reaction behind for each piece. */
+  unlessStopped<Value>(work: Promise<Value>): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt = reject;
+      if (this.#ended !== null) reject(this.#ended);
+      work.then(resolve, reject);
+    });
+  }
+
+  /** Resolves when there is more credit. */
+  more(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#credited = resolve;
+    });
   }
 }
 

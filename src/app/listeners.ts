@@ -1,0 +1,75 @@
+/** Opens the two listeners: one for operators, one for clients. */
+import { type AdminOperations, createAdminApp } from "../http/admin/app.ts";
+import { serveApp, serveDirectly } from "../http/fetch-app.ts";
+import { Proxies } from "../http/proxies.ts";
+import { createPublicApp, type PublicDeps } from "../http/public/app.ts";
+import { NamedHeaders } from "../http/public/named-headers.ts";
+import { type Listening, listen } from "../http/server.ts";
+import type { Metrics } from "../observability/metrics.ts";
+import type { Observe } from "../observability/observation.ts";
+import type { HostContext } from "./context.ts";
+
+const adminDrainMs = 1_000;
+
+/** Opens the admin listener. */
+export async function listenForOperators(
+  { config, observe, started }: HostContext,
+  operations: AdminOperations,
+  metrics: Metrics,
+): Promise<Listening> {
+  const app = createAdminApp({
+    operations,
+    token: config.admin.token,
+    metricsText: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
+    observe,
+  });
+  const { host, port } = config.admin;
+  const admin = await listen(serveApp(app), { host, port }, observe);
+  started.add(() => admin.close(adminDrainMs));
+  observe({ kind: "host.listening", name: "admin", url: admin.url });
+  return admin;
+}
+
+/** Opens the public listener, which goes on with what it has been sent for as long as cells may drain. */
+export async function listenForClients(
+  { config, observe, started }: HostContext,
+  { handle, phase }: Pick<PublicDeps, "handle" | "phase">,
+): Promise<Listening> {
+  const { cells, limits } = config;
+  const proxies = new Proxies(config.listen.trustProxy);
+  const app = createPublicApp({
+    handle,
+    proxies,
+    namedHeaders: new NamedHeaders(config.requestHeaders),
+    // The front is planned with 100 MB; where there is more memory, slow clients may have more of it.
+    limits: {
+      ...limits,
+      backlogBytes: Math.max(64 * 2 ** 20, 2 * limits.bodyBytes, (cells.memoryMb * 2 ** 20) / 16),
+    },
+    observe,
+    phase,
+  });
+  const { host, port } = config.listen;
+  const { connections, addressConnections } = limits;
+  const isProxy = (address: string): boolean => proxies.isProxy(address);
+  const onCrowded = warnOnce(observe, addressConnections);
+  const listening = await listen(
+    serveDirectly(app),
+    { host, port, connections, addressConnections, isProxy, onCrowded },
+    observe,
+  );
+  started.add(() => listening.close(cells.drainTimeoutMs));
+  observe({ kind: "host.listening", name: "public", url: listening.url });
+  return listening;
+}
+
+/** Says of one address that its connections are too many: more would be a flood of the log as well. */
+function warnOnce(observe: Observe, most: number): (address: string) => void {
+  let isTold = false;
+  return (address) => {
+    if (isTold) return;
+    isTold = true;
+    const message = `${address} has ${most} connections, limits.addressConnections, and asks for more: where that is a proxy, name it here`;
+    observe({ kind: "config.warning", path: "listen.trustProxy", message });
+  };
+}
