@@ -77,7 +77,7 @@ function withoutSchema(value: unknown): unknown {
 }
 
 /**
- * False for an object whose prototype is neither null nor the `Object.prototype` of some realm. Other values
+ * False for an object whose prototype is neither null nor that of plain objects in some realm. Other values
  * are left for the schema to reject.
  */
 function isKeyed(value: unknown): boolean {

@@ -7,7 +7,7 @@ import { dependsOnSetting, qualifiedSetting } from "../graphile/reg-text.ts";
 import { builtNames, ownName } from "../postgres/schema-placeholders.ts";
 import type { Setting } from "../postgres/settings.ts";
 import type { Log } from "../request/error-mask.ts";
-import { LeftOutNames, leftOutSchema } from "./left-out.ts";
+import { LeftOutNames, leftOutSchema } from "../postgres/left-out.ts";
 
 declare global {
   namespace GraphileConfig {

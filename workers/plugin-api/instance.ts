@@ -3,7 +3,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { InstanceFacts } from "../instance/instance-facts.ts";
-import { leftOutSchema } from "../instance/left-out.ts";
+import { leftOutSchema } from "../postgres/left-out.ts";
 import { ownName } from "../postgres/schema-placeholders.ts";
 
 /** Anything Graphile passes to a hook that has `lib`: `build`, the `info` of gather hooks, a resolved preset. */

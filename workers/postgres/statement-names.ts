@@ -3,7 +3,7 @@ import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
-import { LeftOutNames, leftOutSchema } from "../instance/left-out.ts";
+import { LeftOutNames, leftOutSchema } from "./left-out.ts";
 import { builtNames } from "./schema-placeholders.ts";
 import type { Setting } from "./settings.ts";
 import { afterComment } from "./statement-policy.ts";

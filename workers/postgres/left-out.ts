@@ -1,6 +1,6 @@
 /** The names of what a pooled instance leaves out, and what its SQL calls that instead. */
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
-import { calledName } from "../postgres/schema-placeholders.ts";
+import { calledName } from "./schema-placeholders.ts";
 
 /**
  * In front of the name of something left out, where everything else in a pooled instance goes by its bare name: that would find another
