@@ -4,10 +4,10 @@ import type {} from "postgraphile/graphile-build-pg";
 import { sql } from "postgraphile/pg-sql2";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import { dependsOnSetting, qualifiedSetting } from "../graphile/reg-text.ts";
+import { LeftOutNames, leftOutSchema } from "../postgres/left-out.ts";
 import { builtNames, ownName } from "../postgres/schema-placeholders.ts";
 import type { Setting } from "../postgres/settings.ts";
 import type { Log } from "../request/error-mask.ts";
-import { LeftOutNames, leftOutSchema } from "../postgres/left-out.ts";
 
 declare global {
   namespace GraphileConfig {
