@@ -192,5 +192,5 @@ function isHeaders(value: unknown): value is Record<string, string> {
 }
 
 function foreign(): never {
-  throw new HostError("INTERNAL", "not a encoded of requests or replies");
+  throw new HostError("INTERNAL", "not an encoded list of requests or replies");
 }
