@@ -8,6 +8,7 @@ import { Governor } from "../fleet/governor.ts";
 import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
+import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { PatchStates } from "../shared/kernel/patch-policy.ts";
 import type { HostContext } from "./context.ts";
 
@@ -37,12 +38,14 @@ export interface FleetParts {
   readonly plan: CapacityPlan;
   readonly databases: Databases;
   readonly patches: PatchStates;
+  /** Serves the tenants of a key by dedicated instances from now on. */
+  readonly refuse: (key: InstanceKey, reason: string) => void;
 }
 
 /** A fleet that builds and serves; what its threads leave in the databases is stopped there. */
 export function startFleet(
   { config, applicationName, observe, started }: HostContext,
-  { plan, databases, patches }: FleetParts,
+  { plan, databases, patches, refuse }: FleetParts,
 ): Fleet {
   const { cells, builds, limits } = config;
   const fleet = new Fleet({
@@ -62,6 +65,7 @@ export function startFleet(
       statementTimeoutMs: limits.statementTimeoutMs,
       patches,
     },
+    onUnshareable: refuse,
     onCellGone: (name) => void databases.cancel(name),
   });
   const governor = new Governor({ fleet, ...cells });

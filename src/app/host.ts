@@ -82,7 +82,12 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   const plan = await planCells(context, databases);
   const tenants = await openTenants(context, databases);
   const authenticator = openAuthenticator(context);
-  const fleet = startFleet(context, { plan, databases, patches });
+  const fleet = startFleet(context, {
+    plan,
+    databases,
+    patches,
+    refuse: (key, reason) => tenants.decisions.refuse(key, reason),
+  });
   live.fleet = fleet;
 
   const parts = { databases, plan, tenants, fleet };

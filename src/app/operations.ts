@@ -98,6 +98,7 @@ export function createOperations(deps: OperationsDeps): Operations {
     async flush() {
       const count = decisions.size;
       decisions.forgetAll();
+      decisions.forgetRefusals();
       fleet.tryAgain(() => true);
       return { evicted: fleet.evict(() => true, "flushed"), decisions: count };
     },

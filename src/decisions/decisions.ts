@@ -110,6 +110,7 @@ export class Decisions {
 
   /** Serves the tenants of a pooled key by dedicated instances from now on. */
   refuse(key: InstanceKey, reason: string): void {
+    if (this.#unshareable.has(key)) return;
     this.#unshareable.set(key, reason);
     this.#known.forgetWhere((decision) => decision.key === key);
   }
@@ -175,11 +176,16 @@ export class Decisions {
     return [...older, ...gone.flatMap((schema) => this.recordMissing(database, schema))];
   }
 
+  /** Forgets every decision, but not which keys were found unsafe to share: a key says all that such a finding depends on. */
   forgetAll(): void {
     this.#known.clear();
-    this.#unshareable.clear();
     this.#options.safety?.forget();
     for (const id of this.#asking.keys()) this.#overtaken.add(id);
+  }
+
+  /** Lets keys that were found unsafe to share be tried again. */
+  forgetRefusals(): void {
+    this.#unshareable.clear();
   }
 
   async #ask(tenant: Tenant): Promise<Decision> {

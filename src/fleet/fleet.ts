@@ -34,6 +34,8 @@ export interface FleetOptions {
   readonly quarantine: QuarantineRules;
   readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
   readonly observe: Observe;
+  /** Called when a build found that its instance cannot be shared, whether or not anyone still waits for it. */
+  readonly onUnshareable: (key: InstanceKey, reason: string) => void;
   /** Called when a thread has ended, so that the backends it left in PostgreSQL can be cancelled. */
   readonly onCellGone: (applicationName: string) => void;
 }
@@ -221,13 +223,17 @@ export class Fleet {
    * are not recorded. If the schema changed or was dropped meanwhile, that error is returned instead.
    */
   async #failed(request: LeaseRequest, error: HostError): Promise<HostError> {
-    if (error.status !== 500 || error.code === "BUILD_NOT_SHAREABLE") return error;
+    if (error.status !== 500) return error;
     const nowMs = performance.now();
     try {
       await assertCurrent(request, nowMs + proofMs);
     } catch (thrown) {
       const doubt = toHostError(thrown);
       return doubt.status === 500 || doubt.code === "BUILD_TIMEOUT" ? error : doubt;
+    }
+    if (error.code === "BUILD_NOT_SHAREABLE") {
+      this.#options.onUnshareable(request.spec.key, error.message);
+      return error;
     }
     this.#held.note(request.spec.key, request, error, nowMs);
     return this.#held.refusal(request.spec.key, request, nowMs) ?? error;

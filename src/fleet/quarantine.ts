@@ -76,6 +76,8 @@ export function isCalm(samples: readonly UsageSample[], { share, windowMs }: Qua
 const patienceMs = 10_000;
 /** How long no quarantine is tried after one found no room. */
 const retryMs = 10_000;
+/** How long a tenant's heavy requests are held at most: a build that takes longer must not cost it its deadlines. */
+const maxHoldMs = 5_000;
 
 export class Quarantine {
   readonly #rules: QuarantineRules;
@@ -194,6 +196,7 @@ export class Quarantine {
         if (instance.phase !== "live") return null;
         // Heavy requests that would block others now will have a thread of their own in a moment.
         resume = instance.cell.hold(tenant);
+        setTimeout(resume, maxHoldMs).unref();
         const purpose = { kind: "quarantine", tenant } as const;
         const built = await this.#builder.build(instance.latest, purpose, patienceMs, queuedMs);
         // Most of the tenant's load is already waiting in the old cell, so that moves too.

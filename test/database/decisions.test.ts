@@ -294,6 +294,12 @@ describe("decisions", () => {
     const again = await decisions.decide(tenant);
     expect(again).toMatchObject({ kind: "dedicated", reason: "the build read rows" });
     expect(again.key).not.toBe(key);
+    // A gap in the notifications says nothing of what a key's build found.
+    decisions.forgetAll();
+    expect(await decisions.decide(tenant)).toMatchObject({ kind: "dedicated" });
+    decisions.forgetAll();
+    decisions.forgetRefusals();
+    expect(await decisions.decide(tenant)).toMatchObject({ kind: "pooled", key });
   });
 
   test("a relation that somebody keeps locked is told of in time, and is no decision", async () => {

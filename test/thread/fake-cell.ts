@@ -94,6 +94,8 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   log(`building ${id}`);
   if (settings["gate"] !== undefined) await gate(String(settings["gate"]));
   if (settings["die"] === true) process.exit(3);
+  if (settings["fail"] === "unshareable")
+    return { ok: false, error: { code: "BUILD_NOT_SHAREABLE", message: "as told" } };
   if (settings["fail"] === true) return { ok: false, error: { code: "BUILD_FAILED", message: "as told" } };
   const heapMb = Number(settings["heapMb"] ?? 0);
   instances.set(id, Array.from({ length: heapMb }, megabyte));

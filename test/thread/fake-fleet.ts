@@ -73,6 +73,7 @@ export class FakeFleet {
   readonly dispatcher: Dispatcher;
   readonly seen: Observation[] = [];
   readonly cellsGone: string[] = [];
+  readonly unshareable: string[] = [];
   readonly blueprints = new Map<string, FakeBlueprint>();
   decide = async (tenant: Tenant): Promise<Decision> => this.decision(tenant.id);
   /** The most cells that there were when anything was observed. */
@@ -110,6 +111,7 @@ export class FakeFleet {
         timeoutMs: options.buildTimeoutMs ?? 30_000,
       },
       observe: (observation) => this.#observe(observation),
+      onUnshareable: (key) => this.unshareable.push(key),
       onCellGone: (name) => this.cellsGone.push(name),
     };
     this.fleet = new Fleet(fleetOptions);

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { type ErrorCode, HostError } from "../../src/shared/kernel/errors.ts";
 import { fakeFleets } from "./fake-fleets.ts";
-import { codeOf } from "./witness.ts";
+import { codeOf, Gate } from "./witness.ts";
 
 const start = fakeFleets();
 
@@ -20,6 +20,27 @@ it("a key that could not be built is not built again for each request: all get i
   expect(fake.all("build.started")).toHaveLength(1);
   // Nobody else is kept waiting for it.
   expect((await fake.ask("globex")).tenant).toBe("globex");
+});
+
+it("a build that turns out not to be shareable is recorded although its client has gone, unless its schema changed meanwhile", async () => {
+  const fake = start();
+  for (const [key, verify] of [
+    ["acme", current],
+    ["stale@globex", async () => false],
+  ] as const) {
+    using gate = new Gate();
+    fake.blueprints.set(key.split("@").at(-1) ?? "", { settings: { fail: "unshareable", gate: gate.name } });
+    const leaving = new AbortController();
+    const asking =
+      key === "acme" ? codeOf(fake.ask(key, "/echo", "", leaving.signal)) : codeOf(fake.lease(key, verify));
+    await gate.arrived;
+    leaving.abort(new HostError("CANCELLED"));
+    if (key === "acme") expect(await asking).toBe("CANCELLED");
+    gate.open();
+    if (key !== "acme") expect(await asking).toBe("SCHEMA_CHANGED");
+    else await expect.poll(() => fake.unshareable).toHaveLength(1);
+  }
+  expect(fake.unshareable).toHaveLength(1);
 });
 
 it("a key that could not be built is tried again when the pause is over, and serves as soon as it can be built", async () => {
