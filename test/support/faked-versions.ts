@@ -50,7 +50,7 @@ export async function fakedProject(files: Record<string, string>): Promise<Faked
   }
   return {
     path,
-    cli: join(path, "rowhouse/src/cli.ts"),
+    cli: join(path, "rowhouse/src/cli/main.ts"),
     async fake(name, version) {
       const own: unknown = JSON.parse(
         await readFile(join(root, "node_modules", name, "package.json"), "utf8"),

@@ -128,17 +128,25 @@ export class Instances {
     }
     if (spec.leftOut.length > 0) await this.#proveLeftOut(spec, sessions, building, schema);
     live = true;
-    const serv = new CellServ({ schema, preset: resolvedPreset }, this.#requests, this.#setup.operations);
+    await this.#open(id, schema, resolvedPreset);
+    const buildMs = performance.now() - startedAt;
+    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };
+  }
+
+  /**
+   * Serves `schema` as the instance `id`. Apart from the build: what its closures share with the adaptors' outlives
+   * the instance, and must not hold the schema.
+   */
+  async #open(id: number, schema: GraphQLSchema, preset: GraphileConfig.ResolvedPreset): Promise<void> {
+    const serv = new CellServ({ schema, preset }, this.#requests, this.#setup.operations);
     await serv.opened();
     this.#patching.apply("middleware", () => lightenMiddleware(serv));
     this.#patching.apply("plan-cache", () => {
-      const forget = keepPlansIn(this.plans, schema, resolvedPreset);
+      const forget = keepPlansIn(this.plans, schema, preset);
       if (forget !== null) this.#forgetPlans.set(id, forget);
       return forget !== null;
     });
     this.#live.set(id, serv);
-    const buildMs = performance.now() - startedAt;
-    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };
   }
 
   /** Builds `schema` again without what `spec` leaves out, and throws `BUILD_NOT_SHAREABLE` where that is another. */
