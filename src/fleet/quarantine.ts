@@ -76,7 +76,7 @@ export function isCalm(samples: readonly UsageSample[], { share, windowMs }: Qua
 const patienceMs = 10_000;
 /** How long no quarantine is tried after one found no room. */
 const retryMs = 10_000;
-/** How long a tenant's heavy requests are held at most: a build that takes longer must not cost it its deadlines. */
+/** How long a heavy tenant's requests are held at most, so that a slow build does not make them miss their deadlines. */
 const maxHoldMs = 5_000;
 
 export class Quarantine {

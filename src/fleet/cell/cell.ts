@@ -211,7 +211,7 @@ export class Cell {
     this.#channel.tell({ kind: "contended" });
   }
 
-  /** Starts no more heavy requests of `tenant` until the returned function is called. */
+  /** Starts no more requests of `tenant` while these are estimated to be heavy, until the returned function is called. */
   hold(tenant: TenantId): () => void {
     this.#queue.hold(tenant);
     return () => this.#queue.resume(tenant);

@@ -207,7 +207,7 @@ export class FairQueue {
     this.#pump();
   }
 
-  /** Starts no heavy request of `tenant` until `resume`; its quick ones go on. */
+  /** Starts no request of `tenant` until `resume` while its estimate is heavy: which requests are quick is not known per request. */
   hold(tenant: TenantId): void {
     this.#account(tenant).held = true;
   }
