@@ -38,6 +38,11 @@ export function isConnectionError(error: unknown): boolean {
   return lostCodes.has(code) || code.startsWith("08") || lostMessages.test(error.message);
 }
 
+/** Whether pg gave up waiting for an answer. */
+export function isReadTimeout(error: unknown): boolean {
+  return error instanceof Error && error.message === "Query read timeout";
+}
+
 /** An error's message with its SQLSTATE. */
 function told(error: unknown): string {
   const code = codeOf(error);

@@ -16,6 +16,7 @@ import {
   isConnectionError,
   isDenied,
   isLostStatement,
+  isReadTimeout,
   lostWith,
 } from "./connection-errors.ts";
 import { discardAll, type Greeting, greet, leaveBehind } from "./greeting.ts";
@@ -73,6 +74,18 @@ const currentMs = 1_000;
 /** The connection goes to a standby, and a newer one would not. */
 class Outdated extends Error {}
 
+/** The connection was lost, because of `reason`. `reused`: it had served before, so a new one may do better. */
+class Lost extends Error {
+  readonly reason: unknown;
+  readonly reused: boolean;
+
+  constructor(reason: unknown, reused: boolean) {
+    super("connection lost", { cause: reason });
+    this.reason = reason;
+    this.reused = reused;
+  }
+}
+
 export class Database implements Queryable {
   readonly name: string;
   readonly #pool: pg.Pool;
@@ -80,6 +93,8 @@ export class Database implements Queryable {
   readonly #shares: TenantShares | null;
   /** Number of times that all connections were abandoned at once. */
   #generation = 0;
+  /** The connections that have been in use before. */
+  readonly #served = new WeakSet<object>();
   readonly #generations = new WeakMap<object, number>();
   readonly #currentUntilMs = new WeakMap<object, number>();
   readonly #primary: NewerSession;
@@ -176,8 +191,10 @@ export class Database implements Queryable {
    * above.
    */
   transaction<Value>(work: (transaction: Transaction) => Promise<Value>, tenant?: string): Promise<Value> {
+    const once = { begun: false };
     const run = async (client: PoolClient): Promise<Value> => {
       await client.query("begin");
+      once.begun = true;
       const value = await work({
         query: (text, values = []) => send(client, text, values),
         execute: async (sqlText) => {
@@ -190,7 +207,7 @@ export class Database implements Queryable {
       return value;
     };
     // Behind a pooler, session locks must end with the transaction.
-    return this.#newest(run, { after: this.#fresh ? groupOver : "rollback", tenant, once: true });
+    return this.#newest(run, { after: this.#fresh ? groupOver : "rollback", tenant, once });
   }
 
   /** Waits for work in progress, then closes the connections. */
@@ -214,26 +231,37 @@ export class Database implements Queryable {
   }
 
   /**
-   * Runs `work` on a connection that is not to a standby, if there is one: after a failover the old
-   * connections may stay up with outdated data. The check is sent along with the work, unless that may run
-   * only `once`.
+   * Runs `work` on a connection that is alive and not to a standby, if there is one: what goes wrong on a
+   * connection of the pool goes wrong once, and the second attempt gets a new one.
    */
   async #newest<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
-    const attempt = (): Promise<Value> =>
-      this.#withClient(async (client) => {
-        const outdated = this.#isOutdated(client, use.once === true);
-        if ((use.once === true || this.#fresh) && (await outdated)) throw new Outdated();
-        const [answer] = await Promise.allSettled([work(client)]);
-        if (await outdated) throw new Outdated();
-        if (answer.status === "rejected") throw answer.reason;
-        return answer.value;
-      }, use);
     try {
-      return await attempt();
+      return await this.#attempt(work, use);
     } catch (error) {
-      if (!(error instanceof Outdated)) throw error;
-      return await attempt();
+      if (!(error instanceof Outdated) && !(error instanceof Lost)) throw error;
+      if (error instanceof Lost && (!error.reused || use.once?.begun === true)) throw error.reason;
     }
+    try {
+      return await this.#attempt(work, use);
+    } catch (error) {
+      throw error instanceof Lost ? error.reason : error;
+    }
+  }
+
+  /**
+   * Runs `work` on a connection of the pool. Throws `Outdated` if it goes to a standby and a newer one would
+   * not: after a failover the old connections may stay up with outdated data. The check is sent along with
+   * the work, unless that may run only once.
+   */
+  #attempt<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
+    return this.#withClient(async (client) => {
+      const outdated = this.#isOutdated(client, use.once !== undefined);
+      if ((use.once !== undefined || this.#fresh) && (await outdated)) throw new Outdated();
+      const [answer] = await Promise.allSettled([work(client)]);
+      if (await outdated) throw new Outdated();
+      if (answer.status === "rejected") throw answer.reason;
+      return answer.value;
+    }, use);
   }
 
   /**
@@ -269,7 +297,7 @@ export class Database implements Queryable {
       return await work(client);
     } catch (error) {
       doubtful = !(await outlives(client, error, after));
-      if (doubtful) throw lostWith(this.name, error);
+      if (doubtful) throw this.#lost(client, error);
       throw this.#fresh ? error : hostsError(this.name, error);
     } finally {
       // Resetting is cheaper than a new connection, whose empty caches cost each migration 70 ms (PostgreSQL
@@ -278,9 +306,17 @@ export class Database implements Queryable {
         doubtful = !(await discardAll(client));
       }
       client.off("error", ignore);
+      this.#served.add(client);
       client.release(doubtful);
       grant?.release();
     }
+  }
+
+  #lost(client: PoolClient, error: unknown): Lost {
+    const reused = this.#served.has(client) && !isReadTimeout(error);
+    // What cut it, a failover or a restart, has probably cut the others of the pool.
+    if (reused && !this.#isOld(client)) this.#generation += 1;
+    return new Lost(lostWith(this.name, error), reused);
   }
 
   /**
@@ -313,8 +349,8 @@ interface Use {
   /** Statements that restore the connection if the work on it failed. */
   readonly after: string;
   readonly tenant?: string | undefined;
-  /** The work must not be run twice. */
-  readonly once?: boolean;
+  /** The work must not be run twice once it has `begun`. */
+  readonly once?: { readonly begun: boolean };
 }
 
 /**

@@ -13,7 +13,9 @@ export interface DatabaseProxy {
   restore(): Promise<void>;
   /** Cuts each of the next `count` connections when its client sends its `atChunk`th chunk, by default the first. */
   dropNext(count: number, atChunk?: number): void;
-  /** The number of connections cut in this way. */
+  /** Cuts each existing connection when its client sends its `chunks`th chunk from now on. */
+  dropAfter(chunks: number): void;
+  /** The number of connections cut in these ways. */
   readonly dropped: number;
   close(): Promise<void>;
 }
@@ -22,20 +24,25 @@ export interface DatabaseProxy {
 export async function openProxy(target: string): Promise<DatabaseProxy> {
   let { hostname, port } = new URL(target);
   const sockets = new Set<Socket>();
+  const clients = new Set<Socket>();
   let toDrop = 0;
   let dropAt = 1;
   let dropped = 0;
+  const dropAtChunk = (client: Socket, last: number): void => {
+    let chunks = 0;
+    client.on("data", () => {
+      chunks += 1;
+      if (chunks !== last) return;
+      dropped += 1;
+      client.destroy();
+    });
+  };
   const forward = (client: Socket): void => {
+    clients.add(client);
+    client.on("close", () => clients.delete(client));
     if (toDrop > 0) {
       toDrop -= 1;
-      const last = dropAt;
-      let chunks = 0;
-      client.on("data", () => {
-        chunks += 1;
-        if (chunks !== last) return;
-        dropped += 1;
-        client.destroy();
-      });
+      dropAtChunk(client, dropAt);
     }
     const server = connect(Number(port), hostname);
     for (const [from, to] of [
@@ -88,6 +95,9 @@ export async function openProxy(target: string): Promise<DatabaseProxy> {
     dropNext: (count, atChunk = 1) => {
       toDrop = count;
       dropAt = atChunk;
+    },
+    dropAfter: (chunks) => {
+      for (const client of clients) dropAtChunk(client, chunks);
     },
     close: cut,
   };
