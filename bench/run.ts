@@ -17,6 +17,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   hygiene: () => import("./hygiene.ts"),
   memory: () => import("./memory.ts"),
   migrations: () => import("./migrations.ts"),
+  patches: () => import("./patches.ts"),
   reclaim: () => import("./reclaim.ts"),
   replicas: () => import("./replicas.ts"),
   throughput: () => import("./throughput.ts"),
@@ -41,7 +42,7 @@ async function benchOf(name: string): Promise<Bench> {
   const load = benches[name];
   if (load === undefined) {
     console.error(
-      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness: [--only ARM,…] [--host DIR], some of its arms, another checkout's host\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
+      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness, patches: [--only ARM,…], some of the arms\nfairness: [--host DIR], another checkout's host\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
     );
     process.exit(2);
   }

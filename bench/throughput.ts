@@ -7,7 +7,7 @@ import { measureLoad, type ServerArm, startRowhouse, startStock } from "./server
 import { serveInTurn } from "./serving.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
-const operations = {
+export const operations = {
   typename: "{ __typename }",
   "one row": "{ t1ItemByRowId(rowId: 3) { rowId name mood amount } }",
   "one query": "{ allT1Items(first: 10, orderBy: PRIMARY_KEY_ASC) { nodes { rowId name mood amount } } }",
