@@ -14,7 +14,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it("a pool that stays busy is the host's to answer, and no word of an unreachable database", async () => {
+it("a pool that stays busy fails the request with NO_CAPACITY, never as an unreachable database", async () => {
   const [long, waiting] = [bench.request("busy"), bench.request("busy")];
   const sleeping = bench.read(long, "select pg_sleep(12)::text");
   await expect(bench.read(waiting, "select name from item")).rejects.toMatchObject({ code: "NO_CAPACITY" });

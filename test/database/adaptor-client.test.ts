@@ -13,7 +13,7 @@ describe("rawClient", () => {
     expect([plain?.rows, arrays?.rows, values?.rows]).toEqual([[ofAda], [[1, 2]], [{ n: 3 }]]);
   });
 
-  it("gives no way around it", async () => {
+  it("gives no access to the underlying client", async () => {
     for (const name of ["release", "end", "connection", "connect", "_queryQueue", "on"] as const) {
       await expect(one.inside(({ rawClient }) => Reflect.get(rawClient, name))).rejects.toThrow(
         /not available/,
@@ -29,7 +29,7 @@ describe("rawClient", () => {
 });
 
 describe("withTransaction", () => {
-  it("undoes what failed inside it, and keeps the rest", async () => {
+  it("rolls back only what failed inside it, and keeps the rest", async () => {
     await one.inside(async (client) => {
       await client.query(insert(2));
       await client
@@ -44,7 +44,7 @@ describe("withTransaction", () => {
     expect(await one.ids()).toEqual([1, 2, 5]);
   });
 
-  it("takes turns with others, and with statements beside it", async () => {
+  it("runs one at a time with other transactions and statements of the same client", async () => {
     const order: string[] = [];
     await one.inside(async (client) => {
       const one = (name: string, id: number) =>
@@ -64,7 +64,7 @@ describe("withTransaction", () => {
     expect(await one.ids()).toEqual([1, 2, 3]);
   });
 
-  it("that nobody waited for loses what it had not done", async () => {
+  it("that nobody awaits loses the statements that it had not sent", async () => {
     await one
       .inside((client) => {
         void client.withTransaction(async (inner) => {

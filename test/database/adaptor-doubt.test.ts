@@ -4,8 +4,8 @@ import { adaptorOn } from "../support/worker-adaptor.ts";
 
 const one = oneConnection("adaptor_doubt");
 
-describe("a connection in doubt", () => {
-  it("is not returned: left with a statement under way", async () => {
+describe("a connection", () => {
+  it("with a statement still running is not returned to the pool", async () => {
     const connection = await one.bench.sessions.connect();
     const left = connection.send([{ text: "select pg_sleep(0.2)" }]);
     connection.release();
@@ -13,7 +13,7 @@ describe("a connection in doubt", () => {
     expect(connection.doubt).not.toBeNull();
   });
 
-  it("is not returned: left inside a transaction", async () => {
+  it("with an open transaction is not returned to the pool", async () => {
     const connection = await one.bench.sessions.connect();
     await connection.send([{ text: "begin" }]);
     connection.release();
@@ -23,12 +23,12 @@ describe("a connection in doubt", () => {
     again.release();
   });
 
-  it("is none after an error: that is reported when PostgreSQL is done, and the transaction's state known", async () => {
+  it("is returned after an error, which is reported only once PostgreSQL is done and the transaction's state is known", async () => {
     const connection = await one.bench.sessions.connect();
     const wire = connection.client.connection;
     await connection.send([{ text: "begin" }]);
     const { emit } = wire;
-    // As when the end of the group arrives later than the error.
+    // The end of the group arrives later than the error.
     wire.emit = (event, ...rest) => {
       if (event !== "readyForQuery") return emit.call(wire, event, ...rest);
       setImmediate(() => emit.call(wire, event, ...rest));
@@ -42,14 +42,14 @@ describe("a connection in doubt", () => {
     expect(connection.doubt).toBeNull();
   });
 
-  it("is given up when a function asks for a copy from the client", async () => {
+  it("is discarded when a statement asks the client for COPY data", async () => {
     const connection = await one.bench.sessions.connect();
     await expect(connection.send([{ text: "copy ada.item from stdin" }])).rejects.toThrow(/COPY/);
     connection.release();
   });
 });
 
-it("a database that cannot be reached is said to be so, at once", async () => {
+it("a database that cannot be reached fails requests at once as DATABASE_UNREACHABLE", async () => {
   const away = adaptorOn({ ...one.database, url: "postgres://nobody@127.0.0.1:1/none" });
   const lost = away.request("ada");
   await expect(away.read(lost, "select 1")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });

@@ -8,7 +8,7 @@ let database: TestDatabase;
 let bench: AdaptorBench;
 const hostRole = `statements_${randomBytes(4).toString("hex")}`;
 
-/** As after `rowhouse install`: the host's role is no superuser, and what is prepared is hidden but from this test. */
+/** As after `rowhouse install`: the host's role is no superuser, and prepared statements are hidden from all but this test. */
 beforeAll(async () => {
   const own = await adaptorDatabase("statements", ["ada", "bob"]);
   database = { ...own, url: own.urlAs(hostRole, "word") };
@@ -42,21 +42,21 @@ const read = (tenant: string, name = "q", tag = tenant) =>
 const prepared = async (tenant = "ada"): Promise<unknown[]> => {
   const rows = await bench.read(
     bench.request(tenant),
-    // Names of requests' statements have a tag, those of the adaptor's own have none.
+    // The names of requests' statements carry a tag; those of the adaptor's own do not.
     "select name from public.prepared_names() name where name like '%:%' order by 1",
   );
   return rows.map((row) => (row as { name: string }).name);
 };
 
 describe("prepared statements of one connection", () => {
-  it("are nothing that a tenant's statement can see", async () => {
+  it("are invisible to a tenant's statements", async () => {
     for (const name of ["pg_prepared_statements", "pg_prepared_statement()"]) {
       const looking = bench.read(bench.request("ada"), `select * from ${name}`);
       await expect(looking).rejects.toThrow("permission denied for function pg_prepared_statement");
     }
   });
 
-  it("mean their own tenant's types when tenants take turns", async () => {
+  it("resolve their own tenant's types when tenants take turns", async () => {
     for (let n = 0; n < 10; n += 1) {
       for (const tenant of ["ada", "bob"]) {
         expect(await read(tenant)).toMatchObject([{ mood: tenant, code: tenant, moods: `{${tenant}}` }]);
@@ -73,7 +73,7 @@ describe("prepared statements of one connection", () => {
     expect(Buffer.byteLength(String(name))).toBeLessThanOrEqual(63);
   });
 
-  it("are a write's too, from its second time on", async () => {
+  it("are used for a write too, from its second run on", async () => {
     const write = () =>
       bench.withPgClient(bench.request("ada").settings, (client) =>
         client.query({ text: "update item set name = name where id = $1", values: [1] }),
@@ -85,7 +85,7 @@ describe("prepared statements of one connection", () => {
     expect(await prepared()).toHaveLength(1);
   });
 
-  it("are deallocated when they fall out of the cache, after a failed transaction too", async () => {
+  it("are deallocated when they fall out of the cache, also after a failed transaction", async () => {
     for (let n = 0; n < 230; n += 1) {
       await read("ada", `q${n}`);
       await read("ada", `q${n}`);
@@ -103,7 +103,7 @@ describe("prepared statements of one connection", () => {
   });
 
   it.each(["0A000", "26000"])(
-    "stay within their bound where a tenant's function fails with %s",
+    "stay within their bound if a tenant's function fails with %s",
     async (code) => {
       await database.execute(`create or replace function ada.fail() returns int language plpgsql as
       $$ begin raise 'no' using errcode = '${code}'; end $$`);
@@ -113,13 +113,13 @@ describe("prepared statements of one connection", () => {
           await read("ada", `q${round} ${n}`);
         }
         await expect(bench.read(bench.request("ada"), "select fail()")).rejects.toMatchObject({ code });
-        // What is raised by a function is no reason to give up what others have prepared, unless it might be PostgreSQL's own.
+        // An error that a function raises discards nothing that others have prepared, unless it might be PostgreSQL's own.
         expect((await prepared()).length).toBe(code === "26000" ? 0 : Math.min(200, (round + 1) * 100));
       }
     },
   );
 
-  it("are not taken for prepared after a failure, nor prepared twice", async () => {
+  it("that failed are not assumed to be prepared, and are not prepared twice", async () => {
     const divide = (by: number) =>
       bench.read(bench.request("ada"), "select 1 / $1::int as n", "divide", [by]);
     for (const by of [0, 0, 1, 0, 1, 1]) {
@@ -130,21 +130,21 @@ describe("prepared statements of one connection", () => {
     for (let n = 0; n < 3; n += 1) await expect(wrong()).rejects.toMatchObject({ code: "42703" });
   });
 
-  it("of one name and two texts are two statements", async () => {
+  it("with one name and two texts are two statements", async () => {
     for (let n = 0; n < 4; n += 1) {
       const rows = await bench.read(bench.request("ada"), `select ${n % 2} as n`, "same");
       expect(rows).toEqual([{ n: n % 2 }]);
     }
   });
 
-  it("are of the changed table under the tag of its new revision", async () => {
+  it("see a changed table under the tag of its new revision", async () => {
     for (let n = 0; n < 3; n += 1) await read("ada", "q", "ada1");
     await database.execute("alter table ada.thing add column more int");
     for (let n = 0; n < 3; n += 1) expect(await read("ada", "q", "ada2")).toMatchObject([{ more: null }]);
     await database.execute("alter table ada.thing drop column more");
   });
 
-  it("are prepared anew where the table changed under the same tag", async () => {
+  it("are prepared anew if the table changed under the same tag", async () => {
     for (let n = 0; n < 3; n += 1) await read("ada");
     await database.execute("alter table ada.thing add column more int");
     for (let n = 0; n < 3; n += 1) expect(await read("ada")).toMatchObject([{ more: null }]);
@@ -152,7 +152,7 @@ describe("prepared statements of one connection", () => {
   });
 
   it.each(["discard all", "deallocate all"])(
-    "are prepared anew after %j behind our back",
+    "are prepared anew after %j that the adaptor did not send",
     async (command) => {
       for (let n = 0; n < 3; n += 1) await read("ada");
       const connection = await bench.sessions.connect();
@@ -170,7 +170,7 @@ describe("prepared statements of one connection", () => {
     },
   );
 
-  it("tell their columns once, and again when these have changed", async () => {
+  it("have their columns described once, and again after a change", async () => {
     const connection = await bench.sessions.connect();
     let told = 0;
     connection.client.connection.on("rowDescription", () => {
@@ -181,7 +181,7 @@ describe("prepared statements of one connection", () => {
     expect(await read("ada")).toEqual(first);
     expect(told).toBe(2);
     for (let n = 0; n < 3; n += 1) expect(await read("ada")).toEqual(first);
-    // A statement of the same name and another text, and one of another tenant's, have columns of their own.
+    // A statement with the same name and another text has its own columns, and so has another tenant's.
     const other = await bench.read(bench.request("ada"), "select code from thing where id = $1", "q", [1]);
     expect(other).toEqual([{ code: "ada" }]);
     expect(await read("bob")).toMatchObject([{ mood: "bob" }]);
@@ -193,7 +193,7 @@ describe("prepared statements of one connection", () => {
     expect(await read("ada")).toMatchObject([{ code: "ada" }]);
   });
 
-  it("are prepared anew where a parameter's type was made anew", async () => {
+  it("are prepared anew if a parameter's type was dropped and created again", async () => {
     const made = `create type ada.step as enum ('one')`;
     await database.execute(made);
     const steps = () => bench.read(bench.request("ada"), "select $1::step::text as step", "s", ["one"]);
@@ -202,7 +202,7 @@ describe("prepared statements of one connection", () => {
     for (let n = 0; n < 3; n += 1) expect(await steps()).toEqual([{ step: "one" }]);
   });
 
-  it("of 20 tenants, interleaved on two connections, with writes, errors and cancels, are never each other's", async () => {
+  it("of 20 tenants on two connections never mix, among interleaved writes, errors and cancels", async () => {
     const wide = adaptorOn(database, 2);
     const errors: unknown[] = [];
     const one = async (n: number): Promise<void> => {
@@ -228,7 +228,7 @@ describe("prepared statements of one connection", () => {
   });
 });
 
-it("what a function of two tenants prepares under one name gives each of them its own rows", async () => {
+it("if a function of each of two tenants prepares a statement of the same name, each gets its own rows", async () => {
   for (const tenant of ["ada", "bob"]) {
     await database.execute(`create function ${tenant}.own() returns text language plpgsql as $$
       declare found text;

@@ -7,7 +7,7 @@ import { countThreads } from "../thread/witness.ts";
 
 const amber = JSON.stringify(import.meta.resolve("postgraphile/presets/amber"));
 const grafast = JSON.stringify(import.meta.resolve("postgraphile/grafast"));
-/** Each request leaves a promise behind that nobody waits for, and that fails: by itself, and in SQL. */
+/** Each request leaves behind two promises that nobody awaits and that fail: one by itself, one in SQL. */
 const careless = presetUrl(`
   import { PostGraphileAmberPreset } from ${amber};
   import { context, lambda } from ${grafast};
@@ -23,7 +23,7 @@ const careless = presetUrl(`
       } } };
     } } } }] };`);
 
-it("a thread outlives the promises that a plugin drops, and says what they were", async () => {
+it("a thread survives the rejected promises that a plugin drops, and logs them", async () => {
   const database = await createDatabase("thread");
   await database.execute(workerTenantSql("ada"));
   const threads = countThreads();

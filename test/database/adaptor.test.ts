@@ -9,12 +9,12 @@ beforeAll(() =>
 );
 
 describe("a read", () => {
-  it("runs as the request's role, on its path, on a connection that the last request had with another", async () => {
+  it("runs as its request's role on its request's path, on a connection that served another before", async () => {
     expect(await one.bench.read(one.bench.request("ada"), state)).toEqual([ofAda]);
     expect(await one.bench.read(one.bench.request("bob"), state)).toEqual([ofBob]);
   });
 
-  it("leaves the session as it was", async () => {
+  it("leaves none of its settings in the session", async () => {
     const request = one.bench.request("ada");
     await one.bench.read({ ...request, settings: { ...request.settings, "app.user": "7" } }, "select 1");
     const [left] = await one.bench.read(
@@ -38,7 +38,7 @@ describe("a read", () => {
     ["the path is a plugin's", { search_path: "bob" }, {}, /search_path is the host's/],
     ["the path is a plugin's, in capitals", { Search_Path: "bob" }, {}, /search_path is the host's/],
     ["a setting holds a NUL", { "app.x": "a\0b" }, {}, /NUL/],
-  ])("does not run at all where %s", async (_, settings, binding, message) => {
+  ])("does not run at all if %s", async (_, settings, binding, message) => {
     const request = one.bench.request("ada", binding);
     const all = { ...request.settings, ...settings };
     for (const attempt of [
@@ -53,19 +53,19 @@ describe("a read", () => {
     expect(await one.database.query("select * from public.seen")).toEqual([]);
   });
 
-  it("takes the request's role where the caller's settings have none", async () => {
+  it("uses the request's role if the caller's settings have none", async () => {
     const { scope } = one.bench.request("ada");
     const bare = { settings: { [requestScope]: scope }, scope, marked: () => false };
     expect(await one.bench.read(bare, state)).toEqual([ofAda]);
   });
 
-  it("is refused where the tenant has roles and the request none", async () => {
+  it("is refused if the tenant has roles and the request has none", async () => {
     const { scope } = one.bench.request("ada");
     delete scope.settings["role"];
     await expect(one.bench.withPgClient.single(scope.settings, { text: "select 1" })).rejects.toThrow(/role/);
   });
 
-  it("reads: a statement that writes is run again as a write, which is in the ledger", async () => {
+  it("that turns out to write is run again as a write, and marked in the ledger", async () => {
     const request = one.bench.request("ada");
     const text = "update item set name = name where id = 1 returning name";
     expect(await one.bench.read(request, text)).toEqual([{ name: "ada" }]);
@@ -75,14 +75,14 @@ describe("a read", () => {
     expect(other.marked()).toBe(false);
   });
 
-  it("does not run what a text smuggles in behind it", async () => {
+  it("does not run further commands that its text smuggles in", async () => {
     const text = "select 1; commit; insert into public.seen values (current_user)";
     await expect(one.bench.read(one.bench.request("ada"), text)).rejects.toThrow(/multiple commands/);
     await expect(one.bench.read(one.bench.request("ada"), "select '\0'")).rejects.toThrow(/NUL/);
     expect(await one.database.query("select * from public.seen")).toEqual([]);
   });
 
-  it("hands on the first error, and PostgreSQL's notices", async () => {
+  it("reports the first error, and PostgreSQL's notices", async () => {
     await expect(one.bench.read(one.bench.request("ada"), "select 1/0")).rejects.toMatchObject({
       code: "22012",
     });
@@ -98,7 +98,7 @@ describe("a read", () => {
     expect(none).toEqual([]);
   });
 
-  it("is told the notices of its own statement, not those of what PostgreSQL does at the commit behind it", async () => {
+  it("gets the notices of its own statement, not those of the commit behind it", async () => {
     await one.database.execute(`
       create or replace function ada.warn_late() returns trigger language plpgsql as
         $$ begin raise notice 'late'; return null; end $$;
@@ -118,12 +118,12 @@ describe("a read", () => {
       await client.query({ text }),
     ]);
     expect(several.map(messages)).toEqual([now, [], now]);
-    // Nor are they those of whoever asks next.
+    // Nor does the next request get them.
     expect(messages(await one.bench.withPgClient.single(settings, { text: "select 1" }))).toEqual([]);
     await one.database.execute("drop trigger late on ada.item");
   });
 
-  it("is told its own notices where several statements are on their way at once", async () => {
+  it("gets its own notices if several statements are in flight at once", async () => {
     await one.database.execute(`create or replace function ada.warn_of(what text) returns text stable language plpgsql as
       $$ begin raise notice '%', what; return what; end $$`);
     const told = await one.bench.withPgClient(one.bench.request("ada").settings, async (client) => {
@@ -135,7 +135,7 @@ describe("a read", () => {
     expect(told.map(({ notices }) => notices?.map(({ message }) => message))).toEqual([["a"], ["b"], ["c"]]);
   });
 
-  it("fails alone where a value cannot be written", async () => {
+  it("fails alone if a value cannot be encoded", async () => {
     const cycle: { self?: unknown } = {};
     cycle.self = cycle;
     for (const name of ["same", "same", "same"]) {
@@ -148,7 +148,7 @@ describe("a read", () => {
     ).toEqual([{ v: { a: 1 } }]);
   });
 
-  it("fails alone where a value is a text that PostgreSQL does not take", async () => {
+  it("fails alone if a value is a text that PostgreSQL does not accept", async () => {
     for (let n = 0; n < 3; n += 1) {
       await expect(
         one.bench.read(one.bench.request("ada"), "select $1::text as v", "nul", ["a\0"]),
@@ -163,7 +163,7 @@ describe("a read", () => {
 });
 
 describe("settings", () => {
-  it("are refused when they are not a request's", async () => {
+  it("are refused if they are not a request's", async () => {
     for (const settings of [null, {}, { role: "ada" }]) {
       await expect(one.bench.withPgClient(settings, () => 1)).rejects.toThrow(
         /without the request's settings/,
@@ -174,7 +174,7 @@ describe("settings", () => {
     }
   });
 
-  it("are a request's also when copied, and refused once it is over", async () => {
+  it("belong to their request even when copied, and are refused once it is over", async () => {
     const { scope, settings } = one.bench.request("ada");
     const copies = [{ ...settings }, Object.assign({}, settings), { ...settings, "app.more": "1" }];
     for (const copy of copies) {
@@ -189,7 +189,7 @@ describe("settings", () => {
     }
   });
 
-  it("lost in a clone of plain data are no settings", async () => {
+  it("are refused if a clone as plain data has lost their request", async () => {
     const { settings } = one.bench.request("ada");
     const clone: Record<string, string> = JSON.parse(JSON.stringify(settings));
     await expect(one.bench.withPgClient.single(clone, { text: state })).rejects.toThrow(/without/);

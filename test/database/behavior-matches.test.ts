@@ -31,17 +31,17 @@ afterAll(() => database.drop());
 
 interface Built {
   readonly sdl: string;
-  /** That its behaviors were matched by. */
+  /** Source of the function that matched behaviors. */
   readonly method: string;
-  /** Of tables and columns, while it is built, with how they came about. */
+  /** Behaviors of tables and columns during the build, with their derivation. */
   readonly behaviors: string;
-  /** Behaviors of entities that are kept once the build is over. */
+  /** How many entities' behaviors are kept once the build is over. */
   readonly kept: number;
   /** Whether rows may be inserted into a resource, asked once the build is over. */
   readonly inserted: Readonly<Record<string, boolean | undefined>>;
 }
 
-/** What is built with and without the plugin. */
+/** The result of a build, with or without the plugin. */
 async function built(remembering: boolean): Promise<Built> {
   const setup = {
     cell: cellId(1),
@@ -133,9 +133,9 @@ function keptBehaviors({ behavior }: GraphileBuild.Build): number {
   return caches.reduce<number>((sum, cache) => sum + (cache instanceof Map ? cache.size : 0), 0);
 }
 
-it("a schema is the same whether matches of behaviors are remembered or worked out each time", async () => {
+it("a schema is the same whether behavior matches are cached or computed each time", async () => {
   const without = await built(false);
-  // The library's own, of a version that is known: any other would be left alone.
+  // The library's own method, of a known version: any other would be left alone.
   expect(without.method).toContain("behaviorRegistry");
   const remembered = await built(true);
   expect(remembered.method).not.toContain("behaviorRegistry");
@@ -144,7 +144,7 @@ it("a schema is the same whether matches of behaviors are remembered or worked o
   expect(remembered.behaviors).toContain("-query:resource:connection");
   expect(remembered.sdl).toContain("type Book ");
   expect(remembered.sdl).not.toContain("createBook");
-  // What was worked out for the build goes with it, and is worked out again for whoever asks.
+  // The cache ends with the build; later questions are computed again.
   expect(without.kept).toBeGreaterThan(100);
   expect(remembered.kept).toBe(0);
   expect(remembered.inserted).toEqual(without.inserted);

@@ -32,7 +32,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-test("what a function prepared while a build read an enum's rows is not there for the tenant that is served next", async () => {
+test("a statement that a function prepared while a build read an enum's rows is gone when the next tenant is served", async () => {
   const borrower = { tenant: "other", prepares: false };
   const prepared = async (): Promise<readonly unknown[]> => {
     const connection = await sessions.connect(undefined, borrower);
@@ -44,7 +44,7 @@ test("what a function prepared while a build read an enum's rows is not there fo
       connection.release();
     }
   };
-  // The tenant that was served last is not another one than the next, but for the build in between.
+  // The same tenant was served last: only the build in between makes the connection another's.
   await prepared();
   await database.execute(`
     create function sly.prepares() returns text language plpgsql as $$ begin execute 'prepare left_over as select 1'; return 'a'; end $$`);
@@ -72,7 +72,7 @@ async function session(): Promise<unknown> {
 }
 
 test.each(["", "selec"])(
-  "nothing that a function set while a build read an enum's rows outlives it, on a connection that serves requests next %s",
+  "no session state that a function left while a build read an enum's rows outlives the build %s",
   async (failing) => {
     const before = await session();
     const { withPgClient } = buildingAdaptor(sessions, specOf("pooled", { app: "sly" }, 1));

@@ -11,7 +11,7 @@ const preset = presetUrl(`
   export default { extends: [PostGraphileAmberPreset], plugins: [StreamDeferPlugin] };`);
 const accept = "multipart/mixed;deferSpec=20220824, application/json";
 
-it("a body that is given up ends its statement, and takes no cancel from the next request of its place", async () => {
+it("an abandoned body ends its statement, and does not swallow a cancel of the next request in its slot", async () => {
   const database = await createDatabase("slots");
   await database.execute(workerTenantSql("ada"));
   const asleep = async (): Promise<number> => {
@@ -28,7 +28,7 @@ it("a body that is given up ends its statement, and takes no cancel from the nex
     await reader.read();
     await expect.poll(asleep).toBe(1);
 
-    // The host frees a place when it closes the body's port: the next request may be there before the thread hears of that.
+    // The host frees a slot when it closes the body's port: the next request may arrive before the thread hears of that.
     const next = ask("{ sleep(seconds: 100) }");
     await expect.poll(asleep).toBe(2);
     await reader.cancel();

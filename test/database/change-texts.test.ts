@@ -9,7 +9,7 @@ import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const tenants = ["ada", "bob"] as const;
 const classes = [PgInsertSingleStep, PgUpdateSingleStep] as const;
-/** The library's own, before any instance is built. */
+/** The library's own methods, before any instance is built. */
 const originals = classes.map(({ prototype }) => prototype.execute);
 const preset = new URL("../support/select-preset.ts", import.meta.url).href;
 
@@ -24,7 +24,7 @@ interface Instance {
   readonly serv: CellServ;
 }
 
-/** Both tenants as they are made, and an instance that serves them. */
+/** Both tenants in their initial state, and an instance that serves them. */
 async function built(): Promise<Instance> {
   await madeAnew();
   const worker = new Worker(database, { preset, poolSize: 4 });
@@ -37,7 +37,7 @@ async function madeAnew(): Promise<void> {
   }
 }
 
-/** What both tenants are answered, each in its own order and beside the other, and what they have then. */
+/** Both tenants' answers, each in order and concurrently with the other's, and their rows afterwards. */
 async function answers({ worker, serv }: Instance): Promise<string[]> {
   const found = await Promise.all(
     tenants.map(async (tenant) => {
@@ -59,7 +59,7 @@ async function answers({ worker, serv }: Instance): Promise<string[]> {
   return [...found.flat(), JSON.stringify(rows)];
 }
 
-it("two tenants in turn insert and update as if all SQL were built for each request, whatever they set", async () => {
+it("two tenants of one instance insert and update as if SQL were built for each request, whatever columns they set", async () => {
   const reference = await built();
   const remembering = classes.map(({ prototype }) => prototype.execute);
   for (const [index, { prototype }] of classes.entries())
@@ -78,7 +78,7 @@ it("two tenants in turn insert and update as if all SQL were built for each requ
   }
 });
 
-it("SQL for columns that were set before is not built again", async () => {
+it("SQL for a list of columns that was set before is not built again", async () => {
   const instance = await built();
   await answers(instance);
   const compile = vi.spyOn(sql, "compile");

@@ -35,7 +35,7 @@ const moved = (sql: string): Promise<string[]> =>
     }),
   );
 
-describe("what the text of a command says besides moves nothing", () => {
+describe("only the schemas that a command touches move, whatever its text mentions", () => {
   it.each<[string, string[]]>([
     ["/* flyway: set schema version 7 */ alter table a.t add column n1 int", ["a"]],
     ["-- set schema b\nalter table a.t add column n2 int", ["a"]],
@@ -57,7 +57,7 @@ describe("what the text of a command says besides moves nothing", () => {
   });
 });
 
-describe("an object that leaves its schema moves every schema, whatever the text looks like", () => {
+describe("an object that leaves its schema moves every schema, however the command is written", () => {
   const there = "alter table a.u set schema b";
   const back = "alter table b.u set schema a";
 
@@ -78,7 +78,7 @@ describe("an object that leaves its schema moves every schema, whatever the text
     await database.execute(back);
   });
 
-  it("also where it was altered in the same transaction before", async () => {
+  it("even if it was altered earlier in the same transaction", async () => {
     expect(await moved(`begin; alter table a.u add column before int; ${there}; commit`)).toEqual(everything);
     await database.execute(back);
   });
@@ -112,7 +112,7 @@ describe("an object that leaves its schema moves every schema, whatever the text
   });
 });
 
-describe("an object of the transaction's own moves the schemas that it was in, and no other", () => {
+describe("an object created in the same transaction moves only the schemas that it was in", () => {
   it.each<[string, string[]]>([
     ["create table a.n (id int); alter table a.n add column x int; drop table a.n", ["a"]],
     ["create table a.n (id serial primary key, x int generated always as identity); drop table a.n", ["a"]],
@@ -137,7 +137,7 @@ describe("an object of the transaction's own moves the schemas that it was in, a
     expect(await database.query("select from rowhouse.schema_touch")).toEqual([]);
   });
 
-  it("one that another transaction, begun later and committed by then, had created moves its schema only", async () => {
+  it("an object created by a transaction that began later and has committed moves only its own schema", async () => {
     const other = new Client({ connectionString: database.url });
     await other.connect();
     try {
@@ -152,7 +152,7 @@ describe("an object of the transaction's own moves the schemas that it was in, a
     }
   });
 
-  it("one that was created in a savepoint which is rolled back is another's again", async () => {
+  it("after a rollback to the savepoint in which an object was created, objects that leave move every schema", async () => {
     const sql =
       "begin; savepoint s; create table a.n (id int); rollback to s; alter table a.u set schema b; commit";
     expect(await moved(sql)).toEqual(everything);
@@ -160,7 +160,7 @@ describe("an object of the transaction's own moves the schemas that it was in, a
   });
 });
 
-describe("a grant moves the schema of what it was for, columns included", () => {
+describe("a grant moves the schema of its object, columns included", () => {
   const columns = `grant select (id), update (name) on a.t to ${role}`;
   it.each<[string, string[]]>([
     [columns, ["a"]],
@@ -179,8 +179,8 @@ describe("a grant moves the schema of what it was for, columns included", () => 
   });
 });
 
-describe("behind so many commands that their schemas are looked for at the end", () => {
-  /** Of a schema that is touched anyway, and past the number from which commands are not told apart. */
+describe("among so many commands that their schemas are determined at the end", () => {
+  /** Commands on a schema that moves anyway, more than the number up to which commands are recorded one by one. */
   const many = "alter table bystander.busy set (fillfactor = 90);".repeat(80);
 
   beforeAll(async () => {
@@ -254,14 +254,14 @@ describe("behind so many commands that their schemas are looked for at the end",
     expect(await moved(`begin; ${many} ${sql}; commit`)).toEqual([...everything, "c", "d"].sort());
   });
 
-  it("also where constraints are immediate, and where it is rolled back to a savepoint in between", async () => {
+  it("only touched schemas move, also with immediate constraints, and after a rollback to a savepoint", async () => {
     const immediate = `begin; set constraints all immediate; ${many} alter table c.t add column im int; ${many} commit`;
     expect(await moved(immediate)).toEqual(["bystander", "c"]);
     const undone = `begin; savepoint s; ${many} rollback to s; alter table c.t add column sa int; commit`;
     expect(await moved(undone)).toEqual(["c"]);
   });
 
-  it("also where somebody has set the count, to whatever", async () => {
+  it("a touched schema moves even if somebody has set the counter to anything", async () => {
     for (const count of ["x".repeat(100), "", "'"]) {
       const sql = `begin; select set_config('rowhouse.commands', $x$${count}$x$, true); alter table c.t set (fillfactor = 70); commit`;
       expect(await moved(sql)).toEqual(["c"]);
@@ -269,8 +269,8 @@ describe("behind so many commands that their schemas are looked for at the end",
   });
 });
 
-test("a text of thousands of commands is not read for each of them", async () => {
-  // As a count of work, not of time: every command's trigger used to copy the whole text, and its context besides.
+test("a text of thousands of commands is not copied for each of them", async () => {
+  // Asserts the work, not the time: reading either of these in a command's trigger copies the whole text.
   const [{ source } = { source: "" }] = await database.query<{ source: string }>(
     "select prosrc as source from pg_proc where oid = 'rowhouse.on_ddl_command_end'::regproc",
   );

@@ -10,7 +10,7 @@ let database: Database;
 let names: { readonly host: string; readonly role: string; readonly might: string };
 let tenants: readonly Tenant[];
 
-/** The host may become a role that no policy stops: through the role of tenant "one", where nothing else is granted. */
+/** The host is a member of a role with BYPASSRLS, through the role of tenant "one" only. */
 beforeAll(async () => {
   server = await createDatabase("connecting_role");
   database = new Database({
@@ -40,7 +40,7 @@ afterAll(async () => {
   await server.drop();
 });
 
-/** Of a host that connects as `user`. */
+/** The decisions of a host that connects as `user`. */
 function decisionsAs(
   user: string | null,
   { mode, tenants: list }: Pick<RoleSafetyOptions, "mode" | "tenants">,
@@ -82,23 +82,23 @@ const failing = () => vi.fn(() => Promise.reject(new Error("the source does not 
 const listing = () => vi.fn(async () => tenants);
 const member = /^the connecting role \S+_host is a member of \S+_might, which has BYPASSRLS: /;
 
-test("a source that fails is no reason to fail a tenant where roles are only warned of", async () => {
+test("if unsafe roles only cause warnings, a failing tenant source does not fail a tenant", async () => {
   const list = failing();
   const { decisions, told } = decisionsAs(names.host, { mode: "warn", tenants: list });
   const { unsafe } = await decisions.decide(tenantAt(0));
   expect(list).toHaveBeenCalled();
-  // No list leaves nothing out: rather too much is told than too little.
+  // Without the list nothing can be left out: better to report too much than too little.
   expect(unsafe).toContainEqual(expect.stringMatching(member));
   expect(told()).toEqual([expect.stringMatching(member)]);
 });
 
-test("where unsafe roles are refused, a source that fails fails the tenant", async () => {
+test("if unsafe roles are refused, a failing tenant source fails the tenant", async () => {
   const { decisions } = decisionsAs(names.host, { mode: "refuse", tenants: failing() });
   await expect(decisions.decide(tenantAt(0))).rejects.toThrow("the source does not answer");
 });
 
 test.each(["warn", "refuse"] as const)(
-  "with %s, what a superuser is takes no list of tenants",
+  "with %s, a superuser is reported without asking for the list of tenants",
   async (mode) => {
     const list = failing();
     const { decisions, told } = decisionsAs(null, { mode, tenants: list });
@@ -110,7 +110,7 @@ test.each(["warn", "refuse"] as const)(
   },
 );
 
-test("the list of tenants is asked for once a minute, however often the connecting role is looked at", async () => {
+test("the list of tenants is asked for once a minute, however often the connecting role is examined", async () => {
   const list = listing();
   const { decisions, told } = decisionsAs(names.host, { mode: "warn", tenants: list });
   const transaction = vi.spyOn(database, "transaction");
@@ -122,11 +122,11 @@ test("the list of tenants is asked for once a minute, however often the connecti
     return transaction.mock.calls.length;
   };
   const counts = [await decideAt(0, 0), await decideAt(1, 6_000), await decideAt(2, 12_000)];
-  // Each time the role itself is looked at anew.
+  // The role itself is examined anew each time.
   expect(new Set(counts).size).toBe(1);
   expect(list).toHaveBeenCalledTimes(1);
   await decideAt(3, 80_000);
   expect(list).toHaveBeenCalledTimes(2);
-  // With it, what a tenant's own role may do is that tenant's finding.
+  // With the list, what a tenant's own role may do is that tenant's finding.
   expect(told()).toEqual([]);
 });

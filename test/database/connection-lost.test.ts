@@ -9,7 +9,7 @@ const one = oneConnection("connection_lost");
 const pidOf = (row: unknown): unknown => typeof row === "object" && row !== null && "pid" in row && row.pid;
 const terminateAll = () => one.database.query(`select pg_terminate_backend(pid) ${backends}`);
 
-/** Ends so many connections, one after the other, when each has run that text for a second. */
+/** Terminates `count` connections one after the other, each once it has run `text` for a second. */
 async function endEach(count: number, text: string): Promise<void> {
   const ended: number[] = [];
   for (let n = 0; n < count; n += 1) {
@@ -27,7 +27,7 @@ async function endEach(count: number, text: string): Promise<void> {
 }
 
 describe("a connection that is lost", () => {
-  it("while idle costs a read nothing", async () => {
+  it("while idle does not fail a read", async () => {
     await one.pid();
     for (let n = 0; n < 3; n += 1) {
       await terminateAll();
@@ -35,14 +35,14 @@ describe("a connection that is lost", () => {
     }
   });
 
-  it("in a read has it sent once more", async () => {
+  it("during a read has the read sent once more", async () => {
     const reading = one.bench.read(one.request, "select pg_sleep(0.5), 'again' as a");
     await until(async () => (await one.running("pg_sleep(0.5)")) > 0);
     await terminateAll();
     expect(await reading).toMatchObject([{ a: "again" }]);
   });
 
-  it("in a read has none asked again that was there at the time: what ended one may end them all", async () => {
+  it("during a read has the read sent on a new one, since whatever ended one may have ended them all", async () => {
     const own = adaptorOn(one.database, 2);
     const slow = "select pg_sleep(0.5), pg_backend_pid() as pid";
     const request = own.request("ada");
@@ -55,9 +55,9 @@ describe("a connection that is lost", () => {
     await own.close();
   });
 
-  it("while it is being made is made again, up to four times", async () => {
+  it("while it is being opened is opened again, up to four attempts in all", async () => {
     const proxy = await openProxy(one.database.url);
-    // From the first message to the read itself; and what is never dropped is no test of that.
+    // Dropped at each message from the first to the read itself; asserted below, as an undropped one would prove nothing.
     for (let chunk = 1; chunk <= 6; chunk += 1) {
       const own = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
       proxy.dropNext(3, chunk);
@@ -76,7 +76,7 @@ describe("a connection that is lost", () => {
     await proxy.close();
   });
 
-  it("in a read that has run for a second has it sent once more, and not again", async () => {
+  it("during a read that has run for a second has the read sent once more, and not again", async () => {
     const failing = expect(one.bench.read(one.request, "select pg_sleep(601)")).rejects.toMatchObject({
       code: "DATABASE_UNREACHABLE",
     });
@@ -85,9 +85,9 @@ describe("a connection that is lost", () => {
     expect(await one.running("pg_sleep(601)")).toBe(0);
   });
 
-  // By a setting that PostgreSQL has since 17.
+  // Needs a setting that PostgreSQL has had since version 17.
   it.skipIf(inject("postgresMajor") < 17)(
-    "by the time that its transaction took costs nobody else theirs, and the read is not sent again",
+    "to transaction_timeout leaves other connections open, and the read is not sent again",
     async () => {
       await one.database.execute(`
       create or replace function ada.over() returns int language plpgsql as
@@ -105,7 +105,7 @@ describe("a connection that is lost", () => {
     },
   );
 
-  it("is none where a function says so, in whatever words: the connection is as good as before", async () => {
+  it("is not concluded from a function's error, whatever its code and words: the connection is kept", async () => {
     await one.database.execute(`
       create or replace function ada.raises(code text, words text) returns int language plpgsql as
         $$ begin raise exception '%', words using errcode = code; end $$`);
@@ -126,7 +126,7 @@ describe("a connection that is lost", () => {
     expect(await one.pid()).toEqual(before);
   });
 
-  it("is told whatever a callback made of it", async () => {
+  it("is reported even if a callback swallows it and throws something else", async () => {
     const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       await client.query({ text: "select 1" });
       await terminateAll();
@@ -136,11 +136,11 @@ describe("a connection that is lost", () => {
     await expect(failing).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
   });
 
-  it("in a read four times fails the request, as the database's fault", async () => {
+  it("in four attempts of a read fails the request as DATABASE_UNREACHABLE", async () => {
     const proxy = await openProxy(one.database.url);
     const own = adaptorOn({ ...one.database, url: proxy.through(one.database.url) });
     const request = own.request("ada");
-    // Each at the read itself, which is the sixth thing that a new connection sends.
+    // Each is dropped at the read itself, which is the sixth chunk that a new connection sends.
     proxy.dropNext(10, 6);
     await expect(own.read(request, "select 1 as n")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
     expect(proxy.dropped).toBe(4);
@@ -149,7 +149,7 @@ describe("a connection that is lost", () => {
     await proxy.close();
   });
 
-  it("in a write fails it at once: nothing is repeated, nothing stands", async () => {
+  it("during a write fails it at once: nothing is repeated, nothing is committed", async () => {
     let runs = 0;
     const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       runs += 1;
@@ -163,7 +163,7 @@ describe("a connection that is lost", () => {
     expect(await one.database.query("select * from ada.item where id = 9")).toEqual([]);
   });
 
-  it("in a commit leaves it open whether the write stands, and says so", async () => {
+  it("during a commit leaves it unknown whether the write was committed, and the error says so", async () => {
     await one.database.execute(`
       create or replace function ada.suicide() returns trigger language plpgsql security definer as
         $$ begin perform pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()); return null; end $$;
@@ -177,13 +177,13 @@ describe("a connection that is lost", () => {
     await one.database.execute("drop trigger suicide on ada.item");
   });
 
-  it("between statements, with nobody waiting, is no uncaught error", async () => {
+  it("between statements, with nobody waiting, causes no uncaught error", async () => {
     const failing = one.bench.withPgClient(one.request.settings, async (client) => {
       await client.query({ text: "select 1" });
       await terminateAll();
       await until(async () => (await one.database.query(`select 1 ${backends}`)).length === 0);
     });
-    // Its end may reach this process before the commit leaves it, or behind that: then nobody knows whether it stands.
+    // Its end may reach this process before the commit is sent or after: then the outcome is unknown.
     const code = await failing.then(
       () => "none",
       (error) => error.code ?? error.extensions?.code,

@@ -4,7 +4,7 @@ import { until } from "../support/worker-instance.ts";
 
 const one = oneConnection("connection");
 
-describe("a request that is cancelled", () => {
+describe("a cancelled request", () => {
   const ways = {
     read: (text: string) => one.bench.withPgClient.single(one.request.settings, { text }),
     write: (text: string) => one.bench.withPgClient(one.request.settings, (client) => client.query({ text })),
@@ -24,7 +24,7 @@ describe("a request that is cancelled", () => {
     expect(await one.database.query("select * from ada.item where id = 77")).toEqual([]);
   });
 
-  it("is stopped also where PostgreSQL does not look whether the client is still there", async () => {
+  it("is stopped even if PostgreSQL does not check whether the client is still connected", async () => {
     await one.database.execute(`create or replace function ada.deaf() returns int language plpgsql
       set client_connection_check_interval = 0 as $$ begin perform pg_catalog.pg_sleep(600); return 1; end $$`);
     const failing = expect(ways.read("select deaf()")).rejects.toMatchObject({ code: "CANCELLED" });
@@ -34,7 +34,7 @@ describe("a request that is cancelled", () => {
     await until(async () => (await one.running("deaf()")) === 0);
   });
 
-  it("is let go while it waits for a connection that others have", async () => {
+  it("stops waiting for a connection that others hold", async () => {
     const other = one.bench.request("bob");
     const holding = expect(one.bench.read(other, "select pg_sleep(600)")).rejects.toThrow();
     await until(async () => (await one.running("pg_sleep(600)")) > 0);
@@ -49,7 +49,7 @@ describe("a request that is cancelled", () => {
     await holding;
   });
 
-  it("gives its connection back though its callback waits for something that never comes", async () => {
+  it("gives its connection back even if its callback waits for ever", async () => {
     const { promise: never } = Promise.withResolvers<void>();
     const entered = Promise.withResolvers<void>();
     const failing = one.bench.withPgClient(one.request.settings, async (client) => {
@@ -62,7 +62,7 @@ describe("a request that is cancelled", () => {
     await expect(failing).rejects.toMatchObject({ code: "CANCELLED" });
   });
 
-  it("is refused whatever it sends afterwards", async () => {
+  it("has everything refused that it sends afterwards", async () => {
     one.request.scope.cancel();
     await expect(one.bench.read(one.request, "select 1")).rejects.toMatchObject({ code: "CANCELLED" });
     await expect(one.bench.withPgClient(one.request.settings, () => 1)).rejects.toMatchObject({
@@ -70,7 +70,7 @@ describe("a request that is cancelled", () => {
     });
   });
 
-  it("keeps a commit that is under way", async () => {
+  it("does not stop a commit in progress", async () => {
     await one.database.execute(`
       create or replace function ada.dawdle() returns trigger language plpgsql as
         $$ begin perform pg_catalog.pg_sleep(0.3); return null; end $$;
@@ -94,7 +94,7 @@ describe("a result larger than the limit", () => {
   it.each([
     ["one value", big],
     ["many rows", "select repeat('x', 1000) as v from generate_series(1, 100000)"],
-  ])("is cut off, of %s, and the request told why", async (_, text) => {
+  ])("of %s is cut off, and the request fails with RESULT_TOO_LARGE", async (_, text) => {
     const before = process.memoryUsage().arrayBuffers;
     const ways = [
       () => one.bench.read(one.request, text),
@@ -109,7 +109,7 @@ describe("a result larger than the limit", () => {
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
   });
 
-  it("is one result's limit, not a transaction's or a connection's", async () => {
+  it("is measured per result, not per transaction or connection", async () => {
     const text = "select repeat('x', 400000) as v";
     const before = await one.pid();
     await one.bench.withPgClient(one.request.settings, async (client) => {

@@ -77,7 +77,7 @@ describe("decisions", () => {
     return BigInt(row?.revision ?? "0");
   };
 
-  test("what a failed guard found is heard by all who have that schema, and moves nothing back", async () => {
+  test("a failed guard's report outdates every tenant of that schema, and never restores an older revision", async () => {
     const shared = (id: string): Tenant =>
       parseTenant({ id, schemas: { app: id }, sharedSchemas: ["three"] }, defaults);
     const [one, two, three] = [shared("one"), shared("two"), tenantOf("three")];
@@ -86,7 +86,7 @@ describe("decisions", () => {
     const revision = decision.revisions["three"] ?? "0";
     const known = (): string[] => [one, two, three].flatMap(({ id }) => (decisions.peek(id) ? [id] : []));
 
-    // Of schemas that are none of the tenant's nothing is heard, nor what is no report.
+    // Ignored: schemas that are not the tenant's, and what is no valid report.
     for (const report of [
       '{"two": "9000"}',
       "{",
@@ -104,12 +104,12 @@ describe("decisions", () => {
     decisions.disprove(decision, JSON.stringify({ three: moved, one: "0" }));
     expect(known()).toEqual([]);
     expect((await decisions.decide(two)).revisions["three"]).toBe(moved);
-    // Late, and from before.
+    // A late report of an older revision.
     decisions.disprove(decision, JSON.stringify({ three: revision }));
     expect(known()).toEqual(["two"]);
   });
 
-  test("fifty that ask at once are answered by one probe, and later ones by none", async () => {
+  test("fifty concurrent requests share one probe, and later ones need none", async () => {
     const tenant = tenantOf("one");
     const answers = await Promise.all(Array.from({ length: 50 }, () => decisions.decide(tenant)));
     expect(new Set(answers).size).toBe(1);
@@ -128,7 +128,7 @@ describe("decisions", () => {
     expect(bindingOf(one).statementTag).not.toBe(bindingOf(two).statementTag);
   });
 
-  test("a failed probe is no decision: it is thrown, and asked again", async () => {
+  test("a failed probe is thrown, not kept as a decision, and the next request probes again", async () => {
     const tenant = tenantOf("late", "late_schema");
     await expect(decisions.decide(tenant)).rejects.toMatchObject({ code: "SCHEMA_NOT_FOUND" });
     expect(decisions.size).toBe(0);
@@ -138,7 +138,7 @@ describe("decisions", () => {
     await expect(decisions.decide(tenant)).resolves.toMatchObject({ kind: "pooled" });
   });
 
-  test("a revision heard of while the probe was on its way makes it ask again, and the old answer is never kept", async () => {
+  test("a revision reported during a probe makes it run again, and the old answer is never kept", async () => {
     const tenant = tenantOf("three");
     const { promise, resolve } = Promise.withResolvers<void>();
     gate = promise;
@@ -190,7 +190,7 @@ describe("decisions", () => {
       await server.execute("drop schema five cascade");
     });
 
-    test("more, fewer and renamed ones are those of the next decision", async () => {
+    test("added, dropped and renamed ones appear in the next decision", async () => {
       const schemas = async () => Object.keys((await decisions.decide(tenantOf("four"))).revisions);
       const change = async (sql: string, moved: string) => {
         await server.execute(sql);
@@ -222,7 +222,7 @@ describe("decisions", () => {
       expect(await change("alter table four.thing drop column home", "four")).toEqual(["four", "public"]);
     });
 
-    test("without a revision it counts with 0, and one that it gets outdates the decision", async () => {
+    test("a missing revision counts as 0, and one recorded later outdates the decision", async () => {
       await server.execute("delete from rowhouse.schema_revision where schema_name = 'lib'");
       expect((await decisions.decide(tenantOf("four"))).revisions["lib"]).toBe("0");
       expect(decisions.recordMissing("main", "lib")).toEqual([]);
@@ -235,7 +235,7 @@ describe("decisions", () => {
       ["dropped", "drop schema lib cascade", 2],
       ["made up", "select 1", 1],
     ])(
-      "that is %s while the probe is on its way, what is told of it counts where it matters",
+      "that is %s during the probe, a report repeats the probe only if the schema is involved",
       async (what, sql, expected) => {
         const tenant = tenantOf("four");
         const { promise, resolve } = Promise.withResolvers<void>();
@@ -243,7 +243,7 @@ describe("decisions", () => {
         const deciding = decisions.decide(tenant);
         await expect.poll(() => probes).toBe(1);
         await server.execute(sql);
-        // Nobody knows yet which schemas it is of.
+        // It is not known yet which schemas the decision depends on.
         expect(decisions.interest("main", "lib", 1_000_000n)).toBe("asked");
         expect(decisions.interest("other", "lib", 1_000_000n)).toBe("none");
         if (what === "moved") decisions.recordRevision("main", "lib", await revisionOf("lib"));
@@ -256,7 +256,7 @@ describe("decisions", () => {
     );
   });
 
-  test("a change that is heard of makes the next request decide anew; one heard of before does not", async () => {
+  test("a reported change makes the next request decide anew; a repeated report does not", async () => {
     const tenant = tenantOf("one");
     const before = await decisions.decide(tenant);
     await server.execute("alter table one.thing add column extra int");
@@ -268,7 +268,7 @@ describe("decisions", () => {
     expect(await decisions.decide(tenant)).toBe(after);
   });
 
-  test("verify tells a decision that a change has overtaken, and forgets it", async () => {
+  test("verify rejects a decision that a change has overtaken, and forgets it", async () => {
     const decision = await decisions.decide(tenantOf("two"));
     await expect(decisions.verify(decision)).resolves.toBe(true);
     await server.execute("create type two.mood as enum ('calm')");
@@ -276,7 +276,7 @@ describe("decisions", () => {
     expect(decisions.peek(decision.tenant.id)).toBeUndefined();
   });
 
-  test("verify tells what was changed and changed back: a build in between may have seen it", async () => {
+  test("verify rejects a decision after a change and its reversal, since a build in between may have seen it", async () => {
     const tenant = tenantOf("two");
     const decision = await decisions.decide(tenant);
     await server.execute("comment on table two.thing is 'for a moment'");
@@ -294,7 +294,7 @@ describe("decisions", () => {
     const again = await decisions.decide(tenant);
     expect(again).toMatchObject({ kind: "dedicated", reason: "the build read rows" });
     expect(again.key).not.toBe(key);
-    // A gap in the notifications says nothing of what a key's build found.
+    // A gap in the notifications does not invalidate what a key's build found.
     decisions.forgetAll();
     expect(await decisions.decide(tenant)).toMatchObject({ kind: "dedicated" });
     decisions.forgetAll();
@@ -302,7 +302,7 @@ describe("decisions", () => {
     expect(await decisions.decide(tenant)).toMatchObject({ kind: "pooled", key });
   });
 
-  test("a relation that somebody keeps locked is told of in time, and is no decision", async () => {
+  test("a relation that stays locked fails with LOCK_TIMEOUT, and no decision is kept", async () => {
     const tenant = tenantOf("two");
     await server.execute("create view two.seen as select id from two.thing");
     await server.execute("begin; lock table two.seen in access exclusive mode");
@@ -314,7 +314,7 @@ describe("decisions", () => {
     await expect(decisions.decide(tenant)).resolves.toMatchObject({ kind: "pooled" });
   });
 
-  test("what one record of a tenant fails of is not what another one is told", async () => {
+  test("the failure of one record of a tenant is not reported for another record", async () => {
     const [old, now] = [tenantOf("two", "two_as_it_was"), tenantOf("two")];
     const [failed, decided] = await Promise.allSettled([decisions.decide(old), decisions.decide(now)]);
     expect(failed).toMatchObject({ status: "rejected", reason: { code: "SCHEMA_NOT_FOUND" } });

@@ -55,7 +55,7 @@ function find(id: string): Tenant {
   return tenant;
 }
 
-test("every tenant has data of its own, and each name says whose it is", async () => {
+test("every tenant has its own data, and each name contains its tenant's id", async () => {
   for (const tenant of tenants) {
     const rows = await as(tenant, "select name from customers union all select name from products");
     expect(rows.length).toBeGreaterThan(8);
@@ -69,7 +69,7 @@ test("every tenant has data of its own, and each name says whose it is", async (
   expect(sums.size).toBe(tenants.length);
 });
 
-test("PostgreSQL itself refuses every tenant's role the schema of every other tenant, and the host's own role all of them", async () => {
+test("PostgreSQL itself refuses each tenant's role every other tenant's schema, and the host's own role all of them", async () => {
   for (const tenant of tenants) {
     await expect(host.query(`select from ${physical(tenant)}.products`)).rejects.toMatchObject({
       code: "42501",
@@ -87,7 +87,7 @@ test("PostgreSQL itself refuses every tenant's role the schema of every other te
   }
 });
 
-test("the host's role is no superuser, sees past no policy, owns nothing and inherits nothing", async () => {
+test("the host's role is no superuser, bypasses no policy, owns nothing and inherits nothing", async () => {
   const { rows } = await host.query(`
     select rolsuper, rolbypassrls, rolcreaterole, rolcreatedb,
       (select count(*)::int from pg_class where relowner = r.oid) as owned,
@@ -108,7 +108,7 @@ test("the host's role is no superuser, sees past no policy, owns nothing and inh
   await expect(host.query("delete from rowhouse.tenant")).rejects.toMatchObject({ code: "42501" });
 });
 
-test("row-level security: a customer who is not public is seen by themselves only, their orders too", async () => {
+test("row-level security shows a private customer and their orders to that customer only", async () => {
   const tenant = find("globex");
   const seen =
     "select count(*)::int as customers, (select count(*)::int from orders) as orders from customers";
@@ -126,7 +126,7 @@ test("row-level security: a customer who is not public is seen by themselves onl
   ).toEqual([{ name: "Grace of Globex" }]);
 });
 
-test("anybody may place an order, with its computed total, and only through the function", async () => {
+test("anybody may place an order, but only through the function", async () => {
   const tenant = find("acme");
   const [order] = await as(
     tenant,
@@ -148,7 +148,7 @@ test("anybody may place an order, with its computed total, and only through the 
   expect(count.ordered).toBeGreaterThan(10);
 });
 
-test("login answers the right password with a session and the wrong one with nothing; hashes are out of reach", async () => {
+test("login returns a session for the right password and nothing for a wrong one; hashes are not readable", async () => {
   const tenant = find("initech");
   const login =
     "select role, customer_id, exp > extract(epoch from now()) as lasts from login('ada@initech.example', $1)";
@@ -159,7 +159,7 @@ test("login answers the right password with a session and the wrong one with not
   await expect(as(tenant, "select from initech_private.account")).rejects.toMatchObject({ code: "42501" });
 });
 
-test("the first four and the numbered ones are of one shape, hooli of another, and stark's relation is hidden", async () => {
+test("the first four and the numbered tenants share a shape, hooli has another, and stark has a hidden relation", async () => {
   const probes = new Map<string, ShapeProbe>();
   for (const tenant of tenants) {
     const { text, values } = shapeQuery(tenant, { revisions: true });

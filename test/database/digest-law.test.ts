@@ -7,14 +7,14 @@ import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { ddlCases, type Effect } from "../support/ddl-cases.ts";
 import { inTenant, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
 
-/** What changes a shape and is no row of the catalogue that is looked at, nor of a schema. */
+/** Changes of a shape that are in no catalogue row that a digest covers, nor in any schema. */
 const exceptions = new Set([
   "grant :editor to :host",
   "alter role :host superuser",
   "alter role :editor rename to law_editor",
   "grant insert on :app.animals to :editor; grant :editor to :host",
 ]);
-/** Rows of tables, which no look at the catalogue sees. */
+/** Rows of tables, which a digest of the catalogue does not cover. */
 const isRows = (statement: string): boolean => /^(insert|update|delete) /.test(statement);
 
 const acme = uniqueTenant("acme");
@@ -31,7 +31,7 @@ async function digests(): Promise<Map<string, string>> {
   return new Map(rows.map(({ name, digest }) => [name, digest]));
 }
 
-/** The schemas that look different after `sql`, which is undone. */
+/** The schemas whose digest differs after `sql`, which is rolled back. */
 async function differing(sql: string): Promise<string[]> {
   await client.query("begin");
   try {
@@ -68,7 +68,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-describe("where a DDL command moves the shape's hash, a schema that has a say in it looks different", () => {
+describe("if a DDL command changes the shape's hash, the digest of a schema that the shape depends on changes", () => {
   const known = new Map<string, Effect>([...ddlCases, ...closureCases]);
   const telling = [...known].flatMap(([statement, effect]) =>
     effect === "none" || exceptions.has(statement) || isRows(statement) ? [] : [statement],
@@ -80,7 +80,7 @@ describe("where a DDL command moves the shape's hash, a schema that has a say in
   });
 });
 
-describe("what changes no definition changes nothing that is looked at", () => {
+describe("a command that changes no definition changes no digest", () => {
   it.each([
     "insert into :app.customers (name) values ('Ann')",
     "truncate :crm.contacts",

@@ -17,7 +17,7 @@ const isRoot = process.getuid?.() === 0;
 
 beforeEach(async () => {
   parent = await mkdtemp(join(tmpdir(), "rowhouse-embedded-"));
-  // As PostgreSQL's user, where that is not ours, must reach what is in it.
+  // If PostgreSQL runs as another user, that user must be able to enter it.
   await chmod(parent, 0o755);
   directory = join(parent, "pg");
   seen.length = 0;
@@ -55,13 +55,13 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** An orphan stays a zombie until process 1 reaps it, which in a container may take its time: it runs no more. */
+/** An orphan stays a zombie until process 1 reaps it, which in a container may take a while: it no longer runs. */
 function isRunning(pid: number): boolean {
   const { stdout } = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" });
   return stdout.trim() !== "" && !stdout.trim().startsWith("Z");
 }
 
-test("it serves on the loopback interface only, to those with the password, which is for its user's eyes", async () => {
+test("it serves only the loopback interface, only with the password, and only its user can read the password file", async () => {
   const { url } = await start();
   expect(await ask(url, "show listen_addresses")).toEqual([{ listen_addresses: "127.0.0.1" }]);
   const wrong = new URL(url);
@@ -78,7 +78,7 @@ test("it serves on the loopback interface only, to those with the password, whic
   expect((await stat(join(directory, "data", "rowhouse.password"))).mode & 0o077).toBe(0);
 });
 
-test("close cuts open connections, waits for the server's end and leaves nothing of a server that does not persist", async () => {
+test("close cuts open connections, waits for the server to end, and deletes the data of a server that is not persistent", async () => {
   const server = await start();
   const pid = await postmaster();
   const sleeping = ask(server.url, "select pg_sleep(60)").catch((error: unknown) => error);
@@ -107,7 +107,7 @@ test("a persistent server keeps its data and its password, and is durable", asyn
   expect(await ask(second.url, "select word from kept")).toEqual([{ word: "still here" }]);
 });
 
-test("a second server on a directory in use is refused, by the number of the process to stop; the first serves on", async () => {
+test("a second server on a directory in use is refused, naming the process to stop; the first keeps serving", async () => {
   const first = await start();
   const pid = await postmaster();
   await expect(start()).rejects.toMatchObject({
@@ -117,7 +117,7 @@ test("a second server on a directory in use is refused, by the number of the pro
   expect(await ask(first.url, "select 1 as one")).toEqual([{ one: 1 }]);
 });
 
-test("of two that create one directory at the same moment, one serves and the other says why not", async () => {
+test("if two servers create one directory at once, one serves and the other fails with EMBEDDED_UNAVAILABLE", async () => {
   const outcomes = await Promise.allSettled([start(), start()]);
   expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   expect(outcomes.find(({ status }) => status === "rejected")).toMatchObject({
@@ -128,7 +128,7 @@ test("of two that create one directory at the same moment, one serves and the ot
 
 test.each([
   ["of a process that is gone", () => spawnSync(process.execPath, ["--version"]).pid],
-  ["whose number another program has now", () => process.pid],
+  ["whose process id another program has now", () => process.pid],
 ])("a lock file %s does not block a start", async (_case, pid) => {
   await (await start({ persistent: true })).close();
   const lock = [pid(), join(directory, "data"), 0, 5432, directory, "127.0.0.1", "  1 1", "ready"];
@@ -137,7 +137,7 @@ test.each([
   expect(await ask(url, "select 1 as one")).toEqual([{ one: 1 }]);
 });
 
-test("a port that is in use is named", async () => {
+test("a port that is in use is named in the error", async () => {
   const first = await start();
   const port = Number(new URL(first.url).port);
   await expect(start({ directory: join(parent, "other"), port })).rejects.toMatchObject({
@@ -146,7 +146,7 @@ test("a port that is in use is named", async () => {
   });
 });
 
-test("when its owner is killed the server ends too, and the next owner starts at once on the same data", async () => {
+test("if its owner is killed the server ends too, and the next owner starts at once on the same data", async () => {
   const owner: ChildProcess = spawn(
     process.execPath,
     [
@@ -166,19 +166,19 @@ test("when its owner is killed the server ends too, and the next owner starts at
   const pid = await postmaster();
   owner.kill("SIGKILL");
   const next = await start({ persistent: true });
-  // It removes its lock file a moment before it is gone.
+  // It removes its lock file a moment before it exits.
   await expect.poll(() => isRunning(pid)).toBe(false);
   expect(await ask(next.url, "select word from kept")).toEqual([{ word: "still here" }]);
 });
 
-test("a server that ends by itself is observed", async () => {
+test("a server that ends by itself is reported", async () => {
   const server = await start();
   process.kill(await postmaster(), "SIGQUIT");
   await expect.poll(() => seen.map(({ kind }) => kind), { timeout: 10_000 }).toContain("database.lost");
   await server.close();
 });
 
-test("a directory is made with its parents, where it was asked for", async () => {
+test("the directory is created with its parents, at the configured place", async () => {
   const nested = join(parent, ".rowhouse", "nested", "pg");
   const server = await start({ directory: nested });
   expect(server.directory).toBe(nested);
@@ -186,7 +186,7 @@ test("a directory is made with its parents, where it was asked for", async () =>
   expect(seen).toEqual([]);
 });
 
-test("a directory that cannot be made is refused, with what to do", async () => {
+test("a directory that cannot be created is refused, and the error says what to do", async () => {
   await writeFile(directory, "");
   await expect(start({ directory: join(directory, "below", "it") })).rejects.toMatchObject({
     code: "EMBEDDED_UNAVAILABLE",
@@ -194,13 +194,13 @@ test("a directory that cannot be made is refused, with what to do", async () => 
   });
 });
 
-test("a directory that is not one is refused", async () => {
+test("a path that is not a directory is refused", async () => {
   await writeFile(directory, "");
   await expect(start()).rejects.toMatchObject({ code: "EMBEDDED_UNAVAILABLE" });
 });
 
 test.skipIf(!isRoot)(
-  "as root, under a directory that PostgreSQL's user cannot enter, the data is elsewhere, always at the same place, and that is said",
+  "as root, below a directory that PostgreSQL's user cannot enter, the data is kept at a fixed place elsewhere, with a warning",
   async () => {
     const closed = join(parent, "closed");
     await mkdir(closed, { mode: 0o700 });

@@ -7,7 +7,7 @@ import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { Worker } from "../support/worker-instance.ts";
 
-/** The host's login may become the tenant's roles, and has no rights of its own on what is theirs. */
+/** The host's login is a member of the tenant's roles, and has no rights of its own on their objects. */
 const run = randomBytes(3).toString("hex");
 const login = `enum_login_${run}`;
 const roles = {
@@ -30,7 +30,7 @@ let worker: Worker;
 const tenant = (schema: string): Tenant =>
   parseTenant({ id: schema, schemas: { app: schema }, roles }, { database: "main", databases: ["main"] });
 
-/** A table of kinds of which an enum is made, and one that refers to it. */
+/** A table of kinds that becomes an enum, and one that refers to it. */
 const kindsOf = (schema: string, more: string): string => `
   create schema ${schema}; grant usage on schema ${schema} to :anon, :user, :staff;
   create table ${schema}.kind (name text primary key, description text);
@@ -50,7 +50,7 @@ const decided = async (schema: string): Promise<Decision> => {
   return decisionOf(tenant(schema), probed, rules, { unshareable: () => undefined });
 };
 
-/** The values of the enum that a build for that decision makes; what it failed with otherwise. */
+/** The values of the enum in a build for that decision, or the error with which it failed. */
 const built = async ({ spec }: Decision, type = "Kind"): Promise<unknown> => {
   const schemas = Object.fromEntries(spec.schemas.map(({ logical, physical }) => [logical, physical]));
   const made = await worker.build(spec.kind, schemas, spec).catch((error: Error) => error);
@@ -106,17 +106,17 @@ const readable: [law: string, more: string, values?: readonly string[]][] = [
     "grant select on %.kind to :anon, :user; alter table %.kind enable row level security; create policy all_of_it on %.kind using (true)",
   ],
   [
-    "to the connecting role, past whose policies the tenant's see nothing",
+    "to the connecting role, while policies hide them from the tenant's roles",
     `grant usage on schema % to :login; grant select on %.kind to :login, :anon, :user;
      alter table %.kind enable row level security; create policy its on %.kind to :login using (true); create policy anons on %.kind to :anon using (false)`,
   ],
   [
-    "as one row, by a policy that is the same for all",
+    "as one row, by a policy that is the same for all roles",
     "grant select on %.kind to :anon, :user; alter table %.kind enable row level security; create policy few on %.kind using (name = 'a')",
     ["a"],
   ],
   [
-    "in another order to each",
+    "in a different order for each role",
     `grant select on %.kind to :anon, :user; alter table %.thing drop constraint thing_kind_fkey; alter table %.kind rename to stored; comment on table %.stored is null;
      grant select on %.stored to :anon, :user;
      create view %.kind as select name, description from %.stored order by case when current_user = ':anon' then name end desc, name;
@@ -124,7 +124,7 @@ const readable: [law: string, more: string, values?: readonly string[]][] = [
      comment on table %.thing is '@foreignKey (kind) references kind (name)'`,
   ],
   [
-    "with rows that are no XML",
+    "with characters that are invalid in XML",
     String.raw`grant select on %.kind to :anon, :user; update %.kind set description = E'<row>\x01</table> & "all"' where name = 'a'`,
   ],
 ];
@@ -137,7 +137,7 @@ describe("the rows of an enum table, readable", () => {
   });
 
   it.each(readable)(
-    "%s, become the values that the shape has, of one that can be shared",
+    "%s, become the enum's values in a shape that can be shared",
     async (_, more, values = ["b", "a"]) => {
       await database.execute(inRoles(kindsOf(schema, more)));
       const decision = await decided(schema);
@@ -147,7 +147,7 @@ describe("the rows of an enum table, readable", () => {
     },
   );
 
-  it("by a tenant's role, make another shape when they change", async () => {
+  it("by a tenant's role, change the shape when they change", async () => {
     await database.execute(inRoles(kindsOf(schema, "grant select on %.kind to :user")));
     const before = await decided(schema);
     await database.execute(`insert into ${schema}.kind values ('c', 'Third')`);
@@ -156,7 +156,7 @@ describe("the rows of an enum table, readable", () => {
     expect(await built(after)).toEqual(["b", "a", "c"]);
   });
 
-  it("each by another role, are all read", async () => {
+  it("by a different role for each table, are all read", async () => {
     await database.execute(
       inRoles(
         kindsOf(
@@ -172,7 +172,7 @@ describe("the rows of an enum table, readable", () => {
     expect(await built(decision, "Unit")).toEqual(["kg"]);
   });
 
-  it("by nobody, are named with what to grant, and no build is tried", async () => {
+  it("by nobody, fail the build with the table's name and the grant to issue", async () => {
     await database.execute(inRoles(kindsOf(schema, "")));
     const decision = await decided(schema);
     expect(await built(decision)).toMatchObject({
@@ -189,12 +189,12 @@ describe("the rows of an enum table, readable", () => {
       "alter table %.kind enable row level security; create policy users on %.kind to :user using (true)",
     ],
     [
-      "by a view that asks who reads it",
+      "by a view that depends on the current role",
       `alter table %.thing drop constraint thing_kind_fkey; alter table %.kind rename to stored; comment on table %.stored is null;
        create view %.kind as select name, description from %.stored where current_user <> ':anon' or name = 'a';
        comment on view %.kind is E'@enum\\n@primaryKey name'`,
     ],
-  ])("but different for each role %s, are no enum, and the reason is said", async (_, more) => {
+  ])("but different for each role %s, fail the build, and the error says so", async (_, more) => {
     await database.execute(inRoles(kindsOf(schema, `${more}; grant select on %.kind to :anon, :user`)));
     const error = await built(await decided(schema));
     expect(error).toMatchObject({ code: "BUILD_FAILED" });
@@ -203,7 +203,7 @@ describe("the rows of an enum table, readable", () => {
     );
   });
 
-  it("by a role that the host may not take, are not", async () => {
+  it("only by a role that the host may not assume, count as unreadable", async () => {
     const stranger = `enum_stranger_${run}`;
     await database.execute(
       inRoles(
@@ -219,7 +219,7 @@ describe("the rows of an enum table, readable", () => {
     await database.execute(`drop owned by ${stranger} cascade; drop role ${stranger}`);
   });
 
-  it("leave what is asked behind them as it was, whoever a view's function makes of the reader", async () => {
+  it("do not affect later parts of the probe, even if a view's function changes the role or a setting", async () => {
     const view = (does: string): string => `
       create function %.who() returns text language plpgsql volatile as $$ begin ${does}; return 'a'; end $$;
       create view %.made as select %.who() as name; comment on view %.made is E'@enum\\n@primaryKey name'; grant select on %.made to :anon;

@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** The plans of fields that have noted how they were made. */
+/** The plans of fields that carry export metadata. */
 function noted(schema: GraphQLSchema): Set<object> {
   const fields = Object.values(schema.getTypeMap())
     .filter(isObjectType)
@@ -27,13 +27,13 @@ function noted(schema: GraphQLSchema): Set<object> {
   return new Set(plans.filter((plan) => Object.hasOwn(plan, "$exporter$args")));
 }
 
-it("a schema, its SQL and its answers are the same without notes for an export, which are left out", async () => {
+it("a schema, its SQL and its answers are the same without export metadata, which is left out", async () => {
   const define = Object.defineProperties;
   try {
     const before = await buildSdl(database.url, ["ada"], null);
     leaveOutExportMarks();
     const { schema, sdl, sql, answer } = await buildSdl(database.url, ["ada"], null);
-    // What is left came with PostGraphile's modules, which were loaded before.
+    // What remains came with PostGraphile's modules, which were loaded before.
     const loaded = [...noted(before.schema)].filter((plan) => noted(schema).has(plan));
     expect(noted(before.schema).size).toBeGreaterThan(loaded.length + 10);
     expect(noted(schema).size).toBe(loaded.length);
@@ -44,7 +44,7 @@ it("a schema, its SQL and its answers are the same without notes for an export, 
   }
 });
 
-it("what else is defined is defined as ever, and told that it is marked", () => {
+it("other properties are defined as usual, and the factory mark remains", () => {
   const define = Object.defineProperties;
   try {
     leaveOutExportMarks();

@@ -24,7 +24,7 @@ describe("GraphiQL", () => {
   it.each([
     ["", "/graphql", "/ruru-static/"],
     ["/t/acme", "/t/acme/graphql", "/t/acme/ruru-static/"],
-  ])("under %j names its endpoint and assets by it", async (basePath, endpoint, assets) => {
+  ])("under %j refers to its endpoint and assets by that path", async (basePath, endpoint, assets) => {
     for (const path of ["/", "/graphql"]) {
       const { status, headers, text } = await get(path, basePath, html);
       expect(status).toBe(200);
@@ -38,7 +38,7 @@ describe("GraphiQL", () => {
     }
   });
 
-  it("does not remember the path of whoever asked before", async () => {
+  it("does not keep the path of the previous request", async () => {
     const [one, , other] = [
       await get("/", "", html),
       await get("/", "/t/acme", html),
@@ -47,7 +47,7 @@ describe("GraphiQL", () => {
     expect(one.text).toBe(other.text);
   });
 
-  it("has its assets, whole and again and again", async () => {
+  it("serves its assets complete, and identical each time", async () => {
     const { text } = await get("/", "", html);
     const path = /\/ruru-static\/[^"']+\.js/.exec(text)?.[0] ?? "";
     const digests: string[] = [];
@@ -61,17 +61,17 @@ describe("GraphiQL", () => {
     expect(new Set(digests).size).toBe(1);
   });
 
-  it("has nothing where there is no such asset", async () => {
+  it("answers 404 for an unknown asset", async () => {
     const missing = await get("/ruru-static/none.js").catch((error) => error);
     expect(missing.status).toBe(404);
   });
 
-  it("goes compressed to who takes that", async () => {
+  it("is compressed for a client that accepts it", async () => {
     const { headers } = await get("/", "", { ...html, "accept-encoding": "br" });
     expect(headers["content-encoding"]).toBe("br");
   });
 
-  it("is off unless it is on", async () => {
+  it("is off by default", async () => {
     const off = new Worker(database);
     const on = await off.build("pooled", { app: "ada" });
     for (const path of ["/", "/ruru-static/ruru.js"]) {

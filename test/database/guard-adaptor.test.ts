@@ -53,7 +53,7 @@ const move = (): Promise<void> => {
 const changed = { code: "SCHEMA_CHANGED" };
 
 describe("a guarded write", () => {
-  it("commits with the tenant's role, which deferred triggers run as", async () => {
+  it("commits as the tenant's role, so that deferred triggers run as it", async () => {
     const request = await guarded();
     await write(request, insert(2).text);
     expect(await count()).toBe(1);
@@ -61,7 +61,7 @@ describe("a guarded write", () => {
     expect(request.marked()).toBe(true);
   });
 
-  it("leaves nothing where its revisions had moved, or move while it runs; the ledger is clear again", async () => {
+  it("leaves nothing if its revisions move before it or while it runs, and the ledger is clear again", async () => {
     const late = await guarded();
     await move();
     await expect(write(late, insert(2).text)).rejects.toMatchObject(changed);
@@ -77,7 +77,7 @@ describe("a guarded write", () => {
     expect(await count()).toBe(0);
   });
 
-  it("says that the schema changed, whatever a callback made of that", async () => {
+  it("reports SCHEMA_CHANGED even if a callback swallows it and throws something else", async () => {
     const request = await guarded();
     await move();
     const writing = bench.withPgClient(request.settings, async (client) => {
@@ -95,7 +95,7 @@ describe("a guarded write", () => {
     expect(await count()).toBe(0);
   });
 
-  it("that fails is asked whether a changed schema is why", async () => {
+  it("that fails reports SCHEMA_CHANGED if a changed schema may be the cause, else its own error", async () => {
     const broken = (during: () => Promise<void>) => async (request: Request) =>
       bench.withPgClient(request.settings, async (client) => {
         await client.query(insert(2));
@@ -104,12 +104,12 @@ describe("a guarded write", () => {
       });
     await expect(broken(async () => undefined)(await guarded())).rejects.toMatchObject({ code: "42703" });
     await expect(broken(move)(await guarded())).rejects.toMatchObject(changed);
-    // The connection is as good as new.
+    // The connection is usable as before.
     expect(await bench.read(await guarded(), "select current_user as role")).toEqual([{ role: "gus" }]);
     expect(await count()).toBe(0);
   });
 
-  it("does not commit once another of its request has failed so that the host runs it again", async () => {
+  it("does not commit once another transaction of its request has met a changed schema", async () => {
     const request = await guarded(two);
     const { promise: begun, resolve: isBegun } = Promise.withResolvers<void>();
     const { promise: go, resolve: goOn } = Promise.withResolvers<void>();
@@ -133,19 +133,19 @@ describe("a guarded write", () => {
     expect(await count()).toBe(0);
   });
 
-  it("may have committed where its commit was never answered", async () => {
+  it("counts as possibly committed if its commit was never answered", async () => {
     const request = await guarded();
-    // More notices at the commit than a result may bring: the connection is given up in the middle of it.
+    // More notices at the commit than a result may bring: the connection is discarded in the middle of it.
     await expect(write(request, "insert into loud values (1)")).rejects.toThrow(/larger than/);
     expect(request.marked()).toBe(true);
   });
 
-  it("works on a connection whose prepared statements a function gave up, and runs nothing bare", async () => {
+  it("works on a connection whose prepared statements a function has deallocated, and never runs without its role", async () => {
     for (let round = 0; round < 3; round += 1) {
       await write(await guarded(), insert(10 + round).text);
       await bench.read(await guarded(), "select forget()");
       await write(await guarded(), insert(20 + round).text);
-      // Inside a write: what its end needs is gone too. Nothing stands then, and the next is as good as ever.
+      // Inside a write, the statements that end it are gone too: it leaves nothing, and the next one works.
       const inside = write(await guarded(), "select forget()");
       await inside.catch((error: unknown) => expect(error).toMatchObject({ code: "26000" }));
     }
@@ -153,14 +153,14 @@ describe("a guarded write", () => {
     expect(await bench.read(await guarded(), "select current_user as role")).toEqual([{ role: "gus" }]);
   });
 
-  it("sends nothing of the guard where it has none", async () => {
+  it("sends no statement of the guard if its request has none", async () => {
     const plain = bench.request("gus");
     await database.execute("select pg_advisory_lock(rowhouse.tenant_lock_key('gus'))");
     await write(plain, insert(2).text);
     await database.execute("select pg_advisory_unlock(rowhouse.tenant_lock_key('gus'))");
     const own = adaptorOn(database);
     await write(own.request("gus"), insert(3).text, own);
-    // As the session's user: a tenant cannot see them.
+    // Asked as the session's user: a tenant cannot see them.
     const connection = await own.sessions.connect();
     const { rows } = await connection.send([{ text: "select name from pg_prepared_statements" }]);
     connection.release();
@@ -171,7 +171,7 @@ describe("a guarded write", () => {
 });
 
 describe("a guarded read", () => {
-  it("fails where the revisions have moved, also where it turns out to be a write", async () => {
+  it("fails if the revisions have moved, even if it turns out to be a write", async () => {
     expect(await bench.read(await guarded(bench, true), "select name from item")).toEqual([{ name: "gus" }]);
     const [read, writing] = [await guarded(bench, true), await guarded(bench, true)];
     await move();
@@ -196,7 +196,7 @@ describe.each(["repeatable read", "serializable"])("under %s", (level) => {
     await database.execute(`alter database "${database.name}" reset default_transaction_isolation`);
   });
 
-  it("a serialization failure of the guard is a changed schema, the tenant's own is the tenant's", async () => {
+  it("a serialization failure of the guard is SCHEMA_CHANGED; one of the tenant's own SQL stays the tenant's", async () => {
     await write(await guarded(own), insert(2).text, own);
     const [overtaken, hand] = [await guarded(own), new Client({ connectionString: database.url })];
     await hand.connect();

@@ -9,8 +9,8 @@ import { installGuard } from "../support/guard-control.ts";
 import { inTenant, probe, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
 
 /**
- * What moves the hash and no revision that was proven. A decision made before stands until its tenant is decided anew; a managed
- * migration moves the revisions of the tenant's own schemas where it has done any of this.
+ * What changes the hash and moves no proven revision. An earlier decision lasts until its tenant is decided anew; a managed
+ * migration that did any of this moves the revisions of the tenant's own schemas.
  */
 const exceptions: ReadonlyMap<string, readonly string[]> = new Map([
   [
@@ -40,7 +40,7 @@ const exceptions: ReadonlyMap<string, readonly string[]> = new Map([
     "until then no build of the shape succeeds, and one that does is decided anew when it ends",
     ["create table later.units (id int primary key)"],
   ],
-  // By a setting that PostgreSQL has since 17.
+  // Needs a setting that PostgreSQL has had since version 17.
   ...(inject("postgresMajor") < 17
     ? []
     : ([
@@ -52,7 +52,7 @@ const exceptions: ReadonlyMap<string, readonly string[]> = new Map([
 ]);
 const excepted = [...exceptions.values()].flat();
 
-/** Beside the shape's own tenant, what the exceptions need. */
+/** What the exceptions need besides the tenant of the shape tests. */
 const exceptionsSql = `
 grant insert on :app.animals to :editor;
 create extension postgres_fdw; create server afar foreign data wrapper postgres_fdw;
@@ -67,7 +67,7 @@ let client: Client;
 let shape: string;
 let revisions: Readonly<Record<string, string>>;
 
-/** In a transaction of its own, as what it wrote is told from what was there by its age. */
+/** In a transaction of its own, since rows written in it are recognised by their age. */
 async function undone<T>(work: () => Promise<T>): Promise<T> {
   await client.query("begin");
   try {
@@ -84,7 +84,7 @@ beforeAll(async () => {
   await client.connect();
   await client.query(inTenant(acme, sharedSql + closureSharedSql));
   await client.query(`begin; ${inTenant(acme, tenantSql + closureTenantSql + exceptionsSql)}; commit`);
-  // As the connecting role, which has no rights on the control schema.
+  // Without revisions, as for a connecting role that has no rights on the control schema.
   ({ shape } = await undone(() => probe(client, acme)));
   const { text, values } = shapeQuery(tenantOf(acme), { revisions: true });
   ({ revisions } = parseShape((await client.query(text, values)).rows[0]));
@@ -101,8 +101,8 @@ afterAll(async () => {
   await database.drop();
 });
 
-describe("where a DDL command moves the shape's hash, it moves a revision that was proven with it", () => {
-  it("which are those of every schema that the shape is made of", () => {
+describe("if a DDL command changes the shape's hash, it moves a revision that was proven with it", () => {
+  it("the proven revisions are those of every schema that the shape depends on", () => {
     expect(Object.keys(revisions).sort()).toEqual(
       [`${acme}_app`, `${acme}_crm`, "deep", "lib", "public"].sort(),
     );
@@ -115,7 +115,7 @@ describe("where a DDL command moves the shape's hash, it moves a revision that w
   it.each([...statements])("%s", async (statement) => {
     const { hash, moved } = await undone(async () => {
       await client.query(inTenant(acme, statement));
-      // What the commit would do first.
+      // Fires the deferred triggers, as a commit would.
       await client.query("set constraints all immediate");
       const now = await revisionsOf(client, Object.keys(revisions));
       return {

@@ -5,7 +5,7 @@ import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";
 
-/** A look at the table of revisions is all that a guard does while nothing moves. What it cannot decide, others do. */
+/** The optimistic check of the revisions, and the assertion that decides where the check cannot. */
 let database: TestDatabase;
 let bench: AdaptorBench;
 let migration: Client;
@@ -38,7 +38,7 @@ const guarded = async (reads = false): Promise<Request> =>
 const count = async (): Promise<number> => (await database.query("select from lou.item where id > 1")).length;
 let moves = 0;
 const move = (): string => `comment on table lou.item is 'moved ${++moves}'`;
-/** That `error` tells where the schema has moved to. */
+/** Expects `error` to report the revision that the schema has moved to. */
 const expectMoved = async (error: unknown): Promise<void> => {
   expect(error).toBeInstanceOf(SchemaChanged);
   const [revision] = (await guardOf(database, "lou")).revisions;
@@ -62,7 +62,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
   const blocked = (): Promise<void> => expect.poll(() => advisoryWaits(database)).toHaveLength(1);
   const lock = "begin; select rowhouse.lock_tenant('lou')";
 
-  it("waits for a managed migration that moves nothing, and then stands", async () => {
+  it("waits for a managed migration that moves nothing, and then commits", async () => {
     await migration.query(lock);
     const writing = write(await guarded());
     await blocked();
@@ -72,7 +72,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(1);
   });
 
-  it("waits for a managed migration, and fails with the revision that it moved to", async () => {
+  it("waits for a managed migration, and fails with the new revision", async () => {
     await migration.query(lock);
     const request = await guarded();
     const writing = write(request).catch((error: unknown) => error);
@@ -84,7 +84,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(0);
   });
 
-  it("waits behind a managed migration that waits itself", async () => {
+  it("waits behind a managed migration that is itself waiting", async () => {
     const reader = new Client({ connectionString: database.url });
     await reader.connect();
     await reader.query("begin; select pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key('lou'))");
@@ -99,7 +99,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(1);
   });
 
-  it("is told the revision that its schema has moved to before it began, and nothing of it has run", async () => {
+  it("runs nothing if its schema moved before it began, and reports the new revision", async () => {
     const late = await guarded();
     await database.execute(move());
     const error = await write(late, "select 1 / 0").catch((cause: unknown) => cause);
@@ -107,7 +107,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(late.marked()).toBe(false);
   });
 
-  it("is told the revision that its schema has moved to while it ran, and nothing of it stands", async () => {
+  it("commits nothing if its schema moved while it ran, and reports the new revision", async () => {
     const overtaken = await guarded();
     await database.execute("select pg_advisory_lock(4731)");
     const writing = write(overtaken, "insert into item select 3, pg_advisory_xact_lock(4731)::text").catch(
@@ -122,19 +122,19 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(0);
   });
 
-  it("has its own errors, also one like that of the guard, and is not run again for it", async () => {
+  it("keeps its own errors, even one with the guard's code, and is not run again because of them", async () => {
     await database.execute("alter sequence lou.runs restart");
     await expect(write(await guarded(), "select refuse()")).rejects.toMatchObject({ code: "22004" });
     expect(await database.query("select last_value::int as n from lou.runs")).toEqual([{ n: 1 }]);
   });
 
-  it("is guarded under a level that its session was not known to have", async () => {
+  it("is guarded even under an isolation level that its session was not known to have", async () => {
     const level = `alter database "${database.name}"`;
     await database.execute(`${level} set default_transaction_isolation = 'repeatable read'`);
     const connection = await bench.sessions.connect();
     await database.execute(`${level} reset default_transaction_isolation`);
     expect(connection.readCommitted).toBe(false);
-    // As where the server's configuration has changed since.
+    // As if the server's configuration had changed since.
     Object.defineProperty(connection, "readCommitted", { value: true });
     connection.release();
     const request = await guarded();
@@ -144,7 +144,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     );
     await expect.poll(() => advisoryWaits(database, 4732)).toHaveLength(1);
     const moving = migration.query(move());
-    // Under such a level it waits for the lock that the guard has on the row of the revision.
+    // Under this level it waits for the guard's lock on the row of the revision.
     await expect
       .poll(() =>
         database.query(
@@ -158,7 +158,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
     expect(await count()).toBe(1);
   });
 
-  it("is guarded in a schema that has no revision, and in several schemas at once", async () => {
+  it("is guarded for several schemas at once, one without a revision included", async () => {
     await database.execute("create schema mia");
     const both = (revision: string, more = "0"): Request =>
       bench.request("lou", {
@@ -191,7 +191,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
   });
 });
 
-describe("a look at as many schemas as a tenant may refer to", () => {
+describe("a guard of many schemas", () => {
   const names = Array.from({ length: 17 }, (_, index) => `wide_${index}`);
   const guardOfAll = async (count: number, reads = false) => {
     const all = await Promise.all(
@@ -205,8 +205,8 @@ describe("a look at as many schemas as a tenant may refer to", () => {
     };
   };
 
-  // One is left out: it has no revision.
-  it.each([2, 4, 5, 16, 17])("proves each of %i, and one that is not there", async (count) => {
+  // The last one does not exist: it has no revision.
+  it.each([2, 4, 5, 16, 17])("of %i proves each of them, a missing one included", async (count) => {
     for (const name of names.slice(1, count - 1)) await database.execute(`create schema ${name}`);
     try {
       const guard = await guardOfAll(count);
@@ -234,7 +234,7 @@ describe("a look at as many schemas as a tenant may refer to", () => {
 });
 
 describe("a guarded read", () => {
-  it("is told the revision that its schema has moved to, and runs once nothing has", async () => {
+  it("fails with the new revision if its schema has moved, and runs under the new one", async () => {
     const late = await guarded(true);
     await database.execute(move());
     const error = await bench.read(late, "select name from item").catch((cause: unknown) => cause);

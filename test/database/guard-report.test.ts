@@ -20,7 +20,7 @@ afterAll(async () => {
 
 const current = (): Promise<TenantGuard> => guardOf(database, "ida");
 
-/** What a write under `guard` fails with, in the thread and then in the front. */
+/** The failure of a write under `guard`, as sent by the thread and as received by the front. */
 async function failure(guard: TenantGuard, text: string): Promise<{ sent: WireError; got: Error }> {
   const { settings } = bench.request("ida", { guard });
   const sent = await bench
@@ -30,7 +30,7 @@ async function failure(guard: TenantGuard, text: string): Promise<{ sent: WireEr
 }
 
 describe("the failure of a guard", () => {
-  it("says where the schemas have moved to", async () => {
+  it("carries the revisions that the schemas have moved to", async () => {
     const planned = await current();
     await database.execute("comment on table ida.item is 'moved'");
     const { sent, got } = await failure(planned, "insert into item values (2, 'new')");
@@ -41,7 +41,7 @@ describe("the failure of a guard", () => {
     expect(got).toMatchObject({ code: "SCHEMA_CHANGED", revisions: sent.revisions });
   });
 
-  it("is none where a tenant's function raised it, whatever that is called", async () => {
+  it("is not concluded from an error that a tenant's function raises, whatever the function's name", async () => {
     await database.execute(`
       create function ida."rowhouse.assert_revisions("() returns void language plpgsql as $$
         begin raise exception sqlstate 'RW409' using detail = '{"ida": "9000"}'; end $$`);

@@ -26,7 +26,7 @@ describe.each(["repeatable read", "serializable"])("under %s", (level) => {
     await writer.query("rollback");
   });
 
-  test("so is one that was waited for", async () => {
+  test("so is a revision that moved while the write waited for a migration", async () => {
     const [migration, writer] = [await guard.owner(), await guard.host()];
     await migration.query("begin");
     await lockExclusively(migration);
@@ -38,7 +38,7 @@ describe.each(["repeatable read", "serializable"])("under %s", (level) => {
     await writer.query("rollback");
   });
 
-  test("a schema that has come or gone since counts, and one that is missing still is missing", async () => {
+  test("a schema created or dropped since is a serialization failure, and one still missing passes as missing", async () => {
     const writer = await guard.host();
     await writer.query(`begin isolation level ${level}`);
     await assertRevisions(writer, [guard.before, "0"], ["shop", "to_come"]);
@@ -59,7 +59,7 @@ describe.each(["repeatable read", "serializable"])("under %s", (level) => {
     await writer.query("rollback");
   });
 
-  test("a transaction that only reads may assert", async () => {
+  test("a read-only transaction may assert revisions", async () => {
     const reader = await guard.host();
     await reader.query(`begin isolation level ${level} read only`);
     await assertRevisions(reader, [guard.before]);

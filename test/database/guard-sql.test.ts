@@ -11,7 +11,7 @@ import {
 const guard = guardDatabase();
 
 describe("a write", () => {
-  test("waits for a migration that has the lock, and then sees what it has committed", async () => {
+  test("waits for a migration that holds the lock, and then fails with the revision that it committed", async () => {
     const [migration, writer] = [await guard.owner(), await guard.host()];
     await migration.query("begin");
     await lockExclusively(migration);
@@ -42,7 +42,7 @@ describe("a write", () => {
     await writer.query("commit");
   });
 
-  test("holds a migration up until it ends, and other writes not at all; another tenant's migration is none of its business", async () => {
+  test("holds up its tenant's migration until it ends, but neither other writes nor another tenant's migration", async () => {
     const [writer, other, migration] = [await guard.host(), await guard.host(), await guard.owner()];
     await writer.query("begin");
     await beginWrite(writer, [guard.before]);
@@ -58,7 +58,7 @@ describe("a write", () => {
     await migration.query("rollback");
   });
 
-  test("learns at its end of DDL by hand that was under way at its begin and has been committed since", async () => {
+  test("fails at its end if DDL by hand that was in progress at its start has been committed since", async () => {
     const [psql, writer] = [await guard.owner(), await guard.host()];
     await psql.query("begin; alter table shop.item add column by_hand int");
     await writer.query("begin");
@@ -69,7 +69,7 @@ describe("a write", () => {
     await writer.query("rollback");
   });
 
-  test("learns of it also where both asserts are of one statement", async () => {
+  test("fails likewise if both assertions are in one statement", async () => {
     const [psql, writer, gate] = [await guard.owner(), await guard.owner(), await guard.owner()];
     await gate.query("begin");
     await lockExclusively(gate, "gate");
@@ -104,24 +104,24 @@ describe("a write", () => {
 test.each<[string, string[] | null, string[] | null]>([
   ["another number", ["shop"], ["1"]],
   ["a number for a schema that is missing", ["nowhere"], ["1"]],
-  ["0 for a schema that is there", ["shop"], ["0"]],
+  ["0 for a schema that exists", ["shop"], ["0"]],
   ["one number too few", ["shop", "other"], ["="]],
   ["one schema too few", [], ["="]],
   ["no lists at all", null, null],
-])("%s passes for nothing", async (_, schemas, revisions) => {
+])("an assertion with %s fails", async (_, schemas, revisions) => {
   const given = revisions?.map((each) => (each === "=" ? guard.before : each)) ?? null;
   await expect(
     (await guard.host()).query("select rowhouse.assert_revisions($1, $2)", [schemas, given]),
   ).rejects.toMatchObject(changed);
 });
 
-test("a write of no tenant is refused, as it would hold no lock", async () => {
+test("a write without a tenant is refused, as it would hold no lock", async () => {
   await expect(
     (await guard.host()).query("select rowhouse.begin_write(null, '{}', '{}')"),
   ).rejects.toMatchObject({ code: "22004" });
 });
 
-test("the host's role may call the guard whatever its search path holds, and may not touch revisions; a tenant's role may do neither", async () => {
+test("the host's role may call the guard under any search path, but not touch revisions; a tenant's role may do neither", async () => {
   const host = await guard.host();
   await guard.test.execute(`
     create function other.unnest(text[]) returns setof text language sql as 'select null';
@@ -157,7 +157,7 @@ test("a migration gets its turn within three seconds among writes of a second ea
   };
   const writers = [0, 250, 500, 750].map(write);
   try {
-    // Each of them has written, and every moment from now on one of them holds the lock.
+    // Each of them has written, and from now on one of them holds the lock at any moment.
     await vi.waitFor(() => expect(finished).toBeGreaterThanOrEqual(4), { timeout: 20_000 });
     const migration = await guard.owner();
     await migration.query("begin");

@@ -9,7 +9,7 @@ const warnings = (): string[] =>
 const insert = (id: string, ...hosts: string[]): string =>
   `insert into rowhouse.tenant (id, hosts, schemas) values ('${id}', array[${hosts.map((host) => `'${host}'`).join(", ")}]::text[], '["${id}"]')`;
 
-/** What a Host header would ask for. */
+/** The tenant that a request with this Host header would get. */
 const idAt = async (host: string): Promise<string | undefined> =>
   (await table.source.byHost(normaliseHost(host) ?? "none"))?.id;
 
@@ -29,7 +29,7 @@ const spellings: [one: string, other: string][] = [
 
 describe("a host in the control table", () => {
   it.each(spellings)(
-    "that is claimed as %s is asked for as %s, and the other way round",
+    "that is claimed as %s is found when asked for as %s, and the other way round",
     async (one, other) => {
       await table.change(insert("initech", one));
       expect([await idAt(one), await idAt(other)]).toEqual(["initech", "initech"]);
@@ -42,7 +42,7 @@ describe("a host in the control table", () => {
   it.each(spellings)("stays with whoever claimed %s first, when another claims %s", async (one, other) => {
     await table.change(insert("initech", one));
     await table.change(insert("thief", other));
-    // Whatever else is known of the thief by then.
+    // Even though the thief's own record has been read by then.
     expect(await table.source.byId("thief")).toMatchObject({ id: "thief", hosts: [normaliseHost(one)] });
     expect([await idAt(one), await idAt(other)]).toEqual(["initech", "initech"]);
     expect(warnings()).toEqual([
@@ -50,12 +50,12 @@ describe("a host in the control table", () => {
     ]);
     await table.change("update rowhouse.tenant set hosts = '{}' where id = 'initech'");
     expect([await idAt(one), await idAt(other)]).toEqual(["thief", "thief"]);
-    // Who comes back is the second.
+    // Whoever claims it again comes second.
     await table.change(`update rowhouse.tenant set hosts = array['${one}'] where id = 'initech'`);
     expect([await idAt(one), await idAt(other)]).toEqual(["thief", "thief"]);
   });
 
-  it("that was asked for as its owner's is looked up anew after the owner gave it up to another spelling of it", async () => {
+  it("is looked up anew after its owner gave it up and another tenant claimed another spelling of it", async () => {
     await table.change(insert("initech", "münchen.example"));
     const first = await table.source.byHost("xn--mnchen-3ya.example");
     expect(first?.id).toBe("initech");
@@ -65,7 +65,7 @@ describe("a host in the control table", () => {
     expect((await table.source.byHost("xn--mnchen-3ya.example"))?.id).toBe("hooli");
   });
 
-  it("is nobody's where two claimed it before there was a record of when, and the warning names both", async () => {
+  it("belongs to nobody if two tenants claimed it without a recorded time, and the warning names both", async () => {
     await table.test.execute("alter table rowhouse.tenant_host alter claimed_at drop default");
     await table.change(
       `${insert("initech", "münchen.example")}; ${insert("hooli", "xn--mnchen-3ya.example")}`,
@@ -83,14 +83,14 @@ describe("a host in the control table", () => {
     expect(await idAt("münchen.example")).toBe("hooli");
   });
 
-  it("is kept for a tenant that is disabled", async () => {
+  it("stays reserved for a disabled tenant", async () => {
     await table.change(insert("initech", "münchen.example"));
     await table.change("update rowhouse.tenant set enabled = false where id = 'initech'");
     await table.change(insert("thief", "xn--mnchen-3ya.example"));
     expect(await idAt("münchen.example")).toBeUndefined();
   });
 
-  it("is found without a notice of it within five seconds", async () => {
+  it("is found within five seconds, even without a notification", async () => {
     expect(await idAt("münchen.example")).toBeUndefined();
     await table.source.close();
     await table.test.execute(insert("initech", "münchen.example"));
@@ -98,7 +98,7 @@ describe("a host in the control table", () => {
     expect(await idAt("münchen.example")).toBe("initech");
   });
 
-  it("is found in a control schema that has no record of when it was claimed", async () => {
+  it("is found in a control schema that does not record when it was claimed", async () => {
     await table.test.execute("alter table rowhouse.tenant_host drop column claimed_at");
     try {
       await table.change(insert("initech", "münchen.example"));

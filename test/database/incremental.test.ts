@@ -49,8 +49,8 @@ async function partsFor(query: string, guard: TenantGuard | null = null): Promis
   return parts;
 }
 
-describe("incremental delivery, which StreamDeferPlugin turns on", () => {
-  it("answers @stream row by row, with the rows of the whole answer", async () => {
+describe("incremental delivery", () => {
+  it("sends the rows of @stream one by one, and the same ones as without it", async () => {
     const [first, ...others] = await partsFor(
       "{ allPeople(orderBy: PRIMARY_KEY_ASC) { nodes @stream(initialCount: 2) { name } } }",
     );
@@ -66,13 +66,13 @@ describe("incremental delivery, which StreamDeferPlugin turns on", () => {
     expect(rows.map(({ path }) => path?.at(-1))).toEqual(rows.map((_, n) => n + 2));
   });
 
-  it("answers what stands outside of @defer before what stands in it", async () => {
+  it("sends what is outside @defer before what is inside", async () => {
     const [first, ...others] = await partsFor("{ whoami ... @defer { sleep(seconds: 0.01) } }");
     expect(first?.data).toEqual({ whoami: "ada ada, public, pg_temp" });
     expect(others.filter(({ data }) => data !== undefined)).toMatchObject([{ data: { sleep: 1 } }]);
   });
 
-  it("names the changed schema in the part that it was found in: what was sent cannot be taken back", async () => {
+  it("reports SCHEMA_CHANGED in the part in which it was found, since earlier parts cannot be taken back", async () => {
     // The revision has moved since the request was routed.
     const guard = { reads: true, schemas: ["ada"], revisions: ["-1"], lock: "1" };
     const [first, ...others] = await partsFor("{ __typename ... @defer { whoami } }", guard);
@@ -80,13 +80,13 @@ describe("incremental delivery, which StreamDeferPlugin turns on", () => {
     expect(others.flatMap(({ errors }) => errors ?? [])).toMatchObject([
       { message: "The schema changed while the request ran.", extensions: { code: "SCHEMA_CHANGED" } },
     ]);
-    // Before anything is sent, it is the host that runs the request again.
+    // Found before anything is sent, it is left to the host, which runs the request again.
     await expect(worker.ask(serv, { tenant: "ada", query: "{ whoami }", guard })).rejects.toMatchObject({
       code: "SCHEMA_CHANGED",
     });
   });
 
-  it("that is given up ends its statement, and leaves a connection that serves on", async () => {
+  it("that is cancelled ends its statement and leaves a usable connection", async () => {
     const scope = worker.scope({ tenant: "ada" });
     const query = "{ __typename ... @defer { sleep(seconds: 60) } }";
     const { answer, sent } = await serv.serve(

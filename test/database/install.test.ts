@@ -38,7 +38,7 @@ afterAll(async () => {
   await databases[0]?.drop();
 });
 
-test("a superuser installs everything, once, also when four hosts install at the same moment", async () => {
+test("a superuser installs everything, and only once even if four hosts install at the same moment", async () => {
   const database = await fresh();
   await database.execute("create schema was_there");
   const hosts = [1, 2, 3, 4].map(() => connect(database.url));
@@ -69,7 +69,7 @@ test("a superuser installs everything, once, also when four hosts install at the
   ]);
 });
 
-test("without the right to event triggers the rest is installed, and what is missing is named; a superuser completes it", async () => {
+test("without the right to create event triggers the rest is installed and the missing parts are named; a superuser completes it", async () => {
   const database = await fresh();
   await database.execute(`grant create on database ${database.name} to ${role}`);
   const host = connect(database.urlAs(role, "word"));
@@ -87,7 +87,7 @@ test("without the right to event triggers the rest is installed, and what is mis
   expect(
     await database.query("select from rowhouse.schema_revision where schema_name = 'came_later'"),
   ).toHaveLength(1);
-  // A superuser's DDL runs these functions: nothing of them may be left to a lesser role.
+  // A superuser's DDL runs these functions: a lesser role may own none of them.
   expect(
     await database.query(
       `select from pg_proc where pronamespace = 'rowhouse'::regnamespace and proowner = '${role}'::regrole
@@ -99,7 +99,7 @@ test("without the right to event triggers the rest is installed, and what is mis
   await host.query(`insert into rowhouse.tenant (id, schemas) values ('acme', '["acme"]')`);
 });
 
-test("a role that may create nothing learns what to run as whom, and nothing is left behind", async () => {
+test("a role that may create nothing is told what to run as whom, and nothing is left behind", async () => {
   const database = await fresh();
   const state = await installControl(connect(database.urlAs(role, "word")), ignore);
   expect(state).toMatchObject({ version: 0, eventTriggers: false });
@@ -116,7 +116,7 @@ test("a role that may not read the control schema is told so", async () => {
   ]);
 });
 
-test("a migration that was installed with another text is refused", async () => {
+test("a control schema whose installed migration has another checksum is refused", async () => {
   const database = await fresh();
   const host = connect(database.url);
   await installControl(host, ignore);
@@ -124,7 +124,7 @@ test("a migration that was installed with another text is refused", async () => 
   await expect(installControl(host, ignore)).rejects.toMatchObject({ code: "CONFIG_INVALID" });
 });
 
-test("event triggers that were disabled are missing, and installing enables them", async () => {
+test("disabled event triggers count as missing, and installing enables them", async () => {
   const database = await fresh();
   const host = connect(database.url);
   await installControl(host, ignore);
@@ -147,7 +147,7 @@ test("a committed DDL command notifies schema and revision, a rolled-back one do
     .toEqual([{ schema: `O'Dd "one"`, revision: rows[0]?.revision }]);
 });
 
-test("each change of a tenant notifies its id, and a truncate all of them", async () => {
+test("each change of a tenant notifies its id, and a truncate notifies all tenants at once", async () => {
   const database = await fresh();
   await installControl(connect(database.url), ignore);
   const heard = await listen(database, "rowhouse_tenant");
@@ -159,7 +159,7 @@ test("each change of a tenant notifies its id, and a truncate all of them", asyn
   await expect.poll(() => heard).toEqual(["acme", "acme", "acme", "acme2", "acme2", ""]);
 });
 
-test("a host is one tenant's alone, however it is written; it can move within a transaction and is free after a delete", async () => {
+test("a host belongs to one tenant, in any spelling, can move within a transaction, and is free after a delete", async () => {
   const database = await fresh();
   await installControl(connect(database.url), ignore);
   const add = (id: string, hosts: string[]): Promise<unknown> =>
@@ -202,7 +202,7 @@ async function listen(database: TestDatabase, channel: string): Promise<string[]
   });
   listener.on(channel, (payload) => heard.push(payload));
   await listener.open();
-  // Closed with the databases: drop cuts it.
+  // Closed after each test.
   listeners.push(listener);
   return heard;
 }

@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-it("an instance that is released gives its heap back, however often", async () => {
+it("a released instance gives its heap back, each time", async () => {
   const worker = new Worker(database);
   let id = 0;
   const round = async (): Promise<number> => {
@@ -40,11 +40,11 @@ it("an instance that is released gives its heap back, however often", async () =
   const [, , third = 0] = released;
   const held = (live[2] ?? 0) - third;
   expect(held).toBeGreaterThan(2_000_000);
-  // Five more of them; what stays is compiled code and the like.
+  // After five more of them: what remains is compiled code and the like.
   expect((released.at(-1) ?? 0) - third).toBeLessThan(held);
 });
 
-it("what requests add between two builds is not taken for what the second one built", async () => {
+it("heap that requests add between two builds is not attributed to the second build", async () => {
   const worker = new Worker(database);
   const { growth } = worker.instances;
   const first = await worker.build("pooled", { app: "ada" });
@@ -55,7 +55,7 @@ it("what requests add between two builds is not taken for what the second one bu
     await worker.ask(first, { tenant: "ada", query: `{ allWide${n}S { nodes { rowId a } } }` });
   }
   const held = Array.from({ length: 16 }, () => new Array<number>(131_072).fill(0));
-  // What was measured before counts no more than after a long time.
+  // The earlier measurement is out of date, as after a long time.
   await worker.instances.release(2);
   await worker.build("pooled", { app: "ada" });
   const [{ heapBytes = 0 } = {}] = growth.measure().measured;
@@ -64,13 +64,13 @@ it("what requests add between two builds is not taken for what the second one bu
   expect(heapBytes).toBeLessThan(size * 3);
 });
 
-it("instances built one after another, and in the place of a released one, are said to take what the heap grew by", async () => {
+it("instances built in turn, or in place of a released one, are measured by the growth of the heap", async () => {
   const { instances } = new Worker(database);
   const build = (id: number) => instances.build(id, specOf("pooled", { app: "ada" }, id));
   const measure = (): Map<number, number> =>
     new Map(instances.growth.measure().measured.map(({ instance, heapBytes }) => [instance, heapBytes]));
   const sum = (sizes: Map<number, number>): number => [...sizes.values()].reduce((all, one) => all + one, 0);
-  // The first ones have code compiled, which is no instance's alone.
+  // The first builds compile code, which belongs to no single instance.
   for (const id of [1, 2, 3]) await build(id);
   measure();
   const before = collectGarbage();
@@ -79,7 +79,7 @@ it("instances built one after another, and in the place of a released one, are s
   expect([...one.keys()]).toEqual([4]);
   await build(5);
   const { usedBytes } = await build(6);
-  // Whatever garbage there is, it is no less than what is live.
+  // The used heap includes garbage, so it is no less than the live heap.
   expect(usedBytes).toBeGreaterThan(collectGarbage());
   const two = measure();
   expect([...two.keys()]).toEqual([5, 6]);

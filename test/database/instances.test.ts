@@ -53,7 +53,7 @@ const mutations: Record<string, string> = {
 };
 
 describe("a pooled instance", () => {
-  it("has the schema of a dedicated one", async () => {
+  it("has the same schema as a dedicated one", async () => {
     expect(await sdlOf(pooled)).toBe(await sdlOf(dedicated));
   });
 
@@ -69,7 +69,7 @@ describe("a pooled instance", () => {
     ).toEqual(name === "failing" ? [["divide"]] : undefined);
   });
 
-  it("goes on from a cursor of its own", async () => {
+  it("continues from its own cursors, like a dedicated one", async () => {
     const page = (after: string | null) => ({
       tenant: "t7",
       query: `query ($after: Cursor) { allPeople(first: 2, after: $after, orderBy: NAME_ASC) {
@@ -91,7 +91,7 @@ describe("a pooled instance", () => {
     expect(names.slice(0, 5)).toEqual(names.slice(5));
   });
 
-  it.each(Object.entries(mutations))("changes by %s what a dedicated one would", async (name, query) => {
+  it.each(Object.entries(mutations))("changes by %s the rows a dedicated one would", async (name, query) => {
     const rows = (tenant: string) =>
       database.query(`select name, mood, email, home, tags from ${tenant}.person order by id`);
     const [one, other] = [
@@ -105,7 +105,7 @@ describe("a pooled instance", () => {
     expect(one.ledger).toBe(one.json.errors === undefined ? 1 : 0);
   });
 
-  it("answers 20 tenants, interleaved, from their own schemas alone", async () => {
+  it("answers each of 20 interleaved tenants from its own schema alone", async () => {
     const before = await database.query("select count(*)::int as n from t3.person");
     await Promise.all(
       Array.from({ length: 200 }, async (_, n) => {
@@ -126,7 +126,7 @@ describe("a pooled instance", () => {
     expect(worker.instances.takeFigures().connections).toMatchObject({ total: 2, waiting: 0 });
   });
 
-  it("is no way into a schema that the request's role may not use", async () => {
+  it("gives no access to a schema that the request's role may not use", async () => {
     const { json } = await worker.ask(dedicated, { tenant: "t1", query: "{ allPeople { nodes { name } } }" });
     expect(json.errors[0].message).toMatch(/permission denied for schema t7/);
   });

@@ -25,7 +25,7 @@ const role = (n: number): string => `${database.name}_r${n}`;
 
 type Plan = Readonly<Record<string, unknown>>;
 
-/** The nodes of the plan by which the introspection of one tenant is found, after `settings`. */
+/** The plan nodes of one tenant's introspection query, after `settings`. */
 async function nodesOf(options: string, settings = ""): Promise<Plan[]> {
   const { text, values } = scopedIntrospection(makeIntrospectionQuery(), {
     schemas: [{ logical: "app", physical: "s7" }],
@@ -52,17 +52,17 @@ function isPlan(value: unknown): value is Plan {
   return typeof value === "object" && value !== null;
 }
 
-it("an introspection can be found through indexes alone, of every catalogue that grows with the tenants", async () => {
-  // The catalogues of a test are so small that a scan may be cheaper: only those without an alternative remain.
+it("an introspection query can read every catalogue that grows with the tenants by index alone", async () => {
+  // A test's catalogues are so small that a scan may be cheaper: with scans disabled, only those without an alternative remain.
   const found = await nodesOf("format json", "set local enable_seqscan = off");
   const scanned = found
     .filter((node) => "Relation Name" in node && !("Index Cond" in node || "Recheck Cond" in node))
     .map((node) => node["Relation Name"]);
-  // Nothing tells superusers from others but a look at all roles, which takes less than a walk up from a member of many.
+  // Superusers can only be found by reading all roles, which costs less than walking up from a member of many.
   expect([...new Set(scanned)].sort()).toEqual(["pg_am", "pg_authid", "pg_language"]);
 });
 
-/** How often each of the plan's nodes looks memberships up. */
+/** How often each node of the plan looks up memberships. */
 async function membershipLookups(grant = ""): Promise<number[]> {
   const found = await nodesOf("analyze, format json", grant);
   const loops = found
@@ -72,11 +72,11 @@ async function membershipLookups(grant = ""): Promise<number[]> {
   return loops;
 }
 
-it("an introspection looks up no memberships one by one but those of the roles in question", async () => {
+it("an introspection query looks up memberships only for the roles that have grants", async () => {
   expect(Math.max(...(await membershipLookups()))).toBeLessThan(tenants);
 });
 
-it("where every tenant's role is in question, their memberships are looked up once for each and not for each pair", async () => {
+it("if every tenant's role has grants, memberships are looked up once for each role, not for each pair", async () => {
   const roles = Array.from({ length: tenants }, (_, n) => role(n));
   const loops = await membershipLookups(`grant usage on schema public to ${roles.join()}`);
   expect(Math.max(...loops)).toBeGreaterThanOrEqual(tenants);

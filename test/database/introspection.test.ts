@@ -13,10 +13,10 @@ import {
 import { enumTableCases, relationCases } from "../support/introspection-relation-cases.ts";
 import { type Built, buildSdl } from "../support/sdl.ts";
 
-/** Other tenants, enough to notice when a lookup by name finds one of theirs. */
+/** Other tenants, enough to notice a lookup by name that finds one of theirs. */
 const neighbours = 12;
 
-/** Has no `@enum` table but those that a test makes. */
+/** Has no `@enum` tables except those that a test creates. */
 let database: TestDatabase;
 let withEnumTables: TestDatabase;
 
@@ -49,7 +49,7 @@ const scopeOf = (schemas: readonly string[]): IntrospectionScope => ({
 
 let made = 0;
 
-/** Makes the case's schemas; the names of those it serves. Skips, saying why, where the server lacks an extension. */
+/** Creates the case's schemas and returns the names of the served ones. Skips, saying why, if the server lacks an extension. */
 async function install(
   on: TestDatabase,
   one: IntrospectionCase,
@@ -96,7 +96,7 @@ describe("scoped introspection builds the schema that stock introspection builds
 
 // PostGraphile makes a codec of each `@enum` table of the whole database before anything else. Which promise is
 // settled first afterwards, and so the order of the SDL, depends on that: on tables of other tenants (5.1.5).
-describe("scoped introspection builds the schema that stock introspection builds, but for the order, for", () => {
+describe("scoped introspection builds the schema that stock introspection builds, except for the order, for", () => {
   it.for(enumTableCases)("$name", async (one, { skip }) => {
     const schemas = await install(withEnumTables, one, skip);
     const { stock, scoped } = await buildBoth(withEnumTables.url, schemas);
@@ -115,7 +115,7 @@ describe("scoped introspection builds the schema that stock introspection builds
   });
 });
 
-describe("scoped introspection leads to the permissions that stock introspection leads to, for", () => {
+describe("scoped introspection yields the permissions that stock introspection yields, for", () => {
   const role = (name: string): string => `${database.name}_${name}`;
 
   beforeAll(async () => {
@@ -177,14 +177,14 @@ async function introspect(schemas: string[] | null): Promise<Rows> {
   return JSON.parse(row?.introspection ?? "{}");
 }
 
-/** By which a row belongs to a schema, or to something that does. Attributes are left to the SDL: not all are kept. */
+/** The keys that tie a row to a schema, or to something in one. Attributes are compared through the SDL: not all are kept. */
 const ownerKeys = [
   ...["relnamespace", "connamespace", "pronamespace", "typnamespace", "enumtypid", "indrelid", "inhrelid"],
   ...["polrelid", "rngtypid", "objid", "objoid"],
 ];
 
 describe("a scoped introspection's answer", () => {
-  it("has of stock's rows some, the same and in the same order, and all that lie in a served schema", async () => {
+  it("is a subset of the stock rows, unchanged and in the same order, with all those of the served schemas", async () => {
     const schemas: string[] = [];
     for (const one of [...typeCases, ...functionCases, ...relationCases]) {
       if (!one.extensions && !one.schemas) schemas.push(...(await install(database, one)));
@@ -213,8 +213,8 @@ describe("a scoped introspection's answer", () => {
     expect(some["classes"]?.length).toBeGreaterThan(100);
   });
 
-  it("has nothing of the other tenants, nor of what a shared schema has besides", async () => {
-    // In the dependencies this looks like a function of that schema.
+  it("has no rows of other tenants, nor unrelated ones of a shared schema", async () => {
+    // In pg_depend this looks like a function of that schema.
     await database.execute(`create function neighbour4.elsewhere() returns text stable language sql
       begin atomic select 'neighbour3'::regnamespace::text; end`);
     const { namespaces, classes, types, procs } = await introspect(["neighbour3"]);

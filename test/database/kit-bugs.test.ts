@@ -1,4 +1,4 @@
-/** Plugins with the bugs that bleed tenants, and what becomes of them here. */
+/** Plugins with bugs that leak data between tenants, and how the host stops them. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { kitPreset, probing } from "../support/kit-preset.ts";
@@ -15,7 +15,7 @@ afterAll(() => database.drop());
 const firstName = "select name from person order by id limit 1";
 
 describe("a request's context kept in a variable of the module", () => {
-  // Both requests have stored theirs before either goes on: the first finds the second's.
+  // Both requests store their context before either continues, so the first finds the second's.
   const before = `let current; let waiting = 0; const met = Promise.withResolvers();
     globalThis.interleaved = 0;
     const meet = async (context) => {
@@ -31,7 +31,7 @@ describe("a request's context kept in a variable of the module", () => {
   it.each([
     ["withPgClient", body],
     ["the kit", `await meet(context); return (await requestOf(current).query("${firstName}"))[0].name;`],
-  ])("gets another request's rows by neither: it is refused (%s)", async (_, code) => {
+  ])("is refused, and yields no rows of another request (%s)", async (_, code) => {
     const worker = new Worker(database, { preset: kitPreset(probing(code), before), poolSize: 4 });
     const serv = await worker.build("pooled", { app: "ada" });
     const [ada, bob] = await Promise.all(
@@ -44,7 +44,7 @@ describe("a request's context kept in a variable of the module", () => {
   });
 });
 
-describe("what a build found out, kept in a variable of the module", () => {
+describe("a build's result kept in a variable of the module", () => {
   const keeping = (keep: string, kept: string): string =>
     kitPreset(
       `{ name: "Keeping", version: "1.0.0", schema: { hooks: { init(_, build) {
@@ -62,7 +62,7 @@ describe("what a build found out, kept in a variable of the module", () => {
     return worker.ask(ada, { tenant: "ada", query: "{ probe }" });
   };
 
-  it("is the same for all of them where it is a schema's name: each has its own under it", async () => {
+  it("is harmless if it is a build-time schema name, which reads the requesting tenant's rows", async () => {
     for (const kind of ["pooled", "dedicated"] as const) {
       expect((await answers(keeping(`table = ${baked}`, "table"), kind)).json).toEqual({
         data: { probe: "ada 1" },
@@ -70,14 +70,14 @@ describe("what a build found out, kept in a variable of the module", () => {
     }
   });
 
-  it("is another build's by then; PostgreSQL has the last word on the other tenant's table", async () => {
+  it("may be another build's, and PostgreSQL denies the access to the other tenant's table", async () => {
     const own = `table = instanceOf(build).identifier("app", name)`;
     const { json } = await answers(keeping(own, "table"), "dedicated");
     expect(json.data).toEqual({ probe: null });
     expect(json.errors[0].message).toMatch(/permission denied for schema bob/);
   });
 
-  it("is its own with perBuild", async () => {
+  it("belongs to its own build with perBuild", async () => {
     const preset = keeping(
       `tables(build).name = instanceOf(build).identifier("app", name)`,
       "tables(build).name",
@@ -87,7 +87,7 @@ describe("what a build found out, kept in a variable of the module", () => {
     }
   });
 
-  it("is to be had outside a build by nobody", async () => {
+  it("cannot be read outside a build with perBuild", async () => {
     const worker = new Worker(database, {
       preset: kitPreset(probing("return String(perBuild(() => 1)({}));")),
     });
@@ -101,7 +101,7 @@ describe("rows kept under the database's name", () => {
   const byKey = (key: string): string =>
     `if (!kept.has(${key})) kept.set(${key}, (await request.query("${firstName}"))[0].name); return kept.get(${key});`;
   const bodies = {
-    // Nothing can see this one: it sends no SQL. It is here to show what the next one is for.
+    // Nothing can detect this one: it sends no SQL. It shows what the next one is for.
     naive: `if (!kept.has("main")) kept.set("main", (await request.query("${firstName}"))[0].name); return kept.get("main");`,
     kit: `return cache.get(request, "first", async () => (await request.query("${firstName}"))[0].name);`,
     byClient: byKey("context.withPgClient"),
@@ -123,7 +123,7 @@ describe("rows kept under the database's name", () => {
     return answers;
   };
 
-  it("bleed, which a TenantCache's do not", async () => {
+  it("leak to other tenants, but not from a TenantCache", async () => {
     expect((await ask(bodies.naive)).map(({ data }) => data.probe)).toEqual(["ada 1", "ada 1", "ada 1"]);
     expect((await ask(bodies.kit)).map(({ data }) => data.probe)).toEqual(["ada 1", "bob 1", "ada 1"]);
   });
@@ -137,13 +137,13 @@ describe("rows kept under the database's name", () => {
     "bySignal",
     "byHeaders",
   ] as const)(
-    "do not, kept %s instead: nothing that a request is given is another tenant's too",
+    "do not leak if they are kept %s instead, since no object of a request is shared between tenants",
     async (by) => {
       expect((await ask(bodies[by])).map(({ data }) => data.probe)).toEqual(["ada 1", "bob 1", "ada 1"]);
     },
   );
 
-  it("cannot be put into a TenantCache", async () => {
+  it("are refused by a TenantCache", async () => {
     for (const { data, errors } of await ask(bodies.refused)) {
       expect(data).toEqual({ probe: null });
       expect(errors[0].message).toMatch(/asked with what requestOf gave/);

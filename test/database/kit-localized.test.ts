@@ -70,7 +70,7 @@ const german = [
 
 describe("localized", () => {
   it.each(["pooled", "dedicated"])(
-    "is in the request's language, else in the next best, else as the table has it (%s)",
+    "uses the request's language, else the next best, else the table's own text (%s)",
     async (kind) => {
       expect(await localizedIn("de", kind)).toEqual(german);
       expect(await localizedIn("de-AT, en;q=0.5", kind)).toEqual([
@@ -87,12 +87,12 @@ describe("localized", () => {
     },
   );
 
-  it("follows the setting before the header", async () => {
+  it("prefers the setting to the header", async () => {
     const settings = { role: "bob", "jwt.claims.locale": "DE" };
     expect(await localizedIn("fr", "pooled", { settings })).toEqual(german);
   });
 
-  it("is for each request of a pooled instance that request's, also at the same time", async () => {
+  it("follows each request's own language, also among concurrent requests of a pooled instance", async () => {
     const asked = Array.from(
       { length: 20 },
       (_, n) => [n % 2 === 0 ? "de" : "fr", n % 3 === 0 ? "ada" : "bob"] as const,
@@ -109,25 +109,25 @@ describe("localized", () => {
     });
   });
 
-  it("reads translations as the request's role, by its policies", async () => {
+  it("reads translations as the request's role, under its policies", async () => {
     // The third dish has a German translation that the policy hides.
     expect((await localizedIn("de")).at(-1)).toMatchObject({ name: "bob dish 3", locale: null });
   });
 
-  it("takes one statement, however many rows", async () => {
+  it("needs one statement for any number of rows", async () => {
     const sent = vi.spyOn(pg.Client.prototype, "query");
     await localizedIn("de");
     expect(sent.mock.calls).toHaveLength(1);
     sent.mockRestore();
   });
 
-  it("is there where a mutation returns a row", async () => {
+  it("is available on a row that a mutation returns", async () => {
     const mutation = `mutation { createDish(input: { dish: { rowId: 9, kitchen: "main", name: "new" } }) { dish { localized { name locale } } } }`;
     const data = await ask("pooled", "de", { query: mutation });
     expect(data.createDish.dish.localized).toEqual({ name: "new", locale: null });
   });
 
-  it("is only where a foreign key says whose translations they are, and only of columns that are scalars", async () => {
+  it("exists only for tables with translations by foreign key, and only has scalar columns", async () => {
     const { __schema } = await ask("pooled", "de", {
       query: "{ __schema { types { name fields { name } } } }",
     });
@@ -138,7 +138,7 @@ describe("localized", () => {
     expect(own?.fields?.map(({ name }) => name)).toEqual(["name", "note", "hint", "locale"]);
   });
 
-  it("shows no column that the API hides, of the translations or of what they translate", async () => {
+  it("shows no column that the API hides, in the translations or in the translated table", async () => {
     const fields = await ask("pooled", "de", {
       query: '{ __type(name: "WineLocalized") { fields { name } } }',
     });
@@ -153,11 +153,11 @@ describe("localized", () => {
   it.each([
     ["SQL", "de'; drop table bob.dish; --"],
     ["braces of an array", '{"de","fr"}'],
-    ["what is no tag", "*, zz_ZZ, ;;;q=, =, de--at, \u0001"],
+    ["invalid tags", "*, zz_ZZ, ;;;q=, =, de--at, \u0001"],
     ["ten thousand languages", Array.from({ length: 10_000 }, (_, n) => `x${n}`).join(",")],
-    ["one that does not end", "a-".repeat(100_000)],
+    ["one endless tag", "a-".repeat(100_000)],
     ["odd weights", "de;q=NaN, de-AT;q=-1, es;q=1e999, it;q=0"],
-  ])("takes %s for no more than a wish", async (_, header) => {
+  ])("falls back if the header holds %s", async (_, header) => {
     for (const one of await localizedIn(header)) expect(["fr", null]).toContain(one.locale);
   });
 });

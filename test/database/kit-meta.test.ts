@@ -40,7 +40,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Builds wait for each other between gathering and making their schema, where a test asks for it. */
+/** If a test asks for it, builds wait for each other between gathering and building their schema. */
 const waiting = `{ name: "Waiting", version: "1.0.0",
   gather: { hooks: { async pgIntrospection_introspection() { await globalThis.meet?.(); } } } }`;
 const preset = kitPreset(`meta(), ${waiting}`, importing("meta"));
@@ -149,7 +149,7 @@ describe("_meta", () => {
     expect(text).not.toMatch(/marigold|bob|pg_rowhouse/);
   });
 
-  it("is answered alike by pooled and dedicated instances, for every role", async () => {
+  it("is the same in pooled and dedicated instances, for every role", async () => {
     const worker = new Worker(database, { preset });
     for (const role of ["bob", "bob_clerk"]) {
       const pooled = await metaFor(worker, "pooled", "marigold", "bob", role);
@@ -159,7 +159,7 @@ describe("_meta", () => {
     }
   });
 
-  it("leaves out what the request's role has no right to, and what leads there", async () => {
+  it("leaves out what the request's role has no right to, and relations to it", async () => {
     const worker = new Worker(database, { preset });
     const own = await metaFor(worker, "pooled", "marigold", "bob");
     expect(own.table("hidden")).toBeUndefined();
@@ -170,7 +170,7 @@ describe("_meta", () => {
     expect(clerk.text).not.toMatch(/person/i);
   });
 
-  it("leaves out constraints that would tell of columns which the API hides, on either end", async () => {
+  it("leaves out constraints that would reveal columns hidden from the API, at either end", async () => {
     const worker = new Worker(database, { preset });
     const { table } = await metaFor(worker, "pooled", "marigold", "bob");
     expect(table("safe")?.columns.map(({ name }) => name)).toEqual(["id", "door", "pin"]);
@@ -182,7 +182,7 @@ describe("_meta", () => {
     expect(constraints("safe_key")).toEqual(["safe_key_door_fkey", "safe_key_pkey"]);
   });
 
-  it("never mixes builds that run at the same time in one thread", async () => {
+  it("never mixes concurrent builds of one thread", async () => {
     await database.execute(
       "create table carol.only_carols (id int primary key); grant select on carol.only_carols to carol",
     );

@@ -72,7 +72,7 @@ const upload = async (tenant: string, contentType = "text/plain", size = 5): Pro
 
 const put = async (url: string, headers: Signed["headers"], body: string): Promise<number> => {
   const given = Object.fromEntries(headers.map(({ name, value }) => [name, value]));
-  // undici sets the length itself, and refuses another.
+  // undici sets the length itself and refuses a different one.
   const { statusCode, body: answer } = await request(url, {
     method: "PUT",
     headers: { ...given, "content-length": String(body.length) },
@@ -91,7 +91,7 @@ const get = async (url: string) => {
     text,
   };
 };
-/** As the server has them, in files. */
+/** The keys of the server's stored files. */
 const keysIn = async (bucket: string): Promise<string[]> => {
   const files = await readdir(join(directory, bucket), { recursive: true });
   return files
@@ -100,7 +100,7 @@ const keysIn = async (bucket: string): Promise<string[]> => {
 };
 
 describe("an upload", () => {
-  it("goes to the store of the request's tenant, below its id, and comes back", async () => {
+  it("is stored in the store of the request's tenant, below its id, and can be downloaded", async () => {
     for (const [tenant, bucket, place] of [
       ["ada", "first", "of/all/ada/"],
       ["bob", "first", "of/all/bob/"],
@@ -117,12 +117,12 @@ describe("an upload", () => {
         disposition: "attachment",
         text: tenant.padEnd(5),
       });
-      // Asked for now, not at the build; once for each tenant.
+      // Resolved at the first request, not during the build; once per tenant.
       expect(Reflect.get(globalThis, "resolved").filter((each: string) => each === tenant)).toHaveLength(1);
     }
   });
 
-  it("has the size and the type that were asked for", async () => {
+  it("must have the size and type that were requested", async () => {
     const { key, url, headers } = await upload("ada");
     expect(await put(url, headers, "more than five")).toBe(403);
     expect(await put(url, headers, "less")).toBe(403);
@@ -144,10 +144,10 @@ describe("an upload", () => {
 
   it.each([
     ["a type that is not listed", create("text/html", 5), /none of image\/png, text\/plain/],
-    ["a type with something after it", create("image/png; x=\\n", 5), /none of/],
+    ["a type with a parameter", create("image/png; x=\\n", 5), /none of/],
     ["too much", create("image/png", 1001), /at most 1000 bytes/],
     ["nothing", create("image/png", 0), /at least one byte/],
-    ["less than nothing", create("image/png", -1), /at least one byte/],
+    ["a negative size", create("image/png", -1), /at least one byte/],
   ])("is refused for %s", async (_, query, message) => {
     const json = await ask("ada", query);
     expect(json.data).toBeNull();
@@ -155,7 +155,7 @@ describe("an upload", () => {
     expect(json.errors[0].extensions.code).toBe("BAD_REQUEST");
   });
 
-  it("is refused where the preset says no, by the database's word for this request", async () => {
+  it("is refused if the preset's authorization, asked in the request's own database role, says no", async () => {
     const json = await ask("ada", create("image/png", 5), "");
     expect(json.data).toBeNull();
     expect(json.errors[0].message).toBe("Not allowed.");
@@ -167,7 +167,7 @@ describe("an upload", () => {
 });
 
 describe("another tenant's object", () => {
-  it("is not reached by one's own URL with the other's key in it", async () => {
+  it("cannot be reached by editing its key into one's own URL", async () => {
     const own = await upload("bob");
     const other = await upload("ada");
     expect(await put(other.url, other.headers, "ada's")).toBe(200);
@@ -180,7 +180,7 @@ describe("another tenant's object", () => {
     expect((await get((await ask("ada", download(other.key))).data.downloadUrl.url)).text).toBe("ada's");
   });
 
-  it("is not reached by its key: that is looked for among one's own", async () => {
+  it("cannot be reached by its key, which is looked up below one's own prefix", async () => {
     const other = await upload("ada");
     await put(other.url, other.headers, "ada's");
     const { data } = await ask("bob", download(other.key));
@@ -192,11 +192,11 @@ describe("another tenant's object", () => {
     ["a path", (key: string) => `../ada/${key}`],
     ["a path from the root", (key: string) => `/first/of/all/ada/${key}`],
     ["an escaped path", (key: string) => `..%2fada%2f${key}`],
-    ["something behind", (key: string) => `${key}/../../ada/${key}`],
+    ["a suffix", (key: string) => `${key}/../../ada/${key}`],
     ["a line break", (key: string) => `${key}\n`],
     ["capitals", (key: string) => key.toUpperCase()],
     ["nothing", () => ""],
-  ])("is not named by %s", async (_, named) => {
+  ])("cannot be named by %s", async (_, named) => {
     const { key } = await upload("ada");
     const json = await ask("bob", download(named(key)));
     expect(json.data).toBeNull();

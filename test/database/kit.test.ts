@@ -48,7 +48,7 @@ describe("identifiers", () => {
     });
   });
 
-  it.each(["bob", "ada", "pg_rowhouse_1", "pg_catalog", ""])("know no schema called %j", async (schema) => {
+  it.each(["bob", "ada", "pg_rowhouse_1", "pg_catalog", ""])("know no schema named %j", async (schema) => {
     const json = await askAs(
       "pooled",
       "bob",
@@ -63,7 +63,7 @@ describe("identifiers", () => {
   });
 });
 
-it("a schema's name in the catalogue is told by its logical one, in every phase", async () => {
+it("a schema's name in the catalogue maps to its logical name, in every phase of a build", async () => {
   const before = `const gathered = perBuild(() => []);
     const Gathering = { name: "Gathering", version: "1.0.0", gather: { hooks: { pgIntrospection_introspection(info, { introspection }) {
       const { logicalSchema } = instanceOf(info);
@@ -86,7 +86,7 @@ it("a schema's name in the catalogue is told by its logical one, in every phase"
 });
 
 describe("a request", () => {
-  it("is told its tenant, role, settings and headers", async () => {
+  it("exposes its tenant, role, settings and headers", async () => {
     const body = `const { tenant, role, settings, headers, binding, signal } = request;
       return JSON.stringify([tenant, role, settings["jwt.claims.id"], headers["accept-language"], binding.searchPath, signal.aborted]);`;
     const settings = { role: "bob", "jwt.claims.id": "7" };
@@ -103,7 +103,7 @@ describe("a request", () => {
     expect(json.data.probe).toBe("bob bob, public, pg_temp 7 '; -- / bob bob, public, pg_temp 7 2");
   });
 
-  it("commits a transaction that returns, and nothing of one that throws", async () => {
+  it("commits a transaction that returns, and rolls back one that throws", async () => {
     const body = `const insert = "insert into person (name) values ($1) returning name";
       await request.transaction((client) => client.query(insert, ["kept"]));
       await request.transaction(async (client) => { await client.query(insert, ["lost"]); throw new Error("no"); }).catch(() => {});
@@ -112,7 +112,7 @@ describe("a request", () => {
     expect((await askAs("dedicated", "bob", body)).data.probe).toBe("kept,single");
   });
 
-  it("is known before it has a context", async () => {
+  it("is available while its context is being made", async () => {
     const more = `grafast: { context: (requestContext) => { const { tenant, headers, binding } = tenantOf(requestContext);
       return { mine: [tenant, headers["accept-language"], binding.roles].join(" ") }; } }`;
     const worker = new Worker(database, { preset: kitPreset(probing("return context.mine;"), "", more) });
@@ -124,13 +124,13 @@ describe("a request", () => {
 
   it.each([
     ["an empty object", "requestOf({})"],
-    ["no request's context", "tenantOf({})"],
+    ["an object that is no request context", "tenantOf({})"],
     [
       "settings without their request",
       "requestOf({ withPgClient: context.withPgClient, pgSettings: { role: 'ada' } })",
     ],
     ["a client of another kind", "requestOf({ pgSettings: context.pgSettings, withPgClient() {} })"],
-  ])("is not made of %s", async (_, call) => {
+  ])("cannot be obtained from %s", async (_, call) => {
     const json = await askAs("pooled", "bob", `return String(${call}.tenant);`);
     expect(json.errors[0].message).toMatch(/not the (request )?context of a request/);
   });

@@ -7,7 +7,7 @@ import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { openProxy } from "../support/host-proxy.ts";
 
 let database: TestDatabase;
-/** A database does not close itself to connections: this is where from. */
+/** Disallowing connections to a database takes a connection to another one: this one. */
 let beside: TestDatabase;
 const open: Listener[] = [];
 const seen: Observation[] = [];
@@ -51,7 +51,7 @@ test("a notification reaches the handlers of its channel, with its payload, once
   await expect.poll(() => heard).toEqual(["odd 1", "plain "]);
 });
 
-test("a cut connection comes back, says so after it listens again, and misses nothing from then on", async () => {
+test("a cut connection is opened again, reports the gap once it listens, and misses nothing from then on", async () => {
   const heard: string[] = [];
   let gaps = 0;
   const one = listener();
@@ -74,7 +74,7 @@ test("a cut connection comes back, says so after it listens again, and misses no
   expect(seen.some(({ kind }) => kind === "database.lost")).toBe(true);
 });
 
-test("while the server takes no connections it tries on, and listens as soon as it can", async () => {
+test("while the server accepts no connections it keeps trying, and listens as soon as it can", async () => {
   let gaps = 0;
   const one = listener();
   one.on("news", () => {});
@@ -92,13 +92,13 @@ test("while the server takes no connections it tries on, and listens as soon as 
   await expect.poll(() => gaps, { timeout: 20_000 }).toBe(1);
 });
 
-test("open throws where there is no server, and nothing goes on", async () => {
+test("open throws if there is no server, and does not keep trying", async () => {
   const one = listener("postgres://a:s3cret-word@127.0.0.1:1/x");
   await expect(one.open()).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
   expect(seen).toEqual([]);
 });
 
-test("close ends the connection, also in the middle of an attempt to reconnect", async () => {
+test("close ends the connection, even during an attempt to reconnect", async () => {
   const one = listener();
   await one.open();
   await beside.query(`alter database ${database.name} allow_connections false`);
@@ -118,7 +118,7 @@ async function cut(): Promise<void> {
   );
 }
 
-test("a listener that is closed while it connects again is closed, though nobody answers", async () => {
+test("a listener can be closed while it reconnects to a server that does not answer", async () => {
   const proxy = await openProxy(database.url);
   const one = listener(proxy.through(database.url));
   await one.open();

@@ -20,7 +20,7 @@ const [locked, alsoLocked, free] = ["locked", "also_locked", "free"].map(tenantO
   Tenant,
 ];
 
-/** Locks of its own connection, as a tenant's transaction holds them; each wait for one is seen by PostgreSQL itself. */
+/** Its connection holds locks as a tenant's transaction would; waits for them are observed in pg_locks. */
 beforeAll(async () => {
   server = await createDatabase("lock_pauses");
   for (const { id } of [locked, alsoLocked, free]) {
@@ -53,7 +53,7 @@ afterAll(async () => {
 });
 
 const waiting = async (): Promise<string[]> => {
-  // A transaction sees the backends that there were when it looked first: the front's may have come since.
+  // A transaction keeps its first snapshot of the backends: the front's may have come since.
   await server.query("select pg_stat_clear_snapshot()");
   const rows = await server.query<{ name: string }>(
     "select l.relation::regclass::text as name from pg_locks l join pg_stat_activity a using (pid) where a.application_name = 'front' and not l.granted and a.datname = current_database() order by 1",
@@ -66,21 +66,21 @@ const refusal = (tenant: Tenant) => pauses.decide(tenant).catch((error: unknown)
 const lockTimeout = (retryAfterSeconds: number) =>
   expect.objectContaining({ code: "LOCK_TIMEOUT", retryAfterSeconds });
 
-test("tenants that lock their own tables keep one connection for the others, and are asked for after pauses", async () => {
+test("tenants that lock their own tables leave one connection to the others, and are probed again after pauses", async () => {
   await server.execute(`begin; lock table locked.seen, also_locked.seen in access exclusive mode`);
   try {
-    // Nobody knows yet: each of them takes a connection, once, however many ask.
+    // Not known yet: each of them takes one connection, however many ask.
     const first = Promise.all([locked, alsoLocked, locked, locked].map(refusal));
     await waits(2);
     expect(probes).toBe(2);
     for (const error of await first) expect(error).toEqual(lockTimeout(1));
-    // Within the pause nothing is asked of PostgreSQL.
+    // During the pause PostgreSQL is not asked.
     nowMs += 400;
     expect(await refusal(locked)).toEqual(lockTimeout(0.6));
     expect(await refusal(alsoLocked)).toEqual(lockTimeout(0.6));
     expect(probes).toBe(2);
 
-    // After it, one of them at a time: while it waits the free tenant is decided.
+    // Afterwards, only one of them at a time: while it waits, the free tenant is decided.
     nowMs += 600;
     const again = Promise.all([locked, alsoLocked, locked, alsoLocked].map(refusal));
     await waits(1);
@@ -93,12 +93,12 @@ test("tenants that lock their own tables keep one connection for the others, and
   } finally {
     await server.execute("rollback");
   }
-  // The lock is gone; the pause is waited for, and both are decided.
+  // The lock is gone; once the pause is over, both are decided.
   expect(await refusal(locked)).toEqual(lockTimeout(2));
   nowMs += 2_000;
   expect(await pauses.decide(locked)).toMatchObject({ tenant: locked });
   expect(await pauses.decide(alsoLocked)).toMatchObject({ tenant: alsoLocked });
-  // And nothing is held against them.
+  // The backoff is reset.
   decisions.forget(locked.id);
   expect(await pauses.decide(locked)).toMatchObject({ tenant: locked });
 });

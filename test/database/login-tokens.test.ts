@@ -18,7 +18,7 @@ const signingOf = (tenant: string, more: Partial<TokenSigning> = {}): TokenSigni
   ...more,
 });
 
-/** One kind of token in the tenant's schema, told by its comment; one in `public`; one that the preset names. */
+/** One token type in the tenant's schema, marked by its comment; one in `public`; one that the preset names. */
 const loginSql = (name: string): string => `
   create type ${name}.session as (role text, person_id int, exp bigint, aud text, iss text, org text);
   comment on type ${name}.session is E'@behavior -table jwt\\nA session.';
@@ -65,7 +65,7 @@ async function tokenOf(tenant: string, field: string, signing = signingOf(tenant
 }
 
 describe("a login function of a pooled instance", () => {
-  it("returns a token that is signed with the secret of the request's tenant, and verifies with no other's", async () => {
+  it("returns a token signed with the secret of the request's tenant, which verifies with no other's", async () => {
     const tokens = await Promise.all(
       tenants.flatMap((tenant) =>
         Array.from({ length: 10 }, async (_, n) => ({
@@ -84,7 +84,7 @@ describe("a login function of a pooled instance", () => {
     }
   });
 
-  it("signs for its own tenant, whatever the function says of audience, issuer and tenant", async () => {
+  it("signs for its own tenant, whatever audience, issuer and tenant the function returns", async () => {
     const signing = signingOf("login_one", { issuer: "rowhouse", tenantClaim: "org", algorithm: "HS384" });
     const field = 'token: login(input: { who: 1, until: "4102444800" }) { result }';
     const token = await tokenOf("login_one", field, { ...signing, secret: signing.secret.repeat(2) });
@@ -101,12 +101,12 @@ describe("a login function of a pooled instance", () => {
     });
   });
 
-  it("ends a token when the tenant says, if the function does not", async () => {
+  it("uses the tenant's expiry if the function sets none", async () => {
     const { exp, iat } = decodeJwt(await tokenOf("login_one", "token: login(input: { who: 1 }) { result }"));
     expect((exp ?? 0) - (iat ?? 0)).toBe(3_600);
   });
 
-  it("may return a type of public's, and one that the preset names by its logical schema", async () => {
+  it("may return a type in public, or one that the preset names by its logical schema", async () => {
     for (const tenant of tenants) {
       const shared = decodeJwt(await tokenOf(tenant, "token: loginShared(input: { who: 2 }) { result }"));
       expect(shared).toMatchObject({ role: tenant, person_id: 2, aud: tenant });
@@ -128,19 +128,19 @@ describe("a login function of a pooled instance", () => {
     for (const token of tokens) await jwtVerify(token, Buffer.from(secretOf("login_two")));
   });
 
-  it("returns nothing for nobody", async () => {
+  it("returns null if the function returns null", async () => {
     expect(await tokenOf("login_one", "token: login(input: { who: 99 }) { result }")).toBeNull();
     expect(await tokenOf("login_one", "token: loginShared(input: { who: 99 }) { result }")).toBeNull();
   });
 
-  it("says so where the tenant has no secret to sign with, and signs with nobody else's", async () => {
+  it("fails with TOKEN_UNSIGNED if the tenant has no secret, and signs with nobody else's", async () => {
     const query = "mutation { login(input: { who: 1 }) { result } }";
     const { json, text } = await worker.ask(serv, { ...roles("login_two"), query });
     expect(json.errors[0]).toMatchObject({ extensions: { code: "TOKEN_UNSIGNED" } });
     expect(text).not.toContain("eyJ");
   });
 
-  it("refuses an end that is no time", async () => {
+  it("refuses an expiry that is not a valid time", async () => {
     const query = 'mutation { login(input: { who: 1, until: "-5" }) { result } }';
     const { json } = await worker.ask(serv, {
       ...roles("login_one"),
@@ -153,7 +153,7 @@ describe("a login function of a pooled instance", () => {
 });
 
 describe("a request", () => {
-  it("signs nothing any more when it is over, and its secret is nowhere to be read", async () => {
+  it("signs nothing once it is over, and its secret cannot be read from it", async () => {
     const scope = worker.scope({ ...roles("login_one"), signing: signingOf("login_one") });
     expect(await scope.sign({ role: "login_one" })).toMatch(/^eyJ/);
     expect(JSON.stringify({ ...scope, settings: null })).not.toContain("secret of");
@@ -162,7 +162,7 @@ describe("a request", () => {
   });
 });
 
-it("a preset that leaves out PostGraphile's plugin for tokens has composite types instead", async () => {
+it("a preset that disables PostGraphile's token plugin gets composite types instead", async () => {
   const without = presetOf(`gather: { pgJwtTypes: ["app.pass"] }, disablePlugins: ["PgJWTPlugin"]`);
   const instance = await new Worker(database, { preset: without }).build("pooled", { app: tenants[0] });
   const schema = await instance.getSchema();

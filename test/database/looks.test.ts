@@ -80,8 +80,8 @@ const looked = (each: Host): Promise<ChangesView> =>
 const found = (): number[] =>
   seen.flatMap((each) => (each.kind === "look.found" && each.moved ? [each.schemas] : []));
 
-describe("where there are no event triggers", () => {
-  it("a change by hand moves the revision of its schema alone, once, however many hosts look", async () => {
+describe("without event triggers", () => {
+  it("a change by hand moves only its own schema's revision, once, however many hosts look", async () => {
     const hosts = [host(), host(), host()];
     for (const each of hosts)
       expect(await looked(each)).toMatchObject({ by: "looks", looksAt: "catalogue", moves: true });
@@ -91,7 +91,7 @@ describe("where there are no event triggers", () => {
     await expect.poll(() => revisionOf(server, "shop"), { timeout: 20_000 }).not.toBe(shop);
     const moved = await revisionOf(server, "shop");
     for (const { revisions } of hosts) {
-      // By looking, too: none of them listens here.
+      // They too find it by looking: none of them listens here.
       await expect.poll(() => revisions.at(-1)?.get("shop"), { timeout: 20_000 }).toBe(BigInt(moved));
     }
     await server.execute("comment on type lib.mood is 'x'");
@@ -100,7 +100,7 @@ describe("where there are no event triggers", () => {
     expect(found()).toEqual([1, 1]);
   });
 
-  it("a schema that comes or goes is found, and one that was changed while no host ran", async () => {
+  it("a schema that is created, dropped, or changed while no host ran is found", async () => {
     await server.execute("alter table shop.item add column unseen int");
     const before = await revisionOf(server, "shop");
     host();
@@ -111,10 +111,10 @@ describe("where there are no event triggers", () => {
     await expect.poll(() => revisionOf(server, "fresh"), { timeout: 20_000 }).toBe("0");
   });
 
-  it("a role that may not move revisions finds changes for itself", async () => {
+  it("a host whose role may not move revisions finds changes for itself", async () => {
     const alone = host(server.urlAs(role, "word"));
     expect(await looked(alone)).toMatchObject({ by: "looks", looksAt: "catalogue", moves: false });
-    // What it sees for the first time may have changed since it was decided.
+    // A schema seen for the first time may have changed since a decision was made.
     expect(alone.changed).toEqual(expect.arrayContaining(["shop", "lib"]));
     alone.changed.length = 0;
     const before = await revisionOf(server, "shop");
@@ -123,7 +123,7 @@ describe("where there are no event triggers", () => {
     expect(await revisionOf(server, "shop")).toBe(before);
   });
 
-  it("a host without a control schema does, too", async () => {
+  it("a host without a control schema finds changes for itself", async () => {
     const bare = await createDatabase("looks_bare");
     await bare.execute("create schema shop");
     const alone = host(bare.url, { control: false });
@@ -136,7 +136,7 @@ describe("where there are no event triggers", () => {
     await bare.drop();
   });
 
-  it("an operator in a schema of the path is not taken for PostgreSQL's own", async () => {
+  it("an operator in a schema of the search path never replaces PostgreSQL's own", async () => {
     await server.execute(`create schema hostile; create function hostile.trap(regclass, oid) returns boolean language plpgsql as
       $$ begin raise exception 'taken'; end $$;
       create operator hostile.= (leftarg = regclass, rightarg = oid, function = hostile.trap);
@@ -148,8 +148,8 @@ describe("where there are no event triggers", () => {
   });
 });
 
-describe("where there are event triggers", () => {
-  it("nothing is looked at, until they are gone", async () => {
+describe("with event triggers", () => {
+  it("a host does not look until they are gone", async () => {
     await installGuard(server);
     const only = host();
     expect(await looked(only)).toMatchObject({ by: "events", looksAt: null });
@@ -160,7 +160,7 @@ describe("where there are event triggers", () => {
   });
 });
 
-it("an outage is told of once, and looking goes on after it", async () => {
+it("an outage is reported once, and looking resumes after it", async () => {
   const only = host();
   await looked(only);
   await server.execute("alter table rowhouse.last_look rename to hidden");

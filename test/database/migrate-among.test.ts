@@ -32,7 +32,7 @@ describe("among writes, a migration", () => {
     );
   }
 
-  test("waits for one that has begun, and the write stands", async () => {
+  test("waits for one that has begun, which commits", async () => {
     const writer = await main.connect();
     const { revisions } = await main.seen();
     await writer.query("begin");
@@ -51,7 +51,7 @@ describe("among writes, a migration", () => {
     ]);
   });
 
-  test("gives up after its lock timeout, whether the tenant's lock or a table is held, and nothing has changed", async () => {
+  test("gives up after its lock timeout, whether the tenant's lock or a table is held, and changes nothing", async () => {
     const before = await main.seen();
     const writer = await main.connect();
     for (const holding of [
@@ -71,7 +71,7 @@ describe("among writes, a migration", () => {
     expect(await main.seen()).toEqual(before);
   });
 
-  test("of two of one tenant the second one sees what the first has made, whatever isolation is the default", async () => {
+  test("sees what another migration of its tenant has just committed, even if serializable is the default", async () => {
     await main.test.execute(
       `alter database ${main.test.name} set default_transaction_isolation = 'serializable'`,
     );
@@ -92,7 +92,7 @@ describe("among writes, a migration", () => {
     await main.test.execute(`alter database ${main.test.name} reset default_transaction_isolation`);
   });
 
-  test("whose backend is ended leaves nothing, and says that the database was lost", async () => {
+  test("whose backend is terminated leaves nothing, and fails with DATABASE_UNREACHABLE", async () => {
     const before = await main.seen();
     const migrating = main
       .migrate("create table never (id int); select pg_sleep(60)")
@@ -111,7 +111,7 @@ describe("among writes, a migration", () => {
   });
 });
 
-describe("where there are no event triggers", () => {
+describe("without event triggers", () => {
   let plain: TestDatabase;
   let own: Database;
   beforeAll(async () => {
@@ -130,7 +130,7 @@ describe("where there are no event triggers", () => {
     await plain.drop();
   });
 
-  test("a migration moves the tenant's revisions itself, once, and a shared schema's where it changed it", async () => {
+  test("a migration moves the tenant's revisions itself, once, and a shared schema's only if it changed it", async () => {
     const at = async (sql: string): Promise<Record<string, boolean>> => {
       const before = (await seenOf(own, acme)).revisions;
       const { revisions } = await migrateTenant(own, acme, { sql });
@@ -153,7 +153,7 @@ describe("where there are no event triggers", () => {
     expect(await plain.query("select from rowhouse.schema_touch")).toEqual([]);
   });
 
-  test("a schema that the tenant only refers to moves where the migration changed it, and not for being referred to", async () => {
+  test("a schema that the tenant only refers to moves if the migration changed it, not because it is referred to", async () => {
     await own.query("create schema lib");
     await own.query("create schema other");
     await own.query("create schema fresh");
@@ -177,14 +177,14 @@ describe("where there are no event triggers", () => {
     expect(await at("create table homes (id int, home lib.addr)")).toEqual({ ...rest, lib: false });
     expect(await at("alter table item add column home lib.addr")).toEqual({ ...rest, lib: false });
     expect(await at("alter type lib.addr rename attribute street to road")).toEqual({ ...rest, lib: true });
-    // The trigger of a foreign key hangs on the other table; the first one of all is written into its row.
+    // A foreign key's trigger belongs to the referenced table; the first of all is also noted in that table's row.
     await at("alter table homes add foreign key (id) references other.things");
     expect(await at("alter table item add foreign key (id) references other.things")).toEqual({
       ...rest,
       lib: false,
       other: false,
     });
-    // It had a shape that nobody knows, and is as this makes it.
+    // Its earlier shape is not known, so it counts as changed.
     expect(
       await at("create type fresh.mood as enum ('calm'); alter table homes add column mood fresh.mood"),
     ).toEqual({
@@ -193,7 +193,7 @@ describe("where there are no event triggers", () => {
       other: false,
       fresh: true,
     });
-    // What it refers to no more counts once more.
+    // What the tenant no longer refers to is counted one last time.
     expect(await at("alter table homes drop column mood; alter type fresh.mood add value 'keen'")).toEqual({
       ...rest,
       lib: false,
@@ -204,7 +204,7 @@ describe("where there are no event triggers", () => {
     expect(await at("drop schema lib, other, fresh cascade")).toEqual({ ...rest, lib: true, other: true });
   });
 
-  test("one that is rolled back moves none", async () => {
+  test("a migration that is rolled back moves no revision", async () => {
     const before = await seenOf(own, acme);
     await expect(
       migrateTenant(own, acme, { sql: "create table a (id int); select 1 / 0" }),
@@ -214,7 +214,7 @@ describe("where there are no event triggers", () => {
     expect(await seenOf(own, acme)).toEqual(before);
   });
 
-  test("the role that has installed may migrate on after a superuser has completed the installation", async () => {
+  test("the installing role may still migrate after a superuser has completed the installation", async () => {
     const complete = openForMigrations(plain.url);
     expect(await installControl(complete, () => {})).toMatchObject({ eventTriggers: true });
     await complete.close();
@@ -225,7 +225,7 @@ describe("where there are no event triggers", () => {
   });
 });
 
-test("without a control schema a migration says what to run", async () => {
+test("without a control schema a migration fails and says what to run", async () => {
   const bare = await createDatabase("migrate_bare");
   const through = openForMigrations(bare.url);
   await expect(migrateTenant(through, acme, { sql: "select 1" })).rejects.toMatchObject({

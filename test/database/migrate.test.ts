@@ -11,7 +11,7 @@ beforeAll(() => main.test.execute(`create role ${role} login password 'word'`));
 afterAll(() => main.test.execute(`drop owned by ${role} cascade; drop role ${role}`));
 
 describe("a migration", () => {
-  test("applies several statements under the tenant's search path, and says the shapes and the revisions", async () => {
+  test("applies several statements under the tenant's search path, and reports shapes and revisions", async () => {
     const before = await main.seen();
     const others = await main.seen(migratedTenant("globex"));
     const done = await main.migrate(
@@ -35,7 +35,7 @@ describe("a migration", () => {
     expect(await main.seen(migratedTenant("globex"))).toEqual(others);
   });
 
-  test("has its SQL planned as anybody's is, behind the probe of the shape before it", async () => {
+  test("runs its SQL under default planner settings, after the probe of the shape before it", async () => {
     await main.migrate(`
       create table planned as select name, setting = reset_val as usual, current_setting('search_path') as path from pg_settings
       where name like 'enable\\_%' or name in ('join_collapse_limit', 'from_collapse_limit', 'plan_cache_mode')`);
@@ -46,13 +46,13 @@ describe("a migration", () => {
     expect((await main.test.query("select from acme_app.planned")).length).toBeGreaterThan(10);
   });
 
-  test("brings tenants of one shape to one shape", async () => {
+  test("brings tenants of one shape to one new shape", async () => {
     const sql = "create type mood as enum ('calm'); alter table item add column mood mood";
     const [one, other] = [await main.migrate(sql), await main.migrate(sql, {}, migratedTenant("globex"))];
     expect([other.from, other.to]).toEqual([one.from, one.to]);
   });
 
-  test("moves a revision once, notifies at the commit, and moves nothing where it changes no schema", async () => {
+  test("moves a revision once, notifies at the commit, and moves nothing if it changes no schema", async () => {
     const listener = await main.connect();
     const heard: string[] = [];
     listener.on("notification", ({ payload = "" }) => heard.push(payload));
@@ -67,7 +67,7 @@ describe("a migration", () => {
       .toEqual([{ schema: "acme_app", revision: done.revisions["acme_app"] }]);
   });
 
-  test("moves the revision where it changes the rows of an enum table, which are part of the shape", async () => {
+  test("moves the revision if it changes the rows of an enum table, which are part of the shape", async () => {
     await main.test.execute(
       "create table acme_app.kind (name text primary key); comment on table acme_app.kind is '@enum'; insert into acme_app.kind values ('one')",
     );
@@ -78,7 +78,7 @@ describe("a migration", () => {
     expect(await main.seen()).toEqual({ shape: done.to, revisions: done.revisions });
   });
 
-  test("of a shape that was not expected is refused with the current one, and changes nothing", async () => {
+  test("that expects another shape is refused with the current one, and changes nothing", async () => {
     const before = await main.seen();
     const expected = shapeHash("0".repeat(64));
     const error = await main
@@ -92,7 +92,7 @@ describe("a migration", () => {
     });
   });
 
-  test("of a schema that is missing, or is missing afterwards, is no migration", async () => {
+  test("fails if the tenant's schema is missing before or after it", async () => {
     await expect(
       main.migrate("create table never (id int)", {}, migratedTenant("nobody")),
     ).rejects.toMatchObject({
@@ -105,7 +105,7 @@ describe("a migration", () => {
     expect(await main.seen()).toEqual(before);
   });
 
-  test("with `once` is applied to a tenant once, until the tenant is another of the same name", async () => {
+  test("with `once` is applied to a tenant once, but again after its schema was dropped and created anew", async () => {
     const sql = "create table only_once (id int)";
     const done = await main.migrate(sql, { once: true });
     const again = await main.migrate(sql, { once: true, expect: done.from });
@@ -118,7 +118,7 @@ describe("a migration", () => {
     expect(await main.migrate(sql, { once: true })).toMatchObject({ applied: true });
   });
 
-  test("leaves none of its settings behind, not even for its own end", async () => {
+  test("leaves no session state behind, and its settings do not affect its own end", async () => {
     await main.test.execute(`grant create, usage on schema acme_app to ${role}`);
     const before = await main.seen();
     const done = await main.migrate(
@@ -138,7 +138,7 @@ describe("a migration", () => {
   });
 });
 
-describe("SQL that PostgreSQL refuses leaves nothing, and is answered with PostgreSQL's words", () => {
+describe("SQL that PostgreSQL refuses leaves nothing, and the error quotes PostgreSQL", () => {
   const first = "create table never (id int);\n";
   test.each<[string, string, Record<string, unknown>, RegExp]>([
     [
@@ -148,7 +148,7 @@ describe("SQL that PostgreSQL refuses leaves nothing, and is answered with Postg
       /syntax error at or near "tabel" \(42601\) at line 3, column 8/,
     ],
     [
-      "a name that there is not",
+      "an unknown name",
       "select 'ü🎉', nothing from item",
       { sqlState: "42703", line: 2, column: 14 },
       /column "nothing" does not exist/,
@@ -160,13 +160,13 @@ describe("SQL that PostgreSQL refuses leaves nothing, and is answered with Postg
       /division by zero/,
     ],
     [
-      "a constraint",
+      "a violated constraint",
       "insert into item values (1); insert into item values (1)",
       { sqlState: "23505" },
       /duplicate key/,
     ],
     [
-      "a deferred constraint",
+      "a violated deferred constraint",
       "alter table item add constraint later foreign key (id) references never2 deferrable initially deferred; insert into item values (1)",
       { sqlState: "23503" },
       /foreign key/,

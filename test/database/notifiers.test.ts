@@ -7,7 +7,7 @@ import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker
 const sqlFunction = (body: string, more = "stable"): string =>
   `create function one.f() returns void ${more} language sql ${body}`;
 
-describe("a function that could notify while it is read from is seen:", () => {
+describe("a function that could notify during a read is recognised:", () => {
   let database: TestDatabase;
   let client: Client;
 
@@ -40,14 +40,14 @@ describe("a function that could notify while it is read from is seen:", () => {
 
   it.each([
     ["in SQL", sqlFunction("as $$ select pg_notify('c', 'x') $$")],
-    ["in SQL, shouted", sqlFunction("as $$ SELECT PG_NOTIFY('c', 'x') $$")],
+    ["in SQL, in capitals", sqlFunction("as $$ SELECT PG_NOTIFY('c', 'x') $$")],
     ["in SQL standard form", sqlFunction("begin atomic select pg_notify('c', 'x'); end")],
     [
       "in PL/pgSQL",
       "create function one.f() returns int stable language plpgsql as $$ begin perform pg_notify('c', ''); return 1; end $$",
     ],
     [
-      "by the command, in one that says it is volatile",
+      "by the NOTIFY command, in a volatile function",
       "create function one.f() returns int language plpgsql as $$ begin notify c; return 1; end $$",
     ],
     ["in a shared schema", "create function public.f() returns void stable return pg_notify('c', 'x')"],
@@ -59,11 +59,11 @@ describe("a function that could notify while it is read from is seen:", () => {
 
   it.each([
     [
-      "a trigger's, which runs in no read",
+      "a trigger function, which no read runs",
       "create function one.f() returns trigger language plpgsql as $$ begin perform pg_notify('c', ''); return new; end $$",
     ],
     ["one of another schema", "create function other.f() returns void stable return pg_notify('c', 'x')"],
-    ["one that only has the name", "create function one.notify() returns int stable return 1"],
+    ["one that is only called notify", "create function one.notify() returns int stable return 1"],
     ["one that calls others in SQL standard form", sqlFunction("begin atomic select pg_sleep(0); end")],
   ])("but not %s", async (_, make) => {
     await client.query(make);
@@ -71,7 +71,7 @@ describe("a function that could notify while it is read from is seen:", () => {
   });
 });
 
-describe("what a STABLE function notifies", () => {
+describe("a notification by a STABLE function", () => {
   let database: TestDatabase;
   let bench: AdaptorBench;
   let listener: Client;
@@ -99,7 +99,7 @@ describe("what a STABLE function notifies", () => {
 
   const ask = (text: string, values: unknown[], name?: string) =>
     bench.read(bench.request("nan", { notifies: true }), text, name, values);
-  /** What has been notified by now: PostgreSQL tells in the order of commits. */
+  /** What has been notified so far: PostgreSQL delivers in the order of commits. */
   const told = async (): Promise<string[]> => {
     await database.query("select pg_notify('tidings', 'end')");
     await expect.poll(() => heard.at(-1)).toBe("end");
@@ -116,13 +116,13 @@ describe("what a STABLE function notifies", () => {
     expect([state, request.marked()]).toEqual([{ only: "on" }, false]);
   });
 
-  it("is not where it fails", async () => {
+  it("is not delivered if the read fails", async () => {
     await expect(ask("select fail($1)", ["never"])).rejects.toThrow("no");
     await expect(ask("select tell($1), 1 / 0", ["never"])).rejects.toThrow(/division by zero/);
     expect(await told()).toEqual([]);
   });
 
-  it("leaves nothing else behind on the connection", async () => {
+  it("leaves none of the function's settings on the connection", async () => {
     await ask("select tell($1)", ["secret"]);
     expect(await told()).toEqual(["secret"]);
     const other = bench.request("nob");
@@ -131,7 +131,7 @@ describe("what a STABLE function notifies", () => {
     ]);
   });
 
-  it("is lost where nobody has said that one might: a read is rolled back", async () => {
+  it("is lost in a request not marked as notifying, since reads are rolled back", async () => {
     expect(await bench.read(bench.request("nan"), "select tell($1)", undefined, ["lost"])).toEqual([
       { tell: "lost" },
     ]);

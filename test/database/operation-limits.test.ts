@@ -43,12 +43,12 @@ describe("an operation", () => {
     ["a megabyte of comments", `${"#\n".repeat(500_000)}{ whoami }`],
     ["a megabyte of braces", "{a".repeat(500_000)],
     ["a megabyte of arguments", `{ whoami(${"a:1 ".repeat(250_000)}) }`],
-    ["a list of lists without end", nested("[", "]", 9_000)],
-    ["objects of objects without end", nested("{and:", "}", 6_000)],
+    ["deeply nested lists", nested("[", "]", 9_000)],
+    ["deeply nested objects", nested("{and:", "}", 6_000)],
     ["seventeen levels", levels(17)],
     ["seventeen levels in fragments", `{ ...f } fragment f on Query ${levels(17)}`],
     ["nine hundred levels", levels(900)],
-  ])("of %s is refused with its code", async (_, query) => {
+  ])("of %s is refused with OPERATION_TOO_COMPLEX", async (_, query) => {
     const { status, json } = await ask(query);
     expect([status, json.errors]).toEqual([
       400,
@@ -59,14 +59,14 @@ describe("an operation", () => {
   it.each<[string, string]>([
     ["a thousand fields", aliases(1_000)],
     ["sixteen levels", levels(16)],
-    ["blanks, and a comment", `${" ".repeat(900_000)}# hello\n{ whoami }`],
-    ["a long text with what begins comments", `{ echo(said: "${"#".repeat(19_000)}") }`],
+    ["blanks and a comment", `${" ".repeat(900_000)}# hello\n{ whoami }`],
+    ["a long string of comment characters", `{ echo(said: "${"#".repeat(19_000)}") }`],
   ])("of %s is answered", async (_, query) => {
     const { status, json } = await ask(query);
     expect([status, json.errors]).toEqual([200, undefined]);
   });
 
-  it("leaves next to nothing behind, however many of them do not parse or validate", async () => {
+  it("that does not parse or validate leaves next to nothing in memory, however many there are", async () => {
     const filling = "x".repeat(900_000);
     await ask(`{ "${filling}" }`);
     const before = megabytes();
@@ -77,7 +77,7 @@ describe("an operation", () => {
     expect(megabytes() - before).toBeLessThan(20);
   });
 
-  it("of hundreds of fields leaves a plan that others push out", async () => {
+  it("of hundreds of fields leaves a plan that later ones evict", async () => {
     const plan = (tag: number): string =>
       `{ ${Array.from({ length: 40 }, (_, n) => `a${tag}_${n}: allPeople(first: 1) { nodes { name } }`).join(" ")} }`;
     const [limited, on] = await start({});
@@ -105,9 +105,9 @@ describe("the variables of a request", () => {
     ["lists of empty lists", `{"v":[${Array(30_000).fill("[]").join()}]}`],
     ["65 levels", `{"v":${deep(64)}}`],
     ["as many levels as a megabyte holds", `{"v":${deep(500_000)}}`],
-    ["objects inside one another without end", `{"v":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}`],
-  ])("with %s are refused with their code, before anything looks at them", async (_, variables) => {
-    // By the host itself, where the text of a request already tells.
+    ["deeply nested objects", `{"v":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}`],
+  ])("with %s are refused with VARIABLES_TOO_LARGE before anything walks them", async (_, variables) => {
+    // Refused by the host itself if the request's text already shows it.
     const refused = await withVariables(said, variables).then(
       ({ status, json }) => [status, json.errors[0].extensions.code, json.errors[0].message],
       (error: HostError) => [error.status, error.code, error.publicText],
@@ -119,17 +119,17 @@ describe("the variables of a request", () => {
     ]);
   });
 
-  it("of one long text are no more than one value", async () => {
+  it("of one long string count as one value", async () => {
     const { status, json } = await withVariables(said, JSON.stringify({ said: "x".repeat(900_000) }));
     expect([status, json.errors, json.data.echo.length]).toEqual([200, undefined, 900_000]);
   });
 
-  it("with 20,000 values are read as they always were", async () => {
+  it("with 20,000 values are accepted", async () => {
     const { json } = await withVariables(echo, `{"v":[${Array(19_999).fill('"a"').join()}]}`);
     expect(json.errors[0].message).toBe('Variable "$v" is never used.');
   });
 
-  it("may be more where the limits say so", async () => {
+  it("may be larger if the limits allow it", async () => {
     const wide = await start({ operations: { variables: 30_000, variablesDepth: 100 } });
     const ask = (variables: string) =>
       wide[0].ask(wide[1], { tenant: "ada", body: `{"query":"{ whoami }","variables":${variables}}` });
@@ -149,7 +149,7 @@ describe("the variables of a request", () => {
       `query ($o: [PersonOrderBy!] = [${"NATURAL ".repeat(101)}]) { allPeople(orderBy: $o) { nodes { name } } }`,
       undefined,
     ],
-  ])("order by a hundred columns at most, %s", async (_, query, o) => {
+  ])("may order by at most a hundred values, %s", async (_, query, o) => {
     const { status, json } = await worker.ask(serv, { tenant: "ada", query, variables: { o } });
     expect([status, json.errors]).toEqual([
       400,
@@ -165,7 +165,7 @@ describe("the variables of a request", () => {
     expect((await worker.ask(serv, asked)).json.errors).toBeUndefined();
   });
 
-  it("count in the extensions of a request as well", async () => {
+  it("are limited in a request's extensions as well", async () => {
     const body = `{"query":"{ whoami }","extensions":{"v":${deep(500_000)}}}`;
     await expect(worker.ask(serv, { tenant: "ada", body })).rejects.toMatchObject({
       code: "VARIABLES_TOO_LARGE",
@@ -184,7 +184,7 @@ describe("introspection", () => {
     expect((await ask(query)).json.errors).toBeUndefined();
   });
 
-  it("that is off is refused with its code, and errors do not do its work", async () => {
+  it("that is off is refused with INTROSPECTION_DISABLED, and errors reveal no names either", async () => {
     const closed = await start({ operations: { introspection: false } });
     for (const query of queries) {
       const { status, json } = await ask(query, closed);
@@ -203,27 +203,27 @@ describe("introspection", () => {
   });
 });
 
-describe("where introspection is off", () => {
+describe("with introspection off", () => {
   const people = "query($mood: Mood) { allPeople(condition: { mood: $mood }) { nodes { name } } }";
   const create = "mutation($input: CreatePersonInput!) { createPerson(input: $input) { clientMutationId } }";
   const own = ' Did you mean "this"?';
 
   it.each<[what: string, query: string, variables: Record<string, unknown>, told: RegExp]>([
-    ["an enum's value", people, { mood: "HAPY" }, /Value "HAPY" does not exist in "Mood" enum\.$/],
+    ["an enum value", people, { mood: "HAPY" }, /Value "HAPY" does not exist in "Mood" enum\.$/],
     [
-      "an input's field",
+      "an input field",
       create,
       { input: { person: { name: "x", nam: "x" } } },
       /Field "nam" is not defined by type "PersonInput"\.$/,
     ],
     [
-      "an input's field beside a value that reads like a hint itself",
+      "an input field beside a value that reads like a suggestion",
       create,
       { input: { person: { name: own, nam: "x" } } },
       /got invalid value \{.*Did you mean.*this.*\} at "input\.person"; Field "nam" is not defined by type "PersonInput"\.$/,
     ],
   ])(
-    "a variable's error keeps its words, and names nothing of the schema, by %s",
+    "a variable's error keeps its text except for the suggestion, for %s",
     async (_, query, variables, told) => {
       const closed = await start({ operations: { introspection: false } });
       const open = await worker.ask(serv, { tenant: "ada", query, variables });
@@ -234,7 +234,7 @@ describe("where introspection is off", () => {
     },
   );
 
-  it("a value of the client's that reads like a hint is no way to end an error early", async () => {
+  it("a client's value that reads like a suggestion does not truncate the error", async () => {
     const closed = await start({ operations: { introspection: false } });
     const request = { tenant: "ada", query: people, variables: { mood: `x${own}` } };
     const { json } = await closed[0].ask(closed[1], request);
@@ -242,7 +242,7 @@ describe("where introspection is off", () => {
     expect(json).toEqual((await worker.ask(serv, request)).json);
   });
 
-  it("what a tenant's own function says stays as it is", async () => {
+  it("the message of a tenant's own function stays unchanged", async () => {
     await database.execute(
       `create function ada.complain() returns int stable language plpgsql as $$ begin raise 'No such thing. Did you mean "that"?'; end $$`,
     );
@@ -253,7 +253,7 @@ describe("where introspection is off", () => {
 });
 
 describe("a statement", () => {
-  it("is ended by PostgreSQL itself after its time, with its code, and the connection lives on", async () => {
+  it("is ended by PostgreSQL itself after the limit, with STATEMENT_TIMEOUT, and the connection is kept", async () => {
     const brief = await start({ statementTimeoutMs: 300, poolSize: 1, production: true });
     const before = await ask("{ whoami }", brief);
     const { status, json } = await ask("{ sleep(seconds: 20) }", brief);
@@ -264,7 +264,7 @@ describe("a statement", () => {
     expect((await ask("{ whoami }", brief)).json).toEqual(before.json);
   });
 
-  it("has the time that its role or database gives it, where that is less", async () => {
+  it("is limited by the timeout of its role or database if that is shorter", async () => {
     const role = "limits_brief";
     await database.execute(`
       create role ${role} login password 'brief'; alter role ${role} set statement_timeout = '250ms'; grant ada to ${role}`);

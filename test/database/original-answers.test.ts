@@ -11,7 +11,7 @@ import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const tenants = ["ada", "bob"] as const;
 const classes = [PgSelectStep, PgInsertSingleStep, PgUpdateSingleStep] as const;
-/** The library's own, before any instance is built. */
+/** The library's own methods, before any instance is built. */
 const originals = classes.map(({ prototype }) => prototype.execute);
 
 const preset = new URL("../support/select-preset.ts", import.meta.url).href;
@@ -82,7 +82,7 @@ const cases = [...keptCases, ...otherCases, ...changeCases, ...kindCases].filter
   ({ query }) => !query.includes("$after"),
 );
 
-/** An answer without what tells the SQL of an order apart: that names schemas in the one and not in the other. */
+/** An answer without the digest of the ORDER BY SQL in its cursors, since only one of the two qualifies names. */
 function comparable({ data, errors = [] }: { readonly data?: unknown; readonly errors?: readonly object[] }) {
   const text = JSON.stringify(data ?? null, (key, value: unknown) =>
     typeof value === "string" && /cursor$/i.test(key)
@@ -94,7 +94,7 @@ function comparable({ data, errors = [] }: { readonly data?: unknown; readonly e
   return `${text} ${errors.map((error) => Reflect.get(error, "message"))}`;
 }
 
-/** What PostGraphile alone answers each tenant, and leaves in its tables. */
+/** The tenant's answers from PostGraphile alone, and the rows it leaves in the tables. */
 async function original(tenant: string): Promise<string[]> {
   const pgServices = [makePgService({ connectionString: database.url, schemas: [tenant] })];
   const pgSettings = { role: tenant, search_path: `${tenant}, public` };
@@ -127,7 +127,7 @@ async function left(tenant: string): Promise<string[]> {
   );
 }
 
-it("every answer, and what is left in the tables, is what PostGraphile alone makes of it, the first time and the fourth", async () => {
+it("every answer, and every row left in the tables, equals PostGraphile's alone, in each of four rounds", async () => {
   expect(classes.map(({ prototype }) => prototype.execute)).toEqual(originals);
   const expected = await Promise.all(tenants.map(original));
   expect(expected.flat().join()).toContain("123456789012345678.5");

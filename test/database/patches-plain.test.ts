@@ -18,7 +18,7 @@ import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const preset = new URL("../support/select-preset.ts", import.meta.url).href;
 const unread = "99.0.0";
-/** Of these every patch depends that is for speed; those that safety depends on are as they were read. */
+/** Every patch for speed depends on one of these packages; those that safety depends on keep their known version. */
 const unknown = {
   "@dataplan/pg": unread,
   grafast: unread,
@@ -28,13 +28,13 @@ const unknown = {
   transliteration: unread,
   node: unread,
 };
-/** Applied by the entry of a thread, which these tests do not have. */
+/** Applied by a thread's entry, which these tests do not run. */
 const ofEntry: readonly PatchName[] = ["abort-reason", "transliteration", "collections"];
 const forSpeed = patches
   .filter(({ purpose, name }) => purpose === "speed" && !ofEntry.includes(name))
   .map(({ name }) => name);
 
-/** What is replaced for a whole thread, as the libraries have it: nothing was built yet. */
+/** The members that are replaced for a whole thread; still the libraries' own, as nothing was built yet. */
 const members = (): unknown[] => [
   PgSelectStep.prototype.execute,
   PgInsertSingleStep.prototype.execute,
@@ -64,7 +64,7 @@ async function ask(worker: Worker, serv: Awaited<ReturnType<Worker["build"]>>, c
   return texts;
 }
 
-/** All that ada is answered by an instance of its own, and what it has then. */
+/** All of ada's answers from an instance of its own, and its rows afterwards. */
 async function answers(states: PatchStates): Promise<{ texts: readonly string[]; log: readonly string[] }> {
   await database.execute(`drop schema if exists ada cascade; ${workerTenantSql("ada")}`);
   const worker = new Worker(database, { preset, poolSize: 1, patches: states });
@@ -80,10 +80,10 @@ async function answers(states: PatchStates): Promise<{ texts: readonly string[];
   return { texts, log: worker.log };
 }
 
-describe("a patch for speed that steps aside", () => {
+describe("a patch for speed that is not applied", () => {
   let plain: readonly string[];
 
-  it("leaves the libraries as they are, and says nothing in the thread", async () => {
+  it("leaves the libraries unchanged, and logs nothing in the thread", async () => {
     const states = patchStates(unknown);
     expect(forSpeed.filter((name) => states[name] !== "plain")).toEqual([]);
     const { texts, log } = await answers(states);
@@ -94,16 +94,16 @@ describe("a patch for speed that steps aside", () => {
     plain = texts;
   });
 
-  // Some last as long as the thread, so each case has one more in place than the case before.
+  // Some last as long as the thread, so each case applies one more than the case before.
   it.each(forSpeed.map((name, index) => ({ name, applied: forSpeed.slice(0, index + 1) })))(
-    "changes no answer by that: $name",
+    "gives the same answers as one that is applied: $name",
     async ({ applied }) => {
       const inPlace = Object.fromEntries(applied.map((name) => [name, "applied" as const]));
       expect((await answers({ ...patchStates(unknown), ...inPlace })).texts).toEqual(plain);
     },
   );
 
-  it("is told of in a build's report where the version is known and the member is not", async () => {
+  it("is reported by a build if the version is known but the patched member is not", async () => {
     const original: unknown = Reflect.get(PgExecutor.prototype, "_execute");
     Object.assign(PgExecutor.prototype, {
       _execute(...args: unknown[]) {
@@ -124,9 +124,9 @@ describe("a patch for speed that steps aside", () => {
   });
 });
 
-describe("a patch that safety depends on", () => {
+describe("a patch for safety", () => {
   it.each(["graphile-build-pg", "grafserv", "pg", "pg-protocol", "pg-pool", "piscina"])(
-    "fails every build where %s has a version that nobody read",
+    "fails every build if %s has an unknown version",
     async (name) => {
       const worker = new Worker(database, { patches: patchStates({ [name]: unread }) });
       await expect(worker.build("pooled", { app: "ada" })).rejects.toMatchObject({
@@ -136,7 +136,7 @@ describe("a patch that safety depends on", () => {
     },
   );
 
-  it("fails every build where @dataplan/pg has no codec for a type whose text would lose its schema", async () => {
+  it("fails every build if @dataplan/pg has no codec for a type whose text form would lose its schema", async () => {
     const { regclass } = TYPES;
     Object.assign(TYPES, { regclass: undefined });
     try {

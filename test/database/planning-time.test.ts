@@ -6,7 +6,7 @@ import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const limitMs = 100;
 
-/** Fields whose plans keep the thread at work, or asleep, for a time: as a plan does that is large, and one on a machine that is busy with others. */
+/** Fields whose planning uses CPU time, as a large plan does, or only wall time, as on a machine that is busy with others. */
 const preset = presetUrl(`
   import { PostGraphileAmberPreset } from "${import.meta.resolve("postgraphile/presets/amber")}";
   import { extendSchema, gql } from "${import.meta.resolve("postgraphile/utils")}";
@@ -47,7 +47,7 @@ const refusal = {
 };
 
 describe("an operation", () => {
-  it("whose planning takes more of the thread's time than it may is refused, with a code, and refused at once the next time", async () => {
+  it("whose planning exceeds its CPU time is refused with PLANNING_TIMEOUT, and at once when it comes again", async () => {
     for (const query of ["{ worked }", "{ worked }", "query again { worked }"]) {
       const { status, json } = await ask(query);
       expect([status, json]).toEqual([200, { errors: [refusal] }]);
@@ -56,9 +56,9 @@ describe("an operation", () => {
     expect([status, json.errors]).toEqual([400, [refusal]]);
   });
 
-  it("whose planning waits for the machine is answered, however long that takes", async () => {
+  it("whose planning only waits for a busy machine is answered, however long that takes", async () => {
     expect((await ask("{ slept whoami }")).json.data).toMatchObject({ slept: 2 });
-    // By the clock it would be over its time, as often as it is planned.
+    // By wall time it would exceed the limit each time it is planned.
     expect((await ask("query again { slept more: slept }")).json.data).toEqual({ slept: 2, more: 2 });
   });
 });

@@ -24,7 +24,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-test("values travel as parameters and rows come back", async () => {
+test("values are sent as parameters and rows are returned", async () => {
   const { rows } = await connect(database.url).query(
     "select $1::text as a, current_setting('application_name') as b",
     ["it's; drop"],
@@ -32,7 +32,7 @@ test("values travel as parameters and rows come back", async () => {
   expect(rows).toEqual([{ a: "it's; drop", b: "rowhouse:h1:front" }]);
 });
 
-test("a prepared statement that a pooler took away is asked unprepared, with all that was sent together", async () => {
+test("a statement whose prepared form a pooler took away runs again unprepared, with its whole group", async () => {
   const front = connect(database.url);
   const ask = () =>
     front.together([
@@ -62,13 +62,13 @@ test("statements sent together are one transaction, whose settings end with it",
   expect(first).toEqual([{ id: expect.any(String), word: "ours" }]);
   expect(second).toEqual(first);
   expect((await front.query("select current_setting('my.word', true) as word")).rows).toEqual([{ word: "" }]);
-  // And where the last one fails, nothing of the others stands.
+  // If the last one fails, nothing of the others is committed.
   const failing = [{ text: "insert into one_of values (1)" }, { text: "select 1/0" }];
   await expect(front.together(failing)).rejects.toMatchObject({ code: "22012" });
   expect((await front.query("select from one_of")).rows).toEqual([]);
 });
 
-test("of statements that are sent together none runs behind one that fails, whose error it is", async () => {
+test("of statements sent together none runs after one that fails, whose error is reported", async () => {
   const front = connect(database.url);
   await front.query("create sequence ran");
   const behind = { text: "select nextval('ran')::int as ran", prepared: true };
@@ -77,7 +77,7 @@ test("of statements that are sent together none runs behind one that fails, whos
       code: failing === "selec" ? "42601" : "22023",
     });
   }
-  // Nor is it taken for prepared, or for not prepared where it was.
+  // Nor is it wrongly assumed to be prepared, or not to be.
   for (const count of [1, 2]) {
     expect(await front.together([behind])).toEqual([[{ ran: count }]]);
     await expect(front.together([{ text: "selec" }, behind])).rejects.toMatchObject({ code: "42601" });
@@ -85,7 +85,7 @@ test("of statements that are sent together none runs behind one that fails, whos
   expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
 });
 
-test("nothing of a transaction that throws stands, and its connection is used again", async () => {
+test("a transaction that throws is rolled back, and its connection is used again", async () => {
   const front = connect(database.url);
   await front.query("create table kept (id int)");
   await expect(
@@ -103,7 +103,7 @@ test("nothing of a transaction that throws stands, and its connection is used ag
 test.each([
   ["nobody listens", "postgres://someone:s3cret-word@127.0.0.1:1/x"],
   ["the name does not resolve", "postgres://someone:s3cret-word@nowhere.invalid/x"],
-])("DATABASE_UNREACHABLE, without the password, where %s", async (_case, url) => {
+])("the error is DATABASE_UNREACHABLE, without the password, if %s", async (_case, url) => {
   const error: unknown = await connect(url)
     .query("select 1")
     .catch((reason: unknown) => reason);
@@ -111,7 +111,7 @@ test.each([
   expect(String(error)).not.toContain("s3cret-word");
 });
 
-test("DATABASE_UNREACHABLE where a server accepts and never answers", async () => {
+test("the error is DATABASE_UNREACHABLE if a server accepts and never answers", async () => {
   const sockets: Socket[] = [];
   const mute = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
   await new Promise((resolve) => mute.once("listening", resolve));
@@ -124,13 +124,13 @@ test("DATABASE_UNREACHABLE where a server accepts and never answers", async () =
   mute.close();
 });
 
-test("a URL that cannot be read is a fault of the configuration that does not repeat it", () => {
+test("an invalid URL is a CONFIG_INVALID that does not repeat the URL", () => {
   expect(() => connect("postgres://a:s3cret-word@[bad/x")).toThrow(
     expect.objectContaining({ code: "CONFIG_INVALID", message: expect.not.stringContaining("s3cret-word") }),
   );
 });
 
-test("a connection cut in mid-statement is DATABASE_UNREACHABLE, and the next statement has a new one", async () => {
+test("a connection cut in mid-statement is DATABASE_UNREACHABLE, and the next statement gets a new one", async () => {
   const front = connect(database.url, "rowhouse:cut:front");
   const sleeping = front.query("select pg_sleep(60)").catch((reason: unknown) => reason);
   await until(async () => (await backends("rowhouse:cut:front", "active")) === 1);
@@ -141,7 +141,7 @@ test("a connection cut in mid-statement is DATABASE_UNREACHABLE, and the next st
   expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });
 
-test("what a function raises is its own error, whatever its code and words, and the connection is used again", async () => {
+test("an error that a function raises stays its own, whatever its code and words, and the connection is used again", async () => {
   const front = connect(database.url);
   await front.query(`create function raises(code text, words text) returns int language plpgsql as
     $$ begin raise exception '%', words using errcode = code; end $$`);
@@ -162,7 +162,7 @@ test("what a function raises is its own error, whatever its code and words, and 
   expect(await pid()).toEqual(before);
 });
 
-test("an idle connection that the server cuts is observed, not thrown", async () => {
+test("an idle connection that the server cuts is reported, not thrown", async () => {
   const front = connect(database.url, "rowhouse:idle:front");
   await front.query("select 1");
   seen.length = 0;
@@ -185,7 +185,7 @@ test("a terminated cell's backends are ended in mid-statement, and no others", a
   expect((await spared).rows).toMatchObject([{ answer: "spared" }]);
 });
 
-test("tenants that keep their share of the connections leave one to each other, and one to what is asked for none", async () => {
+test("tenants that hold their share of connections leave one to other tenants, and one to work of no tenant", async () => {
   const observe = (): void => undefined;
   const shares = { size: 1, reserve: 2, timeoutMs: 10_000, code: "NO_CAPACITY" } as const;
   const applicationName = "rowhouse:shares:front";
@@ -214,7 +214,7 @@ test("tenants that keep their share of the connections leave one to each other, 
   await Promise.all([...waiting, third]);
 });
 
-test("after close nothing is asked any more", async () => {
+test("after close every query is refused", async () => {
   const front = connect(database.url);
   await front.query("select 1");
   await front.close();
@@ -234,7 +234,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
   await expect.poll(condition, { timeout: 20_000, interval: 20 }).toBe(true);
 }
 
-test("whatever stands in the way of a connection is the database's being unreachable, with its SQLSTATE", async () => {
+test("any refused connection is DATABASE_UNREACHABLE, with its SQLSTATE", async () => {
   const gone = new URL(database.url);
   gone.pathname = "/no_such_database";
   for (const [url, state] of [
@@ -249,13 +249,13 @@ test("whatever stands in the way of a connection is the database's being unreach
   }
 });
 
-test("a role's time-outs end neither a statement nor a session of the host's own", async () => {
+test("a role's timeouts end neither a statement nor a session of the host's own", async () => {
   const role = `${database.name}_hasty`;
   await database.execute(`
     create role ${role} login password 'hasty';
     alter role ${role} set statement_timeout = '200ms';
     alter role ${role} set idle_session_timeout = '300ms'`);
-  // A setting that PostgreSQL has since 17.
+  // A setting that PostgreSQL has had since version 17.
   if (inject("postgresMajor") >= 17) {
     await database.execute(`alter role ${role} set transaction_timeout = '300ms'`);
   }
@@ -271,7 +271,7 @@ test("a role's time-outs end neither a statement nor a session of the host's own
   await database.execute(`drop role ${role}`);
 });
 
-test("a statement of the host's own that PostgreSQL ends is the database's being unreachable", async () => {
+test("a statement of the host's own that PostgreSQL cancels is DATABASE_UNREACHABLE", async () => {
   const front = connect(database.url, "rowhouse:h1:ended");
   const asked = front.query("select pg_sleep(30)").catch((thrown: unknown) => thrown);
   await expect

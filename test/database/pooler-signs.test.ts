@@ -28,8 +28,8 @@ const pids = async (times: number): Promise<Set<unknown>> => {
   return seen;
 };
 
-describe("a pooler that hides itself", () => {
-  it("is noticed by what is missing: no read or write fails, and nothing is prepared from then on", async () => {
+describe("an undeclared pooler", () => {
+  it("is noticed by missing prepared statements: no read or write fails, and nothing is prepared from then on", async () => {
     for (let n = 0; n < 20; n += 1) {
       for (const tenant of ["ada", "bob"]) {
         const request = bench.request(tenant);
@@ -43,7 +43,7 @@ describe("a pooler that hides itself", () => {
       }
     }
     expect((await pids(4)).size).toBe(2);
-    // On either backend, as turns go.
+    // On either backend, as they alternate.
     const kept = "select count(*)::int as n from pg_prepared_statements";
     const before = [
       await bench.read(bench.request("ada"), kept),

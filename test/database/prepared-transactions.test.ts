@@ -10,7 +10,7 @@ import { Database } from "../../src/postgres/database.ts";
 import { Listener } from "../../src/postgres/listener.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
-/** A server of its own: PostgreSQL's default, and the other tests' server, has no prepared transactions. */
+/** A server of its own: by default, and on the other tests' server, PostgreSQL has no prepared transactions. */
 let directory: string;
 let server: Embedded;
 let client: Client;
@@ -61,14 +61,14 @@ async function revision(): Promise<string> {
   return rows[0]?.revision ?? "0";
 }
 
-/** What was heard of schema `shop` until a notification that is sent now. */
+/** What was heard of schema `shop` up to a notification that is sent now. */
 async function heardSince(start: number): Promise<string[]> {
   await client.query("select pg_notify('rowhouse_schema', 'mark')");
   await expect.poll(() => heard.slice(start)).toContain("mark");
   return heard.slice(start).filter((payload) => payload !== "mark");
 }
 
-describe("where the server has prepared transactions", () => {
+describe("on a server with prepared transactions", () => {
   it.each<[string, readonly string[]]>([
     ["DDL", ["begin", "alter table shop.item add column a int", "prepare transaction 'one'"]],
     ["in one message", ["begin; alter table shop.item add column b int; prepare transaction 'one'"]],
@@ -95,16 +95,16 @@ describe("where the server has prepared transactions", () => {
     const before = await revision();
     const start = heard.length;
     for (const statement of statements) await client.query(statement);
-    // Nothing of it is there yet.
+    // Nothing of it is visible yet.
     expect(await revision()).toBe(before);
     await client.query("commit prepared 'one'");
     expect(BigInt(await revision())).toBeGreaterThan(BigInt(before));
-    // That is what is lost: hosts look at revisions by themselves on such a server.
+    // The notification is lost, which is why hosts read revisions periodically on such a server.
     expect(await heardSince(start)).toEqual([]);
     expect((await client.query("select from rowhouse.schema_touch")).rows).toEqual([]);
   });
 
-  it("one that is rolled back moves nothing", async () => {
+  it("a prepared transaction that is rolled back moves nothing", async () => {
     const before = await revision();
     await client.query("begin; alter table shop.item add column gone int; prepare transaction 'one'");
     await client.query("rollback prepared 'one'");
@@ -115,7 +115,7 @@ describe("where the server has prepared transactions", () => {
     ["by itself", "alter table shop.item add column e int"],
     ["in a transaction", "begin; alter table shop.item add column f int; commit"],
     ["in a function", "do $$ begin alter table shop.item add column g int; end $$"],
-  ])("what is committed as usual is notified as usual: %s", async (_, sql) => {
+  ])("DDL that is committed as usual is notified as usual: %s", async (_, sql) => {
     const start = heard.length;
     await client.query(sql);
     expect(await heardSince(start)).toEqual([

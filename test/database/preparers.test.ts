@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { parseShape, probeSettings, shapeQuery } from "../../src/shape/shape.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
-/** Each law is proved twice: by what the probe says, and by what PostgreSQL does when the function is called. */
+/** Each case is proved twice: by what the probe reports, and by what PostgreSQL does when the function is called. */
 let database: TestDatabase;
 let client: Client;
 
@@ -50,20 +50,20 @@ const plpgsql = (body: string, more = ""): string =>
 
 const able: [law: string, make: string, call?: string][] = [
   ["in SQL", sql("prepare mine as select 1")],
-  ["in SQL, shouted and commented", sql("/* prepa */PREPARE/**/mine as select 1")],
+  ["in SQL, with capitals and comments", sql("/* prepa */PREPARE/**/mine as select 1")],
   ["in PL/pgSQL", plpgsql("prepare mine as select 1")],
-  ["of text", plpgsql("execute 'pre' || 'pare mine as select 1'")],
-  ["of text that is escaped", plpgsql(String.raw`execute E'\x70repare mine as select 1'`)],
+  ["from a string", plpgsql("execute 'pre' || 'pare mine as select 1'")],
+  ["from an escaped string", plpgsql(String.raw`execute E'\x70repare mine as select 1'`)],
   [
-    "by a function that it makes",
-    // In SQL too, since PostgreSQL 18 looks at each statement when its turn has come.
+    "by a function that it creates",
+    // In SQL too, since PostgreSQL 18 analyses each statement only when its turn comes.
     plpgsql(
       String.raw`create or replace function one.g() returns void language sql as E'\x70repare mine as select 1'; perform one.g()`,
     ),
   ],
   ["by an anonymous block", sql(String.raw`do E'begin \x70repare mine as select 1; end'`)],
   [
-    "by an anonymous block of a language",
+    "by an anonymous block with a named language",
     sql(String.raw`do language plpgsql E'begin \x70repare mine as select 1; end'`),
   ],
   [
@@ -84,65 +84,68 @@ const able: [law: string, make: string, call?: string][] = [
     "select public.run('prepare mine as select 1')",
   ],
   [
-    "in a schema that is called oddly",
+    "in a schema with an odd name",
     `create function "two;--".f() returns void language sql as 'prepare mine as select 1'`,
     `select "two;--".f()`,
   ],
   [
-    "by the one of xml2",
+    "by a function of the extension xml2",
     "create schema elsewhere; create extension xml2 schema elsewhere; savepoint made",
     "select * from elsewhere.xpath_table('1', '1', 'pg_class', '/', 'true; prepare mine as select 1') as t(i int)",
   ],
 ];
 
-describe("a function that could prepare a statement is seen:", () => {
+describe("a function that could prepare a statement is recognised:", () => {
   it.each(able)("%s", async (_, make, call) => {
     expect(await told()).toBe(false);
     await client.query(make);
     expect(await told()).toBe(true);
-    // That of xml2 has prepared by the time that it fails.
+    // The one of xml2 has prepared its statement by the time it fails.
     await client.query(call ?? "select one.f()").catch(() => client.query("rollback to savepoint made"));
     expect(await prepared()).toBe(1);
   });
 
   it.each<[string, string]>([
-    ["that runs what is prepared", plpgsql("execute name", "volatile").replace("f()", "f(name text)")],
-    ["that explains what is prepared", sql("explain execute mine")],
+    ["that executes dynamic text", plpgsql("execute name", "volatile").replace("f()", "f(name text)")],
+    ["that explains a prepared statement", sql("explain execute mine")],
     [
-      "in a language of which nothing is known",
+      "in an unknown language",
       "create language other handler plpgsql_call_handler; create function one.f() returns void language other as ''",
     ],
     [
-      "in C, of no extension",
+      "in C, outside an extension",
       "create function one.f() returns trigger language c as '$libdir/plpgsql', 'plpgsql_call_handler'",
     ],
-    ["and is to be seen by nobody who has no event trigger", "drop event trigger rowhouse_ddl_command_end"],
-    [
-      "and is to be seen by nobody whose event trigger rests",
-      "alter event trigger rowhouse_ddl_command_end disable",
-    ],
+    ["always, without the event trigger", "drop event trigger rowhouse_ddl_command_end"],
+    ["always, with the event trigger disabled", "alter event trigger rowhouse_ddl_command_end disable"],
   ])("%s", async (_, make) => {
     await client.query(make);
     expect(await told()).toBe(true);
   });
 });
 
-describe("what cannot prepare a statement costs its tenant nothing:", () => {
+describe("what cannot prepare a statement is not flagged:", () => {
   it.each<[string, string]>([
     ["a function that is not volatile, in SQL", sql("prepare mine as select 1", "stable")],
-    ["a function that is not volatile, of text", plpgsql("execute 'prepare mine as select 1'", "immutable")],
     [
-      "PostgreSQL's own that run a text",
+      "a function that is not volatile, from a string",
+      plpgsql("execute 'prepare mine as select 1'", "immutable"),
+    ],
+    [
+      "PostgreSQL's own functions that run a string",
       sql("select query_to_xml('pre' || 'pare mine as select 1', true, false, '')"),
     ],
-    ["PostgreSQL's own that open a cursor", sql("select ts_stat('pre' || 'pare mine as select 1')")],
+    [
+      "PostgreSQL's own functions that open a cursor",
+      sql("select ts_stat('pre' || 'pare mine as select 1')"),
+    ],
     [
       "conflicts and temporary tables",
       plpgsql(
         "create temp table if not exists t (id int primary key); insert into t values (1) on conflict do nothing; insert into t values (1) on conflict (id) do update set id = 2",
       ),
     ],
-    ["words that hold others", plpgsql("perform 1 as prepared, 2 as executes, 3 as done")],
+    ["words that contain keywords", plpgsql("perform 1 as prepared, 2 as executes, 3 as done")],
   ])("%s", async (_, make) => {
     await client.query(make);
     expect(await told()).toBe(false);

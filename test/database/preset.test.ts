@@ -28,7 +28,7 @@ const graphileBuild = JSON.stringify(import.meta.resolve("postgraphile/grafast")
 const preset = (text: string): string =>
   presetUrl(`import { PostGraphileAmberPreset } from ${amber}; import * as grafast from ${graphileBuild};
     void grafast; export default ${text};`);
-/** A field `probe` that answers with what `body` makes of its context. */
+/** A field `probe` that returns the result of `body` for its context. */
 const probing = (body: string): string => `{
   name: "Probe", version: "1.0.0",
   schema: { hooks: { GraphQLObjectType_fields(fields, build, { Self, scope, fieldWithHooks }) {
@@ -55,7 +55,7 @@ const ask = async (options: WorkerOptions, request: Partial<Ask>) => {
 };
 
 describe("a preset module", () => {
-  it("may export a preset or a function, which is told what tells variants apart and nothing of a tenant", async () => {
+  it("may export a preset, or a function that is given what distinguishes variants and nothing about a tenant", async () => {
     expect(
       await sdl({ preset: preset(`{ extends: [PostGraphileAmberPreset], disablePlugins: ["NodePlugin"] }`) }),
     ).not.toMatch(/interface Node/);
@@ -69,7 +69,7 @@ describe("a preset module", () => {
 
   it.each([
     ["throws", presetUrl(`throw new Error("broken preset")`), /broken preset/],
-    ["is not there", "file:///nowhere/preset.ts", /nowhere/],
+    ["does not exist", "file:///nowhere/preset.ts", /nowhere/],
     [
       "has a middleware that throws",
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "Broken", grafserv: { middleware: {
@@ -92,14 +92,14 @@ describe("a preset module", () => {
     expect(error).toMatchObject({ code: "BUILD_FAILED", message: expect.stringMatching(message) });
   });
 
-  it("has its options also where they are those of a preset that it extends", async () => {
+  it("keeps options that it inherits from a preset that it extends", async () => {
     const own = preset(`{ extends: [PostGraphileAmberPreset, { grafserv: {
       maskError: () => ({ message: "masked by another" }) } }], plugins: [${probing(`throw new Error("secret")`)}] }`);
     const { json } = await ask({ preset: own }, {});
     expect(json.errors).toEqual([{ message: "masked by another" }]);
   });
 
-  it("keeps its own services out, its maskError and its options of grafserv in", async () => {
+  it("has its pgServices ignored, and keeps its maskError and its grafserv options", async () => {
     const own =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`throw new Error("secret")`)}],
       pgServices: [{ name: "main", schemas: ["bob"], withPgClientKey: "withPgClient", pgSettingsKey: "pgSettings",
@@ -115,7 +115,7 @@ describe("a preset module", () => {
   });
 });
 
-describe("what a preset does to a request's context", () => {
+describe("a preset's change to a request's context", () => {
   const withContext = (context: string, body: string): string =>
     preset(
       `{ extends: [PostGraphileAmberPreset], plugins: [${probing(body)}], grafast: { context: ${context} } }`,
@@ -141,7 +141,7 @@ describe("what a preset does to a request's context", () => {
     ],
     ["nothing", `() => undefined`, "ada ada, public, pg_temp"],
     ["something later", `async () => ({ pgSettings: { "app.x": "3" } })`, "ada ada, public, pg_temp 3"],
-  ])("gives the tenant's role and path, were it %s", async (_, context, expected) => {
+  ])("keeps the tenant's role and path, even if it adds %s", async (_, context, expected) => {
     const { json } = await ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
     expect(json).toEqual({ data: { probe: expected, whoami: "ada ada, public, pg_temp" } });
   });
@@ -149,7 +149,7 @@ describe("what a preset does to a request's context", () => {
   it.each([
     ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /role is the host's/],
     ["a path", `() => ({ pgSettings: { search_path: "bob" } })`, /search_path is the host's/],
-  ])("is no way to %s", async (_, context, message) => {
+  ])("is refused for %s", async (_, context, message) => {
     const asking = ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
     await expect(asking).rejects.toMatchObject({
       code: "SETTING_RESERVED",
@@ -157,7 +157,7 @@ describe("what a preset does to a request's context", () => {
     });
   });
 
-  it("has no last word, however late it is said", async () => {
+  it("cannot override the host's settings, however late it is made", async () => {
     const claim = "current_setting('jwt.claims.id', true)";
     const body = role.replace("current_setting('app.x', true)", `current_setting('app.x', true), ${claim}`);
     const late =
@@ -173,7 +173,7 @@ describe("what a preset does to a request's context", () => {
     expect(json.data).toEqual({ probe: "ada ada, public, pg_temp 4 7" });
   });
 
-  it("that fails says no more in production than any error", async () => {
+  it("that fails is masked in production like any error", async () => {
     const failing = withContext(`() => { throw new Error("secret"); }`, "return 1");
     expect((await ask({ preset: failing }, {})).json.errors[0].message).toBe("secret");
     const { json, worker } = await ask({ preset: failing, production: true }, {});
@@ -188,10 +188,10 @@ describe("what a preset does to a request's context", () => {
       "context.withPgClient({ role: 'ada' }, (client) => client.query({ text: 'select 1' }))",
     ],
     [
-      "null by the service",
+      "null through the service",
       "(globalThis.service.adaptor.createWithPgClient())(null, (client) => client.query({ text: 'select 1' }))",
     ],
-  ])("gives no client for %s", async (_, call) => {
+  ])("yields no client for %s", async (_, call) => {
     const grabbing =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [${probing(`await ${call}; return "got one";`)},
       { name: "Grab", gather: { hooks: { pgIntrospection_introspection(info) { globalThis.service = info.resolvedPreset.pgServices[0]; } } } }] }`);
@@ -200,7 +200,7 @@ describe("what a preset does to a request's context", () => {
     expect(json.errors[0].message).toMatch(/without the request's settings/);
   });
 
-  it("is gone when the request is: kept settings get no client", async () => {
+  it("ends with the request: settings kept beyond it get no client", async () => {
     const keeping = preset(
       `{ extends: [PostGraphileAmberPreset], plugins: [${probing(`globalThis.kept = { ...context }; return "";`)}] }`,
     );
@@ -211,7 +211,7 @@ describe("what a preset does to a request's context", () => {
 });
 
 describe("an instance", () => {
-  it("names what is in its second schema by the logical name, pooled and dedicated alike", async () => {
+  it("names objects of its second schema by the logical name, both pooled and dedicated", async () => {
     const worker = new Worker(database);
     const schemas = { app: "ada", extra: "ada_extra" };
     const texts: string[] = [];
@@ -225,7 +225,7 @@ describe("an instance", () => {
     expect(texts[1]).toBe(texts[0]);
   });
 
-  it("has its enum tables, if the shape covers them; else it is refused", async () => {
+  it("has its enum tables if the shape covers them; else a pooled build is refused", async () => {
     expect(await sdl({})).toMatch(/enum Kind/);
     const worker = new Worker(database);
     await expect(worker.build("pooled", { app: "ada" }, { enumTables: 0 })).rejects.toMatchObject({
@@ -234,7 +234,7 @@ describe("an instance", () => {
     await worker.build("dedicated", { app: "ada" }, { enumTables: 0 });
   });
 
-  it("is refused where a plugin reads rows while it is built", async () => {
+  it("is refused if a plugin reads rows during a pooled build", async () => {
     const reading =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "Reads", gather: { hooks: {
       async pgIntrospection_introspection(info) {

@@ -45,7 +45,7 @@ function decisionsOf(tenants: readonly Tenant[]): Decisions {
 const tenantOf = (id: string, roles: { anonymous: string }): Tenant =>
   parseTenant({ id, schemas: { app: id }, roles }, { database: "main", databases: ["main"] });
 
-test("an operator of somebody's in public does not run as the connecting role, nor hides what a role may do", async () => {
+test("a user's operator in public is never run by the connecting role, and hides no finding about a role", async () => {
   const role = `${server.name}_role`;
   await server.execute(`
     create role ${role} nologin;
@@ -63,7 +63,7 @@ test("an operator of somebody's in public does not run as the connecting role, n
     const { unsafe } = await decisionsOf([tenant]).decide(tenant);
     expect(unsafe).toContainEqual(expect.stringMatching(/owns 1 of the tenant's tables/));
     expect(await server.query("select * from public.called")).toEqual([]);
-    // The operators are such as would be taken.
+    // Unqualified, these operators would be chosen.
     await server.query("select 1::oid = 'pg_class'::regclass, 'a'::text || 1::bigint");
     expect(await server.query("select * from public.called")).toHaveLength(2);
   } finally {
@@ -71,7 +71,7 @@ test("an operator of somebody's in public does not run as the connecting role, n
   }
 });
 
-test("a rehearsal has prepared what a probe asks", async () => {
+test("plan warming prepares the statements that a probe runs", async () => {
   const front = new Database({
     name: "main",
     url: server.url,
@@ -100,7 +100,7 @@ test("a rehearsal has prepared what a probe asks", async () => {
   }
 });
 
-test("a session function that is called as a superuser is named", async () => {
+test("a session function that is called as a superuser is reported", async () => {
   const name = `${server.name}_boss`;
   await server.execute(`create role ${name} superuser; create schema asked`);
   try {
@@ -116,7 +116,7 @@ test("a session function that is called as a superuser is named", async () => {
   }
 });
 
-test("of a hundred tenants that share a role each keeps a few findings, not a hundred", async () => {
+test("of a hundred tenants that share a role each gets a few findings, not a hundred", async () => {
   const role = `${server.name}_owner`;
   const ids = Array.from({ length: 100 }, (_, index) => `shop_${index}`);
   await server.execute(

@@ -13,7 +13,7 @@ const tenant = parseTenant(
   { id: "acme", schemas: { app: "acme" } },
   { database: "main", databases: ["main"] },
 );
-/** No larger for a thousand tenants, but for the rows of roles, which have no index for what the shape asks: who is a superuser. */
+/** Catalogues that a thousand tenants do not make larger. Only roles are read whole, as no index tells superusers. */
 const small = ["pg_event_trigger", "pg_extension", "pg_range", "pg_am", "pg_language", "pg_database"];
 
 let server: TestDatabase;
@@ -66,7 +66,7 @@ const node: z.ZodType<Node> = z.object({
 
 const all = (root: Node): readonly Node[] => [root, ...(root.Plans ?? []).flatMap(all)];
 
-/** The nodes of the plan that all tenants' probes have in common. */
+/** The nodes of the generic plan, which all tenants' probes share. */
 async function planOf({ text, values }: { text: string; values: unknown[] }): Promise<readonly Node[]> {
   await client.query(`begin; ${probeSettings}; set local plan_cache_mode = force_generic_plan`);
   try {
@@ -99,7 +99,7 @@ test.for(
     { asked: "SQL that reaches further", state, make, query: reachQuery(tenant), besides: "" },
   ]),
 )(
-  "with statistics $state a probe of $asked looks up whatever grows with the number of tenants",
+  "with statistics $state a probe of $asked scans nothing that grows with the number of tenants",
   async ({ make, query, besides }) => {
     for (const statement of make.split(";")) await server.execute(statement);
     const nodes = await planOf(query);
@@ -108,7 +108,7 @@ test.for(
     );
     expect(scans.length).toBeGreaterThan(10);
     const leading = await leadingColumns();
-    // Without a condition on its first column PostgreSQL 18 skips through all of an index, and older ones read it.
+    // Without a condition on its first column, PostgreSQL 18 skips through the whole index, and older versions read it.
     const whole = scans.filter(({ "Index Name": index = "", "Index Cond": condition = "" }) => {
       const [, column = ""] = leading.find(([name]) => name === index) ?? [];
       return column === "" || !new RegExp(`\\b${column}\\b`).test(condition);

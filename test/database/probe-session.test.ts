@@ -15,7 +15,7 @@ const tenantOf = (id: string): Tenant =>
 const asked = (tenant: Tenant) =>
   probe({ together: (statements) => front.together(statements), control: false }, tenant, false);
 
-/** A view whose rows are an enum's: a build reads them, and so a probe does. `does` runs with the first of them. */
+/** A view whose rows become an enum: a build reads them, and so does a probe. `does` runs when they are read. */
 const enumView = (schema: string, does: string): string => `
   create schema ${schema};
   create function ${schema}.trick() returns text language plpgsql as $trick$ begin ${does}; return 'a'; end $trick$;
@@ -44,11 +44,11 @@ const session = `select session_user = current_user as itself, current_setting('
   (select pg_catalog.count(*)::int from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_catalog.pg_backend_pid()) as locks`;
 
 test.each([
-  ["of a probe itself", "null"],
-  ["of a function that a tenant's enum is made of", "TRICKS"],
-  ["of one that fails at the end", "TRICKS; raise exception 'enough'"],
+  ["that a probe sets", "null"],
+  ["that a function behind a tenant's enum sets", "TRICKS"],
+  ["that such a function sets before it fails", "TRICKS; raise exception 'enough'"],
 ])(
-  "nothing %s stays in the session, where the next tenant's probe and lists of tenants are asked",
+  "nothing %s stays in the session, which later also probes and lists other tenants",
   async (_case, does) => {
     const role = `${server.name}_sly`;
     const schema = `sly_${createHash("sha1").update(does).digest("hex").slice(0, 6)}`;
@@ -76,7 +76,7 @@ test.each([
   },
 );
 
-test("a function that knows what a probe asks puts no statement of its own in its place", async () => {
+test("a function that knows a probe's statement cannot replace it with one of its own", async () => {
   const { text } = shapeQuery(tenantOf("plain"), { revisions: false });
   const name = createHash("sha1").update(text).digest("base64url");
   const answer = `select 'forged' as shape, null::text as canonical, $1 || $2 || $3 || array[$4, $5] || $6 as missing, '{}'::text[] as hidden, 0 as enum_tables, false as prepares, false as notifies, '[]'::json as enum_faults, '{}'::json as revisions`;
@@ -89,7 +89,7 @@ test("a function that knows what a probe asks puts no statement of its own in it
   );
   const plain = await asked(tenantOf("plain"));
   expect(await asked(tenantOf("forger"))).toMatchObject({ shape: { enumTables: 1 } });
-  // It did what it was to do; and what is asked is not what it put there.
+  // The forgery was prepared; but the probe does not use it.
   expect((await front.query("select from pg_prepared_statements where name = $1", [name])).rows).toHaveLength(
     1,
   );

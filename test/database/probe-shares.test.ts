@@ -16,7 +16,7 @@ const tenantOf = (id: string): Tenant =>
 beforeAll(async () => {
   server = await createDatabase("probe_shares");
   for (const id of [...dozing, "awake"]) await server.execute(`create schema ${id}`);
-  // A view whose rows are values of an enum is read whenever its tenant's shape is asked for.
+  // A view whose rows become an enum is read by every probe of its tenant's shape.
   for (const id of dozing) {
     await server.execute(`
       create view ${id}.kind as select 'a'::text as value from pg_advisory_xact_lock_shared(1);
@@ -48,7 +48,7 @@ afterAll(async () => {
   await server.drop();
 });
 
-test("tenants whose enums take their time to be read hold up no other's decision, nor what is asked for nobody", async () => {
+test("tenants whose enums are slow to read hold up neither another's decision nor work of no tenant", async () => {
   const decide = (id: string) => decisions.decide(tenantOf(id));
   const dozes = (count: number) =>
     expect.poll(() => advisoryWaits(server), { timeout: 20_000 }).toHaveLength(count);

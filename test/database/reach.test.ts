@@ -37,13 +37,13 @@ async function reaching(schemas = ["acme"]) {
   }
 }
 
-/** Without what is the same in all. */
+/** Without the fields that are the same in all. */
 const found = async (): Promise<string[]> =>
   (await reaching()).map(({ kind, name, by }) => `${kind} ${name}: ${by}`);
 
 const become = "set_config('role', 'globex', true)";
 
-describe("what calls a function that reaches beyond its tenant is found:", () => {
+describe("SQL that calls a function which reaches beyond its tenant is found in", () => {
   it.each<[what: string, sql: string, says: string]>([
     [
       "a view",
@@ -51,7 +51,7 @@ describe("what calls a function that reaches beyond its tenant is found:", () =>
       "view leak: query_to_xml, set_config",
     ],
     [
-      "a view by a row in a subquery",
+      "a view, by a row in a subquery",
       `create view leak as select (select max(x) from (values (${become})) v (x)) from item`,
       "view leak: set_config",
     ],
@@ -140,7 +140,7 @@ describe("what calls a function that reaches beyond its tenant is found:", () =>
     expect(await found()).toEqual([says]);
   });
 
-  it("a row's operator that stands for such a function", async () => {
+  it("an operator, and in a view that uses it", async () => {
     await server.execute(`create operator shared.<~ (leftarg = tsquery, rightarg = text, function = ts_rewrite);
       create view leak as select note from item where 'a'::tsquery operator(shared.<~) note = 'b'`);
     expect(await found()).toEqual(["view leak: ts_rewrite", "operator <~: ts_rewrite"]);
@@ -150,7 +150,7 @@ describe("what calls a function that reaches beyond its tenant is found:", () =>
 
 const bodies = (...texts: string[]): [string][] => texts.map((body) => [body]);
 
-describe("a body that could take another role or run a text is found:", () => {
+describe("a body that could change the role or run dynamic SQL is found:", () => {
   const plpgsql = (body: string): Promise<void> =>
     server.execute(`create function leak() returns void language plpgsql as $body$ ${body} $body$`);
 
@@ -200,7 +200,7 @@ describe("a body that could take another role or run a text is found:", () => {
       "begin create temp table t (id int); end",
       "begin perform ts_rank('a', 'b'), current_setting('role'); end",
     ),
-  )("%j is none", async (body) => {
+  )("%j is not flagged", async (body) => {
     await plpgsql(body);
     expect(await found()).toEqual([]);
   });
@@ -211,7 +211,7 @@ describe("a body that could take another role or run a text is found:", () => {
     expect(await found()).toEqual(["function leak: set role", "procedure told: set role"]);
   });
 
-  it("in a language that is not looked into", async () => {
+  it("in a language that is not examined", async () => {
     await server.execute(
       "create function leak(text, text, bool) returns text language internal as 'set_config_by_name'",
     );
@@ -224,7 +224,7 @@ describe("a body that could take another role or run a text is found:", () => {
     expect(await found()).toEqual(["function leak: role in its settings"]);
   });
 
-  it("whichever of PostgreSQL's functions it names", async () => {
+  it("by any of PostgreSQL's functions on the list", async () => {
     for (const [index, name] of builtIn.entries()) {
       await server.execute(
         `create function f${index}() returns void language plpgsql as 'begin perform ${name}(1); end'`,
@@ -234,8 +234,8 @@ describe("a body that could take another role or run a text is found:", () => {
   });
 });
 
-describe("extensions are trusted as PostgreSQL is", () => {
-  it("but not what calls one that runs a text, nor dblink where a role of the tenant may execute it", async () => {
+describe("extensions are trusted like PostgreSQL itself", () => {
+  it("except SQL that calls one which runs a string, and dblink if a role of the tenant may execute it", async () => {
     await server.execute(`create extension tablefunc schema shared; create extension dblink schema extensions;
       create view leak as select * from shared.crosstab('select 1, 2, 3') as (a int, b int, c int);
       create view told as select * from shared.connectby('item', 'id', 'note', '1', 0) as (a int, b int, c int)`);
@@ -264,7 +264,7 @@ describe("extensions are trusted as PostgreSQL is", () => {
   });
 });
 
-it("what lies in a shared schema is told of it, and what lies elsewhere is not looked at", async () => {
+it("findings of a shared schema are marked as shared, and other schemas are not examined", async () => {
   await server.execute(
     `create view shared.leak as select ${become}; create schema globex; create view globex.leak as select ${become}`,
   );
@@ -278,7 +278,7 @@ it("what lies in a shared schema is told of it, and what lies elsewhere is not l
 describe("the list of PostgreSQL's functions", () => {
   const named = "pronamespace = 'pg_catalog'::regnamespace and proname = any ($1)";
 
-  test("has only such as there are in this version or another, and none that an index or a generated column could call", async () => {
+  test("has only functions that some version has, and none that an index or a generated column could call", async () => {
     const rows = await server.query(`select proname, provolatile from pg_proc where ${named}`, [
       [...builtIn],
     ]);
@@ -289,7 +289,7 @@ describe("the list of PostgreSQL's functions", () => {
     ).toEqual([]);
   });
 
-  test("has every one of its kinds, by whatever name the same code is called", async () => {
+  test("is complete for its kinds, other names of the same code included", async () => {
     const rows = await server.query(
       `select oid::regprocedure::text as missing from pg_proc where pronamespace = 'pg_catalog'::regnamespace and not (${named})
         and (proname ~ '(_to_xml|_to_xmlschema|_and_xmlschema)$' or proname ~ '^(lo_|pg_read_|pg_ls_|pg_logical_slot_(get|peek))' or proname ~ '_advisory_'
@@ -299,7 +299,7 @@ describe("the list of PostgreSQL's functions", () => {
     expect(rows).toEqual([]);
   });
 
-  test("is called by no view of PostgreSQL's that everyone may use, but by pg_settings", async () => {
+  test("is called by no view of PostgreSQL's that everyone may use, except pg_settings", async () => {
     const rows = await server.query(
       `select distinct ev_class::regclass::text as name from pg_rewrite r join pg_class c on c.oid = r.ev_class
         join pg_proc p on p.pronamespace = 'pg_catalog'::regnamespace and p.proname = any ($1) and (p.proname <> 'ts_rewrite' or pronargs = 2)

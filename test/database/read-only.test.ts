@@ -25,7 +25,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** As new connections find it; those that there are keep what they had. */
+/** Applies to new connections only; existing ones keep what they had. */
 const set = (on: boolean) =>
   database.execute(
     `alter database "${database.name}" ${on ? "set default_transaction_read_only = on" : "reset default_transaction_read_only"}`,
@@ -44,7 +44,7 @@ const pids = async () =>
   ).map(({ pid }) => pid);
 const refused = { code: "DATABASE_READ_ONLY" };
 
-/** Connections of a time when the database took no writes. */
+/** Connections from a time when the database was read-only. */
 async function oldConnections(): Promise<unknown[]> {
   await set(true);
   const slow = "select pg_sleep(0.2)";
@@ -57,7 +57,7 @@ describe.each([
   ["a single write", single],
   ["a callback's writes", callback],
 ])("%s", (_, write) => {
-  it("that an old connection refuses runs again on a newer one, once, and all of its age are given up", async () => {
+  it("that an old connection refuses runs again on a newer one, once, and all connections of that age are discarded", async () => {
     const old = await oldConnections();
     const request = bench.request("ada");
     // One of them is busy at the time.
@@ -71,7 +71,7 @@ describe.each([
     expect(bench.sessions.readOnly).toBe(false);
   });
 
-  it("is refused where new connections are as the old ones, and nothing is given up for it", async () => {
+  it("is refused if new connections are read-only too, and no connection is discarded for it", async () => {
     await set(true);
     await bench.read(bench.request("ada"), "select 1");
     const before = await pids();
@@ -86,7 +86,7 @@ describe.each([
     expect(await ids()).toEqual([]);
   });
 
-  it("is taken again when that is over", async () => {
+  it("is accepted again once the database accepts writes", async () => {
     await set(true);
     await expect(write(bench.request("ada"), 2)).rejects.toMatchObject(refused);
     await set(false);
@@ -104,7 +104,7 @@ describe.each([
   });
 });
 
-it("of a request that has committed something a later write is refused for itself", async () => {
+it("a write after one that its request has committed fails by itself", async () => {
   const request = bench.request("ada");
   await single(request, 2);
   await set(true);
@@ -115,7 +115,7 @@ it("of a request that has committed something a later write is refused for itsel
   expect(await ids()).toEqual([2]);
 });
 
-it("a callback that swallows the refusal runs again all the same", async () => {
+it("a callback that swallows the refusal is run again all the same", async () => {
   await oldConnections();
   let runs = 0;
   await bench.withPgClient(bench.request("ada").settings, async (client) => {
@@ -126,7 +126,7 @@ it("a callback that swallows the refusal runs again all the same", async () => {
 });
 
 it.each(["refuses()", "closes()"])(
-  "what a tenant's function makes of 25006 (%s) is its own error",
+  "a 25006 that a tenant's function causes (%s) is its own error",
   async (call) => {
     await bench.read(bench.request("ada"), "select 1");
     const before = await pids();

@@ -24,7 +24,7 @@ const columns = [
 ];
 
 let database: TestDatabase;
-/** As a connection without a path of its own writes them. */
+/** As text on a connection without a search path of its own. */
 let plain: Record<string, unknown>;
 
 beforeAll(async () => {
@@ -72,7 +72,7 @@ async function served(kind: "pooled" | "dedicated"): Promise<Record<string, unkn
   const serv = await worker.build(kind, { app: "zoe" }, { sharedSchemas: ["public", "lent"] });
   const ask = { tenant: "zoe", searchPath: ["zoe", "public", "lent"] };
   const query = `{ says nameByRowId(rowId: 1) { ${columns.map(field).join(" ")} } }`;
-  // From the second time on a statement is one that was kept.
+  // From the second time on, the statement is a cached one.
   await worker.ask(serv, { ...ask, query });
   await worker.ask(serv, { ...ask, query });
   const { json } = await worker.ask(serv, { ...ask, query });
@@ -80,8 +80,8 @@ async function served(kind: "pooled" | "dedicated"): Promise<Record<string, unkn
   return { ...json.data.nameByRowId, says: json.data.says };
 }
 
-describe("the text of a name in PostgreSQL's catalogue", () => {
-  it("has its schema in a dedicated instance, as PostgreSQL writes it without a search path", async () => {
+describe("the text of a regclass and its like", () => {
+  it("includes the schema in a dedicated instance, as PostgreSQL writes it without a search path", async () => {
     const { says, ...names } = await served("dedicated");
     expect(says).toBe("zoe.names");
     expect(names).toEqual(Object.fromEntries(columns.map((name) => [field(name), plain[name]])));
@@ -97,8 +97,8 @@ describe("the text of a name in PostgreSQL's catalogue", () => {
     });
   });
 
-  it("has none in a pooled one, where it would be one tenant's", async () => {
-    // PostgreSQL itself names the schema of a function and of an operator that share their names with others.
+  it("has no schema in a pooled instance, since it would be a single tenant's", async () => {
+    // PostgreSQL itself adds the schema to a function or an operator whose name is ambiguous.
     const { overloaded: _function, oper: _operator, ...names } = await served("pooled");
     expect(JSON.stringify(names)).not.toMatch(/zoe/);
   });

@@ -52,7 +52,7 @@ afterAll(async () => {
   await servers?.close();
 });
 
-it("a change that a replica's primary tells of first is served as soon as the replica has it", async () => {
+it("a change that the primary announces before the replica has it is served as soon as the replica does", async () => {
   const { primary, standby } = servers;
   const items = () => host.graphql("acme", "{ itemByRowId(rowId: 1) { label weight } }");
   expect(await host.data("acme", "{ itemByRowId(rowId: 1) { label } }")).toEqual({
@@ -64,7 +64,7 @@ it("a change that a replica's primary tells of first is served as soon as the re
     .toEqual([{ state: "paused" }]);
   const before = await host.metric("notice_reads_total");
   await ask(primary, "alter table canary_acme.item add column weight int not null default 7");
-  // It was told, has asked, and has not found it.
+  // The host was notified, and has asked without finding it.
   await expect.poll(() => host.metric("notice_reads_total")).toBeGreaterThan(before + 2);
   expect((await items()).errors?.[0]?.message).toMatch(/Cannot query field "weight"/);
   await ask(standby, "select pg_wal_replay_resume()");

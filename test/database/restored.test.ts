@@ -31,7 +31,7 @@ interface DumpedRow {
   readonly number: string;
 }
 
-/** The rows as pg_dump has them: the columns that are not generated, and where the sequence stands. */
+/** The rows as pg_dump has them: the columns that are not generated, and the sequence's value. */
 async function dumped() {
   const rows = await database.query<DumpedRow>(
     "select schema_name, number::text from rowhouse.schema_revision",
@@ -42,7 +42,7 @@ async function dumped() {
   return { rows, last: sequence?.last ?? "" };
 }
 
-/** What pg_restore does to them, in its order: event triggers go first and come back last. */
+/** Restores them in pg_restore's order: event triggers are dropped first and created last. */
 async function restore({ rows, last }: Awaited<ReturnType<typeof dumped>>): Promise<void> {
   await database.execute(
     "drop event trigger rowhouse_ddl_command_end; drop event trigger rowhouse_sql_drop; truncate rowhouse.schema_revision",
@@ -61,10 +61,10 @@ const bringBackTriggers = `
   create event trigger rowhouse_sql_drop on sql_drop execute function rowhouse.on_sql_drop();
   alter event trigger rowhouse_ddl_command_end enable always; alter event trigger rowhouse_sql_drop enable always`;
 
-test("a restore brings no revision back that was there before, nor do changes behind it", async () => {
+test("neither a restore nor a change after it brings back an earlier revision", async () => {
   const dump = await dumped();
   const known = new Set([await revisionOf(database, "shop")]);
-  // What the dump does not have, and hosts know.
+  // Revisions that hosts know and the dump does not have.
   for (const column of ["a", "b", "c", "d"]) {
     await database.execute(`alter table shop.item add column ${column} int`);
     known.add(await revisionOf(database, "shop"));
@@ -79,7 +79,7 @@ test("a restore brings no revision back that was there before, nor do changes be
   }
 });
 
-test("the end of a restore moves every schema: keys and constraints came while nobody was told", async () => {
+test("the end of a restore moves every schema, since keys and constraints came without notifications", async () => {
   const heard: [string, string][] = [];
   const listener = new Listener({
     name: "main",
@@ -93,7 +93,7 @@ test("the end of a restore moves every schema: keys and constraints came while n
   await listener.open();
   try {
     const before = await revisionOf(database, "shop");
-    // The last commands of every dump.
+    // The last command of every dump.
     await database.execute("refresh materialized view rowhouse.restored");
     expect(BigInt(await revisionOf(database, "shop"))).toBeGreaterThan(BigInt(before));
     await expect.poll(() => heard.filter(([, payload]) => /shop/.test(payload))).toHaveLength(1);
@@ -103,14 +103,14 @@ test("the end of a restore moves every schema: keys and constraints came while n
   }
 });
 
-test("a refresh of any other materialized view moves nothing, also of one with that name", async () => {
+test("refreshing any other materialized view moves nothing, even one of the same name", async () => {
   await database.execute("create materialized view shop.restored as select 1 as one");
   const before = await revisionOf(database, "shop");
   await database.execute("refresh materialized view shop.restored");
   expect(await revisionOf(database, "shop")).toBe(before);
 });
 
-test("a later change has a higher revision, within a millisecond, too", async () => {
+test("a later change has a higher revision, even within one millisecond", async () => {
   const rows = await database.query<{ made: string }>(
     "select rowhouse.revision_of(nextval('rowhouse.revision'))::text as made from generate_series(1, 1000)",
   );

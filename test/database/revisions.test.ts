@@ -66,7 +66,7 @@ async function revisions(): Promise<Map<string, bigint>> {
 
 const everything = ["a", "b", "bystander", "public"];
 
-describe("a DDL command moves the revision of each schema that it touches, and of no other", () => {
+describe("a DDL command moves the revisions of the schemas that it touches, and no others", () => {
   test.each<[string, string[]]>([
     ["create table a.new_table (id int)", ["a"]],
     ["create table a.from_query as select 1 as one", ["a"]],
@@ -170,11 +170,11 @@ test.each([
   "set schema 'public'",
   "begin; create table a.rolled_back (id int); rollback",
   "begin; savepoint s; create table a.rolled_back (id int); rollback to s; commit",
-])("nothing moves by: %s", async (sql) => {
+])("no revision moves by: %s", async (sql) => {
   expect(await movedBy(() => database.execute(sql))).toEqual([]);
 });
 
-test("a schema dropped and created again never has an old revision", async () => {
+test("a schema dropped and created again never gets an old revision", async () => {
   await database.execute("create schema phoenix");
   const before = (await revisions()).get("phoenix") ?? 0n;
   await database.execute("drop schema phoenix");
@@ -185,7 +185,7 @@ test("a schema dropped and created again never has an old revision", async () =>
   expect((await revisions()).get("phoenix")).toBeGreaterThan(before + 1n);
 });
 
-test("a role without any right on the control schema does DDL as before, and moves revisions", async () => {
+test("a role without rights on the control schema can run DDL, which moves revisions", async () => {
   await database.execute(
     `grant create, usage on schema a to ${role}; grant temp on database ${database.name} to ${role}`,
   );
@@ -200,7 +200,7 @@ test("a role without any right on the control schema does DDL as before, and mov
   await database.execute("rollback");
 });
 
-test("concurrent DDL of two transactions on one schema neither waits nor deadlocks before commit", async () => {
+test("concurrent DDL of two transactions on one schema neither waits nor deadlocks before the commit", async () => {
   const other = new Database({
     name: "main",
     url: database.url,
@@ -211,7 +211,7 @@ test("concurrent DDL of two transactions on one schema neither waits nor deadloc
     await front.transaction(async (first) => {
       await first.query("create table a.of_first (id int)");
       await first.query("create table b.of_first (id int)");
-      // Would wait for ever if the first held the revisions' rows: it commits only after this one has.
+      // This would wait for ever if the first held the revisions' rows, since the first commits later.
       await other.transaction(async (second) => {
         await second.query("set local lock_timeout = '5s'");
         await second.query("create table b.of_second (id int)");
@@ -224,7 +224,7 @@ test("concurrent DDL of two transactions on one schema neither waits nor deadloc
   expect(await database.query("select from rowhouse.schema_touch")).toEqual([]);
 });
 
-test("revisions move also under session_replication_role = replica", async () => {
+test("revisions move even under session_replication_role = replica", async () => {
   const touched = await movedBy(() =>
     database.execute(
       "begin; set local session_replication_role = replica; create table a.replicated (id int); commit",

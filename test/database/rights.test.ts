@@ -34,7 +34,7 @@ const connect = (url: string, more: object = {}): Database => {
   return made;
 };
 
-/** With what hardening scripts run before anything is installed, for every role that installs. */
+/** Hardened, as scripts do before anything is installed, for every role that installs. */
 async function hardened(): Promise<TestDatabase> {
   const made = await createDatabase("rights");
   databases.push(made);
@@ -61,7 +61,7 @@ afterAll(async () => {
   await databases[0]?.drop();
 });
 
-/** What a write and a host's look ask, as the role of `through`. */
+/** The statements of a write and of a host's look, as the role of `through`. */
 async function serveAs(through: Database): Promise<void> {
   const { rows } = await through.query("select rowhouse.tenant_lock_key('shop')::text as key");
   const [{ key }] = rows as [{ key: string }];
@@ -78,8 +78,8 @@ async function serveAs(through: Database): Promise<void> {
   });
 }
 
-describe("where functions are not everybody's to call", () => {
-  it("a host's role learns what it may not, and the SQL that it is told gives it that, whatever it is called", async () => {
+describe("if PUBLIC may not execute functions", () => {
+  it("a host's role is told its missing rights, and the suggested SQL grants them, even to an odd role name", async () => {
     const made = await hardened();
     await installControl(connect(made.url), ignore);
     await made.execute("create schema shop; create table shop.item (id int)");
@@ -88,7 +88,7 @@ describe("where functions are not everybody's to call", () => {
     expect(nothing).toMatchObject({ version: 0 });
     expect(nothing.missing).toEqual([expect.stringContaining("may not read schema rowhouse of database")]);
 
-    // What an older document says.
+    // The grants of an older version of the documentation.
     await made.execute(`grant usage on schema rowhouse to ${escapeIdentifier(host)};
       grant select on all tables in schema rowhouse to ${escapeIdentifier(host)};
       grant execute on function rowhouse.tenant_lock_key to ${escapeIdentifier(host)}`);
@@ -106,7 +106,7 @@ describe("where functions are not everybody's to call", () => {
   it.each<[string, string]>([
     ["itself", host],
     ["as a member of a group", group],
-  ])("one call grants a host all that it needs: %s", async (_, granted) => {
+  ])("one call grants a host everything it needs: %s", async (_, granted) => {
     const made = await hardened();
     const superuser = connect(made.url);
     await installControl(superuser, ignore);
@@ -120,7 +120,7 @@ describe("where functions are not everybody's to call", () => {
     if (granted === group) await made.execute(`revoke ${group} from ${escapeIdentifier(host)}`);
   });
 
-  it("a migrating role migrates with its own rights, and may not read tenants' secrets", async () => {
+  it("a migrating role can migrate with its own rights, and may not read tenants' secrets", async () => {
     const made = await hardened();
     const superuser = connect(made.url);
     await installControl(superuser, ignore);
@@ -132,7 +132,7 @@ describe("where functions are not everybody's to call", () => {
     await expect(through.query("select from rowhouse.tenant")).rejects.toMatchObject({ code: "42501" });
   });
 
-  it("a role that may not grant is told the SQL, and a role that is not there is no one to grant to", async () => {
+  it("a role that may not grant is told the SQL, and nothing is granted to a role that does not exist", async () => {
     const made = await hardened();
     await installControl(connect(made.url), ignore);
     const through = connect(made.urlAs(migrator, "word"));
@@ -143,7 +143,7 @@ describe("where functions are not everybody's to call", () => {
     expect(await grantRights(through, "nobody at all", "serve")).toEqual({ given: null, lacking: [] });
   });
 
-  it("the owner keeps serving, migrating and registering tenants when a superuser takes the schema over", async () => {
+  it("the owner can still serve, migrate and register tenants after a superuser takes over the schema", async () => {
     const made = await hardened();
     const own = connect(made.urlAs(owner, "word"), { freshConnections: true });
     expect(await installControl(own, ignore)).toMatchObject({ eventTriggers: false });
@@ -160,7 +160,7 @@ describe("where functions are not everybody's to call", () => {
   });
 });
 
-test("a host that looks for changes is told what it needs to move what it finds", async () => {
+test("a host that looks for changes is told which right it needs to record them", async () => {
   const made = await hardened();
   const own = connect(made.urlAs(owner, "word"));
   await installControl(own, ignore);
@@ -173,11 +173,11 @@ test("a host that looks for changes is told what it needs to move what it finds"
   );
 });
 
-test("an upgrade from version 5 leaves host and migrating role what they had, also when a superuser takes over", async () => {
+test("an upgrade from version 5 keeps the rights of host and migrating role, even if a superuser takes over", async () => {
   const made = await hardened();
   const own = connect(made.urlAs(owner, "word"));
   await installVersion(own, 5);
-  // What hosts and migrating roles were given then; functions were everybody's.
+  // What hosts and migrating roles were granted then, when PUBLIC could execute functions.
   await own.transaction((transaction) =>
     transaction.execute(`
       grant usage on schema rowhouse to ${group}, ${migrator};
@@ -205,7 +205,7 @@ test("an upgrade from version 5 leaves host and migrating role what they had, al
   await serveAs(connect(made.urlAs(group, "word")));
 });
 
-test("a role without the right to tenants' lock keys is told so, and given it", async () => {
+test("a role without the right to tenants' lock keys is told so, and can be granted it", async () => {
   const made = await hardened();
   const superuser = connect(made.url);
   await installControl(superuser, ignore);

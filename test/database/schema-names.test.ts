@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 const from = (name: string): string => JSON.stringify(import.meta.resolve(name));
-/** Plugins that look for schemas by name, keep names while they are built, and have fields that say and use them. */
+/** Plugins that look up schemas by name, keep names during the build, and add fields that use them. */
 const named = presetUrl(`
   import { PostGraphileAmberPreset } from ${from("postgraphile/presets/amber")};
   import { TYPES } from ${from("postgraphile/@dataplan/pg")};
@@ -73,7 +73,7 @@ describe.each(["pooled", "dedicated"] as const)(
       serv = await worker.build(kind, { app: "bob" });
     });
 
-    it("plugins know the schema by its logical name alone", () => {
+    it("plugins see the schema only by its logical name", () => {
       expect(Reflect.get(globalThis, "seen")).toEqual([
         expect.arrayContaining(["app", "public", "pg_catalog"]),
       ]);
@@ -102,7 +102,7 @@ describe.each(["pooled", "dedicated"] as const)(
       });
     });
 
-    it("SQL that is made of its name, or written with it, finds the tenant's own rows", async () => {
+    it("SQL that contains its logical name finds the tenant's own rows", async () => {
       const tenants = kind === "pooled" ? ["marigold", "bob"] : ["bob"];
       for (const tenant of tenants) {
         const { json } = await ask(worker, serv, tenant, "{ baked written }");
@@ -110,14 +110,14 @@ describe.each(["pooled", "dedicated"] as const)(
       }
     });
 
-    it("a token's type is named by it", async () => {
+    it("a token type is named by it", async () => {
       const schema = await serv.getSchema();
       expect(schema.getType("Token")?.toConfig()).not.toHaveProperty("fields");
     });
   },
 );
 
-it("the schema of another tenant is not read by whose name is called like the logical one", async () => {
+it("another tenant's schema whose physical name equals the logical name is not read", async () => {
   await database.execute(workerTenantSql("app"));
   await database.execute(
     "create type app.token as (sub text, exp int); grant usage on schema app to bob; grant select on app.person to bob",
@@ -131,9 +131,9 @@ it("the schema of another tenant is not read by whose name is called like the lo
   }
 });
 
-describe("a logical name that is also a shared schema's", () => {
+describe("a logical name that equals a shared schema's name", () => {
   it.each(["pooled", "dedicated"] as const)(
-    "is the tenant's own in a %s instance, and what is shared stays apart",
+    "means the tenant's own schema in a %s instance, and the shared one stays apart",
     async (kind) => {
       await database.execute(`
       create schema if not exists tess;
@@ -153,7 +153,7 @@ describe("a logical name that is also a shared schema's", () => {
 });
 
 it.each(["pooled", "dedicated"] as const)(
-  "nothing that is called like a schema of ours ever was is refused in a %s instance",
+  "names that resemble the host's former placeholder schemas are accepted in a %s instance",
   async (kind) => {
     await database.execute(`
     create schema if not exists quinn; drop table if exists quinn.pg_rowhouse_1; drop type if exists quinn.pg_rowhouse_2;
@@ -176,8 +176,8 @@ it.each(["pooled", "dedicated"] as const)(
   },
 );
 
-describe("a smart tag that names the schema as the database does", () => {
-  it("keeps the tenant out of a pool, and works in an instance of its own", async () => {
+describe("a smart tag with the schema's physical name", () => {
+  it("keeps the tenant out of the pool, and works in a dedicated instance", async () => {
     await database.execute(`
       create table bob.tagged (id int primary key, person int);
       grant select on bob.tagged to bob;
@@ -195,7 +195,7 @@ describe("a smart tag that names the schema as the database does", () => {
   });
 });
 
-it("a build that fails says which schema it means", async () => {
+it("a failed build's error says which schema a logical name stands for", async () => {
   await database.execute(`create table bob.broken (id int primary key);
     comment on table bob.broken is '@foreignKey (id) references nothing (id)'`);
   const spec = specOf("pooled", { app: "bob" }, 9);

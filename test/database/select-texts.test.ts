@@ -8,7 +8,7 @@ import { Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const tenants = ["ada", "bob"] as const;
-/** The library's own, before any instance is built. */
+/** The library's own method, before any instance is built. */
 const { execute } = PgSelectStep.prototype;
 const preset = new URL("../support/select-preset.ts", import.meta.url).href;
 
@@ -34,7 +34,7 @@ async function built(): Promise<Instance> {
   return { worker, serv: await worker.build("pooled", { app: "ada" }) };
 }
 
-/** One whose selects are built for every request; while it is asked, so are all others'. */
+/** Meanwhile every select, of any instance, is built anew for each request. */
 async function withoutTexts<Value>(work: () => Promise<Value>): Promise<Value> {
   const remembering = PgSelectStep.prototype.execute;
   PgSelectStep.prototype.execute = execute;
@@ -45,7 +45,7 @@ async function withoutTexts<Value>(work: () => Promise<Value>): Promise<Value> {
   }
 }
 
-/** What both tenants are answered, at once. */
+/** Both tenants' answers, concurrently. */
 async function answers({ worker, serv }: Instance, { query, variables }: SelectCase): Promise<string[]> {
   const asked = variables.flatMap((values) =>
     tenants.map((tenant) => ({ tenant, query, variables: values })),
@@ -68,7 +68,7 @@ async function withCursors(cases: readonly SelectCase[], instance: Instance): Pr
   return JSON.parse(text);
 }
 
-it("two tenants in turn are answered as if all SQL were built for each request, whatever they ask with", async () => {
+it("two tenants of one instance get the same answers as if SQL were built for each request, whatever the variables", async () => {
   const instance = await built();
   const cases = await withoutTexts(() => withCursors([...keptCases, ...otherCases], instance));
   const expected = await withoutTexts(async () => {
@@ -85,13 +85,13 @@ it("two tenants in turn are answered as if all SQL were built for each request, 
   }
 });
 
-it("SQL that nothing of a request is in is built for two requests and then no more", async () => {
+it("SQL that depends on nothing of a request is built for two requests and then never again", async () => {
   const instance = await built();
   const compile = vi.spyOn(sql, "compile");
   for (const one of keptCases) {
     for (const variables of one.variables) {
       const alone = { query: one.query, variables: [variables] };
-      // Twice by two tenants: the plan, what is asked for once, and what is asked for again.
+      // Repeated, and by two tenants: for the plan, for its first use, and for its second.
       await answers(instance, alone);
       await answers(instance, alone);
       await answers(instance, alone);

@@ -34,7 +34,7 @@ describe("an answer", () => {
     ["application/json", "application/json;charset=utf-8"],
     ["application/graphql-response+json", "application/graphql-response+json;charset=utf-8"],
     ["*/*", "application/graphql-response+json;charset=utf-8"],
-  ])("to who accepts %s is %s", async (accept, type) => {
+  ])("for Accept %s is %s", async (accept, type) => {
     const { status, headers, json } = await ask({ headers: { accept } });
     expect([status, headers["content-type"]?.replace("; ", ";"), json]).toEqual([
       200,
@@ -44,17 +44,17 @@ describe("an answer", () => {
   });
 
   it.each<[string, Partial<Ask>, number, string]>([
-    ["no JSON", { body: "{" }, 400, "BAD_REQUEST"],
-    ["no body", { body: "" }, 400, "BAD_REQUEST"],
-    ["no query", { body: "{}" }, 400, "BAD_REQUEST"],
-    ["variables that are none", { body: '{"query":"{whoami}","variables":1}' }, 400, "BAD_REQUEST"],
+    ["a body that is not JSON", { body: "{" }, 400, "BAD_REQUEST"],
+    ["an empty body", { body: "" }, 400, "BAD_REQUEST"],
+    ["a body without a query", { body: "{}" }, 400, "BAD_REQUEST"],
+    ["variables that are not an object", { body: '{"query":"{whoami}","variables":1}' }, 400, "BAD_REQUEST"],
     ["a form", { headers: { "content-type": "multipart/form-data" } }, 415, "MEDIA_TYPE"],
-    ["a wish for XML", { headers: { accept: "text/xml" } }, 406, "BAD_REQUEST"],
-    // 2 ** 40 fields: whoever walked them would not come back.
+    ["Accept: text/xml", { headers: { accept: "text/xml" } }, 406, "BAD_REQUEST"],
+    // 2 ** 40 fields: walking them would never end.
     ["fragments that fan out", { query: fanOut(40) }, 400, "OPERATION_TOO_COMPLEX"],
     ["DELETE", { method: "DELETE" }, 405, "METHOD_NOT_ALLOWED"],
     [
-      "GET where the preset does not allow it",
+      "GET, which the preset does not allow",
       { method: "GET", search: "query={whoami}" },
       405,
       "METHOD_NOT_ALLOWED",
@@ -65,14 +65,14 @@ describe("an answer", () => {
     else expect([refused.status, refused.json.errors[0].extensions.code]).toEqual([status, code]);
   });
 
-  it("to a method that is not supported names one that is", async () => {
+  it("to an unsupported method names a supported one", async () => {
     expect(await ask({ method: "GET", search: "query={whoami}" })).toMatchObject({
       status: 405,
       headers: { allow: "POST" },
     });
   });
 
-  it("to what does not parse or validate is GraphQL's own, with its places", async () => {
+  it("to an operation that does not parse or validate is GraphQL's own error, with locations", async () => {
     for (const query of ["{", "{ nonsense }"]) {
       for (const [accept, status] of [
         ["application/json", 200],
@@ -88,17 +88,17 @@ describe("an answer", () => {
     }
   });
 
-  it("elsewhere is nothing", async () => {
+  it("to an unknown path is NOT_FOUND", async () => {
     await expect(ask({ path: "/elsewhere" })).rejects.toMatchObject({ code: "NOT_FOUND" });
     await expect(ask({ path: "/", method: "GET" })).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
 
-  it("that is long goes as bytes, whole", async () => {
+  it("that is long arrives complete", async () => {
     const { json } = await ask({ query: "{ big(bytes: 300000) }" });
     expect(json.data.big).toHaveLength(300_000);
   });
 
-  it("to a mutation is one burst's: its statement and its commit", async () => {
+  it("to a mutation takes one round trip for its statement and its commit", async () => {
     const bursts = vi.spyOn(Pipeline.prototype, "handleReadyForQuery");
     const query = 'mutation { createPerson(input: { person: { name: "one burst" } }) { person { name } } }';
     const { json } = await ask({ query });
@@ -107,7 +107,7 @@ describe("an answer", () => {
     bursts.mockRestore();
   });
 
-  it("to GET is one where the preset allows it, but for mutations", async () => {
+  it("to GET is given if the preset allows it, except for mutations", async () => {
     const open = new Worker(database, {
       preset: presetUrl(`
       import { PostGraphileAmberPreset } from ${JSON.stringify(import.meta.resolve("postgraphile/presets/amber"))};
@@ -130,7 +130,7 @@ describe("an error", () => {
   const failing = "{ divide(by: 0) }";
   const big = "{ big(bytes: 2000000) }";
 
-  it("has PostgreSQL's words and code while developing, and an id to find it by in production", async () => {
+  it("has PostgreSQL's message and code in development, and only an id for the log in production", async () => {
     expect((await ask({ query: failing })).json.errors[0]).toMatchObject({
       message: "division by zero",
       path: ["divide"],
@@ -149,11 +149,11 @@ describe("an error", () => {
     expect((await ask({}, on, production)).json.errors).toBeUndefined();
   });
 
-  it("of a database that is gone is the host's to answer", async () => {
+  it("of a lost database fails the request as DATABASE_UNREACHABLE", async () => {
     const reading = ask({ query: "{ sleep(seconds: 600) }" });
     const ended: number[] = [];
     const failing = expect(reading).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
-    // When it has run for a second, so that it is sent once more, and not again.
+    // Each once it has run for a second, so that it is sent once more, and not again.
     for (let n = 0; n < 2; n += 1) {
       const pid = await until(async () => {
         const rows = await database.query<{ pid: number }>(
@@ -169,7 +169,7 @@ describe("an error", () => {
   });
 });
 
-describe("an answer that is a stream", () => {
+describe("a streamed answer", () => {
   const preset = presetUrl(`
     import { PostGraphileAmberPreset } from ${JSON.stringify(import.meta.resolve("postgraphile/presets/amber"))};
     async function* body(last) {
@@ -195,25 +195,25 @@ describe("an answer that is a stream", () => {
     on = await by.build("pooled", { app: "ada" });
   });
 
-  it("arrives whole", async () => {
+  it("arrives complete", async () => {
     const { text, headers } = await ask({ path: "/stream/2000" }, on, by);
     expect([text.length, headers]).toEqual([2_000_000, { "content-type": "text/plain" }]);
     expect(streaming()).toBe(0);
   });
 
-  it("or none has a plugin's headers in lower case, but for how its bytes are sent", async () => {
+  it("or any other carries a plugin's headers in lower case, except those about its transfer", async () => {
     const { text, headers } = await ask({ path: "/capitals" }, on, by);
     expect([text, headers]).toEqual(["whole", { "content-type": "text/plain", vary: "accept" }]);
   });
 
-  it("that fails in the middle is never taken for whole", async () => {
+  it("that fails in the middle is never taken for complete", async () => {
     await expect(ask({ path: "/stream/3" }, on, by)).rejects.toMatchObject({ code: "INTERNAL" });
   });
 
   it.each([
     ["by its reader", (_: unknown, reader: ReadableStreamDefaultReader) => reader.cancel()],
     ["by the host", (scope: { cancel(): void }) => scope.cancel()],
-  ])("that is given up %s ends its source", async (_, giveUp) => {
+  ])("that is cancelled %s ends its source", async (_, giveUp) => {
     const scope = by.scope({ tenant: "ada" });
     const { answer, sent } = await on.serve(
       by.task({ tenant: "ada", path: "/stream/1000000" }, scope),

@@ -3,7 +3,7 @@ import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 
-/** What functions of the tenant `sea` try to leave in the session, and all that `seb` can tell of that session before and after. */
+/** What functions of tenant `sea` try to leave in the session, compared by all that `seb` can observe of it before and after. */
 let database: TestDatabase;
 let bench: AdaptorBench;
 
@@ -97,14 +97,14 @@ const attempts: [string, string][] = [
   ["two advisory locks", "do $$ begin perform pg_advisory_lock(4713), pg_try_advisory_lock(4713); end $$"],
   ["a large object", "select lo_open(lo_create(0), 131072)"],
   [
-    "a subtransaction's",
+    "a setting in a subtransaction",
     "do $$ begin perform set_config('app.user', '1', false); raise exception 'no'; exception when others then null; end $$",
   ],
-  ["a library", "load 'auto_explain'"],
-  ["an end of the transaction", "commit"],
+  ["loading a library", "load 'auto_explain'"],
+  ["an attempt to end the transaction", "commit"],
 ];
 
-/** Everything that a session tells of itself; what a request writes is hidden by that, and so looked at in a transaction without. */
+/** Everything observable of a session. A request's own settings would hide some of it, so it is also read without any. */
 const told = `select current_user as role, session_user as session,
   (select json_object_agg(name, setting order by name) from pg_settings where name not like 'plpgsql.%') as settings,
   coalesce(current_setting('app.user', true), '') as app, coalesce(current_setting('jwt.claims.user_id', true), '') as claim,
@@ -118,7 +118,7 @@ const told = `select current_user as role, session_user as session,
 
 const seen = async () => {
   const rows = await bench.read(bench.request("seb"), told);
-  // Without any setting of a request: the session as it is when one begins.
+  // Without any request's settings: the session as a request finds it.
   const connection = await bench.sessions.connect();
   try {
     return [...rows, ...(await connection.send([{ text: told }])).rows];
@@ -164,14 +164,14 @@ const ways: Record<string, (command: string) => Promise<unknown>> = {
       .catch((error) => error),
 };
 
-describe.each(Object.keys(ways))("of what %s does to its session, the next tenant sees nothing:", (way) => {
+describe.each(Object.keys(ways))("after %s, the next tenant sees no trace in the session of", (way) => {
   it.each(attempts)("%s", async (_, command) => {
     const pid = async () => (await bench.read(bench.request("seb"), "select pg_backend_pid() as pid"))[0];
     const [before, connection] = [await seen(), await pid()];
     await ways[way]?.(command);
     expect(await seen()).toEqual(before);
     expect(await pid()).toEqual(connection);
-    // Whatever sequence it was, of whomever.
+    // lastval() reveals the last sequence used, whoever's it was.
     const last = bench.withPgClient(bench.request("seb").settings, (client) =>
       client.query({ text: "select lastval()" }),
     );
@@ -189,7 +189,7 @@ describe.each(Object.keys(ways))("of what %s does to its session, the next tenan
   });
 });
 
-it("a session that begins as another role, in another tenant's path, is that for no request", async () => {
+it("a login's own role and search path settings affect no request", async () => {
   const login = `attempts_${database.name.split("_").at(-1)}`;
   await database.execute(`create role ${login} login password 'word' in role sea, seb;
     alter role ${login} set role = 'sea'; alter role ${login} set search_path = sea; alter role ${login} set jwt.claims.user_id = '7'`);
@@ -199,7 +199,7 @@ it("a session that begins as another role, in another tenant's path, is that for
     const plain = await own.sessions.connect();
     expect((await plain.send([{ text: state }])).rows).toEqual([{ who: "sea", path: "{sea}" }]);
     plain.release();
-    // A tenant without roles, whose requests run as whoever connects.
+    // A tenant without roles, whose requests run as the connecting role.
     const roleless = own.request("seb", { roles: [] });
     Reflect.deleteProperty(roleless.settings, "role");
     expect(await own.read(roleless, state)).toEqual([{ who: login, path: "{seb}" }]);

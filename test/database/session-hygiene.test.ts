@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { TestDatabase } from "../support/database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 
-/** One connection for both tenants: whatever the one leaves there, the other finds. */
+/** One connection for both tenants: what one leaves in the session, the other would find. */
 describe("what a tenant's function leaves in the session", () => {
   let database: TestDatabase;
   let bench: AdaptorBench;
@@ -31,7 +31,7 @@ describe("what a tenant's function leaves in the session", () => {
     bench.read(bench.request(tenant), text, undefined, values);
   const write = (tenant: string, text: string, values: unknown[] = []) =>
     bench.withPgClient(bench.request(tenant).settings, async (client) => {
-      // A real write, so that there is something to commit.
+      // A real write, so that the transaction has something to commit.
       await client.query({ text: `update ${tenant}.item set name = name` });
       return (await client.query<Record<string, unknown>>({ text, values })).rows;
     });
@@ -56,7 +56,7 @@ describe("what a tenant's function leaves in the session", () => {
     ["a read", (name: string, value: string) => read("hya", ...toArguments(keep(name, value)))],
     ["a write", (name: string, value: string) => write("hya", ...toArguments(keep(name, value)))],
   ] as const) {
-    it.each(settings)(`%s, set by ${how}, is not there for the next tenant`, async (name, value) => {
+    it.each(settings)(`%s, set by ${how}, does not reach the next tenant`, async (name, value) => {
       const before = await setting(name);
       await leave(name, value);
       const [after] = await read("hyb", "select current_setting($1, true) as value", [name]);
@@ -66,7 +66,7 @@ describe("what a tenant's function leaves in the session", () => {
       expect(await write("hyb", "select name from hyb.item")).toEqual([{ name: "hyb" }]);
     });
 
-    it(`a role taken by ${how} is not there for a tenant that has none`, async () => {
+    it(`a role set by ${how} does not reach a tenant without roles`, async () => {
       await leave("role", "hya");
       const none = bench.request("hyb", { roles: [] });
       Reflect.deleteProperty(none.settings, "role");
@@ -75,7 +75,7 @@ describe("what a tenant's function leaves in the session", () => {
     });
   }
 
-  /** Puts statements of its own under the names of all that are prepared: whatever runs them runs this. */
+  /** Replaces every prepared statement by one of its own under the same name: running any of them runs this. */
   const hijack = `do $$ declare name text; begin
     for name in select s.name from pg_prepared_statements s loop
       execute format('deallocate %I', name);
@@ -83,9 +83,9 @@ describe("what a tenant's function leaves in the session", () => {
     end loop; end $$`;
 
   it.each(["a read", "a write"])(
-    "a statement that %s puts in the place of a prepared one is run by nobody else",
+    "a statement that %s substitutes for a prepared one is run for nobody else",
     async (how) => {
-      // Named from the second use on; both tenants know the connection, and have everything prepared.
+      // Prepared from the second use on; both tenants have used the connection and have everything prepared.
       for (let round = 0; round < 3; round += 1) await read("hya", "select name from item");
       const names = await read("hya", "select count(*)::int as value from pg_prepared_statements");
       expect(Number(valueIn(names[0]))).toBeGreaterThan(3);
@@ -101,7 +101,7 @@ describe("what a tenant's function leaves in the session", () => {
     },
   );
 
-  it("a temporary table, a prepared statement, a held cursor, a lock or a subscription of a write is gone", async () => {
+  it("a temporary table, a subscription, a held cursor or a lock of a write is gone", async () => {
     for (const command of [
       "create temp table left_behind as select 1 as n",
       "listen left_behind",
@@ -123,7 +123,7 @@ describe("what a tenant's function leaves in the session", () => {
     expect(row).toEqual({ temp: false, listening: false, cursor: false, locked: false });
   });
 
-  it("a lock of a read, of a read that failed or of a write that was rolled back is gone", async () => {
+  it("a lock of a read, a failed read or a rolled-back write is gone", async () => {
     const lock = (key: number): string => `select pg_advisory_lock(${key})::text`;
     await read("hya", lock(4721));
     await expect(read("hya", `${lock(4722)}, 1 / (select 0)`)).rejects.toMatchObject({ code: "22012" });
@@ -139,13 +139,13 @@ describe("what a tenant's function leaves in the session", () => {
     expect(valueIn(row)).toBe(0);
   });
 
-  it("a session authorization that a write took is not there for the next tenant", async () => {
+  it("a session authorization that a write set does not reach the next tenant", async () => {
     await write("hya", ...toArguments(keep("session_authorization", "hya")));
     const [row] = await read("hyb", "select session_user::text as value");
     expect(valueIn(row)).toBe("postgres");
   });
 
-  it("is cleared although a write gave up every prepared statement, and what it wrote stands", async () => {
+  it("is cleared even if a write deallocated every prepared statement, and the write is kept", async () => {
     await write("hya", "select 1");
     const leaving = "returning forget(), set_config('app.user', '9', false)";
     await write("hya", `update item set name = 'stands' ${leaving}`);
@@ -154,7 +154,7 @@ describe("what a tenant's function leaves in the session", () => {
     await database.execute("update hya.item set name = 'hya'");
   });
 
-  it("is cleared behind a commit that PostgreSQL refused, too", async () => {
+  it("is cleared even after a commit that PostgreSQL refused", async () => {
     await database.execute(`create table hya.late (id int unique deferrable initially deferred);
       grant insert on hya.late to hya`);
     const refused = write("hya", "insert into late values (1), (1) returning pg_advisory_lock(4712)::text");
@@ -163,7 +163,7 @@ describe("what a tenant's function leaves in the session", () => {
     expect(valueIn(row)).toBe(0);
   });
 
-  it("is cleared on the very connection that it was left on", async () => {
+  it("is cleared on the same connection, which is kept", async () => {
     const pid = async (tenant: string) =>
       valueIn((await read(tenant, "select pg_backend_pid()::text as value"))[0]);
     const first = await pid("hya");

@@ -5,7 +5,7 @@ import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
 
-/** One connection for all, and what is prepared there hidden, as after `rowhouse install`; only `looks` may look. */
+/** One connection for all, with prepared statements hidden as after `rowhouse install`; only the functions below may see them. */
 let database: TestDatabase;
 let bench: AdaptorBench;
 const hostRole = `prepared_${randomBytes(4).toString("hex")}`;
@@ -72,7 +72,7 @@ describe.each(Object.keys(ways))("a statement that a tenant's function prepares 
   const run = (command: string, tenant?: string): Promise<unknown> =>
     ways[way]?.(command, tenant) ?? Promise.reject();
 
-  it("is not there for the next tenant: not to be seen, run, put away or run into", async () => {
+  it("is gone for the next tenant, which can neither see, run nor deallocate it, nor clash with its name", async () => {
     await run("prepare mine as select 'sea'");
     expect(await names("sea")).toEqual(["mine"]);
     expect(await run("execute mine", "seb")).toBe('prepared statement "mine" does not exist');
@@ -84,13 +84,13 @@ describe.each(Object.keys(ways))("a statement that a tenant's function prepares 
     expect(await run("deallocate mine", "sea")).toBe('prepared statement "mine" does not exist');
   });
 
-  it("is not there after a tenant in between whose functions cannot prepare any", async () => {
+  it("is gone even if a tenant whose functions cannot prepare came in between", async () => {
     await run("prepare mine as select 'sea'");
     await bench.read(as("plain"), "select name from item");
     expect(await names("seb")).toEqual([]);
   });
 
-  it("is not there for one that was not known to be able to, nor left by one that was not", async () => {
+  it("is gone if the next tenant, or its own, was not known to prepare statements", async () => {
     await run("prepare mine as select 'sea'");
     const unknown = await bench.read(as("seb", false), attempt, undefined, ["execute mine"]);
     expect(value(unknown)).toBe('prepared statement "mine" does not exist');
@@ -98,7 +98,7 @@ describe.each(Object.keys(ways))("a statement that a tenant's function prepares 
     expect(await run("execute theirs")).toBe('prepared statement "theirs" does not exist');
   });
 
-  it("is not there after its tenant is no longer known to be able to", async () => {
+  it("is gone if its tenant is no longer known to prepare statements", async () => {
     await run("prepare mine as select 'sea'");
     await bench.read(as("sea", false), "select name from item");
     const next = await bench.read(as("seb", false), "select public.names()");
@@ -106,7 +106,7 @@ describe.each(Object.keys(ways))("a statement that a tenant's function prepares 
   });
 });
 
-it("a statement that runs another one tells that one's columns, each time", async () => {
+it("a statement that executes a prepared one has the columns of that one, each time", async () => {
   const run = (command: string) => bench.read(as("sea"), attempt, undefined, [command]);
   const found = async (): Promise<unknown> =>
     (
@@ -125,8 +125,8 @@ it("a statement that runs another one tells that one's columns, each time", asyn
   }
 });
 
-describe("where functions cannot prepare anything", () => {
-  it("what is prepared for requests is kept when tenants change", async () => {
+describe("if functions cannot prepare statements", () => {
+  it("requests' prepared statements are kept when tenants alternate", async () => {
     const each = async (prepares: boolean) => {
       for (let round = 0; round < 4; round += 1) {
         for (const tenant of ["sea", "seb", "plain"])
@@ -138,7 +138,7 @@ describe("where functions cannot prepare anything", () => {
     expect(await each(true)).toBeLessThan(3);
   });
 
-  it("nor is anything given up while a tenant that could is alone", async () => {
+  it("they are also kept while a tenant whose functions can has the connection to itself", async () => {
     for (let round = 0; round < 4; round += 1) await bench.read(as("sea"), "select name from item", "q");
     expect(value(await bench.read(as("sea"), "select public.own_names()"))).toBe(1);
   });

@@ -34,7 +34,7 @@ const keep = (id: string, token: string, answer: object | null): Promise<unknown
     [token, answer === null ? null : JSON.stringify(answer)],
   );
 
-/** How often a function was asked. */
+/** How often a session function was called. */
 let calls = 0;
 
 beforeAll(async () => {
@@ -77,7 +77,7 @@ afterAll(async () => {
 });
 
 describe("a session function", () => {
-  it("gives role and claims for a token that it knows, and 401 for one that it does not", async () => {
+  it("returns role and claims for a known token, and refuses an unknown one with TOKEN_INVALID", async () => {
     await keep("ask_one", "known", { role: userOf("ask_one"), claims: { user_id: 7, tags: ["a"] } });
     expect(await ask(tenant("ask_one"), "known")).toEqual({
       role: userOf("ask_one"),
@@ -87,7 +87,7 @@ describe("a session function", () => {
     expect(await codeOf(ask(tenant("ask_one"), "unknown"))).toBe("TOKEN_INVALID");
   });
 
-  it("is asked of the request's tenant alone, however equal the tokens are", async () => {
+  it("is called for the request's tenant only, even if tenants have equal tokens", async () => {
     await keep("ask_one", "same", { claims: { whose: "one" } });
     await keep("ask_two", "same", { claims: { whose: "two" } });
     await keep("ask_one", "mine", { claims: { n: 1 } });
@@ -100,7 +100,7 @@ describe("a session function", () => {
     }
   });
 
-  it("runs as the anonymous role or the one that is named, under the tenant's path, and cannot write", async () => {
+  it("runs as the anonymous role or the configured one, under the tenant's search path, and cannot write", async () => {
     const settings = await ask(tenant("ask_one", "app.whose"), "x");
     expect(settings).toMatchObject({
       "jwt.claims.who": anonymousOf("ask_one"),
@@ -116,7 +116,7 @@ describe("a session function", () => {
     expect(await database.query("select from ask_one.call")).toEqual([]);
   });
 
-  it("leaves nothing in the session for the next one", async () => {
+  it("leaves nothing in the session for the next call", async () => {
     for (let round = 0; round < 12; round += 1) await ask(tenant("ask_one", "app.leaves"), `token${round}`);
     const next = await Promise.all(
       Array.from({ length: 6 }, (_, n) => ask(tenant("ask_two", "app.whose"), `x${n}`)),
@@ -129,7 +129,7 @@ describe("a session function", () => {
     );
   });
 
-  it("outside of the tenant's own schemas has to name the tenant", async () => {
+  it("outside the tenant's own schemas must return the tenant", async () => {
     const one = tenant("ask_one", "shared.authenticate");
     expect(await codeOf(ask(one, "ask_one"))).toMatch(/^accepted/);
     expect(await codeOf(ask(one, "ask_two"))).toBe("TOKEN_INVALID");
@@ -149,7 +149,7 @@ describe("a session function", () => {
     ["is_text", "INTERNAL"],
     ["is_many", "INTERNAL"],
     ["is_huge", "INTERNAL"],
-  ])("that %s is %s, and nobody is told the token", async (name, code) => {
+  ])("that %s is %s, and the error does not contain the token", async (name, code) => {
     const token = "t0ken-of-nobody";
     const error = await ask(tenant("ask_one", `app.${name}`), token).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code });
@@ -161,26 +161,30 @@ describe("a session function", () => {
   it.each([
     ["a role that the tenant does not list", { role: "postgres" }, "TOKEN_INVALID"],
     ["another tenant's role", { role: userOf("ask_two") }, "TOKEN_INVALID"],
-    ["a role that is no text", { role: 7 }, "INTERNAL"],
+    ["a role that is not a string", { role: 7 }, "INTERNAL"],
     ["claims that are a list", { claims: ["x"] }, "INTERNAL"],
     ["a list", [1], "INTERNAL"],
-    ["an end that could be any time", { expiresAt: "2100-01-01 00:00" }, "INTERNAL"],
-    ["an end that is no time", { expiresAt: "tomorrow Z" }, "INTERNAL"],
-    ["an end that has passed", { expiresAt: "2020-01-01T00:00:00+00:00" }, "TOKEN_EXPIRED"],
-    ["an end in seconds that has passed", { expiresAt: 1 }, "TOKEN_EXPIRED"],
-    ["an end to come", { expiresAt: "2100-01-01T00:00:00+02" }, /^accepted/],
-    ["an end under another name", { claims: { n: 1 }, expires_at: 1 }, "INTERNAL"],
+    ["an expiry without a time zone", { expiresAt: "2100-01-01 00:00" }, "INTERNAL"],
+    ["an expiry that is not a time", { expiresAt: "tomorrow Z" }, "INTERNAL"],
+    ["a past expiry", { expiresAt: "2020-01-01T00:00:00+00:00" }, "TOKEN_EXPIRED"],
+    ["a past expiry in seconds", { expiresAt: 1 }, "TOKEN_EXPIRED"],
+    ["a future expiry", { expiresAt: "2100-01-01T00:00:00+02" }, /^accepted/],
+    ["an expiry under another name", { claims: { n: 1 }, expires_at: 1 }, "INTERNAL"],
     ["nothing", {}, "TOKEN_INVALID"],
     ["nulls", { role: null, claims: null, expiresAt: null }, "TOKEN_INVALID"],
-    ["claims of nulls", { tenant: "ask_one", claims: { user_id: null, name: null } }, "TOKEN_INVALID"],
+    [
+      "claims that are all null",
+      { tenant: "ask_one", claims: { user_id: null, name: null } },
+      "TOKEN_INVALID",
+    ],
     ["claims without a value", { claims: {} }, "TOKEN_INVALID"],
     ["a claim that is false", { claims: { admin: false } }, /^accepted/],
-  ])("that answers with %s is held to the rules", async (what, answer, code) => {
+  ])("that returns %s is judged by the rules", async (what, answer, code) => {
     await keep("ask_one", what.replaceAll(" ", "-"), answer);
     expect(await codeOf(ask(tenant("ask_one"), what.replaceAll(" ", "-")))).toMatch(code);
   });
 
-  it("that hangs is given up, and holds up no other tenant's", async () => {
+  it("that hangs is cancelled, and holds up no other tenant's", async () => {
     const one = tenant("ask_one", "app.hangs");
     const waiting = Array.from({ length: 4 }, (_, n) => codeOf(ask(one, `hang${n}`)));
     await keep("ask_two", "quick", { claims: { n: 1 } });
@@ -190,7 +194,7 @@ describe("a session function", () => {
     expect(await Promise.all(waiting)).toEqual(Array.from({ length: 4 }, () => "TOKEN_UNVERIFIABLE"));
   });
 
-  it("that hangs at several tenants holds up no other's: two connections are one's, and one each of the rest", async () => {
+  it("that hangs at several tenants holds up no other's, as each tenant's connections are limited", async () => {
     await database.query("select pg_advisory_lock($1)", [sessionGate]);
     const waiting = waitingTenants.flatMap((id) =>
       Array.from({ length: 4 }, (_, n) => codeOf(ask(tenant(id, "app.waits"), `${id}${n}`))),
@@ -198,7 +202,7 @@ describe("a session function", () => {
     await expect.poll(() => advisoryWaits(database)).toHaveLength(5);
     await keep("ask_two", "beside", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "beside"))).toMatch(/^accepted/);
-    // Nor does one that says that PostgreSQL has no connections: nobody takes its word for that.
+    // Nor does one that claims that PostgreSQL is out of connections: it is not believed.
     expect(await codeOf(ask(tenant("ask_one", "app.is_full"), "full"))).toBe("INTERNAL");
     await keep("ask_two", "behind", { claims: { n: 1 } });
     expect(await codeOf(ask(tenant("ask_two"), "behind"))).toMatch(/^accepted/);
@@ -208,8 +212,8 @@ describe("a session function", () => {
   });
 });
 
-describe("what a session function said", () => {
-  it("is asked for once by requests that come together, and remembered for 30 seconds at the most", async () => {
+describe("a session function's answer", () => {
+  it("is shared by concurrent requests, and cached for at most 30 seconds", async () => {
     const one = tenant("ask_one");
     await keep("ask_one", "kept", { claims: { n: 1 } });
     const before = calls;
@@ -224,7 +228,7 @@ describe("what a session function said", () => {
     expect(await codeOf(ask(one, "kept"))).toBe("TOKEN_INVALID");
   });
 
-  it("is not remembered longer than it says itself", async () => {
+  it("is not cached beyond its own expiry", async () => {
     const one = tenant("ask_one");
     await database.query(
       `insert into ask_one.session values ('short', jsonb_build_object('expiresAt', now() + interval '8 s'))`,
@@ -236,7 +240,7 @@ describe("what a session function said", () => {
     expect(calls).toBe(before + 2);
   });
 
-  it("is asked for again where the tenant's record has changed", async () => {
+  it("is asked for again if the tenant's record has changed", async () => {
     await keep("ask_one", "roles", { role: userOf("ask_one") });
     expect(await codeOf(ask(tenant("ask_one"), "roles"))).toMatch(/^accepted/);
     const narrowed = tenant("ask_one", "app.authenticate", { roles: { anonymous: anonymousOf("ask_one") } });
@@ -244,7 +248,7 @@ describe("what a session function said", () => {
     expect(await codeOf(ask(tenant("ask_one", "app.denies"), "roles"))).toBe("TOKEN_INVALID");
   });
 
-  it("no, is repeated for a second without asking", async () => {
+  it("is cached for a second if it is a refusal", async () => {
     const one = tenant("ask_one");
     const before = calls;
     for (let round = 0; round < 5; round += 1) expect(await codeOf(ask(one, "never"))).toBe("TOKEN_INVALID");

@@ -21,7 +21,7 @@ let client: Client;
 let shape: ShapeProbe;
 let api: Api;
 
-/** Each statement runs in the one transaction and is undone: a fresh copy of the tenants costs nothing. */
+/** Each statement runs in the same transaction and is rolled back, so fresh tenants cost nothing. */
 async function undone<T>(work: () => Promise<T>): Promise<T> {
   await client.query("savepoint fresh");
   try {
@@ -35,7 +35,7 @@ beforeAll(async () => {
   database = await createDatabase("shape_law");
   client = new Client({ connectionString: database.url });
   await client.connect();
-  // Roles are the cluster's; uncommitted, they are nobody else's.
+  // Roles belong to the cluster; uncommitted, they are visible to no other test.
   await client.query("begin");
   await client.query(sharedSql);
   for (const tenant of [acme, globex]) await client.query(inTenant(tenant, tenantSql));
@@ -48,14 +48,14 @@ afterAll(async () => {
   await database.drop();
 });
 
-describe("where the SDL or generated SQL differs, the shape hash differs", () => {
-  it("over at least 60 statements, of which a good part changes the API", () => {
+describe("if the SDL or the generated SQL differs, the shape hash differs", () => {
+  it("over more than 60 statements that change the API", () => {
     expect(ddlCases.length).toBeGreaterThan(60);
     expect(ddlCases.filter(([, effect]) => effect === "api").length).toBeGreaterThan(60);
     expect(new Set(ddlCases.map(([statement]) => statement)).size).toBe(ddlCases.length);
   });
 
-  it("and the document set behind it sends SQL that is worth comparing", () => {
+  it("compared by documents that send SQL of every kind", () => {
     expect(api.sql.length).toBeGreaterThan(40);
     for (const verb of ["select", "insert into", "update", "delete from"]) {
       expect(api.sql.some((text) => text.includes(verb))).toBe(true);
@@ -74,11 +74,11 @@ describe("where the SDL or generated SQL differs, the shape hash differs", () =>
         api: built.sdl !== api.sdl || built.sql.join() !== api.sql.join(),
       };
     });
-    // The law, whatever the table says.
+    // The law itself, whatever the table of cases expects.
     if (changed.api) expect(changed.hash).toBe(true);
     expect(changed.api ? "api" : changed.hash ? "hash" : "none").toBe(expected satisfies Effect);
 
-    // And its other half: the same statement in another tenant leads to the same shape.
+    // Its other half: the same statement in another tenant yields the same shape.
     const elsewhere = await undone(async () => {
       await client.query(inTenant(globex, statement));
       return await probe(client, globex);

@@ -44,7 +44,7 @@ async function ask(input: ShapeInput, options: ShapeOptions = {}) {
 const shapeOf = async (tenant: string): Promise<string> => (await probe(client, tenant)).shape;
 
 describe("one shape for many tenants", () => {
-  it("two tenants of one script, with own roles and owners, have the same shape, API and SQL", async () => {
+  it("two tenants made by one script, with their own roles and owners, have the same shape, API and SQL", async () => {
     await client.query(inTenant(globex, tenantSql));
     expect(await probe(client, globex)).toMatchObject({
       canonicalText: (await probe(client, acme)).canonicalText,
@@ -69,13 +69,13 @@ describe("one shape for many tenants", () => {
     expect(await ask(renamed)).toMatchObject({ shape: before, missing: [], hidden: [] });
   });
 
-  it("the canonical text holds no physical name, no tenant's role and no oid", async () => {
+  it("the canonical text contains no physical name, no tenant's role and no oid", async () => {
     const { canonicalText } = await probe(client, acme);
     expect(canonicalText).not.toContain(acme);
     expect(canonicalText).not.toMatch(/#\d|\b(1[6-9]|[2-9]\d)\d{3}\b/);
   });
 
-  it("DDL in other schemas changes nothing, also of objects that have the same names", async () => {
+  it("DDL in other schemas changes nothing, even for objects of the same names", async () => {
     const before = await shapeOf(acme);
     await client.query(inTenant(globex, tenantSql));
     await client.query(inTenant(globex, "alter table :app.orders add column more text"));
@@ -84,7 +84,7 @@ describe("one shape for many tenants", () => {
     expect(await shapeOf(globex)).not.toBe(before);
   });
 
-  it("what other tenants' roles may do with a shared table changes nothing, what its own may does", async () => {
+  it("a shared table's grants to other tenants' roles change nothing; those to the tenant's own do", async () => {
     await client.query(inTenant(globex, tenantSql));
     const before = await shapeOf(acme);
     await client.query(
@@ -105,7 +105,7 @@ describe("one shape for many tenants", () => {
     expect(await shapeOf(globex)).toBe(await shapeOf(acme));
   });
 
-  it("a tag that names the tenant's own schema binds the API to it, a description does not", async () => {
+  it("a smart tag with the tenant's physical schema name changes the shape, a description does not", async () => {
     await client.query(inTenant(globex, tenantSql));
     const comment = (text: string) => `comment on table :app.orders is '${text}'`;
     for (const tenant of [acme, globex]) {
@@ -120,7 +120,7 @@ describe("one shape for many tenants", () => {
     expect(await shapeOf(globex)).toBe(await shapeOf(acme));
   });
 
-  it("only a smart tag's own argument names a schema, and the tag is told", async () => {
+  it("a schema is found only in a smart tag's own argument, and the tag is reported", async () => {
     const namedBy = async (text: string): Promise<readonly string[]> => {
       await client.query(inTenant(acme, `comment on table :app.orders is '${text.replaceAll("'", "''")}'`));
       return (await probe(client, acme)).named;
@@ -165,7 +165,7 @@ describe("one shape for many tenants", () => {
     expect((await ask(renamed)).shape).not.toBe(base);
   });
 
-  it("the order in which tables with foreign keys to one table were made is part of it, like that of their fields", async () => {
+  it("the creation order of tables that refer to the same table is part of it, as it orders their fields", async () => {
     const child = (name: string) =>
       `create table :app.${name} (id int primary key, animal int references :app.animals);
        create index on :app.${name} (animal); grant select on :app.${name} to :host;`;
@@ -179,13 +179,13 @@ describe("one shape for many tenants", () => {
 });
 
 describe("what comes with the shape", () => {
-  it("served schemas that do not exist are missing, shared ones are not", async () => {
+  it("served schemas that do not exist are reported as missing, shared ones are not", async () => {
     const tenant = tenantOf(acme);
     const schemas = [...tenant.schemas, { logical: "x", physical: "gone" }];
     expect((await ask({ ...tenant, schemas, sharedSchemas: ["nowhere"] })).missing).toEqual(["gone"]);
   });
 
-  it("enum tables are counted as often as a build asks for rows, read or not", async () => {
+  it("enum tables are counted as often as a build reads their rows, readable or not", async () => {
     const reads = async () => {
       const { enumTables } = await probe(client, acme);
       expect((await buildApi(client, acme)).reads).toBe(enumTables);
@@ -209,7 +209,7 @@ describe("what comes with the shape", () => {
     expect((await probe(client, acme)).enumTables).toBe(3);
   });
 
-  it("rows of an enum come in the order in which a build reads them, however the probe itself is planned", async () => {
+  it("the rows of an enum are in the order in which a build reads them, however the probe is planned", async () => {
     const made = async (rows: string): Promise<readonly string[]> => {
       await client.query("savepoint making");
       await client.query(
@@ -231,7 +231,7 @@ describe("what comes with the shape", () => {
     expect(shapeOfOther).not.toBe(shape);
   });
 
-  it("revisions are those of served and shared schemas, 0 where there is none", async () => {
+  it("revisions are those of served and shared schemas, 0 if there is none", async () => {
     await client.query(`create schema rowhouse;
       create table rowhouse.schema_revision (schema_name text primary key, revision bigint, changed_at timestamptz)`);
     await client.query("insert into rowhouse.schema_revision values ($1, 9007199254740993), ('other', 1)", [
@@ -242,7 +242,7 @@ describe("what comes with the shape", () => {
     expect((await ask(tenantOf(acme))).revisions).toEqual({ ...expected, [`${acme}_app`]: "0" });
   });
 
-  it("nothing in a tenant's schema stands in for what the statement itself uses", async () => {
+  it("nothing in a tenant's schema replaces a function or operator of the probe itself", async () => {
     const before = (await ask(tenantOf(acme))).shape;
     await client.query(
       inTenant(
@@ -260,7 +260,7 @@ describe("what comes with the shape", () => {
     ]);
   });
 
-  it("a row that is no shape is refused", () => {
+  it("a row that is not a shape is refused", () => {
     expect(() => parseShape({ shape: "x" })).toThrow(/did not answer with a shape/);
     expect(() => parseShape(undefined)).toThrow(/did not answer with a shape/);
   });

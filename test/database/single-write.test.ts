@@ -23,7 +23,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   vi.restoreAllMocks();
-  // On the same connection: nothing of it is left, and it is as good as new.
+  // On the same connection, which keeps nothing of the write and is usable.
   const state = "select current_user as role, current_setting('app.x', true) as x, pg_backend_pid() as pid";
   expect(await bench.read(bench.request("bob"), state)).toMatchObject([{ role: "bob" }]);
   await database.execute("delete from ada.item where id > 1; delete from ada.late; delete from ada.said");
@@ -50,7 +50,7 @@ const sleeping = async (): Promise<number> =>
     )
   ).length;
 
-/** How many other connections are at a statement with that text, or have not ended since. */
+/** How many other connections run a statement with that text, or have it as their last. */
 const running = async (text: string): Promise<number> =>
   (
     await database.query(
@@ -61,11 +61,11 @@ const running = async (text: string): Promise<number> =>
 
 describe.each([
   ["without a guard", async () => plain()],
-  ["with one", guarded],
+  ["with a guard", guarded],
 ])("a write of one statement, %s,", (_, requested) => {
-  it("is one burst with its commit, and gives what the statement gave", async () => {
+  it("is sent in one group with its commit, and returns the statement's rows", async () => {
     const bursts = vi.spyOn(Pipeline.prototype, "handleReadyForQuery");
-    // The connection is this tenant's by then.
+    // This makes the connection the tenant's.
     await bench.read(await requested(), "select 1");
     for (const id of [2, 3, 4]) {
       const request = await requested();
@@ -77,7 +77,7 @@ describe.each([
     expect(await ids()).toEqual([2, 3, 4]);
   });
 
-  it("leaves nothing where it fails, itself or at its commit, and no mark", async () => {
+  it("leaves neither rows nor a mark if it fails, by itself or at its commit", async () => {
     for (const [text, code] of [
       ["insert into item values (2, 'x'), (1, 'taken')", "23505"],
       ["insert into late values (1), (1)", "23505"],
@@ -92,19 +92,19 @@ describe.each([
     expect(await database.query("select * from ada.late")).toEqual([]);
   });
 
-  it("commits as the tenant, on its path", async () => {
+  it("commits as the tenant's role, on its search path", async () => {
     await write(await requested(), "insert into late values (7)");
     expect(await database.query("select * from ada.said")).toEqual([{ role: "ada", path: "ada, pg_temp" }]);
   });
 
-  it("is run again, once, where its statement is not prepared any more", async () => {
+  it("is run again, once, if its statement is no longer prepared", async () => {
     for (const id of [2, 3]) await write(await requested(), insert, [id]);
     await bench.read(plain(), "select forget()");
     await write(await requested(), insert, [4]);
     expect(await ids()).toEqual([2, 3, 4]);
   });
 
-  it("stands although what clears the session behind it fails, and the session is cleared later", async () => {
+  it("is kept even if clearing the session after it fails, and the session is cleared later", async () => {
     await write(plain(), insert, [2]);
     const text = "insert into item values (3, set_config('app.x', 'mine', false)) returning forget()";
     await write(plain(), text);
@@ -113,7 +113,7 @@ describe.each([
     expect(left).not.toEqual({ x: "mine" });
   });
 
-  it("that is cancelled is stopped in PostgreSQL, and counts as one that may stand", async () => {
+  it("that is cancelled is stopped in PostgreSQL, and counts as possibly committed", async () => {
     const request = await requested();
     const writing = write(request, "insert into item select 5, pg_sleep(600)::text");
     const failing = expect(writing).rejects.toMatchObject({ code: "CANCELLED" });
@@ -125,7 +125,7 @@ describe.each([
     expect(await ids()).toEqual([]);
   });
 
-  it("whose connection is lost leaves it open whether it stands, and says so", async () => {
+  it("whose connection is lost counts as possibly committed, and the error says so", async () => {
     const request = await requested();
     const writing = write(request, "insert into item select 5, pg_sleep(600)::text");
     const failing = expect(writing).rejects.toThrow(/may or may not have been made/);
@@ -137,10 +137,10 @@ describe.each([
     expect(request.marked()).toBe(true);
   });
 
-  it("whose result is too large says that it may stand", async () => {
+  it("whose result is too large fails with an error that says that it may be committed", async () => {
     const text = "insert into item values (6, 'x') returning repeat('x', 3000000)";
     await expect(write(await requested(), text)).rejects.toThrow(/larger than.*may or may not/);
-    // What has been sent goes on without us, its commit too.
+    // What has been sent runs on without us, its commit included.
     await until(async () => (await running("repeat('x', 3000000)")) === 0);
   });
 
@@ -153,7 +153,7 @@ describe.each([
     },
   );
 
-  it("sends nothing once another of its request has failed so that the host answers", async () => {
+  it("sends nothing once the host has taken over its request's answer", async () => {
     const request = await requested();
     request.scope.hostFailure = new Error("the host's");
     await expect(write(request, insert, [9])).rejects.toThrow("the host's");
@@ -162,7 +162,7 @@ describe.each([
 });
 
 describe("a guarded write of one statement", () => {
-  it("leaves nothing where its revisions had moved, or move while it runs; the ledger is clear again", async () => {
+  it("leaves nothing if its revisions move before it or while it runs, and the ledger is clear again", async () => {
     const late = await guarded();
     await move();
     await expect(write(late, insert, [2])).rejects.toMatchObject(changed);
@@ -181,7 +181,7 @@ describe("a guarded write of one statement", () => {
     expect(await ids()).toEqual([]);
   });
 
-  it("that fails is asked whether a changed schema is why", async () => {
+  it("that fails reports SCHEMA_CHANGED if a changed schema may be the cause, else its own error", async () => {
     const [current, overtaken] = [await guarded(), await guarded()];
     const text = "insert into item (no_such_column) values (1)";
     await expect(write(current, text)).rejects.toMatchObject({ code: "42703" });

@@ -27,7 +27,7 @@ const subscribing = presetUrl(`
     })],
   };`);
 
-it("a schema lists no subscriptions, which the host cannot serve, says so once, and refuses them in words", async () => {
+it("a schema leaves out subscriptions, which the host cannot serve, with one warning, and refuses them clearly", async () => {
   const worker = new Worker(database, { preset: subscribing });
   const serv = await worker.build("pooled", { app: "nora" });
   const schema = await serv.getSchema();

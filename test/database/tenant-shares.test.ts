@@ -8,7 +8,7 @@ type Name = (typeof tenants)[number];
 
 let database: TestDatabase;
 let bench: AdaptorBench;
-/** The test's own locks: what waits for one of them sleeps until it says so. */
+/** The test's own locks: a statement that waits for one sleeps until the test opens it. */
 const gates = new Set<number>();
 
 beforeAll(async () => {
@@ -40,7 +40,7 @@ interface Sleep {
   readonly answer: Promise<unknown>;
 }
 
-/** A read of that tenant's that sleeps for as long as the gate is shut. */
+/** A read of that tenant that sleeps while the gate is shut. */
 function sleep(tenant: Name, gate: number, on = bench): Sleep {
   const request = on.request(tenant);
   const answer = on
@@ -52,7 +52,7 @@ function sleep(tenant: Name, gate: number, on = bench): Sleep {
 const sleeps = (tenant: Name, gate: number, count: number, on = bench): Sleep[] =>
   Array.from({ length: count }, () => sleep(tenant, gate, on));
 
-/** Until exactly so many sleep in PostgreSQL. */
+/** Waits until exactly `count` sleep in PostgreSQL. */
 const sleeping = (count: number, gate: number | null = null): Promise<unknown> =>
   until(async () => (await advisoryWaits(database, gate)).length === count || undefined);
 
@@ -68,10 +68,10 @@ describe("while tenants sleep on as many connections as they can get", () => {
     ["two", 2],
     ["three", 3],
     ["four", 4],
-  ])("%s of them, with a hundred requests each, another is served at once", async (_, count) => {
+  ])("%s of them with a hundred requests each, another is served at once", async (_, count) => {
     await shut(1);
     const all = tenants.slice(0, count).flatMap((tenant) => sleeps(tenant, 1, 100));
-    // All of the pool's, and one for each tenant that had none.
+    // All of the pool's, and one more for each tenant that had none.
     await sleeping(4 + count - 1);
     const victim = tenants[count] ?? "shf";
     for (let round = 0; round < 5; round += 1) expect(await served(victim)).toEqual([{ name: victim }]);
@@ -80,7 +80,7 @@ describe("while tenants sleep on as many connections as they can get", () => {
     await cancelAll(all);
   });
 
-  it("more than there are connections, another is served once they are known to be slow", async () => {
+  it("more of them than connections, another is served once they are known to be slow", async () => {
     await bench.close();
     bench = adaptorOn(database, 2, 1_000_000, 2);
     await shut(1, 2);
@@ -97,7 +97,7 @@ describe("while tenants sleep on as many connections as they can get", () => {
     await cancelAll(again);
   });
 
-  it("a tenant that comes again and again is served by the connection that was opened for it", async () => {
+  it("a tenant that keeps coming is served by the connection that was opened for it", async () => {
     await shut(1);
     const all = sleeps("sha", 1, 20);
     await sleeping(4);
@@ -110,7 +110,7 @@ describe("while tenants sleep on as many connections as they can get", () => {
     await cancelAll(all);
   });
 
-  it("what was opened beyond the pool's size is closed again when nobody needs it", async () => {
+  it("connections opened beyond the pool's size are closed again when nobody needs them", async () => {
     await shut(1);
     const all = tenants.slice(0, 4).flatMap((tenant) => sleeps(tenant, 1, 4));
     await sleeping(7);
@@ -125,8 +125,8 @@ describe("while tenants sleep on as many connections as they can get", () => {
   });
 });
 
-describe("where nothing is free", () => {
-  it("whoever holds fewest is next, one tenant's requests in their order", async () => {
+describe("if no connection is free", () => {
+  it("the tenant that holds fewest is next, and each tenant's requests keep their order", async () => {
     await bench.close();
     bench = adaptorOn(database, 2, 1_000_000, 0);
     await shut(1, 2);
@@ -139,7 +139,7 @@ describe("where nothing is free", () => {
     const all = [ask("sha", "a1"), ask("sha", "a2"), ask("shb", "b1"), ask("shc", "c1"), ask("shb", "b2")];
     await open(1);
     await Promise.all(all.slice(2));
-    // The other one sleeps still; a has one, and the last one is for those that have none.
+    // The other one still sleeps: tenant a holds that one, and the last connection is for tenants that hold none.
     expect(order).toEqual(["b1", "c1", "b2"]);
     expect(await advisoryWaits(database, 2)).toHaveLength(1);
     await open(2);
@@ -147,7 +147,7 @@ describe("where nothing is free", () => {
     expect(order.slice(3)).toEqual(["a1", "a2"]);
   });
 
-  it("a connection of a request that is cancelled, or that dies, is the next one's", async () => {
+  it("the connection of a cancelled request, or a new one for a lost one, goes to the next waiter", async () => {
     await bench.close();
     bench = adaptorOn(database, 1, 1_000_000, 0);
     await shut(1);
@@ -173,7 +173,7 @@ describe("where nothing is free", () => {
     expect(bench.sessions.stats).toMatchObject({ total: 1, idle: 1, waiting: 0 });
   });
 
-  it("a tenant waits as if there were no reserve, when PostgreSQL has no connection for it", async () => {
+  it("a tenant waits as if there were no reserve if PostgreSQL refuses it a connection", async () => {
     const login = `shares_${database.name.split("_").at(-1)}`;
     await database.execute(
       `create role ${login} login password 'word' connection limit 2; grant ${tenants.join(", ")} to ${login}`,
@@ -197,7 +197,7 @@ describe("where nothing is free", () => {
     }
   });
 
-  it("and none of the pool's own can be had from PostgreSQL, it is asked again until there is one", async () => {
+  it("and PostgreSQL refuses the pool's own, the pool keeps asking until it gets one", async () => {
     const login = `full_${database.name.split("_").at(-1)}`;
     await database.execute(
       `create role ${login} login password 'word' connection limit 1; grant ${tenants.join(", ")} to ${login}`,
@@ -207,7 +207,7 @@ describe("where nothing is free", () => {
     try {
       expect(await served("sha", holder)).toEqual([{ name: "sha" }]);
       const waiting = served("shb", other);
-      // One is on its way, and then refused.
+      // One is being opened, and is then refused.
       await until(async () => (other.sessions.stats.total > 0 ? true : undefined));
       await until(async () => (other.sessions.stats.total === 0 ? true : undefined));
       await holder.close();
@@ -233,10 +233,10 @@ describe("a request that asks for a connection while it holds one", () => {
     [1, 2],
     [2, 2],
     [4, 4],
-  ])("has it, also where many of its tenant's do: poolSize %s, poolReserve %s", async (size, reserve) => {
+  ])("gets it, even beside others of its tenant: poolSize %s, poolReserve %s", async (size, reserve) => {
     const own = adaptorOn(database, size, 1_000_000, reserve);
     try {
-      // One row: all but one of them wait for one another in PostgreSQL, too.
+      // They update one row, so all but one also wait for each other in PostgreSQL.
       const answers = Array.from({ length: 10 }, () => nested(own, "sha"));
       expect(await Promise.all(answers)).toEqual(answers.map(() => [{ name: "sha" }]));
       expect(own.sessions.stats).toMatchObject({ waiting: 0, idle: own.sessions.stats.total });
@@ -245,7 +245,7 @@ describe("a request that asks for a connection while it holds one", () => {
     }
   });
 
-  it("has it beside those of other tenants, as far as there is one connection more than they hold", async () => {
+  it("gets it beside other tenants' requests, as long as there is one connection more than they hold", async () => {
     const own = adaptorOn(database, 2, 1_000_000, 2);
     try {
       const answers = tenants
@@ -257,7 +257,7 @@ describe("a request that asks for a connection while it holds one", () => {
     }
   });
 
-  it("has the pool's last one where that is free, without a reserve", async () => {
+  it("gets the pool's last one if that is free, even without a reserve", async () => {
     const own = adaptorOn(database, 2);
     try {
       expect(await served("shb", own)).toEqual([{ name: "shb" }]);
@@ -267,7 +267,7 @@ describe("a request that asks for a connection while it holds one", () => {
     }
   });
 
-  it("is told at once where there can be none, and keeps nobody else from theirs", async () => {
+  it("fails at once with NO_CAPACITY if there can be none, and keeps nobody else from theirs", async () => {
     const own = adaptorOn(database, 1);
     try {
       await expect(nested(own, "sha")).rejects.toMatchObject({

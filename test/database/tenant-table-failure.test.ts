@@ -6,7 +6,7 @@ import { connect, tenantTable } from "../support/tenant-table.ts";
 const table = tenantTable();
 
 describe("a bad row", () => {
-  it("is an unknown tenant with a warning that says where, and others are served", async () => {
+  it("makes its tenant unknown, with a warning that says where, and others are served", async () => {
     await table.test.execute(`
       alter table rowhouse.tenant disable trigger after_change;
       insert into rowhouse.tenant (id, database, schemas) values ('bad', 'nope', '["pg_catalog", ""]'), ('lost', 'nope', '["a"]');
@@ -23,7 +23,7 @@ describe("a bad row", () => {
     expect(await table.source.byId("globex")).not.toBeNull();
   });
 
-  it("that claims another's host, in another spelling, gets nothing of it", async () => {
+  it("that claims another's host in another spelling does not get it", async () => {
     await table.change(
       `insert into rowhouse.tenant (id, hosts, schemas) values ('rival', '{xn--bcher-kva.example}', '["r"]')`,
     );
@@ -38,7 +38,7 @@ describe("a bad row", () => {
 });
 
 describe("the connection", () => {
-  it("that listens is lost and comes back: everything is read again", async () => {
+  it("that listens, once lost and restored, has every record read again", async () => {
     await Promise.all([table.source.byId("acme"), table.source.byId("globex")]);
     const told = once(table.events, "changed");
     await table.test.query(
@@ -52,7 +52,7 @@ describe("the connection", () => {
     expect(table.asked).toHaveLength(3);
   });
 
-  it("that answers is lost: the lookup says so, and nothing is remembered", async () => {
+  it("for lookups, once lost, fails them with DATABASE_UNREACHABLE", async () => {
     const away = connect("postgres://rowhouse@127.0.0.1:1/app");
     const cut = table.make(away);
     await expect(cut.byId("acme")).rejects.toMatchObject({ code: "DATABASE_UNREACHABLE" });
@@ -60,7 +60,7 @@ describe("the connection", () => {
     await away.close();
   });
 
-  it("finds no control table: an error that says so, not an unknown tenant", async () => {
+  it("to a database without the control table fails lookups with an error that says so", async () => {
     const bare = await createDatabase("bare");
     const other = connect(bare.url);
     const lookup = table.make(other).byId("acme");

@@ -5,7 +5,7 @@ import { tenantTable } from "../support/tenant-table.ts";
 const table = tenantTable();
 
 describe("a tenant in the control table", () => {
-  it("is found by its id and by each of its hosts, complete", async () => {
+  it("is found by its id and by each of its hosts, with its full record", async () => {
     const acme = await table.source.byId("acme");
     expect(acme).toEqual({
       id: "acme",
@@ -27,7 +27,7 @@ describe("a tenant in the control table", () => {
     expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });
   });
 
-  it("has rules for its tokens, and is nobody where another's tokens might pass for its own", async () => {
+  it("has its token rules, and is unknown if another tenant's tokens might be accepted as its own", async () => {
     const secret = "a secret of the test's, long enough";
     const set = async (jwt: object): Promise<void> => {
       const text = JSON.stringify({ secret, ...jwt }).replaceAll("'", "''");
@@ -55,7 +55,7 @@ describe("a tenant in the control table", () => {
     });
   });
 
-  it("is read once, however often and by whatever name it is asked for", async () => {
+  it("is loaded once per name, and is the same object for every name", async () => {
     const first = await table.source.byHost("acme.example");
     expect(await table.source.byId("acme")).toBe(first);
     expect(await table.source.byHost("xn--bcher-kva.example")).toBe(first);
@@ -63,7 +63,7 @@ describe("a tenant in the control table", () => {
     expect(table.source.known).toBe(1);
   });
 
-  it("is read once by requests that come together", async () => {
+  it("is read once for concurrent requests", async () => {
     const release = table.hold();
     const both = Promise.all([table.source.byId("acme"), table.source.byId("acme")]);
     await once(table.events, "answered");
@@ -73,7 +73,7 @@ describe("a tenant in the control table", () => {
     expect(table.asked).toEqual(["acme"]);
   });
 
-  it("is read again after it changed, and told of first", async () => {
+  it("is read again after a change, which is announced first", async () => {
     const before = await table.source.byHost("globex.example");
     await table.change("update rowhouse.tenant set api = 'v2' where id = 'globex'");
     const after = await table.source.byHost("globex.example");
@@ -82,11 +82,11 @@ describe("a tenant in the control table", () => {
   });
 
   it.each(["acme", ""])(
-    "of which %j is notified falsely is read again, and the same object",
+    "of which %j is notified falsely is read again, and remains the same object",
     async (said) => {
       const acme = await table.source.byId("acme");
       for (let round = 1; round <= 3; round += 1) {
-        // The second and third of everything come too soon to count at once: they will.
+        // The second and third notice of everything come too soon to take effect at once.
         await table.change(`select pg_notify('rowhouse_tenant', '${said}')`);
         expect(await table.source.byId("acme")).toBe(acme);
         expect(table.asked).toHaveLength(said === "" ? 2 : 1 + round);
@@ -95,7 +95,7 @@ describe("a tenant in the control table", () => {
     },
   );
 
-  it("is the same object while false notices overtake each reading of it", async () => {
+  it("remains the same object while false notices overtake each reading of it", async () => {
     const acme = await table.source.byId("acme");
     for (let round = 0; round < 3; round += 1) {
       await table.change("select pg_notify('rowhouse_tenant', 'acme')");
@@ -109,14 +109,14 @@ describe("a tenant in the control table", () => {
     expect(table.changes).toEqual([]);
   });
 
-  it("is left alone by a notice of what can be no tenant", async () => {
+  it("is not read again after a notice of an impossible id", async () => {
     await table.source.byId("acme");
     await table.change("select pg_notify('rowhouse_tenant', 'no tenant''s; id')");
     await table.source.byId("acme");
     expect(table.asked).toHaveLength(1);
   });
 
-  it("is read again, once, after requests found it out of date, and is the same object where it has not changed", async () => {
+  it("is read again, once, after requests found it outdated, and remains the same object if it has not changed", async () => {
     const acme = await table.source.byHost("acme.example");
     if (acme === null) throw new Error("there is no acme");
     for (let finder = 0; finder < 3; finder += 1) table.source.outdate(acme);
@@ -124,12 +124,12 @@ describe("a tenant in the control table", () => {
       await Promise.all([table.source.byHost("acme.example"), table.source.byHost("acme.example")]),
     ).toEqual([acme, acme]);
     expect(await table.source.byId("acme")).toBe(acme);
-    // Who found it out a while ago says nothing of what has been read since.
+    // Findings from before the new reading do not outdate it.
     expect(table.asked).toEqual(["acme.example", "acme", "acme.example", "acme"]);
     expect(table.changes).toEqual([]);
   });
 
-  it("that is not there any more is nobody's as soon as a request found it out of date, though nobody told of it", async () => {
+  it("that was deleted without a notification is unknown as soon as a request found it outdated", async () => {
     const globex = await table.source.byId("globex");
     if (globex === null) throw new Error("there is no globex");
     await table.test.execute(
@@ -141,7 +141,7 @@ describe("a tenant in the control table", () => {
     expect(table.changes).toEqual(["globex"]);
   });
 
-  it("stays the same object where only its neighbour changed", async () => {
+  it("remains the same object if only another tenant changed", async () => {
     const globex = await table.source.byId("globex");
     await table.change("update rowhouse.tenant set api = 'v2' where id = 'acme'");
     expect(await table.source.byId("globex")).toBe(globex);
@@ -167,17 +167,17 @@ describe("a tenant in the control table", () => {
     expect(table.changes.at(-1)).toBe("globex");
   });
 
-  it("takes a host over from another at once", async () => {
+  it("takes over a host from another at once", async () => {
     expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });
     await table.change(`update rowhouse.tenant set hosts = '{}' where id = 'globex'`);
-    // What is known of globex by now is that the host is no longer its own.
+    // By now globex has been read again, without the host.
     expect(await table.source.byId("globex")).toMatchObject({ hosts: [] });
     expect(await table.source.byHost("globex.example")).toBeNull();
     await table.change(`update rowhouse.tenant set hosts = hosts || '{globex.example}' where id = 'acme'`);
     expect(await table.source.byHost("globex.example")).toMatchObject({ id: "acme" });
   });
 
-  it("that was read before a change and answered after it is not kept", async () => {
+  it("that was read before a change and returned after it is not kept", async () => {
     const release = table.hold();
     const early = table.source.byId("globex");
     await once(table.events, "answered");
@@ -188,7 +188,7 @@ describe("a tenant in the control table", () => {
     expect((await table.source.byId("globex"))?.api).toBe("v2");
   });
 
-  it("is read again when it has aged, in case a notification was lost", async () => {
+  it("is read again after some time, in case a notification was lost", async () => {
     const before = await table.source.byId("globex");
     await table.source.byId("acme");
     await table.source.close();
@@ -202,8 +202,8 @@ describe("a tenant in the control table", () => {
   });
 });
 
-describe("a name that is nobody's", () => {
-  it("is asked for once in 5 seconds, and at once after any change", async () => {
+describe("an unknown name", () => {
+  it("is looked up once in 5 seconds, and at once after any change", async () => {
     expect(await table.source.byHost("initech.example")).toBeNull();
     table.nowMs += 4_999;
     expect(await table.source.byHost("initech.example")).toBeNull();
@@ -217,7 +217,7 @@ describe("a name that is nobody's", () => {
     expect(await table.source.byHost("initech.example")).toMatchObject({ id: "initech" });
   });
 
-  it("is not asked for where it cannot be an id, and never becomes SQL", async () => {
+  it("is not looked up if it cannot be an id, and never becomes SQL", async () => {
     expect(await table.source.byId("x' or true --")).toBeNull();
     expect(table.asked).toEqual([]);
     expect(await table.source.byHost("x' or true --")).toBeNull();

@@ -24,7 +24,7 @@ function url(parameters: Record<string, string>, host = "127.0.0.1", base = serv
 
 const question = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
 
-/** Whether the front's connections and a cell's are encrypted; both are made in one way. */
+/** Whether the front's connections and a cell's are encrypted; both must agree. */
 async function encrypted(target: string): Promise<boolean> {
   const front = new Database({
     name: "main",
@@ -55,14 +55,14 @@ async function encrypted(target: string): Promise<boolean> {
 }
 
 describe.each<[string, string[], Record<string, boolean | RegExp>]>([
-  ["that takes both", everybody, { disable: false, allow: false, prefer: true, require: true }],
+  ["that accepts both", everybody, { disable: false, allow: false, prefer: true, require: true }],
   [
-    "that takes TLS only",
+    "that accepts only TLS",
     onlyTls,
     { disable: /no pg_hba\.conf entry/, allow: true, prefer: true, require: true },
   ],
   [
-    "that takes no TLS from anybody",
+    "that accepts no TLS",
     onlyPlain,
     { disable: false, allow: false, prefer: false, require: /no pg_hba\.conf entry/ },
   ],
@@ -82,7 +82,7 @@ it.each<[string, boolean | RegExp]>([
   ["require", /does not take TLS.*ssl = on.*sslmode=disable/],
   ["verify-full", /does not take TLS/],
 ])(
-  "to a server without TLS sslmode=%s connects as libpq does, or says what to do",
+  "to a server without TLS, sslmode=%s connects as libpq does, or says what to do",
   async (sslmode, outcome) => {
     const asked = encrypted(url({ sslmode }, "127.0.0.1", inject("clusterUrl")));
     if (typeof outcome === "boolean") expect(await asked).toBe(outcome);
@@ -94,7 +94,7 @@ it.each<[string, boolean | RegExp]>([
   },
 );
 
-it("without sslmode TLS is taken where the server has it, as libpq does", async () => {
+it("without sslmode TLS is used if the server has it, as libpq does", async () => {
   await server.admit(everybody);
   expect(await encrypted(url({}))).toBe(true);
 });
@@ -103,21 +103,21 @@ describe("the server's certificate", () => {
   beforeAll(() => server.admit(everybody));
   const { ca, otherCa } = { ca: () => server.files.ca, otherCa: () => server.files.otherCa };
   it.each<[string, () => Record<string, string>, string, true | RegExp]>([
-    ["is not looked at with require", () => ({ sslmode: "require" }), "127.0.0.1", true],
+    ["is not verified with require", () => ({ sslmode: "require" }), "127.0.0.1", true],
     [
-      "is with require and an authority",
+      "is verified with require and a root certificate",
       () => ({ sslmode: "require", sslrootcert: otherCa() }),
       "127.0.0.1",
       /not accepted.*sslrootcert=FILE/,
     ],
     [
-      "passes verify-ca by its authority, whatever it is called",
+      "passes verify-ca by its authority, whatever its name",
       () => ({ sslmode: "verify-ca", sslrootcert: ca() }),
       "127.0.0.1",
       true,
     ],
     [
-      "of another authority does not",
+      "of another authority fails verify-ca",
       () => ({ sslmode: "verify-ca", sslrootcert: otherCa() }),
       "127.0.0.1",
       /not accepted/,
@@ -129,12 +129,17 @@ describe("the server's certificate", () => {
       true,
     ],
     [
-      "by another name does not",
+      "fails verify-full by another name",
       () => ({ sslmode: "verify-full", sslrootcert: ca() }),
       "127.0.0.1",
       /not accepted.*connect by a name that the certificate has/,
     ],
-    ["is nobody's whom Node.js trusts", () => ({ sslrootcert: "system" }), "localhost", /not accepted/],
+    [
+      "of an unknown authority fails with sslrootcert=system",
+      () => ({ sslrootcert: "system" }),
+      "localhost",
+      /not accepted/,
+    ],
   ])("%s", async (_, parameters, host, outcome) => {
     const asked = encrypted(url(parameters(), host));
     if (outcome === true) expect(await asked).toBe(true);
@@ -146,7 +151,7 @@ describe("the server's certificate", () => {
   });
 });
 
-it("a client's certificate is shown where there is one, and missed by the server where there is none", async () => {
+it("a client certificate is sent if configured, and the server refuses a client without one", async () => {
   await server.admit(withCertificate);
   const { cert, key } = server.files;
   expect(await encrypted(url({ sslmode: "require", sslcert: cert, sslkey: key }))).toBe(true);
@@ -154,7 +159,7 @@ it("a client's certificate is shown where there is one, and missed by the server
   await server.admit(everybody);
 });
 
-it("a statement on an encrypted connection is cancelled as any other", async () => {
+it("a statement on an encrypted connection can be cancelled", async () => {
   const cell = new TenantPool({
     url: url({ sslmode: "require" }),
     poolSize: 1,

@@ -6,7 +6,7 @@ import { adaptorOn } from "../support/worker-adaptor.ts";
 const one = oneConnection("transaction");
 
 describe("withPgClient", () => {
-  it("commits what its callback did, which is then in the ledger", async () => {
+  it("commits what its callback did, and marks it in the ledger", async () => {
     const rows = await one.inside(async (client) => {
       await client.query(insert(2));
       expect(one.request.marked()).toBe(false);
@@ -17,7 +17,7 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1, 2]);
   });
 
-  it("rolls back what a callback did that threw, and a connection is free for the next", async () => {
+  it("rolls back if its callback throws, and frees the connection", async () => {
     const failing = one.inside(async (client) => {
       await client.query(insert(2));
       throw new Error("changed my mind");
@@ -27,7 +27,7 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1]);
   });
 
-  it("throws where a callback went on after a statement that failed: PostgreSQL commits nothing then", async () => {
+  it("throws if a callback continues after a failed statement, since PostgreSQL then commits nothing", async () => {
     const failing = one.inside(async (client) => {
       await client.query(insert(2));
       await client.query({ text: "select 1/0" }).catch(() => "never mind");
@@ -36,7 +36,7 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1]);
   });
 
-  it("may be held to reading by the request's settings", async () => {
+  it("can be made read-only by the request's settings", async () => {
     const settings = { ...one.request.settings, transaction_read_only: "on" };
     const insertion = { text: "insert into item values (2, 'x')" };
     for (const attempt of [
@@ -48,12 +48,12 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1]);
   });
 
-  it("sends nothing where its callback sends nothing", async () => {
+  it("sends nothing if its callback sends nothing", async () => {
     expect(await one.inside(() => 7)).toBe(7);
     expect(one.request.marked()).toBe(false);
   });
 
-  it("runs statements sent at once in their order, all of them as the tenant", async () => {
+  it("runs statements sent at once in order, all as the tenant", async () => {
     const answers = await one.inside((client) =>
       Promise.all([2, 3, 4].flatMap((id) => [client.query(insert(id)), client.query({ text: state })])),
     );
@@ -65,7 +65,7 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1, 2, 3, 4]);
   });
 
-  it("runs nothing of what was sent at once with a first statement that failed", async () => {
+  it("runs nothing that was sent together with a first statement that failed", async () => {
     const answers = await one
       .inside(async (client) => {
         const all = await Promise.allSettled([
@@ -80,14 +80,14 @@ describe("withPgClient", () => {
     expect(await one.ids()).toEqual([1]);
   });
 
-  it("runs nothing where begin itself fails, not even what follows it", async () => {
+  it("runs nothing if begin itself fails", async () => {
     // On a new connection, where begin is not prepared yet.
     const fresh = adaptorOn(one.database);
     const connection = await fresh.sessions.connect();
     const { stream } = connection.client.connection;
     connection.release();
     const write = stream.write.bind(stream);
-    // As when somebody cancels the backend's statement just then.
+    // As if somebody cancelled the backend's statement at that moment.
     let broken = 0;
     stream.write = (messages: Uint8Array) => {
       const text = Buffer.from(messages).toString("latin1");
@@ -103,7 +103,7 @@ describe("withPgClient", () => {
     await fresh.close();
   });
 
-  it("keeps a statement that nobody waited for inside, and refuses one that comes too late", async () => {
+  it("completes a statement that its callback did not await, and refuses one that comes too late", async () => {
     let kept: NodePostgresPgClient | undefined;
     await one.inside((client) => {
       kept = client;
@@ -163,7 +163,7 @@ describe("withPgClient", () => {
     "do $$ begin rollback; end $$",
     "call ada.committing()",
     "select 1; commit",
-  ])("lets %j fail", async (text) => {
+  ])("rolls back when %j fails", async (text) => {
     await one.database.execute(
       `create or replace procedure ada.committing() language plpgsql as 'begin commit; end'`,
     );

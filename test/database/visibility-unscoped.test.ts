@@ -15,9 +15,9 @@ it.each([
   ["is under a domain", `create domain one.d as ${type}`],
   ["is within a range", `create type one.names as range (subtype = ${type})`],
   ["a function takes", `create function one.f(${type}) returns int language sql as 'select 1'`],
-  ["a function gives", `create function one.f() returns ${type} language sql as 'select null'`],
+  ["a function returns", `create function one.f() returns ${type} language sql as 'select null'`],
 ])(
-  "hidden, though it is in no tenant's scope: a type of PostgreSQL's own, but not of pg_catalog, that %s",
+  "hidden, though outside any tenant's scope: a type of PostgreSQL's own, outside pg_catalog, that %s",
   async (_how, sql) => {
     expect(await hiddenAfter(sql)).toEqual([`type ${type}`]);
   },

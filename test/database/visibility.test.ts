@@ -9,68 +9,68 @@ const { hiddenAfter } = fresh;
 const returningInt = "returns int language sql as 'select 1'";
 
 const hiddenCases: readonly (readonly [law: string, sql: string, hidden: readonly string[]])[] = [
-  ["a table called like a catalogue table", "create table one.pg_class (id int)", ["table one.pg_class"]],
-  ["a view called like one", "create view two.pg_roles as select 1 as id", ["view two.pg_roles"]],
+  ["a table named like a catalogue table", "create table one.pg_class (id int)", ["table one.pg_class"]],
+  ["a view named like one", "create view two.pg_roles as select 1 as id", ["view two.pg_roles"]],
   [
-    "a materialized view called like one",
+    "a materialized view named like one",
     "create materialized view one.pg_stats as select 1 as id",
     ["materialized view one.pg_stats"],
   ],
   [
-    "a partitioned table called like one",
+    "a partitioned table named like one",
     "create table one.pg_am (id int) partition by list (id)",
     ["table one.pg_am"],
   ],
   [
-    "a table whose row type is called like a built-in type",
+    "a table whose row type is named like a built-in type",
     "create table one.name (id int)",
     ["type one.name"],
   ],
-  ["an enum called like a built-in type", "create type one.date as enum ('a')", ["type one.date"]],
-  ["a domain called like one", "create domain two.text as varchar", ["type two.text"]],
+  ["an enum named like a built-in type", "create type one.date as enum ('a')", ["type one.date"]],
+  ["a domain named like one", "create domain two.text as varchar", ["type two.text"]],
   [
-    "a relation name in two served schemas, the later of them",
+    "the later of two relations of one name in two served schemas",
     "create table one.users (id int); create table two.users (id int)",
     ["table two.users"],
   ],
   [
-    "a table that a sequence of an earlier schema hides",
+    "a table hidden by a sequence of an earlier schema",
     "create sequence one.users; create table two.users (id int)",
     ["table two.users"],
   ],
   [
-    "a type name in two served schemas",
+    "the later of two types of one name in two served schemas",
     "create type one.mood as enum ('a'); create domain two.mood as int",
     ["type two.mood"],
   ],
   [
-    "a function name and arguments in two served schemas",
+    "the later of two functions with equal arguments in two served schemas",
     `create function one.f(int) ${returningInt}; create function two.f(int) ${returningInt}`,
     ["function two.f(integer)"],
   ],
   [
-    "a function of another's name with other arguments, in either order of the path",
+    "functions of one name and different arguments in two served schemas, both of them",
     `create function one.f(int) ${returningInt}; create function two.f(text) ${returningInt}`,
     ["function one.f(integer)", "function two.f(text)"],
   ],
   [
-    "a function that a shared one might be taken for",
+    "a function that might be confused with a shared one",
     `create function one.f(anyelement) ${returningInt}; create function public.f(text) ${returningInt}`,
     ["function one.f(anyelement)"],
   ],
   [
-    "a function called like a built-in one, of whatever arguments",
+    "a function named like a built-in one, whatever its arguments",
     `create domain one.email as text; create function one.lower(one.email) ${returningInt}`,
     ["function one.lower(one.email)"],
   ],
   [
-    "an operator called like a built-in one",
+    "an operator named like a built-in one",
     `create type one.mood as enum ('a'); create function one.same(one.mood, one.mood) returns boolean language sql as 'select true';
      create operator one.= (function = one.same, leftarg = one.mood, rightarg = one.mood)`,
     ["operator one.=(one.mood, one.mood)"],
   ],
   [
-    "a type outside the path that a column has",
+    "a column's type outside the search path",
     "create type private.mood as enum ('a'); create table one.t (mood private.mood)",
     ["type private.mood"],
   ],
@@ -95,18 +95,15 @@ const hiddenCases: readonly (readonly [law: string, sql: string, hidden: readonl
     ["type private.mood"],
   ],
   [
-    "a table outside the path whose rows a function returns",
+    "a table outside the search path whose rows a function returns",
     "create table private.t (id int); create function one.f() returns setof private.t language sql as 'select 1'",
     ["type private.t"],
   ],
 ];
 
 const visibleCases: readonly (readonly [law: string, sql: string])[] = [
-  ["names of its own", `create table one.users (id int); create function one.f(one.users) ${returningInt}`],
-  [
-    "a name that another schema has too, but later",
-    "create table two.a (id int); create table public.a (id int)",
-  ],
+  ["unique names", `create table one.users (id int); create function one.f(one.users) ${returningInt}`],
+  ["a name that only a later schema has too", "create table two.a (id int); create table public.a (id int)"],
   [
     "overloads within one schema",
     `create function one.f(int) ${returningInt}; create function one.f(text) ${returningInt}`,
@@ -123,24 +120,24 @@ const visibleCases: readonly (readonly [law: string, sql: string])[] = [
     "a table that only a foreign key reaches",
     "create table private.t (id int primary key); create table one.t (id int references private.t)",
   ],
-  ["an index or a sequence that an earlier one hides", "create sequence one.s; create sequence two.s"],
+  ["an index or a sequence hidden by an earlier one", "create sequence one.s; create sequence two.s"],
   ["a temporary table of the same name", "create table one.t (id int); create temp table t (id int)"],
   [
-    "a trigger's function, which is called by oid",
+    "a trigger function, which is called by oid",
     "create function one.lower() returns trigger language plpgsql as 'begin end'",
   ],
   ["an extension's functions and operators", "create extension citext schema two"],
   [
-    "an operator with a name of its own",
+    "an operator with a unique name",
     "create operator one.=== (function = int4eq, leftarg = int, rightarg = int)",
   ],
   [
-    "an array type that an earlier one hides",
+    "an array type hidden by an earlier type",
     "create type one._t as enum ('a'); create type two.t as enum ('a')",
   ],
 ];
 
-describe("hidden is what its bare name does not find", () => {
+describe("an object is hidden if its bare name does not find it", () => {
   it.each(hiddenCases)("hidden: %s", async (_law, sql, hidden) => {
     expect(await hiddenAfter(sql)).toEqual(hidden);
   });
@@ -149,7 +146,7 @@ describe("hidden is what its bare name does not find", () => {
     expect(await hiddenAfter(sql)).toEqual([]);
   });
 
-  it("each is told with what its bare name finds instead", async () => {
+  it("each is reported with what its bare name finds instead", async () => {
     await fresh.client.query(`create schema aside; create type aside.coin as enum ('a');
       create table one.users (id int); create table two.users (id int);
       create table one.pg_class (id int, coin aside.coin); create type two.date as enum ('a');
@@ -167,7 +164,7 @@ describe("hidden is what its bare name does not find", () => {
     });
   });
 
-  it("names are given as one would write them", async () => {
+  it("names are quoted where SQL requires it", async () => {
     await fresh.client.query('create schema "My App"; create table "My App"."pg_class" (id int)');
     const schemas = [{ logical: "app", physical: "My App" }];
     const probe = parseShape((await fresh.client.query(shapeQuery({ ...freshInput, schemas }))).rows[0]);
@@ -175,7 +172,7 @@ describe("hidden is what its bare name does not find", () => {
   });
 
   it.each([...hiddenCases, ...visibleCases].map(([law, sql]) => [law, sql] as const))(
-    "PostgreSQL finds the rest: %s",
+    "PostgreSQL itself finds every object that is not reported: %s",
     async (_law, sql) => {
       const hidden = await hiddenAfter(sql);
       await fresh.client.query("select set_config('search_path', $1, true)", [
@@ -195,7 +192,7 @@ describe("hidden is what its bare name does not find", () => {
     },
   );
 
-  it("it is the same for a host that has no rights on the tenant's schemas", async () => {
+  it("a host without rights on the tenant's schemas gets the same result", async () => {
     const role = `nobody_${fresh.name}`;
     await fresh.client.query(`create role ${role}`);
     expect(await hiddenAfter("create table one.a (id int); create table one.pg_class (id int)")).toEqual(
@@ -204,7 +201,7 @@ describe("hidden is what its bare name does not find", () => {
   });
 });
 
-describe("what is hidden is needed, as far as can be seen without a build,", () => {
+describe("a hidden object counts as needed, as far as can be seen without a build,", () => {
   const version = `create function one.version() ${returningInt}`;
   const neededAfter = async (sql: string): Promise<Record<string, boolean | undefined>> => {
     await fresh.client.query(sql);
@@ -231,14 +228,14 @@ describe("what is hidden is needed, as far as can be seen without a build,", () 
     ["@name -*", true],
     ["A text.\n@omit", true],
     ["see @omit", true],
-  ])("of a function with the comment %j: %s", async (comment, needed) => {
+  ])("if it is a function with the comment %j: %s", async (comment, needed) => {
     const said = fresh.client.escapeLiteral(comment);
     expect(await neededAfter(`${version}; comment on function one.version is ${said}`)).toEqual({
       "function one.version()": needed,
     });
   });
 
-  it("of relations by their own tags, or their types'", async () => {
+  it("if it is a relation, unless a tag on it or on its type leaves it out", async () => {
     expect(
       await neededAfter(`create table one.pg_class (id int); create table one.pg_type (id int); create view one.pg_roles as select 1 as id;
         comment on table one.pg_class is '@behavior -*'; comment on type one.pg_type is '@omit read';
@@ -246,7 +243,7 @@ describe("what is hidden is needed, as far as can be seen without a build,", () 
     ).toEqual({ "table one.pg_class": false, "table one.pg_type": false, "view one.pg_roles": true });
   });
 
-  it("of types by what has them: tables and functions that are not left out", async () => {
+  it("if it is a type, only when a table or function that is not left out uses it", async () => {
     expect(
       await neededAfter(`create type private.a as enum ('a'); create type private.b as enum ('b'); create type private.c as enum ('c');
         create domain one.c_domain as private.c; create type one.date as enum ('d');
@@ -261,7 +258,7 @@ describe("what is hidden is needed, as far as can be seen without a build,", () 
     });
   });
 
-  it("of functions not where PostGraphile leaves them out by itself: with any number of arguments, and overloaded", async () => {
+  it("if it is a function, unless it is variadic or overloaded, which PostGraphile leaves out by itself", async () => {
     expect(
       await neededAfter(`create aggregate one.max(text) (sfunc = text_larger, stype = text);
         create function one.lower(int) ${returningInt}; create function one.lower(text) ${returningInt};
@@ -275,7 +272,7 @@ describe("what is hidden is needed, as far as can be seen without a build,", () 
     });
   });
 
-  it("and what is not is told by names that are no tenant's", async () => {
+  it("and one that is not needed is described without the tenant's physical names", async () => {
     const dispensableOf = async (schemas: readonly string[]) => {
       const [one = "", two = ""] = schemas;
       await fresh.client.query(`create domain ${one}.email as text; create function ${one}.lower(${one}.email, text) ${returningInt};
@@ -304,7 +301,7 @@ describe("what is hidden is needed, as far as can be seen without a build,", () 
 });
 
 describe("the search path", () => {
-  it("of the session is left alone, and has no say", async () => {
+  it("of the session is not changed, and has no effect", async () => {
     await fresh.client.query("set local search_path = two, one");
     expect(await hiddenAfter("create table one.users (id int); create table two.users (id int)")).toEqual([
       "table two.users",
@@ -312,7 +309,7 @@ describe("the search path", () => {
     expect((await fresh.client.query("show search_path")).rows).toEqual([{ search_path: "two, one" }]);
   });
 
-  it("finds a schema that PostgreSQL would fold, split or take for a keyword", async () => {
+  it("finds schemas with names that PostgreSQL would fold, split or read as keywords", async () => {
     const odd = ["Fold", "a,b", "select", 'quo"te', "sp ace", "ünïcode"];
     await fresh.client.query("select set_config('search_path', $1, true)", [searchPathText(odd)]);
     for (const schema of odd)
