@@ -8,17 +8,9 @@ import { Connector, type ConnectorOptions } from "../shared/connect/connector.ts
 import { NewerSession } from "../shared/connect/newer-session.ts";
 import { parseSessionState, sessionStateQuery } from "../shared/connect/session-state.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import { hasState, isStale } from "../shared/postgres/sqlstate.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../shared/postgres/tenant-shares.ts";
-import { isTooManyConnections } from "../shared/postgres/too-many-connections.ts";
-import {
-  connectError,
-  hostsError,
-  isConnectionError,
-  isDenied,
-  isLostStatement,
-  isReadTimeout,
-  lostWith,
-} from "./connection-errors.ts";
+import { connectError, hostsError, isConnectionError, isReadTimeout, lostWith } from "./connection-errors.ts";
 import { discardAll, type Greeting, greet, leaveBehind } from "./greeting.ts";
 import { Group, type GroupedStatement, groupOver } from "./group.ts";
 
@@ -166,7 +158,7 @@ export class Database implements Queryable {
       return await this.#together(statements, tenant);
     } catch (error) {
       // A concurrent statement may have failed for the same reason before.
-      if (!isLostStatement(error)) throw error;
+      if (!isStale(error)) throw error;
       this.#prepares = false;
       return this.#together(statements, tenant);
     }
@@ -333,7 +325,7 @@ export class Database implements Queryable {
         if (!this.#isOld(client)) return { client, grant };
         client.release(true);
       } catch (error) {
-        if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
+        if (shares === null || grant?.beyond !== true || !hasState(error, "too_many_connections")) {
           grant?.release();
           throw connectError(this.name, error);
         }
@@ -364,7 +356,7 @@ async function outlives(client: PoolClient, error: unknown, after: string): Prom
     return true;
   } catch (fault) {
     // A role without the privilege to unlock could not have locked either.
-    return isDenied(fault);
+    return hasState(fault, "insufficient_privilege");
   }
 }
 

@@ -249,6 +249,21 @@ test("whatever stands in the way of a connection is the database's being unreach
   }
 });
 
+test("a server without a connection for the role is NO_CAPACITY: it can be reached, and will have one again", async () => {
+  const role = `${database.name}_full`;
+  await database.execute(`create role ${role} login password 'full' connection limit 0`);
+  const front = connect(database.urlAs(role, "full"));
+  await expect(front.query("select")).rejects.toMatchObject({
+    code: "NO_CAPACITY",
+    message: expect.stringContaining("53300"),
+    cause: { code: "53300" },
+  });
+  await database.execute(`alter role ${role} connection limit -1`);
+  expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+  await front.close();
+  await database.execute(`drop role ${role}`);
+});
+
 test("a role's time-outs end neither a statement nor a session of the host's own", async () => {
   const role = `${database.name}_hasty`;
   await database.execute(`

@@ -3,8 +3,9 @@ import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
-import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
 import type { TenantPool } from "../postgres/connection-pool.ts";
@@ -166,7 +167,7 @@ async function readAsWhoMay(
     try {
       return await connection.send([{ text: "savepoint rowhouse_reader" }, ...asReader, statement]);
     } catch (error) {
-      if (!isDenied(error)) throw error;
+      if (!hasState(error, "insufficient_privilege")) throw error;
       refused ??= error;
     } finally {
       // Also restores the role, which a view's function may have changed since.
@@ -175,5 +176,3 @@ async function readAsWhoMay(
   }
   throw refused;
 }
-
-const isDenied = (error: unknown): boolean => codeOf(error) === "42501";

@@ -5,6 +5,7 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
 import { backendQuery } from "../../src/shared/postgres/pooler.ts";
+import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
 import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import {
@@ -51,7 +52,7 @@ function sameBackend(backend: number): Statement {
   return {
     text: `select 1 / case when ${backendQuery} = $1 then 1 else 0 end`,
     values: [backend],
-    meaning: (error) => (error.code === "22012" ? new AnotherBackend() : error),
+    meaning: (error) => (hasState(error, "division_by_zero") ? new AnotherBackend() : error),
   };
 }
 
@@ -340,21 +341,4 @@ export class Connection {
     this.#grant = null;
     grant?.release();
   }
-}
-
-/**
- * Whether a prepared statement was missing (26000), already there (42P05) or no longer usable; nothing of it has run then. A
- * function may have run `discard all`, or another backend may be answering. A changed table may have changed a statement's result
- * ("cached plan must not change result type": of all 0A000 errors, the only one from RevalidateCachedQuery). A dropped parameter
- * type is missed before the statement is looked at ("cache lookup failed for type").
- */
-export function isStale(error: unknown): boolean {
-  if (!(error instanceof Error && "code" in error)) return false;
-  const routine = "routine" in error ? error.routine : undefined;
-  return (
-    error.code === "26000" ||
-    error.code === "42P05" ||
-    (error.code === "0A000" && routine === "RevalidateCachedQuery") ||
-    (error.code === "XX000" && routine === "getTypeInputInfo")
-  );
 }

@@ -1,7 +1,8 @@
 /** The two ways to send a statement to PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
-import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
-import { type Connection, isStale, type Result } from "./connection.ts";
+import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
+import type { Connection, Result } from "./connection.ts";
 import { fixedStatement, type Statement } from "./pipeline.ts";
 import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
@@ -81,7 +82,7 @@ async function endFailed(connection: Connection): Promise<void> {
 
 /** Whether a read failed because it tried to write; nothing of it has been committed. */
 export function isWrite(error: unknown): boolean {
-  return codeOf(error) === "25006";
+  return hasState(error, "read_only_sql_transaction");
 }
 
 /** Deferred constraints and their triggers run at commit, so it may take long. */
