@@ -50,6 +50,17 @@ test("a prepared statement that a pooler took away is asked unprepared, with all
   expect((await kept()).rows).toEqual([]);
 });
 
+test("a prepared statement whose result has another type now is asked again, and prepared anew", async () => {
+  const front = connect(database.url);
+  await front.query("create table shifting (a int)");
+  const ask = () => front.together([{ text: "select * from shifting", prepared: true }]);
+  expect(await ask()).toEqual([[]]);
+  await front.query("alter table shifting add b int");
+  await front.query("insert into shifting values (1, 2)");
+  for (const _ of [1, 2]) expect(await ask()).toEqual([[{ a: 1, b: 2 }]]);
+  expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
+});
+
 test("statements sent together are one transaction, whose settings end with it", async () => {
   const front = connect(database.url);
   await front.query("create table one_of (id int)");

@@ -4,17 +4,17 @@ import pg, { type PoolClient } from "pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
-import { backendQuery } from "../../src/shared/postgres/pooler.ts";
-import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
-import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
-import { noticeOf, type PgNotice } from "./notice.ts";
 import {
   NotSupported,
   Pipeline,
   type PipelineOptions,
   type PipelineResult,
   type Statement,
-} from "./pipeline.ts";
+} from "../../src/shared/postgres/pipeline.ts";
+import { backendQuery } from "../../src/shared/postgres/pooler.ts";
+import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
+import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
+import { noticeOf, type PgNotice } from "./notice.ts";
 import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
@@ -91,7 +91,7 @@ export class Connection {
     // Without our own listener, losing a checked-out connection would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
     client.on("notice", (message) => {
-      this.#bursts.find((burst) => !burst.over)?.notice(() => noticeOf(message));
+      this.#bursts.find((burst) => !burst.over)?.notice(message);
     });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
@@ -211,7 +211,7 @@ export class Connection {
       } else if (isStale(failedBehind)) {
         this.#distrust();
       }
-      return { command, rows, rowCount, notices: burst.notices };
+      return { command, rows, rowCount, notices: burst.notices.map(noticeOf) };
     } catch (error) {
       if (isStale(error)) this.#distrust();
       // If PostgreSQL ended the session, its last error is the reason.
