@@ -1,6 +1,7 @@
 /** One connection of a cell to PostgreSQL, with the state that `pg` does not track. */
 import { connect as connectSocket } from "node:net";
 import pg, { type PoolClient } from "pg";
+import { serialize } from "pg-protocol";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
@@ -291,15 +292,9 @@ export class Connection {
       const socket = host.startsWith("/")
         ? connectSocket(`${host}/.s.PGSQL.${port}`)
         : connectSocket(port, host);
-      // CancelRequest: https://www.postgresql.org/docs/18/protocol-message-formats.html
-      const request = Buffer.alloc(16);
-      request.writeInt32BE(16, 0);
-      request.writeInt32BE(80877102, 4);
-      request.writeInt32BE(processID, 8);
-      request.writeInt32BE(secretKey, 12);
       socket.setTimeout(2_000, () => socket.destroy());
       socket.on("error", () => socket.destroy());
-      socket.end(request);
+      socket.end(serialize.cancel(processID, secretKey));
     }
     client.connection.stream.destroy();
   }
