@@ -5,6 +5,7 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
+import { unlessAborted } from "../../src/shared/kernel/abortable.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
@@ -179,17 +180,13 @@ export function servingAdaptor(
     younger?: number,
   ): Promise<T> => {
     const connection = await sessions.connect(scope.stop, scope.binding, younger, holding.getStore());
-    const { promise: cancelled, reject } = Promise.withResolvers<never>();
-    const cancel = (): void => {
+    const cancel = (): HostError => {
       connection.cancel();
-      reject(new HostError("CANCELLED"));
+      return new HostError("CANCELLED");
     };
-    const uncancel = (): void => scope.stop.removeEventListener("abort", cancel);
-    scope.stop.addEventListener("abort", cancel, { once: true });
     try {
-      return await Promise.race([work(connection, uncancel), cancelled]);
+      return await unlessAborted(scope.stop, cancel, (uncancel) => work(connection, uncancel));
     } finally {
-      uncancel();
       connection.release();
     }
   };

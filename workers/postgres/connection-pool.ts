@@ -5,6 +5,7 @@ import type { PoolClient } from "pg";
 import { Connector } from "../../src/shared/connect/connector.ts";
 import { connectionFault, noConnection } from "../../src/shared/connect/loss.ts";
 import { NewerSession } from "../../src/shared/connect/newer-session.ts";
+import { unlessAborted } from "../../src/shared/kernel/abortable.ts";
 import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
@@ -139,12 +140,8 @@ export class TenantPool {
     const grant = turn instanceof Promise ? await turn : turn;
     const connecting = this.#granted(grant, younger, signal);
     if (signal === undefined) return lent(await connecting, borrower);
-    const { promise: cancelled, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(new HostError("CANCELLED"));
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
     try {
-      return lent(await Promise.race([connecting, cancelled]), borrower);
+      return lent(await unlessAborted(signal, cancelled, () => connecting), borrower);
     } catch (error) {
       // The pool cannot withdraw a waiter, so a connection that comes too late is returned at once.
       connecting.then(
@@ -152,8 +149,6 @@ export class TenantPool {
         () => undefined,
       );
       throw error;
-    } finally {
-      signal.removeEventListener("abort", abort);
     }
   }
 
@@ -263,6 +258,8 @@ export class TenantPool {
 function silently(client: pg.Client): void {
   client.on("error", () => undefined);
 }
+
+const cancelled = (): HostError => new HostError("CANCELLED");
 
 function lent(connection: Connection, borrower: Borrower | undefined): Connection {
   if (borrower !== undefined) connection.lend(borrower);
