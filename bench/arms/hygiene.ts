@@ -1,9 +1,9 @@
 /** One process that runs tenants' statements in turn over a few connections, with one of several ways to keep sessions clean. */
 import pg from "pg";
+import { fixedStatement } from "../../src/shared/postgres/pipeline.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
 import { Connection } from "../../workers/postgres/connection.ts";
-import { fixedStatement } from "../../workers/postgres/pipeline.ts";
 import { Pooler } from "../../workers/postgres/pooler.ts";
 import { setBaseline } from "../../workers/postgres/session-reset.ts";
 import type { Setting } from "../../workers/postgres/settings.ts";

@@ -116,7 +116,7 @@ function sessionFailure({ id }: Tenant, error: unknown): HostError {
   if (/^(?:P0001|22...|28...)$/.test(code)) {
     return refusedToken(id, "unknown-session", `its session function refused the token (${code})`);
   }
-  if (wasInterrupted(error, "57014")) {
+  if (wasInterrupted(error, "query_canceled")) {
     return new HostError(
       "TOKEN_UNVERIFIABLE",
       `tenant ${id}: its session function took longer than ${sessionTimeoutMs} ms`,

@@ -5,8 +5,9 @@ import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable, Transaction } from "../postgres/database.ts";
 import type { SessionState } from "../shared/connect/session-state.ts";
-import { codeOf, HostError } from "../shared/kernel/errors.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import { hideStatements } from "../shared/postgres/hidden-statements.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 import { formerOwnerSql, grantSql, missingRights, neededRights, rightsText } from "./rights.ts";
 
 export interface ControlState {
@@ -36,7 +37,6 @@ interface Migration {
 const directory = new URL("sql/", import.meta.url);
 const filePattern = /^(\d{3})-[a-z-]+\.sql$/;
 
-const insufficientPrivilege = "42501";
 const noTenants: ControlNeeds = { tenants: false };
 
 /**
@@ -56,7 +56,7 @@ export async function installControl(
       await database.transaction((transaction) => apply(transaction, migrations));
     } catch (error) {
       // The role may not: what is missing afterwards says so.
-      if (codeOf(error) !== insufficientPrivilege) throw error;
+      if (!hasState(error, "insufficient_privilege")) throw error;
     }
     // Separately: without the right to it, the rest still stands.
     await createEventTriggers(database);
@@ -134,7 +134,7 @@ async function createEventTriggers(database: Database): Promise<void> {
       }
     });
   } catch (error) {
-    if (codeOf(error) !== insufficientPrivilege) throw error;
+    if (!hasState(error, "insufficient_privilege")) throw error;
   }
 }
 

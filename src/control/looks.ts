@@ -6,7 +6,8 @@ import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { pause } from "../shared/kernel/duration.ts";
-import { codeOf, messageOf } from "../shared/kernel/errors.ts";
+import { messageOf } from "../shared/kernel/errors.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 import { digestQuery } from "./digest.ts";
 
 /** How manual changes are detected in a database, as shown to operators. */
@@ -54,7 +55,6 @@ export interface LooksOptions {
  * interval is.
  */
 const maxShare = 0.05;
-const insufficientPrivilege = "42501";
 
 const surroundings = z.object({ triggers: z.boolean(), prepares: z.boolean(), recovers: z.boolean() });
 const turnRow = z.object({ turn: z.boolean() });
@@ -175,7 +175,7 @@ export class Looks {
       }
       return true;
     } catch (error) {
-      if (codeOf(error) !== insufficientPrivilege) throw error;
+      if (!hasState(error, "insufficient_privilege")) throw error;
       return false;
     }
   }

@@ -3,6 +3,7 @@ import pg from "pg";
 import { HostError } from "../shared/kernel/errors.ts";
 import { excerpt } from "../shared/kernel/excerpt.ts";
 import type { ShapeHash, TenantId } from "../shared/kernel/ids.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 
 /** The tenant does not have the shape that the migration expects; `details.shape` is its current one. */
 export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
@@ -18,13 +19,6 @@ export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
   }
 }
 
-const lockNotAvailable = "55P03";
-/** A statement that cannot be rolled back: PostgreSQL runs it only outside a transaction. */
-const activeTransaction = "25001";
-/** A procedure that commits. */
-const invalidTermination = "2D000";
-const notSupported = "0A000";
-
 export interface MigrationContext {
   readonly tenant: TenantId;
   readonly sql: string;
@@ -38,7 +32,7 @@ export interface MigrationContext {
 export function migrationError(error: unknown, { tenant, sql, lockTimeoutMs }: MigrationContext): unknown {
   if (!(error instanceof pg.DatabaseError)) return error;
   const { code: sqlState = "", message } = error;
-  if (sqlState === lockNotAvailable && !isRaisedBySql(error)) {
+  if (hasState(error, "lock_not_available") && !isRaisedBySql(error)) {
     const others = lockHolders(error);
     const waited = `${others === "" ? "a lock" : "its lock"} was not free within ${lockTimeoutMs} ms${others === "" ? "" : `: ${others}`}`;
     return new HostError("LOCK_TIMEOUT", `tenant ${tenant}: ${waited}; nothing was changed`, {
@@ -65,13 +59,17 @@ function lockHolders(error: pg.DatabaseError): string {
   return isOfLockTenant(error) ? (error.detail ?? "") : "";
 }
 
-function adviceFor({ code, routine, hint }: pg.DatabaseError): string {
-  if (code === activeTransaction) {
+function adviceFor(error: pg.DatabaseError): string {
+  // A statement that cannot be rolled back: PostgreSQL runs it only outside a transaction.
+  if (hasState(error, "active_sql_transaction")) {
     return ": a migration is one transaction; run this statement by itself, with psql";
   }
   // EXECUTE of SELECT INTO is refused by the same routine, but with a hint.
-  const controls = code === notSupported && routine === "exec_stmt_dynexecute" && hint === undefined;
-  if (controls || code === invalidTermination) {
+  const { routine, hint } = error;
+  const controls =
+    routine === "exec_stmt_dynexecute" && hint === undefined && hasState(error, "feature_not_supported");
+  // A procedure that commits is refused with a code of its own.
+  if (controls || hasState(error, "invalid_transaction_termination")) {
     return ": a migration is one transaction, which its SQL may neither end nor divide";
   }
   return "";

@@ -6,7 +6,7 @@
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Database, Queryable } from "../postgres/database.ts";
-import { codeOf } from "../shared/kernel/errors.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 
 /**
  * A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from
@@ -132,8 +132,6 @@ export interface Granted {
   readonly lacking: readonly Right[];
 }
 
-const insufficientPrivilege = "42501";
-
 /** Grants `role` what it lacks for `purpose`, as far as the connecting role may. */
 export async function grantRights(
   database: Pick<Database, "query" | "transaction">,
@@ -148,7 +146,7 @@ export async function grantRights(
   try {
     await database.transaction((transaction) => transaction.execute(grantSql(before, role)));
   } catch (error) {
-    if (codeOf(error) !== insufficientPrivilege) throw error;
+    if (!hasState(error, "insufficient_privilege")) throw error;
   }
   // If the role has some other grant option, PostgreSQL only warns instead of failing.
   const lacking = await missingRights(database, rights, role);

@@ -1,12 +1,12 @@
 /** A managed migration: SQL for one tenant, in one transaction, while writes to that tenant are blocked. */
 import { createHash } from "node:crypto";
-import pg from "pg";
 import { z } from "zod";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { parseShape, probeSettings, probeSettingsOver, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../shared/kernel/ids.ts";
 import { searchPathText } from "../shared/postgres/search-path.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { readTriggers } from "./install.ts";
 import { migrationError, ShapeDiffers } from "./migration-error.ts";
@@ -39,8 +39,6 @@ export interface Migrated {
 }
 
 const defaultLockTimeoutMs = 10_000;
-/** A standby's error when a transaction is set to write. */
-const featureNotSupported = "0A000";
 
 /**
  * Applies SQL to a tenant, as the connecting role and with the tenant's search path: all of it or nothing.
@@ -117,7 +115,8 @@ async function begin(transaction: Queryable, tenant: Tenant, lockTimeoutMs: numb
   await transaction
     .query("set transaction isolation level read committed, read write")
     .catch((error: unknown) => {
-      if (!(error instanceof pg.DatabaseError) || error.code !== featureNotSupported) throw error;
+      // A standby's answer to a transaction that is set to write.
+      if (!hasState(error, "feature_not_supported")) throw error;
       throw new HostError(
         "DATABASE_READ_ONLY",
         `tenant ${tenant.id}: the server is a standby; nothing was changed`,

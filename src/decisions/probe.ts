@@ -58,7 +58,7 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
     lock: database.control ? lockRow.parse(rows.at(-2)?.[0]).lock : null,
   }));
   const probed = await probing.catch((error: unknown) => {
-    if (!wasInterrupted(error, "55P03")) throw error;
+    if (!wasInterrupted(error, "lock_not_available")) throw error;
     throw new HostError("LOCK_TIMEOUT", schemaLocked);
   });
   const [missing] = probed.shape.missing;

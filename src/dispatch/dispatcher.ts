@@ -4,6 +4,7 @@ import type { Decision } from "../decisions/decision.ts";
 import { NotStarted } from "../fleet/cell/cell.ts";
 import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
 import type { Observe } from "../observability/observation.ts";
+import { unlessAborted } from "../shared/kernel/abortable.ts";
 import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
@@ -85,7 +86,7 @@ export class Dispatcher {
       const admitted = admitting instanceof Promise ? await admitting : admitting;
       const decision =
         this.#options.known(admitted.tenant) ??
-        (await before(request.signal, this.#options.decide(admitted.tenant)));
+        (await before(request.signal, () => this.#options.decide(admitted.tenant)));
       let lease: Lease | null = null;
       try {
         const wanted = this.#wanted(decision, tries.sinceMs);
@@ -167,7 +168,7 @@ export class Dispatcher {
   async #lease(wanted: LeaseRequest, signal: CancellationToken): Promise<Lease> {
     const leasing = this.#options.fleet.lease(wanted);
     try {
-      return await before(signal, leasing);
+      return await before(signal, () => leasing);
     } catch (error) {
       if (signal.aborted) {
         leasing.then(
@@ -260,15 +261,7 @@ function mayHaveCommitted(error: HostError): boolean {
   return error instanceof LostRequest && error.mayHaveCommitted;
 }
 
-/** Resolves with `work`, or rejects with the reason of `signal` if it aborts first. */
-function before<Value>(signal: CancellationToken, work: Promise<Value>): Promise<Value> {
-  if (signal.aborted) {
-    // Nobody awaits it, and an unhandled rejection would end the process.
-    work.catch(() => undefined);
-    return Promise.reject(toHostError(signal.reason));
-  }
-  const { promise, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(toHostError(signal.reason));
-  signal.addEventListener("abort", abort, { once: true });
-  return Promise.race([work, promise]).finally(() => signal.removeEventListener("abort", abort));
+/** `work`, or the reason of `signal` if it aborts first. */
+function before<Value>(signal: CancellationToken, work: () => Promise<Value>): Promise<Value> {
+  return unlessAborted(signal, () => toHostError(signal.reason), work);
 }

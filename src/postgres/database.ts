@@ -8,19 +8,11 @@ import { Connector, type ConnectorOptions } from "../shared/connect/connector.ts
 import { NewerSession } from "../shared/connect/newer-session.ts";
 import { parseSessionState, sessionStateQuery } from "../shared/connect/session-state.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import { hasState, isStale } from "../shared/postgres/sqlstate.ts";
 import { type Grant, TenantShares, type TenantSharesOptions } from "../shared/postgres/tenant-shares.ts";
-import { isTooManyConnections } from "../shared/postgres/too-many-connections.ts";
-import {
-  connectError,
-  hostsError,
-  isConnectionError,
-  isDenied,
-  isLostStatement,
-  isReadTimeout,
-  lostWith,
-} from "./connection-errors.ts";
+import { connectError, hostsError, isConnectionError, isReadTimeout, lostWith } from "./connection-errors.ts";
 import { discardAll, type Greeting, greet, leaveBehind } from "./greeting.ts";
-import { Group, type GroupedStatement, groupOver } from "./group.ts";
+import { type GroupedStatement, groupOver, sendTogether } from "./group.ts";
 
 export interface Queryable {
   /**
@@ -163,27 +155,23 @@ export class Database implements Queryable {
     tenant?: string,
   ): Promise<readonly (readonly unknown[])[]> {
     try {
-      return await this.#together(statements, tenant);
+      return await this.#together(statements, tenant, this.#prepares);
     } catch (error) {
       // A concurrent statement may have failed for the same reason before.
-      if (!isLostStatement(error)) throw error;
-      this.#prepares = false;
-      return this.#together(statements, tenant);
+      if (!isStale(error)) throw error;
+      // What changed a result type only does so once; what takes statements away is a pooler.
+      if (!hasState(error, "feature_not_supported", "internal_error")) this.#prepares = false;
+      return this.#together(statements, tenant, false);
     }
   }
 
   #together(
     statements: readonly GroupedStatement[],
-    tenant?: string,
+    tenant: string | undefined,
+    prepares: boolean,
   ): Promise<readonly (readonly unknown[])[]> {
-    const ask = async (client: PoolClient): Promise<readonly (readonly unknown[])[]> => {
-      const group = new Group(
-        this.#prepares ? statements : statements.map((each) => ({ ...each, prepared: false })),
-      );
-      client.query(group);
-      return await group.answers;
-    };
-    return this.#newest(ask, { after: groupOver, tenant });
+    const sent = prepares ? statements : statements.map((each) => ({ ...each, prepared: false }));
+    return this.#newest((client) => sendTogether(client, sent), { after: groupOver, tenant });
   }
 
   /**
@@ -333,7 +321,7 @@ export class Database implements Queryable {
         if (!this.#isOld(client)) return { client, grant };
         client.release(true);
       } catch (error) {
-        if (shares === null || grant?.beyond !== true || !isTooManyConnections(error)) {
+        if (shares === null || grant?.beyond !== true || !hasState(error, "too_many_connections")) {
           grant?.release();
           throw connectError(this.name, error);
         }
@@ -364,7 +352,7 @@ async function outlives(client: PoolClient, error: unknown, after: string): Prom
     return true;
   } catch (fault) {
     // A role without the privilege to unlock could not have locked either.
-    return isDenied(fault);
+    return hasState(fault, "insufficient_privilege");
   }
 }
 

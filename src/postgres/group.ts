@@ -1,16 +1,10 @@
 /** Statements sent together: one write, one answer, one transaction. */
-import { createHash, randomBytes } from "node:crypto";
-import pg from "pg";
-
-declare module "pg" {
-  interface Query<R, I> {
-    prepare(connection: pg.Connection): void;
-  }
-  interface Connection {
-    close(message: { readonly type: "S"; readonly name: string }): void;
-    sync(): void;
-  }
-}
+import { hash } from "node:crypto";
+import type { ClientBase } from "pg";
+import { Pipeline, type Statement } from "../shared/postgres/pipeline.ts";
+import { isStale } from "../shared/postgres/sqlstate.ts";
+import { secretPrefix } from "../shared/postgres/statement-names.ts";
+import { transactionOver } from "../shared/postgres/transaction-over.ts";
 
 export interface GroupedStatement {
   readonly text: string;
@@ -29,84 +23,55 @@ export type Together = (
 ) => Promise<readonly (readonly unknown[])[]>;
 
 /** The statements prepared on a connection. */
-interface Known {
-  /** Prefix of their names: a tenant's function that knew one could replace it with a statement of its own. */
-  readonly secret: string;
+interface Prepared {
+  /** Its own: where the prepared statements of one database can be listed, that tells nothing about another. */
+  readonly prefix: string;
   /** Name → text. */
-  readonly texts: Readonly<Record<string, string>>;
+  readonly texts: Map<string, string>;
 }
 
-const known = new WeakMap<pg.Connection, Known>();
+const preparedOn = new WeakMap<ClientBase, Prepared>();
 
-function knownOf(connection: pg.Connection): Known {
-  const had = known.get(connection);
+function preparedBy(client: ClientBase): Prepared {
+  const had = preparedOn.get(client);
   if (had !== undefined) return had;
-  const made = { secret: randomBytes(12).toString("base64url"), texts: {} };
-  known.set(connection, made);
+  const made = { prefix: secretPrefix(), texts: new Map<string, string>() };
+  preparedOn.set(client, made);
   return made;
 }
 
-const begin: GroupedStatement = { text: "begin" };
-/**
- * Enum rows may come from a view or pass a policy, and so run a tenant's function: everything that it set for
- * the session is undone.
- */
-const end: readonly GroupedStatement[] = [
-  { text: "rollback" },
-  { text: "select pg_catalog.pg_advisory_unlock_all()" },
-];
+const begin: Statement = { text: "begin" };
 
 /** Run after a failed group. */
-export const groupOver = end.map(({ text }) => text).join("; ");
+export const groupOver = transactionOver.map(({ text }) => text).join("; ");
 
 /**
- * A transaction that is rolled back, with one Sync at the end: if a statement fails PostgreSQL skips all that
- * follow, so nothing can run without the settings made before it. A failed group leaves the transaction open:
- * run `groupOver`.
+ * The rows of each of `statements`, sent in a transaction that is rolled back: enum rows may come from a view
+ * or pass a policy, and so run a tenant's function, and everything that it set for the session is undone. A
+ * failed group leaves the transaction open: run `groupOver`.
  */
-export class Group extends pg.Query {
-  /** The rows of each statement. */
-  readonly answers: Promise<readonly (readonly unknown[])[]>;
-  readonly #statements: readonly GroupedStatement[];
-  /** Called only on success: after a failure it is unknown what was prepared, so it is prepared again. */
-  #remember = (): void => undefined;
-
-  constructor(statements: readonly GroupedStatement[]) {
-    const { promise, resolve, reject } = Promise.withResolvers<readonly (readonly unknown[])[]>();
-    super({ text: "" }, undefined, (error: Error | null | undefined, results) => {
-      if (error != null) return reject(error);
-      this.#remember();
-      resolve(
-        [results]
-          .flat()
-          .slice(1, -end.length)
-          .map((result) => result.rows),
-      );
-    });
-    this.answers = promise;
-    this.#statements = [begin, ...statements, ...end];
+export async function sendTogether(
+  client: ClientBase,
+  statements: readonly GroupedStatement[],
+): Promise<readonly (readonly unknown[])[]> {
+  const { prefix, texts } = preparedBy(client);
+  const named = statements.map(({ text, values, prepared = false }) => ({
+    text,
+    values,
+    name: prepared ? prefix + hash("sha1", text, "base64url") : undefined,
+  }));
+  const pipeline = new Pipeline([begin, ...named, ...transactionOver], {
+    all: true,
+    isPrepared: (name, text) => texts.get(name) === text,
+  });
+  client.query(pipeline);
+  try {
+    await pipeline.result;
+  } catch (error) {
+    if (isStale(error)) texts.clear();
+    throw error;
   }
-
-  override submit = (connection: pg.Connection): null => {
-    const { secret, texts } = knownOf(connection);
-    const parsedStatements = { ...texts };
-    const unsynced: pg.Connection = Object.create(connection, {
-      sync: { value: () => undefined },
-      parsedStatements: { value: parsedStatements },
-      submittedNamedStatements: { value: {} },
-    });
-    const named: Record<string, string> = {};
-    connection.stream.cork();
-    for (const { text, values = [], prepared = false } of this.#statements) {
-      const name = prepared ? secret + createHash("sha1").update(text).digest("base64url") : "";
-      if (prepared) named[name] = text;
-      // Closing a name that does not exist is no error; parsing under an existing name is.
-      if (prepared && !Object.hasOwn(parsedStatements, name)) connection.close({ type: "S", name });
-      new pg.Query({ text, values: [...values], name }).prepare(unsynced);
-    }
-    connection.sync();
-    connection.stream.uncork();
-    this.#remember = () => void known.set(connection, { secret, texts: { ...texts, ...named } });
-    return null;
-  };
+  // Only on success: after a failure it is unknown what was prepared, so it is prepared again.
+  for (const { name, text } of pipeline.parsed) if (name !== undefined) texts.set(name, text);
+  return pipeline.results.slice(1, -transactionOver.length).map(({ rows }) => rows);
 }

@@ -6,8 +6,9 @@ import type { Observe } from "../observability/observation.ts";
 import type { Connector } from "../shared/connect/connector.ts";
 import { parseSessionState, sessionStateQuery } from "../shared/connect/session-state.ts";
 import { pause } from "../shared/kernel/duration.ts";
-import { codeOf, HostError } from "../shared/kernel/errors.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import { backendQuery, lifted } from "../shared/postgres/pooler.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
 import { connectError, databaseError } from "./connection-errors.ts";
 import { connectorTo } from "./database.ts";
 
@@ -168,7 +169,9 @@ export class Listener {
       return { ended };
     } catch (error) {
       await this.#client?.end().catch(() => {});
-      throw isRefusedByStandby(error) ? standbyFault(name) : databaseError(name, error);
+      // No tenant's function runs on this connection, so the code is PostgreSQL's.
+      const isStandby = hasState(error, "read_only_sql_transaction");
+      throw isStandby ? standbyFault(name) : databaseError(name, error);
     }
   }
 
@@ -217,11 +220,6 @@ export class Listener {
     const timer = setInterval(() => this.check(), this.#options.heartbeatMs ?? 30_000);
     client.once("end", () => clearInterval(timer));
   }
-}
-
-/** No tenant's function runs on this connection, so the code is PostgreSQL's. */
-function isRefusedByStandby(error: unknown): boolean {
-  return codeOf(error) === "25006";
 }
 
 /** The error for LISTEN on a standby, with the cure. */

@@ -50,6 +50,17 @@ test("a statement whose prepared form a pooler took away runs again unprepared, 
   expect((await kept()).rows).toEqual([]);
 });
 
+test("a prepared statement whose result has another type now is asked again, and prepared anew", async () => {
+  const front = connect(database.url);
+  await front.query("create table shifting (a int)");
+  const ask = () => front.together([{ text: "select * from shifting", prepared: true }]);
+  expect(await ask()).toEqual([[]]);
+  await front.query("alter table shifting add b int");
+  await front.query("insert into shifting values (1, 2)");
+  for (const _ of [1, 2]) expect(await ask()).toEqual([[{ a: 1, b: 2 }]]);
+  expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
+});
+
 test("statements sent together are one transaction, whose settings end with it", async () => {
   const front = connect(database.url);
   await front.query("create table one_of (id int)");
@@ -247,6 +258,21 @@ test("any refused connection is DATABASE_UNREACHABLE, with its SQLSTATE", async 
     expect(error).toMatchObject({ code: "DATABASE_UNREACHABLE", cause: { code: state } });
     expect(String(error)).toContain(state);
   }
+});
+
+test("a server without a connection for the role is NO_CAPACITY: it can be reached, and will have one again", async () => {
+  const role = `${database.name}_full`;
+  await database.execute(`create role ${role} login password 'full' connection limit 0`);
+  const front = connect(database.urlAs(role, "full"));
+  await expect(front.query("select")).rejects.toMatchObject({
+    code: "NO_CAPACITY",
+    message: expect.stringContaining("53300"),
+    cause: { code: "53300" },
+  });
+  await database.execute(`alter role ${role} connection limit -1`);
+  expect((await front.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
+  await front.close();
+  await database.execute(`drop role ${role}`);
 });
 
 test("a role's timeouts end neither a statement nor a session of the host's own", async () => {

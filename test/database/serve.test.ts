@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { Pipeline } from "../../src/shared/postgres/pipeline.ts";
 import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
-import { Pipeline } from "../../workers/postgres/pipeline.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { type Ask, presetUrl, until, Worker } from "../support/worker-instance.ts";

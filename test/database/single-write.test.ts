@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { Pipeline } from "../../workers/postgres/pipeline.ts";
+import { Pipeline } from "../../src/shared/postgres/pipeline.ts";
 import { advisoryWaits, type TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";
 import { type AdaptorBench, adaptorDatabase, adaptorOn, type Request } from "../support/worker-adaptor.ts";

@@ -56,13 +56,13 @@ export const patches = [
   {
     name: "pipelined-transactions",
     member:
-      "a pg.Query with its own submit and handle… methods; prepare, Connection#sync, pg/lib/utils prepareValue; pg-protocol's serialize",
+      "a pg.Query with its own submit and handle… methods; pg/lib/utils prepareValue; pg-protocol's serialize",
     versions: { pg: ["8.23.1"], "pg-protocol": ["1.16.1"] },
     purpose: "safety",
     checked: "versions",
     gain: "a transaction is one write with one Sync, so no statement runs without the role and settings before it; 10.3 thousand transactions a second instead of 3.2 with a round trip for each statement",
     otherwise: "a statement could run without its role and search path, so nothing is served",
-    files: ["workers/postgres/pipeline.ts", "src/postgres/group.ts"],
+    files: ["src/shared/postgres/pipeline.ts"],
   },
   {
     name: "connection-state",

@@ -3,17 +3,19 @@ import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
-import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
+import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
 import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
 import type { TenantPool } from "../postgres/connection-pool.ts";
 import { saysUnreachable } from "../postgres/outcome.ts";
-import type { Statement } from "../postgres/pipeline.ts";
 import { builtNames } from "../postgres/schema-placeholders.ts";
 import { type Setting, settingsStatement } from "../postgres/settings.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
-import { rowsOf, transactionOver } from "../postgres/transaction.ts";
+import { rowsOf } from "../postgres/transaction.ts";
 import { buildSettings } from "../request/preset-settings.ts";
 import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { tagsInLogicalNames } from "./schema-tags.ts";
@@ -166,7 +168,7 @@ async function readAsWhoMay(
     try {
       return await connection.send([{ text: "savepoint rowhouse_reader" }, ...asReader, statement]);
     } catch (error) {
-      if (!isDenied(error)) throw error;
+      if (!hasState(error, "insufficient_privilege")) throw error;
       refused ??= error;
     } finally {
       // Also restores the role, which a view's function may have changed since.
@@ -175,5 +177,3 @@ async function readAsWhoMay(
   }
   throw refused;
 }
-
-const isDenied = (error: unknown): boolean => codeOf(error) === "42501";

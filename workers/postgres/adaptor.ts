@@ -5,14 +5,16 @@ import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
+import { unlessAborted } from "../../src/shared/kernel/abortable.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
+import { isStale } from "../../src/shared/postgres/sqlstate.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { isReserved, reservedSetting } from "../request/preset-settings.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
 import { servingClient } from "./client.ts";
-import { type Connection, isStale } from "./connection.ts";
+import type { Connection } from "./connection.ts";
 import type { TenantPool } from "./connection-pool.ts";
 import { endedByTimeout, isSuspect, mayHaveBeenCommitted, openEnded, toHostFailure } from "./outcome.ts";
 import { ReadOnly, refusedByStandby } from "./read-only.ts";
@@ -178,17 +180,13 @@ export function servingAdaptor(
     younger?: number,
   ): Promise<T> => {
     const connection = await sessions.connect(scope.stop, scope.binding, younger, holding.getStore());
-    const { promise: cancelled, reject } = Promise.withResolvers<never>();
-    const cancel = (): void => {
+    const cancel = (): HostError => {
       connection.cancel();
-      reject(new HostError("CANCELLED"));
+      return new HostError("CANCELLED");
     };
-    const uncancel = (): void => scope.stop.removeEventListener("abort", cancel);
-    scope.stop.addEventListener("abort", cancel, { once: true });
     try {
-      return await Promise.race([work(connection, uncancel), cancelled]);
+      return await unlessAborted(scope.stop, cancel, (uncancel) => work(connection, uncancel));
     } finally {
-      uncancel();
       connection.release();
     }
   };

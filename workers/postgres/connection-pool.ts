@@ -3,14 +3,15 @@ import { setTimeout as pause } from "node:timers/promises";
 import type pg from "pg";
 import type { PoolClient } from "pg";
 import { Connector } from "../../src/shared/connect/connector.ts";
+import { connectionFault, noConnection } from "../../src/shared/connect/loss.ts";
 import { NewerSession } from "../../src/shared/connect/newer-session.ts";
+import { unlessAborted } from "../../src/shared/kernel/abortable.ts";
 import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts";
-import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
-import { isTooManyConnections } from "../../src/shared/postgres/too-many-connections.ts";
 import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
 import { type Borrower, Connection, type ConnectionFacts } from "./connection.ts";
-import { wasDisconnected } from "./outcome.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 import { setBaseline } from "./session-reset.ts";
@@ -139,12 +140,8 @@ export class TenantPool {
     const grant = turn instanceof Promise ? await turn : turn;
     const connecting = this.#granted(grant, younger, signal);
     if (signal === undefined) return lent(await connecting, borrower);
-    const { promise: cancelled, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(new HostError("CANCELLED"));
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
     try {
-      return lent(await Promise.race([connecting, cancelled]), borrower);
+      return lent(await unlessAborted(signal, cancelled, () => connecting), borrower);
     } catch (error) {
       // The pool cannot withdraw a waiter, so a connection that comes too late is returned at once.
       connecting.then(
@@ -152,8 +149,6 @@ export class TenantPool {
         () => undefined,
       );
       throw error;
-    } finally {
-      signal.removeEventListener("abort", abort);
     }
   }
 
@@ -167,9 +162,9 @@ export class TenantPool {
       connection.grantedBy(grant);
       return connection;
     } catch (error) {
-      if (!grant.beyond || !isTooManyConnections(error) || signal?.aborted === true) {
+      if (!grant.beyond || !hasState(error, "too_many_connections") || signal?.aborted === true) {
         grant.release();
-        throw unreachable(error);
+        throw noConnection("PostgreSQL", error);
       }
     }
     const open = this.#reserve?.totalCount ?? 0;
@@ -206,9 +201,9 @@ export class TenantPool {
       } catch (error) {
         if (signal?.aborted === true || performance.now() >= untilMs) throw error;
         // Other hosts or cells of this server may be using our connections, for no longer than they need them.
-        if (isTooManyConnections(error) && !beyond) await pause(refusedPauseMs);
+        if (hasState(error, "too_many_connections") && !beyond) await pause(refusedPauseMs);
         // Nothing has been sent on it yet, so trying again is safe.
-        else if (!wasDisconnected(error) || attempt === maxAttempts) throw error;
+        else if (connectionFault(error) !== "ended" || attempt === maxAttempts) throw error;
       }
     }
   }
@@ -264,16 +259,9 @@ function silently(client: pg.Client): void {
   client.on("error", () => undefined);
 }
 
+const cancelled = (): HostError => new HostError("CANCELLED");
+
 function lent(connection: Connection, borrower: Borrower | undefined): Connection {
   if (borrower !== undefined) connection.lend(borrower);
   return connection;
-}
-
-/** Turns the reason for having no connection into an error of the host. */
-function unreachable(error: unknown): HostError {
-  if (error instanceof HostError) return error;
-  if (isTooManyConnections(error))
-    return new HostError("NO_CAPACITY", `PostgreSQL has no connection: ${messageOf(error)} (53300)`);
-  const code = error instanceof Error && "code" in error ? ` (${String(error.code)})` : "";
-  return new HostError("DATABASE_UNREACHABLE", `no connection: ${messageOf(error)}${code}`, { cause: error });
 }

@@ -1,19 +1,21 @@
 /** One connection of a cell to PostgreSQL, with the state that `pg` does not track. */
 import { connect as connectSocket } from "node:net";
 import pg, { type PoolClient } from "pg";
+import { serialize } from "pg-protocol";
 import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { toHostError } from "../../src/shared/kernel/errors.ts";
-import { backendQuery } from "../../src/shared/postgres/pooler.ts";
-import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
-import { noticeOf, type PgNotice } from "./notice.ts";
 import {
   NotSupported,
   Pipeline,
   type PipelineOptions,
   type PipelineResult,
   type Statement,
-} from "./pipeline.ts";
+} from "../../src/shared/postgres/pipeline.ts";
+import { backendQuery } from "../../src/shared/postgres/pooler.ts";
+import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
+import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
+import { noticeOf, type PgNotice } from "./notice.ts";
 import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
@@ -51,7 +53,7 @@ function sameBackend(backend: number): Statement {
   return {
     text: `select 1 / case when ${backendQuery} = $1 then 1 else 0 end`,
     values: [backend],
-    meaning: (error) => (error.code === "22012" ? new AnotherBackend() : error),
+    meaning: (error) => (hasState(error, "division_by_zero") ? new AnotherBackend() : error),
   };
 }
 
@@ -90,7 +92,7 @@ export class Connection {
     // Without our own listener, losing a checked-out connection would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
     client.on("notice", (message) => {
-      this.#bursts.find((burst) => !burst.over)?.notice(() => noticeOf(message));
+      this.#bursts.find((burst) => !burst.over)?.notice(message);
     });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
@@ -210,7 +212,7 @@ export class Connection {
       } else if (isStale(failedBehind)) {
         this.#distrust();
       }
-      return { command, rows, rowCount, notices: burst.notices };
+      return { command, rows, rowCount, notices: burst.notices.map(noticeOf) };
     } catch (error) {
       if (isStale(error)) this.#distrust();
       // If PostgreSQL ended the session, its last error is the reason.
@@ -290,15 +292,9 @@ export class Connection {
       const socket = host.startsWith("/")
         ? connectSocket(`${host}/.s.PGSQL.${port}`)
         : connectSocket(port, host);
-      // CancelRequest: https://www.postgresql.org/docs/18/protocol-message-formats.html
-      const request = Buffer.alloc(16);
-      request.writeInt32BE(16, 0);
-      request.writeInt32BE(80877102, 4);
-      request.writeInt32BE(processID, 8);
-      request.writeInt32BE(secretKey, 12);
       socket.setTimeout(2_000, () => socket.destroy());
       socket.on("error", () => socket.destroy());
-      socket.end(request);
+      socket.end(serialize.cancel(processID, secretKey));
     }
     client.connection.stream.destroy();
   }
@@ -340,21 +336,4 @@ export class Connection {
     this.#grant = null;
     grant?.release();
   }
-}
-
-/**
- * Whether a prepared statement was missing (26000), already there (42P05) or no longer usable; nothing of it has run then. A
- * function may have run `discard all`, or another backend may be answering. A changed table may have changed a statement's result
- * ("cached plan must not change result type": of all 0A000 errors, the only one from RevalidateCachedQuery). A dropped parameter
- * type is missed before the statement is looked at ("cache lookup failed for type").
- */
-export function isStale(error: unknown): boolean {
-  if (!(error instanceof Error && "code" in error)) return false;
-  const routine = "routine" in error ? error.routine : undefined;
-  return (
-    error.code === "26000" ||
-    error.code === "42P05" ||
-    (error.code === "0A000" && routine === "RevalidateCachedQuery") ||
-    (error.code === "XX000" && routine === "getTypeInputInfo")
-  );
 }

@@ -1,31 +1,15 @@
 /** What a failed statement means for the request, for its commit and for the connection. */
 import pg from "pg";
 import { SafeError } from "postgraphile/grafast";
-import { ConnectionLost, wasInterrupted } from "../../src/shared/connect/loss.ts";
-import { codeOf, HostError } from "../../src/shared/kernel/errors.ts";
+import { ConnectionLost, connectionFault, wasInterrupted } from "../../src/shared/connect/loss.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import { SchemaChanged } from "../../src/shared/protocol/schema-moved.ts";
 import type { RequestScope } from "../request/request-scope.ts";
 import { isGuardFailure, reportedRevisions } from "./revision-guard.ts";
 
 /** Whether PostgreSQL ended the session because its transaction took too long; it would do so again. */
 export function endedByTimeout(error: unknown): boolean {
-  if (!(error instanceof ConnectionLost && error.cause instanceof pg.DatabaseError)) return false;
-  const { code } = error.cause;
-  return code === "25P03" || code === "25P04";
-}
-
-/**
- * Codes that end a connection while it is being opened though others may succeed: admin_shutdown, crash_shutdown and the socket's
- * own.
- */
-const cutCodes = /^(57P0[12]|ECONNRESET|EPIPE)$/;
-const cutMessages =
-  /^(Connection terminated( unexpectedly)?$|Client has encountered a connection error|Client was closed)/;
-
-/** Whether a connection was cut off while it was being opened, as by a terminated backend. No tenant's function has run on it. */
-export function wasDisconnected(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  return cutCodes.test(codeOf(error) ?? "") || cutMessages.test(error.message);
+  return error instanceof ConnectionLost && connectionFault(error.cause) === "timed-out";
 }
 
 /** Whether the database could not be reached, or the pool had no connection. */
@@ -78,7 +62,7 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
         : new SchemaChanged(revisions, error.cause);
     return scope.hostFailure;
   }
-  if (wasInterrupted(error, "57014")) {
+  if (wasInterrupted(error, "query_canceled")) {
     return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
   }
   if (!(error instanceof HostError)) return error;

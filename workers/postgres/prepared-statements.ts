@@ -1,8 +1,8 @@
 /** Tracks which statements are prepared on one connection. */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import type { Columns } from "../../src/shared/postgres/pipeline.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
-import type { Columns } from "./pipeline.ts";
 
 /** PostgreSQL keeps a plan of 20–100 kB per statement and backend: 200 of them take 4–20 MB. */
 const maxNames = 200;

@@ -1,7 +1,7 @@
 /** Detects connections that take no writes: those to a standby, and sessions that were set to read-only. */
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import type { Connection } from "./connection.ts";
-import type { Statement } from "./pipeline.ts";
 
 /** PostgreSQL refused to write on that connection. Nothing of the transaction was committed, so another connection may do better. */
 export class ReadOnly extends HostError<"DATABASE_READ_ONLY"> {

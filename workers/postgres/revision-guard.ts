@@ -1,9 +1,10 @@
 /** The statements by which a transaction proves that the tenant's schema is the one that it was planned for. */
 import type pg from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TenantBinding, TenantGuard } from "../../src/shared/protocol/messages.ts";
-import { fixedStatement, type Statement } from "./pipeline.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 
 export interface TransactionGuard {
@@ -47,7 +48,7 @@ export class RevisionsMoved extends HostError<"SCHEMA_CHANGED"> {
 
   constructor(cause: pg.DatabaseError) {
     super("SCHEMA_CHANGED", undefined, { cause });
-    this.revisions = cause.code === "RW409" ? (cause.detail ?? null) : null;
+    this.revisions = hasState(cause, "revision_moved") ? (cause.detail ?? null) : null;
   }
 }
 
@@ -171,7 +172,8 @@ function look(guard: TenantGuard, settings: readonly Setting[], begins = false):
     name,
     text,
     values,
-    meaning: (error) => (error.code === "22004" ? new RevisionCheckFailed(error, begins) : error),
+    meaning: (error) =>
+      hasState(error, "null_value_not_allowed") ? new RevisionCheckFailed(error, begins) : error,
   };
 }
 
@@ -234,8 +236,8 @@ function assertion({ schemas, revisions }: TenantGuard, settings: readonly Setti
  */
 function assertionFailure(error: pg.DatabaseError): Error {
   const moved =
-    error.code === "RW409" ||
-    (error.code === "40001" && /\browhouse\.assert_revisions\b/.test(error.where ?? ""));
+    hasState(error, "revision_moved") ||
+    (hasState(error, "serialization_failure") && /\browhouse\.assert_revisions\b/.test(error.where ?? ""));
   return moved ? new RevisionsMoved(error) : error;
 }
 

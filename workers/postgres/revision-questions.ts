@@ -3,6 +3,7 @@ import { LRUCache } from "lru-cache";
 import pg from "pg";
 import { pause } from "../../src/shared/kernel/duration.ts";
 import { lazyLru } from "../../src/shared/kernel/lru-options.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 
 /**
@@ -14,7 +15,7 @@ const outdatedCodes = /^(?:42...|3F000|XX000)$/;
 /** Whether a changed schema may be why a read failed. */
 export function looksOutdated(error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError)) return false;
-  if (error.code === "22P02") return error.routine === "enum_in";
+  if (hasState(error, "invalid_text_representation")) return error.routine === "enum_in";
   return outdatedCodes.test(error.code ?? "");
 }
 

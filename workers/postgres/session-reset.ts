@@ -2,6 +2,7 @@
 import type { ClientBase } from "pg";
 import { z } from "zod";
 import { hidesStatements } from "../../src/shared/postgres/hidden-statements.ts";
+import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import {
   backendQuery,
   isDirect,
@@ -9,7 +10,6 @@ import {
   leaveLocks,
   leaveNothing,
 } from "../../src/shared/postgres/pooler.ts";
-import { fixedStatement, type Statement } from "./pipeline.ts";
 import type { Setting } from "./settings.ts";
 
 /** What a session reports about itself before anything is set in it. */

@@ -1,7 +1,7 @@
 /** Builds the statement that makes a transaction's settings. */
 
+import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
-import type { Statement } from "./pipeline.ts";
 
 /** Name and value; both are parameters of a prepared statement, never quoted into its text. */
 export type Setting = readonly [name: string, value: string];

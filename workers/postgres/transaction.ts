@@ -1,8 +1,10 @@
 /** The two ways to send a statement to PostgreSQL, both with a request's settings; nothing runs outside them. */
 import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
-import { codeOf, HostError, toHostError } from "../../src/shared/kernel/errors.ts";
-import { type Connection, isStale, type Result } from "./connection.ts";
-import { fixedStatement, type Statement } from "./pipeline.ts";
+import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
+import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
+import { transactionOver, unlockText } from "../../src/shared/postgres/transaction-over.ts";
+import type { Connection, Result } from "./connection.ts";
 import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
   isGuardFailure,
@@ -21,13 +23,7 @@ const rollback = fixedStatement("rollback", "rollback");
  * same.
  */
 const commit: Statement = { text: "commit" };
-/** Releases session-level locks, which a rollback keeps: a tenant's function may have taken one that others wait for. */
-const unlock = fixedStatement("unlock", "select pg_catalog.pg_advisory_unlock_all()");
-/**
- * Ends a transaction of which nothing may remain. Unnamed, because a tenant's function may have deallocated the prepared
- * statements.
- */
-export const transactionOver: readonly Statement[] = [{ text: rollback.text }, { text: unlock.text }];
+const unlock = fixedStatement("unlock", unlockText);
 
 /** What the tenant determines about how a statement is sent. */
 export interface ReadOptions {
@@ -81,7 +77,7 @@ async function endFailed(connection: Connection): Promise<void> {
 
 /** Whether a read failed because it tried to write; nothing of it has been committed. */
 export function isWrite(error: unknown): boolean {
-  return codeOf(error) === "25006";
+  return hasState(error, "read_only_sql_transaction");
 }
 
 /** Deferred constraints and their triggers run at commit, so it may take long. */

@@ -4,6 +4,7 @@
  */
 import pg, { type ClientConfig, type PoolClient, type PoolConfig } from "pg";
 import { HostError } from "../kernel/errors.ts";
+import { hasState } from "../postgres/sqlstate.ts";
 import { type Candidate, Candidates, candidatesOf, type Failure } from "./candidates.ts";
 import { matches, readSessionState } from "./session-state.ts";
 import { tlsFault, tlsOptions } from "./tls.ts";
@@ -24,9 +25,6 @@ export interface ConnectorOptions {
 
 /** The session does not satisfy `target_session_attrs`. */
 class OtherSession extends HostError<"DATABASE_READ_ONLY" | "DATABASE_UNREACHABLE"> {}
-
-/** Connection errors after which libpq goes on to the next host: the server is starting or stopping. */
-const startingOrStopping = /^57P0[123]$/;
 
 export class Connector {
   readonly target: ConnectionTarget;
@@ -205,10 +203,10 @@ function failureOf(error: unknown, isTls: boolean): Failure | null {
   if (error instanceof OtherSession) return "attributes";
   if (isTls) return "encryption";
   if (error instanceof pg.DatabaseError) {
-    const { code = "" } = error;
     // Rules in pg_hba.conf may apply only to connections with TLS, or only to those without.
-    if (code === "28000") return "encryption";
-    return startingOrStopping.test(code) ? "host" : null;
+    if (hasState(error, "invalid_authorization_specification")) return "encryption";
+    // As in libpq, the next host is tried if this server is starting or stopping.
+    return hasState(error, "admin_shutdown", "crash_shutdown", "cannot_connect_now") ? "host" : null;
   }
   return error instanceof HostError ? null : "host";
 }

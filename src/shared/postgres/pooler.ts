@@ -3,6 +3,7 @@
  * connection is free: no session state may be relied on behind it, and none may be left there for other
  * clients.
  */
+import { unlockText } from "./transaction-over.ts";
 
 /** The id of the backend that runs the statement. */
 export const backendQuery = "pg_catalog.pg_backend_pid()";
@@ -60,4 +61,4 @@ export const leaveIdentity = `select pg_catalog.set_config('session_authorizatio
  * Runs after that, as a statement of its own: a tenant's function may have left the session as a role without
  * the privilege to unlock, and privileges are checked before a statement runs.
  */
-export const leaveLocks = "select pg_catalog.pg_advisory_unlock_all()";
+export const leaveLocks = unlockText;

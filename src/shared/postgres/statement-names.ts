@@ -1,4 +1,10 @@
-/** Prefix of the names of all prepared statements of this thread: 96 unpredictable bits. */
+/** Secret beginnings of the names of prepared statements: who knew a name could put a statement of its own in its place. */
 import { randomBytes } from "node:crypto";
 
-export const namespace = randomBytes(12).toString("base64url");
+/** 96 unpredictable bits. */
+export function secretPrefix(): string {
+  return randomBytes(12).toString("base64url");
+}
+
+/** Prefix of the names of all prepared statements of this thread's requests. */
+export const namespace = secretPrefix();

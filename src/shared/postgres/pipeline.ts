@@ -2,9 +2,9 @@
 import { createRequire } from "node:module";
 import pg from "pg";
 import { serialize } from "pg-protocol";
-import { HostError } from "../../src/shared/kernel/errors.ts";
-import { namespace } from "../../src/shared/postgres/statement-names.ts";
-import type { PgNotice } from "./notice.ts";
+import type { NoticeMessage } from "pg-protocol/dist/messages.js";
+import { HostError } from "../kernel/errors.ts";
+import { namespace } from "./statement-names.ts";
 
 declare module "pg" {
   interface Query<R, I> {
@@ -73,6 +73,8 @@ export interface PipelineOptions {
   readonly arrayMode?: boolean | undefined;
   /** Which statement's result is returned; by default the last one's. */
   readonly resultAt?: number | undefined;
+  /** Whether the results of all statements are kept; none may be empty. */
+  readonly all?: boolean | undefined;
   /** The last statement that must succeed for the result to count; by default the one at `resultAt`. */
   readonly standsAt?: number | undefined;
   /** Names of prepared statements to close. */
@@ -97,6 +99,8 @@ const sync = serialize.sync();
 export class Pipeline extends pg.Query {
   /** The result of the statement at `resultAt`. Rejects with the first error as soon as PostgreSQL is done with the whole group. */
   readonly result: Promise<PipelineResult>;
+  /** The results of all statements, if they were asked for; set by the time `result` resolves. */
+  results: readonly PipelineResult[] = [];
   /** The error of a statement behind the one at `standsAt`, when the result counts all the same; set by the time `result` resolves. */
   failedBehind: Error | null = null;
   /** The statements that this group parses; the named ones are prepared once it has succeeded. */
@@ -104,30 +108,36 @@ export class Pipeline extends pg.Query {
   /** The columns of the statement at `resultAt`, if PostgreSQL was asked to describe them. */
   described: Columns | null = null;
   /** Notices that the statement at `resultAt` raised; those of other statements, such as the commit, are dropped. */
-  readonly notices: PgNotice[] = [];
+  readonly notices: NoticeMessage[] = [];
   /** Whether PostgreSQL is done with the whole group; later messages belong to the next one. */
   over = false;
   readonly #statements: readonly Statement[];
   readonly #messages: Buffer;
   readonly #resultAt: number;
   readonly #standsAt: number;
+  readonly #keepsAll: boolean;
   #completed = 0;
 
   /** Throws if a value cannot be serialized. */
   constructor(statements: readonly Statement[], options: PipelineOptions = {}) {
     const { promise, resolve, reject } = Promise.withResolvers<PipelineResult>();
-    const { arrayMode = false, resultAt = statements.length - 1 } = options;
+    const { arrayMode = false, all = false, resultAt = statements.length - 1 } = options;
     const text = statements.at(resultAt)?.text ?? "";
     const config = arrayMode ? { text, rowMode: "array" as const } : { text };
-    super(config, undefined, (error: Error | null | undefined, result) => {
-      if (error == null) resolve(result);
-      else reject(error);
+    super(config, undefined, (error: Error | null | undefined, result: PipelineResult | PipelineResult[]) => {
+      if (error != null) return reject(error);
+      if (!Array.isArray(result)) return resolve(result);
+      this.results = result;
+      const wanted = result[resultAt];
+      if (wanted === undefined) reject(new HostError("INTERNAL", "a statement of a group had no result"));
+      else resolve(wanted);
     });
     this.result = promise;
     this.#statements = statements;
     this.#resultAt = resultAt;
     this.#standsAt = options.standsAt ?? resultAt;
-    const columns = knownColumns(statements.at(resultAt), options);
+    this.#keepsAll = all;
+    const columns = all ? null : knownColumns(statements.at(resultAt), options);
     if (columns !== null) super.handleRowDescription({ fields: columns });
     this.#messages = messagesOf(statements, columns === null ? resultAt : null, options, this.parsed);
   }
@@ -139,8 +149,12 @@ export class Pipeline extends pg.Query {
   };
 
   /** Takes a notice that arrived while this group was running. */
-  notice(make: () => PgNotice): void {
-    if (this.#completed === this.#resultAt) this.notices.push(make());
+  notice(message: NoticeMessage): void {
+    if (this.#completed === this.#resultAt) this.notices.push(message);
+  }
+
+  get #isKept(): boolean {
+    return this.#completed === this.#resultAt || this.#keepsAll;
   }
 
   override handleReadyForQuery(connection: pg.Connection): void {
@@ -154,11 +168,11 @@ export class Pipeline extends pg.Query {
   }
 
   override handleDataRow(message: unknown): void {
-    if (this.#completed === this.#resultAt) super.handleDataRow(message);
+    if (this.#isKept) super.handleDataRow(message);
   }
 
   override handleCommandComplete(message: unknown, connection: pg.Connection): void {
-    if (this.#completed === this.#resultAt) super.handleCommandComplete(message, connection);
+    if (this.#isKept) super.handleCommandComplete(message, connection);
     this.#completed += 1;
   }
 
@@ -208,17 +222,18 @@ function knownColumns(
   return name !== "" && isPrepared?.(name, text) === true ? (columnsOf?.(name) ?? null) : null;
 }
 
-/** Adds a Describe for the statement at `describedAt`. */
+/** Adds a Describe for the statement at `describedAt`, or for each if all results are kept. */
 function messagesOf(
   statements: readonly Statement[],
   describedAt: number | null,
-  { closed = [], isPrepared, unnamed = false }: PipelineOptions,
+  { all = false, closed = [], isPrepared, unnamed = false }: PipelineOptions,
   parsed: Statement[],
 ): Buffer {
   const messages = closed.map((name) => serialize.close({ type: "S", name }));
   statements.forEach((given, index) => {
     const statement = unnamed ? { text: given.text, values: given.values } : given;
     const { text, name = "", values = [], messages: fixed } = statement;
+    const isDescribed = all || index === describedAt;
     const prepared = name !== "" && isPrepared?.(name, text) === true;
     if (!prepared) {
       // Closing an unknown name is no error; parsing under a name that is taken is one.
@@ -226,12 +241,12 @@ function messagesOf(
       messages.push(serialize.parse({ name, text, types: [] }));
       parsed.push(statement);
     }
-    if (fixed !== undefined && index !== describedAt) {
+    if (fixed !== undefined && !isDescribed) {
       messages.push(fixed);
       return;
     }
     messages.push(serialize.bind({ statement: name, values: values.map((value) => prepareValue(value)) }));
-    if (index === describedAt) messages.push(describePortal);
+    if (isDescribed) messages.push(describePortal);
     messages.push(execute);
   });
   messages.push(sync);

@@ -1,0 +1,24 @@
+/** Work that is given up when a signal aborts. */
+import type { CancellationToken } from "./cancellation.ts";
+
+/**
+ * Runs `work` and settles as it does, unless `signal` aborts first: then rejects at once with what `refusal`
+ * returns, and leaves `work` to itself. `work` is not begun if the signal has aborted. It gets a function
+ * from whose call on an abort makes no difference any more.
+ */
+export async function unlessAborted<Value>(
+  signal: CancellationToken,
+  refusal: () => unknown,
+  work: (ignoreAbort: () => void) => Promise<Value>,
+): Promise<Value> {
+  if (signal.aborted) throw refusal();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const abort = (): void => reject(refusal());
+  const ignoreAbort = (): void => signal.removeEventListener("abort", abort);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([work(ignoreAbort), aborted]);
+  } finally {
+    ignoreAbort();
+  }
+}
