@@ -7,8 +7,8 @@ import {
   type ShapeHash,
   type TenantId,
 } from "../shared/kernel/ids.ts";
+import type { SchemaBinding } from "../shared/model/blueprint-spec.ts";
 import { searchPathText } from "../shared/postgres/search-path.ts";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
 
 export interface BlueprintInput {
   readonly shape: ShapeHash;

@@ -1,10 +1,11 @@
 /** Scopes PostGraphile's introspection query, so that an instance costs what its tenant's schemas cost, not the whole database. */
+
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { makeIntrospectionQuery } from "pg-introspection";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { SchemaBinding } from "../../src/shared/model/blueprint-spec.ts";
 import { scopeCtes } from "../../src/shared/postgres/catalogue-scope.ts";
-import type { SchemaBinding } from "../../src/shared/protocol/messages.ts";
 import { namedObjects, namedTag, scopedCtes } from "./introspection-sql.ts";
 
 export interface IntrospectionScope {

@@ -1,8 +1,9 @@
 /** The statements by which a transaction proves that the tenant's schema is the one that it was planned for. */
+
 import type pg from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantBinding, TenantGuard } from "../../src/shared/model/tenant-binding.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
-import type { TenantBinding, TenantGuard } from "../../src/shared/protocol/messages.ts";
 import { fixedStatement, type Statement } from "./pipeline.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 

@@ -1,13 +1,14 @@
 /** One worker thread: a Piscina pool of exactly one, with its heap, its requests and its termination. */
+
 import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
 import type { Piscina } from "piscina";
 import type { Observe, TerminationReason } from "../../observability/observation.ts";
 import { HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
 import type { CellId, TenantId } from "../../shared/kernel/ids.ts";
 import { type CellPhase, cellStep } from "../../shared/kernel/phase.ts";
+import type { BlueprintSpec } from "../../shared/model/blueprint-spec.ts";
 import type {
   Answer,
-  BlueprintSpec,
   BuildReport,
   BusyTimes,
   CellMessage,
