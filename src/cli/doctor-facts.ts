@@ -1,4 +1,5 @@
 /** The facts that `rowhouse doctor` collects from a database. */
+
 import { z } from "zod";
 import { sessionConnections } from "../auth/session-databases.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
@@ -10,6 +11,7 @@ import { parseReaching, reachQuery } from "../role-safety/reach.ts";
 import { foreignFindings, ownersOf, reachingFindings } from "../role-safety/role-safety.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../role-safety/tenant-roles.ts";
 import { probeSettings } from "../shape/shape.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import type { DatabaseFacts } from "./doctor-findings.ts";
 import { tenantFindings } from "./tenant-findings.ts";
@@ -32,7 +34,7 @@ export async function readFacts(
   tenants: readonly Tenant[],
   { acceptedSql, preset, tenantTable }: FactsOptions,
 ): Promise<DatabaseFacts> {
-  const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
+  const schemas = tenants.flatMap((tenant) => physicalNames(tenant.schemas));
   const roles = tenants.flatMap(({ roles: listed, session }) => [
     ...listedRoles(listed),
     ...(session === null || session.role === null ? [] : [session.role]),
@@ -41,7 +43,7 @@ export async function readFacts(
   const { rows } = await database.query(factsQuery, [
     [...new Set(schemas)],
     [...new Set(roles)],
-    withRoles.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical)),
+    withRoles.flatMap((tenant) => physicalNames(tenant.schemas)),
   ]);
   const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
   return {

@@ -4,7 +4,7 @@ import { QuoteUtils } from "@pgsql/quotes";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
 import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
-import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
+import { type BlueprintSpec, pathSchemas } from "../shared/model/blueprint-spec.ts";
 import type { TenantBinding, TenantGuard } from "../shared/model/tenant-binding.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { judgeHidden } from "./left-out.ts";
@@ -63,7 +63,7 @@ export function decisionOf(
     : "pooling is off";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
-  const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+  const searchPath = pathSchemas(tenant);
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
   const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {

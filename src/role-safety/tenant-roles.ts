@@ -2,8 +2,10 @@
  * Asks PostgreSQL whether the roles that a tenant's requests run as could access more than the tenant's own
  * data.
  */
+
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import type { Reaching } from "./reach.ts";
 
@@ -232,9 +234,11 @@ export type SafetyInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles"> &
 
 /** Run it as the role that requests connect as, after `probeSettings`. */
 export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: unknown[] } {
-  const physical = tenant.schemas.map((schema) => schema.physical);
   const asker = tenant.session?.role ?? null;
-  return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas, asker] };
+  return {
+    text,
+    values: [listedRoles(tenant.roles), physicalNames(tenant.schemas), tenant.sharedSchemas, asker],
+  };
 }
 
 const texts = z.array(z.string());

@@ -7,6 +7,21 @@ export interface SchemaBinding {
   readonly physical: string;
 }
 
+/** The names in PostgreSQL of the schemas that are served, in order. */
+export const physicalNames = (schemas: readonly SchemaBinding[]): string[] =>
+  schemas.map(({ physical }) => physical);
+
+/** Every schema that a tenant's search path names: the served ones in order, then the shared ones. */
+export function pathSchemas({
+  schemas,
+  sharedSchemas,
+}: {
+  readonly schemas: readonly SchemaBinding[];
+  readonly sharedSchemas: readonly string[];
+}): string[] {
+  return [...physicalNames(schemas), ...sharedSchemas];
+}
+
 /**
  * An object that bare names do not find, and that seems to be no part of the API: a pooled instance leaves it out, once its build has proven
  * that nothing of the API goes with it.
