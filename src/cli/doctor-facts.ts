@@ -7,6 +7,7 @@ import { readAdvisoryLocks } from "../control/advisory-locks.ts";
 import { controlState } from "../control/install.ts";
 import type { Database } from "../postgres/database.ts";
 import { connectingFindings } from "../role-safety/connecting-role.ts";
+import { findingTexts } from "../role-safety/finding.ts";
 import { parseReaching, reachQuery } from "../role-safety/reach.ts";
 import { foreignFindings, ownersOf, reachingFindings } from "../role-safety/role-safety.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../role-safety/tenant-roles.ts";
@@ -61,10 +62,12 @@ export async function readFacts(
       owned: row.owned,
       inherited: row.inherited,
       usable: row.usable,
-      beyond: await connectingFindings({
-        together: (statements) => database.together(statements),
-        roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
-      }),
+      beyond: findingTexts(
+        await connectingFindings({
+          together: (statements) => database.together(statements),
+          roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
+        }),
+      ),
     },
     missingSchemas: row.missing,
     tenants: await database.transaction((transaction) =>
@@ -98,9 +101,9 @@ async function unsafeFindings(
       };
     });
     const reached = reachingFindings(tenant, reaching, acceptedSql);
-    for (const finding of [...roles.shared, ...reached.shared]) common.add(finding);
-    const own = [...roles.unsafe, ...reached.own, ...foreignFindings(tenant, roles.usable, owners)];
-    found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
+    for (const text of findingTexts([...roles.shared, ...reached.shared])) common.add(text);
+    const own = [...roles.own, ...reached.own, ...foreignFindings(tenant, roles.usable, owners)];
+    found.push(...findingTexts(own).map((text) => `tenant ${tenant.id}: ${text}`));
   }
   return [...common, ...found];
 }

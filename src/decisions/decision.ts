@@ -1,6 +1,7 @@
 /** The decision for one tenant: which instance serves it, and if it is not pooled, why. */
 import { createHash } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
+import type { Finding } from "../role-safety/finding.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
 import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
@@ -19,7 +20,7 @@ export interface Decision {
   /** Objects that are not visible by their unqualified names. */
   readonly hidden: readonly string[];
   /** Privileges of its roles that they should not have. */
-  readonly unsafe: readonly string[];
+  readonly unsafe: readonly Finding[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   /** Short text that changes whenever path, shape or revisions do. */
@@ -40,7 +41,7 @@ export interface DecisionRules {
 /** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
-  readonly unsafe?: readonly string[];
+  readonly unsafe?: readonly Finding[];
 }
 
 /**
