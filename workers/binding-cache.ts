@@ -1,6 +1,6 @@
 /** Parses the tenants' bindings that requests carry, and caches them. */
 import { LRUCache } from "lru-cache";
-import type { TenantBinding } from "../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../src/shared/model/tenant-binding.ts";
 
 /** A text and its parsed value take about 1 KB. */
 const maxBindings = 1_000;

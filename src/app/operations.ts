@@ -8,6 +8,7 @@ import type { Fleet } from "../fleet/fleet.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
 import type { Observe } from "../observability/observation.ts";
 import { composeStatus, type StatusSnapshot } from "../observability/status.ts";
+import { codesOf, type FindingCode, findingTexts } from "../role-safety/finding.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type InstanceKey, parseShapeHash, type ShapeHash } from "../shared/kernel/ids.ts";
 import type { HostPhase } from "../shared/kernel/phase.ts";
@@ -22,6 +23,8 @@ export interface TenantView {
   readonly hidden?: readonly string[];
   /** What its roles could do that they should not. */
   readonly unsafe?: readonly string[];
+  /** The codes of `unsafe`, each once. */
+  readonly unsafeCodes?: readonly FindingCode[];
   readonly shape: string;
   readonly revisions: Readonly<Record<string, string>>;
   /** Logical name to physical, in order. */
@@ -185,7 +188,7 @@ export function viewOf(decision: Decision): TenantView {
     kind,
     ...(reason === null ? {} : { reason }),
     ...(hidden.length === 0 ? {} : { hidden }),
-    ...(unsafe.length === 0 ? {} : { unsafe }),
+    ...(unsafe.length === 0 ? {} : { unsafe: findingTexts(unsafe), unsafeCodes: codesOf(unsafe) }),
     shape,
     revisions,
     schemas: Object.fromEntries(tenant.schemas.map(({ logical, physical }) => [logical, physical])),

@@ -1,9 +1,11 @@
 /** Calls a tenant's SQL function to find out whom a session token belongs to. */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Database } from "../postgres/database.ts";
 import { wasInterrupted } from "../shared/connect/loss.ts";
 import { codeOf, HostError } from "../shared/kernel/errors.ts";
+import { pathSchemas } from "../shared/model/blueprint-spec.ts";
 import { randomSeed } from "../shared/postgres/random-seed.ts";
 import { searchPathText } from "../shared/postgres/search-path.ts";
 import type { SessionRules } from "../tenants/session-config.ts";
@@ -88,14 +90,13 @@ async function ask(
   rules: SessionRules,
   token: string,
 ): Promise<z.output<typeof row>> {
-  const path = [...tenant.schemas.map(({ physical }) => physical), ...tenant.sharedSchemas];
   const role = rules.role ?? tenant.roles.anonymous ?? "none";
   try {
     return await database.transaction(async (transaction) => {
       await transaction.query("set transaction read only");
       await transaction.query(
         `select set_config('statement_timeout', $1, true), set_config('role', $2, true), set_config('seed', $4, true), set_config('search_path', $3, true)`,
-        [String(sessionTimeoutMs), role, searchPathText(path), randomSeed()],
+        [String(sessionTimeoutMs), role, searchPathText(pathSchemas(tenant)), randomSeed()],
       );
       const { rows } = await transaction.query(sessionQuery(rules), [token]);
       if (rows.length > 1) throw noSession(tenant);

@@ -1,5 +1,5 @@
 /** How the host signs the tokens that a tenant's login functions return. */
-import type { TokenSigning } from "../shared/protocol/messages.ts";
+import type { TokenSigning } from "../shared/model/token-signing.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
 /** Null if the tenant has no secret: a public key cannot sign. A signed token verifies for this tenant alone. */

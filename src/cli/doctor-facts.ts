@@ -1,4 +1,5 @@
 /** The facts that `rowhouse doctor` collects from a database. */
+
 import { z } from "zod";
 import { sessionConnections } from "../auth/session-databases.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
@@ -6,10 +7,12 @@ import { readAdvisoryLocks } from "../control/advisory-locks.ts";
 import { controlState } from "../control/install.ts";
 import type { Database } from "../postgres/database.ts";
 import { connectingFindings } from "../role-safety/connecting-role.ts";
+import { findingTexts } from "../role-safety/finding.ts";
 import { parseReaching, reachQuery } from "../role-safety/reach.ts";
 import { foreignFindings, ownersOf, reachingFindings } from "../role-safety/role-safety.ts";
 import { parseRoleFindings, roleSafetyQuery } from "../role-safety/tenant-roles.ts";
 import { probeSettings } from "../shape/shape.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import type { DatabaseFacts } from "./doctor-findings.ts";
 import { tenantFindings } from "./tenant-findings.ts";
@@ -32,7 +35,7 @@ export async function readFacts(
   tenants: readonly Tenant[],
   { acceptedSql, preset, tenantTable }: FactsOptions,
 ): Promise<DatabaseFacts> {
-  const schemas = tenants.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical));
+  const schemas = tenants.flatMap((tenant) => physicalNames(tenant.schemas));
   const roles = tenants.flatMap(({ roles: listed, session }) => [
     ...listedRoles(listed),
     ...(session === null || session.role === null ? [] : [session.role]),
@@ -41,7 +44,7 @@ export async function readFacts(
   const { rows } = await database.query(factsQuery, [
     [...new Set(schemas)],
     [...new Set(roles)],
-    withRoles.flatMap((tenant) => tenant.schemas.map(({ physical }) => physical)),
+    withRoles.flatMap((tenant) => physicalNames(tenant.schemas)),
   ]);
   const { version, version_number, server, connections, ...row } = factsRow.parse(rows[0]);
   return {
@@ -59,10 +62,12 @@ export async function readFacts(
       owned: row.owned,
       inherited: row.inherited,
       usable: row.usable,
-      beyond: await connectingFindings({
-        together: (statements) => database.together(statements),
-        roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
-      }),
+      beyond: findingTexts(
+        await connectingFindings({
+          together: (statements) => database.together(statements),
+          roles: async () => tenants.flatMap((tenant) => listedRoles(tenant.roles)),
+        }),
+      ),
     },
     missingSchemas: row.missing,
     tenants: await database.transaction((transaction) =>
@@ -96,9 +101,9 @@ async function unsafeFindings(
       };
     });
     const reached = reachingFindings(tenant, reaching, acceptedSql);
-    for (const finding of [...roles.shared, ...reached.shared]) common.add(finding);
-    const own = [...roles.unsafe, ...reached.own, ...foreignFindings(tenant, roles.usable, owners)];
-    found.push(...own.map((finding) => `tenant ${tenant.id}: ${finding}`));
+    for (const text of findingTexts([...roles.shared, ...reached.shared])) common.add(text);
+    const own = [...roles.own, ...reached.own, ...foreignFindings(tenant, roles.usable, owners)];
+    found.push(...findingTexts(own).map((text) => `tenant ${tenant.id}: ${text}`));
   }
   return [...common, ...found];
 }

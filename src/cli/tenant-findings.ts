@@ -2,10 +2,12 @@
  * The most common mistakes in tenants' databases, each with its cure; checked for all tenants of a database
  * together.
  */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import type { Transaction } from "../postgres/database.ts";
 import { probeSettings } from "../shape/shape.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { isNameable } from "./enum-names.ts";
 import {
@@ -59,7 +61,7 @@ function facts({ id, roles, session, schemas, sharedSchemas }: Tenant): object {
     id,
     roles: listedRoles(roles),
     asker: session?.role ?? null,
-    served: schemas.map(({ physical }) => physical),
+    served: physicalNames(schemas),
     shared: sharedSchemas,
   };
 }

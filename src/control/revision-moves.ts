@@ -1,6 +1,8 @@
 /** Moves revisions in a managed migration, for changes that event triggers do not see or when there are none. */
+
 import { z } from "zod";
 import type { Queryable } from "../postgres/database.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 
 interface Digest {
@@ -27,7 +29,7 @@ export async function watchRevisionMoves(
   tenant: Tenant,
   before: Readonly<Record<string, string>>,
 ): Promise<MoveRevisions> {
-  const served = new Set(tenant.schemas.map(({ physical }) => physical));
+  const served = new Set(physicalNames(tenant.schemas));
   const watched = new Set(Object.keys(before).filter((name) => !served.has(name)));
   const had = await digests(transaction, [...watched]);
   return async (schemas) => {
@@ -49,7 +51,7 @@ export async function touchServed(
   tenant: Tenant,
   more: readonly string[] = [],
 ): Promise<void> {
-  const served = tenant.schemas.map(({ physical }) => physical);
+  const served = physicalNames(tenant.schemas);
   await transaction.query("select rowhouse.touch_schemas($1)", [[...served, ...more]]);
 }
 

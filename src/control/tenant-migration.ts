@@ -1,10 +1,12 @@
 /** A managed migration: SQL for one tenant, in one transaction, while writes to that tenant are blocked. */
+
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Database, Queryable } from "../postgres/database.ts";
 import { parseShape, probeSettings, probeSettingsOver, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type ShapeHash, shapeHash, type TenantId } from "../shared/kernel/ids.ts";
+import { pathSchemas } from "../shared/model/blueprint-spec.ts";
 import { searchPathText } from "../shared/postgres/search-path.ts";
 import { hasState } from "../shared/postgres/sqlstate.ts";
 import type { Tenant } from "../tenants/tenant.ts";
@@ -81,8 +83,9 @@ async function migrate(
   const { present, enabled } = await readTriggers(transaction);
   const move = present === 2 && enabled ? null : await watchRevisionMoves(transaction, tenant, before);
 
-  const path = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
-  await transaction.query("select set_config('search_path', $1, true)", [searchPathText(path)]);
+  await transaction.query("select set_config('search_path', $1, true)", [
+    searchPathText(pathSchemas(tenant)),
+  ]);
   await transaction.query("select rowhouse.run_migration($1)", [sql]);
   await restore(transaction, lockTimeoutMs);
 

@@ -1,10 +1,12 @@
 /** The decision for one tenant: which instance serves it, and if it is not pooled, why. */
 import { createHash } from "node:crypto";
 import { QuoteUtils } from "@pgsql/quotes";
+import type { Finding } from "../role-safety/finding.ts";
 import { type BlueprintInput, blueprintKey, tenantKey } from "../shape/blueprint.ts";
 import { type EnumFault, enumFaultText } from "../shape/enum-tables.ts";
 import type { InstanceKey, ShapeHash } from "../shared/kernel/ids.ts";
-import type { BlueprintSpec, TenantBinding, TenantGuard } from "../shared/protocol/messages.ts";
+import { type BlueprintSpec, pathSchemas } from "../shared/model/blueprint-spec.ts";
+import type { TenantBinding, TenantGuard } from "../shared/model/tenant-binding.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { judgeHidden } from "./left-out.ts";
 import type { Probe } from "./probe.ts";
@@ -18,7 +20,7 @@ export interface Decision {
   /** Objects that are not visible by their unqualified names. */
   readonly hidden: readonly string[];
   /** Privileges of its roles that they should not have. */
-  readonly unsafe: readonly string[];
+  readonly unsafe: readonly Finding[];
   readonly shape: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   /** Short text that changes whenever path, shape or revisions do. */
@@ -39,7 +41,7 @@ export interface DecisionRules {
 /** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
-  readonly unsafe?: readonly string[];
+  readonly unsafe?: readonly Finding[];
 }
 
 /**
@@ -62,7 +64,7 @@ export function decisionOf(
     : "pooling is off";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
-  const searchPath = [...tenant.schemas.map((schema) => schema.physical), ...tenant.sharedSchemas];
+  const searchPath = pathSchemas(tenant);
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
   const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {

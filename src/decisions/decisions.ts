@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from "node:util";
 import { LRUCache } from "lru-cache";
 import { parseReport } from "../control/revisions.ts";
 import type { Observe } from "../observability/observation.ts";
+import type { Finding } from "../role-safety/finding.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
 import type { InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
@@ -224,7 +225,7 @@ export class Decisions {
     return probe(this.#options.database(tenant.database), tenant, safety);
   }
 
-  #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly string[] = []): Decision {
+  #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly Finding[] = []): Decision {
     const shape = { ...probe.shape, shape: this.#shapes.of(probe.shape.shape) };
     const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
     const decided = decisionOf(tenant, { ...probe, shape }, this.#options, { unshareable, unsafe });

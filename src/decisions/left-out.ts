@@ -1,7 +1,7 @@
 /** What a pooled instance leaves out: hidden objects that seem to be no part of the API. Pure. */
 import { QuoteUtils } from "@pgsql/quotes";
 import type { Dispensable, ShapeProbe } from "../shape/shape.ts";
-import type { LeftOutObject } from "../shared/protocol/messages.ts";
+import type { LeftOutObject } from "../shared/model/blueprint-spec.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { hiddenReason, hiddenText } from "./hidden-reason.ts";
 

@@ -1,11 +1,48 @@
-/** Remembers which keys were present when threads ended. */
+/** Remembers which keys were present when threads ended, and how long each is held back for it. */
 import { LRUCache } from "lru-cache";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { InstancePhase } from "../shared/kernel/phase.ts";
-import { heldForMs, isSuspect, type StrikeRecord, strike } from "./build-queue.ts";
+
+/** What is known about a key that was present when threads ended. */
+export interface CrashRecord {
+  /** Thread ends at which it was building or serving. */
+  readonly crashes: number;
+  /** Those of them at which no other instance was in the thread. */
+  readonly certain: number;
+  readonly lastMs: number;
+}
+
+/** After this long without a crash a key is treated like any other. */
+const forgivenAfterMs = 10 * 60_000;
+const firstPauseMs = 5_000;
+const longestPauseMs = 5 * 60_000;
+
+export function crash(record: CrashRecord | undefined, alone: boolean, nowMs: number): CrashRecord {
+  const known = record !== undefined && nowMs - record.lastMs < forgivenAfterMs ? record : undefined;
+  return {
+    crashes: (known?.crashes ?? 0) + 1,
+    certain: (known?.certain ?? 0) + (alone ? 1 : 0),
+    lastMs: nowMs,
+  };
+}
+
+/** Whether a key has to be alone in its cell, so that the next thread end shows who caused it. */
+export function isSuspect(record: CrashRecord | undefined, nowMs: number): boolean {
+  return record !== undefined && nowMs - record.lastMs < forgivenAfterMs;
+}
+
+/**
+ * Milliseconds for which a key is still held back; 0: not at all. The first thread end that was certainly its
+ * own costs nothing; from the second on, each doubles the pause.
+ */
+export function heldForMs(record: CrashRecord | undefined, nowMs: number): number {
+  if (record === undefined || record.certain < 2) return 0;
+  const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (record.certain - 2));
+  return Math.max(0, record.lastMs + pauseMs - nowMs);
+}
 
 interface Entry {
-  readonly record: StrikeRecord;
+  readonly record: CrashRecord;
   /** The other keys that were active at the last thread end whose cause is uncertain. */
   readonly coSuspects: readonly InstanceKey[];
 }
@@ -33,7 +70,7 @@ export class CrashBackoff {
       const known = this.#entries.get(key);
       if (alone) for (const other of known?.coSuspects ?? []) this.#clear(other);
       const company = alone ? (known?.coSuspects ?? []) : keys.filter((other) => other !== key);
-      this.#entries.set(key, { record: strike(known?.record, alone, nowMs), coSuspects: company });
+      this.#entries.set(key, { record: crash(known?.record, alone, nowMs), coSuspects: company });
     }
   }
 

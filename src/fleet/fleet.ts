@@ -4,7 +4,8 @@ import type { EvictionReason, Observe, TerminationReason } from "../observabilit
 import { Condition } from "../shared/kernel/condition.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
-import { BuildQueue } from "./build-queue.ts";
+import { BoundedSemaphore, type SemaphoreState } from "../shared/kernel/semaphore.ts";
+import type { BuildParts } from "./build-parts.ts";
 import { Builder } from "./builder.ts";
 import { BuildsInFlight, failureIsLeadersAlone } from "./builds-in-flight.ts";
 import type { Cell, CellOptions } from "./cell/cell.ts";
@@ -68,7 +69,7 @@ const restMs = 60_000;
 export class Fleet {
   readonly registry = new Registry();
   readonly #options: FleetOptions;
-  readonly #buildQueue: BuildQueue;
+  readonly #buildQueue: BoundedSemaphore;
   readonly #buildsInFlight: BuildsInFlight;
   readonly #changed = new Condition();
   readonly #crashBackoff = new CrashBackoff();
@@ -86,7 +87,7 @@ export class Fleet {
     this.#options = options;
     const { registry } = this;
     const changed = this.#changed;
-    this.#buildQueue = new BuildQueue(options.builds);
+    this.#buildQueue = new BoundedSemaphore(options.builds, () => new HostError("BUILD_QUEUE_FULL"));
     this.#buildsInFlight = new BuildsInFlight(changed);
     this.#spares = new Spares(
       { ...options, onGone: (cell, reason) => this.#onGone(cell, reason) },
@@ -98,7 +99,7 @@ export class Fleet {
       { ...options, timeoutMs: options.builds.timeoutMs },
       { registry, spares: this.#spares, eviction: this.#eviction, crashBackoff: this.#crashBackoff, changed },
     );
-    const parts = {
+    const parts: BuildParts = {
       registry,
       eviction: this.#eviction,
       builder: this.#builder,
@@ -117,7 +118,7 @@ export class Fleet {
     this.#spares.refill(Math.max(1, this.#options.plan.spare));
   }
 
-  get builds(): BuildQueue["state"] {
+  get builds(): SemaphoreState {
     return this.#buildQueue.state;
   }
 

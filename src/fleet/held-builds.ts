@@ -3,7 +3,34 @@ import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
-import { type FailureRecord, failure, failurePauseMs, isForgiven } from "./build-queue.ts";
+
+/** After this long without a failure a key is treated like any other. */
+const forgivenAfterMs = 10 * 60_000;
+
+/** What is known about a key that failed to build. */
+export interface FailureRecord {
+  readonly failures: number;
+  readonly lastMs: number;
+}
+
+const isForgiven = ({ lastMs }: FailureRecord, nowMs: number): boolean => nowMs - lastMs >= forgivenAfterMs;
+
+export function failure(record: FailureRecord | undefined, nowMs: number): FailureRecord {
+  const known = record === undefined || isForgiven(record, nowMs) ? 0 : record.failures;
+  return { failures: known + 1, lastMs: nowMs };
+}
+
+const firstFailureMs = 1_000;
+const longestFailureMs = 60_000;
+
+/**
+ * How long to wait before the next try: doubles with each failure, within bounds. `random` (0 to 1) takes off
+ * up to a quarter, so that keys that failed for one common cause do not all retry at once.
+ */
+export function failurePauseMs({ failures }: FailureRecord, random: number): number {
+  const pauseMs = Math.min(longestFailureMs, firstFailureMs * 2 ** Math.min(failures - 1, 30));
+  return pauseMs * (1 - random / 4);
+}
 
 /** The tenant whose request needs a key, and the revisions of its schemas (`LeaseRequest`). */
 export interface Wanting {

@@ -1,7 +1,7 @@
 /** One PostGraphile schema, built or building, in one cell; its identity does not depend on its key. */
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { type InstancePhase, instanceStep } from "../shared/kernel/phase.ts";
-import type { BlueprintSpec } from "../shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { Cell } from "./cell/cell.ts";
 
 export interface BuildRequest {

@@ -5,14 +5,10 @@
 
 import type { Observe } from "../observability/observation.ts";
 import type { CellId, TenantId } from "../shared/kernel/ids.ts";
-import type { BuildQueue } from "./build-queue.ts";
-import type { Builder } from "./builder.ts";
-import type { BuildsInFlight } from "./builds-in-flight.ts";
+import type { BuildParts } from "./build-parts.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Registry } from "./registry.ts";
 
 /** A tenant's use of a cell between two looks. */
 export interface UsageSample {
@@ -83,11 +79,7 @@ export class Quarantine {
   readonly #rules: QuarantineRules;
   readonly #plan: CapacityPlan;
   readonly #observe: Observe;
-  readonly #registry: Registry;
-  readonly #buildQueue: BuildQueue;
-  readonly #builder: Builder;
-  readonly #buildsInFlight: BuildsInFlight;
-  readonly #eviction: Eviction;
+  readonly #parts: BuildParts;
   /** Samples by cell and tenant, oldest first. */
   #histories = new Map<CellId, Map<TenantId, UsageSample[]>>();
   #lastMs = performance.now();
@@ -96,22 +88,12 @@ export class Quarantine {
 
   constructor(
     options: { readonly plan: CapacityPlan; readonly quarantine: QuarantineRules; readonly observe: Observe },
-    parts: {
-      registry: Registry;
-      buildQueue: BuildQueue;
-      builder: Builder;
-      buildsInFlight: BuildsInFlight;
-      eviction: Eviction;
-    },
+    parts: BuildParts,
   ) {
     this.#rules = options.quarantine;
     this.#plan = options.plan;
     this.#observe = options.observe;
-    this.#registry = parts.registry;
-    this.#buildQueue = parts.buildQueue;
-    this.#builder = parts.builder;
-    this.#buildsInFlight = parts.buildsInFlight;
-    this.#eviction = parts.eviction;
+    this.#parts = parts;
   }
 
   /** Call about once a second. */
@@ -119,7 +101,7 @@ export class Quarantine {
     const spanMs = nowMs - this.#lastMs;
     this.#lastMs = nowMs;
     const histories = new Map<CellId, Map<TenantId, UsageSample[]>>();
-    for (const cell of this.#registry.cells) {
+    for (const cell of this.#parts.registry.cells) {
       const history = this.#sampled(cell, spanMs);
       if (history.size === 0) continue;
       histories.set(cell.id, history);
@@ -148,7 +130,7 @@ export class Quarantine {
   }
 
   #reservedIn(cell: Cell): Instance | undefined {
-    return this.#registry.instancesOf(cell).find(({ reservedFor }) => reservedFor !== null);
+    return this.#parts.registry.instancesOf(cell).find(({ reservedFor }) => reservedFor !== null);
   }
 
   #judge(cell: Cell, history: ReadonlyMap<TenantId, readonly UsageSample[]>, nowMs: number): void {
@@ -171,11 +153,11 @@ export class Quarantine {
 
   /** The instance that serves `tenant` in that cell; undefined if the tenant has one of its own elsewhere. */
   #instanceOf(cell: Cell, tenant: TenantId): Instance | undefined {
-    const [latest] = this.#registry
+    const [latest] = this.#parts.registry
       .instancesOf(cell)
       .filter((instance) => instance.phase === "live" && instance.tenants.has(tenant))
       .toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
-    if (latest === undefined || this.#registry.reserved(latest.spec.key, tenant) !== undefined)
+    if (latest === undefined || this.#parts.registry.reserved(latest.spec.key, tenant) !== undefined)
       return undefined;
     return latest;
   }
@@ -185,20 +167,20 @@ export class Quarantine {
    * eviction.
    */
   #isolate(instance: Instance, tenant: TenantId, samples: readonly UsageSample[]): void {
-    const { running, queued } = this.#buildQueue.state;
+    const { running, queued } = this.#parts.buildQueue.state;
     if (running + queued > 0) return;
     const { key } = instance.spec;
     const queuedMs = performance.now();
     this.#building = true;
     let resume = (): void => undefined;
-    const work = this.#buildsInFlight.run(key, null, () =>
-      this.#buildQueue.run(async () => {
+    const work = this.#parts.buildsInFlight.run(key, null, () =>
+      this.#parts.buildQueue.run(async () => {
         if (instance.phase !== "live") return null;
         // Heavy requests that would block others now will have a thread of their own in a moment.
         resume = instance.cell.hold(tenant);
         setTimeout(resume, maxHoldMs).unref();
         const purpose = { kind: "quarantine", tenant } as const;
-        const built = await this.#builder.build(instance.latest, purpose, patienceMs, queuedMs);
+        const built = await this.#parts.builder.build(instance.latest, purpose, patienceMs, queuedMs);
         // Most of the tenant's load is already waiting in the old cell, so that moves too.
         instance.cell.dismiss(tenant);
         this.#observe({
@@ -227,12 +209,12 @@ export class Quarantine {
     const { reservedFor, spec, cell } = instance;
     if (reservedFor === null) return;
     this.#observe({ kind: "tenant.released", tenant: reservedFor, key: spec.key, cell: cell.id, why });
-    void this.#eviction.retire(instance, why === "calm" ? "idle" : "capacity");
+    void this.#parts.eviction.retire(instance, why === "calm" ? "idle" : "capacity");
   }
 
   /** Gives up one quarantine because another build needs the room; false if there is none. */
   concede(): boolean {
-    const [first] = this.#registry.published.filter(
+    const [first] = this.#parts.registry.published.filter(
       ({ reservedFor, phase }) => reservedFor !== null && phase === "live",
     );
     if (first === undefined) return false;

@@ -4,16 +4,11 @@
  */
 
 import type { Observe } from "../observability/observation.ts";
-import type { Condition } from "../shared/kernel/condition.ts";
 import { toHostError } from "../shared/kernel/errors.ts";
-import type { BuildQueue } from "./build-queue.ts";
-import type { Builder } from "./builder.ts";
-import type { BuildsInFlight } from "./builds-in-flight.ts";
+import type { BuildParts } from "./build-parts.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
 import type { CapacityPlan } from "./policy/capacity.ts";
-import type { Registry } from "./registry.ts";
 
 /** How long a successor waits for room before the old cell is drained without one. */
 const patienceMs = 5_000;
@@ -22,31 +17,11 @@ const lookAgainMs = 1_000;
 
 export class Replacement {
   readonly #options: { readonly plan: CapacityPlan; readonly observe: Observe };
-  readonly #registry: Registry;
-  readonly #eviction: Eviction;
-  readonly #builder: Builder;
-  readonly #buildQueue: BuildQueue;
-  readonly #buildsInFlight: BuildsInFlight;
-  readonly #changed: Condition;
+  readonly #parts: BuildParts;
 
-  constructor(
-    options: { readonly plan: CapacityPlan; readonly observe: Observe },
-    parts: {
-      registry: Registry;
-      eviction: Eviction;
-      builder: Builder;
-      buildQueue: BuildQueue;
-      buildsInFlight: BuildsInFlight;
-      changed: Condition;
-    },
-  ) {
+  constructor(options: { readonly plan: CapacityPlan; readonly observe: Observe }, parts: BuildParts) {
     this.#options = options;
-    this.#registry = parts.registry;
-    this.#eviction = parts.eviction;
-    this.#builder = parts.builder;
-    this.#buildQueue = parts.buildQueue;
-    this.#buildsInFlight = parts.buildsInFlight;
-    this.#changed = parts.changed;
+    this.#parts = parts;
   }
 
   /** Resolves when the thread has exited. Instances that could not be built elsewhere are rebuilt on demand. */
@@ -58,13 +33,13 @@ export class Replacement {
     observe({ kind: "cell.condemned", cell: cell.id, heapUsedMb: usedMb, heapBudgetMb: cell.heapMb });
     // If only one cell is allowed, it has to go first to make room.
     if (plan.cells > 1) await this.#rebuildElsewhere(cell);
-    await this.#eviction.end(cell, "replaced", "stale");
+    await this.#parts.eviction.end(cell, "replaced", "stale");
   }
 
   async #rebuildElsewhere(cell: Cell): Promise<void> {
     const tried = new Set<Instance>();
     while (cell.phase === "condemned") {
-      const members = this.#registry.instancesOf(cell);
+      const members = this.#parts.registry.instancesOf(cell);
       const [next] = members
         // A tenant's private instance is not rebuilt: the tenant is served with all others and judged anew.
         .filter(
@@ -74,11 +49,11 @@ export class Replacement {
       if (next === undefined) {
         // Instances still being built here are published here, and then moved like the others.
         if (!members.some((instance) => instance.phase === "building")) return;
-        await this.#changed.wait(lookAgainMs);
+        await this.#parts.changed.wait(lookAgainMs);
         continue;
       }
       try {
-        await this.#buildsInFlight.run(next.spec.key, null, () => {
+        await this.#parts.buildsInFlight.run(next.spec.key, null, () => {
           // Not marked as tried if this only joined the build that put the instance here.
           tried.add(next);
           return this.#rebuild(next);
@@ -93,14 +68,19 @@ export class Replacement {
 
   #rebuild(instance: Instance): Promise<Instance | null> {
     const queuedMs = performance.now();
-    return this.#buildQueue.run(async () => {
+    return this.#parts.buildQueue.run(async () => {
       // The instance may have been evicted, or lost with its thread, while this waited in the queue.
       if (instance.phase !== "live") return null;
       // If other instances serve the key they take over, unless they are leaving as well.
-      const others = this.#registry.serving(instance.spec.key).filter((each) => each !== instance);
+      const others = this.#parts.registry.serving(instance.spec.key).filter((each) => each !== instance);
       if (others.some(({ cell, reservedFor }) => cell.phase === "serving" && reservedFor === null))
         return null;
-      return this.#builder.build(instance.latest, { kind: "successor", of: instance }, patienceMs, queuedMs);
+      return this.#parts.builder.build(
+        instance.latest,
+        { kind: "successor", of: instance },
+        patienceMs,
+        queuedMs,
+      );
     });
   }
 }

@@ -1,13 +1,9 @@
 /** How many cells serve one hot blueprint: more while all of them are busy with it, fewer when they are idle. */
 import { availableParallelism } from "node:os";
 import type { InstanceKey } from "../shared/kernel/ids.ts";
-import type { BuildQueue } from "./build-queue.ts";
-import type { Builder } from "./builder.ts";
-import type { BuildsInFlight } from "./builds-in-flight.ts";
+import type { BuildParts } from "./build-parts.ts";
 import type { Cell } from "./cell/cell.ts";
-import type { Eviction } from "./eviction.ts";
 import type { Instance } from "./instance.ts";
-import type { Registry } from "./registry.ts";
 
 /** The load of one instance of a key since the last look. */
 export interface ReplicaLoad {
@@ -55,11 +51,7 @@ export function decideReplicas(
 const patienceMs = 10_000;
 
 export class Replicas {
-  readonly #registry: Registry;
-  readonly #buildQueue: BuildQueue;
-  readonly #builder: Builder;
-  readonly #buildsInFlight: BuildsInFlight;
-  readonly #eviction: Eviction;
+  readonly #parts: BuildParts;
   readonly #most: number;
   #streaks = new Map<InstanceKey, Streak>();
   /** The request count of each instance at the last look. */
@@ -68,20 +60,10 @@ export class Replicas {
   constructor(
     /** Capped at the number of cores: more threads than cores would only take turns. */
     most: number,
-    parts: {
-      registry: Registry;
-      buildQueue: BuildQueue;
-      builder: Builder;
-      buildsInFlight: BuildsInFlight;
-      eviction: Eviction;
-    },
+    parts: BuildParts,
   ) {
     this.#most = Math.min(most, availableParallelism());
-    this.#registry = parts.registry;
-    this.#buildQueue = parts.buildQueue;
-    this.#builder = parts.builder;
-    this.#buildsInFlight = parts.buildsInFlight;
-    this.#eviction = parts.eviction;
+    this.#parts = parts;
   }
 
   /** Call about once a second. */
@@ -106,7 +88,7 @@ export class Replicas {
     const counts = new Map<Instance, number>();
     const loads = new Map<Instance, ReplicaLoad>();
     // An instance for one tenant alone is not a replica.
-    const shared = this.#registry.published.filter(({ reservedFor }) => reservedFor === null);
+    const shared = this.#parts.registry.published.filter(({ reservedFor }) => reservedFor === null);
     for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
       const utilization = cell.utilization.take();
       const since = members.map((instance) => instance.requests - (this.#counts.get(instance) ?? 0));
@@ -125,13 +107,13 @@ export class Replicas {
    * eviction.
    */
   #grow(key: InstanceKey, [first]: readonly Instance[]): void {
-    const { running, queued } = this.#buildQueue.state;
+    const { running, queued } = this.#parts.buildQueue.state;
     if (first === undefined || running + queued > 0) return;
     const queuedMs = performance.now();
-    const building = this.#buildsInFlight.run(key, null, () =>
-      this.#buildQueue.run(async () => {
+    const building = this.#parts.buildsInFlight.run(key, null, () =>
+      this.#parts.buildQueue.run(async () => {
         if (first.phase !== "live") return null;
-        return this.#builder.build(first.latest, { kind: "replica" }, patienceMs, queuedMs);
+        return this.#parts.builder.build(first.latest, { kind: "replica" }, patienceMs, queuedMs);
       }),
     );
     // The failure was observed by the builder; the next hot seconds will try again.
@@ -142,6 +124,6 @@ export class Replicas {
     // A cell that is being replaced removes one replica by itself and relies on the others.
     if (instances.some(({ cell }) => cell.phase !== "serving")) return;
     const newest = instances.toSorted((a, b) => b.id - a.id)[0];
-    if (newest !== undefined) void this.#eviction.retire(newest, "idle");
+    if (newest !== undefined) void this.#parts.eviction.retire(newest, "idle");
   }
 }

@@ -157,6 +157,11 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
     guardFailures: counter("guard_failures_total", "Requests whose schema had changed."),
     guardRetries: counter("guard_retries_total", "Requests run again after a failed guard."),
     guardExhausted: counter("guard_exhausted_total", "Requests given up after the last attempt."),
+    roleFindings: counter(
+      "role_findings_total",
+      "Reports of roles or schemas that are not safe, by the code of a finding.",
+      "code",
+    ),
     quarantines: counter(
       "quarantines_total",
       "Tenants that were given an instance of their own for a while.",
@@ -187,8 +192,6 @@ type Uncounted =
   | "http.error"
   | "admin.refused"
   | "request.failed"
-  | "tenant.unsafe"
-  | "database.unsafe"
   | "tenant.changed"
   | "tenant.migrated"
   | "tenant.released"
@@ -220,6 +223,10 @@ function count(counters: EventCounters, observation: Exclude<Observation, Reques
       break;
     case "instance.evicted":
       counters.evictions.inc({ reason: observation.reason });
+      break;
+    case "tenant.unsafe":
+    case "database.unsafe":
+      for (const code of observation.codes) counters.roleFindings.inc({ code });
       break;
     case "tenant.quarantined":
       counters.quarantines.inc();

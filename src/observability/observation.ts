@@ -94,9 +94,21 @@ export type Observation =
       probeMs: number;
     }
   /** What was not told of before. */
-  | { kind: "tenant.unsafe"; tenant: TenantId; findings: readonly string[]; refused: boolean }
+  | {
+      kind: "tenant.unsafe";
+      tenant: TenantId;
+      findings: readonly string[];
+      codes: readonly string[];
+      refused: boolean;
+    }
   /** The same of what is wrong with all tenants of a database. */
-  | { kind: "database.unsafe"; database: string; findings: readonly string[]; refused: boolean }
+  | {
+      kind: "database.unsafe";
+      database: string;
+      findings: readonly string[];
+      codes: readonly string[];
+      refused: boolean;
+    }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
   /** The tenant took `share` of the time of the cell that it shared, and has an instance of its own from now on. */

@@ -1,7 +1,7 @@
 /** Finds what is wrong with the role that a host connects as, for all tenants alike. */
-import { z } from "zod";
 import type { Together } from "../postgres/group.ts";
 import { probeSettingsQuery } from "../shape/shape.ts";
+import { answered, type Finding, type FindingCode, findingRows } from "./finding.ts";
 import { predefined } from "./tenant-roles.ts";
 
 export interface ConnectingOptions {
@@ -35,29 +35,30 @@ found as (
   select down.* from down join self on self.oid = down.oid
   where down.name = self.rolname or not (self.rolsuper or self.rolbypassrls)
 )
-select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || case
-    when found.name = self.rolname then case when found.super
-      then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
-    else ' is a member of ' || pg_catalog.quote_ident(found.name) || case
-      when found.super then ', a superuser' when found.bypass then ', which has BYPASSRLS' else '' end
-      || ': a function of any tenant''s may become it' end as said,
-  found.name = self.rolname as itself
-from found cross join self
-order by 1`;
+select case
+    when found.name = self.rolname then case when found.super then 'CONNECTING_SUPERUSER' else 'CONNECTING_BYPASSRLS' end
+    when found.super then 'CONNECTING_MAY_BE_SUPERUSER' when found.bypass then 'CONNECTING_MAY_BYPASS'
+    else 'CONNECTING_PREDEFINED' end as code,
+  pg_catalog.quote_ident(self.rolname) as role,
+  case when found.name <> self.rolname then pg_catalog.quote_ident(found.name) end as object
+from found cross join self`;
 
-const row = z.object({ said: z.string(), itself: z.boolean() });
+/** Those that do not depend on the tenants' roles. */
+const ofItself: ReadonlySet<FindingCode> = new Set(["CONNECTING_SUPERUSER", "CONNECTING_BYPASSRLS"]);
 
-/** Returns one sentence per finding. Run it on a connection of the role that requests connect as. */
-export async function connectingFindings({ together, roles }: ConnectingOptions): Promise<readonly string[]> {
-  const ask = async (leftOut: readonly string[]): Promise<readonly z.infer<typeof row>[]> => {
+/** Run it on a connection of the role that requests connect as. */
+export async function connectingFindings({
+  together,
+  roles,
+}: ConnectingOptions): Promise<readonly Finding[]> {
+  const ask = async (leftOut: readonly string[]): Promise<readonly Finding[]> => {
     const [, found = []] = await together([
       { text: probeSettingsQuery(), prepared: true },
       { text, values: [leftOut], prepared: true },
     ]);
-    return found.map((each) => row.parse(each));
+    return answered(findingRows, found);
   };
   const found = await ask([]);
-  // Findings about the role itself do not depend on the tenants' roles.
-  const leftOut = found.every(({ itself }) => itself) ? [] : await roles();
-  return (leftOut.length === 0 ? found : await ask(leftOut)).map(({ said }) => said);
+  const leftOut = found.every(({ code }) => ofItself.has(code)) ? [] : await roles();
+  return leftOut.length === 0 ? found : ask(leftOut);
 }

@@ -1,6 +1,8 @@
 /** Finds SQL in a tenant's schemas that could reach other tenants' data: where it is, and by what means. */
+
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { bodyReaches, bodyReasons } from "./reach-bodies.ts";
 
@@ -292,8 +294,7 @@ export type ReachInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles">;
 
 /** Run it after `probeSettings`; it returns one row per object that reaches beyond its tenant. */
 export function reachQuery(tenant: ReachInput): { text: string; values: unknown[] } {
-  const physical = tenant.schemas.map((schema) => schema.physical);
-  return { text, values: [physical, tenant.sharedSchemas, listedRoles(tenant.roles)] };
+  return { text, values: [physicalNames(tenant.schemas), tenant.sharedSchemas, listedRoles(tenant.roles)] };
 }
 
 const reachingRow = z.object({

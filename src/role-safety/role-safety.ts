@@ -6,6 +6,7 @@ import type { TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { type ConnectingOptions, connectingFindings } from "./connecting-role.ts";
+import { brief, codesOf, type Finding, finding, findingTexts } from "./finding.ts";
 import type { Reaching } from "./reach.ts";
 import type { SafetyFindings } from "./tenant-roles.ts";
 
@@ -51,7 +52,7 @@ export class RoleSafety {
   });
   /** The findings last logged for a tenant or database, so that they are not repeated with every decision. */
   readonly #told = new LRUCache<string, string>(lazyLru(50_000));
-  readonly #connecting = new Map<string, Asked<readonly string[]>>();
+  readonly #connecting = new Map<string, Asked<readonly Finding[]>>();
   readonly #list = new Map<"all", Asked<Listed>>();
 
   constructor(options: RoleSafetyOptions) {
@@ -75,7 +76,7 @@ export class RoleSafety {
   }
 
   /** Returns all findings, logging them once; throws `ROLE_UNSAFE` if there are any and `mode` is `refuse`. */
-  async judge(tenant: Tenant, findings: SafetyFindings): Promise<readonly string[]> {
+  async judge(tenant: Tenant, findings: SafetyFindings): Promise<readonly Finding[]> {
     const { mode, observe, accepted = [] } = this.#options;
     const { database, sharedSchemas } = tenant;
     const refused = mode === "refuse";
@@ -83,7 +84,7 @@ export class RoleSafety {
     const reaching = reachingFindings(tenant, findings.reaching, accepted);
     const shared = [...brief(findings.shared), ...brief(reaching.shared)];
     const own = [
-      ...brief(findings.unsafe),
+      ...brief(findings.own),
       ...brief(reaching.own),
       ...(await this.#foreign(tenant, findings.usable)),
     ];
@@ -92,25 +93,25 @@ export class RoleSafety {
       ...this.#news(`database ${database}`, connecting),
       ...this.#news(`database ${database} ${JSON.stringify(sharedSchemas)}`, shared),
     ];
-    if (common.length > 0) observe({ kind: "database.unsafe", database, findings: common, refused });
+    if (common.length > 0) observe({ kind: "database.unsafe", database, ...told(common), refused });
     const news = this.#news(`tenant ${tenant.id}`, own);
-    if (news.length > 0) observe({ kind: "tenant.unsafe", tenant: tenant.id, findings: news, refused });
+    if (news.length > 0) observe({ kind: "tenant.unsafe", tenant: tenant.id, ...told(news), refused });
     const all = [...connecting, ...shared, ...own];
     if (all.length === 0 || !refused) return all;
-    const error = new HostError("ROLE_UNSAFE", `tenant ${tenant.id}: ${all.join("; ")}`);
+    const error = new HostError("ROLE_UNSAFE", `tenant ${tenant.id}: ${findingTexts(all).join("; ")}`);
     this.#refused.set(tenant.id, { tenant, error });
     throw error;
   }
 
-  #news(about: string, findings: readonly string[]): readonly string[] {
-    const text = findings.join("\n");
+  #news(about: string, findings: readonly Finding[]): readonly Finding[] {
+    const text = findingTexts(findings).join("\n");
     const before = this.#told.get(about) ?? "";
     this.#told.set(about, text);
     return text === before ? [] : findings;
   }
 
   /** Findings about schemas that the roles may use and that belong to another tenant. */
-  async #foreign(tenant: Tenant, usable: readonly string[]): Promise<readonly string[]> {
+  async #foreign(tenant: Tenant, usable: readonly string[]): Promise<readonly Finding[]> {
     if (usable.length === 0) return [];
     const { owners } = await this.#listed(listMaxAgeMs);
     return brief(foreignFindings(tenant, usable, owners));
@@ -127,7 +128,7 @@ export class RoleSafety {
     }
   }
 
-  #connectingOf(name: string): Promise<readonly string[]> {
+  #connectingOf(name: string): Promise<readonly Finding[]> {
     const { mode, database } = this.#options;
     // Until the list includes a new tenant, its role counts against the connecting role, and so against all
     // tenants: in `refuse` mode that must not last.
@@ -165,45 +166,39 @@ function recent<Key, Value>(
   return value;
 }
 
-const maxNamed = 5;
+const told = (findings: readonly Finding[]) => ({
+  findings: findingTexts(findings),
+  codes: codesOf(findings),
+});
 
-/**
- * Every decision keeps its findings: among 2,000 tenants without roles of their own, each may use the schemas
- * of all others, which would be four million sentences.
- */
-function brief(findings: readonly string[]): readonly string[] {
-  if (findings.length <= maxNamed) return findings;
-  return [...findings.slice(0, maxNamed), `and ${findings.length - maxNamed} more of this kind`];
-}
-
-/** One sentence for each schema that the roles of `tenant` may use and that belongs to another tenant. */
-export function foreignFindings(tenant: Tenant, usable: readonly string[], owners: Owners): string[] {
+/** One finding for each schema that the roles of `tenant` may use and that belongs to another tenant. */
+export function foreignFindings(tenant: Tenant, usable: readonly string[], owners: Owners): Finding[] {
   return usable.flatMap((schema) => {
     const other = [...(owners.get(place(tenant.database, schema)) ?? [])].find((id) => id !== tenant.id);
-    return other === undefined ? [] : [`its roles may use the schema ${schema} of tenant ${other}`];
+    return other === undefined ? [] : [finding("FOREIGN_SCHEMA", { object: schema, detail: other })];
   });
 }
 
 /**
- * One sentence for each object that reaches beyond its tenant and was not accepted: those in its own schemas,
+ * One finding for each object that reaches beyond its tenant and was not accepted: those in its own schemas,
  * and those in shared ones.
  */
 export function reachingFindings(
   { schemas }: Pick<Tenant, "schemas">,
   reaching: readonly Reaching[],
   accepted: readonly string[],
-): { readonly own: readonly string[]; readonly shared: readonly string[] } {
-  const told = reaching.filter(({ schema, name }) => {
+): { readonly own: readonly Finding[]; readonly shared: readonly Finding[] } {
+  const left = reaching.filter(({ schema, name }) => {
     const logical = schemas.find(({ physical }) => physical === schema)?.logical ?? schema;
     return ![schema, logical].some((each) => accepted.includes(`${each}.${name}`));
   });
-  const texts = (those: readonly Reaching[]): string[] =>
-    those.map(
-      ({ kind, schema, name, by }) => `${kind} ${schema}.${name} could reach beyond its tenant, by ${by}`,
+  const findings = (those: readonly Reaching[]): Finding[] =>
+    those.map(({ kind, schema, name, by }) =>
+      finding("REACHING_SQL", { object: `${kind} ${schema}.${name}`, detail: by }),
     );
   return {
-    own: texts(told.filter(({ shared }) => !shared)),
-    shared: texts(told.filter(({ shared }) => shared)),
+    own: findings(left.filter(({ shared }) => !shared)),
+    shared: findings(left.filter(({ shared }) => shared)),
   };
 }
 

@@ -2,16 +2,18 @@
  * Asks PostgreSQL whether the roles that a tenant's requests run as could access more than the tenant's own
  * data.
  */
+
 import { z } from "zod";
-import { HostError } from "../shared/kernel/errors.ts";
+import { physicalNames } from "../shared/model/blueprint-spec.ts";
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
+import { answered, type Finding, type FindingCode, findingRows } from "./finding.ts";
 import type { Reaching } from "./reach.ts";
 
 export interface RoleFindings {
-  /** Findings about the tenant's roles and schemas, one sentence each. */
-  readonly unsafe: readonly string[];
+  /** Findings about the tenant's roles and schemas. */
+  readonly own: readonly Finding[];
   /** Findings about the shared schemas of its path, which affect every tenant that uses them. */
-  readonly shared: readonly string[];
+  readonly shared: readonly Finding[];
   /**
    * Schemas other than its own and the shared ones that the roles may use: unsafe if they belong to another
    * tenant.
@@ -59,8 +61,8 @@ reach(root, name, oid) as (
 ),
 reachable as (
   select reach.*, r.rolsuper, r.rolbypassrls,
-    pg_catalog.quote_ident(reach.root) || case when reach.root = reach.name then ''
-      else ' (through ' || pg_catalog.quote_ident(reach.name) || ')' end as who
+    pg_catalog.quote_ident(reach.root) as role,
+    case when reach.root <> reach.name then pg_catalog.quote_ident(reach.name) end as through
   from reach
   cross join lateral (select rolsuper, rolbypassrls from pg_catalog.pg_roles where oid = reach.oid offset 0) r
 ),
@@ -73,7 +75,7 @@ shared as (
 ),
 held as (
   -- "offset 0" keeps it a look-up for each role, whatever the statistics say: planned as a join it reads all of pg_shdepend.
-  select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
+  select d.objid, d.classid, d.deptype, reachable.role, reachable.through, reachable.oid as holder
   from reachable cross join lateral (
     select objid, classid, deptype from pg_catalog.pg_shdepend
     where refclassid = 'pg_catalog.pg_authid'::regclass and refobjid = reachable.oid
@@ -94,7 +96,7 @@ control as (
   where n.nspname = 'rowhouse' and c.relkind in ('r', 'p', 'v', 'm')
 ),
 controlled as (
-  select reachable.who, control.name,
+  select reachable.role, reachable.through, control.name,
     control.name = 'tenant' and pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'SELECT') as reads,
     pg_catalog.has_any_column_privilege(reachable.oid, control.oid, 'INSERT, UPDATE')
       or pg_catalog.has_table_privilege(reachable.oid, control.oid, 'DELETE, TRUNCATE, TRIGGER') as writes
@@ -103,7 +105,7 @@ controlled as (
     and pg_catalog.has_schema_privilege(reachable.oid, control.schema, 'USAGE')
 ),
 misled as (
-  select p.oid, p.pronamespace, 'function ' || p.oid::regprocedure::text || ' is SECURITY DEFINER without a search_path of its own' as said
+  select p.pronamespace, p.oid::regprocedure::text as object
   from (select oid from own union select oid from shared) n
   cross join lateral (
     select objid from pg_catalog.pg_depend
@@ -119,27 +121,26 @@ misled as (
       where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e'
     )
 ),
-finding(ordinal, said) as (
-  select 1, 'role ' || who || case when rolsuper
-    then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+finding(code, role, through, object) as (
+  select case when rolsuper then 'ROLE_SUPERUSER' else 'ROLE_BYPASSRLS' end, role, through, null::text
   from reachable where (rolsuper or rolbypassrls) and root <> session_user
   union all
   -- PostgreSQL's own roles hold their rights without any grant that could be found below.
-  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it see, change or end what is other tenants'''
+  select 'ROLE_PREDEFINED', role, null, through
   from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper)
     and name = any (${predefined})
   union all
-  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s tables: row-level security does not apply to it there'
+  select 'ROLE_OWNS_TABLES', held.role, held.through, pg_catalog.count(*)::text
   from held
   cross join lateral (
     select relkind, relforcerowsecurity, relnamespace from pg_catalog.pg_class where oid = held.objid offset 0
   ) c
   where held.classid = 'pg_catalog.pg_class'::regclass and held.deptype = 'o' and c.relkind in ('r', 'p')
     and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
-  group by held.who
+  group by held.role, held.through
   union all
   -- Owning it takes no right to create in the schema: a check or a default is SQL as well.
-  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s views, functions or tables: it may put any SQL there'
+  select 'ROLE_OWNS_SQL', held.role, held.through, pg_catalog.count(*)::text
   from held
   cross join lateral (
     select relnamespace as schema from pg_catalog.pg_class
@@ -153,17 +154,16 @@ finding(ordinal, said) as (
     offset 0
   ) o
   where held.deptype = 'o' and o.schema in (select oid from own)
-  group by held.who
+  group by held.role, held.through
   union all
-  select 2, 'role ' || who || ' may create objects in the tenant''s schema ' || pg_catalog.quote_ident(own.nspname) || ': it may put any SQL there'
+  select 'ROLE_CREATE', role, through, pg_catalog.quote_ident(own.nspname)
   from reachable cross join own
   where not rolsuper and (own.nspowner = reachable.oid or exists (
     select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = reachable.oid and a.privilege_type = 'CREATE'
   ))
   union all
   -- Whatever a request takes its role from: a function of the tenant's can go back to it.
-  select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
-    || ' of the tenant''s tables: row-level security does not apply to it there'
+  select 'CONNECTING_OWNS_TABLES', pg_catalog.quote_ident(self.rolname), null, pg_catalog.count(*)::text
   from self cross join own
   cross join lateral (
     select objid from pg_catalog.pg_depend
@@ -176,45 +176,35 @@ finding(ordinal, said) as (
   where c.relkind in ('r', 'p') and not c.relforcerowsecurity
   group by self.rolname
   union all
-  select 3, 'role ' || pg_catalog.quote_ident(listed.rolname) || ' may create objects in the shared schema ' || pg_catalog.quote_ident(shared.nspname)
+  select 'ROLE_CREATE_SHARED', pg_catalog.quote_ident(listed.rolname), null, pg_catalog.quote_ident(shared.nspname)
   from listed cross join shared where not listed.rolsuper and not shared.everyones
     and pg_catalog.has_schema_privilege(listed.oid, shared.oid, 'CREATE')
   union all
-  select 4, 'everyone may use the schema ' || pg_catalog.quote_ident(own.nspname) || ' (USAGE granted to PUBLIC)'
-  from own where exists (
-    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE'
-  )
+  select distinct case a.privilege_type when 'USAGE' then 'USAGE_PUBLIC' else 'CREATE_PUBLIC' end, null, null,
+    pg_catalog.quote_ident(own.nspname)
+  from own cross join lateral pg_catalog.aclexplode(own.nspacl) a
+  where a.grantee = 0 and a.privilege_type in ('USAGE', 'CREATE')
   union all
-  select 4, 'everyone may create objects in the schema ' || pg_catalog.quote_ident(own.nspname) || ' (CREATE granted to PUBLIC)'
-  from own where exists (
-    select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = 0 and a.privilege_type = 'CREATE'
-  )
+  select 'DEFINER_PATH', null, null, object from misled where pronamespace in (select oid from own)
   union all
-  select 5, said from misled where pronamespace in (select oid from own)
+  select 'ROLE_READS_TENANTS', role, through, 'rowhouse.tenant' from controlled where reads
   union all
-  select 6, 'role ' || who || ' may read rowhouse.tenant, where the secrets of all tenants are' from controlled where reads
+  select 'ROLE_WRITES_CONTROL', role, through, pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
+  from controlled where writes group by role, through
   union all
-  select 6, 'role ' || who || ' may write what is all tenants'': ' || pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
-  from controlled where writes group by who
-  union all
-  select 7, 'the session function is called as ' || pg_catalog.quote_ident(r.rolname) || ', a superuser: no right and no policy stops it'
+  select 'SESSION_SUPERUSER', pg_catalog.quote_ident(r.rolname), null, null
   from pg_catalog.pg_roles r where r.rolname = $4::text and r.rolsuper
+  union all
+  select 'SHARED_CREATE_PUBLIC', null, null, pg_catalog.quote_ident(nspname) from shared where everyones
+  union all
+  select 'SHARED_CREATE_CONNECTING', pg_catalog.quote_ident(self.rolname), null, pg_catalog.quote_ident(shared.nspname)
+  from self cross join shared
+  where not shared.everyones and pg_catalog.has_schema_privilege(self.oid, shared.oid, 'CREATE')
+  union all
+  select 'SHARED_DEFINER_PATH', null, null, object from misled where pronamespace in (select oid from shared)
 )
 select
-  array(select said from finding order by ordinal, said) as unsafe,
-  array(
-    select 'everyone may create objects in the shared schema ' || pg_catalog.quote_ident(nspname)
-      || ': revoke create on it from public' from shared where everyones
-    union all
-    select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' may create objects in the shared schema '
-      || pg_catalog.quote_ident(shared.nspname)
-    from self cross join shared
-    where not shared.everyones and pg_catalog.has_schema_privilege(self.oid, shared.oid, 'CREATE')
-    union all
-    select said || ': give it one, as it lies in a schema that tenants share'
-    from misled where pronamespace in (select oid from shared)
-    order by 1
-  ) as shared,
+  coalesce((select pg_catalog.jsonb_agg(finding) from finding), '[]') as findings,
   array(
     select distinct n.nspname::text
     from held
@@ -230,21 +220,29 @@ select
 export type SafetyInput = Pick<Tenant, "schemas" | "sharedSchemas" | "roles"> &
   Partial<Pick<Tenant, "session">>;
 
-/** Run it as the role that requests connect as, after `probeSettings`. */
+/** Run it as the role that requests connect as, after `probeSettings`; it returns one row. */
 export function roleSafetyQuery(tenant: SafetyInput): { text: string; values: unknown[] } {
-  const physical = tenant.schemas.map((schema) => schema.physical);
   const asker = tenant.session?.role ?? null;
-  return { text, values: [listedRoles(tenant.roles), physical, tenant.sharedSchemas, asker] };
+  return {
+    text,
+    values: [listedRoles(tenant.roles), physicalNames(tenant.schemas), tenant.sharedSchemas, asker],
+  };
 }
 
-const texts = z.array(z.string());
-const findingsRow = z.object({ unsafe: texts, shared: texts, usable: texts });
+const ofSharedSchemas: ReadonlySet<FindingCode> = new Set([
+  "SHARED_CREATE_PUBLIC",
+  "SHARED_CREATE_CONNECTING",
+  "SHARED_DEFINER_PATH",
+]);
+
+const findingsRow = z.object({ findings: findingRows, usable: z.array(z.string()) });
 
 /** Parses the query's row; throws `INTERNAL` for anything else. */
 export function parseRoleFindings(row: unknown): RoleFindings {
-  const parsed = findingsRow.safeParse(row);
-  if (parsed.success) return parsed.data;
-  throw new HostError("INTERNAL", "the query for role safety did not answer with findings", {
-    cause: parsed.error,
-  });
+  const { findings, usable } = answered(findingsRow, row);
+  return {
+    own: findings.filter(({ code }) => !ofSharedSchemas.has(code)),
+    shared: findings.filter(({ code }) => ofSharedSchemas.has(code)),
+    usable,
+  };
 }

@@ -7,8 +7,8 @@ import {
   type ShapeHash,
   type TenantId,
 } from "../shared/kernel/ids.ts";
+import { pathSchemas, physicalNames, type SchemaBinding } from "../shared/model/blueprint-spec.ts";
 import { searchPathText } from "../shared/postgres/search-path.ts";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
 
 export interface BlueprintInput {
   readonly shape: ShapeHash;
@@ -59,7 +59,6 @@ export function blueprintKey(input: BlueprintInput): InstanceKey {
  * count too.
  */
 export function tenantKey(tenant: TenantId, input: BlueprintInput): InstanceKey {
-  const physical = input.schemas.map((schema) => schema.physical);
-  const searchPath = searchPathText([...physical, ...input.sharedSchemas]);
-  return dedicatedKey(tenant, sha256(["dedicated", parts(input), physical, searchPath]));
+  const searchPath = searchPathText(pathSchemas(input));
+  return dedicatedKey(tenant, sha256(["dedicated", parts(input), physicalNames(input.schemas), searchPath]));
 }

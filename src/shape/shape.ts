@@ -5,9 +5,9 @@
 import { z } from "zod";
 import { HostError } from "../shared/kernel/errors.ts";
 import { type ShapeHash, shapeHash } from "../shared/kernel/ids.ts";
+import { physicalNames, type SchemaBinding } from "../shared/model/blueprint-spec.ts";
 import { scopeCtes } from "../shared/postgres/catalogue-scope.ts";
 import { lifted } from "../shared/postgres/pooler.ts";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
 import { canonicalCtes } from "./canonical.ts";
 import { namedCtes } from "./canonical-grants.ts";
 import { type EnumFault, enumCtes, enumFaultCtes, enumFaults } from "./enum-tables.ts";
@@ -191,7 +191,7 @@ export function shapeQuery(
   input: ShapeInput,
   options: ShapeOptions = {},
 ): { text: string; values: unknown[] } {
-  const physical = input.schemas.map((schema) => schema.physical);
+  const physical = physicalNames(input.schemas);
   return {
     text: probeText(options),
     values: [

@@ -1,6 +1,6 @@
 /** The part of a tenant's record about the SQL function that validates its session tokens. */
 import { z } from "zod";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
+import type { SchemaBinding } from "../shared/model/blueprint-spec.ts";
 import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
 import { keyed } from "../validation/one-of.ts";
 

@@ -1,7 +1,7 @@
 /** A tenant: its routes, its database, its schemas in order, its roles and build settings. */
 import { z } from "zod";
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
-import type { SchemaBinding } from "../shared/protocol/messages.ts";
+import { physicalNames, type SchemaBinding } from "../shared/model/blueprint-spec.ts";
 import { ConfigError, faultsOf } from "../validation/config-error.ts";
 import { identifier, roleName, schemaName, text } from "../validation/identifiers.ts";
 import { duplicates, keyed, oneForm } from "../validation/one-of.ts";
@@ -153,7 +153,7 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
   if (database === null || !defaults.databases.includes(database)) {
     throw new ConfigError([{ path: "database", message: databaseFault(database, defaults.databases) }]);
   }
-  const served = new Set(record.schemas.map(({ physical }) => physical));
+  const served = new Set(physicalNames(record.schemas));
   return {
     id: record.id,
     hosts: [...new Set(record.hosts ?? [])],

@@ -4,7 +4,7 @@ import type { Decision } from "../../src/decisions/decision.ts";
 import { Decisions } from "../../src/decisions/decisions.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import { Database } from "../../src/postgres/database.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { TenantGuard, WireError } from "../../src/shared/protocol/messages.ts";
+import type { TenantGuard } from "../../src/shared/model/tenant-binding.ts";
+import type { WireError } from "../../src/shared/protocol/messages.ts";
 import { fromWireError, toWireError } from "../../src/shared/protocol/wire-error.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { guardOf, installGuard } from "../support/guard-control.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { TenantGuard } from "../../src/shared/model/tenant-binding.ts";
 import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
-import type { TenantGuard } from "../../src/shared/protocol/messages.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { installGuard } from "../support/guard-control.ts";

@@ -1,6 +1,6 @@
 import { decodeJwt, decodeProtectedHeader, jwtVerify } from "jose";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { TokenSigning } from "../../src/shared/protocol/messages.ts";
+import type { TokenSigning } from "../../src/shared/model/token-signing.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { presetUrl, Worker } from "../support/worker-instance.ts";

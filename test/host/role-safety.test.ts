@@ -139,7 +139,13 @@ describe("with roleSafety", () => {
       }
       expect(other.process.linesOf("tenant.unsafe")).toHaveLength(roleSafety === "warn" ? 1 : 0);
       const view = await other.adminJson("/tenants/ada");
-      expect(view.unsafe).toEqual(roleSafety === "warn" ? [expect.stringMatching(/BYPASSRLS/)] : undefined);
+      expect([view.unsafe, view.unsafeCodes]).toEqual(
+        roleSafety === "warn"
+          ? [[expect.stringMatching(/BYPASSRLS/)], ["ROLE_BYPASSRLS"]]
+          : [undefined, undefined],
+      );
+      const counted = await other.metric('role_findings_total{code="ROLE_BYPASSRLS"}');
+      expect(counted).toBe(roleSafety === "warn" ? 1 : Number.NaN);
     } finally {
       await other.stop();
       await database.execute(`alter role ${role()} nobypassrls`);

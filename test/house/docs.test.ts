@@ -1,6 +1,7 @@
 /** The documentation names what is there: links, files, folders, metrics and error codes. */
 import { posix } from "node:path";
 import { describe, expect, it } from "vitest";
+import { findingCodes } from "../../src/role-safety/finding.ts";
 import { errorTable } from "../../src/shared/kernel/errors.ts";
 import { filesIn } from "../support/source-files.ts";
 
@@ -104,6 +105,10 @@ describe("the page about operations", () => {
     );
     expect(metrics.length).toBeGreaterThan(20);
     expect(metrics.filter((name) => !new RegExp(`\`${name}[\`{]`).test(page))).toEqual([]);
+  });
+
+  it("has every code of a finding about roles", () => {
+    expect(findingCodes.filter((code) => code !== "MORE" && !page.includes(`\`${code}\``))).toEqual([]);
   });
 
   it("has every code of an error that a client can see", () => {

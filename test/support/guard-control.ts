@@ -1,7 +1,8 @@
 /** The control schema in a throwaway database, and its revisions. */
+
 import { installControl } from "../../src/control/install.ts";
 import { Database } from "../../src/postgres/database.ts";
-import type { TenantGuard } from "../../src/shared/protocol/messages.ts";
+import type { TenantGuard } from "../../src/shared/model/tenant-binding.ts";
 import type { TestDatabase } from "./database.ts";
 
 /** Installs it as `serve` would, with a superuser's rights. */

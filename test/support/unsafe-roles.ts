@@ -147,7 +147,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
       `grant usage on schema rowhouse to ${its.role}; grant select on rowhouse.tenant to ${its.role}`,
     undo: (its) =>
       `revoke select on rowhouse.tenant from ${its.role}; revoke usage on schema rowhouse from ${its.role}`,
-    says: /^role \S+ may read rowhouse\.tenant, where the secrets of all tenants are$/,
+    says: /^role \S+ may read rowhouse\.tenant, which holds the secrets of all tenants$/,
   },
   {
     name: "may read one column of the table of all tenants, as one that it may become does",
@@ -167,7 +167,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
       its,
     ) => `revoke update on rowhouse.schema_revision from ${its.role}; revoke usage on schema rowhouse from ${its.role};
       revoke insert (host) on rowhouse.tenant_host from ${its.role}`,
-    says: /^role \S+ may write what is all tenants': rowhouse\.schema_revision, rowhouse\.tenant_host$/,
+    says: /^role \S+ may write to what all tenants depend on: rowhouse\.schema_revision, rowhouse\.tenant_host$/,
   },
   {
     name: "has tables that the connecting role owns",
@@ -207,6 +207,6 @@ export const unsafeCases: readonly UnsafeCase[] = [
     make: () =>
       "create function public.misled() returns int language plpgsql security definer as 'begin return 1; end'",
     undo: () => "drop function public.misled()",
-    all: /^function public\.misled\(\) is SECURITY DEFINER without a search_path of its own: give it one, as it lies in a schema that tenants share$/,
+    all: /^function public\.misled\(\) is SECURITY DEFINER without a search_path of its own: give it one, because it is in a schema that tenants share$/,
   },
 ];

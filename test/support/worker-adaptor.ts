@@ -1,7 +1,7 @@
 /** The serving adaptor on a small pool, without PostGraphile. Tenant `t` has schema and role `t` and a table `item`. */
 
 import { tenantId } from "../../src/shared/kernel/ids.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { type ServingWithPgClient, servingAdaptor } from "../../workers/postgres/adaptor.ts";
 import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { RequestScope, type RequestSettings } from "../../workers/request/request-scope.ts";

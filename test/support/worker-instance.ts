@@ -1,17 +1,13 @@
 /** Instances as in a cell's thread, but in the test's own process, built on and serving tenants of a test database. */
+
 import { setTimeout as sleep } from "node:timers/promises";
 import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { PatchStates } from "../../src/shared/kernel/patch-policy.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
+import type { TenantBinding, TenantGuard } from "../../src/shared/model/tenant-binding.ts";
+import type { TokenSigning } from "../../src/shared/model/token-signing.ts";
 import { receiveBody } from "../../src/shared/protocol/body-stream.ts";
-import type {
-  BlueprintSpec,
-  CellSetup,
-  OperationLimits,
-  RequestTask,
-  TenantBinding,
-  TenantGuard,
-  TokenSigning,
-} from "../../src/shared/protocol/messages.ts";
+import type { CellSetup, OperationLimits, RequestTask } from "../../src/shared/protocol/messages.ts";
 import { Instances } from "../../workers/instance/instances.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { RequestScope } from "../../workers/request/request-scope.ts";

@@ -1,12 +1,13 @@
 /** An entry for cells that speaks their protocol and does what it is told: by a blueprint's settings, or a request's path. */
+
 import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { decodeTasks, encodeReplies } from "../../src/shared/protocol/codec.ts";
 import type {
   Answer,
-  BlueprintSpec,
   BuildReport,
   CellMessage,
   CellSetup,

@@ -1,4 +1,5 @@
 /** A fleet of fake cells with all that is around it: what tests of cells begin with. */
+
 import { createHash } from "node:crypto";
 import type { Decision } from "../../src/decisions/decision.ts";
 import { Dispatcher } from "../../src/dispatch/dispatcher.ts";
@@ -8,7 +9,8 @@ import { Governor } from "../../src/fleet/governor.ts";
 import { type CapacityPlan, growingPercent } from "../../src/fleet/policy/capacity.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import { type InstanceKey, pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
-import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
+import type { CellSetup } from "../../src/shared/protocol/messages.ts";
 import type { Tenant } from "../../src/tenants/tenant.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { MessageChannel } from "node:worker_threads";
 import { expect, it } from "vitest";
-import { startThread } from "../../src/fleet/cell/thread.ts";
+import { Thread } from "../../src/fleet/cell/thread.ts";
 import { cellId } from "../../src/shared/kernel/ids.ts";
 import { encodeTasks } from "../../src/shared/protocol/codec.ts";
 import type { LaneTask } from "../../src/shared/protocol/messages.ts";
@@ -38,9 +38,11 @@ function taskOf(number: number): LaneTask {
 }
 
 it("a cell gives back what loading left, and later what requests left, within a few pings of rest", async () => {
-  const [pool, worker] = startThread({ workerData: setup, v8LimitMb: 256, youngMb: 32 });
+  const ignored = { failed: () => undefined, exited: () => undefined };
+  const thread = new Thread({ workerData: setup, v8LimitMb: 256, youngMb: 32 }, ignored);
   const { port1, port2 } = new MessageChannel();
-  const heldBytes = async (): Promise<number> => (await worker.getHeapStatistics()).total_physical_size;
+  const heldBytes = async (): Promise<number> =>
+    (await thread.worker.getHeapStatistics()).total_physical_size;
   const ping = async (): Promise<void> => {
     port1.postMessage({ kind: "ping" });
     await once(port1, "message");
@@ -52,7 +54,7 @@ it("a cell gives back what loading left, and later what requests left, within a 
   const fallsTo = (bytes: number): Promise<void> =>
     expect.poll(heldBytes, { timeout: 4_000 }).toBeLessThan(bytes);
   try {
-    await pool.run({ kind: "open", port: port2 }, { transferList: [port2] });
+    await thread.run<null>({ kind: "open", port: port2 }, [port2]);
     const loaded = await heldBytes();
     await rest();
     await fallsTo(loaded - 4 * 2 ** 20);
@@ -68,6 +70,6 @@ it("a cell gives back what loading left, and later what requests left, within a 
     await fallsTo(served - 8 * 2 ** 20);
   } finally {
     port1.close();
-    await pool.destroy();
+    await thread.end();
   }
 });

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { Bindings } from "../../workers/binding-cache.ts";
 
 const binding: TenantBinding = {

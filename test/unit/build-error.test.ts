@@ -2,7 +2,7 @@ import pg from "pg";
 import { expect, test } from "vitest";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { buildError } from "../../workers/instance/instances.ts";
 
 const spec = { schemas: [], sharedSchemas: [] } as unknown as BlueprintSpec;

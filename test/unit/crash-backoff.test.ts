@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { CrashBackoff, type Member } from "../../src/fleet/crash-backoff.ts";
+import {
+  CrashBackoff,
+  type CrashRecord,
+  crash,
+  heldForMs,
+  isSuspect,
+  type Member,
+} from "../../src/fleet/crash-backoff.ts";
 import { type InstanceKey, pooledKey } from "../../src/shared/kernel/ids.ts";
 
 const key = (digit: string): InstanceKey => pooledKey(digit.repeat(64));
@@ -37,5 +44,44 @@ describe("the crash backoff", () => {
     crashBackoff.note([busy(hog)], 3_000);
     expect(crashBackoff.heldForMs(hog, 3_000)).toBeGreaterThan(0);
     expect(crashBackoff.heldForMs(one, 3_000)).toBe(0);
+  });
+});
+
+describe("a key that was active when threads ended", () => {
+  const minuteMs = 60_000;
+  const certainly = (times: number): CrashRecord | undefined => {
+    let record: CrashRecord | undefined;
+    for (let count = 0; count < times; count += 1) record = crash(record, true, 1_000);
+    return record;
+  };
+
+  test.each([
+    ["never", undefined, 0],
+    ["once", certainly(1), 0],
+    ["twice", certainly(2), 5_000],
+    ["three times", certainly(3), 10_000],
+    ["seven times", certainly(7), 160_000],
+    ["forty times", certainly(40), 5 * minuteMs],
+  ])("alone, %s, is held back for a time that grows up to a limit", (_, record, pauseMs) => {
+    expect(heldForMs(record, 1_000)).toBe(pauseMs);
+    expect(heldForMs(record, 1_000 + pauseMs / 2)).toBe(pauseMs / 2);
+    expect(heldForMs(record, 1_000 + pauseMs)).toBe(0);
+    expect(heldForMs(record, 1_000 + pauseMs * 2)).toBe(0);
+  });
+
+  test("among others is never delayed for it, but suspected", () => {
+    let record: CrashRecord | undefined;
+    for (let count = 0; count < 20; count += 1) record = crash(record, false, 1_000);
+    expect(record).toEqual({ crashes: 20, certain: 0, lastMs: 1_000 });
+    expect(heldForMs(record, 1_000)).toBe(0);
+    expect([isSuspect(record, 1_000), isSuspect(undefined, 1_000)]).toEqual([true, false]);
+  });
+
+  test("is forgiven after ten minutes", () => {
+    const record = certainly(9);
+    const laterMs = 1_000 + 10 * minuteMs;
+    expect([isSuspect(record, laterMs - 1), isSuspect(record, laterMs)]).toEqual([true, false]);
+    expect(crash(record, true, laterMs)).toEqual({ crashes: 1, certain: 1, lastMs: laterMs });
+    expect(crash(record, true, laterMs - 1)).toMatchObject({ crashes: 10, certain: 10 });
   });
 });

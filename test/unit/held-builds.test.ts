@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { failure, failurePauseMs } from "../../src/fleet/build-queue.ts";
-import { HeldBuilds } from "../../src/fleet/held-builds.ts";
+import { failure, failurePauseMs, HeldBuilds } from "../../src/fleet/held-builds.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
 

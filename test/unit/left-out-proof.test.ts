@@ -1,7 +1,7 @@
 import { buildSchema } from "postgraphile/graphql";
 import { describe, expect, it } from "vitest";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
-import type { BlueprintSpec, LeftOutObject } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec, LeftOutObject } from "../../src/shared/model/blueprint-spec.ts";
 import { assertSameApi, withoutLeftOut } from "../../workers/instance/left-out-proof.ts";
 import { specOf } from "../support/worker-instance.ts";
 

@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { looksOutdated, RevisionQuestions } from "../../workers/postgres/revision-questions.ts";
 
 const bindingOf = (tenant: string, statementTag = "old"): TenantBinding => ({

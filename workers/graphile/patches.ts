@@ -88,7 +88,7 @@ export const patches = [
     checked: "versions",
     gain: "a thread that dies is counted as gone before Piscina starts one in its place that nobody budgeted for",
     otherwise: "threads could run that no memory was planned for, so nothing is served",
-    files: ["src/fleet/cell/cell.ts", "src/fleet/cell/thread.ts"],
+    files: ["src/fleet/cell/thread.ts"],
   },
   {
     name: "reg-text",
@@ -226,7 +226,7 @@ export const patches = [
     versions: { "graphile-build": ["5.1.1"], transliteration: ["2.6.1"] },
     purpose: "speed",
     checked: "versions",
-    gain: "2.3 MB of each thread",
+    gain: "3.2 MB of each thread's heap, and 35 ms of CPU of its start",
     otherwise: "each thread loads the dictionary",
     files: ["workers/graphile/transliteration.ts"],
   },

@@ -1,14 +1,15 @@
 /** PostGraphile's access to PostgreSQL while it builds: read-only, with an introspection limited to the blueprint's schemas. */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
 import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
 import type { TenantPool } from "../postgres/connection-pool.ts";
 import { saysUnreachable } from "../postgres/outcome.ts";

@@ -1,6 +1,6 @@
 /// <reference types="postgraphile" preserve="true" />
 /** What a plugin may know about the instance it is built into. */
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { calledName } from "../postgres/schema-placeholders.ts";
 
 export interface InstanceFacts {

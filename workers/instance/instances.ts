@@ -5,12 +5,8 @@ import { makeSchema } from "postgraphile/graphile-build";
 import type { GraphQLSchema } from "postgraphile/graphql";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
-import type {
-  BlueprintSpec,
-  BuildReport,
-  CellSetup,
-  PoolFigures,
-} from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
+import type { BuildReport, CellSetup, PoolFigures } from "../../src/shared/protocol/messages.ts";
 import { leaveOutExportMarks } from "../graphile/export-marks.ts";
 import { lightenMiddleware } from "../graphile/middleware.ts";
 import { Patching } from "../graphile/patching.ts";

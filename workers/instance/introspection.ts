@@ -1,10 +1,11 @@
 /** Scopes PostGraphile's introspection query, so that an instance costs what its tenant's schemas cost, not the whole database. */
+
 import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { makeIntrospectionQuery } from "pg-introspection";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import { physicalNames, type SchemaBinding } from "../../src/shared/model/blueprint-spec.ts";
 import { scopeCtes } from "../../src/shared/postgres/catalogue-scope.ts";
-import type { SchemaBinding } from "../../src/shared/protocol/messages.ts";
 import { namedObjects, namedTag, scopedCtes } from "./introspection-sql.ts";
 
 export interface IntrospectionScope {
@@ -50,7 +51,7 @@ export function scopedIntrospection(
     .slice(text.indexOf("select json_build_object("))
     // Filtered by namespace alone, this would scan all of pg_class. No object of pg_catalog has an oid of users' objects.
     .replace("    from pg_class\n    where ", "    from pg_class\n    where oid < 16384 and ");
-  const physical = scope.schemas.map((schema) => schema.physical);
+  const physical = physicalNames(scope.schemas);
   return {
     text: `with recursive\n${scopeCtes},\n${scopedCtes}\n${answer.trimEnd()},\n${namedTag} as ${namedColumn},\n${namedObjects} as ${objectsColumn}`,
     values: [

@@ -1,4 +1,5 @@
 /** The proof that what a pooled instance leaves out is no part of its API: the schema is built once more without it, and must be the same. */
+
 import {
   type GraphQLSchema,
   isInputObjectType,
@@ -9,7 +10,7 @@ import {
   printType,
 } from "postgraphile/graphql";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { BlueprintSpec, LeftOutObject } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec, LeftOutObject } from "../../src/shared/model/blueprint-spec.ts";
 import { calledName } from "../postgres/schema-placeholders.ts";
 
 type Row = Readonly<Record<string, unknown>>;

@@ -1,5 +1,5 @@
 /** Decides which of a preset's services and other options an instance uses, and names those that it ignores. */
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { reservedIn } from "../request/preset-settings.ts";
 
 type Resolved = GraphileConfig.ResolvedPreset;

@@ -1,10 +1,12 @@
 /** The preset of one instance: the user's, or Amber, with Rowhouse's additions. */
+
 import { resolvePreset } from "graphile-config";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
-import type { BlueprintSpec, CellSetup } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
+import type { CellSetup } from "../../src/shared/protocol/messages.ts";
 import { behaviorMatchesPlugin } from "../graphile/behavior-cache.ts";
 import type { Patching } from "../graphile/patching.ts";
 import type { ServingWithPgClient } from "../postgres/adaptor.ts";

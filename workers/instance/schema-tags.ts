@@ -1,7 +1,8 @@
 /** Rewrites smart tags that name a served schema by its physical name, for an instance that uses its logical name. */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { SchemaBinding } from "../../src/shared/protocol/messages.ts";
+import type { SchemaBinding } from "../../src/shared/model/blueprint-spec.ts";
 import { identifierAt } from "../postgres/statement-names.ts";
 
 /** Tags that hold prose; the same as in `schema-tags.ts` of the shape. */

@@ -1,8 +1,9 @@
 /** Plugins that restrict a built schema to what its host can serve, and translate schema names. */
+
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
 import { sql } from "postgraphile/pg-sql2";
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { dependsOnSetting, qualifiedSetting } from "../graphile/reg-text.ts";
 import { LeftOutNames, leftOutSchema } from "../postgres/left-out.ts";
 import { builtNames, ownName } from "../postgres/schema-placeholders.ts";

@@ -1,7 +1,8 @@
 /** The request that a plugin's code runs for: its tenant, and its access to PostgreSQL. */
+
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
 
 export type Row = Readonly<Record<string, unknown>>;

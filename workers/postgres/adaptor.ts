@@ -1,4 +1,5 @@
 /** PostGraphile's access to PostgreSQL while it serves: every statement runs in a transaction with the request's settings. */
+
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
@@ -7,10 +8,10 @@ import { SafeError } from "postgraphile/grafast";
 import { ConnectionLost } from "../../src/shared/connect/loss.ts";
 import { unlessAborted } from "../../src/shared/kernel/abortable.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
 import { isStale } from "../../src/shared/postgres/sqlstate.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 import { isReserved, reservedSetting } from "../request/preset-settings.ts";
 import { type RequestScope, type RequestSettings, requestScope } from "../request/request-scope.ts";
 import { servingClient } from "./client.ts";

@@ -1,5 +1,5 @@
 /** The names of what a pooled instance leaves out, and what its SQL calls that instead. */
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { calledName } from "./schema-placeholders.ts";
 
 /**

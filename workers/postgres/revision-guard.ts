@@ -1,10 +1,11 @@
 /** The statements by which a transaction proves that the tenant's schema is the one that it was planned for. */
+
 import type pg from "pg";
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import type { TenantBinding, TenantGuard } from "../../src/shared/model/tenant-binding.ts";
 import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
-import type { TenantBinding, TenantGuard } from "../../src/shared/protocol/messages.ts";
 import { type Setting, settingCalls } from "./settings.ts";
 
 export interface TransactionGuard {

@@ -1,10 +1,11 @@
 /** Checks a tenant's revisions after a read failed in a way that an outdated plan would explain. */
+
 import { LRUCache } from "lru-cache";
 import pg from "pg";
 import { pause } from "../../src/shared/kernel/duration.ts";
 import { lazyLru } from "../../src/shared/kernel/lru-options.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
 
 /**
  * Syntax error or access rule violation (a relation, column, function or type that is missing, of another kind or type, or no

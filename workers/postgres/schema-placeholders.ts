@@ -1,5 +1,5 @@
 /** The names that an instance uses for its served schemas, while it is built and in its result. */
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 
 /**
  * The served schemas' names, in order: their logical names, in pooled and dedicated instances alike. Plugins can look schemas up

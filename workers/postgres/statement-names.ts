@@ -1,8 +1,9 @@
 /** Replaces the schema names that an instance uses with the schemas that exist in PostgreSQL. */
+
 import { QuoteUtils } from "@pgsql/quotes";
 import { z } from "zod";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { BlueprintSpec } from "../../src/shared/protocol/messages.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { LeftOutNames, leftOutSchema } from "./left-out.ts";
 import { builtNames } from "./schema-placeholders.ts";
 import type { Setting } from "./settings.ts";

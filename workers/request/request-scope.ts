@@ -2,7 +2,7 @@
 
 import { CancellationSource, type CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { TenantBinding } from "../../src/shared/protocol/messages.ts";
+import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
 /**

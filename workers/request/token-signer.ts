@@ -1,7 +1,8 @@
 /** Signs the result of a login function with the secret of the request's tenant. */
+
 import { createSecretKey } from "node:crypto";
 import { SafeError } from "postgraphile/grafast";
-import type { TokenSigning } from "../../src/shared/protocol/messages.ts";
+import type { TokenSigning } from "../../src/shared/model/token-signing.ts";
 import { signedForClaim } from "../../src/shared/protocol/signed-for.ts";
 
 /** Signs a token with these claims, named as in PostgreSQL; nulls are left out. */

@@ -1,13 +1,13 @@
-/** One worker thread: a Piscina pool of exactly one, with its heap, its requests and its termination. */
-import { MessageChannel, type MessagePort, type Worker } from "node:worker_threads";
-import type { Piscina } from "piscina";
+/** One worker thread with its heap, its requests and its termination. */
+
+import { MessageChannel, type MessagePort } from "node:worker_threads";
 import type { Observe, TerminationReason } from "../../observability/observation.ts";
 import { HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
 import type { CellId, TenantId } from "../../shared/kernel/ids.ts";
 import { type CellPhase, cellStep } from "../../shared/kernel/phase.ts";
+import type { BlueprintSpec } from "../../shared/model/blueprint-spec.ts";
 import type {
   Answer,
-  BlueprintSpec,
   BuildReport,
   BusyTimes,
   CellMessage,
@@ -22,7 +22,7 @@ import { Channel } from "./channel.ts";
 import { FairQueue, type FairQueueLimits, type TenantUsage } from "./fair-queue.ts";
 import { CellHeap } from "./heap.ts";
 import { Slots } from "./request-slots.ts";
-import { replyTo, startThread } from "./thread.ts";
+import { Thread } from "./thread.ts";
 import { Utilization } from "./utilization.ts";
 
 export interface CellOptions {
@@ -64,8 +64,7 @@ export class Cell {
   readonly utilization: Utilization;
   readonly applicationName: string;
   readonly #options: CellOptions;
-  readonly #pool: Piscina<CellTask, unknown>;
-  readonly #worker: Worker;
+  readonly #thread: Thread;
   readonly #channel: Channel;
   readonly #slots = new Slots(slotCount);
   readonly #queue: FairQueue;
@@ -103,13 +102,11 @@ export class Cell {
       applicationName: this.applicationName,
       ledger: this.#slots.ledger,
     };
-    [this.#pool, this.#worker] = startThread({ ...options, workerData });
-    this.utilization = new Utilization(this.#worker);
-    // Runs before Piscina's own listeners, which would start another thread in place of the one that died.
-    this.#worker.prependListener("error", (error: Error) => this.#lost(error));
-    this.#worker.prependOnceListener("exit", () => this.#exited());
-    // Piscina re-emits the thread's error; without a listener it would be thrown.
-    this.#pool.on("error", () => undefined);
+    this.#thread = new Thread(
+      { ...options, workerData },
+      { failed: (error) => this.#lost(error), exited: () => this.#exited() },
+    );
+    this.utilization = new Utilization(this.#thread.worker);
     void this.#open(port2);
   }
 
@@ -251,7 +248,7 @@ export class Cell {
 
   /** Reads the heap size in MB, garbage included. */
   measure(): Promise<number> {
-    return this.heap.measure(this.#worker);
+    return this.heap.measure(this.#thread.worker);
   }
 
   /** Ends the thread; resolves when it has exited. Requests in flight fail with `CELL_LOST`. */
@@ -259,9 +256,7 @@ export class Cell {
     if (this.#ending === null) {
       this.#ending = reason;
       if (this.#phase !== "gone") this.phase = "terminating";
-      // `destroy` rejects every task in flight and terminates the thread; only the exit event counts as its
-      // end.
-      await this.#pool.destroy().catch((error: Error) => this.#report(error));
+      await this.#thread.end().catch((error: Error) => this.#report(error));
     }
     await this.#gone.promise;
   }
@@ -282,14 +277,12 @@ export class Cell {
   }
 
   async #run<Value>(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<Value> {
-    // Piscina 5.3 would start a new thread for a task that arrives after its end.
     if (this.#ending !== null) throw this.#lostError(this.#ending);
     let reply: Reply<Value>;
     try {
-      reply = await replyTo<Value>(this.#pool, task, transferList);
+      reply = await this.#thread.run<Value>(task, transferList);
     } catch (error) {
-      // Piscina rejects before the thread has stopped: until its exit it may still mark the ledger and
-      // commit.
+      // It may not have stopped yet: until its exit it may still mark the ledger and commit.
       if (this.#ending !== null) await this.#gone.promise;
       const why = this.#ending === null ? messageOf(error) : `ended: ${this.#ending}`;
       throw new HostError("CELL_LOST", `cell ${this.id} ${why}`, { cause: error });
@@ -361,7 +354,7 @@ export class Cell {
   #exited(): void {
     if (this.#ending === null) {
       this.#ending = this.#deathReason();
-      void this.#pool.destroy().catch((error: Error) => this.#report(error));
+      void this.#thread.end().catch((error: Error) => this.#report(error));
     }
     this.phase = "gone";
     const lost = this.#lostError(this.#ending);

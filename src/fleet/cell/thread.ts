@@ -1,4 +1,4 @@
-/** Starts a cell's thread: a Piscina pool of exactly one. */
+/** A cell's thread, as Piscina runs it. */
 import { fileURLToPath } from "node:url";
 import type { MessagePort, Worker } from "node:worker_threads";
 import { Piscina } from "piscina";
@@ -19,9 +19,49 @@ export interface ThreadOptions {
  */
 const maxTasks = 1_024;
 
-/** Returns the pool and its thread, which is still starting. */
-export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>, Worker] {
-  const pool = new Piscina<CellTask, unknown>({
+/** What its owner learns of a thread without asking. */
+export interface ThreadEvents {
+  /** It threw outside any task; it ends by itself. */
+  readonly failed: (error: Error) => void;
+  /** It is gone. */
+  readonly exited: () => void;
+}
+
+/** A thread that runs tasks: a Piscina pool of exactly one, which nothing else knows of. */
+export class Thread {
+  readonly worker: Worker;
+  readonly #pool: Piscina<CellTask, unknown>;
+
+  /** Returns before the thread has started; it runs what it is given once it has. */
+  constructor(options: ThreadOptions, { failed, exited }: ThreadEvents) {
+    this.#pool = startPool(options);
+    const [worker] = this.#pool.threads;
+    if (worker === undefined) throw new HostError("INTERNAL", "Piscina started no thread");
+    this.worker = worker;
+    // Runs before Piscina's own listeners, which would start another thread in place of the one that died.
+    worker.prependListener("error", failed);
+    worker.prependOnceListener("exit", exited);
+    // Piscina re-emits the thread's error; without a listener it would be thrown.
+    this.#pool.on("error", () => undefined);
+  }
+
+  /**
+   * The thread's reply to `task`, whose type is what our own code on the other side produces; this is where it gets
+   * it. Rejects if the thread throws or ends. Not to be called after `end`: Piscina 5.3 would start a new thread.
+   */
+  run<Value>(task: CellTask, transferList?: (ArrayBuffer | MessagePort)[]): Promise<Reply<Value>>;
+  async run(task: CellTask, transferList: (ArrayBuffer | MessagePort)[] = []): Promise<unknown> {
+    return this.#pool.run(task, { transferList });
+  }
+
+  /** Rejects every task in flight and ends the thread, which has stopped only when `exited` is called. */
+  end(): Promise<void> {
+    return this.#pool.destroy();
+  }
+}
+
+function startPool(options: ThreadOptions): Piscina<CellTask, unknown> {
+  return new Piscina<CellTask, unknown>({
     filename: fileURLToPath(options.entry ?? workerEntry()),
     // One thread, started at once: with minThreads 0 Piscina 5.3 loses queued tasks after an out-of-memory.
     minThreads: 1,
@@ -38,23 +78,6 @@ export function startThread(options: ThreadOptions): [Piscina<CellTask, unknown>
       maxYoungGenerationSizeMb: options.youngMb,
     },
   });
-  const [worker] = pool.threads;
-  if (worker === undefined) throw new HostError("INTERNAL", "Piscina started no thread");
-  return [pool, worker];
-}
-
-/** The thread's reply to `task`. Our own code on the other side produced it; this is where it gets its type. */
-export async function replyTo<Value>(
-  pool: Piscina<CellTask, unknown>,
-  task: CellTask,
-  transferList: (ArrayBuffer | MessagePort)[],
-): Promise<Reply<Value>>;
-export async function replyTo(
-  pool: Piscina<CellTask, unknown>,
-  task: CellTask,
-  transferList: (ArrayBuffer | MessagePort)[],
-): Promise<unknown> {
-  return pool.run(task, { transferList });
 }
 
 /** The entry is TypeScript when running from sources, JavaScript in a published package. */

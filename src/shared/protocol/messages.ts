@@ -1,88 +1,9 @@
 /** Messages between the front and a cell's thread. Everything here survives a structured clone. */
 import type { MessagePort } from "node:worker_threads";
 import type { ErrorCode } from "../kernel/errors.ts";
-import type { CellId, InstanceKey, TenantId } from "../kernel/ids.ts";
+import type { CellId, TenantId } from "../kernel/ids.ts";
 import type { PatchStates } from "../kernel/patch-policy.ts";
-
-/** A served schema: its name in the API, and the tenant's schema in PostgreSQL. */
-export interface SchemaBinding {
-  readonly logical: string;
-  readonly physical: string;
-}
-
-/**
- * An object that bare names do not find, and that seems to be no part of the API: a pooled instance leaves it out, once its build has proven
- * that nothing of the API goes with it.
- */
-export interface LeftOutObject {
-  readonly kind: "relation" | "type" | "function";
-  readonly oid: string;
-  /** In PostgreSQL. */
-  readonly schema: string;
-  readonly name: string;
-  /** Why no pooled instance can have it, and what to do about that. */
-  readonly reason: string;
-}
-
-/** All that a thread needs to build an instance. A pooled one is built on the schemas of the tenant that asked first. */
-export interface BlueprintSpec {
-  readonly key: InstanceKey;
-  readonly kind: "pooled" | "dedicated";
-  readonly tenant: TenantId;
-  readonly database: string;
-  readonly schemas: readonly SchemaBinding[];
-  readonly sharedSchemas: readonly string[];
-  /** A named set of settings that selects a variant of a build. */
-  readonly api: string | null;
-  readonly mode: string | null;
-  readonly settings: Readonly<Record<string, string | boolean>>;
-  /** Number of tables whose rows are part of the shape (`@enum`); a pooled build that reads more is refused. */
-  readonly enumTables: number;
-  /** Why no build can succeed because of the rows of an enum table; else null. */
-  readonly enumFault: string | null;
-  /** Empty in a dedicated instance. */
-  readonly leftOut: readonly LeftOutObject[];
-  /** The roles of the tenant, in the order in which they are asked for rows that the connecting role may not read. */
-  readonly readers: readonly string[];
-}
-
-/**
- * What a tenant's transactions assert: that each schema is still at the revision that the request was routed
- * by.
- */
-export interface TenantGuard {
-  /** Whether reads assert it too. */
-  readonly reads: boolean;
-  readonly schemas: readonly string[];
-  /** In the order of `schemas`; as text, because a bigint does not fit a number. */
-  readonly revisions: readonly string[];
-  /**
-   * The key of the tenant's advisory lock, a bigint as text. It is secret: never log it, and pass it to
-   * statements only as a parameter.
-   */
-  readonly lock: string;
-}
-
-/**
- * Everything about a tenant that a request needs inside a thread; never captured at build time. Sent as JSON,
- * with the same text for every request of a decision: a thread parses each text once, and copying it costs 3
- * µs less than a nested object.
- */
-export interface TenantBinding {
-  readonly tenant: TenantId;
-  /** Physical schemas in order, then the shared ones; the adaptor adds `pg_temp`. */
-  readonly searchPath: readonly string[];
-  /** Short text that changes whenever path, shape or revisions do; part of statement names. */
-  readonly statementTag: string;
-  /** The roles that requests of this tenant may use. */
-  readonly roles: readonly string[];
-  /** Whether a function of the tenant could leave a prepared statement of its own on a connection. */
-  readonly prepares: boolean;
-  /** Whether a function of the tenant could NOTIFY in a read, which then has to be committed. */
-  readonly notifies: boolean;
-  /** Null if the guard is off or the database keeps no revisions. */
-  readonly guard: TenantGuard | null;
-}
+import type { BlueprintSpec } from "../model/blueprint-spec.ts";
 
 /** Limits for an operation. */
 export interface OperationLimits {
@@ -95,18 +16,6 @@ export interface OperationLimits {
   /** Nesting depth of lists and objects in the variables. */
   readonly variablesDepth: number;
   readonly introspection: boolean;
-}
-
-/** How to sign the tokens of a request's tenant. Holds that tenant's secret, and is discarded with the request. */
-export interface TokenSigning {
-  readonly secret: string;
-  readonly algorithm: string;
-  readonly audience: string;
-  readonly issuer: string | null;
-  /** The claim that holds the tenant id. */
-  readonly tenantClaim: string | null;
-  /** Lifetime of a token that has no `exp` of its own. */
-  readonly expiresInSeconds: number;
 }
 
 /** Where to connect, and with how many connections. */
