@@ -23,7 +23,7 @@ export async function readPatchReports(): Promise<readonly PatchReport[]> {
     said = message;
   });
   await once(worker, "exit");
-  if (said === null) throw new HostError("INTERNAL", "the thread that reads the patches said nothing");
+  if (said === null) throw new HostError("INTERNAL", "the thread that checks the patches reported nothing");
   return reports.parse(said);
 }
 

@@ -109,7 +109,11 @@ export class Authenticator {
     if (header === null) return anonymousSettings(tenant, facts);
     const { serial, verify } = this.#rulesOf(tenant);
     if (verify === null)
-      throw refusedToken(tenant.id, "not-taken", "it has neither jwt nor session, and takes no tokens");
+      throw refusedToken(
+        tenant.id,
+        "not-taken",
+        "it has neither jwt nor session and therefore accepts no tokens",
+      );
     const token = bearerToken(tenant.id, header);
     const key = `${serial}:${hash("sha256", token, "base64url")}`;
     const found = this.#found.get(key);
@@ -165,7 +169,7 @@ export class Authenticator {
     }
     if (session === null) return null;
     const turns = new BoundedSemaphore(asking, () => {
-      return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of one tenant wait to be verified");
+      return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of this tenant are waiting to be verified");
     });
     return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
   }

@@ -21,6 +21,6 @@ export function bearerToken(tenant: TenantId, header: string): string {
 function schemeFault(header: string): string {
   if (header.length > longest) return `the Authorization header is longer than ${longest} characters`;
   return /^Bearer(?:\s|$)/i.test(header)
-    ? "what follows Bearer in the Authorization header is no token"
-    : "the Authorization header is not Bearer";
+    ? "the Authorization header has no valid token after Bearer"
+    : "the Authorization header does not use the Bearer scheme";
 }

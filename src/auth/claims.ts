@@ -36,10 +36,10 @@ export function bearerSettings(tenant: Tenant, { role, claims }: Bearer): Readon
     if (text === null) continue;
     // PostgreSQL's setting names are case-insensitive: one of the two would overwrite the other.
     const folded = name.toLowerCase();
-    if (seen.has(folded)) throw refuse("two claims of the token differ in the case of their names only");
+    if (seen.has(folded)) throw refuse("two claims of the token differ only in the case of their names");
     seen.add(folded);
     if (text.includes("\0") || !text.isWellFormed()) {
-      throw refuse("a claim of the token holds a NUL or half a character");
+      throw refuse("a claim of the token contains a NUL or an unpaired surrogate");
     }
     bytes += name.length + Buffer.byteLength(text);
     settings[`jwt.claims.${name}`] = text;
@@ -57,7 +57,7 @@ function chooseRole({ id, roles }: Tenant, named: unknown): string | null {
     throw refusedToken(id, "no-role", "the token names no role, and roles.authenticated is not set");
   }
   if (typeof named === "string" && listed.includes(named)) return named;
-  throw refusedToken(id, "role-not-listed", "the token names a role that the tenant's roles do not list");
+  throw refusedToken(id, "role-not-listed", "the token names a role that is not in the tenant's roles");
 }
 
 /**

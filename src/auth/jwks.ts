@@ -78,7 +78,7 @@ export class KeySets {
     }
     const set: unknown = await answer.body.json();
     if (typeof set !== "object" || set === null || !("keys" in set) || !Array.isArray(set.keys)) {
-      throw new Error("not a key set");
+      throw new Error("the response is not a key set");
     }
     // Throws where jose would throw later, so that a rejected set counts as a failure and is not fetched
     // again at once.

@@ -32,7 +32,7 @@ export function jwtVerifier(tenant: TenantId, rules: JwtRules, keySets: KeySets)
       typeof key === "function" ? jwtVerify(token, key, options) : jwtVerify(token, key, options),
     );
     if (tenantClaim !== null && claim(payload, tenantClaim) !== tenant) {
-      throw refusedToken(tenant, "other-tenant", "the token's tenantClaim names another tenant, or none");
+      throw refusedToken(tenant, "other-tenant", "the token's tenantClaim names another tenant or none");
     }
     // A token that the host signed for one tenant is invalid for all others, whatever the login function
     // behind it wrote into tenantClaim.

@@ -45,7 +45,7 @@ export class SessionDatabases {
     const { databases, applicationName, observe } = this.#options;
     const config = databases[name];
     if (this.#closed) throw new HostError("SHUTTING_DOWN");
-    if (config === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    if (config === undefined) throw new HostError("INTERNAL", `there is no database named ${name}`);
     const database = new Database({
       name,
       url: config.url,

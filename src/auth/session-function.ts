@@ -62,7 +62,8 @@ export async function askSession(
   token: string,
 ): Promise<Bearer> {
   const { answer, absent, now } = await ask(database, tenant, rules, token);
-  if (absent) throw refusedToken(tenant.id, "unknown-session", "its session function knows no such token");
+  if (absent)
+    throw refusedToken(tenant.id, "unknown-session", "its session function does not know the token");
   const found = session.safeParse(parseJson(answer));
   if (!found.success) throw noSession(tenant);
   const { role, claims, expiresAt, tenant: named } = found.data;
@@ -73,15 +74,15 @@ export async function askSession(
   }
   // A function outside the tenant's own schemas may be shared: it has to say whose session it found.
   if (named == null ? !rules.own : named !== tenant.id) {
-    throw refusedToken(tenant.id, "other-tenant", "the session names another tenant, or none");
+    throw refusedToken(tenant.id, "other-tenant", "the session names another tenant or none");
   }
   const remainingMs = expiresAt == null ? Number.POSITIVE_INFINITY : expiresAt - now * 1_000;
-  if (remainingMs <= 0) throw new HostError("TOKEN_EXPIRED", `tenant ${tenant.id}: the session is over`);
+  if (remainingMs <= 0) throw new HostError("TOKEN_EXPIRED", `tenant ${tenant.id}: the session has expired`);
   return { role, claims: claims ?? {}, remainingMs };
 }
 
 const noSession = ({ id }: Tenant): HostError =>
-  new HostError("INTERNAL", `tenant ${id}: its session function gave something that is no session`);
+  new HostError("INTERNAL", `tenant ${id}: its session function returned an invalid session`);
 
 /** Runs in a read-only transaction: the answer is cached, so the function is not called for every request. */
 async function ask(

@@ -44,7 +44,7 @@ function tenantFaults({ tenants, databases }: Raw): Fault[] {
   const names = isRecord(databases) ? Object.keys(databases) : [];
   if (names.length === 0) {
     // Without tenants as well, the demo is served.
-    const message = "none is configured: set databases.main.url or DATABASE_URL";
+    const message = "no database is configured: set databases.main.url or DATABASE_URL";
     return tenants === undefined ? [] : [{ path: "databases", message }];
   }
   const defaults = tenantDefaults(names);
@@ -92,14 +92,14 @@ function listenerFaults(raw: Raw): Fault[] {
   const admin = configSchema.shape.admin.safeParse(raw["admin"]).data;
   const faults: Fault[] = [];
   if (admin !== undefined && !isLoopback(admin.host) && (admin.token ?? "").length < 16) {
-    const message = `must be set, to 16 characters or more, as admin.host (${admin.host}) can be reached from outside`;
+    const message = `must have at least 16 characters, because admin.host (${admin.host}) is reachable from outside`;
     faults.push({ path: "admin.token", message });
   }
   if (admin === undefined || listen === undefined) return faults;
   const meet =
     listen.host === admin.host || [listen.host, admin.host].some((host) => everywhere.includes(host));
   if (meet && listen.port === admin.port && listen.port !== 0) {
-    faults.push({ path: "admin.port", message: `${admin.port} is the public listener's port` });
+    faults.push({ path: "admin.port", message: `${admin.port} is already the public listener's port` });
   }
   return faults;
 }

@@ -34,13 +34,13 @@ export async function readDotEnv(directory: string): Promise<DotEnv> {
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    return faulty("is not UTF-8 (PowerShell's > writes UTF-16: save it as UTF-8)");
+    return faulty("is not UTF-8: save it as UTF-8 (PowerShell's > writes UTF-16)");
   }
   const at = malformedAt(text);
   if (at !== null) return faulty(`line ${text.slice(0, at).split("\n").length} is not NAME=value`);
   const values = parseEnv(text);
   if (values["NODE_OPTIONS"] !== undefined) {
-    return faulty("sets NODE_OPTIONS, which Node.js has read by then: set it in the real environment");
+    return faulty("sets NODE_OPTIONS, which Node.js has already read: set it in the real environment");
   }
   return { file, values, faults: [] };
 }

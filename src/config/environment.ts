@@ -63,8 +63,7 @@ export function environmentOverrides(env: Environment): { overrides: Override[];
     const text = env[name];
     if (text === undefined) continue;
     const value = text === "" ? undefined : read(text.trim());
-    if (value === undefined)
-      faults.push({ path: name, message: `must be ${expected}, or not be set at all` });
+    if (value === undefined) faults.push({ path: name, message: `must be ${expected} or unset` });
     else overrides.push({ path, value, from: name });
   }
   return { overrides, faults };
@@ -85,7 +84,7 @@ export function heapLimitFaults(env: Environment, execArgv: readonly string[]): 
     const option = heapOption.exec(text)?.[1];
     if (option === undefined) return [];
     const message =
-      `${option} overrides the heap limit of every worker thread, so that no cell could be held to its budget: ` +
+      `${option} overrides the heap limit of every worker thread, so no cell could be kept within its budget: ` +
       "remove it, and size cells.heapMb, cells.youngMb and cells.memoryMb instead";
     return [{ path, message }];
   });

@@ -38,7 +38,7 @@ export async function findConfigFile(
   if (first === undefined) return null;
   const path = join(cwd, first);
   if (others.length === 0) return { file: path, from: path };
-  const message = `${there.join(" and ")} stand side by side: keep one of them, or name one with --config`;
+  const message = `${there.join(" and ")} both exist: keep one of them, or select one with --config`;
   return { faults: [{ path: cwd, message }] };
 }
 
@@ -93,5 +93,5 @@ function isKeyed(value: unknown): boolean {
 function moduleHint(error: unknown): string {
   const misread =
     error instanceof SyntaxError && /outside a module|Unexpected token 'export'/.test(error.message);
-  return misread ? `; give it the ending .mts or .mjs, or set "type": "module" in its package.json` : "";
+  return misread ? `; rename it to .mts or .mjs, or set "type": "module" in its package.json` : "";
 }

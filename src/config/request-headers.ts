@@ -33,14 +33,14 @@ const transport: ReadonlySet<string> = new Set([
 /** What is wrong with an entry of the list; null: nothing. */
 export function requestHeaderFault(entry: string): string | null {
   if (entry.startsWith("cookie:")) {
-    return cookieName.test(entry.slice("cookie:".length)) ? null : "names no cookie: cookie:NAME";
+    return cookieName.test(entry.slice("cookie:".length)) ? null : "must name a cookie: cookie:NAME";
   }
-  if (entry === "cookie") return "would hand over every cookie: name each as cookie:NAME";
+  if (entry === "cookie") return "would expose every cookie: list each as cookie:NAME";
   if (entry === "authorization") {
-    return "is the host's to verify: presets get the role and the claims, as settings";
+    return "is verified by the host: presets receive the role and the claims as settings";
   }
-  if (transport.has(entry)) return "belongs to the connection, and reaches no preset";
-  return headerName.test(entry) ? null : 'must be the name of a header, in lower case, or "cookie:NAME"';
+  if (transport.has(entry)) return "belongs to the connection and is never passed to a preset";
+  return headerName.test(entry) ? null : 'must be a header name in lower case, or "cookie:NAME"';
 }
 
 /** Splits the list's entries into headers and cookies; they must be free of faults. */

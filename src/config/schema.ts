@@ -45,7 +45,7 @@ const databaseName = z
   .regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, "must be 1 to 63 letters, digits, hyphens or underscores");
 
 /** Sent in a header, where blanks and non-ASCII characters would not survive. */
-const token = z.string().regex(/^[\x21-\x7e]+$/, "must be visible ASCII characters without blanks");
+const token = z.string().regex(/^[\x21-\x7e]+$/, "must consist of visible ASCII characters without spaces");
 
 /** A path or a file URL. */
 export const modulePath = z
@@ -164,7 +164,7 @@ export const configSchema = keyed({
     )
     .default({}),
   tenants: tenants.optional(),
-  routing: z.array(routingRule).min(1, "must hold at least one rule").prefault(["host", "header:x-tenant"]),
+  routing: z.array(routingRule).min(1, "must have at least one rule").prefault(["host", "header:x-tenant"]),
   preset: modulePath.optional(),
   requestHeaders: requestHeaders.default([]),
   pooling: z.boolean().default(false),

@@ -32,22 +32,22 @@ export async function jsonFault(text: string): Promise<string> {
 }
 
 const jsonWords: Readonly<Record<string, string>> = {
-  InvalidSymbol: "this is no value (names and texts stand in double quotes)",
-  InvalidNumberFormat: "this is no number",
-  PropertyNameExpected: "a name in double quotes is missing, or a comma is too many",
-  ValueExpected: "a value is missing, or a comma is too many",
+  InvalidSymbol: "invalid value (names and strings need double quotes)",
+  InvalidNumberFormat: "invalid number",
+  PropertyNameExpected: "a name in double quotes is missing, or there is an extra comma",
+  ValueExpected: "a value is missing, or there is an extra comma",
   ColonExpected: "a colon is missing",
   CommaExpected: "a comma is missing",
   CloseBraceExpected: "a closing brace is missing",
   CloseBracketExpected: "a closing bracket is missing",
-  EndOfFileExpected: "nothing may stand here",
-  InvalidCommentToken: "JSON has no comments",
-  UnexpectedEndOfComment: "JSON has no comments",
-  UnexpectedEndOfString: "a text does not end",
-  UnexpectedEndOfNumber: "a number does not end",
-  InvalidUnicode: "this escape is no character",
-  InvalidEscapeCharacter: "this escape is unknown",
-  InvalidCharacter: "a character that must be escaped",
+  EndOfFileExpected: "unexpected content after the end",
+  InvalidCommentToken: "comments are not allowed in JSON",
+  UnexpectedEndOfComment: "comments are not allowed in JSON",
+  UnexpectedEndOfString: "unterminated string",
+  UnexpectedEndOfNumber: "incomplete number",
+  InvalidUnicode: "the escape is not a valid character",
+  InvalidEscapeCharacter: "unknown escape sequence",
+  InvalidCharacter: "the character must be escaped",
 };
 
 /**

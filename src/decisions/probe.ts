@@ -35,7 +35,7 @@ const lockTimeoutMs = 3_000;
  * The client's message when its tenant's schema is locked; others that wait for the same build see it too, so
  * it names no tenant.
  */
-export const schemaLocked = "The tenant's schema is locked by a change under way.";
+export const schemaLocked = "The tenant's schema is locked by a change in progress.";
 
 /**
  * Prepared, because the plans are the same for all tenants: 5 instead of 20 ms of CPU (PostgreSQL 18.4,

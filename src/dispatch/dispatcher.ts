@@ -251,7 +251,7 @@ class LostRequest extends HostError<"CELL_LOST"> {
   /** Retry-After says when the host serves again; whether to repeat a mutation is for the client to find out. */
   override get publicText(): string {
     return this.mayHaveCommitted
-      ? `${super.publicText} A change may or may not have been made.`
+      ? `${super.publicText} A write may or may not have been committed.`
       : super.publicText;
   }
 }

@@ -114,7 +114,7 @@ export class Builder {
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
       await assertCurrent(request, startedMs + this.#options.timeoutMs);
       // A condemned cell still serves, and its replacement will move this instance as well.
-      if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while it built ${key}`);
+      if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while building ${key}`);
       instance.phase = "live";
       instance.hold(performance.now());
       this.#registry.publish(instance);
@@ -140,7 +140,7 @@ export class Builder {
     this.#options.observe({
       kind: "config.warning",
       path: "preset",
-      message: `the host does not go by ${untold.join("; ")}`,
+      message: `the host ignores ${untold.join("; ")}`,
     });
   }
 
@@ -149,7 +149,8 @@ export class Builder {
     for (const name of unfit) {
       if (this.#unfitPatches.has(name)) continue;
       this.#unfitPatches.add(name);
-      const reason = "its version is known, but its members are not: something else has changed them";
+      const reason =
+        "the version is supported, but its members are not as expected: other code has changed them";
       this.#options.observe({ kind: "patch.state", name, state: "plain", reason });
     }
   }
@@ -266,7 +267,7 @@ export class Builder {
     what: Pick<Instance, "heapMb" | "exclusive" | "reservedFor">,
   ): Instance {
     const cell = this.#registry.cell(id);
-    if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that is not there");
+    if (cell === undefined) throw new HostError("INTERNAL", "placed in a cell that no longer exists");
     cell.phase = "serving";
     this.#ordinal += 1;
     const nowMs = performance.now();

@@ -197,9 +197,13 @@ export class Fleet {
     const heldMs = this.#crashBackoff.heldForMs(key, performance.now());
     if (heldMs > 0) {
       const retryAfterSeconds = Math.ceil(heldMs / 1000);
-      throw new HostError("BUILD_HELD", `${key} is held back for ${retryAfterSeconds} s`, {
-        retryAfterSeconds,
-      });
+      throw new HostError(
+        "BUILD_HELD",
+        `${key} is held back for ${retryAfterSeconds} s because its worker crashed repeatedly`,
+        {
+          retryAfterSeconds,
+        },
+      );
     }
     const { timeoutMs } = this.#options.builds;
     const queuedMs = performance.now();

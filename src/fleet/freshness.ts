@@ -13,7 +13,7 @@ export async function assertCurrent(request: BuildRequest, deadlineMs: number): 
   if (current === undefined) {
     throw new HostError(
       "BUILD_TIMEOUT",
-      `whether ${request.spec.key} is current could not be found out in time`,
+      `could not determine in time whether ${request.spec.key} is current`,
     );
   }
   if (!current) throw overtaken(request);
@@ -52,5 +52,5 @@ async function answerWithin(request: BuildRequest, ms: number): Promise<boolean 
 }
 
 function overtaken({ spec }: BuildRequest): HostError {
-  return new HostError("SCHEMA_CHANGED", `${spec.key} was overtaken by a change`);
+  return new HostError("SCHEMA_CHANGED", `${spec.key} is out of date: the schema has changed`);
 }

@@ -75,10 +75,10 @@ export class HeldBuilds {
     if (known !== undefined && known !== version) return undefined;
     versions.set(tenant, version);
     const retryAfterSeconds = Math.ceil((entry.untilMs - nowMs) / 1_000);
-    const tries = record.failures === 1 ? "its build failed" : `${record.failures} builds of it failed`;
+    const tries = record.failures === 1 ? "its build failed" : `${record.failures} of its builds failed`;
     return new HostError(
       error.code,
-      `${key} is held back for ${retryAfterSeconds} s, as ${tries}: ${error.message}`,
+      `${key} is held back for ${retryAfterSeconds} s because ${tries}: ${error.message}`,
       { cause: error, retryAfterSeconds, details: error.details },
     );
   }

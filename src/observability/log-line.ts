@@ -19,17 +19,17 @@ const requestLine = line("debug", "request");
 const constant = {
   "host.plan": line("info", "memory plan"),
   "host.warning": line("warn", "warning"),
-  "log.dropped": line("warn", "lines are missing here"),
+  "log.dropped": line("warn", "log lines were dropped"),
   "config.warning": line("warn", "config"),
   "http.error": line("error", "a connection could not be accepted"),
   "request.retried": line("info", "request retried"),
-  "tenant.changed": line("info", "tenant forgotten"),
+  "tenant.changed": line("info", "tenant cache entry invalidated"),
   "tenant.migrated": line("info", "tenant migrated"),
-  "tenant.quarantined": line("warn", "tenant quarantined: it takes more than its share"),
+  "tenant.quarantined": line("warn", "tenant quarantined: it uses more than its share"),
   "tenant.released": line("info", "tenant released from quarantine"),
   "schema.read": line("debug", "schema read"),
   "notices.read": line("debug", "revisions read"),
-  "look.found": line("info", "schemas had changed without a notice"),
+  "look.found": line("info", "found schema changes that were not notified"),
   // One a second and cell: the metrics count them.
   "guard.checked": line("debug", "guard checked"),
   "guard.failed": line("info", "the schema had changed"),
@@ -44,7 +44,7 @@ const constant = {
   "database.lost": line("error", "database lost"),
   "database.pooled": line(
     "info",
-    "a pooler stands in front of the database: nothing of a session is relied on",
+    "a pooler was detected in front of the database: session state is not relied on",
   ),
 } satisfies Partial<Record<Observation["kind"], LogLine>>;
 
@@ -61,10 +61,7 @@ export function describe(observation: Observation): LogLine {
     case "host.listening":
       return line("info", `${observation.name} listener ready`);
     case "host.error":
-      return line(
-        "error",
-        observation.fatal ? "the host ends: an error that nobody caught" : "an error that nobody caught",
-      );
+      return line("error", observation.fatal ? "uncaught error, the host exits" : "uncaught error");
     case "patch.state":
       return line(patchLevels[observation.state], `patch ${observation.name} ${observation.state}`);
     case "admin.refused":
@@ -75,13 +72,13 @@ export function describe(observation: Observation): LogLine {
       return line("info", `tenant decided: ${observation.pooled ? "pooled" : "dedicated"}`);
     case "tenant.unsafe":
     case "database.unsafe":
-      return line(observation.refused ? "error" : "warn", "roles are not safe");
+      return line(observation.refused ? "error" : "warn", "unsafe database roles");
     case "look.failed":
-      return line("warn", `changes of schemas cannot be looked for: ${observation.message}`);
+      return line("warn", `cannot look for schema changes: ${observation.message}`);
     case "cell.terminated":
       return line(expected.has(observation.reason) ? "info" : "warn", "cell terminated");
     case "cell.log":
-      return line(observation.level, "cell says");
+      return line(observation.level, "message from a cell");
     case "build.failed":
       return line(errorTable[observation.code].level, "build failed");
     case "database.listening":

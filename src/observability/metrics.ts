@@ -70,7 +70,7 @@ export function createMetrics(
   const fleet = fleetGauges(make);
   const held = listenerGauges(make);
   const requests = new RequestTally(make);
-  const dropped = make.counter("log_dropped_total", "Log lines that were not written.", "level", "reason");
+  const dropped = make.counter("log_dropped_total", "Log lines dropped.", "level", "reason");
 
   return {
     observe: (observation) => {
@@ -119,7 +119,11 @@ class RequestTally {
 
   constructor({ counter, histogram }: Makers) {
     this.#count = counter("requests_total", "Requests answered, by status.", "status");
-    this.#seconds = histogram("request_seconds", "From a request's head to its last byte.", requestSeconds);
+    this.#seconds = histogram(
+      "request_seconds",
+      "Time from the request's head to the last byte of the response.",
+      requestSeconds,
+    );
   }
 
   add({ status, durationMs, code }: RequestDone): void {
@@ -143,20 +147,27 @@ type EventCounters = ReturnType<typeof eventCounters>;
 /** What is counted as it happens, beside requests. */
 function eventCounters({ counter, gauge, histogram }: Makers) {
   const counters = {
-    terminations: counter("cell_terminations_total", "Cells whose thread ended.", "reason"),
-    builds: counter("builds_total", "Instances built, or not.", "result"),
+    terminations: counter("cell_terminations_total", "Cells that ended, by reason.", "reason"),
+    builds: counter("builds_total", "Builds, by result.", "result"),
     buildTime: histogram("build_seconds", "Duration of builds that succeeded.", buildSeconds),
-    evictions: counter("evictions_total", "Instances evicted.", "reason"),
-    decisions: counter("decisions_total", "Tenants decided.", "kind"),
+    evictions: counter("evictions_total", "Instances evicted, by reason.", "reason"),
+    decisions: counter(
+      "decisions_total",
+      "Decisions whether a tenant shares an instance or gets a dedicated one.",
+      "kind",
+    ),
     schemaReads: counter(
       "schema_reads_total",
       "Reads of revisions or shapes outside a tenant's own transaction.",
     ),
-    noticeReads: counter("notice_reads_total", "Reads of revisions to look into notifications."),
+    noticeReads: counter("notice_reads_total", "Reads of revisions to verify notifications."),
     guardChecks: counter("guard_checks_total", "Transactions that asserted their revisions."),
     guardFailures: counter("guard_failures_total", "Requests whose schema had changed."),
     guardRetries: counter("guard_retries_total", "Requests run again after a failed guard."),
-    guardExhausted: counter("guard_exhausted_total", "Requests given up after the last attempt."),
+    guardExhausted: counter(
+      "guard_exhausted_total",
+      "Requests that failed because the schema changed during every attempt.",
+    ),
     roleFindings: counter(
       "role_findings_total",
       "Reports of roles or schemas that are not safe, by the code of a finding.",
@@ -164,11 +175,11 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
     ),
     quarantines: counter(
       "quarantines_total",
-      "Tenants that were given an instance of their own for a while.",
+      "Times that a tenant was quarantined in an instance of its own.",
     ),
     patches: gauge(
       "patches",
-      "1 for the state of each patch into a dependency: applied; plain, the dependency's own way is taken; refused.",
+      "1 for the current state of each patch to a dependency: applied, plain (the dependency's own code runs) or refused.",
       "name",
       "state",
     ),
@@ -268,18 +279,24 @@ type FleetGauges = ReturnType<typeof fleetGauges>;
 function fleetGauges({ gauge }: Makers) {
   return {
     cells: gauge("cells", "Cells, by phase.", "phase"),
-    quarantined: gauge("quarantined_tenants", "Tenants served apart, as they take more than their share."),
-    requestsQueued: gauge("requests_queued", "Requests that wait for their tenant's turn in a cell."),
-    cellHeap: gauge("cell_heap_bytes", "Heap in use, with external memory.", "cell"),
-    instances: gauge("instances", "Instances held.", "kind"),
+    quarantined: gauge(
+      "quarantined_tenants",
+      "Tenants in quarantine, each served by an instance of its own.",
+    ),
+    requestsQueued: gauge("requests_queued", "Requests waiting for their tenant's turn in a cell."),
+    cellHeap: gauge("cell_heap_bytes", "Heap in use by the cell, including external memory.", "cell"),
+    instances: gauge("instances", "Built instances, by kind.", "kind"),
     buildQueue: gauge("build_queue", "Builds waiting."),
-    connections: gauge("pg_pool_connections", "Connections of all cells to PostgreSQL.", "state"),
+    connections: gauge("pg_pool_connections", "Connections of all cells to PostgreSQL, by state.", "state"),
     readOnlyDatabases: gauge(
       "database_read_only",
-      "1 where PostgreSQL refuses writes: a standby, or default_transaction_read_only.",
+      "1 if the database refuses writes (a standby, or default_transaction_read_only), else 0.",
       "database",
     ),
-    reserve: gauge("pg_pool_reserve_connections", "Connections of all cells beyond poolSize."),
+    reserve: gauge(
+      "pg_pool_reserve_connections",
+      "Connections of all cells beyond poolSize, from poolReserve.",
+    ),
   };
 }
 
@@ -314,10 +331,10 @@ type ListenerGauges = ReturnType<typeof listenerGauges>;
 
 function listenerGauges({ counter, gauge }: Makers) {
   return {
-    connections: gauge("http_connections", "Connections to the public listener.", "state"),
+    connections: gauge("http_connections", "Connections to the public listener, by state.", "state"),
     refused: counter(
       "http_refused_total",
-      "Connections and requests turned away for want of room.",
+      "Connections and requests refused because a limit was reached.",
       "reason",
     ),
   };

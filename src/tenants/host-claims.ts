@@ -87,8 +87,8 @@ export class HostClaims {
     const told = first[1] < second[1];
     const all = [first, second, ...more].map(([tenant]) => tenant).join(" and ");
     const outcome = told
-      ? `it is served for ${first[0]}, who claimed it first`
-      : "it is served for none of them";
+      ? `it is routed to ${first[0]}, which claimed it first`
+      : "it is routed to none of them";
     this.#options.contested(`tenants ${all} claim the host ${host}: ${outcome}`);
     return told ? first[0] : null;
   }

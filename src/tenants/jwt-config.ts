@@ -29,11 +29,11 @@ export interface JwtRules {
 
 const name = text.refine(
   (value) => value !== "" && value.length <= 200,
-  "must be a text of 1 to 200 characters",
+  "must be a string of 1 to 200 characters",
 );
 
 const oneOrMore = z
-  .union([name, z.array(name).min(1, "must name at least one")], "must be a text or a list of texts")
+  .union([name, z.array(name).min(1, "must name at least one")], "must be a string or a list of strings")
   .transform((value) => (typeof value === "string" ? [value] : value));
 
 /** RFC 7518, section 3.2: a key must be at least as long as the hash output. */
@@ -59,7 +59,7 @@ function algorithmsOf(key: KeyObject): Algorithms | string {
   const { modulusLength = 0, namedCurve = "" } = key.asymmetricKeyDetails ?? {};
   switch (key.asymmetricKeyType) {
     case "rsa":
-      if (modulusLength < 2048) return "must be of 2048 bits or more (RFC 7518, 3.3)";
+      if (modulusLength < 2048) return "must have at least 2048 bits (RFC 7518, section 3.3)";
       return { allowed: rsa, usual: ["RS256"] };
     case "ec": {
       const algorithm = curves[namedCurve];
@@ -85,10 +85,10 @@ interface Key {
 function publicKeyOf(pem: string): Key | string {
   let key: KeyObject;
   try {
-    if (/PRIVATE KEY/.test(pem)) return "is a private key: the public one is enough";
+    if (/PRIVATE KEY/.test(pem)) return "is a private key: configure the public key only";
     key = createPublicKey(pem);
   } catch {
-    return "must be a public key or a certificate in PEM";
+    return "must be a public key or a certificate in PEM format";
   }
   const algorithms = algorithmsOf(key);
   if (typeof algorithms === "string") return algorithms;
@@ -105,7 +105,7 @@ const jwtShape = keyed({
       const url = URL.parse(value);
       const plain = url !== null && url.username === "" && url.password === "" && url.hash === "";
       if (plain && /^https?:$/.test(url.protocol)) return url.href;
-      context.addIssue("must be an http or https URL without a user, a password and a fragment");
+      context.addIssue("must be an http or https URL without a user, password or fragment");
       return z.NEVER;
     })
     .nullish(),
@@ -157,12 +157,12 @@ export const jwtRecord = jwtShape.transform((record, context): JwtRecord => {
   const named = record.algorithms ?? algorithms.usual;
   for (const [index, algorithm] of named.entries()) {
     if (algorithms.allowed.includes(algorithm)) continue;
-    const message = `must be, with ${kinds[key.kind]}, one of ${algorithms.allowed.join(", ")}`;
+    const message = `with ${kinds[key.kind]}, must be one of ${algorithms.allowed.join(", ")}`;
     faults.push([["algorithms", index], message]);
   }
   const least = Math.max(...named.map((algorithm) => secretBytes[algorithm] ?? 0));
   if (key.kind === "secret" && Buffer.byteLength(key.secret) < least) {
-    faults.push([["secret"], `must be of ${least} bytes or more (RFC 7518, 3.2)`]);
+    faults.push([["secret"], `must be at least ${least} bytes long (RFC 7518, section 3.2)`]);
   }
   if (faults.length > 0) return refuse();
   return {

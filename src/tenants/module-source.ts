@@ -49,7 +49,8 @@ export async function openModuleSource(options: ModuleSourceOptions): Promise<Te
   const list = async (): Promise<readonly Tenant[]> => {
     if (module.list === undefined) return [];
     const values = iterable.safeParse(await callWithin(timeoutMs, "list", () => module.list?.()));
-    if (!values.success) throw new HostError("INTERNAL", "the tenant module's list() gave no list");
+    if (!values.success)
+      throw new HostError("INTERNAL", "the tenant module's list() did not return an iterable");
     const tenants = [...values.data].map((value, index) => {
       try {
         return known.keep(parsed("list", value, defaults));
@@ -98,7 +99,7 @@ async function importModule(url: string): Promise<TenantModule> {
   }
   if (isTenantModule(namespace)) return namespace;
   if (isTenantModule(namespace.default)) return namespace.default;
-  throw fault("must export a function resolve, and list, if at all, as a function");
+  throw fault("must export a function resolve (and, optionally, a function list)");
 }
 
 /** Checks the module itself, not a copy, because its functions may use `this`. */
@@ -113,7 +114,7 @@ function parsed(from: string, value: unknown, defaults: TenantDefaults): Tenant 
     return parseLoneTenant(value, defaults);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    const message = `the tenant module's ${from}() gave something that is no tenant: ${error.message}`;
+    const message = `the tenant module's ${from}() returned an invalid tenant: ${error.message}`;
     throw new HostError("INTERNAL", message, { cause: error });
   }
 }

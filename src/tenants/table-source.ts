@@ -169,7 +169,7 @@ class TableSource implements TenantSource {
       return (await this.#options.database.query(text, values)).rows;
     } catch (error) {
       if (error instanceof HostError) throw error;
-      const message = `the control table cannot be read (${messageOf(error)}): is it installed, and may this role?`;
+      const message = `the control table cannot be read (${messageOf(error)}): run "rowhouse install", or grant SELECT to the connecting role`;
       throw new HostError("INTERNAL", message, { cause: error });
     }
   }

@@ -75,7 +75,7 @@ const namedAlike = schemaName.transform((name): SchemaBinding => ({ logical: nam
 /** A build has PostgreSQL's own schemas beside the tenant's. */
 const logicalName = identifier.refine(
   (value) => value !== "pg_catalog" && value !== "information_schema",
-  "is PostgreSQL's own: no logical schema can be called so",
+  "is reserved by PostgreSQL and cannot be a logical schema name",
 );
 
 const bound = keyed({ logical: logicalName, physical: schemaName });
@@ -87,7 +87,7 @@ const binding = oneForm<SchemaBinding, string | SchemaBinding>(
 /** JavaScript puts numeric keys first, whatever order they were written in. */
 const logicalKey = logicalName.refine(
   (value) => !/^\d+$/.test(value),
-  "a name of digits loses its place in an object: use the array form",
+  "numeric keys lose their position in an object: use the array form",
 );
 
 /** Logical to physical, in key order. */
@@ -124,19 +124,19 @@ export const tenantRecord = keyed({
     authenticated: roleName.nullish(),
     others: z.array(roleName).nullish(),
   }).nullish(),
-  settings: z.record(identifier, z.union([text, z.boolean()], "must be text or a boolean")).nullish(),
+  settings: z.record(identifier, z.union([text, z.boolean()], "must be a string or a boolean")).nullish(),
   jwt: jwtRecord.nullish(),
   session: sessionRecord.nullish(),
   realtime: later("realtime"),
 }).superRefine(({ schemas: bindings, sharedSchemas: shared, jwt, session }, context) => {
   if (jwt != null && session != null) {
-    context.addIssue({ code: "custom", path: ["session"], message: "cannot stand beside jwt" });
+    context.addIssue({ code: "custom", path: ["session"], message: "cannot be combined with jwt" });
   }
   const complain = (message: string): void =>
     context.addIssue({ code: "custom", path: ["sharedSchemas"], message });
   for (const name of duplicates(shared ?? [])) complain(`names ${JSON.stringify(name)} more than once`);
   for (const { physical } of bindings) {
-    if (shared?.includes(physical)) complain(`${JSON.stringify(physical)} is served already`);
+    if (shared?.includes(physical)) complain(`${JSON.stringify(physical)} is also in schemas`);
   }
 });
 
@@ -177,6 +177,6 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
 export function databaseFault(database: string | null, known: readonly string[]): string {
   const names = `configured: ${known.join(", ") || "none"}`;
   return database === null
-    ? `must be named, as none is called main (${names})`
+    ? `must be set, because no database is named main (${names})`
     : `${JSON.stringify(database)} is not a configured database (${names})`;
 }

@@ -62,7 +62,7 @@ export function tokenClashes(
     if (jwt.tenantClaim !== null) continue;
     const other = issuing.find((each) => each.id !== id && !toldApart(each.jwt, jwt));
     if (other === undefined) continue;
-    const message = `${id} would take tokens of ${other.id}, which may have its key: leave the audience out, or set tenantClaim`;
+    const message = `${id} would accept tokens of ${other.id}, which may share its key: omit the audience, or set tenantClaim`;
     faults.push({ path: `tenants[${index}].jwt.audience`, message });
   }
   for (const { index, tenant } of tenants) {
@@ -72,7 +72,7 @@ export function tokenClashes(
     const owner = functions.get(key);
     if (owner === undefined) functions.set(key, id);
     else {
-      const message = `tenants ${owner} and ${id} would take each other's sessions: the function is the same one`;
+      const message = `tenants ${owner} and ${id} use the same session function and would accept each other's sessions`;
       faults.push({ path: `tenants[${index}].session.function`, message });
     }
   }
@@ -86,6 +86,6 @@ export function tokenClashes(
 export function parseLoneTenant(value: unknown, defaults: TenantDefaults): Tenant {
   const tenant = parseTenant(value, defaults);
   if (tenant.jwt === null || namesTenant(tenant.id, tenant.jwt)) return tenant;
-  const message = `must be the tenant's name (${tenant.id}, or end with /${tenant.id} or :${tenant.id}) or, with a tenantClaim, nobody's (https://api.example): other tenants may have the same key`;
+  const message = `must name the tenant (${tenant.id}, or end with /${tenant.id} or :${tenant.id}), or, with a tenantClaim, no tenant (https://api.example): other tenants may share the key`;
   throw new ConfigError([{ path: "jwt.audience", message }]);
 }

@@ -6,7 +6,10 @@ const reserved = /^(?:pg_.*|information_schema|rowhouse)$/s;
 /** Anything else could not be sent to PostgreSQL as UTF-8 unchanged. */
 export const text = z
   .string()
-  .refine((value) => !value.includes("\0") && value.isWellFormed(), "holds a NUL or half a character");
+  .refine(
+    (value) => !value.includes("\0") && value.isWellFormed(),
+    "contains a NUL or an unpaired surrogate",
+  );
 
 /** PostgreSQL silently truncates longer names (NAMEDATALEN 64), so that two of them could become one. */
 export const identifier = text.refine(
@@ -22,5 +25,5 @@ export const schemaName = identifier.refine(
 /** `set role none` would mean the connecting role, and PostgreSQL allows no role with either name. */
 export const roleName = identifier.refine(
   (value) => value !== "none" && value !== "public",
-  "names no role: none and public have a meaning of their own in PostgreSQL",
+  "is not a role name: none and public have a special meaning in PostgreSQL",
 );

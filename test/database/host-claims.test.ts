@@ -46,7 +46,7 @@ describe("a host in the control table", () => {
     expect(await table.source.byId("thief")).toMatchObject({ id: "thief", hosts: [normaliseHost(one)] });
     expect([await idAt(one), await idAt(other)]).toEqual(["initech", "initech"]);
     expect(warnings()).toEqual([
-      `tenants initech and thief claim the host ${normaliseHost(one)}: it is served for initech, who claimed it first`,
+      `tenants initech and thief claim the host ${normaliseHost(one)}: it is routed to initech, which claimed it first`,
     ]);
     await table.change("update rowhouse.tenant set hosts = '{}' where id = 'initech'");
     expect([await idAt(one), await idAt(other)]).toEqual(["thief", "thief"]);
@@ -76,7 +76,7 @@ describe("a host in the control table", () => {
     expect(await idAt("münchen.example")).toBeUndefined();
     expect(warnings()).toEqual([
       expect.stringMatching(
-        /^tenants (initech and hooli|hooli and initech) claim the host xn--mnchen-3ya\.example: it is served for none of them$/,
+        /^tenants (initech and hooli|hooli and initech) claim the host xn--mnchen-3ya\.example: it is routed to none of them$/,
       ),
     ]);
     await table.change("delete from rowhouse.tenant where id = 'initech'");

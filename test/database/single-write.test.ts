@@ -128,7 +128,7 @@ describe.each([
   it("whose connection is lost counts as possibly committed, and the error says so", async () => {
     const request = await requested();
     const writing = write(request, "insert into item select 5, pg_sleep(600)::text");
-    const failing = expect(writing).rejects.toThrow(/may or may not have been made/);
+    const failing = expect(writing).rejects.toThrow(/may or may not have been committed/);
     await until(async () => (await sleeping()) === 1);
     await database.execute(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",

@@ -67,8 +67,7 @@ describe("a token with", () => {
       const answer = await host.graphql("acme", mutation, { headers });
       expect(answer).toMatchObject({ status: 401, code, data: undefined });
       expect(answer.headers["www-authenticate"]).toMatch(/^Bearer error="invalid_token"/);
-      const message =
-        reason === null ? "The token has expired." : "The token does not verify for this tenant.";
+      const message = reason === null ? "The token has expired." : "The token is not valid for this tenant.";
       expect(JSON.parse(answer.text)).toEqual({ errors: [{ message, extensions: { code } }] });
       const line = await host.process.line("request.failed", { requestId });
       expect(line).toMatchObject({ level: "info", code, tenant: "acme" });

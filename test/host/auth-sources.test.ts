@@ -141,8 +141,8 @@ describe("tenants of a list that might take each other's tokens", () => {
       { ...globex, jwt },
     ]).catch((error: unknown) => String(error));
     const text = await failing;
-    expect(text).toMatch(/tenants\[0\]\.jwt\.audience: acme would take tokens of globex/);
-    expect(text).toMatch(/tenants\[1\]\.jwt\.audience: globex would take tokens of acme/);
+    expect(text).toMatch(/tenants\[0\]\.jwt\.audience: acme would accept tokens of globex/);
+    expect(text).toMatch(/tenants\[1\]\.jwt\.audience: globex would accept tokens of acme/);
     expect(text).not.toContain(old);
   });
 });

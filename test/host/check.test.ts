@@ -49,7 +49,7 @@ it("check says what to do with a module in a package that calls its files Common
   try {
     const { code, stderr } = await runCli({ args: ["check"], cwd: path });
     expect(code).toBe(1);
-    expect(stderr).toMatch(/cannot be loaded: .*; give it the ending \.mts/);
+    expect(stderr).toMatch(/cannot be loaded: .*; rename it to \.mts/);
   } finally {
     await remove();
   }

@@ -160,7 +160,7 @@ describe("a foreign server that is down", () => {
 it("a statement that PostgreSQL itself interrupts is told from what raises the same code", async () => {
   const answer = await host.graphql("ada", "mutation { interrupted(input: {}) { result } }");
   expect(answer).toMatchObject(
-    plain("interrupted", "The database took longer than it may.", "STATEMENT_TIMEOUT"),
+    plain("interrupted", "The statement exceeded its time limit.", "STATEMENT_TIMEOUT"),
   );
   expect(await countOf(database, "ada", "canary_ada raised")).toBe(0);
 });

@@ -84,7 +84,7 @@ describe("if nothing fits, the advice", () => {
       if (advised !== undefined) {
         expect(planCapacity({ ...input, memoryMb, heapMb: Number(advised) }).cells).toBe(1);
       } else {
-        expect(faultOf({ memoryMb, heapMb: 1000 })).toContain("is too little");
+        expect(faultOf({ memoryMb, heapMb: 1000 })).toContain("is too small");
       }
     }
   });

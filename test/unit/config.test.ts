@@ -105,7 +105,7 @@ describe("the file", () => {
     }
     const cwd = await directory(Object.fromEntries(names.slice(3)));
     expect(await faultsOf(load(cwd))).toEqual({
-      [cwd]: expect.stringMatching(/^rowhouse\.config\.mjs and rowhouse\.config\.json stand side by side/),
+      [cwd]: expect.stringMatching(/^rowhouse\.config\.mjs and rowhouse\.config\.json both exist/),
     });
     expect((await load(cwd, { file: "rowhouse.config.mjs" })).listen.port).toBe(4);
   });

@@ -35,12 +35,12 @@ describe("a key that could not be built", () => {
     held.note(own, wanting("acme"), failed, 0);
     expect(held.refusal(own, wanting("acme"), 999)).toMatchObject({
       code: "BUILD_FAILED",
-      message: `${own} is held back for 1 s, as its build failed: no such luck`,
+      message: `${own} is held back for 1 s because its build failed: no such luck`,
       retryAfterSeconds: 1,
     });
     expect(held.refusal(own, wanting("acme"), 1_000)).toBeUndefined();
     held.note(own, wanting("acme"), failed, 1_000);
-    expect(held.refusal(own, wanting("acme"), 2_999)?.message).toMatch(/as 2 builds of it failed/);
+    expect(held.refusal(own, wanting("acme"), 2_999)?.message).toMatch(/because 2 of its builds failed/);
     expect(held.refusal(own, wanting("acme"), 3_000)).toBeUndefined();
   });
 

@@ -84,7 +84,7 @@ describe("the rules of a tenant's JWTs", () => {
     ["a file as JWKS", { jwksUrl: "file:///etc/passwd" }, "jwt.jwksUrl", /https/],
     ["a JWKS with a password", { jwksUrl: "https://u:p@a.example" }, "jwt.jwksUrl", /password/],
     ["no audience", { secret, audience: [] }, "jwt.audience", /at least one/],
-    ["an empty audience", { secret, audience: "" }, "jwt.audience", /text/],
+    ["an empty audience", { secret, audience: "" }, "jwt.audience", /string/],
     ["a day of tolerance", { secret, clockTolerance: "1d" }, "jwt.clockTolerance", /10 minutes/],
     ["a misspelt key", { secret, algorithm: "HS256" }, "jwt.algorithm", /unknown/],
     ["a text instead", secret, "jwt", /object/],
@@ -115,13 +115,13 @@ describe("a session function", () => {
     ["an empty name", { function: "a." }, "session.function", /app_private/],
     ["PostgreSQL's own", { function: "pg_catalog.to_json" }, "session.function", /reserved/],
     ["a name of 64 bytes", { function: `a.${"x".repeat(64)}` }, "session.function", /app_private/],
-    ["the role none", { function: "a.b", role: "none" }, "session.role", /no role/],
+    ["the role none", { function: "a.b", role: "none" }, "session.role", /not a role name/],
   ])("with %s is a fault", (_, session, path, message) => {
     expect(faultsOf(() => parse({ session }))).toEqual({ [path]: expect.stringMatching(message) });
   });
 
   it("cannot be combined with jwt", () => {
     const work = () => parse({ jwt: { secret }, session: { function: "a.b" } });
-    expect(faultsOf(work)).toEqual({ session: expect.stringMatching(/beside/) });
+    expect(faultsOf(work)).toEqual({ session: expect.stringMatching(/combined with jwt/) });
   });
 });

@@ -58,7 +58,7 @@ describe("the pauses for a locked tenant", () => {
     const decision = { tenant } as Decision;
     const error = await pauses.verify(decision).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "LOCK_TIMEOUT", retryAfterSeconds: 1 });
-    expect(error).toHaveProperty("publicText", "The tenant's schema is locked by a change under way.");
+    expect(error).toHaveProperty("publicText", "The tenant's schema is locked by a change in progress.");
     expect(forgotten).toEqual(["a"]);
     expect(await ask(tenant)).toMatchObject({ code: "LOCK_TIMEOUT" });
     expect(asked).toEqual([]);

@@ -88,7 +88,7 @@ describe("the logger", () => {
     expect(lines[0]?.slice("\x1b[31m12:34:56.789".length)).toBe(
       ' error cell error cell=c3 error="first\\nsecond \\u001b[2J\\""\x1b[0m\n',
     );
-    expect(lines[1]).toMatch(/ info {2}cell says cell=c3 severity=info detail=a\\x9b2Jb\n$/);
+    expect(lines[1]).toMatch(/ info {2}message from a cell cell=c3 severity=info detail=a\\x9b2Jb\n$/);
   });
 
   it("survives an error that is its own cause", () => {

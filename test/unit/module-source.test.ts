@@ -93,16 +93,16 @@ describe("a tenant module", () => {
     ],
     ["that rejects", "export const resolve = async () => { throw 'text'; }", /resolve\(\) threw: text/],
     ["that never answers", "export const resolve = () => new Promise(() => {})", /longer than 50 ms/],
-    ["that gives text", "export const resolve = () => 'acme'", /no tenant: .*expected object/],
+    ["that gives text", "export const resolve = () => 'acme'", /invalid tenant: .*expected object/],
     [
       "that gives a bad record",
       "export const resolve = () => ({ id: 'a', schemas: ['pg_catalog'] })",
-      /no tenant: schemas\[0\]/,
+      /invalid tenant: schemas\[0\]/,
     ],
     [
       "that names an unknown database",
       "export const resolve = () => ({ id: 'a', schemas: ['a'], database: 'x' })",
-      /no tenant: database/,
+      /invalid tenant: database/,
     ],
   ])("fails the request as INTERNAL and reports it if %s", async (_, code, message) => {
     await expect(resolved(code)).rejects.toMatchObject({

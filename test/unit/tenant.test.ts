@@ -55,11 +55,16 @@ describe("a tenant's record", () => {
     ["a bad id", { id: "a b" }, "id", /letters/],
     ["a host with a path", { hosts: ["acme.example/x"] }, "hosts[0]", /host/],
     ["a shared schema twice", { sharedSchemas: ["x", "x"] }, "sharedSchemas", /more than once/],
-    ["a shared schema that is served", { sharedSchemas: ["app"] }, "sharedSchemas", /served/],
-    ["the role none", { roles: { anonymous: "none" } }, "roles.anonymous", /no role/],
+    ["a shared schema that is served", { sharedSchemas: ["app"] }, "sharedSchemas", /also in schemas/],
+    ["the role none", { roles: { anonymous: "none" } }, "roles.anonymous", /not a role name/],
     ["an unknown database", { database: "nope" }, "database", /main, other/],
-    ["a setting that is a number", { settings: { a: 1 } }, "settings.a", /text or a boolean/],
-    ["the role public beside the two", { roles: { others: ["x", "public"] } }, "roles.others[1]", /no role/],
+    ["a setting that is a number", { settings: { a: 1 } }, "settings.a", /string or a boolean/],
+    [
+      "the role public beside the two",
+      { roles: { others: ["x", "public"] } },
+      "roles.others[1]",
+      /not a role name/,
+    ],
     ["live queries", { realtime: true }, "realtime", /not supported yet/],
   ])("with %s is refused at its path", (_, record, path, message) => {
     expect(faultsOf(() => parse(record))).toEqual({ [path]: expect.stringMatching(message) });

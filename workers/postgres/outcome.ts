@@ -63,7 +63,7 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
     return scope.hostFailure;
   }
   if (wasInterrupted(error, "query_canceled")) {
-    return new SafeError("The database took longer than it may.", { code: "STATEMENT_TIMEOUT" });
+    return new SafeError("The statement exceeded its time limit.", { code: "STATEMENT_TIMEOUT" });
   }
   if (!(error instanceof HostError)) return error;
   switch (error.code) {
@@ -79,7 +79,7 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
     case "DATABASE_UNREACHABLE":
       if (scope.irrevocable) {
         return new SafeError(
-          "The connection to the database was lost; a change may or may not have been made.",
+          "The connection to the database was lost; a write may or may not have been committed.",
           { code: "DATABASE_UNREACHABLE" },
         );
       }
@@ -98,5 +98,5 @@ function changedMeanwhile(): SafeError {
 
 /** For a result that was cut off with the commit on its way behind it. */
 export function openEnded(error: SafeError): SafeError {
-  return new SafeError(`${error.message} A change may or may not have been made.`, error.extensions);
+  return new SafeError(`${error.message} A write may or may not have been committed.`, error.extensions);
 }

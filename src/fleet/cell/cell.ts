@@ -335,7 +335,7 @@ export class Cell {
     for (const [slot, turn] of [...this.#queued]) {
       if (!chosen(turn)) continue;
       this.#queued.delete(slot);
-      turn.reject(new NotStarted("CELL_LOST", `cell ${this.id} did not come to the request`));
+      turn.reject(new NotStarted("CELL_LOST", `cell ${this.id} ended before it started the request`));
     }
   }
 

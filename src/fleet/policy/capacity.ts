@@ -65,7 +65,7 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
     throw new HostError(
       "CONFIG_INVALID",
       most < minHeapMb
-        ? `cells.memoryMb ${input.memoryMb} is too little: the front needs ${frontMb} MB and a cell at least ${minHeapMb + input.youngMb + threadMb} MB`
+        ? `cells.memoryMb ${input.memoryMb} is too small: the front needs ${frontMb} MB and each cell at least ${minHeapMb + input.youngMb + threadMb} MB`
         : `a cell of cells.heapMb ${input.heapMb} does not fit in cells.memoryMb ${input.memoryMb}: set cells.heapMb to at most ${most}`,
     );
   }
@@ -76,7 +76,7 @@ export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_I
   if (input.heapMb < minHeapMb) {
     throw new HostError(
       "CONFIG_INVALID",
-      `cells.heapMb ${input.heapMb} leaves no room for an instance beside PostGraphile's modules: set it to at least ${minHeapMb}`,
+      `cells.heapMb ${input.heapMb} leaves no room for an instance in addition to PostGraphile's modules: set it to at least ${minHeapMb}`,
     );
   }
   const perCell = Math.max(1, Math.floor(fillMb / input.instanceHeapMb));

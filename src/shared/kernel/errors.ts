@@ -19,19 +19,19 @@ const rule = (
 export const errorTable = {
   TENANT_UNKNOWN: rule(404, "debug", "No tenant matches this request."),
   SCHEMA_NOT_FOUND: rule(404, "warn", "The tenant's schema does not exist."),
-  NOT_FOUND: rule(404, "debug", "There is nothing at this address, or of this name."),
-  TOKEN_INVALID: rule(401, "info", "The token does not verify for this tenant."),
+  NOT_FOUND: rule(404, "debug", "No such resource."),
+  TOKEN_INVALID: rule(401, "info", "The token is not valid for this tenant."),
   TOKEN_EXPIRED: rule(401, "info", "The token has expired."),
   /** The source of verification does not answer, for example a JWKS: the token may well be valid. */
   TOKEN_UNVERIFIABLE: rule(503, "error", "The token cannot be verified at the moment.", true),
   TOKEN_REQUIRED: rule(401, "debug", "A bearer token is required."),
   UNAUTHORIZED: rule(401, "warn", "A valid bearer token is required."),
-  CROSS_SITE: rule(403, "warn", "Another site's page may not send this."),
-  TOO_MANY_FAILURES: rule(429, "warn", "Too many failed attempts came from this address."),
-  EXPECTATION_FAILED: rule(417, "debug", "Nothing but 100-continue can be expected here."),
-  METHOD_NOT_ALLOWED: rule(405, "debug", "The method is not supported here."),
+  CROSS_SITE: rule(403, "warn", "Cross-site requests are not allowed."),
+  TOO_MANY_FAILURES: rule(429, "warn", "Too many failed attempts from this address."),
+  EXPECTATION_FAILED: rule(417, "debug", "Only 100-continue is supported in the Expect header."),
+  METHOD_NOT_ALLOWED: rule(405, "debug", "Method not allowed."),
   BODY_TOO_LARGE: rule(413, "info"),
-  DEADLINE: rule(408, "info", "The request took longer than it may."),
+  DEADLINE: rule(408, "info", "The request exceeded its deadline."),
   /** The message names the supported types. */
   MEDIA_TYPE: rule(415, "debug"),
   BAD_REQUEST: rule(400, "debug"),
@@ -39,7 +39,7 @@ export const errorTable = {
   OPERATION_TOO_COMPLEX: rule(400, "debug"),
   /** The message names the limit. */
   VARIABLES_TOO_LARGE: rule(400, "debug"),
-  INTROSPECTION_DISABLED: rule(400, "debug", "Introspection is off here."),
+  INTROSPECTION_DISABLED: rule(400, "debug", "Introspection is disabled."),
   /** PostgreSQL refused a migration's SQL and nothing was applied; the message is PostgreSQL's. */
   MIGRATION_FAILED: rule(400, "warn"),
   SCHEMA_CHANGED: rule(409, "warn", "The schema changed while the request ran."),
@@ -47,33 +47,28 @@ export const errorTable = {
    * A tenant's roles have privileges that they should not have, and the config refuses that; the log has the
    * details.
    */
-  ROLE_UNSAFE: rule(500, "error", "This tenant is not served: its database roles are not safe."),
+  ROLE_UNSAFE: rule(500, "error", "This tenant is not served because its database roles are unsafe."),
   RESULT_TOO_LARGE: rule(500, "warn"),
   /** PostgreSQL ended a statement: it exceeded its time limit, or was cancelled manually. */
-  STATEMENT_TIMEOUT: rule(500, "info", "The database took longer than it may."),
+  STATEMENT_TIMEOUT: rule(500, "info", "The statement exceeded its time limit."),
   /** A migration gave up waiting for a lock; nothing was applied. */
   LOCK_TIMEOUT: rule(503, "warn", undefined, true),
   BUILD_QUEUE_FULL: rule(503, "warn", "Too many schemas are waiting to be built.", true),
   BUILD_TIMEOUT: rule(503, "error", "The schema took too long to build.", true),
-  BUILD_HELD: rule(
-    503,
-    "warn",
-    "The worker of this schema ended repeatedly; it is held back for a moment.",
-    true,
-  ),
+  BUILD_HELD: rule(503, "warn", "This schema's worker crashed repeatedly; retry later.", true),
   /** Logged at debug, so that a tenant that sends too much does not flood the log as well. */
-  TENANT_BUSY: rule(503, "debug", "This tenant has too many requests under way.", true),
+  TENANT_BUSY: rule(503, "debug", "Too many concurrent requests for this tenant.", true),
   /**
    * One client has all the connections, or concurrent requests, that it may have. 429 rather than 503: the
    * client is the cause, and a balancer that counts 503s would consider the host unhealthy.
    */
-  ADDRESS_BUSY: rule(429, "debug", "Too many connections or requests under way from this address."),
-  SERVER_BUSY: rule(503, "debug", "The server has as many connections as it can serve.", true),
-  NO_CAPACITY: rule(503, "warn", "There is no room for this schema at the moment.", true),
+  ADDRESS_BUSY: rule(429, "debug", "Too many connections or concurrent requests from this address."),
+  SERVER_BUSY: rule(503, "debug", "The server has reached its connection limit.", true),
+  NO_CAPACITY: rule(503, "warn", "No capacity for this schema at the moment; retry later.", true),
   CELL_LOST: rule(503, "error", "The worker serving this request was lost.", true),
   DATABASE_UNREACHABLE: rule(503, "error", "The database cannot be reached.", true),
   /** Nothing of the request's write was committed. */
-  DATABASE_READ_ONLY: rule(503, "error", "The database takes no writes at the moment.", true),
+  DATABASE_READ_ONLY: rule(503, "error", "The database is read-only at the moment.", true),
   SHUTTING_DOWN: rule(503, "info", "The server is shutting down.", true),
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
   /** Internal to the host: a pooled instance turned out unsafe to share, as it was built or later. The decision becomes dedicated. */
@@ -149,7 +144,7 @@ export function messageOf(error: unknown): string {
   try {
     return String(error instanceof Error ? error.message : error);
   } catch {
-    return "something that cannot be shown";
+    return "(a value that cannot be converted to a string)";
   }
 }
 
