@@ -56,6 +56,7 @@ export interface FakeBlueprint {
   readonly settings?: Record<string, string | boolean>;
   readonly verify?: () => Promise<boolean>;
   readonly tenant?: string;
+  readonly leftOut?: BlueprintSpec["leftOut"];
 }
 
 export interface Served {
@@ -176,7 +177,7 @@ export class FakeFleet {
   /** By default a tenant has a blueprint of its own, named like it; `a@b` is tenant a of blueprint b. */
   spec(name: string): BlueprintSpec {
     const [tenant = "", blueprint = tenant] = name.split("@");
-    const settings = this.blueprints.get(blueprint)?.settings ?? {};
+    const { settings = {}, leftOut = [] } = this.blueprints.get(blueprint) ?? {};
     return {
       key: keyOf(blueprint),
       kind: "pooled",
@@ -189,7 +190,7 @@ export class FakeFleet {
       settings,
       enumTables: 0,
       enumFault: null,
-      leftOut: [],
+      leftOut,
       readers: [],
     };
   }

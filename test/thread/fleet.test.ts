@@ -50,6 +50,22 @@ describe("a build", () => {
     expect((await fake.ask("acme")).tenant).toBe("acme");
   });
 
+  it("that makes its schema twice, with and without what is left out, has twice the time and room", async () => {
+    const fake = start({ spare: 1, buildTimeoutMs: 500, instanceHeapMb: 3 });
+    await fake.until("cell.started");
+    using gate = new Gate();
+    const leftOut = [{ kind: "relation", oid: "1", schema: "app", name: "hidden", reason: "" }] as const;
+    fake.blueprints.set("twice", { settings: { gate: gate.name }, leftOut });
+    const asked = fake.ask("twice");
+    asked.catch(() => undefined);
+    await fake.until("build.started");
+    const { cells } = fake.fleet.registry;
+    expect(
+      cells.flatMap((cell) => fake.fleet.registry.instancesOf(cell)).map(({ heapMb }) => heapMb),
+    ).toEqual([6]);
+    await expect(asked).rejects.toThrow("1000 ms");
+  });
+
   it("of which nobody says in time whether it is current does not keep the others waiting", async () => {
     const fake = start({ buildTimeoutMs: 5_000 });
     expect(await codeOf(fake.lease("acme", () => new Promise(() => undefined)))).toBe("BUILD_TIMEOUT");
