@@ -48,7 +48,7 @@ const routes = [
 ] as const;
 
 describe("the admin listener", () => {
-  it.each(routes)("answers %s %s only with the token, where one is set", async (method, path) => {
+  it.each(routes)("answers %s %s only with the token, if one is configured", async (method, path) => {
     const ask = (headers: Record<string, string>) =>
       guarded.admin(path, {
         method,
@@ -56,7 +56,7 @@ describe("the admin listener", () => {
         ...(method === "POST" ? { body: path === "/evict" ? '{"tenant":"acme"}' : "{}" } : {}),
       });
     expect(await ask({ authorization: `Bearer ${token}` })).toMatchObject({ status: 200 });
-    // Ten failures in all: the eleventh in a minute would not be listened to.
+    // Ten failures in all: the eleventh within a minute would be ignored.
     for (const authorization of ["", `Bearer ${token}x`]) {
       const answer = await ask(authorization === "" ? {} : { authorization });
       expect(answer).toMatchObject({ status: 401, headers: { "www-authenticate": expect.any(String) } });
@@ -65,7 +65,7 @@ describe("the admin listener", () => {
   });
 
   it.each(routes)(
-    "without a token answers %s %s only to this machine, by its own name",
+    "without a token answers %s %s only to requests for a local host name",
     async (method, path) => {
       const headers = { "content-type": "application/json", host: "rebound.example" };
       const answer = await host.admin(path, {
@@ -77,7 +77,7 @@ describe("the admin listener", () => {
     },
   );
 
-  it("tells anyone that it lives and is ready", async () => {
+  it("answers health and readiness probes for any Host header", async () => {
     for (const each of [host, guarded]) {
       for (const path of ["/healthz", "/readyz"]) {
         expect(await each.admin(path, { headers: { host: "probe.example" } })).toMatchObject({
@@ -113,7 +113,7 @@ describe("the admin listener", () => {
     });
   });
 
-  it("takes no form of a web page for a command", async () => {
+  it("refuses an HTML form as a command", async () => {
     const headers = { "content-type": "application/x-www-form-urlencoded" };
     expect(await host.admin("/flush", { method: "POST", headers, body: "a=b" })).toMatchObject({
       status: 415,
@@ -145,7 +145,7 @@ describe("GET /status", () => {
     for (const cell of status.cells) {
       expect(cell).toEqual({
         id: expect.stringMatching(/^c\d+$/),
-        // The spare that the last build took is followed by another, in its time.
+        // The spare that the last build used is replaced by another after a while.
         phase: expect.stringMatching(/^(starting|serving|spare)$/),
         heapUsedMb: number,
         heapBudgetMb: 192,
@@ -166,7 +166,7 @@ describe("GET /status", () => {
 });
 
 describe("GET /tenants/:id", () => {
-  it("tells key, shape, revisions and schemas of a pooled tenant", async () => {
+  it("reports key, shape, revisions and schemas of a pooled tenant", async () => {
     expect(await host.adminJson("/tenants/acme")).toEqual({
       id: "acme",
       key: expect.stringMatching(/^bp:[0-9a-f]{64}$/),
@@ -214,7 +214,7 @@ describe("GET /metrics", () => {
 });
 
 describe("POST /evict and /flush", () => {
-  it("say what they took out of service, and what is needed comes back", async () => {
+  it("report what they evicted, and later requests build it again", async () => {
     const { key } = await host.adminJson("/tenants/acme");
     expect(await host.adminJson("/evict", { tenant: "globex" })).toEqual({ evicted: [key] });
     expect(await host.data("acme", itemsQuery)).toEqual(itemsOf("acme"));

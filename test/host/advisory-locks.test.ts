@@ -4,7 +4,7 @@ import { directoryWith, TestHost } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
 import { createTenantDatabase, type TenantDatabase, type TenantRecord } from "../support/host-tenants.ts";
 
-/** The last one leaves its session as the tenant's role, which may not even unlock. */
+/** `stay` leaves the session in the tenant's role, which may not even unlock. */
 const locking = `
 create function take(key integer) returns text language plpgsql stable as $$
 begin perform pg_advisory_lock(key); return 'taken'; end $$;
@@ -34,7 +34,7 @@ async function run(url: string, ...args: string[]) {
   return runCli({ args: [command, "--config", "host.json", ...rest], cwd: path });
 }
 
-it("advisory locks are left to hosts where a superuser says so, and a host serves, writes and migrates without a tenant's having any", async () => {
+it("a superuser can reserve advisory locks to hosts, which then serve, write and migrate while tenants may take none", async () => {
   expect((await run(database.hostUrl, "doctor")).stdout).toMatch(/every role may take advisory locks/);
   const refused = await run(database.hostUrl, "install", "--revoke-advisory-locks");
   expect(refused).toMatchObject({ code: 1, stderr: expect.stringMatching(/advisory locks/) });

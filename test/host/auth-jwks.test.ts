@@ -20,7 +20,7 @@ let acme: AuthTenant;
 
 const [first, second] = [signingKey("first"), signingKey("second")];
 
-/** Each is acme by another name, with a key set of its own. */
+/** Each is acme under another name, with its own key set. */
 const names = [
   "fine",
   "shared",
@@ -94,7 +94,7 @@ describe("a token of an identity provider", () => {
     expect(server.asked.get("/fine")).toBe(1);
   });
 
-  it("is one tenant's where two have the same provider", async () => {
+  it("is valid for one tenant only, even if two share a provider", async () => {
     const token = await signedBy(first, claims("fine"));
     expect((await ask("fine", token)).status).toBe(200);
     expect(await ask("shared", token)).toMatchObject({ status: 401, code: "TOKEN_INVALID" });
@@ -102,7 +102,7 @@ describe("a token of an identity provider", () => {
     expect(server.asked.get("/fine")).toBe(1);
   });
 
-  it("that names keys which are not there is refused, and does not have them looked for again and again", async () => {
+  it("that names unknown keys is refused, and does not have the key set fetched again each time", async () => {
     const odd = [
       "../first",
       "first\n",
@@ -117,15 +117,15 @@ describe("a token of an identity provider", () => {
     }
     const forged = await signedBy({ ...second, kid: "first" }, claims("fine"));
     expect(await ask("fine", forged)).toMatchObject({ status: 401, code: "TOKEN_INVALID" });
-    // Once at first; again only after the cool-down, however long this took.
+    // Once at first, and again only after each cool-down that passed meanwhile.
     expect(server.asked.get("/fine")).toBeLessThanOrEqual(3);
   });
 
-  it("names its key where the set has several", async () => {
+  it("may name its key if the set has several", async () => {
     expect((await ask("crowded", await signedBy(second, claims("crowded")))).status).toBe(200);
   });
 
-  it("is good again when the provider has a new key, and no more when the old one is gone", async () => {
+  it("is accepted with a provider's new key, and refused once its old key is gone", async () => {
     expect((await ask("rotates", await signedBy(first, claims("rotates")))).status).toBe(200);
     server.answers.set("/rotates", keySet(second));
     const fresh = await signedBy(second, claims("rotates"));
@@ -140,7 +140,7 @@ describe("a token of an identity provider", () => {
 
 describe("a token whose provider", () => {
   it.each(["down", "broken", "slow", "huge", "moved", "garbage", "empty", "gone"] as const)(
-    "is %s cannot be verified: 503, to be tried again, and nobody else is held up",
+    "is %s cannot be verified: it gets 503 with Retry-After, and other tenants are not held up",
     async (name) => {
       const waiting = ask(name, await signedBy(first, claims(name)));
       expect((await ask("fine", await signedBy(first, claims("fine", { jti: name })))).status).toBe(200);
@@ -151,7 +151,7 @@ describe("a token whose provider", () => {
     },
   );
 
-  it("comes back is verified again", async () => {
+  it("comes back can be verified again", async () => {
     const token = await signedBy(first, claims("gone"));
     server.answers.set("/gone", keySet(first));
     await vi.waitFor(async () => expect((await ask("gone", token)).status).toBe(200), {
@@ -160,7 +160,7 @@ describe("a token whose provider", () => {
     });
   });
 
-  it("goes away after its keys were fetched goes on being good", async () => {
+  it("goes away after its keys were fetched remains valid", async () => {
     server.answers.delete("/fine");
     const token = await signedBy(first, claims("fine", { jti: "late" }));
     expect((await ask("fine", token)).status).toBe(200);

@@ -45,15 +45,15 @@ async function signIn(id: string, user: number, password = passwordOf(id)): Prom
   return (await host.data(id, login, { user, password })).login.result;
 }
 
-describe("tenants that share an instance and sign with secrets of their own", () => {
-  it("share it", async () => {
+describe("tenants that share an instance and sign with their own secrets", () => {
+  it("do share the instance", async () => {
     await Promise.all(tenants.map(({ id }) => host.data(id, "{ whoami }")));
     const [acme, globex] = await Promise.all(tenants.map(({ id }) => host.adminJson(`/tenants/${id}`)));
     expect(acme).toMatchObject({ kind: "pooled", key: globex.key });
     expect(acme.key).toBe(globex.key);
   });
 
-  it("sign each account in to its own rows, all at once, and at no other tenant", async () => {
+  it("sign each account in to its own rows, concurrently, and at no other tenant", async () => {
     const accounts = tenants.flatMap((tenant) => [1, 2, 3].map((user) => ({ tenant, user })));
     await Promise.all(
       [...accounts, ...accounts, ...accounts].map(async ({ tenant, user }) => {
@@ -80,14 +80,14 @@ describe("tenants that share an instance and sign with secrets of their own", ()
     }
   });
 
-  it("sign nobody in with a wrong password, or another tenant's", async () => {
+  it("refuse a wrong password, or another tenant's", async () => {
     for (const password of ["", "wrong", "' or '1'='1", passwordOf("globex")]) {
       expect(await signIn("acme", 1, password)).toBeNull();
     }
     expect(await signIn("acme", 99)).toBeNull();
   });
 
-  it("keep what a token may not do to itself", async () => {
+  it("require a token for writes that the anonymous role may not make", async () => {
     const write = `mutation { signedNote(input: { body: "x" }) { result { ownerId } } }`;
     expect((await host.graphql("acme", write)).errors).toHaveLength(1);
     const token = await signIn("acme", 3);
@@ -96,7 +96,7 @@ describe("tenants that share an instance and sign with secrets of their own", ()
     expect((await withToken(host, acme, token, write)).data.signedNote.result).toEqual({ ownerId: 3 });
   });
 
-  it("go on after the instance was built anew", async () => {
+  it("still sign and verify after the instance was built anew", async () => {
     const token = await signIn("globex", 2);
     const [, globex] = tenants;
     if (globex === undefined) throw new Error("no globex");
@@ -105,7 +105,7 @@ describe("tenants that share an instance and sign with secrets of their own", ()
     expect(await signIn("acme", 1)).toMatch(/^eyJ/);
   });
 
-  it("share it no more when another role of one of them may do something else", async () => {
+  it("no longer share it once another role of one of them has different rights", async () => {
     const admin = tenants[0]?.roles.others[0] ?? "";
     await database.change("acme", `revoke insert on item from "${admin}"`);
     await vi.waitFor(
@@ -118,7 +118,7 @@ describe("tenants that share an instance and sign with secrets of their own", ()
     );
   });
 
-  it("say none of it in the log", async () => {
+  it("write no secret, token or password to the log or the status", async () => {
     const token = await signIn("acme", 2);
     const said = host.process.output + (await host.admin("/status")).text;
     for (const secret of [...Object.values(secrets), token, passwordOf("acme")])

@@ -11,7 +11,7 @@ import {
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** Nothing of it is served; nothing in it names a tenant. */
+/** None of it is served, and none of it names a tenant. */
 const sessionSql = `
   create table session (token text primary key, user_id integer, role_name text);
   create function authenticate(token text) returns jsonb language sql stable security definer begin atomic
@@ -69,7 +69,7 @@ afterAll(async () => {
 });
 
 describe("a token that a session function knows", () => {
-  it("makes a request its account's, at its own tenant only", async () => {
+  it("runs a request as its account, at its own tenant only", async () => {
     for (const [tenant, other] of [
       [acme, globex],
       [globex, acme],
@@ -83,7 +83,7 @@ describe("a token that a session function knows", () => {
     }
   });
 
-  it("makes it one of the tenant's roles, and none but those", async () => {
+  it("runs a request as one of the tenant's roles, and as no other", async () => {
     const admin = await session(acme, null, acme.roles.others[0] ?? "");
     expect((await withToken(host, acme, admin, "{ whoami }")).data).toEqual({ whoami: acme.roles.others[0] });
     for (const role of ["postgres", `${database.name}_host`, globex.roles.authenticated]) {
@@ -92,7 +92,7 @@ describe("a token that a session function knows", () => {
     }
   });
 
-  it("and that is revoked is refused within thirty seconds", async () => {
+  it("is refused within thirty seconds after it was revoked", async () => {
     const token = await session(acme, 1);
     expect((await withToken(host, acme, token, "{ whoami }")).status).toBe(200);
     await database.query("delete from canary_acme.session where token = $1", [token]);
@@ -110,11 +110,11 @@ describe("a session function that", () => {
     ["babbles", 500, "INTERNAL"],
     ["missing", 500, "INTERNAL"],
     ["hangs", 503, "TOKEN_UNVERIFIABLE"],
-  ])("%s is answered with %s, and says no more than that", async (name, status, code) => {
+  ])("%s is answered with %s, without details", async (name, status, code) => {
     const token = `no-one-s-${name}-${randomUUID()}`;
     tokens.push(token);
     const waiting = withToken(host, named(name), token, "{ whoami }", "acme");
-    // Nobody else waits for it.
+    // No other request waits for it.
     expect((await withToken(host, globex, await session(globex, 1), "{ whoami }")).status).toBe(200);
     const answer = await waiting;
     expect(answer).toMatchObject({ status, code, data: undefined });
@@ -124,7 +124,7 @@ describe("a session function that", () => {
     });
   });
 
-  it("was asked left nothing of what it was asked in the log", () => {
+  it("was called leaves no token in the log", () => {
     expect(host.process.output).toContain("TOKEN_INVALID");
     expect(tokens.length).toBeGreaterThan(10);
     for (const token of tokens) expect(host.process.output).not.toContain(token);

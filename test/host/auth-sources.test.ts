@@ -60,7 +60,7 @@ const start = (tenants: object, files: Record<string, string> = {}): Promise<Tes
   });
 
 describe("a tenant of the control table", () => {
-  it("takes other tokens as soon as its row says so, and no longer those that it took a moment ago", async () => {
+  it("accepts new tokens as soon as its row says so, and no longer the old ones", async () => {
     const host = await start({ table: { database: "main" } });
     const [first, second] = [await sign(old, "acme"), await sign(fresh, "acme")];
     expect((await withToken(host, acme, first, notesQuery)).data).toEqual(notesOf(acme, 1));
@@ -103,7 +103,7 @@ describe("a tenant of the control table", () => {
     for (const secret of [old, fresh, session]) expect(host.process.output).not.toContain(secret);
   });
 
-  it("that might take others' tokens is served to nobody, and the log says why", async () => {
+  it("that might accept others' tokens is not served, and the log says why", async () => {
     const shared = JSON.stringify({ secret: old, audience: "all of us" });
     await database.query("update rowhouse.tenant set jwt = $1 where id = 'acme'", [shared]);
     const host = await start({ table: { database: "main" } });
@@ -116,7 +116,7 @@ describe("a tenant of the control table", () => {
 });
 
 describe("a tenant of a module", () => {
-  it("has rules for its tokens too", async () => {
+  it("has its own token rules", async () => {
     const records = [acme, globex].map((tenant) => ({ ...tenant, jwt: { secret: old } }));
     const text = `const tenants = ${JSON.stringify(records)};
       export const resolve = (facts) => tenants.find(({ id }) => id === facts.header("x-tenant")) ?? null;`;
@@ -133,8 +133,8 @@ describe("a tenant of a module", () => {
   });
 });
 
-describe("tenants of a list that might take each other's tokens", () => {
-  it("are a fault, with the path of each", async () => {
+describe("listed tenants that might accept each other's tokens", () => {
+  it("are a config fault, with the path of each", async () => {
     const jwt = { secret: old, audience: "all of us" };
     const failing = start([
       { ...acme, jwt },

@@ -5,7 +5,7 @@ import { notesOf, notesQuery, withToken } from "../support/auth-tenants.ts";
 const auth = authHost();
 
 describe("a token", () => {
-  it("makes a request its account's: the role, and the rows that its claims may see", async () => {
+  it("runs a request in its account's role, with the rows that its claims may see", async () => {
     for (const user of [1, 2, 3]) {
       const answer = await withToken(
         auth.at.host,
@@ -28,7 +28,7 @@ describe("a token", () => {
     });
   });
 
-  it("is verified by rules that keep nobody from sharing an instance", async () => {
+  it("does not keep tenants from sharing an instance, whatever their rules", async () => {
     const keys = ["acme", "globex", "hooli"].map(async (id) => {
       await auth.at.host.data(id, "{ whoami }");
       return (await auth.at.host.adminJson(`/tenants/${id}`)).key;
@@ -38,7 +38,7 @@ describe("a token", () => {
     expect([globex, hooli]).toEqual([acme, acme]);
   });
 
-  it("makes claims readable in writes too", async () => {
+  it("makes its claims readable in writes too", async () => {
     const mutation = `mutation { signedNote(input: { body: "canary_acme mine" }) { result { ownerId body } } }`;
     const answer = await withToken(auth.at.host, auth.at.acme, await auth.sign({ user_id: 2 }), mutation);
     expect(answer.data).toEqual({ signedNote: { result: { ownerId: 2, body: "canary_acme mine" } } });
@@ -67,14 +67,14 @@ describe("a token", () => {
     }
   });
 
-  it("of a public key's owner is good, and no other", async () => {
+  it("signed with the private key of a configured public key is accepted", async () => {
     const good = await auth.sign({ aud: "hooli" }, "", { alg: "RS256" });
     expect((await withToken(auth.at.host, auth.at.hooli, good, notesQuery)).data).toEqual(
       notesOf(auth.at.hooli, 1),
     );
   });
 
-  it("is good within the tenant's tolerance, and not beyond", async () => {
+  it("is accepted within the tenant's clock tolerance, and not beyond", async () => {
     const over = { exp: now() - 1 };
     const atGlobex = await withToken(
       auth.at.host,
@@ -94,7 +94,7 @@ describe("a token", () => {
 });
 
 describe("a token of one tenant at another", () => {
-  it("is refused, also where the two share a key, and however often it was good at home", async () => {
+  it("is refused, even if the two share a key, and however often its own tenant has accepted it", async () => {
     const token = await auth.sign({ aud: "globex" }, auth.shared);
     for (let round = 0; round < 3; round += 1) {
       expect((await withToken(auth.at.host, auth.at.globex, token, notesQuery)).data).toEqual(

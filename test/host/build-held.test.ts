@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { directoryWith, TestHost } from "../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** Fails for tenants of the setting `broken` while there is no file called `mended`. */
+/** Fails for tenants with the setting `broken` until a file named `mended` exists. */
 const preset = `
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -48,7 +48,7 @@ afterAll(async () => {
 const failed = async (): Promise<number> => host.metric('builds_total{result="failed"}');
 const ask = (tenant: string) => host.graphql(tenant, "{ allItems { nodes { label } } }");
 
-/** Until the pause is one that does not end by itself meanwhile; the last answer of `acme`. */
+/** Waits until the pause is too long to end by itself in between; resolves to acme's last answer. */
 const longHeld = () =>
   vi.waitFor(async () => {
     const answer = await ask("acme");
@@ -56,7 +56,7 @@ const longHeld = () =>
     return answer;
   }, 90_000);
 
-it("a blueprint that cannot be built is tried for two of its tenants and then no more for a while, and all get the same error", async () => {
+it("a blueprint that cannot be built is tried for two tenants and then held back, and all requests get the same error", async () => {
   const answers = await Promise.all(
     Array.from({ length: 40 }, (_, n) => ask(n % 2 === 0 ? "acme" : "initech")),
   );
@@ -74,16 +74,16 @@ it("a blueprint that cannot be built is tried for two of its tenants and then no
   expect(await failed()).toBe(before);
   const line = await host.process.line("request.failed", { requestId: held.headers["x-request-id"] });
   expect(JSON.stringify(line)).toMatch(/held back for \d+ s.*the preset is not ready/);
-  // Whoever has another blueprint does not notice.
+  // Tenants of another blueprint are not affected.
   expect(await ask("globex")).toMatchObject({ status: 200 });
 });
 
-it("a blueprint that could not be built is tried again when the tenant's schema changes, or an operator says so", async () => {
+it("a held blueprint is tried again if the tenant's schema changes, or an operator evicts or flushes", async () => {
   await longHeld();
   await writeFile(join(directory, "mended"), "");
   await database.change("initech", "comment on table part is 'changed'; comment on table part is null");
   await vi.waitFor(async () => expect(await ask("initech")).toMatchObject({ status: 200 }), 30_000);
-  // It serves all whose blueprint it is.
+  // The instance serves every tenant of the blueprint.
   expect(await ask("acme")).toMatchObject({ status: 200 });
 
   await rm(join(directory, "mended"));

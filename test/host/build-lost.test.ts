@@ -19,7 +19,7 @@ beforeAll(async () => {
   const kinds = `create table kind (name text primary key, description text); insert into kind values ('a', 'A');
     comment on table kind is '@enum'`;
   const acme = await database.tenant("acme", kinds);
-  // Its rows are read by the build, as the host's own role.
+  // The build reads its rows, as the host's own role.
   const connecting = quote(new URL(database.hostUrl).username);
   await database.execute(`grant usage on schema ${quote(schemaOf("acme"))} to ${connecting};
     grant select on ${quote(schemaOf("acme"))}.kind to ${connecting}`);
@@ -43,7 +43,7 @@ const ask = () => host.graphql("acme", itemsQuery);
 const builds = (result: "done" | "failed") => host.process.linesOf(`build.${result}`).length;
 const retried = () => host.process.linesOf("request.retried").map(({ reason }) => reason);
 
-/** What is decided stays: nobody but the build asks the database. */
+/** Evicts the instance only: the decision stays, so that only the build queries the database. */
 async function evicted(): Promise<void> {
   expect(await ask()).toMatchObject({ status: 200 });
   const gone = host.process.linesOf("cell.terminated").length;
@@ -55,9 +55,9 @@ async function evicted(): Promise<void> {
   );
 }
 
-describe("a connection that is lost while an instance is built", () => {
-  // At what a client sends first, and so on: while it is made, at its set-up, at the introspection and at the rows of an enum table.
-  it("costs the request nothing, whatever was asked by it when it was lost", async () => {
+describe("a connection that is lost during a build", () => {
+  // At each message in turn: while connecting, at the set-up, at the introspection and at the rows of an enum table.
+  it("does not fail the request, whichever message it was lost at", async () => {
     let chunk = 1;
     for (; ; chunk += 1) {
       await evicted();
@@ -68,17 +68,17 @@ describe("a connection that is lost while an instance is built", () => {
       if (proxy.dropped === before) break;
     }
     proxy.dropNext(0);
-    // The end of its transaction is behind the build, and the request's own read is sent again.
+    // The transaction's end comes after the build, and a lost read is itself sent again.
     expect(chunk).toBeGreaterThan(6);
     expect(builds("failed")).toBeGreaterThan(1);
     expect(new Set(retried())).toEqual(new Set(["connection-lost"]));
     expect(host.process.linesOf("build.failed").map(({ code }) => code)).not.toContain("BUILD_FAILED");
   });
 
-  it("a second time is said to be so, with a time to come again", async () => {
+  it("a second time fails the request with 503 and Retry-After", async () => {
     await evicted();
     const [before, again] = [builds("failed"), retried().length];
-    // Past the set-up of a session, which is tried four times.
+    // After the set-up of a session, which is tried four times.
     proxy.dropNext(8, 7);
     const answer = await ask();
     proxy.dropNext(0);
@@ -88,7 +88,7 @@ describe("a connection that is lost while an instance is built", () => {
     await vi.waitFor(async () => expect(await ask()).toMatchObject({ status: 200 }), 20_000);
   });
 
-  it("as PostgreSQL ended it costs the request nothing either", async () => {
+  it("because PostgreSQL terminated it does not fail the request either", async () => {
     await evicted();
     const before = builds("failed");
     await database.execute(`begin; lock table ${quote(schemaOf("acme"))}.kind`);

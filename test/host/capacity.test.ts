@@ -14,13 +14,13 @@ let host: TestHost;
 beforeAll(async () => {
   database = await createTenantDatabase("capacity");
   const tenants: object[] = [];
-  // Twenty megabytes an instance: two fit in a cell of 128, and there is memory for two cells.
+  // Twenty megabytes per instance: two fit in a cell of 128, and there is memory for two cells.
   for (const id of ids) tenants.push({ ...(await database.tenant(id)), settings: { ballast: "20" } });
   host = await TestHost.start({
     config: {
       databases: { main: { url: database.hostUrl, install: false, poolSize: 2 } },
       tenants,
-      // An instance of its own for each.
+      // A dedicated instance for each.
       pooling: false,
       preset: presetFile,
       cells: { memoryMb, heapMb: 128, max: undefined, instanceHeapMb: 20, drainTimeout: "10s" },
@@ -42,7 +42,7 @@ interface Sample {
 }
 
 describe("more blueprints than the memory holds", () => {
-  it("are all answered or told when to come again, and never take more cells than planned", async () => {
+  it("are all answered or told when to retry, and never use more cells than planned", async () => {
     const [plan] = host.process.linesOf("host.plan");
     expect(plan).toMatchObject({ cells: 2 });
 
@@ -83,19 +83,19 @@ describe("more blueprints than the memory holds", () => {
     }
     expect(answers.filter(([, answer]) => answer.status === 200).length).toBeGreaterThan(16);
 
-    // It was too much: instances had to go for others.
+    // Memory was short: instances were evicted for others.
     expect(await host.metric('evictions_total{reason="capacity"}')).toBeGreaterThan(5);
     expect(Math.max(...samples.map(({ cells }) => cells.length))).toBe(2);
     expect(Math.max(...samples.map(({ instances }) => instances))).toBeLessThanOrEqual(5);
     expect(Math.max(...samples.map(({ rssMb }) => rssMb))).toBeLessThan(memoryMb);
   });
 
-  it("are each answered when they come one after the other", async () => {
+  it("are all answered if they are requested one after the other", async () => {
     for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
   });
 
-  it("are turned away, with a time to come again, where too many wait to be built", async () => {
-    // At most five are there, one is built and three wait.
+  it("are refused with Retry-After if too many wait to be built", async () => {
+    // At most five are in memory, one is being built and three wait.
     await host.adminJson("/flush", {});
     const answers = await Promise.all(ids.map((id) => host.graphql(id, itemsQuery)));
     const refused = answers.filter(({ status }) => status !== 200);

@@ -12,7 +12,7 @@ import {
   type TenantRecord,
 } from "../support/host-tenants.ts";
 
-/** Two shapes pooled, and one that cannot be. */
+/** Two pooled shapes, and one that cannot be pooled. */
 const extras: Record<string, string> = {
   a0: "",
   a1: "",
@@ -47,7 +47,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Asks until there is something to evict. */
+/** Repeats the command until it evicts something. */
 const evicts = (path: string, target: object) =>
   vi.waitFor(async () => expect((await host.adminJson(path, target)).evicted).not.toEqual([]), {
     timeout: 20_000,
@@ -57,8 +57,8 @@ const evicts = (path: string, target: object) =>
 const addQuery =
   "mutation ($label: Label!) { addItem(input: { label: $label, mood: calm }) { result { label } } }";
 
-describe("under evictions, flushes, schema changes and cells that die", () => {
-  it("every answer is the tenant's own or says when to come again, and a write happens once or not at all", async () => {
+describe("under evictions, flushes, schema changes and dying cells", () => {
+  it("every answer is the tenant's own or a 503 with Retry-After, and every confirmed write is kept", async () => {
     const disturbances: readonly (() => Promise<unknown>)[] = [
       () => evicts("/evict", { tenant: "a0" }),
       () => evicts("/flush", {}),
@@ -111,7 +111,7 @@ describe("under evictions, flushes, schema changes and cells that die", () => {
       const told = [...added].filter(([label, done]) => done && label.startsWith(`canary_${id} `));
       expect(told.map(([label]) => label).filter((label) => !stored.has(label))).toEqual([]);
     }
-    // What was to happen, happened.
+    // The intended disturbances did happen.
     const reasons = new Set(host.process.linesOf("cell.terminated").map((line) => line["reason"]));
     expect(reasons).toContain("over-budget");
     expect(await host.metric('evictions_total{reason="requested"}')).toBeGreaterThan(0);

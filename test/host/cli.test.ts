@@ -25,7 +25,7 @@ const working = () => ({
   admin: { port: 0 },
 });
 
-/** Runs a command beside a config file. */
+/** Runs a command in a directory with a config file. */
 async function run(
   args: readonly string[],
   config: object | string = working(),
@@ -41,7 +41,7 @@ async function run(
 }
 
 describe("rowhouse check", () => {
-  it("finds nothing wrong with what is right, and says what it looked at", async () => {
+  it("finds no faults in a valid config, and says what it examined", async () => {
     const { code, stdout, stderr } = await run(["check"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/no faults/);
@@ -49,7 +49,7 @@ describe("rowhouse check", () => {
     expect(stdout).toMatch(/memory: \d+ cells/);
   });
 
-  it("names every fault of a config at once, each with its path", async () => {
+  it("reports every fault of a config at once, each with its path", async () => {
     const faulty = {
       ...working(),
       listen: { port: 99_999 },
@@ -76,7 +76,7 @@ describe("rowhouse check", () => {
     }
   });
 
-  it("names what is missing in the databases: a server, and the schemas of tenants", async () => {
+  it("reports an unreachable server and tenants' missing schemas", async () => {
     const config = {
       ...working(),
       databases: { ...working().databases, gone: { url: "postgres://nobody:hunter2@127.0.0.1:1/none" } },
@@ -91,7 +91,7 @@ describe("rowhouse check", () => {
 });
 
 describe("rowhouse shape", () => {
-  it("prints what a tenant is served by", async () => {
+  it("prints a tenant's key, shape and revisions", async () => {
     const { code, stdout } = await run(["shape", "acme", "--json"]);
     expect(code).toBe(0);
     expect(JSON.parse(stdout)).toEqual({
@@ -107,7 +107,7 @@ describe("rowhouse shape", () => {
     expect(text.stdout).toMatch(/pooled/);
   });
 
-  it("says which tenant it does not know", async () => {
+  it("names an unknown tenant", async () => {
     const { code, stderr } = await run(["shape", "nobody"]);
     expect({ code, stderr }).toEqual({
       code: 1,
@@ -126,14 +126,14 @@ describe("the command line", () => {
     [["check", "extra"], /too many arguments/],
     [["shape"], /TENANT|tenant/],
     [["serve", "--tenants", "3"], /--tenants is for the demo/],
-  ] as const)("%j is wrong usage: exit 2, and how to use it", async (args, words) => {
+  ] as const)("exits with 2 and prints the usage for %j", async (args, words) => {
     const { code, stdout, stderr } = await run(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(words);
     expect(stderr).toMatch(/USAGE/);
   });
 
-  it.each([["--help"], ["--version"], ["serve", "--help"]])("%s %s is answered: exit 0", async (...args) => {
+  it.each([["--help"], ["--version"], ["serve", "--help"]])("exits with 0 for %s %s", async (...args) => {
     const { code, stdout, stderr } = await run(args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(/\d+\.\d+\.\d+/);
@@ -147,7 +147,7 @@ describe("rowhouse serve", () => {
     expect(stderr).toMatch(/NODE_OPTIONS: --max-old-space-size overrides the heap limit/);
   });
 
-  it("says which port is taken", async () => {
+  it("reports a port that is in use", async () => {
     const other = createServer().listen(0, "127.0.0.1");
     await once(other, "listening");
     const address = other.address();
@@ -160,7 +160,7 @@ describe("rowhouse serve", () => {
     expect(await database.connected()).toEqual([]);
   });
 
-  it("says what is wrong with a database that refuses it, without the password", async () => {
+  it("reports why a database refuses it, without the password", async () => {
     const url = new URL(database.hostUrl);
     url.password = "not_the_password";
     const { code, stdout, stderr } = await run(["serve"], {
@@ -172,7 +172,7 @@ describe("rowhouse serve", () => {
     expect(stdout + stderr).not.toContain("not_the_password");
   });
 
-  it("drains at the first signal: the slow request completes, exit 0, nothing is left", async () => {
+  it("drains at the first signal: a slow request completes, and it exits with 0 and leaves nothing behind", async () => {
     const host = await TestHost.start({ config: working(), connected: database.connected });
     const asked = host.graphql("acme", "{ slow(seconds: 2) }");
     await database.asleep();
@@ -180,7 +180,7 @@ describe("rowhouse serve", () => {
     expect(await asked).toMatchObject({ status: 200, data: { slow: "canary_acme one" } });
   });
 
-  it("goes on serving at SIGHUP, by what it then asks the database anew", async () => {
+  it("keeps serving at SIGHUP, with decisions that it makes anew", async () => {
     const host = await TestHost.start({ config: working(), connected: database.connected });
     const slow = host.graphql("acme", "{ slow(seconds: 2) }");
     await database.asleep();
@@ -191,15 +191,15 @@ describe("rowhouse serve", () => {
         expect(host.process.linesOf("tenant.decided")).toHaveLength(decided + 1);
       }, 20_000);
     }
-    // It was under way all the time.
+    // It was running all the time.
     expect(await slow).toMatchObject({ status: 200, data: { slow: "canary_acme one" } });
     await host.process.line("instance.evicted", { reason: "flushed" });
     await host.stop();
   });
 
-  // util-linux's `script` gives it a terminal, which is gone with `script`.
+  // util-linux's `script` provides a terminal, which ends with `script`.
   it.skipIf(spawnSync("script", ["--version"]).status !== 0)(
-    "ends in order when the terminal is gone that it was started from",
+    "shuts down in order when its terminal goes away",
     async () => {
       const { path, remove } = await directoryWith({ "host.json": JSON.stringify(working()) });
       const program = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -224,7 +224,7 @@ describe("rowhouse serve", () => {
           timeout: 20_000,
           interval: 50,
         });
-        // In order: it has closed its connections itself.
+        // In order means that it closed its connections itself.
         expect(await database.connected()).toEqual([]);
       } finally {
         try {
@@ -247,14 +247,14 @@ describe("rowhouse serve", () => {
     expect(await host.process.ended).toEqual({ code: 1, signal: null });
     expect(await asked).toBeInstanceOf(Error);
     expect(host.process.groupAlive).toBe(false);
-    // PostgreSQL notices by itself that nobody waits for the answer any more.
+    // PostgreSQL itself notices that nobody waits for the answer any more.
     await vi.waitFor(async () => expect(await database.connected()).toEqual([]), {
       timeout: 20_000,
       interval: 100,
     });
   });
 
-  it("never shows a secret: not on its outputs, in its status, or its metrics", async () => {
+  it("never shows a secret in its output, status or metrics", async () => {
     const token = "token-of-more-than-16";
     const host = await TestHost.start({
       config: { ...working(), admin: { port: 0, token } },

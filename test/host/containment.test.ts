@@ -12,7 +12,7 @@ let host: TestHost;
 beforeAll(async () => {
   database = await createTenantDatabase("containment");
   const tenants = [await database.tenant("calm")];
-  // A shape each: an instance that ends its thread is held against its blueprint.
+  // One shape each, since ending its thread counts against an instance's blueprint.
   for (const kind of kinds)
     tenants.push(await database.tenant(kind, `create table only_${kind} (id integer)`));
   host = await TestHost.start({
@@ -33,7 +33,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** The cell that serves a tenant by now. */
+/** The cell that currently serves a tenant. */
 async function cellOf(tenant: string): Promise<string> {
   const { key } = await host.adminJson(`/tenants/${tenant}`);
   const { cells } = await host.adminJson("/status");
@@ -44,7 +44,7 @@ async function cellOf(tenant: string): Promise<string> {
 }
 
 describe.each(kinds)("a heap beyond its budget by a growing %s", (kind) => {
-  it("costs its own cell alone, which is replaced", async () => {
+  it("ends only its own cell, which is replaced", async () => {
     expect(await host.data("calm", itemsQuery)).toEqual(itemsOf("calm"));
     expect(await host.data(kind, itemsQuery)).toEqual(itemsOf(kind));
     const [calm, lost] = [await cellOf("calm"), await cellOf(kind)];
@@ -56,7 +56,7 @@ describe.each(kinds)("a heap beyond its budget by a growing %s", (kind) => {
       while (!over) {
         expect(await host.data("calm", itemsQuery)).toEqual(itemsOf("calm"));
         answered += 1;
-        // Leaves the machine room for the cell that grows.
+        // Leaves CPU time to the growing cell.
         await sleep(5);
       }
     });
@@ -69,7 +69,7 @@ describe.each(kinds)("a heap beyond its budget by a growing %s", (kind) => {
     const answer = await growing;
     await Promise.all(traffic);
 
-    // Sent again once, to another cell, it ended that one as well.
+    // The request was sent once more, to another cell, and ended that one as well.
     expect(answer).toMatchObject({ status: 503, code: expect.stringMatching(/^(CELL_LOST|BUILD_HELD)$/) });
     expect(Number(answer.headers["retry-after"])).toBeGreaterThan(0);
     expect(meanwhile).toBeGreaterThan(0);
@@ -87,7 +87,7 @@ describe.each(kinds)("a heap beyond its budget by a growing %s", (kind) => {
     const successor = await cellOf(kind);
     expect(successor).not.toBe(lost);
     expect(successor).not.toBe(calm);
-    // The next one is to be alone again.
+    // The next kind must start without this cell.
     await host.adminJson("/evict", { cell: successor });
     await host.process.line("cell.terminated", { cell: successor });
     expect(host.process.linesOf("cell.terminated").filter((line) => line["cell"] === calm)).toEqual([]);

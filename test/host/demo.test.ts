@@ -18,7 +18,7 @@ afterAll(async () => {
   await remove();
 });
 
-/** PostgreSQL's own sign that it runs in a data directory. */
+/** Whether PostgreSQL runs in a data directory, by its pid file. */
 function serverRuns(folder = join(directory, ".rowhouse")): boolean {
   return readdirSync(folder, { recursive: true }).some((name) => String(name).endsWith("postmaster.pid"));
 }
@@ -26,7 +26,7 @@ function serverRuns(folder = join(directory, ".rowhouse")): boolean {
 const ids = ["acme", "globex", "initech", "umbrella", "hooli", "stark"];
 
 describe("rowhouse serve, with nothing configured", () => {
-  it("serves six shops from its own server, each with its own rows, and says how to ask", async () => {
+  it("serves six shops from its own server, each with its own rows, and prints how to query them", async () => {
     for (const id of ids) {
       const label = id.charAt(0).toUpperCase() + id.slice(1);
       const { allProducts } = await host.data(id, products);
@@ -44,7 +44,7 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(serverRuns()).toBe(true);
   });
 
-  it("shows a browser its tenants at the address of the machine, and how to reach each", async () => {
+  it("shows a browser at the machine's own address a page with a link to each tenant", async () => {
     const { port } = new URL(host.url);
     for (const name of ["127.0.0.1", "localhost", "[::1]"]) {
       const headers = { host: `${name}:${port}`, accept: "text/html" };
@@ -56,7 +56,7 @@ describe("rowhouse serve, with nothing configured", () => {
       expect(page.text).not.toMatch(/<script|https:|src=|eyJ/);
       expect(page.text.length).toBeLessThan(6_000);
     }
-    // What it links to is there.
+    // A link of the page works.
     const graphiql = await host.send("/", {
       headers: { host: `acme.localhost:${port}`, accept: "text/html" },
     });
@@ -67,16 +67,16 @@ describe("rowhouse serve, with nothing configured", () => {
 
   it.each([
     ["another host's name", { host: "rebound.example" }, "/"],
-    ["a tenant that there is not", { host: "127.0.0.1", "x-tenant": "nobody" }, "/"],
+    ["an unknown tenant", { host: "127.0.0.1", "x-tenant": "nobody" }, "/"],
     ["another path", { host: "127.0.0.1" }, "/graphql"],
-    ["another path of it", { host: "127.0.0.1" }, "/index.html"],
-  ])("shows them to nobody who asks by %s", async (_, headers, path) => {
+    ["another page", { host: "127.0.0.1" }, "/index.html"],
+  ])("does not show them for %s", async (_, headers, path) => {
     const answer = await host.send(path, { headers: { accept: "text/html", ...headers } });
     expect(answer.status).toBe(404);
     expect(answer.text).not.toContain("globex");
   });
 
-  it("pools those of one shape, and not the one with a column more or a name of the catalogue", async () => {
+  it("pools tenants of one shape, but not one with an extra column or a catalogue name", async () => {
     const views = await Promise.all(ids.map((id) => host.adminJson(`/tenants/${id}`)));
     const [acme, globex, initech, umbrella, hooli, stark] = views;
     for (const each of [globex, initech, umbrella]) expect(each.key).toBe(acme.key);
@@ -95,7 +95,7 @@ describe("rowhouse serve, with nothing configured", () => {
     });
   });
 
-  it("takes an order, and keeps private customers to themselves", async () => {
+  it("accepts an order, and hides private customers", async () => {
     const order = `mutation { placeOrder(input: { customerName: "Linus", customerEmail: "linus@acme.example", productId: 1, quantity: 3 }) {
       result { rowId status total customerByCustomerId { name } } } }`;
     const { placeOrder } = await host.data("acme", order);
@@ -110,7 +110,7 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(JSON.stringify(others)).not.toMatch(/Acme|Linus/);
   });
 
-  it("signs a customer in, who then sees their own rows, at their own shop only", async () => {
+  it("signs in a customer, who then sees their own rows, at their own shop only", async () => {
     const login = `mutation { login(input: { email: "grace@acme.example", password: "rowhouse" }) { result } }`;
     const token = (await host.data("acme", login)).login.result;
     expect(token).toMatch(/^eyJ/);
@@ -126,7 +126,7 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(signedIn.data.currentCustomer.ordersByCustomerId.totalCount).toBeGreaterThan(0);
     expect(await host.data("acme", mine)).toEqual({ currentCustomer: null });
 
-    // In an instance of its own as well.
+    // In a dedicated instance as well.
     const atStark = login.replace("acme", "stark");
     const starkToken = (await host.data("stark", atStark)).login.result;
     const grace = await host.graphql("stark", mine, { headers: as("stark", starkToken) });
@@ -140,7 +140,7 @@ describe("rowhouse serve, with nothing configured", () => {
     expect(host.process.output).not.toContain(token);
   });
 
-  it("stops its server with itself, and finds its data again the next time", async () => {
+  it("stops its database server with itself, and has its data again after a restart", async () => {
     await host.stop();
     expect(serverRuns()).toBe(false);
 
@@ -150,7 +150,7 @@ describe("rowhouse serve, with nothing configured", () => {
       args: ["--tenants", "20"],
       env: { NODE_ENV: "production" },
     });
-    // Whoever calls it production does not want its tenants told.
+    // In production the tenants are not listed.
     const { port } = new URL(host.url);
     expect((await host.send("/", { headers: { host: `127.0.0.1:${port}` } })).status).toBe(404);
     const customers = await host.data("acme", "{ allCustomers { nodes { name } } }");

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** An enum whose values are a table's rows, and a function that tells others of what it read. */
+/** An enum table, and a function that sends a notification during a read. */
 const more = (grant: string): string => `
 create table kind (name text primary key, description text);
 comment on table kind is '@enum';
@@ -50,7 +50,7 @@ afterAll(async () => {
 });
 
 describe("a host without rights of its own in tenants' schemas", () => {
-  it("makes enums of tables that the tenants' roles may read, and pools those tenants", async () => {
+  it("builds enums from tables that the tenants' roles may read, and pools those tenants", async () => {
     for (const tenant of ["ada", "bob"]) expect(await host.data(tenant, query)).toEqual(answerOf(tenant));
     const views = await Promise.all(["ada", "bob"].map((tenant) => host.adminJson(`/tenants/${tenant}`)));
     expect(views.map(({ kind, key }) => [kind, key])).toEqual([
@@ -59,7 +59,7 @@ describe("a host without rights of its own in tenants' schemas", () => {
     ]);
   });
 
-  it("says in its log what to grant where nobody may read one, and serves the tenant once that is done", async () => {
+  it("logs what to grant if nobody may read an enum table, and serves the tenant once that is done", async () => {
     expect(await host.graphql("eve", query)).toMatchObject({ status: 500, code: "BUILD_FAILED" });
     expect(host.process.output).toContain(
       "nobody may read the rows of the enum table canary_eve.kind: grant select (name, description) on canary_eve.kind",
@@ -68,7 +68,7 @@ describe("a host without rights of its own in tenants' schemas", () => {
     await expect.poll(async () => (await host.graphql("eve", query)).data).toEqual(answerOf("eve"));
   });
 
-  it("delivers what a STABLE function notifies, once, and nothing of one that failed", async () => {
+  it("delivers a STABLE function's notification, once", async () => {
     const heard: string[] = [];
     const listener = new Client({ connectionString: database.url });
     await listener.connect();

@@ -25,7 +25,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** A host, and V8's limit in its cell. */
+/** A host, and V8's heap limit in its cell. */
 async function start(tenant: string, cli?: string): Promise<{ host: TestHost; limit: string }> {
   const host = await TestHost.start({
     config: {
@@ -48,7 +48,7 @@ const flagsOf = ({ process }: TestHost): string[] =>
     .split("\0")
     .filter((word) => word.startsWith("--max"));
 
-it("the installed command serves from the process that was started, with a bound on the front's young generation and none on the cells'", async () => {
+it("the installed command serves from the started process, limiting the young generation of the front but not of cells", async () => {
   const direct = await start("ada");
   const installed = await start("bob", entry);
   expect(flagsOf(direct.host)).toEqual([]);
@@ -57,7 +57,7 @@ it("the installed command serves from the process that was started, with a bound
   expect(installed.limit).toBe(direct.limit);
 });
 
-it("a limit of the caller's own is refused all the same", async () => {
+it("a heap limit in the caller's NODE_OPTIONS is still refused", async () => {
   const { code, stderr } = await runCli({
     args: ["serve"],
     cwd: "/",
@@ -68,7 +68,7 @@ it("a limit of the caller's own is refused all the same", async () => {
   expect(stderr).toMatch(/--max-semi-space-size overrides the heap limit of every worker thread/);
 });
 
-/** The machine's own Node.js, where it is older than the one that the package brings. */
+/** The machine's own Node.js, if it is older than the one that the package brings. */
 const older = (process.env["PATH"] ?? "")
   .split(delimiter)
   .filter((directory) => !directory.includes("node_modules"))
@@ -77,7 +77,7 @@ const older = (process.env["PATH"] ?? "")
     (node) => existsSync(node) && /^v2[01]\./.test(execFileSync(node, ["--version"], { encoding: "utf8" })),
   );
 
-it.skipIf(older === undefined)("is run by a Node.js of 20, too, on the one that the package brings", () => {
+it.skipIf(older === undefined)("under Node.js 20 the command runs on the version in the package", () => {
   const version = execFileSync(older ?? "", [entry, "--version"], { encoding: "utf8", env: {} });
   expect(version).toMatch(/^\d+\.\d+\.\d+\n$/);
   const wrong = (): string =>

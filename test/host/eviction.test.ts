@@ -48,8 +48,8 @@ async function serving(tenant: string): Promise<Cell> {
 }
 
 describe("an eviction during a slow request", () => {
-  it("lets the request complete, ends the thread after it, and gives its memory back", async () => {
-    // One warm cell, as there will be afterwards.
+  it("lets the request complete, then ends the thread and returns its memory", async () => {
+    // One spare cell, as there will be afterwards.
     await host.process.line("cell.started");
     expect(await cells()).toMatchObject([{ phase: "spare" }]);
     const beforeMb = host.process.rssMb;
@@ -59,7 +59,7 @@ describe("an eviction during a slow request", () => {
     await vi.waitFor(async () => expect((await serving("acme")).heapUsedMb).toBeGreaterThan(120), {
       timeout: 20_000,
     });
-    // The warm cell that took its place is up as well.
+    // Its replacement spare is up as well.
     await host.process.until(() => host.process.linesOf("cell.started")[1], 20_000);
     const tookMb = host.process.rssMb - beforeMb;
     expect(tookMb).toBeGreaterThan(120);
@@ -91,7 +91,7 @@ describe("an eviction during a slow request", () => {
       { timeout: 20_000 },
     );
 
-    // The one figure with a time: V8 keeps an ended thread's pages for eight seconds.
+    // The one assertion with a time limit: V8 keeps an ended thread's pages for eight seconds.
     await vi.waitFor(() => expect(host.process.rssMb).toBeLessThanOrEqual(beforeMb + tookMb / 4), {
       timeout: 15_000 - (performance.now() - endedMs),
       interval: 250,
@@ -101,9 +101,9 @@ describe("an eviction during a slow request", () => {
 });
 
 describe("a request that comes while its instance drains", () => {
-  it("is served by a new one, and the old one still completes what it has", async () => {
+  it("is served by a new one, while the old one completes its requests", async () => {
     const before = await serving("acme");
-    // Longer than a busy machine takes to start a thread and build.
+    // Longer than a busy machine needs to start a thread and build.
     const asked = host.graphql("acme", "{ slow(seconds: 12) }");
     await database.asleep();
     await host.adminJson("/evict", { tenant: "acme" });
@@ -117,7 +117,7 @@ describe("a request that comes while its instance drains", () => {
 });
 
 describe("an instance that shares its cell", () => {
-  it("leaves it to the other one, which serves on", async () => {
+  it("is evicted alone, and the other one keeps serving", async () => {
     const ids = ["acme", "globex", "initech"];
     for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
     const homes = await Promise.all(ids.map(async (id) => (await serving(id)).id));

@@ -29,7 +29,7 @@ afterAll(async () => {
   await servers.close();
 });
 
-/** `database.hostUrl`, to another server. */
+/** `database.hostUrl`, but of another server. */
 function at(server: "primary" | "standby", more: Record<string, string> = {}): string {
   const url = new URL(database.hostUrl);
   url.port = new URL(servers[server].url).port;
@@ -57,7 +57,7 @@ const reads = (host: TestHost, tenant = "ada") =>
   host.data(tenant, "{ allItems(first: 1) { nodes { rowId } } }");
 const refused = { status: 503, code: "DATABASE_READ_ONLY" };
 
-/** Resolves when a write is taken; until then each is refused whole. */
+/** Resolves when a write is accepted; until then each must be refused entirely. */
 const writesAgain = (host: TestHost) =>
   vi.waitFor(
     async () => {
@@ -79,8 +79,8 @@ const connectedTo = async (server: "primary" | "standby", name: string): Promise
   return (await ask(servers[server], sql, [database.name, name])).length;
 };
 
-describe("connections that a failover has left on a reader", () => {
-  it("refuse writes with a time to come again, serve reads, and are given up once new ones take writes", async () => {
+describe("connections that a failover has left on a read-only server", () => {
+  it("refuse writes with Retry-After, serve reads, and are discarded once new ones accept writes", async () => {
     proxy.aim(servers.standby.url);
     const host = await serve(proxy.through(database.hostUrl), at("primary"));
     await reads(host);
@@ -107,13 +107,13 @@ describe("connections that a failover has left on a reader", () => {
     expect(await host.admin("/readyz")).toMatchObject({ status: 200, text: "ok" });
   });
 
-  it("of the front make it find the schema as the writer has it, though the reader has it as it was", async () => {
+  it("of the front do not keep it from finding the primary's schema, though the standby has an older one", async () => {
     proxy.aim(servers.primary.url);
     const host = await serve(proxy.through(database.hostUrl), at("primary"));
     expect(await write(host)).toMatchObject({ status: 200, errors: undefined });
     proxy.aim(servers.standby.url);
     await ended("primary", ":front$");
-    // The front asks nothing until it has to: a tenant that it does not know yet makes it connect.
+    // The front queries only when needed: a tenant that it does not know yet makes it connect.
     await reads(host, "bob");
     expect(await connectedTo("standby", ":front$")).toBeGreaterThan(0);
     await pauseReplay();
@@ -126,7 +126,7 @@ describe("connections that a failover has left on a reader", () => {
     await resumeReplay();
   });
 
-  it("of the cells are given up for the writer's, though the schema seems to have moved on them", async () => {
+  it("of the cells are replaced by ones to the primary, though their schema is an older one", async () => {
     proxy.aim(servers.standby.url);
     await servers.caughtUp();
     const host = await serve(proxy.through(database.hostUrl), at("primary"));
@@ -164,7 +164,7 @@ describe("default_transaction_read_only", () => {
     ["the database", "database"],
     ["the role", "role"],
   ] as const)(
-    "of %s refuses writes while it is set, and not once it is lifted, without a restart",
+    "of %s refuses writes while it is set, and no longer once it is reset, without a restart",
     async (_, of) => {
       const target = {
         system: "system",
@@ -177,7 +177,7 @@ describe("default_transaction_read_only", () => {
       };
       expect(await write(host)).toMatchObject({ status: 200, errors: undefined });
       await set("set default_transaction_read_only = on");
-      // A live connection hears of the server's setting only; of the others a new one does.
+      // An existing connection notices only the server's setting; the others take a new connection.
       if (of !== "system") await ended("primary", ":c[0-9]+$");
       await vi.waitFor(async () => expect(await write(host)).toMatchObject(refused), { timeout: 20_000 });
       await reads(host);
@@ -193,7 +193,7 @@ describe("on a standby", () => {
   const files = (main: object) => ({
     "rowhouse.config.json": JSON.stringify({ databases: { main }, tenants }),
   });
-  it.each(["check", "doctor", "serve", "install"])("%s says so in words", async (command) => {
+  it.each(["check", "doctor", "serve", "install"])("%s says so clearly", async (command) => {
     await servers.caughtUp();
     const url =
       command === "install"
@@ -208,7 +208,7 @@ describe("on a standby", () => {
     await remove();
   });
 
-  it("with the primary to listen to, check and doctor find no fault and say what writes will answer", async () => {
+  it("with listenUrl at the primary, check and doctor find no fault and say how writes will be answered", async () => {
     const { path, remove } = await directoryWith(files({ url: at("standby"), listenUrl: at("primary") }));
     const checked = await runCli({ args: ["check"], cwd: path });
     expect(checked).toMatchObject({ code: 0, stdout: expect.stringMatching(/standby.*DATABASE_READ_ONLY/) });
@@ -234,7 +234,7 @@ describe("on a standby", () => {
 });
 
 describe("several hosts in a URL", () => {
-  it("are gone through for the primary, which is another one after a failover: writes go on there", async () => {
+  it("are tried for the primary, so writes continue at the new one after a failover", async () => {
     const [url] = [new URL(database.hostUrl)];
     const ports = [new URL(servers.standby.url).port, new URL(servers.primary.url).port];
     const hostList = ports.map((port) => `127.0.0.1:${port}`).join(",");
@@ -243,7 +243,7 @@ describe("several hosts in a URL", () => {
     expect(await write(host)).toMatchObject({ status: 200, errors: undefined });
     expect(await connectedTo("standby", ":")).toBe(0);
     await servers.caughtUp();
-    // Whoever is connected by one address only has no way to go on.
+    // Hosts with a single address cannot continue.
     for (const other of hosts.splice(0, hosts.length - 1)) await other.stop();
     await servers.primary.close();
     await servers.promote();

@@ -29,7 +29,7 @@ afterAll(async () => {
 });
 
 let texts = 0;
-/** Planned anew each time, which keeps a thread busy for a while. */
+/** A new text each time, whose planning keeps a thread busy for a while. */
 function heavy(): string {
   texts += 1;
   const fields = Array.from(
@@ -40,7 +40,7 @@ function heavy(): string {
 }
 
 describe("a tenant of a pooled instance", () => {
-  it("is told of what waits for its turn in the status and the metrics", async () => {
+  it("shows its waiting requests in the status and the metrics", async () => {
     const burst = Array.from({ length: 40 }, () => host.data("loud", heavy()));
     await expect.poll(() => host.metric("requests_queued")).toBeGreaterThan(0);
     await Promise.all(burst);
@@ -49,7 +49,7 @@ describe("a tenant of a pooled instance", () => {
     expect(cells.map(({ queued }: { queued: number }) => queued)).not.toContain(undefined);
   });
 
-  it("whose client goes away while it waits is never run", async () => {
+  it("never has a waiting request run whose client has gone away", async () => {
     const burst = Array.from({ length: 20 }, () => host.data("loud", heavy()));
     await expect.poll(() => host.metric("requests_queued")).toBeGreaterThan(5);
     const [{ count: before }] = await counted("loud");
@@ -80,7 +80,7 @@ describe("a tenant of a pooled instance", () => {
     expect(Number(after) - Number(before)).toBeLessThanOrEqual(writes.length - gone.length);
   });
 
-  it("that takes more than its share is served apart while others ask, and nobody's request fails", async () => {
+  it("that uses more than its share is quarantined while others have requests, and no request fails", async () => {
     let over = false;
     const loud = Array.from({ length: 3 }, async () => {
       while (!over) await host.data("loud", heavy());
@@ -100,7 +100,7 @@ describe("a tenant of a pooled instance", () => {
     await Promise.all([...loud, quiet]);
     expect(await host.metric("quarantines_total")).toBe(1);
     await host.process.line("tenant.quarantined", { tenant: "loud" });
-    // What is its own answers like what it shares with others.
+    // The quarantined instance answers like the shared one.
     expect(await host.data("loud", itemsQuery)).toEqual(await host.data("loud", itemsQuery));
     await expect.poll(isolated, { timeout: 60_000 }).toEqual([]);
     await host.process.line("tenant.released", { tenant: "loud", why: "calm" });
@@ -117,7 +117,7 @@ async function counted(tenant: string): Promise<[{ count: string }]> {
 }
 
 describe("variables", () => {
-  it("that hold too much are refused before anything looks at them, and others are served", async () => {
+  it("that are too large are refused before anything walks them, and others are served", async () => {
     const variables = { ids: Array.from({ length: 150_000 }, (_, n) => n) };
     const { status, code } = await host.graphql("loud", "query ($ids: [Int]) { __typename }", { variables });
     expect([status, code]).toEqual([400, "VARIABLES_TOO_LARGE"]);

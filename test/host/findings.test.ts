@@ -1,18 +1,18 @@
-/** The commonest mistakes, as `check` and `doctor` say them: what they tell to run or to write is run or written, and mends each. */
+/** The most common mistakes as `check` and `doctor` report them. Each suggested cure is applied, and must work. */
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { directoryWith } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
 import { createTenantDatabase, type TenantDatabase, type TenantRecord } from "../support/host-tenants.ts";
 
-/** What is wrong with a tenant of its own. */
+/** A mistake, each made in a tenant of its own. */
 interface Mistake {
   readonly id: string;
   readonly name: string;
   /** SQL; `:schema` and `:role` are the tenant's, `:host` the connecting role. */
   readonly make?: string;
-  /** What is said of it. The first group is SQL that mends it, the second keys for the tenant's record. */
+  /** The finding. Its first group is the cure: SQL, or keys for the tenant's record. */
   readonly says: RegExp;
-  /** In the doctor's words. */
+  /** The level that `doctor` gives it. */
   readonly level: "fail" | "warn";
   readonly record?: (tenant: TenantRecord) => object;
 }
@@ -27,14 +27,14 @@ const mistakes: readonly Mistake[] = [
   },
   {
     id: "member",
-    name: "a role of which the host is no member",
+    name: "a role of which the host is not a member",
     make: "revoke :role from :host",
     says: /is no member of role \S+: (grant \S+ to \S+ with inherit false, set true)$/m,
     level: "fail",
   },
   {
     id: "untaken",
-    name: "a role that the host may not take although it is a member",
+    name: "a role that the host may not assume although it is a member",
     make: "revoke :role from :host; grant :role to :host with inherit false, set false",
     says: /is a member of role \S+ but may not take it: (grant \S+ to \S+ with set true)$/m,
     level: "fail",
@@ -69,7 +69,7 @@ const mistakes: readonly Mistake[] = [
   },
   {
     id: "path",
-    name: "an extension whose schema is not on the path",
+    name: "an extension whose schema is not on the search path",
     make: "alter table :schema.item add mail extensions.citext",
     says: /the schema extensions of the extension citext, .* is not on its path .* = and others silently compare .*: set ("sharedSchemas": \["public","extensions"\])$/m,
     level: "fail",
@@ -125,29 +125,29 @@ beforeAll(async () => {
 
 afterAll(() => database.drop());
 
-it.each(mistakes)("$name is named by both, with its cure", ({ id, says, level }) => {
+it.each(mistakes)("$name is reported by both, with its cure", ({ id, says, level }) => {
   const lines = (text: string): string[] =>
     text.split("\n").filter((line) => line.includes(`tenant ${id}: `));
   expect(lines(said.doctor)).toEqual([expect.stringMatching(says)]);
   expect(lines(said.doctor)[0]).toMatch(new RegExp(`^${level} `));
-  // What may be meant so is no fault, and faults alone are told.
+  // What may be intended is not a fault, and check reports only faults.
   expect(lines(said.check)).toEqual(level === "fail" ? [expect.stringMatching(says)] : []);
 });
 
-it("a tenant in order is not spoken of, and check exits with 1 for the others", () => {
+it("a correct tenant is not mentioned, and check exits with 1 because of the others", () => {
   expect(said.doctor).not.toContain("tenant fine");
   expect(said.check).not.toContain("tenant fine");
   expect(checked).toBe(1);
 });
 
-it("the cures mend all of it", async () => {
+it("the suggested cures resolve every finding", async () => {
   for (const { id, says } of mistakes) {
     const cure = says.exec(said.doctor)?.[1] ?? "";
     if (cure.startsWith('"')) records.set(id, { ...records.get(id), ...JSON.parse(`{${cure}}`) });
     else if (cure.startsWith("alter type")) await database.execute(`${cure} 'in_progress'`);
     else await database.execute(cure);
   }
-  // A role that was only just made lacks what every role needs, and is told so.
+  // A role that was just created still lacks what every role needs, which is reported next.
   const { said: next } = await run("check");
   for (const [, cure = ""] of next.matchAll(/: (grant .*)$/gm)) await database.execute(cure);
   const after = await run("check");
@@ -155,10 +155,10 @@ it("the cures mend all of it", async () => {
   await database.execute("drop owned by findings_nobody; drop role findings_nobody");
 });
 
-it("the doctor is content with the default of cells however few connections there are, and says why they are no more", async () => {
+it("doctor accepts the default number of cells however few connections there are, and says why it is so low", async () => {
   const fine = [records.get("fine")];
   await database.execute(`alter role ${host} connection limit 60`);
-  // Memory for nine.
+  // Memory for nine cells.
   const { code, said: text } = await run("doctor", { tenants: fine, cells: { memoryMb: 3_000 } });
   expect(text).toMatch(/^ok {4}memory: 4 cells of 256 MB .*cells\.max is not set/m);
   expect(text).toMatch(/^ok {4}connections of main: 4 cells × poolSize 4/m);

@@ -3,7 +3,7 @@ import { deafUrl, figuresSince, gatedMutation, Hand, held } from "../support/gua
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, schemaOf, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** What tenants refer to in a schema that they neither serve nor share. */
+/** Objects that tenants refer to, in a schema that they neither serve nor share. */
 const libSql = `
 create schema lib;
 create type lib.addr as (street text, city text);
@@ -32,20 +32,20 @@ const insert = (name: string, more: string): string =>
   `mutation { createShop(input: { shop: { name: "${name}" ${more} } }) { shop { name } } }`;
 const home = (name: string): string => insert(name, 'home: { street: "Main", city: "Bern" }');
 
-/** The attributes trade places: what is written by the old order is read as something else. */
+/** The attributes trade places: values written in the old order would be read as something else. */
 const swap = `
   alter type lib.addr rename attribute street to held;
   alter type lib.addr rename attribute city to street;
   alter type lib.addr rename attribute held to city;`;
 
-/** Of a tenant that a pooled instance can serve: nothing names a type of the other schema. */
+/** For a tenant that a pooled instance can serve: nothing names a type of the other schema. */
 const plainSql = `
 create table shop (
   id integer generated always as identity primary key, name text not null, country integer references lib.country
 );
 grant select, insert, update on shop to :role;`;
 
-describe("a write, while what its tenant only refers to changes,", () => {
+describe("a write, while a schema that its tenant only refers to changes,", () => {
   let database: TenantDatabase;
   let host: TestHost;
   let hand: Hand;
@@ -60,7 +60,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
       await database.tenant("dan", plainSql),
     ];
     host = await TestHost.start({
-      // It hears of nothing: what it learns it learns from its guard.
+      // It receives no notifications: it learns of changes only from its guard.
       config: {
         databases: { main: { url: database.hostUrl, listenUrl: deafUrl(database), install: false } },
         tenants,
@@ -92,7 +92,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
   };
   const right = { street: "Main", city: "Bern" };
 
-  it("has the schema among the tenant's revisions, pooled or not", async () => {
+  it("proves that schema's revision too, pooled or not", async () => {
     for (const [tenant, kind] of [
       ["ada", "dedicated"],
       ["cat", "pooled"],
@@ -103,7 +103,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
     }
   });
 
-  it("stores street as street and city as city after the two have traded places, in every tenant that refers to them", async () => {
+  it("stores street as street and city as city after the two attributes have traded places, for every tenant", async () => {
     await database.execute(swap);
     for (const tenant of ["ada", "bob"]) {
       await host.data(tenant, home("swapped"));
@@ -113,7 +113,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
     }
   });
 
-  it("does not commit where that happened while it ran, and is run again", async () => {
+  it("does not commit if that happened while it ran, and is run again", async () => {
     const gated = (name: string): string =>
       `mutation { addShopGated(input: { name: "${name}", home: { street: "Main", city: "Bern" } }) { clientMutationId } }`;
     await host.data("ada", gated("through"));
@@ -131,7 +131,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
     expect(await moved()).toMatchObject({ failures: 1, retries: 1 });
   });
 
-  it("stores the value of an enum that it names, after values have traded names", async () => {
+  it("stores the enum value that it names, after values have traded names", async () => {
     await database.execute(`
       alter type lib.status rename value 'shut' to 'held'; alter type lib.status rename value 'open' to 'shut';
       alter type lib.status rename value 'held' to 'open'`);
@@ -144,7 +144,7 @@ describe("a write, while what its tenant only refers to changes,", () => {
     await host.data("ada", insert("moved", "status: moved"));
   });
 
-  it("takes a domain for what it is made of now, whether that takes what was written or not", async () => {
+  it("uses a domain's new base type, whether that accepts the value or not", async () => {
     const column = "alter table %.shop add column score lib.score";
     await database.execute(`
       drop domain lib.score cascade; create domain lib.score as text;
@@ -161,21 +161,21 @@ describe("a write, while what its tenant only refers to changes,", () => {
 
   it.each([
     ["of a dedicated instance", ["ada", "bob"]],
-    ["of a pooled one", ["cat", "dan"]],
-  ])("%s knows the table that a foreign key means, and the keys by which", async (_, tenants) => {
+    ["of a pooled instance", ["cat", "dan"]],
+  ])("%s follows a foreign key to a table whose columns have changed", async (_, tenants) => {
     const moved = await figuresSince(host);
     await database.execute(
       "alter table lib.country add column flag text; alter table lib.country rename column id to number",
     );
     for (const tenant of tenants) await host.data(tenant, insert("renamed", "country: 1"));
-    // The first one's guard has told of the schema, for all who refer to it.
+    // The first one's guard reported the change for all tenants that refer to the schema.
     expect(await moved()).toMatchObject({ failures: 1, retries: 1, exhausted: 0 });
     await database.execute(
       "alter table lib.country rename column number to id; alter table lib.country drop column flag",
     );
   });
 
-  it("notices a schema that is renamed, and one that is made anew in its place", async () => {
+  it("notices that the schema is renamed, and that another is created in its place", async () => {
     await database.execute("alter schema lib rename to library");
     await host.data("ada", home("resettled"));
     await database.execute("create schema lib");

@@ -13,7 +13,7 @@ import { directoryWith, TestHost } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
 import { createTenantDatabase, type TenantDatabase, type TenantRecord } from "../support/host-tenants.ts";
 
-/** Takes a lock that is none of its business, and stands at a gate of its own. */
+/** Takes a lock that is not its own, then waits at its own gate. */
 const hostile = `
 create function seize(what text) returns text language plpgsql stable as $$
 declare found record;
@@ -70,7 +70,7 @@ afterEach(async () => {
   await Promise.all([hand.close(), gate.close()]);
 });
 
-/** Resolves when somebody has, or waits for, the lock of that key, exclusively. */
+/** Resolves when somebody holds the lock of that key exclusively, or waits for it. */
 const exclusively = (granted: boolean, of = key): Promise<void> =>
   vi.waitFor(
     async () => {
@@ -93,8 +93,8 @@ async function migrate(sql: string, ...args: string[]) {
   });
 }
 
-describe("where another tenant takes locks, a write", () => {
-  it("has nothing to do with the key that used to be known to all", async () => {
+describe("while another tenant takes advisory locks, a write", () => {
+  it("does not depend on the former, public lock key", async () => {
     const [row] = await database.query("select hashtextextended('rowhouse.tenant:ada', 0)::text as key");
     const seizing = host.data("bob", seize("public"));
     await exclusively(true, String(row?.["key"]));
@@ -104,7 +104,7 @@ describe("where another tenant takes locks, a write", () => {
     expect(await seizing).toEqual({ seize: "done" });
   });
 
-  it("goes on while its own lock, as pg_locks shows it, is waited for and held by somebody who is no migration", async () => {
+  it("proceeds while its tenant's lock, learned from pg_locks, is awaited or held by something that is no migration", async () => {
     const moved = await figuresSince(host);
     await hand.closeGate();
     const first = host.data("ada", `mutation { ${createGated("first")} }`);
@@ -119,7 +119,7 @@ describe("where another tenant takes locks, a write", () => {
     await host.data("ada", `mutation { ${create("beside a holder")} }`);
     await exclusively(true);
 
-    // It keeps migrations apart, too: they never go on without it, and say who has it.
+    // The lock also keeps migrations apart: they never proceed without it, and name its holder.
     const { code, stdout, stderr } = await migrate("create table never (id int)", "--lock-timeout", "200ms");
     const role = new URL(database.hostUrl).username;
     expect(code).toBe(1);
@@ -140,7 +140,7 @@ describe("where another tenant takes locks, a write", () => {
     expect(await migrate("create table at_last (id int)")).toMatchObject({ code: 0 });
   });
 
-  it("waits for a migration, and not for whoever came in between", async () => {
+  it("waits for a migration, but not for a foreign waiter behind it", async () => {
     await hand.beginMigration();
     const seizing = host.data("bob", seize("visible"));
     await exclusively(false);
@@ -156,7 +156,7 @@ describe("where another tenant takes locks, a write", () => {
     expect(await seizing).toEqual({ seize: "done" });
   });
 
-  it("is proven by its revisions all the same", async () => {
+  it("is still proven by its revisions", async () => {
     await host.data("ada", `mutation { ${create("known")} }`);
     const moved = await figuresSince(host);
     await hand.closeGate();
@@ -188,11 +188,11 @@ describe("the secret of the locks", () => {
     "select rowhouse.lock_tenant('ada')",
     "lock table rowhouse.migrating in row exclusive mode",
     "select rowhouse.await_migration(1)",
-  ])("is out of reach of a tenant's role: %s", async (sql) => {
+  ])("is not accessible to a tenant's role: %s", async (sql) => {
     await expect(as(tenants[1]?.roles.anonymous ?? "", sql)).rejects.toMatchObject({ code: "42501" });
   });
 
-  it("is not shown to the host's role either, nor may that one pass for a migration", async () => {
+  it("is not visible to the host's role either, which cannot pose as a migration", async () => {
     const role = new URL(database.hostUrl).username;
     await database.execute(`begin; set local role ${quote(role)}`);
     try {

@@ -12,7 +12,7 @@ import {
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** A change that every request survives, and that moves the revision alone; and one that makes another shape. */
+/** A change that moves only the revision and that every request survives; below, one that changes the shape. */
 const sameShape = "alter table item set (fillfactor = 90)";
 let columns = 0;
 const newShape = (): string => {
@@ -56,12 +56,12 @@ describe.each([
   it.each([
     ["the same shape", () => sameShape, 0],
     ["another shape", newShape, 1],
-  ])("waits for a managed migration to %s, and is then run again on that", async (_name, sql, builds) => {
+  ])("waits for a managed migration to %s, and is then run again", async (_name, sql, builds) => {
     const label = `managed ${builds}`;
     await hand.beginMigration();
     const writing = host.data("ada", `mutation { ${create(label)} }`);
     await held(database);
-    // The lock is the tenant's own: nobody else waits.
+    // The lock is the tenant's own: no other tenant waits.
     await host.data("bob", `mutation { ${create(label)} }`);
     await host.data("ada", "{ itemByRowId(rowId: 1) { label } }");
     await hand.run(sql());
@@ -71,7 +71,7 @@ describe.each([
     expect(await moved()).toMatchObject({ ...once, builds });
   });
 
-  it("is given the new schema's validation error where that does not know its fields any more", async () => {
+  it("gets the new schema's validation error if its fields are gone", async () => {
     await hand.run("alter table item add column doomed text");
     await expect
       .poll(async () => (await host.graphql("ada", "{ itemByRowId(rowId: 1) { doomed } }")).status)
@@ -91,7 +91,7 @@ describe.each([
     expect(await moved()).toMatchObject(once);
   });
 
-  it("notices nothing of a managed migration that is rolled back, nor does the host", async () => {
+  it("succeeds at its first attempt after a managed migration that is rolled back", async () => {
     const before = await host.adminJson("/tenants/ada");
     await hand.beginMigration();
     const writing = host.data("ada", `mutation { ${create("rolled back")} }`);
@@ -103,7 +103,7 @@ describe.each([
     expect(await moved()).toEqual({ failures: 0, retries: 0, exhausted: 0, reads: 0, builds: 0 });
   });
 
-  it("does not commit where DDL by hand has committed since its beginning", async () => {
+  it("does not commit if DDL by hand has committed since it began, and is run again", async () => {
     await hand.closeGate();
     const writing = host.data("ada", `mutation { ${createGated("by hand")} }`);
     await held(database);
@@ -115,11 +115,11 @@ describe.each([
     expect(await moved()).toMatchObject(once);
   });
 
-  it("does not commit where DDL that was open at its beginning has committed before its end", async () => {
+  it("does not commit if DDL that was in progress when it began commits before its end, and is run again", async () => {
     await hand.run("begin");
     await hand.run(newShape());
     const writing = host.data("ada", `mutation { ${create("open")} }`);
-    // Its own assertion has passed: what it waits for is the table.
+    // Its own check has passed: it waits for the table.
     await held(database, 1, "relation");
     await hand.run("commit");
     expect(await writing).toEqual({ made: { item: { label: "open" } } });
@@ -127,7 +127,7 @@ describe.each([
     expect(await moved()).toMatchObject(once);
   });
 
-  it("is never run again once a field before it has committed: that field's data, and SCHEMA_CHANGED", async () => {
+  it("is never run again once a field has committed: it answers with that field's data, and SCHEMA_CHANGED", async () => {
     await hand.closeGate();
     const writing = host.graphql(
       "ada",
@@ -155,11 +155,11 @@ describe.each([
       expect(await countOf(database, "ada", label)).toBe(count);
     }
     expect(await moved()).toMatchObject({ retries: 0 });
-    // Whoever asks next is served by the new schema.
+    // The next request is served by the new schema.
     await host.data("ada", `mutation { ${create("next")} }`);
   });
 
-  it("is run again whole where its first field failed, and its second was not run in between", async () => {
+  it("is run again entirely if its first field failed, without running its second in between", async () => {
     await hand.beginMigration();
     const writing = host.data("ada", `mutation { ${create("one", "one")} ${create("two", "two")} }`);
     await held(database);
@@ -171,7 +171,7 @@ describe.each([
     expect(await moved()).toMatchObject(once);
   });
 
-  it("is run again as often as it takes while it has time, and stands once", async () => {
+  it("is run again as often as needed while it has time, and is committed once", async () => {
     await hand.closeGate();
     const writing = host.data("ada", `mutation { ${createGated("patient")} }`);
     const changes = 7;
@@ -188,7 +188,7 @@ describe.each([
   });
 });
 
-it("a write whose schema never rests is refused in time with 409, and nothing of it stands", async () => {
+it("a write whose schema keeps changing is refused in time with 409, and nothing is committed", async () => {
   const database = await createTenantDatabase("restless");
   const host = await TestHost.start({
     config: {

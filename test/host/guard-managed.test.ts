@@ -43,7 +43,7 @@ beforeEach(async () => {
 });
 afterEach(() => hand.close());
 
-/** `rowhouse migrate` of ada, as the one who owns the schemas. */
+/** Runs `rowhouse migrate` for ada, as the owner of the schemas. */
 async function migrate(sql: string) {
   const config = { databases: { main: { url: database.url } }, tenants, pooling: true };
   const { path } = await directoryWith({ "host.json": JSON.stringify(config), "change.sql": sql });
@@ -68,8 +68,8 @@ const migrationHeld = (): Promise<void> =>
 
 const throughGate = "select pg_advisory_xact_lock_shared(hashtext('gate ' || current_schema()))";
 
-describe("rowhouse migrate, beside a host that serves the tenant,", () => {
-  it("keeps its writes waiting until it has committed; then they are run again, once, by the new schema", async () => {
+describe("rowhouse migrate, while a host serves the tenant,", () => {
+  it("holds up the tenant's writes until it has committed; then they are run again, once, under the new schema", async () => {
     await hand.closeGate();
     const migrating = migrate(
       `${throughGate}; alter table item add column managed integer not null default 5`,
@@ -77,7 +77,7 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
     await migrationHeld();
     const writing = [1, 2, 3].map((n) => host.data("ada", `mutation { ${create(`waited ${n}`)} }`));
     await held(database, 3);
-    // Nobody else's.
+    // No other tenant's.
     await host.data("bob", `mutation { ${create("not held")} }`);
     await hand.openGate();
     expect(await migrating).toMatchObject({ code: 0 });
@@ -90,7 +90,7 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
     expect(rows.allItems.nodes).toEqual([{ managed: 5 }]);
   });
 
-  it("waits for a write under way, which commits by the schema that it was planned for", async () => {
+  it("waits for a write in progress, which commits under the schema that it was planned for", async () => {
     await hand.closeGate();
     const writing = host.data("ada", `mutation { ${createGated("under way")} }`);
     await held(database);
@@ -103,7 +103,7 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
     expect(await moved()).toMatchObject({ failures: 0, retries: 0 });
   });
 
-  it("that fails leaves decisions, instances and revisions as they were, and the next write succeeds at its first attempt", async () => {
+  it("that fails leaves decisions, instances and revisions unchanged, and waiting writes succeed at their first attempt", async () => {
     const known = async (): Promise<unknown> => ({
       ...(await host.adminJson("/tenants/ada")),
       changes: null,
@@ -125,11 +125,11 @@ describe("rowhouse migrate, beside a host that serves the tenant,", () => {
   });
 });
 
-describe.each(["repeatable read", "serializable"])("where the host's transactions are %s", (level) => {
-  it("a write that a change overtook is run again all the same, and counts once", async () => {
+describe.each(["repeatable read", "serializable"])("if the host's transactions are %s", (level) => {
+  it("a write that a change has overtaken is still run again, and committed once", async () => {
     const role = quote(new URL(database.hostUrl).username);
     await database.execute(`alter role ${role} set default_transaction_isolation = '${level}'`);
-    // New connections have it.
+    // It applies to new connections.
     await database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ '^rowhouse:[0-9a-f]{8}:'",
     );

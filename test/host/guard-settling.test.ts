@@ -29,7 +29,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-it("writes from cold, among changes of every tenant's schema without a pause, are all made, once each", async () => {
+it("with every tenant's schema changing without a pause, even a cold host makes all writes, once each", async () => {
   let going = true;
   const written = new Map(ids.map((id) => [id, 0]));
   const writer = async (index: number): Promise<void> => {

@@ -19,7 +19,7 @@ beforeAll(async () => {
   const tenants = [];
   for (const id of ids) tenants.push(await database.tenant(id, gatedMutation));
   const { connected, hostUrl } = database;
-  // The second never hears of a change: what it knows it knows from its guard.
+  // The second receives no notifications: it learns of changes only from its guard.
   hosts = [];
   for (const listenUrl of [hostUrl, deafUrl(database)]) {
     hosts.push(
@@ -48,7 +48,7 @@ async function deadlocks(): Promise<number> {
   return Number(rows[0]?.["deadlocks"]);
 }
 
-/** Migrates a tenant as the guard's protocol has it. */
+/** Migrates a tenant by the guard's protocol. */
 async function migrate(id: string, sql: string): Promise<void> {
   const hand = await Hand.open(database, id);
   try {
@@ -69,7 +69,7 @@ describe("migrations among writes of one tenant", () => {
       for (let n = 0; going; n += 1) {
         const label = `canary_t0 round ${index} ${n}`;
         const { status, errors } = await hostOf(index).graphql("t0", `mutation { ${create(label)} }`);
-        // This schema never rests: whoever met migrations for all of its time is told so, and has written nothing.
+        // This schema keeps changing: a write that met migrations for all of its time gets 409 and has written nothing.
         if (status === 409) continue;
         expect({ status, errors }).toEqual({ status: 200, errors: undefined });
         written += 1;
@@ -85,7 +85,7 @@ describe("migrations among writes of one tenant", () => {
           timeout: 20_000,
         })
         .not.toEqual([]);
-      // The table's strongest lock, behind the tenant's: a writer that has the one holds up nobody who has the other.
+      // The table's strongest lock, after the tenant's: a writer that holds one never blocks the holder of the other.
       await hand.run(`alter table item alter column mood set default '${round % 2 === 0 ? "calm" : "keen"}'`);
       await hand.run("commit");
       const count = written;
@@ -101,7 +101,7 @@ describe("migrations among writes of one tenant", () => {
     expect(rows).toEqual([{ n: written, labels: written }]);
   }, 240_000);
 
-  it("are not starved by writers of a second each that overlap", async () => {
+  it("are not starved by overlapping writers of one second each", async () => {
     let going = true;
     const writer = async (index: number): Promise<void> => {
       await sleep(index * 250);
@@ -128,15 +128,15 @@ describe("migrations among writes of one tenant", () => {
     going = false;
     await writers;
     await hand.close();
-    // A bound that the law itself names; where migrations starved, they waited until the writers stopped.
+    // If migrations starved, they would wait until the writers stopped.
     expect(Math.max(...waits)).toBeLessThan(3_000);
     expect(Math.max(...waits)).toBeGreaterThan(100);
   });
 });
 
 describe(`${migrations} compatible migrations over ${ids.length} tenants`, () => {
-  it("are noticed by no client of two hosts: nothing fails, is lost, doubled or another's", async () => {
-    // The tests before this one drive some writers to the end of their patience on purpose.
+  it("go unnoticed by clients of two hosts: nothing fails, is lost, doubled or mixed up", async () => {
+    // The earlier tests exhaust some writers' time on purpose.
     const exhausted = (): Promise<number[]> =>
       Promise.all(hosts.map((host) => host.metric("guard_exhausted_total")));
     const before = await exhausted();
@@ -157,7 +157,7 @@ describe(`${migrations} compatible migrations over ${ids.length} tenants`, () =>
       }
     };
     const clients = Promise.all(Array.from({ length: 10 }, (_, index) => client(index)));
-    // A client that fails is told of at once, not after the last migration.
+    // A client's failure ends the test at once, not after the last migration.
     let failed = false;
     clients.catch(() => {
       failed = true;

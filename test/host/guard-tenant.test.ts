@@ -10,7 +10,7 @@ let database: TenantDatabase;
 let host: TestHost;
 let hand: Hand;
 
-/** A host on the control table that hears of nothing: what it learns of its tenants it learns from its guard. */
+/** A host on the control table without notifications: it learns of changes only from its guard. */
 beforeAll(async () => {
   database = await createTenantDatabase("guard_tenant");
   for (const id of ["ada", "bob", "eve"]) {
@@ -41,7 +41,7 @@ beforeEach(async () => {
 afterEach(() => hand.close());
 
 describe("a write whose schema moved while it waited", () => {
-  it("goes where the tenant's record says by then, and nowhere else", async () => {
+  it("goes to the schema that the tenant's record names by then, and to no other", async () => {
     await host.data("ada", `mutation { ${create("before")} }`);
     const stored = await database.query(
       "select schemas, roles from rowhouse.tenant where id in ('ada', 'eve') order by id",
@@ -54,7 +54,7 @@ describe("a write whose schema moved while it waited", () => {
       body: JSON.stringify({ query: `mutation { ${create("moved")} }` }),
     });
     await held(database);
-    // The tenant moves house: to the schema that was eve's.
+    // The tenant moves to the schema that was eve's.
     await hand.run("update rowhouse.tenant set enabled = false where id = 'eve'");
     await hand.run(
       "update rowhouse.tenant set (schemas, roles) = (select schemas, roles from rowhouse.tenant where id = 'eve') where id = 'ada'",
@@ -73,7 +73,7 @@ describe("a write whose schema moved while it waited", () => {
       JSON.stringify(ada?.["schemas"]),
       JSON.stringify(ada?.["roles"]),
     ]);
-    // Nobody tells the host; the next change of the schema that it writes to does.
+    // No notification arrives; the host learns of it with the next change of the schema that it writes to.
     await database.change("eve", sameShape);
     await host.data("ada", `mutation { ${create("home again")} }`);
     expect([
@@ -83,7 +83,7 @@ describe("a write whose schema moved while it waited", () => {
     expect(await host.data("ada", first)).toEqual({ itemByRowId: { label: "canary_ada one" } });
   });
 
-  it("finds no tenant where the record is gone, and so does everyone after it; the others are served on", async () => {
+  it("gets TENANT_UNKNOWN if the record is gone, as do later requests; other tenants are still served", async () => {
     await host.data("ada", `mutation { ${create("still here")} }`);
     await hand.beginMigration();
     const writing = [1, 2, 3].map((n) => host.graphql("ada", `mutation { ${create(`gone ${n}`)} }`));

@@ -26,7 +26,7 @@ let host: TestHost;
 let hand: Hand;
 let moved: () => Promise<GuardFigures>;
 
-/** A host that listens where nobody speaks: what it learns of the schemas it learns from its guard. */
+/** A host whose listenUrl receives no notifications: it learns of changes only from its guard. */
 function startHost(config: Record<string, unknown> = {}): Promise<TestHost> {
   return TestHost.start({
     config: {
@@ -57,13 +57,13 @@ afterEach(() => hand.close());
 
 const quiet = { failures: 0, retries: 0, exhausted: 0, reads: 0, builds: 0 };
 
-describe("a host that never hears of a change", () => {
-  it("writes by the schema of now all the same, and reads that once for sixty writes at once", async () => {
+describe("a host without notifications", () => {
+  it("still writes under the current schema, and reads it once for sixty concurrent writes", async () => {
     await hand.beginMigration();
     const labels = Array.from({ length: 60 }, (_, index) => `storm ${index}`);
     const writing = Promise.all(labels.map((label) => host.data("ada", `mutation { ${create(label)} }`)));
-    // As many as there are connections, but for one that is other tenants'; the others wait for those, routed by the old
-    // decision all of them.
+    // As many as there are connections, less one reserved for other tenants; the rest wait for these, all routed by
+    // the old decision.
     await held(database, 3);
     await expect.poll(() => inFlight()).toBe(60);
     await hand.run(sameShape);
@@ -76,10 +76,10 @@ describe("a host that never hears of a change", () => {
     expect(rows).toEqual([{ n: 60, labels: 60 }]);
   });
 
-  it("reads no schema for a thousand writes while none changes, and proves it in each of them", async () => {
+  it("reads no schema for a thousand writes while none changes, and proves the revisions in each of them", async () => {
     const checks = async () => host.metric("guard_checks_total");
     await host.data("ada", `mutation { ${create("settled")} }`);
-    // Checks are told with a cell's next pong: those of the writes before are in when two have passed without any.
+    // Checks are reported with a cell's next pong: earlier ones are all in once two samples have passed unchanged.
     const seen: number[] = [];
     await expect
       .poll(async () => seen.push(await checks()) > 2 && seen.at(-1) === seen.at(-3), {
@@ -100,7 +100,7 @@ describe("a host that never hears of a change", () => {
 });
 
 describe("a write that waits for a migration", () => {
-  it("is ended at its deadline, and leaves no lock and nobody waiting for one", async () => {
+  it("is ended at its deadline, and leaves no lock and no waiter for one", async () => {
     await hand.beginMigration();
     const writing = host.graphql("ada", `mutation { ${create("too late")} }`);
     await held(database);
@@ -117,7 +117,7 @@ describe("a write that waits for a migration", () => {
     await host.data("ada", `mutation { ${create("in time")} }`);
   });
 
-  it("that drops the schema ends in SCHEMA_NOT_FOUND, and is followed by others when it is back", async () => {
+  it("that drops the schema fails with SCHEMA_NOT_FOUND, and writes work again once the schema is back", async () => {
     const [schema, aside] = [quote(schemaOf("ada")), quote("aside")];
     await hand.beginMigration();
     const writing = Promise.all(
@@ -138,12 +138,12 @@ describe("a write that waits for a migration", () => {
     ]);
   });
 
-  it("ends in DATABASE_UNREACHABLE where the schema cannot be read afterwards; the next one is fine", async () => {
+  it("fails with DATABASE_UNREACHABLE if the schema cannot be read afterwards; the next one succeeds", async () => {
     const role = quote(new URL(database.hostUrl).username);
     await hand.beginMigration();
     const writing = host.graphql("ada", `mutation { ${create("unread")} }`);
     await held(database);
-    // The cell keeps its connection; the front gets none any more.
+    // The cell keeps its connection; the front can open none.
     await hand.run(`alter role ${role} connection limit 1`);
     await hand.run(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ ':front$'",
@@ -162,7 +162,7 @@ describe("a write that waits for a migration", () => {
 });
 
 describe("with guard", () => {
-  it.each(["off", "all"])("%s, reads and writes are held to what it says", async (guard) => {
+  it.each(["off", "all"])("%s, reads and writes prove their revisions only as configured", async (guard) => {
     const other = await startHost({ guard });
     try {
       await other.data("bob", "{ itemByRowId(rowId: 1) { label } }");
@@ -171,7 +171,7 @@ describe("with guard", () => {
       await bob.beginMigration();
       await bob.run("lock table item; alter table item set (fillfactor = 80)");
       const writing = other.data("bob", `mutation { ${create(`guard ${guard}`)} }`);
-      // Nothing but the guard asks for the tenant's lock; the table's is the same as a write's.
+      // Only the guard takes the tenant's lock; without it, the write waits for the table's.
       if (guard === "off") await held(database, 1, "relation");
       else await held(database);
       await bob.run("commit");
@@ -189,7 +189,7 @@ describe("with guard", () => {
     }
   });
 
-  it("writes, a request whose body is larger than a socket's buffer is run again like any other", async () => {
+  it("writes, a request with a body larger than a socket's buffer is run again like any other", async () => {
     const label = "x".repeat(600_000);
     await hand.beginMigration();
     const writing = host.graphql(

@@ -4,7 +4,7 @@ import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { directoryWith, TestHost } from "../support/host.ts";
 import { runCli } from "../support/host-process.ts";
 
-/** Where EXECUTE was taken from PUBLIC before anything was installed. */
+/** EXECUTE was revoked from PUBLIC before anything was installed. */
 let database: TestDatabase;
 const suffix = process.pid;
 const login = `Login "${suffix}"`;
@@ -24,7 +24,7 @@ beforeAll(async () => {
     create table shop.item (id int generated always as identity primary key, label text);
     grant all on shop.item to ${tenantRole}`);
   expect(await run(["install"], database.url)).toMatchObject({ code: 0, stderr: "" });
-  // What was enough before functions ceased to be everybody's.
+  // The grants that were enough while PUBLIC could execute functions.
   await database.execute(`
     grant usage on schema rowhouse to ${quote(login)}; grant select on all tables in schema rowhouse to ${quote(login)};
     grant execute on function rowhouse.tenant_lock_key to ${quote(login)}`);
@@ -57,7 +57,7 @@ async function run(args: readonly string[], url: string) {
 const hostUrl = (): string => database.urlAs(login, "word");
 
 it.each(["check", "doctor", "serve"])(
-  "%s says what a host's role may not, and how to give it",
+  "%s names the rights that a host's role lacks, and how to grant them",
   async (command) => {
     const { code, stdout, stderr } = await run([command], hostUrl());
     expect([command, code]).toEqual([command, 1]);
@@ -66,7 +66,7 @@ it.each(["check", "doctor", "serve"])(
   },
 );
 
-it("install grants to no role that is not there, nor to what is no name, and prints what it may not grant", async () => {
+it("install refuses to grant to a missing role or an invalid name, and prints the grants that it may not issue", async () => {
   expect(await run(["install", "--grant", "nobody_at_all"], database.url)).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/"nobody_at_all" does not exist: create role nobody_at_all nologin;/),
@@ -78,7 +78,7 @@ it("install grants to no role that is not there, nor to what is no name, and pri
   expect((await run(["install", "--grant", "a,,b"], database.url)).code).toBe(2);
 });
 
-it("install grants a host all that it needs, and it serves and writes", async () => {
+it("install grants a host all the rights it needs to serve and write", async () => {
   const both = ["install", "--grant", quote(group), "--grant-migrations", migrator];
   const granted = await run(both, database.url);
   expect(granted).toMatchObject({ code: 0, stderr: "" });

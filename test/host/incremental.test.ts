@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, itemsOf, itemsQuery, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** Answers as soon as nobody holds the lock. */
+/** Returns as soon as nobody holds the lock. */
 const gated = `
   create function gated() returns text language plpgsql stable as
   $$ begin perform pg_advisory_xact_lock(1, 1); return (select label from item order by id limit 1); end $$`;
@@ -56,7 +56,7 @@ const inFlight = async (): Promise<number> => {
 };
 
 describe("an answer in parts", () => {
-  it("is sent as it comes: the first part while the database still works on the second", async () => {
+  it("is sent as it is ready: the first part while the database still works on the second", async () => {
     await database.query("select pg_advisory_lock(1, 1)");
     const { headers, body } = await ask("{ itemByRowId(rowId: 1) { label } ... @defer { gated } }");
     expect(headers["content-type"]).toMatch(/^multipart\/mixed/);
@@ -66,7 +66,7 @@ describe("an answer in parts", () => {
       text += chunk;
       if (early !== null || !text.includes("canary_ada one")) continue;
       early = text;
-      // The second part has waited for this, if it has begun.
+      // The second part, if it has begun, has been waiting for this.
       await database.query("select pg_advisory_unlock(1, 1)");
     }
     expect(early).not.toContain("gated");
@@ -75,7 +75,7 @@ describe("an answer in parts", () => {
     await vi.waitFor(async () => expect(await inFlight()).toBe(0), { timeout: 20_000, interval: 20 });
   });
 
-  it("whose client leaves ends its statement and its place; the next in that place can be ended as well", async () => {
+  it("whose client leaves ends its statement and frees its slot, and so does the next one in that slot", async () => {
     for (let round = 0; round < 2; round += 1) {
       const leaving = new AbortController();
       const { body } = await ask("{ __typename ... @defer { slow(seconds: 60) } }", leaving.signal);

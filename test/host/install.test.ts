@@ -14,7 +14,7 @@ beforeAll(async () => {
 
 afterAll(() => database.drop());
 
-/** As those who may change tenants' schemas. */
+/** A config that connects as the owner of tenants' schemas. */
 const asOwner = (more: object = {}) => ({
   databases: { main: { url: database.url } },
   tenants,
@@ -32,7 +32,7 @@ async function run(args: readonly string[], config: object) {
 }
 
 describe("rowhouse install", () => {
-  it("installs once, and says what there is", async () => {
+  it("installs only once, and reports the installed version", async () => {
     const url = new URL(database.url);
     const name = `${database.name}_fresh`;
     await database.query(`create database ${escapeIdentifier(name)}`);
@@ -48,7 +48,7 @@ describe("rowhouse install", () => {
       expect(again).toMatchObject({ code: 0, stderr: "" });
       expect(again.stdout).toMatch(/already at version \d+, event triggers in place\n$/);
 
-      // The host's own role may not, there: what is missing is said, and the other database is still done.
+      // The host's own role may not install in this one: that is reported, and the other database is still handled.
       const bare = new URL(database.hostUrl);
       bare.pathname = "/postgres";
       const both = { main: { url: bare.href }, other: { url: url.href } };
@@ -67,7 +67,7 @@ describe("rowhouse install", () => {
 describe("rowhouse doctor", () => {
   const cells = { memoryMb: 700, heapMb: 192, max: 2 };
 
-  it("finds nothing to fail in what is right", async () => {
+  it("reports only ok for a correct setup", async () => {
     const databases = { main: { url: database.hostUrl, install: false } };
     const { code, stdout, stderr } = await run(["doctor"], asOwner({ databases, cells }));
     expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: "" });
@@ -85,7 +85,7 @@ describe("rowhouse doctor", () => {
     }
   });
 
-  it("fails for a superuser, an unreachable database and too large pools, and shows no password", async () => {
+  it("fails for a superuser, an unreachable database and oversized pools, and shows no password", async () => {
     const databases = {
       main: { url: database.url, poolSize: 1000 },
       gone: { url: "postgres://nobody:hunter2@127.0.0.1:1/none" },

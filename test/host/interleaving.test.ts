@@ -12,7 +12,7 @@ import {
 
 const ids = Array.from({ length: 20 }, (_, index) => `t${index}`);
 
-/** How many statements of requests are prepared on the connection that this runs on: something that tenants cannot see. */
+/** How many of requests' statements are prepared on its connection, which tenants themselves cannot see. */
 const prepared = `create function prepared() returns int language sql stable security definer set search_path = pg_catalog
   as $$ select count(*)::int from pg_prepared_statements where name like '%:%' $$`;
 
@@ -39,7 +39,7 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** What one tenant asks, in a fixed order; each step tells its own success from any other outcome. */
+/** One tenant's requests, in a fixed order; each step accepts only its own outcome. */
 const steps: readonly ((tenant: string, round: number) => Promise<void>)[] = [
   async (tenant) => {
     expect((await host.data(tenant, itemsQuery)).allItems.nodes.slice(0, 3)).toEqual(
@@ -84,12 +84,12 @@ const steps: readonly ((tenant: string, round: number) => Promise<void>)[] = [
 ];
 
 describe("twenty tenants of one blueprint on two connections", () => {
-  it("never see each other's rows nor a plan of each other's, errors and cancelled requests in between", async () => {
-    // Statements are named from their second use on: those of several tenants are prepared side by side.
+  it("never get each other's rows or plans, with errors and cancelled requests in between", async () => {
+    // Statements are prepared from their second use on, those of several tenants side by side.
     for (let round = 0; round < 4; round += 1) for (const id of ids) await host.data(id, itemsQuery);
     expect((await host.data("t0", "{ prepared }")).prepared).toBeGreaterThan(5);
     let done = 0;
-    // One tenant's steps follow each other; all tenants at once share the connections in whatever order comes about.
+    // One tenant's steps run in sequence; all tenants run concurrently and share the connections in any order.
     await Promise.all(
       ids.map(async (tenant, index) => {
         for (let round = 0; round < 12; round += 1) {
@@ -105,14 +105,14 @@ describe("twenty tenants of one blueprint on two connections", () => {
     const { cells } = await host.adminJson("/status");
     const instances = cells.flatMap((cell: { instances: object[] }) => cell.instances);
     expect(instances).toEqual([expect.objectContaining({ kind: "pooled", tenants: 20 })]);
-    // Cancelled ones are on their way out.
+    // Connections of cancelled requests are being closed.
     const ofCells = async (): Promise<number> =>
       (await database.connected()).filter((name) => !name.endsWith(":front")).length;
     await expect.poll(ofCells).toBeLessThanOrEqual(2);
   });
 
-  it("leave nothing behind of a cancelled request, and only what each has added itself", async () => {
-    // Well before the cancelled statements, of thirty seconds each, would end by themselves.
+  it("keep only the rows that each has added itself, and no cancelled statement keeps running", async () => {
+    // Well before the cancelled statements, of thirty seconds each, would end on their own.
     await expect
       .poll(
         () =>
@@ -131,19 +131,19 @@ describe("twenty tenants of one blueprint on two connections", () => {
 });
 
 describe("a plugin's field", () => {
-  it("that asks without the request's settings gets an error, and no rows", async () => {
+  it("that queries without the request's settings gets an error, and no rows", async () => {
     for (const table of ["item", "canary_t1.item", "canary_t0.item"]) {
       const answer = await host.graphql("t0", `{ asNobody(table: "${table}") }`);
       expect(answer.data).toEqual({ asNobody: null });
       expect(answer.errors?.[0]?.message).toMatch(/without the request's settings/);
     }
-    // The connection that it did not get serves on.
+    // The connection that it did not get is still usable.
     expect((await host.data("t1", itemsQuery)).allItems.nodes.slice(0, 3)).toEqual(
       itemsOf("t1").allItems.nodes,
     );
   });
 
-  it("that passes a copy of them is served as the request's tenant", async () => {
+  it("that passes a copy of the request's settings is served as the request's tenant", async () => {
     const answers = await Promise.all(ids.map((id) => host.data(id, "{ asRequest }")));
     expect(answers).toEqual(ids.map((id) => ({ asRequest: `canary_${id} one` })));
   });

@@ -9,7 +9,7 @@ import {
   type TenantRecord,
 } from "../support/host-tenants.ts";
 
-/** Its calls by the bare name would find `pg_catalog.version()`. */
+/** A call by its bare name would find `pg_catalog.version()`. */
 const version = `create function :schema.version() returns text language sql stable
   begin atomic select label::text from item order by id limit 1; end;`;
 const commented = (tag: string): string => `${version} comment on function :schema.version() is '${tag}';`;
@@ -89,7 +89,7 @@ async function queries(id: string): Promise<readonly string[]> {
   return type.fields.map((field: { name: string }) => field.name);
 }
 
-/** In the V4 preset `rowId` is `id`, and enums are in capitals. */
+/** In the V4 preset `rowId` is `id`, and enum values are in capitals. */
 async function itemsAnswered(id: string): Promise<unknown> {
   if (!id.startsWith("v4")) return host.data(id, itemsQuery);
   const { allItems } = await host.data(id, itemsQuery.replace("rowId", "rowId: id"));
@@ -97,7 +97,7 @@ async function itemsAnswered(id: string): Promise<unknown> {
   return { allItems: { nodes } };
 }
 
-describe("a hidden object that the build proves to be no part of the API", () => {
+describe("a hidden object that the build proves not to be part of the API", () => {
   it.each([
     ["a function with @behavior -*", "behavior", "version"],
     ["a function with @omit in the V4 preset", "v4", "version"],
@@ -113,7 +113,7 @@ describe("a hidden object that the build proves to be no part of the API", () =>
     expect(decided.reason).toBeUndefined();
   });
 
-  it("is left out of one instance for all tenants that have it left out, and of no other tenant's", async () => {
+  it("is left out of one instance, shared by all tenants that leave it out, and of no other", async () => {
     expect(await host.data("behavior", itemsQuery)).toEqual(itemsOf("behavior"));
     expect(await host.data("likewise", itemsQuery)).toEqual(itemsOf("likewise"));
     expect(await host.data("shown", "{ version }")).toEqual({ version: "canary_shown one" });
@@ -123,7 +123,7 @@ describe("a hidden object that the build proves to be no part of the API", () =>
     expect(new Set(keys).size).toBe(ids.length - 1);
     const builds = host.process.linesOf("build.done").filter(({ key }) => key === keys[2]);
     expect(builds).toHaveLength(1);
-    // Whoever asks first: what is left out is another object in each tenant's schema.
+    // Whichever tenant comes first: the object left out is a different one in each tenant's schema.
     for (const id of ["likewise", "behavior"]) {
       expect(await host.adminJson("/evict", { key: keys[2] })).toEqual({ evicted: [keys[2]] });
       expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
@@ -137,15 +137,15 @@ describe("a hidden object that is in the API", () => {
   it.each([
     ["without any tag", "shown", "{ version }", version("shown"), /@name version.*or leave it out/],
     [
-      "for all its @omit, which Amber does not know",
+      "despite its @omit, which Amber does not know",
       "omitted",
       "{ version }",
       version("omitted"),
       /PgV4Smart/,
     ],
-    ["for an @omit of something else", "v4part", "{ version }", version("v4part"), /@behavior -\*/],
+    ["despite an @omit of something else", "v4part", "{ version }", version("v4part"), /@behavior -\*/],
     [
-      "as a plugin brings it back",
+      "because a plugin brings it back",
       "restored",
       "{ version }",
       version("restored"),
@@ -159,21 +159,21 @@ describe("a hidden object that is in the API", () => {
       /pg_group is not visible/,
     ],
     [
-      "as a smart tag refers to it",
+      "because a smart tag refers to it",
       "reference",
       "{ allParts(first: 1) { nodes { name } } }",
       { allParts: { nodes: [{ name: "canary_reference one part" }] } },
       /no schema can be made without it: Invalid @foreignKey/,
     ],
     [
-      "as a column has its type",
+      "because a column has its type",
       "column",
       "{ allParts(first: 1) { nodes { name } } }",
       { allParts: { nodes: [{ name: "canary_column one part" }] } },
       /pg_lsn is not visible/,
     ],
   ])(
-    "has its tenant served by an instance of its own, which says so: %s",
+    "has its tenant served by a dedicated instance, whose reason says so: %s",
     async (_, id, query, data, reason) => {
       expect(await host.data(id, query)).toEqual(data);
       expect(await itemsAnswered(id)).toEqual(itemsOf(id));
@@ -181,7 +181,7 @@ describe("a hidden object that is in the API", () => {
     },
   );
 
-  it("is not left out by the instance that tenants shared before it was hidden", async () => {
+  it("that became hidden later moves its tenant out of the shared instance", async () => {
     expect(await host.data("later", "{ twice(n: 2) }")).toEqual({ twice: 4 });
     const before = await view("later");
     expect(before).toMatchObject({ kind: "pooled" });
@@ -195,16 +195,16 @@ describe("a hidden object that is in the API", () => {
   });
 });
 
-describe("a plugin's SQL that names what the API leaves out", () => {
+describe("a plugin's SQL that names an object left out of the API", () => {
   it.each([
     ["byhand", "byHand"],
     ["bykit", "byKit"],
     ["byresource", "byResource"],
   ])(
-    "is not sent by a pooled instance: the request runs again in one of the tenant's own (%s)",
+    "is not sent by a pooled instance: the request runs again in a dedicated one (%s)",
     async (id, field) => {
       expect(await view(id)).toMatchObject({ kind: "pooled" });
-      // Pooled, as long as nothing names it.
+      // Pooled as long as no SQL names it.
       expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
       expect(await host.data(id, `{ said: ${field} }`)).toEqual({ said: `canary_${id} one` });
       const decided = await view(id);
@@ -215,7 +215,7 @@ describe("a plugin's SQL that names what the API leaves out", () => {
     },
   );
 
-  it("is not sent either by a request that has committed, nor is that request run again", async () => {
+  it("is not sent by a request that has committed either, and that request is not run again", async () => {
     const mutation = 'mutation { createItem(input: { item: { label: "new" } }) { query { byHand } } }';
     const { status, data, code } = await host.graphql("committed", mutation);
     expect({ status, data, code }).toEqual({

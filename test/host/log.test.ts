@@ -27,7 +27,7 @@ async function start(): Promise<TestHost> {
       preset: noisyPresetFile,
       cells: { drainTimeout: "20s" },
     },
-    // Errors are then for the log alone.
+    // Then error details go only to the log.
     env: { NODE_ENV: "production" },
     connected: database.connected,
   });
@@ -37,7 +37,7 @@ async function start(): Promise<TestHost> {
 
 const noise = "query ($way: String!) { noise(way: $way) }";
 
-/** Makes `tenant` say more than the pipe and the buffer hold, and one kind of it more often than it is written. */
+/** Makes `tenant` log more than the pipe and the buffer hold, and one kind of line more often than its limit. */
 async function flood(host: TestHost, tenant: string): Promise<void> {
   for (const way of ["log", "warn", "rejection"]) {
     for (let round = 0; round < 30; round += 1) await host.data(tenant, noise, { way });
@@ -55,7 +55,7 @@ const dropped = async (host: TestHost, reason: string): Promise<number> => {
 };
 
 describe("a log that nobody reads", () => {
-  it("stops no tenant, is counted, and says what it lacks when it goes on", async () => {
+  it("holds up no tenant, counts its dropped lines, and reports their number once it is read again", async () => {
     const host = await start();
     expect(await dropped(host, "full")).toBe(0);
     host.process.child.stdout?.pause();
@@ -69,7 +69,7 @@ describe("a log that nobody reads", () => {
     await host.stop();
   });
 
-  it("keeps the host from no orderly end", async () => {
+  it("does not keep the host from an orderly shutdown", async () => {
     const host = await start();
     host.process.child.stdout?.pause();
     await flood(host, "noisy");
@@ -81,7 +81,7 @@ describe("a log that nobody reads", () => {
     await host.process.ended;
   });
 
-  it("keeps the host from no sudden end", async () => {
+  it("does not keep the host from exiting at once", async () => {
     const host = await start();
     host.process.child.stdout?.pause();
     await flood(host, "noisy");
@@ -104,7 +104,7 @@ describe("the log", () => {
   });
   afterAll(() => host.stop());
 
-  it("holds no client's value whole, of whatever length, and whose request it was", async () => {
+  it("shortens clients' values of any length, and names the tenant", async () => {
     const values = ["a".repeat(300_000), "b".repeat(200), `c"${"c".repeat(200)}`];
     for (const value of values) {
       const id = Buffer.from(JSON.stringify(["Item", value])).toString("base64");
@@ -125,14 +125,14 @@ describe("the log", () => {
     expect(await host.data("calm", itemsQuery)).toEqual(itemsOf("calm"));
   });
 
-  it.each(["stdout", "stderr", "warning"])("takes what a plugin writes as %s", async (way) => {
+  it.each(["stdout", "stderr", "warning"])("contains what a plugin writes as %s", async (way) => {
     const before = host.process.linesOf("cell.log").length;
     await host.data("calm", noise, { way });
     const line = await host.process.until(() => host.process.linesOf("cell.log")[before], 20_000);
     expect(line?.["detail"]).toContain("\u0001");
   });
 
-  it("takes a loop's lines one by one no more, and says how many there were", async () => {
+  it("stops writing a loop's lines one by one, and reports how many were dropped", async () => {
     const before = await dropped(host, "rate");
     await host.data("calm", noise, { way: "loop" });
     await expect.poll(() => dropped(host, "rate")).toBeGreaterThan(before + 4_000);

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-it("a hundred tenants of one blueprint that are migrated while they are served cost one build", async () => {
+it("migrating a hundred tenants of one blueprint while they are served takes one build", async () => {
   const host = await TestHost.start({
     config: { databases: { main: { url: database.hostUrl, install: false } }, tenants, pooling: true },
     connected: database.connected,

@@ -22,7 +22,7 @@ beforeAll(async () => {
 
 afterAll(() => database.drop());
 
-/** As those who may change tenants' schemas. */
+/** A config that connects as the owner of tenants' schemas. */
 const asOwner = (more: object = {}) => ({
   databases: { main: { url: database.url } },
   tenants,
@@ -42,7 +42,7 @@ async function run(args: readonly string[], files: Record<string, string> = {}, 
 const migrate = (sql: string, ...args: string[]) =>
   run(["migrate", "--sql", "change.sql", ...args], { "change.sql": sql });
 
-/** What the table says of each tenant. */
+/** Each tenant's result in the printed table. */
 const resultsIn = (stdout: string): Record<string, string> =>
   Object.fromEntries(
     stdout
@@ -62,7 +62,7 @@ async function tenantsWith(table: string): Promise<string[]> {
 }
 
 describe("rowhouse migrate", () => {
-  it("applies SQL to the tenants that are named, however often the option is given", async () => {
+  it("applies SQL once to each named tenant, however often the option is given", async () => {
     const { code, stdout, stderr } = await migrate(
       "create table named (id integer);\ncomment on table named is 'Müßig';\n",
       ...["--tenant", "acme", "--tenant=globex", "--tenant", "acme"],
@@ -72,7 +72,7 @@ describe("rowhouse migrate", () => {
     expect(await tenantsWith("named")).toEqual([schemaOf("acme"), schemaOf("globex")]);
   });
 
-  it("says which tenants failed and why, migrates the others, and goes on from there when it is run again", async () => {
+  it("reports which tenants failed and why, migrates the others, and continues from there when run again", async () => {
     const blocker = `create table ${schemaOf("globex")}.halfway (id integer)`;
     await database.execute(blocker);
     const sql = "create table halfway (id integer)";
@@ -97,11 +97,11 @@ describe("rowhouse migrate", () => {
     expect(third).toMatchObject({ code: 1, stderr: expect.stringMatching(/already exists/) });
   });
 
-  it("takes the tenants that are like one, also after that one has been migrated", async () => {
-    // The first test has left two of them with another table.
+  it("selects the tenants like a given one, even after that one has been migrated", async () => {
+    // The first test left two of them with an extra table.
     for (const id of ["acme", "globex"]) await database.execute(`drop table ${schemaOf(id)}.named`);
     const sql = "create table alike (id integer)";
-    // Not to be had for a moment: it fails, and the others do not.
+    // Locked for a while: this one fails, and the others do not.
     await database.execute(`begin; select pg_advisory_xact_lock_shared(rowhouse.tenant_lock_key('globex'))`);
     const first = await migrate(sql, "--like", "acme", "--lock-timeout", "200ms");
     await database.execute("commit");
@@ -121,7 +121,7 @@ describe("rowhouse migrate", () => {
     expect(await tenantsWith("alike")).toHaveLength(3);
   });
 
-  it("leaves a tenant of another shape than the expected one alone", async () => {
+  it("does not touch a tenant whose shape is not the expected one", async () => {
     const shape = JSON.parse((await run(["shape", "hooli", "--json"])).stdout).shape;
     const { code, stdout } = await migrate("create table expected (id integer)", "--all", "--expect", shape);
     expect(code).toBe(1);
@@ -148,7 +148,7 @@ describe("rowhouse migrate", () => {
     expect({ code, stderr }).toEqual({ code: expected, stderr: expect.stringMatching(words) });
   });
 
-  it("touches no tenant where one is unknown", async () => {
+  it("touches no tenant if one is unknown", async () => {
     const { code, stderr } = await migrate(
       "create table unknown (id integer)",
       "--tenant",
@@ -162,7 +162,7 @@ describe("rowhouse migrate", () => {
 });
 
 describe("POST /tenants/:id/migrate", () => {
-  it("migrates a tenant that is being served, which serves the new schema to its next request", async () => {
+  it("migrates a tenant that is being served, and its next request gets the new schema", async () => {
     const config = asOwner({ admin: { port: 0, token } });
     const host = await TestHost.start({ config, connected: database.connected });
     const post = (body: object, id = "initech") =>
@@ -193,7 +193,7 @@ describe("POST /tenants/:id/migrate", () => {
     expect(await post({ sql: "select 1", expect: "abc" })).toMatchObject({ status: 400 });
     expect(await post({ sql: "select 1" }, "nobody")).toMatchObject({ status: 404 });
     await host.data("initech", itemsQuery);
-    // What was not migrated is not decided again.
+    // A tenant that was not migrated is not decided again.
     expect([await shapeOf("initech"), decided()]).toEqual([from, decidedBefore]);
 
     const done = await post({ sql: "alter table item add column extra text default 'new'", expect: from });

@@ -33,7 +33,7 @@ const disconnect = () =>
     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ '^rowhouse:[0-9a-f]{8}:'",
   );
 
-describe("a server that takes no connection of the host's role", () => {
+describe("a database that refuses connections of the host's role", () => {
   it.each([
     [
       "whose password was changed",
@@ -43,21 +43,21 @@ describe("a server that takes no connection of the host's role", () => {
     ],
     ["that may not log in", "28000", () => `alter role ${role} nologin`, () => `alter role ${role} login`],
     [
-      "that has as many as it may",
+      "that has reached its connection limit",
       "53300",
       () => `alter role ${role} connection limit 0`,
       () => `alter role ${role} connection limit -1`,
     ],
   ])(
-    "%s (%s) is 503 with a time to come again and a cause in the log, and serves again by itself",
+    "%s (%s) leads to 503 with Retry-After and a logged cause, and to service again once it is repaired",
     async (_, state, take, give) => {
       const late = `late${["28P01", "28000", "53300"].indexOf(state)}`;
       await database.execute(take());
       await disconnect();
       try {
-        // One that was served before, and one that is not yet decided.
+        // One tenant that was served before, and one that is not yet decided.
         for (const tenant of ["acme", late]) {
-          // What is ended a moment later may be asked once more.
+          // A connection that ends a moment later may be retried first.
           await vi.waitFor(
             async () => {
               const answer = await host.graphql(tenant, itemsQuery);
@@ -84,7 +84,7 @@ describe("a server that takes no connection of the host's role", () => {
     },
   );
 
-  it("is no matter of a role's time-outs, which end none of the host's own sessions: it serves a tenant from cold", async () => {
+  it("after a reconnect, the role's timeouts end none of the host's own sessions, and a new tenant is served", async () => {
     await database.execute(`
       alter role ${role} set idle_session_timeout = '1s';
       alter role ${role} set idle_in_transaction_session_timeout = '1s';

@@ -36,12 +36,12 @@ const revision = async (): Promise<bigint> => {
 const decided = async (): Promise<bigint> =>
   BigInt((await host.adminJson("/tenants/ada")).revisions[schemaOf("ada")]);
 
-/** Says on the channel what anyone in the database may say. */
+/** Sends on the channel what any role of the database may send. */
 const notify = (payload: string): Promise<unknown> =>
   database.query("select pg_notify('rowhouse_schema', $1)", [payload]);
 const notice = (to: bigint): string => JSON.stringify({ schema: schemaOf("ada"), revision: String(to) });
 
-/** Changes bob's schema, and resolves when the host has heard of that: of all that was notified before, too. */
+/** Changes bob's schema, and resolves when the host has heard of it, and so of all earlier notifications. */
 async function heard(): Promise<void> {
   const before = host.process.linesOf("tenant.changed").filter(({ tenant }) => tenant === "bob").length;
   await host.data("bob", "{ itemByRowId(rowId: 1) { label } }");
@@ -61,21 +61,21 @@ beforeEach(async () => {
 });
 
 describe("a notification", () => {
-  it("that comes late, or again, moves nothing back and asks for nothing", async () => {
+  it("that is late or repeated restores no older revision and causes no reads", async () => {
     const now = await revision();
     expect(await decided()).toBe(now);
     for (const late of [now - 1n, now, 1n, 0n, now - 1n]) await notify(notice(late));
     await heard();
-    // One read for bob, whose schema did change.
+    // The one read is for bob, whose schema did change.
     await host.data("ada", `mutation { ${create("late")} }`);
     await host.data("bob", "{ itemByRowId(rowId: 1) { label } }");
     expect(await moved()).toMatchObject({ failures: 0, retries: 0, reads: 1, builds: 0 });
     expect(await decided()).toBe(now);
   });
 
-  it("that overtakes the one before it leaves the newest revision standing", async () => {
+  it("that overtakes an earlier one leaves the newest revision in force", async () => {
     const before = await revision();
-    // Their notices come by themselves, and by hand: the wrong way round.
+    // Their own notifications come in order, and forged ones in reverse.
     await database.change("ada", "alter table item set (fillfactor = 70)");
     await database.change("ada", "alter table item set (fillfactor = 60)");
     const now = await revision();
@@ -87,7 +87,7 @@ describe("a notification", () => {
     expect(await moved()).toMatchObject({ failures: 0, retries: 0 });
   });
 
-  it("of a revision that the schema never had is looked into, and costs its tenant nothing", async () => {
+  it("of a revision that the schema never had is checked, and costs its tenant nothing", async () => {
     const now = await revision();
     const before = await host.metric("notice_reads_total");
     await notify(notice(now + 1_000_000n));
@@ -98,11 +98,11 @@ describe("a notification", () => {
     expect(await moved()).toMatchObject({ failures: 0, retries: 0, reads: 0, builds: 0 });
   });
 
-  it("costs, with thousands of its kind, ten reads a second in all, and hides no change", async () => {
+  it("among thousands causes at most ten reads a second in all, and hides no change", async () => {
     const beganMs = performance.now();
     const before = await host.metric("notice_reads_total");
     for (let round = 0; round < 5; round += 1) {
-      // Each another text, as PostgreSQL sends the same one of a transaction only once.
+      // Each with another text, since PostgreSQL sends equal ones of a transaction only once.
       await database.query(
         `select pg_notify('rowhouse_schema', json_build_object('schema', schema, 'revision', (1000000000 + n + $1::int)::text)::text)
           from generate_series(1, 2000) n, unnest($2::text[]) schema`,
@@ -113,7 +113,7 @@ describe("a notification", () => {
     await heard();
     const reads = (await host.metric("notice_reads_total")) - before;
     expect(reads).toBeGreaterThan(0);
-    // Timers of Node end up to a millisecond early.
+    // Node's timers fire up to a millisecond early.
     expect(reads).toBeLessThanOrEqual(2 + (performance.now() - beganMs) / 99);
     await host.data("bob", "{ itemByRowId(rowId: 1) { label } }");
     expect(await moved()).toMatchObject({ failures: 0, retries: 0, reads: 1, builds: 0 });
@@ -131,7 +131,7 @@ describe("a notification", () => {
     `{"schema":"canary_ada","revision":"${"9".repeat(400)}"}`,
     '{"schema":"__proto__","revision":"5"}',
     `{"schema":"${"x".repeat(7_000)}","revision":"5"}`,
-  ])("that says nothing is not obeyed: %.40s", async (payload) => {
+  ])("that is malformed is ignored: %.40s", async (payload) => {
     await notify(payload);
     await heard();
     expect((await host.data("ada", itemsQuery)).allItems.nodes.slice(0, 3)).toEqual(

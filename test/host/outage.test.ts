@@ -37,10 +37,10 @@ const served = (tenant: string) =>
   });
 
 describe("a database that cannot be reached", () => {
-  it("is said to be so, with a time to come again, and serves again once it can", async () => {
+  it("fails requests with 503 and Retry-After, and is served from again once it can be", async () => {
     await served("acme");
     await proxy.cut();
-    // One that was served before, one that is not yet decided, and a write.
+    // A tenant that was served before, one that is not yet decided, and a write.
     const mutation =
       'mutation { addItem(input: { label: "canary_acme lost", mood: calm }) { result { rowId } } }';
     for (const [tenant, query] of [
@@ -59,11 +59,11 @@ describe("a database that cannot be reached", () => {
     await proxy.restore();
     await served("acme");
     await served("late");
-    // What was missed meanwhile is not known: everything is asked again.
+    // Notifications may have been missed, so everything is read again.
     await host.process.line("database.listening", { gap: true });
   });
 
-  it("is cut off in the middle of a request: the request is told, the process lives", async () => {
+  it("in the middle of a request fails that request with 503, and the process lives on", async () => {
     const asked = host.graphql("acme", "{ slow(seconds: 20) }");
     await database.asleep();
     await proxy.cut();
@@ -75,7 +75,7 @@ describe("a database that cannot be reached", () => {
 });
 
 describe("backends that are terminated under load", () => {
-  it("cost no read, and not the process", async () => {
+  it("fail no read, and end no cell", async () => {
     await served("acme");
     await served("globex");
     let over = false;
@@ -104,14 +104,14 @@ describe("backends that are terminated under load", () => {
     expect(host.process.linesOf("cell.terminated")).toEqual([]);
   });
 
-  it("of the front's, its listener's too, are replaced", async () => {
+  it("of the front are replaced, its listener's included", async () => {
     const gaps = host.process.linesOf("database.listening").length;
     await database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ '^rowhouse:[0-9a-f]{8}:front'",
     );
     await host.process.until(() => host.process.linesOf("database.listening")[gaps], 20_000);
     await served("late");
-    // Notifications come again.
+    // Notifications arrive again.
     await database.change("late", "alter table item add column weight integer");
     await vi.waitFor(
       async () =>

@@ -8,7 +8,7 @@ create function provoke(code text) returns text language plpgsql stable as
   $$ begin raise exception 'provoked' using errcode = code; end $$;
 `;
 
-/** Each leaves the API as it is, and takes away what was planned for. */
+/** Each keeps the API unchanged, but removes the object that the plan refers to. */
 const changes = [
   [
     "a column",
@@ -39,7 +39,7 @@ const changes = [
 describe.each([
   ["pooled", true],
   ["dedicated", false],
-])("a read of a %s instance, planned before the schema moved without a word,", (_, pooling) => {
+])("a read of a %s instance, planned before the schema moved without a notification,", (_, pooling) => {
   let database: TenantDatabase;
   let host: TestHost;
 
@@ -62,13 +62,13 @@ describe.each([
   });
 
   it.each(changes)(
-    "is run again by the new one where %s is not there (%s)",
+    "is run again under the new schema if %s is missing (%s)",
     async (_what, _code, sql, query) => {
       const before = await host.data("ada", query);
       const other = await host.data("bob", query);
       const moved = await figuresSince(host);
       await database.change("ada", sql);
-      // All that are under way together, not the first alone.
+      // All concurrent ones, not only the first.
       const answers = await Promise.all(Array.from({ length: 12 }, () => host.data("ada", query)));
       expect(answers).toEqual(answers.map(() => before));
       expect(await moved()).toMatchObject({ exhausted: 0 });
@@ -78,7 +78,7 @@ describe.each([
   );
 
   it.each(["42703", "42P01", "42883", "42704", "XX000"])(
-    "is the client's where a function raises %s and nothing has moved",
+    "fails with the client's own error if a function raises %s and nothing has moved",
     async (code) => {
       const moved = await figuresSince(host);
       const answers = await Promise.all(

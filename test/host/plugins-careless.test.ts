@@ -25,10 +25,10 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
         tenants,
         pooling,
         preset: carelessPresetFile,
-        // One cell: what is built for three tenants is built into one thread.
+        // One cell, so that all three tenants' instances are built in one thread.
         cells: { max: 1, spare: 0 },
       },
-      // An error's words are then for the log alone: PostgreSQL's may name another tenant's schema.
+      // Then error details go only to the log: PostgreSQL's may name another tenant's schema.
       env: { NODE_ENV: "production" },
       connected: database.connected,
     });
@@ -37,10 +37,10 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
     expect(cells).toHaveLength(1);
     expect(cells[0].instances).toHaveLength(pooling ? 1 : ids.length);
   });
-  // That no answer held a foreign canary is held at the stop.
+  // The stop asserts that no answer contained a foreign canary.
   afterAll(() => host.stop());
 
-  /** Why the log says that `answer` has no data. */
+  /** The logged reason why `answer` has no data. */
   const reasonOf = async ({ data, errors }: GraphqlAnswer): Promise<string> => {
     expect(data).toEqual({ careless: null });
     const [, id] = /logged with id ([0-9a-f-]+)/.exec(errors?.[0]?.message ?? "") ?? [];
@@ -55,13 +55,13 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
     expect(await reasonOf(await ask(tenant, way))).toMatch(why);
   };
 
-  it("gets no rows of a request whose context lay in its variable", async () => {
+  it("gets no rows of another request whose context it kept in a variable", async () => {
     const answers = await Promise.all(["t0", "t1"].map((id) => ask(id, "context")));
-    // Whichever came last had its own; the other found that one's, and was refused.
+    // Whichever came last found its own context; the other found that one's and was refused.
     const [own, found] = answers.toSorted((a, b) => (a.errors?.length ?? 0) - (b.errors?.length ?? 0));
     expect(own?.data.careless).toMatch(/^canary_t[01] one$/);
     expect(found && (await reasonOf(found))).toMatch(/settings of another request/);
-    // Both have been answered.
+    // Both requests are over.
     await refused("t2", "kept", /settings of another request|request that is over/);
   });
 
@@ -73,11 +73,11 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
     for (const id of ids) await refused(id, way, why);
   });
 
-  it("gets its own rows by a schema's name that it kept while it was built, whichever build came last", async () => {
+  it("gets the requesting tenant's rows by a schema name kept from a build, whichever build came last", async () => {
     for (const id of ids) expect((await ask(id, "baked")).data).toEqual({ careless: `canary_${id} one` });
   });
 
-  it("gets no rows by a schema's name that was written into it, but the tenant whose it is", async () => {
+  it("gets rows by a hard-coded schema name only for that schema's own tenant", async () => {
     expect((await host.graphql("t0", query, { variables: { way: "written" } })).data.careless).toBe(
       "canary_t0 one",
     );

@@ -66,11 +66,11 @@ describe.each(["linked", "published"] as const)(
       await project.remove();
     });
 
-    it("does what the documentation says, for every tenant its own", async () => {
+    it("does what the documentation says, for each tenant separately", async () => {
       const query = (id: string): string => `{ itemsCalled(label: "canary_${id} one") }`;
       for (const id of ids) {
         expect(await host.data(id, query(id))).toEqual({ itemsCalled: 1 });
-        // The same key of another tenant's value in the cache.
+        // The same cache key for another tenant.
         const other = id === "t0" ? "t1" : "t0";
         const answer = await host.send("/graphql", {
           method: "POST",
@@ -95,7 +95,7 @@ describe.each(["linked", "published"] as const)(
       ]);
     });
 
-    it("describes what is behind the API in logical names", async () => {
+    it("describes the tables behind the API in logical names", async () => {
       const answers = await Promise.all(ids.map((id) => host.data(id, meta)));
       expect(answers[0]._meta.schemas).toEqual(["app"]);
       expect(answers[0]._meta.tables.map(({ name }: { name: string }) => name).sort()).toEqual([
@@ -106,10 +106,10 @@ describe.each(["linked", "published"] as const)(
       expect(JSON.stringify(answers)).not.toMatch(/canary|pg_rowhouse/);
     });
 
-    it("gets every export of the package, with its types", async () => {
+    it("can import every export of the package, with its types", async () => {
       if (kind === "published") {
         expect(await typeFaults(project, ["preset.ts", "all.ts"])).toEqual([]);
-        // Alone: what its declarations forget to import, another's may bring in.
+        // Alone, since another import might supply what its declarations forget to import.
         await writeFile(
           join(project.path, "alone.ts"),
           'import { meta } from "rowhouse/plugins/meta"; meta(1);',
@@ -121,7 +121,7 @@ describe.each(["linked", "published"] as const)(
       expect(await runModule(project, "all.ts")).toBe(
         "function,function,function,function,function,function,2,RowhouseLocalizedPlugin,RowhouseMetaPlugin,RowhouseUploadsPlugin\n",
       );
-      // The compiler reads the declarations of the AWS SDK and all of PostGraphile, twice: 4 s each on an idle core.
+      // The compiler reads the declarations of the AWS SDK and of PostGraphile twice, 4 s each on an idle core.
     }, 180_000);
   },
 );

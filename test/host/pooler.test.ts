@@ -8,7 +8,7 @@ import { type PgBouncer, pgbouncerVersion, startPgBouncer } from "../support/pgb
 const ids = ["acme", "globex", "initech", "umbrella"];
 const backends = 3;
 
-/** A mutation that leaves all that a function can leave in a session, and a read that tells what it finds. */
+/** A mutation that leaves everything a function can leave in a session, and a read that reports what it finds. */
 const careless = `
 create function leave_all(word text) returns integer language plpgsql volatile as $$
 begin
@@ -34,10 +34,10 @@ describe.skipIf(pgbouncerVersion === null)(
     let host: TestHost;
     let url: string;
     const tenants: object[] = [];
-    /** As many other clients of the pooler as it has backends, each with one of them. */
+    /** As many other clients of the pooler as it has backends; in a transaction each, they hold one backend each. */
     const others: Client[] = [];
 
-    /** What each backend tells, one after the other in the order of the clients that have them. */
+    /** The result of `sql` on each backend, in the order of the clients that hold them. */
     async function ofBackends(sql: string): Promise<Record<string, unknown>[]> {
       for (const each of others) await each.query("begin");
       const rows: Record<string, unknown>[] = [];
@@ -49,7 +49,7 @@ describe.skipIf(pgbouncerVersion === null)(
     beforeAll(async () => {
       database = await createTenantDatabase("pooler");
       for (const id of ids) tenants.push(await database.tenant(id, careless));
-      // Here, unlike elsewhere, it is looked at what is prepared.
+      // Unlike elsewhere, this test looks at prepared statements.
       const role = escapeIdentifier(new URL(database.hostUrl).username);
       await database.execute(`grant execute on function pg_catalog.pg_prepared_statement() to ${role}`);
       bouncer = await startPgBouncer([database.hostUrl, database.url], { backends });
@@ -75,14 +75,14 @@ describe.skipIf(pgbouncerVersion === null)(
       await database?.drop();
     });
 
-    it("reads and writes of many tenants share few backends: none fails, none sees another's rows, no write is lost", async () => {
+    it("many tenants' reads and writes share few backends: none fails, none sees another's rows, no write is lost", async () => {
       for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
       const written = new Map<string, number>();
       const client = async (index: number): Promise<void> => {
         for (let n = 0; n < 20; n += 1) {
           const id = ids[(index + n) % ids.length] ?? "";
           const label = `canary_${id} ${index} ${n}`;
-          // As many operations as there are, so that statements of all kinds come twice on each connection.
+          // Several operations, so that statements of all kinds come twice on each connection.
           const read = await host.data(
             id,
             `{ allItems(first: ${1 + (n % 7)}, orderBy: PRIMARY_KEY_ASC) { nodes { label parts: partsByItemId(first: 2) { nodes { name } } } } }`,
@@ -107,7 +107,7 @@ describe.skipIf(pgbouncerVersion === null)(
       expect(host.process.linesOf("database.pooled")).toMatchObject([{ database: "main" }]);
     }, 180_000);
 
-    it("leaves in no backend a prepared statement or a setting of its own, and takes away none of others'", async () => {
+    it("the host leaves no prepared statement or setting in a backend, and removes none of other clients", async () => {
       const mine = others.map((_, index) => `prepare others_${index} as select 1`);
       for (const each of others) await each.query("begin");
       for (const [index, each] of others.entries()) await each.query(mine[index] ?? "");
@@ -132,7 +132,7 @@ describe.skipIf(pgbouncerVersion === null)(
       expect(await ofBackends(state)).toEqual(others.map(() => ({ ...defaults, others: 1, foreign: 0 })));
     }, 180_000);
 
-    it("what a tenant's function leaves in a session is gone before another's turn, and other clients'", async () => {
+    it("what a tenant's function leaves in a session is gone before another tenant or client gets the backend", async () => {
       for (let n = 0; n < 2 * backends; n += 1) {
         const [id = "", next = ""] = [ids[n % ids.length], ids[(n + 1) % ids.length]];
         expect(
@@ -158,7 +158,7 @@ describe.skipIf(pgbouncerVersion === null)(
       );
     });
 
-    it("a request that is cancelled ends its statement, through the pooler", async () => {
+    it("cancelling a request ends its statement through the pooler", async () => {
       const stop = new AbortController();
       const asked = host
         .graphql("acme", "{ slow(seconds: 30) }", { signal: stop.signal })
@@ -176,7 +176,7 @@ describe.skipIf(pgbouncerVersion === null)(
       expect(await host.data("acme", "{ found }")).toEqual({ found: "" });
     });
 
-    it("changes of the schema are noticed by a direct listenUrl", async () => {
+    it("schema changes are noticed through a direct listenUrl", async () => {
       await database.change("initech", "alter table item add column weight integer");
       await expect
         .poll(async () => (await host.graphql("initech", "{ itemByRowId(rowId: 1) { weight } }")).data)
@@ -213,7 +213,7 @@ describe.skipIf(pgbouncerVersion === null)(
       ["url", () => ({ url })],
       ["listenUrl", () => ({ url: database.hostUrl, listenUrl: url })],
     ] as const)(
-      "notifications that it swallows by %s are told of in words, by serve, check and doctor",
+      "serve, check and doctor report that notifications do not arrive by %s",
       async (key, given) => {
         const config = { databases: { main: { ...given(), install: false } }, tenants, pooling: true };
         const deaf = await TestHost.start({ config });
@@ -221,7 +221,7 @@ describe.skipIf(pgbouncerVersion === null)(
         expect(detail).toMatch(/notifications do not arrive.*Set databases\.main\.listenUrl/);
         await deaf.stop();
         const { path: cwd, remove } = await directoryWith({ "host.json": JSON.stringify(config) });
-        // One of them for each: they ask the same.
+        // One command for each key, as both make the same check.
         if (key === "url") {
           const { code, stderr } = await runCli({ args: ["check", "--config", "host.json"], cwd });
           expect(code).toBe(1);

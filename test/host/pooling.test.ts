@@ -9,7 +9,7 @@ import {
   type TenantRecord,
 } from "../support/host-tenants.ts";
 
-/** What must be answered alike by a pooled and a dedicated instance, errors included. */
+/** Operations that a pooled and a dedicated instance must answer alike, errors included. */
 const operations = [
   getIntrospectionQuery(),
   itemsQuery,
@@ -22,7 +22,7 @@ const operations = [
   "{ allItems { nodes { nosuch } } }",
 ];
 
-/** What makes a tenant's shape its own. */
+/** Changes that give a tenant a shape of its own. */
 const variants: Record<string, string> = {
   column: "alter table item add column weight integer",
   function: "drop function next_mood",
@@ -97,11 +97,11 @@ describe("fifty tenants of one shape", () => {
     expect(await host.metric('instances{kind="pooled"}')).toBe(1);
   });
 
-  it("are answered as by an instance of their own: schema, rows, errors and changes", async () => {
+  it("get the same schema, rows, errors and changes as from dedicated instances", async () => {
     for (const id of dedicated) {
       for (const operation of operations) {
         const [shared, own] = [await host.graphql(id, operation), await alone.graphql(id, operation)];
-        // Only the last of them is refused: what is compared is answers.
+        // Only the last of them is refused, so that real answers are compared.
         expect(own.status, own.text).toBe(operation === operations.at(-1) ? 400 : 200);
         expect({ status: shared.status, ...JSON.parse(shared.text) }).toEqual({
           status: own.status,
@@ -120,7 +120,7 @@ describe("fifty tenants of one shape", () => {
 });
 
 describe("a tenant with another", () => {
-  it.each(Object.keys(variants))("%s has a blueprint of its own", async (id) => {
+  it.each(Object.keys(variants))("%s has its own blueprint", async (id) => {
     const common = await host.adminJson("/tenants/t0");
     const view = await host.adminJson(`/tenants/${id}`);
     expect(view).toMatchObject({ id, kind: "pooled", schemas: { app: `canary_${id}` } });
@@ -132,7 +132,7 @@ describe("a tenant with another", () => {
     expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
   });
 
-  it("shape is served as it is, and the others as they are", async () => {
+  it("shape is served its own API, and the others theirs", async () => {
     expect(await host.data("column", "{ itemByRowId(rowId: 1) { weight } }")).toEqual({
       itemByRowId: { weight: null },
     });
@@ -148,7 +148,7 @@ describe("a tenant with another", () => {
   });
 });
 
-describe("a tenant that unqualified SQL would not serve right", () => {
+describe("a tenant that unqualified SQL would serve wrongly", () => {
   it.each([
     [
       "relation",
@@ -164,7 +164,7 @@ describe("a tenant that unqualified SQL would not serve right", () => {
       { moreItemByRowId: { label: "canary_twice more" } },
     ],
   ])(
-    "for its %s %s is served by an instance of its own, which says so",
+    "because of its %s %s is served by a dedicated instance, whose reason says so",
     async (id, object, query, answer) => {
       const view = await host.adminJson(`/tenants/${id}`);
       expect(view).toMatchObject({ kind: "dedicated", key: expect.stringMatching(`^tn:${id}:`) });

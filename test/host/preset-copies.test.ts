@@ -29,7 +29,7 @@ beforeAll(async () => {
     "rowhouse.config.json": JSON.stringify(config),
     "preset.mjs": amber,
   });
-  // The copy that a project gets beside Rowhouse's where it asks for another version.
+  // The copy that a project gets beside Rowhouse's if it asks for another version.
   const copy = join(project.path, "node_modules/pg-sql2");
   await rm(copy);
   await cp(own, copy, { recursive: true });
@@ -41,9 +41,9 @@ afterAll(async () => {
   await database.drop();
 });
 
-describe("a project that has a second copy of what belongs to PostGraphile", () => {
+describe("a project with a second copy of one of PostGraphile's packages", () => {
   it.each(["serve", "check"])(
-    "is refused by %s where its preset loads it, with both places and the cure",
+    "is refused by %s if its preset loads it, with both locations and the cure",
     async (command) => {
       await writeFile(join(project.path, "preset.mjs"), withFragment);
       const { code, stderr } = await runCli({ args: [command], cwd: project.path });
@@ -55,7 +55,7 @@ describe("a project that has a second copy of what belongs to PostGraphile", () 
     },
   );
 
-  it("is fine where nothing loads it", async () => {
+  it("is accepted if nothing loads it", async () => {
     await writeFile(join(project.path, "preset.mjs"), amber);
     expect(await runCli({ args: ["check"], cwd: project.path })).toMatchObject({ code: 0 });
   });

@@ -11,13 +11,13 @@ const secret = newSecret();
 let database: TenantDatabase;
 let host: TestHost;
 const tenants = new Map<string, AuthTenant>();
-/** Told by `way`: a preset without services, and one with a service of its own; `twin` shares the first one's instance. */
+/** Selected by `way`: a preset without services, and one with its own service; `twin` shares the first one's instance. */
 const ways: Readonly<Record<string, string>> = { plain: "context", twin: "context", served: "service" };
 
 beforeAll(async () => {
   database = await createTenantDatabase("preset_settings");
   for (const id of Object.keys(ways)) tenants.set(id, await authTenant(database, id));
-  // Rows that only whoever builds with the preset's settings sees.
+  // Rows that are visible only to a build with the preset's settings.
   await database.change(
     "served",
     `create table weekday (name text primary key);
@@ -72,7 +72,7 @@ const seen = async (id: string, headers: Record<string, string>): Promise<any> =
 const roleOf = (id: string, which: "anonymous" | "authenticated"): string =>
   tenants.get(id)?.roles[which] ?? "";
 
-/** A setting that a session had before reads as an empty text. */
+/** A setting that a session had before reads as an empty string. */
 const unset = expect.toBeOneOf([null, ""]);
 
 /** Where settings come from: `grafast.context`, or `pgSettings` of the preset's service. */
@@ -84,7 +84,7 @@ const sources = [
 describe.each(sources)("settings that a preset makes in $source", ({ id, header }) => {
   const with_ = (given: unknown): Record<string, string> => ({ [header]: JSON.stringify(given) });
 
-  it("come beside the claims of the request's token, and row-level security sees these", async () => {
+  it("are added to the claims of the request's token, which row-level security sees", async () => {
     const found = await seen(id, {
       ...(await bearer(id, 2)),
       ...with_({ "app.locale": "de", "app.count": 7 }),
@@ -100,11 +100,11 @@ describe.each(sources)("settings that a preset makes in $source", ({ id, header 
   });
 
   it.each([
-    ["of the same name", { "jwt.claims.user_id": "3" }],
-    ["of another case", { "JWT.Claims.USER_ID": "3", "jwt.CLAIMS.user_id": "1" }],
-    ["of nothing", { "jwt.claims.user_id": null }],
-    ["and a copy of the role", { "jwt.claims.user_id": "3", role: roleOf }],
-  ])("do not stand against a claim of the token (%s)", async (_, given) => {
+    ["by the same name", { "jwt.claims.user_id": "3" }],
+    ["by another case", { "JWT.Claims.USER_ID": "3", "jwt.CLAIMS.user_id": "1" }],
+    ["by null", { "jwt.claims.user_id": null }],
+    ["with a copy of the role", { "jwt.claims.user_id": "3", role: roleOf }],
+  ])("do not override a claim of the token (%s)", async (_, given) => {
     const own = "role" in given ? { ...given, role: roleOf(id, "authenticated") } : given;
     const found = await seen(id, { ...(await bearer(id, 2)), ...with_(own) });
     expect(found).toMatchObject({
@@ -114,23 +114,23 @@ describe.each(sources)("settings that a preset makes in $source", ({ id, header 
     });
   });
 
-  it("may tell who asks where the request has no token, as its anonymous role", async () => {
+  it("may identify the user of a request without a token, which runs in the anonymous role", async () => {
     expect(await seen(id, with_({ "jwt.claims.user_id": "1" }))).toMatchObject({
       role: roleOf(id, "anonymous"),
       claim: "1",
       notes: [`canary_${id} note of 1`],
     });
-    // And nothing of it is left for the next one.
+    // Nothing of it remains for the next request.
     expect(await seen(id, {})).toMatchObject({ claim: unset, notes: [] });
   });
 
   it.each([
     ["null", null],
-    ["a text", "role"],
+    ["a string", "role"],
     ["a number", 7],
     ["a list", []],
     ["an empty object", {}],
-  ])("add nothing where they are %s", async (_, given) => {
+  ])("add nothing if they are %s", async (_, given) => {
     const found = await seen(id, { ...(await bearer(id, 1)), ...with_(given) });
     expect(found).toMatchObject({ role: roleOf(id, "authenticated"), claim: "1" });
   });
@@ -138,10 +138,10 @@ describe.each(sources)("settings that a preset makes in $source", ({ id, header 
   it.each([
     ["a NUL in a value", { "app.locale": "d\0e" }],
     ["a NUL in a name", { "app.loc\0ale": "de" }],
-    ["a name that is none", { "'; drop table note; --": "de" }],
+    ["an invalid name", { "'; drop table note; --": "de" }],
     ["no name", { "": "de" }],
     ["a prototype", JSON.parse('{"__proto__": "postgres"}')],
-  ])("fail the request, and nothing of it is left, with %s", async (_, given) => {
+  ])("fail the request, and leave nothing behind, with %s", async (_, given) => {
     const { data, errors } = await ask(id, "{ seen }", { ...(await bearer(id, 1)), ...with_(given) });
     expect(data?.seen ?? null).toBeNull();
     expect(errors).toHaveLength(1);
@@ -168,7 +168,7 @@ describe("settings that are the host's", () => {
     return JSON.stringify({ "app.locale": "de", [name]: valueFor(roleOf(id, "authenticated")) });
   };
 
-  it.each(reserved)("are refused where grafast.context sets them, with what to do (%s)", async (...each) => {
+  it.each(reserved)("are refused in grafast.context, with the cure (%s)", async (...each) => {
     const headers = { ...(await bearer("plain", 1)), "x-settings": given("plain", each) };
     const answer = await ask("plain", "{ seen }", headers);
     expect({ status: answer.status, code: answer.code }).toEqual({ status: 500, code: "SETTING_RESERVED" });
@@ -176,7 +176,7 @@ describe("settings that are the host's", () => {
       new RegExp(`^The setting ${each[0].toLowerCase()} is the host's: leave it out`),
     );
     expect(answer.data).toBeUndefined();
-    // The next request of the same connection is itself again.
+    // The next request on the same connection is not affected.
     expect(await seen("plain", {})).toMatchObject({
       role: roleOf("plain", "anonymous"),
       locale: unset,
@@ -185,7 +185,7 @@ describe("settings that are the host's", () => {
   });
 
   it.each(reserved)(
-    "are left out of pgSettings of the preset's service, and told of (%s)",
+    "are left out of the pgSettings of the preset's service, with a warning (%s)",
     async (...each) => {
       const headers = { ...(await bearer("served", 1)), "x-service": given("served", each) };
       const found = await seen("served", headers);
@@ -207,7 +207,7 @@ describe("settings that are the host's", () => {
 });
 
 describe("a plugin's own transaction", () => {
-  it("takes no role but the tenant's, however its name is written", async () => {
+  it("accepts no role but the tenant's, however the setting's name is written", async () => {
     const as = async (given: object): Promise<GraphqlAnswer> =>
       host.graphql("plain", "query ($role: String!) { asRole(role: $role) }", {
         variables: { role: JSON.stringify(given) },
@@ -222,8 +222,8 @@ describe("a plugin's own transaction", () => {
   });
 });
 
-describe("a preset with a service of its own", () => {
-  it("is built with its settings for introspection, by an instance of each tenant's own", async () => {
+describe("a preset with its own service", () => {
+  it("is built with its pgSettingsForIntrospection, and its tenants are dedicated", async () => {
     const { data } = await ask("served", '{ __type(name: "Weekday") { enumValues { name } } }');
     expect(data.__type.enumValues.map(({ name }: { name: string }) => name).sort()).toEqual([
       "monday",
@@ -236,7 +236,7 @@ describe("a preset with a service of its own", () => {
     expect(await host.adminJson("/tenants/plain")).toMatchObject({ kind: "pooled" });
   });
 
-  it("is told once of what the host does not go by, each by its name", async () => {
+  it("causes one warning that names everything that the host ignores", async () => {
     await ask("served", "{ seen }");
     await host.adminJson("/flush", {});
     for (const id of Object.keys(ways)) expect((await ask(id, "{ seen }")).status).toBe(200);
@@ -266,7 +266,7 @@ describe("headers of a request", () => {
     return JSON.parse(data.headers);
   };
 
-  it("reach a preset where the config names them, and by no other name", async () => {
+  it("reach a preset only if the config names them", async () => {
     const found = await headersOf({
       ...(await bearer("plain", 1)),
       "X-User-Locale": "de-AT",
@@ -281,7 +281,7 @@ describe("headers of a request", () => {
     expect((await headersOf({ cookie: "admin=canary; session" }))["tenantOf"]).not.toHaveProperty("cookie");
   });
 
-  it("are part of who asks, wherever what is made for one request is kept for others", async () => {
+  it("are part of the key of every value in a TenantCache", async () => {
     const greeting = async (headers: Record<string, string>): Promise<string> =>
       (await ask("plain", "{ greeting }", headers)).data.greeting;
     expect(await greeting({ "x-user-locale": "de" })).toBe("hello in de");
@@ -290,7 +290,7 @@ describe("headers of a request", () => {
     expect(await greeting({})).toBe("hello in undefined");
   });
 
-  it("are named to caches", async () => {
+  it("are listed in Vary", async () => {
     const { headers } = await ask("plain", "{ headers }");
     expect(headers["vary"]).toBe("x-settings, x-service, x-user-locale, cookie");
   });
@@ -305,7 +305,7 @@ describe("headers of a request", () => {
     ["a named cookie with two values", ["Cookie: session=1; session=2"], /session has two values/],
     ["a named cookie that is too long", [`Cookie: session=${"d".repeat(4_097)}`], /longer than 4096/],
     [
-      "more than a cell is told",
+      "more than a cell accepts",
       [
         `X-Settings: ${"d".repeat(4_000)}`,
         `X-Service: ${"d".repeat(4_000)}`,

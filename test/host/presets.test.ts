@@ -18,7 +18,7 @@ import { type Orders, recorder, streetPresets } from "../support/street-presets.
 import { elsewhereSql, streetSql } from "../support/street-schemas.ts";
 
 const names = Object.keys(streetPresets);
-/** Schemas that are called as the API calls them, as stock PostGraphile knows them, and others of the same shape. */
+/** Schemas whose physical names are the logical ones, as stock PostGraphile needs, and others of the same shape. */
 const physical = { plain: ["app", "side"], renamed: ["r_app", "r_side"] } as const;
 const introspection = getIntrospectionQuery({
   specifiedByUrl: true,
@@ -31,7 +31,7 @@ const introspection = getIntrospectionQuery({
 let database: TestDatabase;
 let url: string;
 let orders: string;
-/** What PostGraphile alone makes of each preset. */
+/** The result of PostGraphile alone for each preset. */
 const stock = new Map<string, { readonly sdl: string; readonly orders: Orders }>();
 
 beforeAll(async () => {
@@ -45,7 +45,7 @@ beforeAll(async () => {
     return database.execute(streetSql(app, side, role, `canary_amber${which}`));
   };
   await create("plain");
-  // As long as it is alone there: PostGraphile reads the whole database.
+  // Before others are created, since PostGraphile reads the whole database.
   for (const name of names) stock.set(name, await stockOf(name));
   await create("renamed");
 }, 300_000);
@@ -71,7 +71,7 @@ async function stockOf(name: string): Promise<{ sdl: string; orders: Orders }> {
       ],
       pgServices: [service],
       gather: { pgJwtTypes: ["app.session"] },
-      // A host signs with the secret of each tenant; stock has tokens only with one of its own.
+      // A host signs with each tenant's secret; stock PostGraphile only has tokens with a secret of its own.
       schema: { pgJwtSecret: "secret" },
     });
     return { sdl: sdlOf(graphqlSync({ schema, source: introspection }).data), orders: seen };
@@ -83,12 +83,12 @@ async function stockOf(name: string): Promise<{ sdl: string; orders: Orders }> {
 const tenantOf = (name: string, which: keyof typeof physical, kind: string) => ({
   id: `${name}${which}`,
   schemas: { app: physical[which][0], side: physical[which][1] },
-  // What is only mentioned has to be found by its bare name where an instance is shared.
+  // In a shared instance, objects that are only referred to must be found by their bare names.
   sharedSchemas: ["elsewhere"],
   settings: { preset: name, file: `${name}-${kind}` },
 });
 
-describe.each(["pooled", "dedicated"])("a %s instance of a preset that people have", (kind) => {
+describe.each(["pooled", "dedicated"])("a %s instance of a common preset", (kind) => {
   let host: TestHost;
 
   beforeAll(async () => {
@@ -115,12 +115,12 @@ describe.each(["pooled", "dedicated"])("a %s instance of a preset that people ha
   });
 
   it.each(names)(
-    "has the API that PostGraphile makes of it, and its orders of plugins and behaviors (%s)",
+    "has the API that PostGraphile alone builds, and its order of plugins and behaviors (%s)",
     async (name) => {
       const expected = stock.get(name);
       if (expected === undefined) throw new Error("nothing to compare with");
-      // The pooled one is built on the schemas that are called otherwise. Of dedicated ones, it is enough to build the presets twice that
-      // make names of schemas' in ways of their own.
+      // The pooled one is built on the renamed schemas. For dedicated ones, it is enough to build twice those presets that
+      // derive names from schemas in their own way.
       const all = kind === "pooled" || ["amber", "v4", "prefixed"].includes(name);
       for (const which of all ? (["renamed", "plain"] as const) : (["plain"] as const)) {
         const sdl = sdlOf(await host.data(`${name}${which}`, introspection));
@@ -133,7 +133,7 @@ describe.each(["pooled", "dedicated"])("a %s instance of a preset that people ha
         .filter((plugin) => !plugin.startsWith("Rowhouse"));
       expect(plugins).toEqual(expected.orders.plugins);
       expect(seen.behaviors).toEqual(expected.orders.behaviors);
-      // What is compared is there.
+      // The compared lists are not empty.
       expect(plugins.length).toBeGreaterThan(50);
       expect(seen.behaviors.length).toBeGreaterThan(50);
       expect(expected.sdl).toMatch(/scalar (The)?Session/);

@@ -12,7 +12,7 @@ const gates = mkdtempSync(join(tmpdir(), "rowhouse-gates-"));
 
 beforeAll(async () => {
   database = await createTenantDatabase("racing");
-  // Each gate makes a blueprint of its own, whose build waits for the test.
+  // Each gate makes its own blueprint, whose build waits for the test.
   const gated = async (id: string, gate: string) => ({ ...(await database.tenant(id)), settings: { gate } });
   host = await TestHost.start({
     config: {
@@ -37,7 +37,7 @@ afterAll(async () => {
   rmSync(gates, { recursive: true, force: true });
 });
 
-/** Waits until a build stands at the gate. */
+/** Waits until a build is held at the gate. */
 async function waiting(gate: string): Promise<void> {
   await vi.waitFor(() => expect(existsSync(join(gates, `${gate}.waiting`))).toBe(true), { timeout: 20_000 });
 }
@@ -45,10 +45,10 @@ async function waiting(gate: string): Promise<void> {
 const open = (gate: string): void => writeFileSync(join(gates, `${gate}.open`), "");
 
 describe("first requests that race for one key", () => {
-  it("build it once, whatever tenant they are of", async () => {
+  it("build it once, whichever tenants they are for", async () => {
     const asked = ["one", "two", "one", "two"].map((id) => host.data(id, itemsQuery));
     await waiting("race");
-    // All of them have been routed and wait for the one build.
+    // All of them have been routed and wait for the same build.
     await vi.waitFor(
       async () =>
         expect(await host.adminJson("/status")).toMatchObject({
@@ -65,7 +65,7 @@ describe("first requests that race for one key", () => {
 });
 
 describe("a build that a schema change overtakes", () => {
-  it("is not published: the request that began it is answered from the new schema", async () => {
+  it("is not published, and the request that started it is answered from the new schema", async () => {
     const query = "{ itemByRowId(rowId: 1) { weight } }";
     const asked = host.graphql("moving", query);
     await waiting("ddl");
@@ -87,13 +87,13 @@ describe("a build that a schema change overtakes", () => {
     expect(host.process.linesOf("build.done").map((line) => line["key"])).toContain(key);
     expect(host.process.linesOf("build.done").map((line) => line["key"])).not.toContain(old);
 
-    // Who still has the old shape gets an instance of it, built afresh.
+    // A tenant that still has the old shape gets an instance of it, built anew.
     expect((await host.adminJson("/tenants/still")).key).toBe(old);
     expect(await host.data("still", itemsQuery)).toEqual(itemsOf("still"));
     expect(await host.graphql("still", query)).toMatchObject({ status: 400 });
   });
 
-  it("in service is followed by another as soon as the change is told", async () => {
+  it("once in service is replaced as soon as the change is notified", async () => {
     expect(await host.graphql("moving", "{ itemByRowId(rowId: 1) { height } }")).toMatchObject({
       status: 400,
     });

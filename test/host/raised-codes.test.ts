@@ -3,7 +3,7 @@ import { countOf } from "../support/guard-host.ts";
 import { TestHost } from "../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../support/host-tenants.ts";
 
-/** What a connection that is lost, a guard, a pool or a read-only server would say. */
+/** The codes that a lost connection, a guard, a pool or a read-only server would report. */
 const codes = [
   ...["08000", "08001", "08003", "08004", "08006", "08P01"],
   ...["57000", "57014", "57P01", "57P02", "57P03", "57P04", "57P05"],
@@ -75,7 +75,7 @@ const cells = async (): Promise<unknown[]> =>
       "select pid from pg_stat_activity where datname = current_database() and application_name ~ ':c[0-9]+$'",
     )
   ).map(({ pid }) => pid);
-/** A GraphQL error of the statement, as PostgreSQL said it, and an answer otherwise. */
+/** An ordinary answer with a GraphQL error that carries PostgreSQL's message. */
 const plain = (path: string, message: string, code?: string) => ({
   status: 200,
   errors: [
@@ -93,7 +93,7 @@ describe.each([
 ])("an error %s, %s, that a tenant's function raises", (code, said) => {
   const args = `code: ${quoted(code)}, words: ${quoted(said)}`;
 
-  it("in a read is that field's, and the others are answered", async () => {
+  it("in a read fails only its field, and the others are answered", async () => {
     const answer = await host.graphql(
       "ada",
       `{ raiseInRead(${args}) item: itemByRowId(rowId: 1) { rowId } }`,
@@ -102,13 +102,13 @@ describe.each([
     expect(answer.data).toMatchObject({ raiseInRead: null, item: { rowId: 1 } });
   });
 
-  it("in a mutation is that mutation's: nothing of it stands, and nobody says that it may", async () => {
+  it("in a mutation fails only that mutation, which is rolled back and not reported as possibly committed", async () => {
     const answer = await host.graphql("ada", `mutation { raiseInWrite(input: { ${args} }) { result } }`);
     expect(answer).toMatchObject(plain("raiseInWrite", said, code));
     expect(await countOf(database, "ada", "canary_ada raised")).toBe(0);
   });
 
-  it("at the commit as well, and the mutation before it stands", async () => {
+  it("at the commit likewise, and the mutation before it is kept", async () => {
     const label = `canary_ada before ${code} ${said}`;
     const answer = await host.graphql(
       "ada",
@@ -123,7 +123,7 @@ describe.each([
   });
 });
 
-it("no connection was given up for any of them", async () => {
+it("no such error makes the host discard a connection", async () => {
   await host.data("ada", "{ itemByRowId(rowId: 1) { rowId } }");
   const before = await cells();
   for (const code of codes) {
@@ -137,7 +137,7 @@ it("no connection was given up for any of them", async () => {
 });
 
 describe("a foreign server that is down", () => {
-  it("fails the field that asks it", async () => {
+  it("fails only the field that queries it", async () => {
     for (const field of ["farCount", "allFars { nodes { size } }"]) {
       const answer = await host.graphql("ada", `{ ${field} item: itemByRowId(rowId: 1) { rowId } }`);
       expect(answer).toMatchObject({
@@ -148,7 +148,7 @@ describe("a foreign server that is down", () => {
     }
   });
 
-  it("fails the mutation that asks it, of which nothing stands", async () => {
+  it("fails only the mutation that queries it, which is rolled back", async () => {
     const answer = await host.graphql("ada", "mutation { farWrite(input: {}) { result } }");
     expect(answer).toMatchObject(
       plain("farWrite", expect.stringMatching(/could not connect/) as never, "08001"),
@@ -157,7 +157,7 @@ describe("a foreign server that is down", () => {
   });
 });
 
-it("a statement that PostgreSQL itself interrupts is told from what raises the same code", async () => {
+it("a statement that PostgreSQL itself interrupts is distinguished from a function that raises the same code", async () => {
   const answer = await host.graphql("ada", "mutation { interrupted(input: {}) { result } }");
   expect(answer).toMatchObject(
     plain("interrupted", "The statement exceeded its time limit.", "STATEMENT_TIMEOUT"),
@@ -166,7 +166,7 @@ it("a statement that PostgreSQL itself interrupts is told from what raises the s
 });
 
 describe("a connection that is really lost", () => {
-  it("under a read is none of the client's business, under a write it says so, whole", async () => {
+  it("during a read goes unnoticed, and during a write fails the request as DATABASE_UNREACHABLE", async () => {
     const killed = host.graphql("ada", "{ slow(seconds: 3) }");
     await database.asleep();
     await database.query(
@@ -188,7 +188,7 @@ describe("a connection that is really lost", () => {
     await database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'",
     );
-    // It was sent with its commit behind it: nobody can know.
+    // It was sent together with its commit, so its outcome is unknown.
     const answer = await lost;
     expect([200, 503]).toContain(answer.status);
     expect(answer.code).toBe("DATABASE_UNREACHABLE");

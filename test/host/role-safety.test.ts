@@ -46,12 +46,12 @@ const names = (): Names => ({
   host: quote(new URL(database.hostUrl).username),
 });
 
-/** As after a change that no trigger sees: of roles there is none. */
+/** Makes the host decide anew, since no event trigger fires for changes of roles. */
 const flush = (): Promise<unknown> => host.adminJson("/flush", {});
 
 describe("with roleSafety refuse, a tenant whose role", () => {
   it.each(unsafeCases)(
-    "$name is not served, and is told no more than that; its neighbour is",
+    "$name is not served, and gets no details; another tenant is served",
     async ({ make, undo, says, all }) => {
       const served = async (): Promise<void> =>
         expect(await host.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
@@ -66,13 +66,13 @@ describe("with roleSafety refuse, a tenant whose role", () => {
         expect(answer.text).not.toMatch(/superuser|policy|schema|function|canary/i);
         const told = (says: RegExp | undefined, tenant?: string): unknown[] =>
           says === undefined ? [] : [{ tenant, refused: true, findings: [expect.stringMatching(says)] }];
-        // Asked again at once, it costs no probe, and says nothing new.
+        // Another request at once costs no probe and logs nothing new.
         const reads = await host.metric("schema_reads_total");
         expect((await host.graphql("ada", itemsQuery)).code).toBe("ROLE_UNSAFE");
         expect(await host.metric("schema_reads_total")).toBe(reads);
         if (all === undefined) expect(await host.data("eve", itemsQuery)).toEqual(itemsOf("eve"));
         else expect((await host.graphql("eve", itemsQuery)).code).toBe("ROLE_UNSAFE");
-        // What is wrong with all of them is said once.
+        // A finding that concerns all tenants is logged once.
         expect(toldOf("tenant.unsafe").slice(before)).toEqual(told(says, "ada"));
         expect(toldOf("database.unsafe").slice(beforeAll)).toEqual(told(all));
       } finally {
@@ -85,7 +85,7 @@ describe("with roleSafety refuse, a tenant whose role", () => {
 });
 
 describe("a tenant that was refused", () => {
-  it("is served within seconds of its role's mending, though nothing tells of that", async () => {
+  it("is served within seconds after its role is fixed, although nothing announces it", async () => {
     await database.execute(`alter role ${role()} bypassrls`);
     await flush();
     expect((await host.graphql("ada", itemsQuery)).code).toBe("ROLE_UNSAFE");
@@ -97,22 +97,22 @@ describe("a tenant that was refused", () => {
   });
 });
 
-describe("what is no fault", () => {
+describe("a tenant is safe with", () => {
   it.each([
     [
       "a schema of the tenant's own that is not served",
       "create schema canary_ada_private; grant usage on schema canary_ada_private to :role",
     ],
     [
-      "a SECURITY DEFINER function with a path of its own",
+      "a SECURITY DEFINER function with its own search path",
       `create function ${schema}.led() returns int language plpgsql stable security definer set search_path = pg_catalog as 'begin return 1; end'`,
     ],
     [
-      "one whose body is bound when it is made",
+      "a SECURITY DEFINER function with a body in SQL standard form",
       `create function ${schema}.bound() returns int stable security definer return 1`,
     ],
     [
-      "the revisions, where it may read them",
+      "the right to read revisions",
       "grant usage on schema rowhouse to :role; grant select on rowhouse.schema_revision to :role",
     ],
     [
@@ -129,7 +129,7 @@ describe("what is no fault", () => {
 });
 
 describe("with roleSafety", () => {
-  it.each(["warn", "off"])("%s, an unsafe tenant is served; warn says so, once", async (roleSafety) => {
+  it.each(["warn", "off"])("%s, an unsafe tenant is served; warn logs it, once", async (roleSafety) => {
     await database.execute(`alter role ${role()} bypassrls`);
     const other = await TestHost.start({ config: { ...config, roleSafety }, connected: database.connected });
     try {
@@ -156,7 +156,7 @@ describe("with roleSafety", () => {
 describe("SQL that reaches beyond its tenant", () => {
   const leak = `create view ${schema}.leak as select set_config('role', 'x', true) as role`;
 
-  it("is served where the config accepts it, by its logical schema and name, and nothing beside it", async () => {
+  it("is accepted if the config lists it by logical schema and name, and nothing else is", async () => {
     await database.execute(leak);
     const accept = [`${Object.keys(ada.schemas)[0]}.leak`];
     const settings = { ...config, roleSafety: { mode: "refuse", accept } };
@@ -189,7 +189,7 @@ describe("rowhouse doctor", () => {
     return runCli({ args: ["doctor", "--config", "host.json"], cwd: path });
   };
 
-  it("names each tenant whose roles are not safe, and fails where the config refuses them", async () => {
+  it("reports each tenant whose roles are unsafe, and fails if the config refuses them", async () => {
     await database.execute(`grant usage on schema ${quote(schemaOf("bob"))} to ${role()}`);
     const refused = await examine("refuse");
     const text = /tenant ada: its roles may use the schema canary_bob of tenant bob/;
@@ -200,7 +200,7 @@ describe("rowhouse doctor", () => {
     expect((await examine("refuse")).stdout).not.toMatch(/tenant ada/);
   });
 
-  it("names the schemas that the connecting role may use as itself, of which nothing is refused", async () => {
+  it("warns of the schemas that the connecting role itself may use, which are not a reason to refuse", async () => {
     const { host: connecting } = names();
     await database.execute(`grant usage on schema ${schema} to ${connecting}`);
     try {
@@ -212,14 +212,14 @@ describe("rowhouse doctor", () => {
     } finally {
       await database.execute(`revoke usage on schema ${schema} from ${connecting}`);
     }
-    // Through a role whose rights it has without taking it; with inherit false, as by PostgreSQL 16 and later, it has none.
+    // Through a role whose rights it inherits; with inherit false, in PostgreSQL 16 and later, it has none.
     await database.execute(`grant ${role()} to ${connecting} with inherit true`);
     expect((await examine("warn")).stdout).toMatch(/^warn .*has the rights of \S+ without taking them/m);
     await database.execute(`grant ${role()} to ${connecting} with inherit false`);
     expect((await examine("refuse")).stdout).not.toMatch(/as itself|without taking/);
   });
 
-  it("names what is wrong with all tenants once, and fails for what the connecting role may become", async () => {
+  it("reports a finding that concerns all tenants once, and fails for roles that the connecting role may assume", async () => {
     const cases = unsafeCases.filter(({ name }) => /a superuser$|^shares .* SECURITY/.test(name)).slice(1);
     expect(cases).toHaveLength(2);
     for (const { make } of cases) await database.execute(make(names()));

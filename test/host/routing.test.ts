@@ -26,20 +26,20 @@ afterAll(async () => {
 
 describe("a request", () => {
   it.each(["acme.example", "acme.example:8080", "ACME.Example", "acme.example.", "Acme.EXAMPLE.:443"])(
-    "to the host %s is for its tenant",
+    "to the host %s goes to its tenant",
     async (name) => {
       const answer = await host.graphql("acme", itemsQuery, { headers: { host: name } });
       expect(answer).toMatchObject({ status: 200, data: itemsOf("acme") });
     },
   );
 
-  it("with a header or a path prefix is for the tenant that it names", async () => {
+  it("with a header or a path prefix goes to the tenant that it names", async () => {
     expect(await host.data("globex", itemsQuery)).toEqual(itemsOf("globex"));
     const answer = await host.graphql("globex", itemsQuery, { headers: {}, path: "/t/globex/graphql" });
     expect(answer.data).toEqual(itemsOf("globex"));
   });
 
-  it("is never for another than the first rule that speaks names", async () => {
+  it("goes only to the tenant of the first rule that matches", async () => {
     const path = "/t/globex/graphql";
     const both = await host.graphql("globex", itemsQuery, {
       headers: { host: "acme.example", "x-tenant": "acme" },
@@ -54,8 +54,8 @@ describe("a request", () => {
   });
 
   it.each([
-    ["no name at all", {}],
-    ["a host of nobody's", { host: "other.example" }],
+    ["no name", {}],
+    ["an unknown host", { host: "other.example" }],
     ["a part of a host", { host: "example" }],
     ["an unknown id", { "x-tenant": "nobody" }],
     ["an id in another case", { "x-tenant": "ACME" }],
@@ -65,7 +65,7 @@ describe("a request", () => {
     expect(answer).toMatchObject({ status: 404, code: "TENANT_UNKNOWN", data: undefined });
   });
 
-  it("by GET is refused: the preset does not allow it", async () => {
+  it("by GET is refused unless the preset allows it", async () => {
     const query = new URLSearchParams({ query: "{ allItems { totalCount } }" });
     const headers = { "x-tenant": "acme", accept: "application/json" };
     const answer = await host.send(`/graphql?${query}`, { headers });
@@ -78,7 +78,7 @@ describe("GraphiQL", () => {
   it.each([
     ["/t/acme/", "/t/acme", {}],
     ["/", "", { host: "acme.example" }],
-  ])("at %s loads what it needs from there, and asks the same tenant", async (path, base, headers) => {
+  ])("at %s loads its assets from there, and queries the same tenant", async (path, base, headers) => {
     const page = await host.send(path, { headers: { ...headers, accept: "text/html" } });
     expect(page).toMatchObject({
       status: 200,

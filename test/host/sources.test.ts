@@ -40,7 +40,7 @@ describe("tenants of the control table", () => {
   });
   afterAll(() => host.stop());
 
-  it("are served from the moment they are there, without a restart", async () => {
+  it("are served as soon as they are added, without a restart", async () => {
     expect(await host.graphql("acme", itemsQuery)).toMatchObject({ status: 404, code: "TENANT_UNKNOWN" });
     await insert(records["acme"] as TenantRecord);
     await soon(async () => expect(await host.data("acme", itemsQuery)).toEqual(itemsOf("acme")));
@@ -56,7 +56,7 @@ describe("tenants of the control table", () => {
       JSON.stringify(schemas),
       JSON.stringify(roles),
     ]);
-    // Not by `graphql`: the sentinel would take initech's rows for a leak.
+    // Not with `graphql`: the sentinel would take initech's rows for a leak.
     await soon(async () => {
       const answer = await host.send("/graphql", {
         method: "POST",
@@ -69,7 +69,7 @@ describe("tenants of the control table", () => {
     expect(await host.adminJson("/tenants/globex")).toMatchObject({ schemas: { app: "canary_initech" } });
   });
 
-  it("are gone when they are disabled or deleted", async () => {
+  it("are unknown once they are disabled or deleted", async () => {
     await database.query("update rowhouse.tenant set enabled = false where id = 'acme'");
     await soon(async () =>
       expect(await host.graphql("acme", itemsQuery)).toMatchObject({ status: 404, code: "TENANT_UNKNOWN" }),
@@ -83,7 +83,7 @@ describe("tenants of the control table", () => {
     await soon(async () => expect(await host.graphql("acme", itemsQuery)).toMatchObject({ status: 404 }));
   });
 
-  it("whose schema does not exist are told so, and served once it does", async () => {
+  it("whose schema does not exist get SCHEMA_NOT_FOUND, and are served once it does", async () => {
     await insert({
       id: "later",
       hosts: [],
@@ -111,7 +111,7 @@ describe("tenants of the control table", () => {
 });
 
 describe("tenants of a module", () => {
-  it("are whom it resolves a request to, and nobody else", async () => {
+  it("are exactly those to which it resolves a request", async () => {
     const hooli = await database.tenant("hooli");
     const module = `
       const tenant: object = ${JSON.stringify({ ...hooli, hosts: undefined })};

@@ -5,7 +5,7 @@ import { runCli } from "../support/host-process.ts";
 import { createTenantDatabase, itemsOf, itemsQuery, type TenantDatabase } from "../support/host-tenants.ts";
 
 const ids = ["t0", "t1"] as const;
-/** What depends on a version of one of these alone is for speed. */
+/** Packages on whose versions only patches for speed depend. */
 const forSpeed = ["@dataplan/pg", "grafast", "graphile-build", "graphile-config", "transliteration"];
 const plain = [
   "abort-reason",
@@ -50,7 +50,7 @@ const run = (command: string) =>
 const patchLines = (text: string): string[] =>
   text.split("\n").filter((line) => / patch(?:es| \S+): /.test(line));
 
-describe("where PostGraphile's packages have versions that nobody has read", () => {
+describe("with unknown versions of PostGraphile's packages", () => {
   beforeAll(async () => {
     for (const name of forSpeed) await project.fake(name, "99.0.0");
   });
@@ -58,7 +58,7 @@ describe("where PostGraphile's packages have versions that nobody has read", () 
     for (const name of forSpeed) await project.fake(name, null);
   });
 
-  it("every tenant is answered as ever, with one warning for each patch however many threads build, and a metric", async () => {
+  it("every tenant gets the same answers, with one warning per patch however many threads build, and a metric", async () => {
     const host = await TestHost.start({
       config: {},
       directory: project.path,
@@ -92,7 +92,7 @@ describe("where PostGraphile's packages have versions that nobody has read", () 
     await host.stop();
   });
 
-  it("the doctor warns of each patch that is left out", async () => {
+  it("doctor warns of each patch that is left out", async () => {
     const { code, stdout } = await run("doctor");
     expect(code).toBe(0);
     const [summary, ...lines] = patchLines(stdout);
@@ -101,11 +101,11 @@ describe("where PostGraphile's packages have versions that nobody has read", () 
   });
 });
 
-describe.each(["graphile-build-pg", "grafserv"])("where %s has a version that nobody has read", (name) => {
+describe.each(["graphile-build-pg", "grafserv"])("with an unknown version of %s", (name) => {
   beforeAll(() => project.fake(name, "99.0.0"));
   afterAll(() => project.fake(name, null));
 
-  it.each(["serve", "check"])("%s ends with what to install", async (command) => {
+  it.each(["serve", "check"])("%s fails and says what to install", async (command) => {
     const { code, stderr } = await run(command);
     expect(code).toBe(1);
     expect(stderr).toMatch(
@@ -113,14 +113,14 @@ describe.each(["graphile-build-pg", "grafserv"])("where %s has a version that no
     );
   });
 
-  it("the doctor fails", async () => {
+  it("doctor fails", async () => {
     const { code, stdout } = await run("doctor");
     expect(code).toBe(1);
     expect(patchLines(stdout).filter((line) => line.startsWith("fail")).length).toBeGreaterThan(0);
   });
 });
 
-it("with the versions that were read, the doctor says that all patches are in place", async () => {
+it("with the known versions, doctor reports that all patches are applied", async () => {
   const { stdout } = await run("doctor");
   const [summary, ...others] = patchLines(stdout);
   expect(summary).toMatch(/^ok +patches: (\d+) of \1 /);

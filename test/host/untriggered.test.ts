@@ -8,7 +8,7 @@ import {
   type TenantDatabase,
 } from "../support/host-tenants.ts";
 
-/** A managed database: the control schema is there, and the event triggers are not. */
+/** Like a managed database: with the control schema, but without event triggers. */
 let database: TenantDatabase;
 const hosts: TestHost[] = [];
 
@@ -37,7 +37,7 @@ afterAll(async () => {
 const shown = (host: TestHost) => host.adminJson("/tenants/ada");
 
 describe("without event triggers", () => {
-  it("an operator sees how changes are found, and when they were last looked for", async () => {
+  it("an operator can see how changes are found, and when the host last looked", async () => {
     for (const host of hosts) {
       await expect.poll(async () => (await shown(host)).changes.lookedAt, { timeout: 20_000 }).not.toBeNull();
       expect((await shown(host)).changes).toMatchObject({
@@ -49,7 +49,7 @@ describe("without event triggers", () => {
     }
   });
 
-  it("every host finds a change by hand by itself: reads see it, writes prove it, and its neighbour is left alone", async () => {
+  it("every host finds a change by hand on its own: reads and writes use it, and other tenants are not affected", async () => {
     for (const host of hosts) expect(await host.data("ada", itemsQuery)).toEqual(itemsOf("ada"));
     const [first] = hosts;
     const bob = (await first?.adminJson("/tenants/bob"))?.revisions;
@@ -74,7 +74,7 @@ describe("without event triggers", () => {
     }
   });
 
-  it("what a migration tool says by touch_schemas moves the revision when it commits", async () => {
+  it("a migration tool's touch_schemas moves the revision when it commits", async () => {
     const [host] = hosts;
     if (host === undefined) throw new Error("no host");
     const before = (await shown(host)).revisions[schemaOf("ada")];

@@ -12,13 +12,13 @@ function tableUnder(head: string): string[][] {
 }
 
 describe("the page about benches", () => {
-  it("says of each attack what the attack says of itself, in the same order", () => {
+  it("describes each attack in its own words, in the same order", () => {
     const described = Object.entries(attacks).map(([name, { does }]) => [name, does]);
     expect(described.length).toBeGreaterThan(0);
     expect(tableUnder("| attack | what it does |")).toEqual(described);
   });
 
-  it("lists every bench that the command line knows, and no other", () => {
+  it("lists exactly the benches of the command line", () => {
     const commands = filesIn("bench").find(({ path }) => path === "bench/run.ts")?.text ?? "";
     const known = [...commands.matchAll(/^ {2}(\w+): \(\) => import\(/gm)].map(([, name]) => `\`${name}\``);
     expect(known.length).toBeGreaterThan(5);

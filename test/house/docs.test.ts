@@ -1,4 +1,4 @@
-/** The documentation names what is there: links, files, folders, metrics and error codes. */
+/** What the documentation names exists: links, files, folders, metrics and error codes. */
 import { posix } from "node:path";
 import { describe, expect, it } from "vitest";
 import { findingCodes } from "../../src/role-safety/finding.ts";
@@ -11,7 +11,7 @@ const isFolder = (path: string): boolean => all.some((file) => file.path.startsW
 const pages = all.filter(({ path }) => /^(?:docs\/.*|[^/]+)\.md$/.test(path));
 const textOf = (path: string): string => pages.find((page) => page.path === path)?.text ?? "";
 
-/** Without blocks of code, where nothing is a link or a heading. */
+/** Without code blocks, which contain no links or headings. */
 const prose = (text: string): string => text.replaceAll(/^(?:```[\s\S]*?^```| {4}.*)$/gm, "");
 
 /** The anchors of a page's headings, as GitHub makes them. */
@@ -29,7 +29,7 @@ function anchorsOf(text: string): ReadonlySet<string> {
   return anchors;
 }
 
-/** The links of a page that lead nowhere. */
+/** The dead links of a page. */
 function deadLinks(path: string, text: string): string[] {
   const targets = [...prose(text).matchAll(/\]\(([^()\s]+)\)/g)].map(([, target = ""]) => target);
   return targets.filter((target) => {
@@ -41,10 +41,10 @@ function deadLinks(path: string, text: string): string[] {
   });
 }
 
-/** Names files of the dependencies' repositories. */
+/** This page names files of the dependencies' repositories. */
 const upstream = "docs/upstream.md";
 
-/** What a page names in code style below the folders of the code, and is not there. */
+/** Places below the code's folders that a page names in code style and that do not exist. */
 function missingPlaces(text: string): string[] {
   const named = [...prose(text).matchAll(/`((?:src|workers|bench|test|bin)\/[\w./-]+)`/g)];
   return named
@@ -53,19 +53,16 @@ function missingPlaces(text: string): string[] {
 }
 
 describe("a page of the documentation", () => {
-  it("is there to be looked at", () => {
+  it("is found by these tests", () => {
     expect(pages.length).toBeGreaterThan(20);
   });
 
-  it.each(pages.map(({ path, text }) => [path, text]))(
-    "links to nothing that is not there: %s",
-    (path, text) => {
-      expect(deadLinks(path, text)).toEqual([]);
-    },
-  );
+  it.each(pages.map(({ path, text }) => [path, text]))("has no dead links: %s", (path, text) => {
+    expect(deadLinks(path, text)).toEqual([]);
+  });
 
   it.each(pages.filter(({ path }) => path !== upstream).map(({ path, text }) => [path, text]))(
-    "names no file that is not there: %s",
+    "names only files that exist: %s",
     (_, text) => {
       expect(missingPlaces(text)).toEqual([]);
     },
@@ -111,30 +108,30 @@ describe("the page about operations", () => {
     expect(findingCodes.filter((code) => code !== "MORE" && !page.includes(`\`${code}\``))).toEqual([]);
   });
 
-  it("has every code of an error that a client can see", () => {
+  it("has every error code that a client can see", () => {
     const internal = ["BUILD_NOT_SHAREABLE", "CANCELLED", "CONFIG_INVALID", "EMBEDDED_UNAVAILABLE"];
     const codes = Object.keys(errorTable).filter((code) => !internal.includes(code));
     expect(codes.filter((code) => !page.includes(`\`${code}\``))).toEqual([]);
   });
 });
 
-describe("these tests see", () => {
+describe("these tests recognise", () => {
   it.each([
-    ["a page that is not there", "[a](nowhere.md)"],
-    ["a heading that is not there", "[a](#nowhere)"],
-    ["a heading of another page that is not there", "[a](operations.md#nowhere)"],
+    ["a link to a missing page", "[a](nowhere.md)"],
+    ["a link to a missing heading", "[a](#nowhere)"],
+    ["a link to a missing heading of another page", "[a](operations.md#nowhere)"],
   ])("%s", (_, text) => {
     expect(deadLinks("docs/x.md", text)).toHaveLength(1);
   });
 
-  it("what is there, or is no link of the project's", () => {
+  it("no fault in links that exist, external links and code blocks", () => {
     const text =
       "## A `b`, c\n\n[a](https://example.com) [b](operations.md#memory)\n\n```\n[c](nowhere.md)\n```\n";
     expect(deadLinks("docs/operations.md", `${text}[d](#memory)`)).toEqual([]);
     expect([...anchorsOf(text)]).toEqual(["a-b-c"]);
   });
 
-  it("a file or a folder that is not there", () => {
+  it("a missing file or folder", () => {
     expect(missingPlaces("`src/app/nothing.ts` `src/nowhere` `src/app/host.ts` `src/app`")).toEqual([
       "src/app/nothing.ts",
       "src/nowhere",

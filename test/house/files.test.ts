@@ -22,13 +22,13 @@ describe("a file", () => {
     expect(odd.map(({ path }) => path)).toEqual([]);
   });
 
-  it("is called after a noun of the field, not utils, helpers, common or manager", () => {
+  it("is named after a noun of the field, not utils, helpers, common or manager", () => {
     const vague = code.filter(({ path }) => /(?:^|[/-])(?:utils?|helpers?|common|managers?)[./-]/.test(path));
     expect(vague.map(({ path }) => path)).toEqual([]);
   });
 
   it("names no place outside the project", () => {
-    // Put together here, or this file would be the first to be found.
+    // Joined here, or this file would itself be found.
     const places = [
       ["..", "shared"],
       ["", "work", "main"],
@@ -45,7 +45,7 @@ describe("a file", () => {
 });
 
 describe("the list of tests that run on PostgreSQL 15 as well", () => {
-  it("names files that are there", () => {
+  it("names files that exist", () => {
     const named = coreFiles.map(
       (glob) => new RegExp(`^${glob.replaceAll(".", "\\.").replaceAll("*", "[^/]*")}$`),
     );

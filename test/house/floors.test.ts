@@ -11,7 +11,7 @@ function sideOf(path: string): Side {
   return path.startsWith("src/shared/") ? "shared" : "front";
 }
 
-/** Why `module` may not import what it does: front and threads share `src/shared`, and nothing else. */
+/** The forbidden imports of `module`: front and threads share `src/shared`, and nothing else. */
 function offences({ path, files, packages }: Module): string[] {
   const side = sideOf(path);
   // What is not code (a package.json, an .sql file) is on neither side.
@@ -32,7 +32,7 @@ function folders(modules: readonly Module[]): Pick<Module, "path" | "files">[] {
   }));
 }
 
-/** One of the cycles that the imports of `modules` make, as a list of paths; undefined where there is none. */
+/** A cycle in the imports of `modules`, as a list of paths; undefined if there is none. */
 function cycleIn(modules: readonly Pick<Module, "path" | "files">[]): string[] | undefined {
   const imports = new Map(modules.map(({ path, files }) => [path, files]));
   const done = new Set<string>();
@@ -56,20 +56,20 @@ function cycleIn(modules: readonly Pick<Module, "path" | "files">[]): string[] |
 const modules = modulesIn("src", "workers");
 
 describe("the code", () => {
-  it("is there to be looked at", () => {
+  it("is found by these tests", () => {
     expect(modules.length).toBeGreaterThan(20);
   });
 
-  it("imports nothing of the threads in the front, nor the other way round, and PostGraphile only in threads", () => {
+  it("does not import across front and threads, and imports PostGraphile only in threads", () => {
     expect(modules.flatMap(offences)).toEqual([]);
   });
 
-  it("imports in no circles, types included, from file to file or from folder to folder", () => {
+  it("has no import cycles between files or folders, types included", () => {
     expect(cycleIn(modules)).toBeUndefined();
     expect(cycleIn(folders(modules))).toBeUndefined();
   });
 
-  it("has no file that only passes on what others export", () => {
+  it("has no file that only re-exports", () => {
     expect(modules.filter(({ barrel }) => barrel).map(({ path }) => path)).toEqual([]);
   });
 
@@ -79,7 +79,7 @@ describe("the code", () => {
     expect(inside.map(({ path }) => path)).toEqual([]);
   });
 
-  it("speaks to a console only in the command line", () => {
+  it("uses the console only in the command line", () => {
     const speakers = modules.filter(
       ({ path, text }) => !/^src\/cli[/.]/.test(path) && /\bconsole\s*[.[]/.test(text),
     );
@@ -87,23 +87,23 @@ describe("the code", () => {
   });
 });
 
-describe("these tests see", () => {
+describe("these tests recognise", () => {
   const at = (path: string, text: string): string[] => offences(parseModule({ path, text }));
 
   it.each([
     ["a value", 'import { a } from "../fleet/fleet.ts";'],
     ["a type", 'import type { A } from "../fleet/fleet.ts";'],
     ["a re-export", 'export { a } from "../fleet/fleet.ts";'],
-    ["everything re-exported", 'export * from "../fleet/fleet.ts";'],
+    ["a re-export of everything", 'export * from "../fleet/fleet.ts";'],
     ["an import at run time", 'const a = await import("../fleet/fleet.ts");'],
     ["an import in a type", 'type A = import("../fleet/fleet.ts").A;'],
     ["an import for its effects", 'import "../fleet/fleet.ts";'],
-  ])("%s of the front in what both sides share", (_, text) => {
+  ])("%s from the front in shared code", (_, text) => {
     expect(at("src/shared/x.ts", text)).toEqual(["src/shared/x.ts imports src/fleet/fleet.ts"]);
     expect(at("src/http/x.ts", text)).toEqual([]);
   });
 
-  it("what crosses between front and threads", () => {
+  it("imports across front and threads", () => {
     expect(at("src/fleet/x.ts", 'import "../../workers/main.ts";')).toHaveLength(1);
     expect(at("src/shared/kernel/x.ts", 'import "../../../workers/main.ts";')).toHaveLength(1);
     expect(at("workers/x.ts", 'import "../src/tenants/tenant.ts";')).toHaveLength(1);
@@ -117,7 +117,7 @@ describe("these tests see", () => {
     expect(at("src/shared/x.ts", 'import "@dataplan/pg";')).toHaveLength(1);
   });
 
-  it("folders that import each other, whichever files it is that do", () => {
+  it("folders that import each other through different files", () => {
     const module = (path: string, text: string): Module => parseModule({ path, text });
     const there = module("src/one/a.ts", 'import "../two/b.ts";');
     const back = module("src/two/c.ts", 'import "../one/d.ts";');
@@ -125,7 +125,7 @@ describe("these tests see", () => {
     expect(cycleIn(folders([there, back]))).toEqual(["src/one", "src/two", "src/one"]);
   });
 
-  it("a circle and a barrel", () => {
+  it("a cycle and a barrel file", () => {
     const a = parseModule({
       path: "src/postgres/a.ts",
       text: 'import type { B } from "./b.ts"; export const a = 1;',

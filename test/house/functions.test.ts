@@ -1,4 +1,4 @@
-/** No function is longer than a screen or takes more than can be told apart by position. */
+/** No function is longer than a screen, or takes more parameters than can be told apart by position. */
 import { describe, expect, it } from "vitest";
 import { functionsOf, type SizedFunction } from "../support/functions.ts";
 import { filesIn } from "../support/source-files.ts";
@@ -8,7 +8,7 @@ const maxParameters = 4;
 
 type Size = Partial<Pick<SizedFunction, "lines" | "parameters">>;
 
-/** Functions over a limit, by file and name, each with the size that it may not outgrow. The list only gets shorter. */
+/** Functions over a limit, by file and name, each with its maximum size. The list may only get shorter. */
 const exceptions: Readonly<Record<string, Size>> = {
   // A callback whose signature is jsonc-parser's.
   "src/config/syntax.ts onError": { parameters: 5 },
@@ -27,7 +27,7 @@ const exceptions: Readonly<Record<string, Size>> = {
 
 const nameOf = ({ path, name }: SizedFunction): string => `${path} ${name}`;
 
-/** Why each of `functions` is too large, but for what `excepted` lets pass. */
+/** Why each of `functions` is too large, except as `excepted` allows. */
 function faultsOf(functions: readonly SizedFunction[], excepted: Readonly<Record<string, Size>>): string[] {
   return functions.flatMap((each) => {
     const { lines = maxLines, parameters = maxParameters } = excepted[nameOf(each)] ?? {};
@@ -50,30 +50,30 @@ describe("a function", () => {
     expect(faultsOf(all, exceptions)).toEqual([]);
   });
 
-  it("that is excepted is there, and over the limit", () => {
+  it("in the list of exceptions exists and is over the limit", () => {
     const over = new Set(all.filter((each) => faultsOf([each], {}).length > 0).map(nameOf));
     expect(Object.keys(exceptions).filter((name) => !over.has(name))).toEqual([]);
   });
 });
 
-describe("these tests see", () => {
+describe("these tests recognise", () => {
   const of = (text: string): SizedFunction[] => functionsOf({ path: "src/x.ts", text });
   const five = "a: 1, { b }: C, c = 2, d?: 3, ...e: 4[]";
 
   it.each([
     ["a declaration", `function f(${five}) {}`],
-    ["an exported one", `export async function f(${five}): Promise<void> {}`],
+    ["an exported function", `export async function f(${five}): Promise<void> {}`],
     ["an arrow", `const f = (${five}) => 1;`],
     ["an arrow whose variable has a type", `const f: F = (${five}) => 1;`],
-    ["a function that is a value", `const f = function (${five}) {};`],
+    ["a function expression", `const f = function (${five}) {};`],
     ["a method of a class", `class A { f(${five}) {} }`],
     ["a static method", `class A { static async f(${five}) {} }`],
     ["a field of a class", `class A { f = (${five}) => 1; }`],
     ["a method of an object", `const a = { f(${five}) {} };`],
     ["a property of an object", `const a = { f: (${five}) => 1 };`],
-    ["a function that is assigned", `let f; f = (${five}) => 1;`],
+    ["an assigned function", `let f; f = (${five}) => 1;`],
     ["a generator", `function* f(${five}) {}`],
-    ["one in another", `function g() { return function f(${five}) {}; }`],
+    ["a nested function", `function g() { return function f(${five}) {}; }`],
   ])("the parameters of %s", (_, text) => {
     expect(faultsOf(of(text), {})).toEqual(["src/x.ts:1 f has 5 parameters"]);
     expect(faultsOf(of(text), { "src/x.ts f": { parameters: 5 } })).toEqual([]);
@@ -92,7 +92,7 @@ describe("these tests see", () => {
     expect(of(`type F = (${five}) => void; interface A { f(${five}): void }`)).toEqual([]);
   });
 
-  it("a line too many, counted from the first line of the function to its last", () => {
+  it("one line too many, counted from the function's first line to its last", () => {
     const long = (count: number): string => `\n\nconst f = () => {\n${"  g();\n".repeat(count - 2)}};\n`;
     expect(faultsOf(of(long(60)), {})).toEqual([]);
     expect(faultsOf(of(long(61)), {})).toEqual(["src/x.ts:3 f has 61 lines"]);

@@ -1,4 +1,4 @@
-/** What `npm install rowhouse` brings into a project of its own: worked out by npm from the registry, without downloading any of it. */
+/** What `npm install rowhouse` would install into an empty project: resolved by npm from the registry, without downloads. */
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -14,7 +14,7 @@ interface Locked {
   readonly version?: string;
 }
 
-/** Of a lock file's entries, those of packages, by where each lies. */
+/** The versions of a lock file's packages, by path. */
 const placesIn = (packages: Readonly<Record<string, Locked>>): Map<string, string> =>
   new Map(
     Object.entries(packages).flatMap(([path, { version }]) =>
@@ -25,7 +25,7 @@ const placesIn = (packages: Readonly<Record<string, Locked>>): Map<string, strin
 const unreachable = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ENOTCACHED/;
 
 let directory: string;
-/** Null where there is no registry to ask. */
+/** Null if the registry cannot be reached. */
 let installed: Map<string, string> | null = null;
 
 beforeAll(async () => {
@@ -47,9 +47,7 @@ beforeAll(async () => {
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 describe("npm install rowhouse, in an empty project,", () => {
-  it("brings every direct dependency in the version that was tested, and no second copy of it", ({
-    skip,
-  }) => {
+  it("brings every direct dependency in its tested version, without a second copy", ({ skip }) => {
     if (installed === null) return skip("the registry cannot be reached");
     const names = Object.keys(manifest.dependencies);
     const copies = [...installed].filter(([path]) =>
@@ -62,7 +60,7 @@ describe("npm install rowhouse, in an empty project,", () => {
     );
   });
 
-  it("brings them as this project's own lock file has them", () => {
+  it("brings the versions of this project's own lock file", () => {
     const locked = placesIn(lock.packages);
     for (const [name, version] of Object.entries(manifest.dependencies)) {
       expect([name, locked.get(`node_modules/${name}`)]).toEqual([name, version]);

@@ -10,7 +10,7 @@ import {
 } from "../../src/shared/kernel/phase.ts";
 import { filesIn } from "../support/source-files.ts";
 
-/** What clients are promised. */
+/** The statuses that clients are promised. */
 const statuses = {
   TENANT_UNKNOWN: 404,
   SCHEMA_NOT_FOUND: 404,
@@ -39,14 +39,14 @@ describe("the table of errors", () => {
     );
   });
 
-  it("calls an error retryable exactly where its status is 503", () => {
+  it("calls an error retryable exactly if its status is 503", () => {
     const odd = Object.entries(errorTable).filter(
       ([, { status, retryable }]) => retryable !== (status === 503),
     );
     expect(odd).toEqual([]);
   });
 
-  it("keeps the message of an error of the host's own from clients", () => {
+  it("keeps the message of an internal error from clients", () => {
     const secret = "password=hunter2";
     const inner: ErrorCode[] = [
       "INTERNAL",
@@ -59,7 +59,7 @@ describe("the table of errors", () => {
   });
 });
 
-/** One entry per phase: a phase that is added does not compile until it is listed here. */
+/** One entry per phase: a new phase does not compile until it is listed here. */
 const cellPhases: Record<CellPhase, true> = {
   starting: true,
   spare: true,
@@ -77,7 +77,7 @@ const instancePhases: Record<InstancePhase, true> = {
 };
 const hostPhases: Record<HostPhase, true> = { starting: true, ready: true, draining: true, closed: true };
 
-/** For each phase the ones that can follow it. */
+/** For each phase, those that can follow it. */
 function steps(phases: object, step: (from: never, to: never) => unknown): Map<string, string[]> {
   const names = Object.keys(phases);
   const allowed = (from: string, to: string): boolean => {
@@ -96,14 +96,14 @@ describe.each([
   ["an instance", steps(instancePhases, instanceStep), "gone"],
   ["the host", steps(hostPhases, hostStep), "closed"],
 ])("%s", (_, next, last) => {
-  it("can end from every phase in one step, and then stays ended", () => {
+  it("can end from every phase in one step, and then remains ended", () => {
     for (const [phase, following] of next) {
       if (phase === last) expect(following).toEqual([]);
       else expect([phase, following]).toEqual([phase, expect.arrayContaining([last])]);
     }
   });
 
-  it("never comes back to a phase that it has left, but for a cell whose last instance was released", () => {
+  it("never returns to a phase that it has left, except for a cell whose last instance was released", () => {
     const reachable = (from: string, seen = new Set<string>()): Set<string> => {
       for (const to of next.get(from) ?? []) {
         if (!seen.has(to)) reachable(to, seen.add(to));

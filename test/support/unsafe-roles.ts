@@ -28,38 +28,38 @@ export const unsafeCases: readonly UnsafeCase[] = [
     all: /^the connecting role \S+ is a member of \S+, a superuser: a function of any tenant's may become it$/,
   },
   {
-    name: "passes all policies",
+    name: "bypasses all policies",
     make: (its) => `alter role ${its.role} bypassrls`,
     undo: (its) => `alter role ${its.role} nobypassrls`,
     says: /^role \S+ has BYPASSRLS/,
   },
   {
-    name: "may become one that passes all policies",
+    name: "may become a role that bypasses all policies",
     make: (its) => `create role canary_ada_helper bypassrls; grant canary_ada_helper to ${its.role}`,
     undo: () => "drop role canary_ada_helper",
     says: /^role \S+ \(through canary_ada_helper\) has BYPASSRLS/,
   },
   {
-    name: "may become PostgreSQL's own that reads everything",
+    name: "may become pg_read_all_data",
     make: (its) => `grant pg_read_all_data to ${its.role} with inherit false, set true`,
     undo: (its) => `revoke pg_read_all_data from ${its.role}`,
     says: /^role \S+ may become pg_read_all_data, /,
   },
   {
-    name: "owns a table of the tenant's",
+    name: "owns one of the tenant's tables",
     make: (its) => `alter table ${its.schema}.part owner to ${its.role}`,
     undo: (its) => `alter table ${its.schema}.part owner to current_user`,
     says: /^role \S+ owns 1 of the tenant's tables/,
   },
   {
-    name: "owns a table of the tenant's whose policies bind it",
+    name: "owns one of the tenant's tables, even under forced row-level security",
     make: (its) =>
       `create table ${its.schema}.forced (id int); alter table ${its.schema}.forced owner to ${its.role}, enable row level security, force row level security`,
     undo: (its) => `drop table ${its.schema}.forced`,
     says: /^role \S+ owns 1 of the tenant's views, functions or tables: it may put any SQL there$/,
   },
   {
-    name: "owns a view, a function and a domain of the tenant's",
+    name: "owns a view, a function and a domain of the tenant",
     make: (
       its,
     ) => `create view ${its.schema}.shown as select 1 as one; alter view ${its.schema}.shown owner to ${its.role};
@@ -91,14 +91,14 @@ export const unsafeCases: readonly UnsafeCase[] = [
     says: /^everyone may create objects in the schema canary_ada \(CREATE granted to PUBLIC\)$/,
   },
   {
-    name: "may see a view that takes another role and reads what that may",
+    name: "may read a view that changes the role and runs a query from a string",
     make: (its) =>
       `create view ${its.schema}.leak as select set_config('role', 'x', true), query_to_xml('select 1', true, true, '')`,
     undo: (its) => `drop view ${its.schema}.leak`,
     says: /^view canary_ada\.leak could reach beyond its tenant, by query_to_xml, set_config$/,
   },
   {
-    name: "shares a schema with a function that runs a text",
+    name: "shares a schema with a function that runs dynamic SQL",
     make: () => "create function public.run(t text) returns void language plpgsql as 'begin execute t; end'",
     undo: () => "drop function public.run",
     all: /^function public\.run could reach beyond its tenant, by execute$/,
@@ -122,19 +122,19 @@ export const unsafeCases: readonly UnsafeCase[] = [
     says: /^its roles may use the schema canary_bob of tenant bob$/,
   },
   {
-    name: "may become one that may use another tenant's schema",
+    name: "may become a role that may use another tenant's schema",
     make: (its) => `grant ${its.foreign.role} to ${its.role} with inherit false, set true`,
     undo: (its) => `revoke ${its.foreign.role} from ${its.role}`,
     says: /^its roles may use the schema canary_bob of tenant bob$/,
   },
   {
-    name: "is let in with everyone else",
+    name: "has a schema that everyone may use",
     make: (its) => `grant usage on schema ${its.schema} to public`,
     undo: (its) => `revoke usage on schema ${its.schema} from public`,
     says: /^everyone may use the schema canary_ada/,
   },
   {
-    name: "may call a SECURITY DEFINER function that its caller's path misleads",
+    name: "may call a SECURITY DEFINER function without a search_path",
     make: (its) =>
       `create function ${its.schema}.misled() returns int language plpgsql stable security definer as 'begin return 1; end'`,
     undo: (its) => `drop function ${its.schema}.misled()`,
@@ -150,7 +150,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     says: /^role \S+ may read rowhouse\.tenant, which holds the secrets of all tenants$/,
   },
   {
-    name: "may read one column of the table of all tenants, as one that it may become does",
+    name: "may become a role that may read one column of the table of all tenants",
     make: (its) => `create role canary_ada_helper; grant canary_ada_helper to ${its.role} with inherit false;
       grant usage on schema rowhouse to canary_ada_helper; grant select (jwt) on rowhouse.tenant to canary_ada_helper`,
     undo: (its) =>
@@ -176,7 +176,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     says: /^the connecting role \S+ owns 1 of the tenant's tables/,
   },
   {
-    name: "is taken from one that may become a superuser",
+    name: "is assumed by a connecting role that may become a superuser",
     make: (
       its,
     ) => `create role canary_might superuser; create role canary_middle; grant canary_might to canary_middle;
@@ -185,25 +185,25 @@ export const unsafeCases: readonly UnsafeCase[] = [
     all: /^the connecting role \S+ is a member of canary_might, a superuser: /,
   },
   {
-    name: "is taken from one that may become one past all policies",
+    name: "is assumed by a connecting role that may bypass all policies",
     make: (its) => `create role canary_might bypassrls; grant canary_might to ${its.host} with inherit false`,
     undo: () => "drop role canary_might",
     all: /^the connecting role \S+ is a member of canary_might, which has BYPASSRLS: /,
   },
   {
-    name: "is taken from one that may become PostgreSQL's own that writes everything",
+    name: "is assumed by a connecting role that may become pg_write_all_data",
     make: (its) => `grant pg_write_all_data to ${its.host} with inherit false`,
     undo: (its) => `revoke pg_write_all_data from ${its.host}`,
     all: /^the connecting role \S+ is a member of pg_write_all_data: /,
   },
   {
-    name: "shares a schema where the connecting role may create",
+    name: "shares a schema in which the connecting role may create",
     make: (its) => `grant create on schema public to ${its.host}`,
     undo: (its) => `revoke create on schema public from ${its.host}`,
     all: /^the connecting role \S+ may create objects in the shared schema public$/,
   },
   {
-    name: "shares a schema with a SECURITY DEFINER function that its caller's path misleads",
+    name: "shares a schema with a SECURITY DEFINER function without a search_path",
     make: () =>
       "create function public.misled() returns int language plpgsql security definer as 'begin return 1; end'",
     undo: () => "drop function public.misled()",

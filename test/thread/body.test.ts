@@ -6,7 +6,7 @@ import { discardBody, receiveBody, sendBody, windowBytes } from "../../src/share
 
 const text = async (stream: ReadableStream<Uint8Array>): Promise<string> => new Response(stream).text();
 
-/** A source that counts what was asked of it, and knows when it was let go. */
+/** A source that counts its chunks, and knows when it was released. */
 function counted(chunk: Uint8Array, chunks = Number.POSITIVE_INFINITY) {
   const released = Promise.withResolvers<void>();
   const state = { pulled: 0, released: released.promise };
@@ -23,7 +23,7 @@ function counted(chunk: Uint8Array, chunks = Number.POSITIVE_INFINITY) {
   return { state, source: source() };
 }
 
-/** Until the sender stands still, seen by `progress` not changing over many turns of the loop. */
+/** Waits until the sender has stopped, that is, until `progress` has not changed over many turns of the loop. */
 async function settled(progress: () => number): Promise<void> {
   for (let quiet = 0, last = -1; quiet < 20; quiet += 1) {
     await new Promise((resolve) => setImmediate(resolve));
@@ -33,7 +33,7 @@ async function settled(progress: () => number): Promise<void> {
 }
 
 describe("a body over a MessagePort", () => {
-  it("arrives whole and in order, chunks larger than the window included", async () => {
+  it("arrives complete and in order, chunks larger than the window included", async () => {
     const { port1, port2 } = new MessageChannel();
     const big = Buffer.alloc(windowBytes * 3 + 17, "x");
     const sent = sendBody(
@@ -44,7 +44,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toBeNull();
   });
 
-  it("leaves the source's own buffers whole, so that a cached asset can be sent twice", async () => {
+  it("leaves the source's own buffers intact, so that a cached asset can be sent twice", async () => {
     const asset = Buffer.from(new Uint8Array(100).fill(65).buffer);
     for (let turn = 0; turn < 2; turn += 1) {
       const { port1, port2 } = new MessageChannel();
@@ -54,14 +54,14 @@ describe("a body over a MessagePort", () => {
     }
   });
 
-  it("stops asking its source once a window is unread, and goes on when it is read", async () => {
+  it("stops pulling its source once a window is unread, and continues when it is read", async () => {
     const { port1, port2 } = new MessageChannel();
     const chunk = new Uint8Array(windowBytes / 8);
     const { state, source } = counted(chunk, 64);
     const sent = sendBody(port1, source);
     const reader = receiveBody(port2).getReader();
     await settled(() => state.pulled);
-    // The one more is in the sender's hands, waiting for credit.
+    // One more chunk is with the sender, waiting for credit.
     expect(state.pulled).toBeLessThanOrEqual(9);
 
     let bytes = 0;
@@ -71,7 +71,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toBeNull();
   });
 
-  it("ends with the source's error, code and message, and not as if it were complete", async () => {
+  it("ends with the source's error, code and message, not as if it were complete", async () => {
     const { port1, port2 } = new MessageChannel();
     async function* source(): AsyncGenerator<Uint8Array> {
       yield Buffer.from("half");
@@ -85,7 +85,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toMatchObject({ code: "RESULT_TOO_LARGE" });
   });
 
-  it("cancelled by the reader, releases the source, also while it waits for credit", async () => {
+  it("releases the source when the reader cancels, even while it waits for credit", async () => {
     const { port1, port2 } = new MessageChannel();
     const { state, source } = counted(new Uint8Array(windowBytes));
     const sent = sendBody(port1, source);
@@ -96,7 +96,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toMatchObject({ code: "DEADLINE" });
   });
 
-  it("cancelled by the reader, ends although the source never yields again", async () => {
+  it("ends when the reader cancels, even if the source never yields again", async () => {
     const { port1, port2 } = new MessageChannel();
     async function* source(): AsyncGenerator<Uint8Array> {
       yield Buffer.from("first");
@@ -109,7 +109,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toMatchObject({ code: "CANCELLED" });
   });
 
-  it("aborted by the sender's signal, ends with that reason on both sides", async () => {
+  it("ends with the reason on both sides when the sender's signal aborts", async () => {
     const { port1, port2 } = new MessageChannel();
     const abort = new AbortController();
     const { state, source } = counted(new Uint8Array(1024));
@@ -126,7 +126,7 @@ describe("a body over a MessagePort", () => {
     ).rejects.toMatchObject({ code: "DEADLINE" });
   });
 
-  it("discarded unread, releases the source", async () => {
+  it("releases the source if it is discarded unread", async () => {
     const { port1, port2 } = new MessageChannel();
     const { state, source } = counted(new Uint8Array(windowBytes));
     const sent = sendBody(port1, source);
@@ -135,7 +135,7 @@ describe("a body over a MessagePort", () => {
     expect(await sent).toMatchObject({ code: "CANCELLED" });
   });
 
-  it("whose thread is terminated in mid-stream errors with CELL_LOST instead of ending", async () => {
+  it("fails with CELL_LOST if its thread is terminated in mid-stream", async () => {
     const { port1, port2 } = new MessageChannel();
     const worker = new Worker(new URL("body-worker.ts", import.meta.url), {
       workerData: port1,
@@ -153,7 +153,7 @@ describe("a body over a MessagePort", () => {
     ).rejects.toMatchObject({ code: "CELL_LOST" });
   });
 
-  it("that says something else than the protocol errors, and the other side stops", async () => {
+  it("fails as INTERNAL on a message outside the protocol", async () => {
     const { port1, port2 } = new MessageChannel();
     const stream = receiveBody(port2);
     port1.postMessage({ kind: "piece", bytes: "not bytes" });

@@ -61,7 +61,7 @@ afterEach(async () => {
 });
 
 describe("a cell", () => {
-  it("is one thread, which is gone when `terminate` resolves", async () => {
+  it("is one thread, which has exited when `terminate` resolves", async () => {
     const before = threads.running;
     const { cell, gone } = await built();
     expect(threads.running).toBe(before + 1);
@@ -71,12 +71,12 @@ describe("a cell", () => {
     expect([cell.phase, await gone]).toEqual(["gone", "evicted"]);
   });
 
-  it("fails a lost request only when its thread has stopped: until then it may still commit", async () => {
+  it("fails a lost request only once its thread has stopped, since until then it may still commit", async () => {
     const { cell, seen } = await built();
     using gate = new Gate();
     const waiting = codeOf(ask(cell, request(cell.takeSlot(), "/gate", `name=${gate.name}`)));
     await gate.arrived;
-    // A native call cannot be interrupted: the thread outlives its termination by as long as this takes.
+    // A native call cannot be interrupted: the thread outlives its termination until the call returns.
     const native = ask(cell, request(cell.takeSlot(), "/native", "n=400"));
     const failed = native.then(
       () => "answered",
@@ -90,7 +90,7 @@ describe("a cell", () => {
   });
 
   it.each(["/die", "/mark-and-die"])(
-    "that loses its thread to %s is over, and starts no other",
+    "that loses its thread to %s is gone, and starts no other",
     async (path) => {
       const { cell, gone } = await built();
       const before = threads.started;
@@ -102,7 +102,7 @@ describe("a cell", () => {
     },
   );
 
-  it("that an idle thread's uncaught error ends says so once, and starts no other", async () => {
+  it("ended by an idle thread's uncaught error reports it once, and starts no other", async () => {
     const { cell, gone, seen } = await built();
     const before = threads.started;
     await ask(cell, request(cell.takeSlot(), "/throw-on-ping"));
@@ -113,7 +113,7 @@ describe("a cell", () => {
     expect(threads.started).toBe(before);
   });
 
-  it("starts no thread for a task that comes after its end", async () => {
+  it("starts no thread for a task that comes after it is gone", async () => {
     const { cell } = await built();
     await cell.terminate("evicted");
     const before = threads.started;
@@ -122,14 +122,14 @@ describe("a cell", () => {
     expect(threads.started).toBe(before);
   });
 
-  it("whose modules do not load says why, and ends as a start that failed", async () => {
+  it("whose modules fail to load reports why, and ends as start-failed", async () => {
     const { gone, seen } = start({ setup: { ...setup, preset: "fails" } });
     expect(await gone).toBe("start-failed");
     const errors = seen.filter((each) => each.kind === "cell.error");
     expect(errors.map(({ error }) => error.message)).toEqual([expect.stringContaining("no such preset")]);
   });
 
-  it("hears of a cancel only behind the request that it is meant for, however soon it is sent", async () => {
+  it("receives a cancel only after the request that it is for, however soon it is sent", async () => {
     const { cell, seen } = await built();
     using gate = new Gate();
     const asked = 200;
@@ -138,7 +138,7 @@ describe("a cell", () => {
       const slot = cell.takeSlot();
       const answering = cell.request(request(slot, "/gate", `name=${gate.name}`), tenantId(`t${index}`));
       cell.cancel(slot);
-      // Those that had not gone to the thread yet never go.
+      // Requests not yet sent to the thread are never sent.
       if ((await codeOf(answering)) === "CANCELLED") stopped += 1;
       cell.freeSlot(slot);
     });
@@ -154,7 +154,7 @@ describe("a cell", () => {
     expect(cancels().filter((message) => message.endsWith("of nothing"))).toEqual([]);
   });
 
-  it("gives a tenant its turn among another's requests, not behind all of them", async () => {
+  it("gives a tenant its turn among another's requests, not after all of them", async () => {
     const { cell } = await built();
     const answered: string[] = [];
     const asked = async (tenant: string, path: string, query = ""): Promise<void> => {
@@ -168,12 +168,12 @@ describe("a cell", () => {
     };
     const loud = Array.from({ length: 30 }, () => asked("loud", "/busy", "n=30"));
     await Promise.all([...loud, asked("quiet", "/echo")]);
-    // Behind the one that was in the thread, and what came while it was on its way.
+    // After the one that was in the thread, and a few that were already sent.
     expect(answered.indexOf("quiet")).toBeLessThan(5);
     expect(answered).toHaveLength(31);
   });
 
-  it("answers small requests beside slow ones whose bodies fill all that may be in the thread", async () => {
+  it("answers small requests beside slow ones whose bodies fill the thread's allowance", async () => {
     const { cell } = await built();
     using gate = new Gate();
     const asked = (tenant: string, path: string, bytes: number): Promise<Answer> =>
@@ -191,7 +191,7 @@ describe("a cell", () => {
     const slow = Array.from({ length: 4 }, (_, n) => asked(`t${n}`, "/gate", 2 * 2 ** 20));
     await gate.arrived;
     expect((await asked("small", "/echo", 10_000)).status).toBe(200);
-    // One of a tenant that has a large one before it goes on when that is given up.
+    // A small request behind a large one of its tenant proceeds once that is cancelled.
     const slot = cell.takeSlot();
     const large = codeOf(
       cell.request(
@@ -208,7 +208,7 @@ describe("a cell", () => {
     await Promise.all(slow);
   });
 
-  it("takes a collection for nothing that was asked for before something was released", async () => {
+  it("ignores the result of a collection that was requested before something was released", async () => {
     const { cell } = await built();
     cell.collect(0);
     await cell.release(1);

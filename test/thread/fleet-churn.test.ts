@@ -5,7 +5,7 @@ import { countThreads } from "./witness.ts";
 const threads = countThreads();
 const start = fakeFleets();
 
-/** The same sequence every time: Numerical Recipes' linear congruence. */
+/** The same sequence every time: the linear congruential generator of Numerical Recipes. */
 function sequence(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -23,7 +23,7 @@ describe("more blueprints than fit", () => {
     ["one to a cell", { cells: 3, instanceHeapMb: 60 }, "60"],
     ["in one cell", { cells: 1, instanceHeapMb: 25 }, "25"],
     ["with two builds at a time", { cells: 3, instanceHeapMb: 60, concurrency: 2 }, "60"],
-  ])("are all served, %s, and there are never more cells than planned", async (_, options, saysMb) => {
+  ])("are all served, %s, with never more cells than planned", async (_, options, saysMb) => {
     const before = threads.running;
     const fake = start(options);
     for (const name of names) fake.blueprints.set(name, { settings: { saysMb } });
@@ -46,7 +46,7 @@ describe("more blueprints than fit", () => {
     expect(fake.mostCells).toBeLessThanOrEqual(options.cells);
     expect(mostThreads).toBeLessThanOrEqual(options.cells);
     expect(fake.all("instance.evicted").length).toBeGreaterThan(10);
-    // What was built is in service, or was struck off exactly once.
+    // Every built instance is in service, or was evicted exactly once.
     const { length: built } = fake.all("build.done");
     const accounted = (): number =>
       fake.all("instance.evicted").length + fake.fleet.registry.published.length;
@@ -56,7 +56,7 @@ describe("more blueprints than fit", () => {
     expect(threads.running).toBe(before);
   });
 
-  it("keep on being served while cells are replaced, flushed and lost at random", async () => {
+  it("are still served while cells are replaced, flushed and lost at random", async () => {
     const fake = start({ cells: 3, instanceHeapMb: 25, spare: 1 });
     for (const name of names) fake.blueprints.set(name, { settings: { saysMb: "25" } });
     const next = sequence(11);
@@ -82,7 +82,7 @@ describe("more blueprints than fit", () => {
     await Promise.all(clients);
     state.going = false;
     await trouble;
-    // Two threads can be lost to one request; whatever else is refused is so for want of room.
+    // One request can lose two threads; any other refusal is for lack of room.
     for (const code of codes) expect(["CELL_LOST", "NO_CAPACITY", "BUILD_HELD"]).toContain(code);
     expect(fake.mostCells).toBeLessThanOrEqual(3);
     expect(new Set(fake.all("cell.terminated").map(({ reason }) => reason))).toContain("replaced");

@@ -7,7 +7,7 @@ const start = fakeFleets();
 
 const current = async (): Promise<boolean> => true;
 
-it("a key that could not be built is not built again for each request: all get its error, and when to come again", async () => {
+it("a failed build is not repeated for each request: all get its error, with a time to retry", async () => {
   const fake = start();
   fake.blueprints.set("acme", { settings: { fail: true } });
   const asking = Array.from({ length: 20 }, () => codeOf(fake.ask("acme")));
@@ -18,11 +18,11 @@ it("a key that could not be built is not built again for each request: all get i
     expect(error).toMatchObject({ message: expect.stringMatching(/held back for 1 s.*as told/) });
   }
   expect(fake.all("build.started")).toHaveLength(1);
-  // Nobody else is kept waiting for it.
+  // Other keys do not wait for it.
   expect((await fake.ask("globex")).tenant).toBe("globex");
 });
 
-it("a build that turns out not to be shareable is recorded although its client has gone, unless its schema changed meanwhile", async () => {
+it("an unshareable build is recorded even if its client has gone, unless its schema changed meanwhile", async () => {
   const fake = start();
   for (const [key, verify] of [
     ["acme", current],
@@ -43,7 +43,7 @@ it("a build that turns out not to be shareable is recorded although its client h
   expect(fake.unshareable).toHaveLength(1);
 });
 
-it("a key that could not be built is tried again when the pause is over, and serves as soon as it can be built", async () => {
+it("a key that could not be built is tried again after the pause, and is served as soon as it can be built", async () => {
   const fake = start();
   fake.blueprints.set("acme", { settings: { fail: true } });
   expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
@@ -57,11 +57,11 @@ it("a key that could not be built is tried again when the pause is over, and ser
   expect(fake.all("build.started")).toHaveLength(2);
 });
 
-it("a key that could not be built is tried again at once when the tenant's schemas have changed, and by nobody else", async () => {
+it("a key that could not be built is tried again at once only for a tenant whose schemas have changed", async () => {
   const fake = start();
   fake.blueprints.set("shared", { settings: { fail: true } });
   for (const name of ["a", "b", "c"]) expect(await codeOf(fake.lease(`${name}@shared`))).toBe("BUILD_FAILED");
-  // One tenant may have a fault of its own, two may not.
+  // A single tenant's failure may be its own fault; two tenants' failures are the key's.
   expect(fake.all("build.started")).toHaveLength(2);
   expect(await codeOf(fake.lease("c@shared", current, "2"))).toBe("BUILD_FAILED");
   expect(fake.all("build.started")).toHaveLength(3);
@@ -69,12 +69,12 @@ it("a key that could not be built is tried again at once when the tenant's schem
   expect(fake.all("build.started")).toHaveLength(3);
   fake.blueprints.delete("shared");
   (await fake.lease("c@shared", current, "3")).release();
-  // What serves one of them serves all.
+  // An instance that serves one of them serves all.
   (await fake.lease("a@shared")).release();
   expect(fake.all("build.started")).toHaveLength(4);
 });
 
-it("a key that could not be built is tried again at once when an operator asks for it", async () => {
+it("a key that could not be built is tried again at once if an operator asks for it", async () => {
   const fake = start();
   fake.blueprints.set("acme", { settings: { fail: true } });
   expect(await codeOf(fake.ask("acme"))).toBe("BUILD_FAILED");
@@ -95,7 +95,7 @@ it.each<[string, () => Promise<boolean>, ErrorCode]>([
     () => Promise.reject(new HostError("DATABASE_UNREACHABLE")),
     "DATABASE_UNREACHABLE",
   ],
-])("a build that fails while its schema %s says so, and holds nobody back", async (_, verify, code) => {
+])("a build that fails while its schema %s says so, and holds back no request", async (_, verify, code) => {
   const fake = start();
   fake.blueprints.set("shared", { settings: { fail: true } });
   for (let tries = 1; tries <= 3; tries += 1) {
@@ -106,14 +106,14 @@ it.each<[string, () => Promise<boolean>, ErrorCode]>([
   (await fake.lease("b@shared")).release();
 });
 
-it("a build that fails and is overtaken by a change is tried again by what is then current", async () => {
+it("a failed build that a change has overtaken is tried again with the current schema", async () => {
   const fake = start();
   let overtaken = 0;
   fake.blueprints.set("acme", {
     settings: { fail: true },
     verify: async () => {
       overtaken += 1;
-      // It is mended meanwhile.
+      // Meanwhile it is fixed.
       fake.blueprints.delete("acme");
       return false;
     },

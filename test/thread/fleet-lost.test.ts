@@ -6,7 +6,7 @@ import { codeOf, Gate } from "./witness.ts";
 const start = fakeFleets();
 
 describe("a request whose thread ends", () => {
-  it("is sent once more where nothing of it can have been committed", async () => {
+  it("is sent once more if it cannot have committed anything", async () => {
     const fake = start();
     using gate = new Gate();
     const asking = fake.ask("acme", "/gate", `name=${gate.name}`);
@@ -20,7 +20,7 @@ describe("a request whose thread ends", () => {
     expect(fake.all("request.retried")).toMatchObject([{ reason: "cell-lost", attempt: 1 }]);
   });
 
-  it("is lost where it may have committed", async () => {
+  it("is lost if it may have committed", async () => {
     const fake = start();
     using gate = new Gate();
     const asking = codeOf(fake.ask("acme", "/mark", `name=${gate.name}`));
@@ -32,7 +32,7 @@ describe("a request whose thread ends", () => {
     expect((await fake.ask("acme")).cell).not.toBe(cell?.id);
   });
 
-  it("tells its client where something of it may stand", async () => {
+  it("tells its client if it may have committed something", async () => {
     const fake = start();
     const marked = await fake.ask("acme", "/mark-and-die").catch((error: unknown) => error);
     expect(marked).toMatchObject({ retryable: true, publicText: expect.stringMatching(/may or may not/) });
@@ -40,13 +40,13 @@ describe("a request whose thread ends", () => {
     expect(bare).toMatchObject({ retryable: true, publicText: expect.not.stringMatching(/may or may not/) });
   });
 
-  it("is not sent a third time: two threads in a row are lost to one request, and no more", async () => {
+  it("is not sent a third time: one request can end two threads in a row, and no more", async () => {
     const fake = start();
     expect(await codeOf(fake.ask("acme", "/die"))).toBe("CELL_LOST");
     expect(fake.all("cell.terminated").map(({ reason }) => reason)).toEqual(["crashed", "crashed"]);
   });
 
-  it("takes only those along that are in that thread", async () => {
+  it("takes along only the requests in the same thread", async () => {
     const fake = start({ cells: 2, instanceHeapMb: 60 });
     using gate = new Gate();
     fake.blueprints.set("other", { settings: { saysMb: "60" } });
@@ -57,22 +57,22 @@ describe("a request whose thread ends", () => {
     expect((await other).tenant).toBe("other");
   });
 
-  it("is no reason to send others there: a thread on its way out serves nothing", async () => {
+  it("does not let others be sent there, since an ending thread serves nothing", async () => {
     const fake = start();
     const { cell: id } = await fake.ask("acme");
     const cell = fake.cellOf(await fake.ask("acme"));
-    // The thread is in a native call, so that its end takes a while.
+    // The thread is in a native call, so ending it takes a while.
     const native = fake.ask("acme", "/native", "n=500");
     await cell.measure();
     void cell.terminate("over-budget");
     const others = await Promise.all(["acme", "acme"].map((name) => fake.ask(name)));
     expect(others.map((served) => served.cell)).not.toContain(id);
-    // The one that was in there is sent again; the others never went there.
+    // The one that was in it is sent again; the others were never sent there.
     expect((await native).cell).not.toBe(id);
     expect(fake.all("request.retried")).toHaveLength(1);
   });
 
-  it("is followed by no other cell before it is gone", async () => {
+  it("is not followed by another cell before its own is gone", async () => {
     const fake = start({ cells: 1 });
     const cell = fake.cellOf(await fake.ask("acme"));
     void codeOf(fake.ask("acme", "/native", "n=300"));
@@ -83,8 +83,8 @@ describe("a request whose thread ends", () => {
   });
 });
 
-describe("a request that nobody waits for any more", () => {
-  it("is cancelled in its thread, and its answer ends its lease", async () => {
+describe("a request whose client has gone", () => {
+  it("is cancelled in its thread, and keeps its lease until that answers", async () => {
     const fake = start();
     using gate = new Gate();
     const leaving = new AbortController();
@@ -96,12 +96,12 @@ describe("a request that nobody waits for any more", () => {
     const [cell] = fake.fleet.registry.cells;
     expect(cell?.inFlight).toBe(1);
     gate.open();
-    // It is the last thing that the instance does: then it can be evicted.
+    // Once it has answered, the instance can be evicted.
     fake.fleet.evict(() => true, "requested");
     expect(await fake.until("cell.terminated")).toMatchObject({ inFlight: 0 });
   });
 
-  it("gives its lease back if it left while the instance was built", async () => {
+  it("gives its lease back if it left during the build", async () => {
     const fake = start();
     using gate = new Gate();
     fake.blueprints.set("acme", { settings: { gate: gate.name } });
@@ -116,7 +116,7 @@ describe("a request that nobody waits for any more", () => {
     await fake.until("cell.terminated");
   });
 
-  it("ends nothing but itself where the tenant's decision then fails", async () => {
+  it("causes no unhandled rejection if the tenant's decision fails afterwards", async () => {
     const fake = start();
     const left = AbortSignal.abort(new HostError("CANCELLED"));
     const failing = Promise.withResolvers<never>();

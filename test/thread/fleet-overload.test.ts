@@ -7,10 +7,10 @@ import type { Overload } from "./overload-run.ts";
 const run = promisify(execFile);
 const script = fileURLToPath(new URL("./overload-run.ts", import.meta.url));
 
-/** In a process of its own, so that one that aborts is a failed test. */
+/** Runs in a process of its own, so that an abort is a failed test. */
 async function overload(shape: string, ...figures: number[]): Promise<Overload> {
   const { stdout } = await run(process.execPath, [script, shape, ...figures.map(String)], {
-    // Vitest's own settings are not for this one.
+    // Without Vitest's own settings.
     env: { PATH: process.env["PATH"] },
     timeout: 50_000,
   });
@@ -25,13 +25,13 @@ describe("a heap that grows without end", () => {
     ["strings", "/grow-strings", 96],
     ["one huge string", "/grow-string", 96],
     ["one huge string of wide characters", "/grow-wide-string", 96],
-    // One call takes twice the budget, and while it does the thread answers nobody.
+    // One call takes twice the budget, and meanwhile the thread answers nothing.
     ["arrays that are huge from the start", "/fill", 96],
-    ["what V8's own limit stops before the governor does", "/hold", 1000, 64],
-  ])("by %s costs its own cell, and no other a request", async (_, shape, ...limits) => {
+    ["a block that V8's own limit stops before the governor does", "/hold", 1000, 64],
+  ])("by %s ends its own cell, and fails no request in another", async (_, shape, ...limits) => {
     const result = await overload(shape, 2, ...limits);
     const { reasons, greedy, failed, answered, mostCells, left } = result;
-    // Each of them is sent a second time, and ends a second cell.
+    // Each request is sent a second time, and ends a second cell.
     expect(reasons).toEqual(Array.from({ length: 4 }, () => "over-budget"));
     expect(greedy).toEqual(["CELL_LOST", "CELL_LOST"]);
     expect(failed).toEqual([]);

@@ -11,7 +11,7 @@ function shared(fake: FakeFleet): FakeFleet {
   return fake;
 }
 
-/** `loud` asks for all that the thread can do, and `quiet` for next to nothing, until told to stop. */
+/** `loud` keeps the thread fully busy, and `quiet` uses next to nothing, until told to stop. */
 function noise(fake: FakeFleet) {
   let over = false;
   const cells = { loud: "", quiet: "" };
@@ -36,8 +36,8 @@ function noise(fake: FakeFleet) {
 
 const isolated = (fake: FakeFleet) => fake.fleet.registry.reserved(keyOf("shared"), tenantId("loud"));
 
-describe("a tenant that takes more than its share of a cell", () => {
-  it("is served by a cell of its own, where the others are not, and with them again when it has calmed down", async () => {
+describe("a tenant that uses more than its share of a cell", () => {
+  it("is served by a cell of its own, and with the others again once it has calmed down", async () => {
     const fake = shared(start({ cells: 3 }));
     const { cells, stop } = noise(fake);
     const { tenant, cell } = await fake.until("tenant.quarantined");
@@ -47,12 +47,12 @@ describe("a tenant that takes more than its share of a cell", () => {
     await stop();
     expect(await fake.until("tenant.released")).toMatchObject({ tenant: "loud", cell, why: "calm" });
     expect((await fake.ask("loud")).cell).toBe((await fake.ask("quiet")).cell);
-    // Nothing failed or was built for it but the one.
+    // Nothing failed, and only one more instance was built.
     expect(fake.all("build.done")).toHaveLength(2);
     expect(fake.all("build.failed")).toEqual([]);
   });
 
-  it("gives the cell up as soon as another blueprint needs the room", async () => {
+  it("gives up the cell as soon as another blueprint needs the room", async () => {
     // Nothing fits beside an instance of this size.
     const fake = shared(start({ cells: 2, instanceHeapMb: 100 }));
     fake.blueprints.set("shared", { settings: { saysMb: "140" } });
@@ -64,7 +64,7 @@ describe("a tenant that takes more than its share of a cell", () => {
     expect((await fake.ask("loud")).cell).toBe((await fake.ask("quiet")).cell);
   });
 
-  it("is served with all others again when its cell dies, without a request failing", async () => {
+  it("is served with the others again if its cell dies, without a failed request", async () => {
     const fake = shared(start({ cells: 3 }));
     const { cells, stop } = noise(fake);
     await fake.until("tenant.quarantined");
@@ -76,10 +76,10 @@ describe("a tenant that takes more than its share of a cell", () => {
     expect(await fake.ask("loud")).toMatchObject({ tenant: "loud" });
   });
 
-  it("stays where it is where there may be no other cell", async () => {
+  it("stays where it is if no other cell is allowed", async () => {
     const fake = shared(start({ cells: 1 }));
     const { cells, stop } = noise(fake);
-    // Long enough for several looks: each is a second's.
+    // Long enough for several windows of a second each.
     await expect
       .poll(() => fake.fleet.registry.current(keyOf("shared"), tenantId("loud"))?.requests)
       .toBeGreaterThan(200);
@@ -88,7 +88,7 @@ describe("a tenant that takes more than its share of a cell", () => {
     expect(fake.all("tenant.quarantined")).toEqual([]);
   });
 
-  it("may take all of a cell that nobody else asks for anything", async () => {
+  it("may use all of a cell that has no other requests", async () => {
     const fake = shared(start({ cells: 3 }));
     const running = Array.from({ length: 4 }, async () => {
       for (let count = 0; count < 50; count += 1) await fake.ask("loud", "/busy", "n=20");

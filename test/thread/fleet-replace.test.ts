@@ -6,7 +6,7 @@ import { Gate } from "./witness.ts";
 
 const start = fakeFleets();
 
-/** Asks without a pause until it is told to stop, and returns how often it was served by which cell. */
+/** Sends requests without a pause until told to stop, and returns how often each cell answered. */
 function load(fake: FakeFleet, tenant: string): { stop: () => Promise<Map<string, number>> } {
   let going = true;
   const served = new Map<string, number>();
@@ -26,7 +26,7 @@ function load(fake: FakeFleet, tenant: string): { stop: () => Promise<Map<string
 }
 
 describe("a cell that is replaced", () => {
-  it("fails no request, of however many blueprints: they go on in another", async () => {
+  it("fails no request of any of its blueprints: they continue in another cell", async () => {
     const fake = start({ cells: 2 });
     const names = ["a", "b", "c"];
     const first: Served[] = [];
@@ -45,7 +45,7 @@ describe("a cell that is replaced", () => {
     expect(fake.mostCells).toBe(2);
   });
 
-  it("is still there for slow requests, which it ends with", async () => {
+  it("remains until its slow requests are answered", async () => {
     const fake = start({ cells: 2 });
     using gate = new Gate();
     const slow = fake.ask("acme", "/gate", `name=${gate.name}`);
@@ -61,7 +61,7 @@ describe("a cell that is replaced", () => {
     expect(old?.phase).toBe("gone");
   });
 
-  it("finishes the build that is in it, and moves that as well", async () => {
+  it("finishes the build in it, and moves that as well", async () => {
     const fake = start({ cells: 2, concurrency: 2 });
     using gate = new Gate();
     fake.blueprints.set("acme", { settings: { gate: gate.name } });
@@ -82,7 +82,7 @@ describe("a cell that is replaced", () => {
     expect(fake.all("build.failed")).toEqual([]);
   });
 
-  it("goes at once where there may be no other, and what was in it comes back on demand", async () => {
+  it("goes at once if no other cell is allowed, and its instances are built again on demand", async () => {
     const fake = start({ cells: 1 });
     const { cell } = await fake.ask("acme");
     const old = fake.cellOf(await fake.ask("acme"));
@@ -93,7 +93,7 @@ describe("a cell that is replaced", () => {
     expect(fake.mostCells).toBe(1);
   });
 
-  it("is rebuilt for a tenant that is still of the blueprint, not for the one that it was built for first", async () => {
+  it("is rebuilt for a tenant that still has the blueprint, not for the one it was first built for", async () => {
     const fake = start({ cells: 2 });
     let moved = false;
     const first = await fake.lease("mover@shared", async () => !moved);
@@ -105,9 +105,9 @@ describe("a cell that is replaced", () => {
     expect(fake.fleet.registry.current(keyOf("shared"), tenantId("stayer"))?.spec.tenant).toBe("stayer");
   });
 
-  it("goes on with the others where one of its blueprints cannot be rebuilt", async () => {
+  it("is replaced with its other blueprints if one cannot be rebuilt", async () => {
     const fake = start({ cells: 2, instanceHeapMb: 20 });
-    // Nothing fits beside this one, so that the others are in one cell.
+    // Nothing fits beside this one, so the others share a cell.
     fake.blueprints.set("full", { settings: { saysMb: "60" } });
     let moved = false;
     const full = await fake.lease("full");

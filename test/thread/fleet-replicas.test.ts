@@ -6,7 +6,7 @@ import { codeOf } from "./witness.ts";
 
 const start = fakeFleets({ heapMb: 256 });
 
-/** Keeps `clients` busy with requests of 20 ms of a core each, until told to stop; the cells that answered. */
+/** Keeps `clients` busy with requests of 20 ms of CPU each until told to stop; collects the cells that answered. */
 function load(fake: FakeFleet, clients: number, tenant = "acme") {
   let over = false;
   const cells = new Set<string>();
@@ -24,9 +24,9 @@ function load(fake: FakeFleet, clients: number, tenant = "acme") {
 
 const replicasOf = (fake: FakeFleet, name = "acme") => fake.fleet.registry.serving(keyOf(name));
 
-// A machine with one core has nothing to share out.
+// On a machine with one core a second cell gains nothing.
 describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy", () => {
-  it("is served by a second cell as well, which takes its share, and by one again when it rests", async () => {
+  it("is also served by a second cell, which takes its share, and by one again once it rests", async () => {
     const fake = start({ cells: 3, replicas: 2 });
     const busy = load(fake, 6);
     await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
@@ -41,7 +41,7 @@ describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy
     expect(fake.all("build.done")).toHaveLength(2);
   }, 90_000);
 
-  it("is served on by the other when one of its cells dies, without a build", async () => {
+  it("is still served by the other if one of its cells dies, without a build", async () => {
     const fake = start({ cells: 2, replicas: 2 });
     const busy = load(fake, 6);
     await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
@@ -52,7 +52,7 @@ describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy
     expect(fake.all("build.started")).toHaveLength(2);
   });
 
-  it("is built anew where the cells of both are replaced at once: neither counts on the other", async () => {
+  it("is built anew if both its cells are replaced at once, as neither relies on the other", async () => {
     const fake = start({ cells: 4, replicas: 2 });
     const busy = load(fake, 6);
     await fake.once(() => (fake.all("build.done").length === 2 ? true : undefined));
@@ -65,12 +65,12 @@ describe.runIf(availableParallelism() > 1)("a blueprint that keeps its cell busy
     expect(now.some((instance) => old.includes(instance))).toBe(false);
   });
 
-  it("takes no room from others: neither their instances nor their cells", async () => {
+  it("takes neither instances nor cells from others", async () => {
     const fake = start({ cells: 2, replicas: 2, instanceHeapMb: 150 });
     fake.blueprints.set("other", { settings: { saysMb: "150" } });
     await fake.ask("other");
     const busy = load(fake, 6);
-    // Hot for as long as a second replica would have taken three times over.
+    // Busy for three times as long as a second replica would have taken to come.
     await expect
       .poll(
         async () => {

@@ -13,7 +13,7 @@ const released = (fake: FakeFleet): string[] =>
     .filter((message) => message.startsWith("released"));
 
 describe("an eviction", () => {
-  it("lets the requests in flight end, and then ends the thread", async () => {
+  it("lets the requests in flight complete, and then ends the thread", async () => {
     const fake = start();
     using gate = new Gate();
     const slow = fake.ask("acme", "/gate", `name=${gate.name}`);
@@ -31,7 +31,7 @@ describe("an eviction", () => {
     expect(threads.running).toBe(before);
   });
 
-  it("does not wait for a request longer than it may", async () => {
+  it("waits for a request no longer than the drain timeout", async () => {
     const fake = start({ drainTimeoutMs: 200 });
     using gate = new Gate();
     const stuck = codeOf(fake.ask("acme", "/mark", `name=${gate.name}`));
@@ -41,7 +41,7 @@ describe("an eviction", () => {
     expect(await stuck).toBe("CELL_LOST");
   });
 
-  it("of one that was built anew meanwhile releases each exactly once, and the new one serves on", async () => {
+  it("of an instance that was built anew meanwhile releases each exactly once, and the new one keeps serving", async () => {
     const fake = start({ cells: 1 });
     await fake.ask("other");
     using gate = new Gate();
@@ -62,7 +62,7 @@ describe("an eviction", () => {
     expect(released(fake)).toEqual([`released ${old.instance}`, `released ${fresh.instance}`]);
   });
 
-  it("of all that is in a cell ends its thread, for the reason that was given", async () => {
+  it("of everything in a cell ends its thread, with the given reason", async () => {
     const fake = start({ cells: 1 });
     await Promise.all(["a", "b", "c"].map((name) => fake.ask(name)));
     expect(fake.fleet.evict(() => true, "flushed")).toHaveLength(3);
@@ -70,7 +70,7 @@ describe("an eviction", () => {
     expect(new Set(fake.all("instance.evicted").map(({ reason }) => reason))).toEqual(new Set(["flushed"]));
   });
 
-  it("of an instance that nobody uses any more comes by itself", async () => {
+  it("of an unused instance happens by itself", async () => {
     const fake = start({ idleTtlMs: 50 });
     await fake.ask("acme");
     expect(await fake.until("cell.terminated")).toMatchObject({ reason: "idle" });
@@ -78,7 +78,7 @@ describe("an eviction", () => {
     expect((await fake.ask("acme")).tenant).toBe("acme");
   });
 
-  it("for want of room takes one instance, the one that was used least recently, and not all that are idle", async () => {
+  it("for lack of room takes only the least recently used instance", async () => {
     const fake = start({ cells: 1, instances: 4 });
     for (const name of ["a", "b", "c", "d", "a"]) await fake.ask(name);
     await fake.ask("e");
@@ -86,8 +86,8 @@ describe("an eviction", () => {
     expect(fake.fleet.registry.published).toHaveLength(4);
   });
 
-  it("takes nothing for an instance that fits once what was built before it is measured", async () => {
-    // With its garbage the first one seems to leave no room beside it.
+  it("does not happen for an instance that fits once the earlier ones are measured", async () => {
+    // With its garbage the first one seems to leave no room for another.
     const fake = start({ cells: 1, heapMb: 256, instanceHeapMb: 60 });
     fake.blueprints.set("first", { settings: { saysMb: "5", usedMb: "180" } });
     const { cell } = await fake.ask("first");
@@ -96,7 +96,7 @@ describe("an eviction", () => {
     expect(fake.all("instance.evicted")).toEqual([]);
   });
 
-  it("takes what was built before it where that is large indeed, whatever was expected of it", async () => {
+  it("takes an earlier instance that is measured as large, whatever its estimate", async () => {
     const fake = start({ cells: 1, heapMb: 256, instanceHeapMb: 60 });
     fake.blueprints.set("first", { settings: { saysMb: "140", usedMb: "190" } });
     await fake.ask("first");
@@ -104,8 +104,8 @@ describe("an eviction", () => {
     expect(fake.all("instance.evicted")).toMatchObject([{ key: keyOf("first"), heapMb: 140 }]);
   });
 
-  it("takes an idle cell although another drains for as long as its request likes", async () => {
-    // Of this size only one fits in a cell.
+  it("takes an idle cell although another one is still draining", async () => {
+    // Only one of this size fits in a cell.
     const fake = start({ cells: 2, heapMb: 128, instanceHeapMb: 60 });
     for (const name of ["slow", "idle"]) fake.blueprints.set(name, { settings: { saysMb: "60" } });
     using gate = new Gate();
@@ -113,14 +113,14 @@ describe("an eviction", () => {
     await gate.arrived;
     await fake.ask("idle");
     fake.fleet.evict(({ spec }) => spec.key === keyOf("slow"), "requested");
-    // The draining cell is not waited for: it has a request, and the other cell has none.
+    // It does not wait for the draining cell, which has a request; the other one has none.
     expect((await fake.ask("next")).tenant).toBe("next");
     expect(fake.all("instance.evicted")).toMatchObject([{ key: keyOf("idle") }]);
     gate.open();
     await slow;
   });
 
-  it("for memory beyond the budgets spares a cell with a build in it, and does not warm another", async () => {
+  it("for memory beyond the budgets spares a cell with a build in it, and starts no new spare", async () => {
     const fake = start({ cells: 2, spare: 1 });
     await fake.until("cell.started");
     using gate = new Gate();

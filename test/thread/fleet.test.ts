@@ -12,7 +12,7 @@ const isLocked = async (): Promise<boolean> => {
 const start = fakeFleets();
 
 describe("a build", () => {
-  it("is one for all who ask for its key at once, and for all who ask later", async () => {
+  it("serves all concurrent and later requests for its key", async () => {
     const fake = start();
     const served = await Promise.all(Array.from({ length: 50 }, () => fake.ask("acme")));
     expect(new Set(served.map(({ instance }) => instance)).size).toBe(1);
@@ -20,7 +20,7 @@ describe("a build", () => {
     expect(fake.all("build.started")).toHaveLength(1);
   });
 
-  it("of another key waits for its turn, and is turned away where too many wait", async () => {
+  it("of another key waits for its turn, and is refused if too many wait", async () => {
     const fake = start({ queue: 2 });
     using gate = new Gate();
     fake.blueprints.set("slow", { settings: { gate: gate.name } });
@@ -29,11 +29,11 @@ describe("a build", () => {
     const waiting = [fake.ask("one"), fake.ask("two")];
     expect(fake.fleet.builds).toEqual({ running: 1, queued: 0 });
     await Promise.resolve();
-    // Deciding takes a moment; the third is asked for directly.
+    // Deciding takes a moment; the third one is leased directly.
     await new Promise((resolve) => setImmediate(resolve));
     expect(fake.fleet.builds).toEqual({ running: 1, queued: 2 });
     expect(await codeOf(fake.lease("three"))).toBe("BUILD_QUEUE_FULL");
-    // Who waits for a build that is queued already takes no place of its own.
+    // Waiting for a build that is already queued takes no further place.
     const same = fake.ask("two");
     gate.open();
     await Promise.all([slow, same, ...waiting]);
@@ -41,7 +41,7 @@ describe("a build", () => {
     expect(fake.fleet.builds).toEqual({ running: 0, queued: 0 });
   });
 
-  it("that takes too long ends with its cell, and the next is fine", async () => {
+  it("that takes too long is ended with its cell, and the next one succeeds", async () => {
     const fake = start({ buildTimeoutMs: 5_000 });
     using gate = new Gate();
     fake.blueprints.set("stuck", { settings: { gate: gate.name } });
@@ -66,13 +66,13 @@ describe("a build", () => {
     await expect(asked).rejects.toThrow("1000 ms");
   });
 
-  it("of which nobody says in time whether it is current does not keep the others waiting", async () => {
+  it("that cannot be verified in time does not keep others waiting", async () => {
     const fake = start({ buildTimeoutMs: 5_000 });
     expect(await codeOf(fake.lease("acme", () => new Promise(() => undefined)))).toBe("BUILD_TIMEOUT");
     expect((await fake.ask("globex")).tenant).toBe("globex");
   });
 
-  it("that finds a patch unfit tells of it once, however many builds and threads do", async () => {
+  it("that finds a patch unfit reports it once for all builds and threads", async () => {
     const fake = start({ cells: 2 });
     for (const name of ["one", "two", "three"]) {
       fake.blueprints.set(name, { settings: { unfit: name === "three" ? "plan-cache" : "single-reads" } });
@@ -83,7 +83,7 @@ describe("a build", () => {
     expect(told).toEqual(["single-reads plain", "plan-cache plain"]);
   });
 
-  it("that was overtaken is not published, and its instance is let go of", async () => {
+  it("that was overtaken is not published, and its instance is released", async () => {
     const fake = start({ cells: 1 });
     await fake.ask("other");
     expect(await codeOf(fake.lease("acme", async () => false))).toBe("SCHEMA_CHANGED");
@@ -93,7 +93,7 @@ describe("a build", () => {
     expect((await fake.ask("acme")).instance).toBe(3);
   });
 
-  it("may be overtaken as often as there is time, and whoever waits is refused when that is over", async () => {
+  it("is repeated while it is overtaken and there is time, then its requests are refused", async () => {
     const fake = start({ cells: 1 });
     let builds = 0;
     const overtaken = (times: number) => async () => {
@@ -113,14 +113,14 @@ describe("a build", () => {
     expect(hasty.all("guard.exhausted")).toMatchObject([{ tenant: "globex", attempts: builds }]);
   });
 
-  it("is asked about again before it begins where it has waited for its turn", async () => {
+  it("is verified again before it starts if it has waited for its turn", async () => {
     const fake = start({ cells: 2 });
     using gate = new Gate();
     fake.blueprints.set("slow", { settings: { gate: gate.name } });
     const slow = fake.ask("slow");
     await gate.arrived;
     const overtaken = codeOf(fake.lease("acme", async () => false));
-    // For longer than what was decided goes unquestioned.
+    // Longer than a decision counts as fresh.
     await new Promise((resolve) => setTimeout(resolve, 200));
     gate.open();
     await slow;
@@ -128,9 +128,9 @@ describe("a build", () => {
     expect(fake.all("build.started")).toHaveLength(1);
   });
 
-  it("is still there for those who waited for it when another build needs its place", async () => {
+  it("is kept for its waiting requests even if another build needs its place", async () => {
     const fake = start({ cells: 1, instances: 1 });
-    // Each build is the only idle instance at the moment when the next one looks for room.
+    // Each is the only idle instance when the next build looks for room.
     const served = await Promise.all(["a", "b", "c", "d", "e"].map((name) => fake.ask(name)));
     expect(served.map(({ tenant }) => tenant)).toEqual(["a", "b", "c", "d", "e"]);
     expect(fake.all("build.done")).toHaveLength(5);
@@ -145,7 +145,7 @@ describe("tenants of one blueprint that wait for one build", () => {
   ];
 
   it.each(cases)(
-    "are served where the schema of the one that it is built for %s",
+    "are served if the schema of the tenant that it is built for %s",
     async (_, verify, code) => {
       const fake = start();
       using gate = new Gate();
@@ -164,7 +164,7 @@ describe("tenants of one blueprint that wait for one build", () => {
     },
   );
 
-  it("do not each build what has moved for all of them", async () => {
+  it("do not each build again if the schema has moved for all of them", async () => {
     const fake = start();
     using gate = new Gate();
     fake.blueprints.set("shared", { settings: { gate: gate.name } });
@@ -177,7 +177,7 @@ describe("tenants of one blueprint that wait for one build", () => {
     expect(fake.all("build.started")).toHaveLength(1);
   });
 
-  it("all hear of a build that cannot succeed, after one more try", async () => {
+  it("all get the error of a build that cannot succeed, after one more try", async () => {
     const fake = start();
     fake.blueprints.set("shared", { settings: { fail: true } });
     const asking = ["a", "b", "c", "d", "e"].map((name) => codeOf(fake.lease(`${name}@shared`)));
@@ -187,13 +187,13 @@ describe("tenants of one blueprint that wait for one build", () => {
 });
 
 describe("a blueprint that ends threads", () => {
-  it("is held back with a pause, in which others are served", async () => {
+  it("is held back for a while, during which others are served", async () => {
     const fake = start({ cells: 2 });
     await fake.ask("acme");
     fake.blueprints.set("killer", { settings: { die: true } });
     const codes: string[] = [];
     while (!codes.includes("BUILD_HELD")) codes.push(await codeOf(fake.ask("killer")));
-    // A request whose build was lost tries once more. The first time it may have shared its cell: that proves nothing.
+    // A request whose build was lost tries once more. The first death proves nothing, as its cell may have been shared.
     expect(codes.slice(0, -1).every((code) => code === "CELL_LOST")).toBe(true);
     const { length } = fake.all("cell.terminated");
     expect(length).toBeGreaterThanOrEqual(2);
@@ -208,7 +208,7 @@ describe("a blueprint that ends threads", () => {
 });
 
 describe("closing", () => {
-  it("answers who waits for a build, lets requests end, and leaves no thread", async () => {
+  it("refuses requests that wait for a build, lets running ones complete, and leaves no thread", async () => {
     const fake = start({ cells: 2, queue: 10 });
     using gate = new Gate();
     const served = fake.ask("acme", "/gate", `name=${gate.name}`);

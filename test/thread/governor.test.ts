@@ -7,7 +7,7 @@ import { codeOf, Gate } from "./witness.ts";
 const start = fakeFleets();
 
 describe("the governor", () => {
-  it("ends a cell whose loop does not turn, and no other", async () => {
+  it("ends a cell whose event loop has stalled, and no other", async () => {
     const fake = start({ cells: 2, stallTimeoutMs: 1_500, instanceHeapMb: 60 });
     using gate = new Gate();
     fake.blueprints.set("other", { settings: { saysMb: "60" } });
@@ -23,21 +23,21 @@ describe("the governor", () => {
     expect(await spinning).toBe("CELL_LOST");
   });
 
-  it("takes no build for a stall", async () => {
+  it("does not mistake a build for a stall", async () => {
     const fake = start({ cells: 1, stallTimeoutMs: 1_200, buildTimeoutMs: 20_000 });
     await fake.ask("other");
     using gate = new Gate();
     fake.blueprints.set("acme", { settings: { gate: gate.name } });
     const asking = fake.ask("acme");
     await gate.arrived;
-    // Keeps the loop from turning for longer than a stall may take, while the build goes on.
+    // Blocks the event loop for longer than the stall timeout while the build goes on.
     await fake.ask("other", "/native", "n=2500");
     gate.open();
     expect((await asking).tenant).toBe("acme");
     expect(fake.all("cell.terminated")).toEqual([]);
   });
 
-  it("watches the others while one is in a native call, which answers nothing", async () => {
+  it("watches the other cells while one is in a native call and does not respond", async () => {
     const fake = start({ cells: 2, heapMb: 96, instanceHeapMb: 25 });
     for (const name of ["busy", "greedy"]) fake.blueprints.set(name, { settings: { saysMb: "30" } });
     const { cell: busy } = await fake.ask("busy");
@@ -53,10 +53,10 @@ describe("the governor", () => {
     await growing;
   });
 
-  it("has a cell replaced that is full for good, and its requests all succeed", async () => {
+  it("has a permanently full cell replaced, and all its requests succeed", async () => {
     const fake = start({ cells: 2, heapMb: 256 });
     const { cell } = await fake.ask("acme");
-    // 85 % of the budget is 218 MB; the thread itself has 6, and some 15 that are not on the heap.
+    // 85 % of the budget is 218 MB; the thread itself takes 6, and about 15 off the heap.
     await fake.ask("acme", "/leak", "n=216");
     const served = new Set<string>();
     const run = (async () => {
@@ -68,7 +68,7 @@ describe("the governor", () => {
     expect(fake.fleet.registry.current(keyOf("acme"), tenantId("acme"))?.cell.id).not.toBe(cell);
   });
 
-  it("replaces no cell in vain: one whose only instance is as large from the start", async () => {
+  it("does not replace a cell whose only instance is that large from the start", async () => {
     const fake = start({ cells: 2, heapMb: 256 });
     fake.blueprints.set("huge", { settings: { saysMb: "180" } });
     const cell = fake.cellOf(await fake.ask("huge"));
@@ -78,7 +78,7 @@ describe("the governor", () => {
     expect(fake.all("cell.condemned")).toEqual([]);
   });
 
-  it("has an instance measured after it was built, when nothing waits for it any more", async () => {
+  it("has an instance measured after its build, once nothing waits for it", async () => {
     const fake = start({ cells: 1 });
     fake.blueprints.set("acme", { settings: { saysMb: "7", usedMb: "70" } });
     const { instance } = await fake.ask("acme");
@@ -87,19 +87,19 @@ describe("the governor", () => {
     expect(seen).toMatchObject({ measured: true, heapMb: 7 });
   });
 
-  it("lets a cell live that makes garbage far beyond its budget", async () => {
+  it("spares a cell that makes garbage far beyond its budget", async () => {
     const fake = start({ cells: 1, heapMb: 96 });
     const { cell } = await fake.ask("acme");
     expect((await fake.ask("acme", "/garbage", "n=1500")).cell).toBe(cell);
     expect(fake.all("cell.terminated")).toEqual([]);
   });
 
-  it("ends a cell that is over its budget while it starts", async () => {
+  it("ends a cell that exceeds its budget while it starts", async () => {
     const fake = start({ cells: 1, heapMb: 96, preset: "grows" });
     expect(await fake.until("cell.terminated")).toMatchObject({ reason: "over-budget", instances: 0 });
   });
 
-  it("starts cells again after starts that failed, without being asked", async () => {
+  it("starts cells again after failed starts, without a request", async () => {
     const fake = start({ cells: 1, preset: "fails" });
     await fake.once(() => (fake.all("cell.terminated").length >= 2 ? true : undefined));
     expect(fake.fleet.healthy).toBe(false);

@@ -16,7 +16,7 @@ const streamAnswer = (port: MessagePort): Answer => ({
   port,
 });
 
-/** Answers every request with `source`, and tells how sending it ended. */
+/** Answers every request with `source`, and reports how each transfer ended. */
 async function serveSource(source: () => AsyncIterable<Uint8Array>, limits = {}) {
   const ends: Promise<unknown>[] = [];
   app = await startPublicApp(async () => {
@@ -35,7 +35,7 @@ async function* endless(chunk: Uint8Array, count = { chunks: 0 }): AsyncGenerato
 }
 
 describe("a streamed answer", () => {
-  it("reaches the client piece by piece, the first before the last is made", async () => {
+  it("reaches the client piece by piece, the first before the last is produced", async () => {
     const gate = Promise.withResolvers<void>();
     async function* source(): AsyncGenerator<Uint8Array> {
       yield Buffer.from("first");
@@ -51,7 +51,7 @@ describe("a streamed answer", () => {
     expect(await ends[0]).toBeNull();
   });
 
-  it("waits for a client that does not read, and goes on when it does", async () => {
+  it("pauses for a client that does not read, and continues when it does", async () => {
     const count = { chunks: 0 };
     const { port } = await serveSource(() => endless(new Uint8Array(windowBytes), count));
     const { send, socket, until } = await rawConnect(port);
@@ -65,7 +65,7 @@ describe("a streamed answer", () => {
       if (count.chunks !== last) quiet = 0;
       last = count.chunks;
     }
-    // The kernel's buffers take a few MB on loopback; an unchecked source makes hundreds in this time.
+    // The kernel's buffers take a few MB on loopback; an unlimited source would produce hundreds in this time.
     const stuckAt = count.chunks;
     expect(stuckAt).toBeLessThan(100);
     socket.resume();
@@ -73,7 +73,7 @@ describe("a streamed answer", () => {
     socket.destroy();
   });
 
-  it("is cut off, not ended, where its thread is terminated in mid-stream", async () => {
+  it("is cut off, not ended, if its thread is terminated in mid-stream", async () => {
     const workers: Worker[] = [];
     app = await startPublicApp(async () => {
       const { port1, port2 } = new MessageChannel();
@@ -89,7 +89,7 @@ describe("a streamed answer", () => {
     expect(await app.done(1)).toMatchObject({ status: 200, code: "CELL_LOST" });
   });
 
-  it("stops its source when the client goes away, also while the source is silent", async () => {
+  it("stops its source when the client goes away, even while the source is silent", async () => {
     async function* source(): AsyncGenerator<Uint8Array> {
       yield Buffer.from("first");
       await new Promise(() => {});
@@ -163,7 +163,7 @@ describe("closing the listener", () => {
     await closed;
   });
 
-  it("tells whoever waits for an answer that the connection ends with it, so that no next request is lost on it", async () => {
+  it("announces with a pending answer that the connection ends, so that no further request is lost on it", async () => {
     const release = Promise.withResolvers<Answer>();
     const running = await startPublicApp(() => release.promise);
     app = running;
@@ -172,7 +172,7 @@ describe("closing the listener", () => {
     await expect.poll(() => running.requests.length).toBe(2);
     const closed = running.close(10_000);
     release.resolve({ kind: "text", status: 200, headers: {}, body: "." });
-    // The first of two says nothing of it: the second is still to come.
+    // The first of two does not announce it, as the second is still to come.
     expect((await waiting.received).match(/^connection: \S+/gim)).toEqual([
       "Connection: keep-alive",
       "Connection: close",
@@ -180,7 +180,7 @@ describe("closing the listener", () => {
     await closed;
   });
 
-  it("cuts a request that does not end within the drain time", async () => {
+  it("cuts a request that does not complete within the drain time", async () => {
     const running = await startPublicApp(() => new Promise(() => {}));
     const { send, received } = await rawConnect(running.port);
     send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

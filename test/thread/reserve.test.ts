@@ -24,7 +24,7 @@ const setup = {
   ledger: new SharedArrayBuffer(4096),
 };
 
-/** What nothing serves: it is answered, and leaves garbage all the same. */
+/** A task for no instance: it is refused, but still leaves garbage. */
 function taskOf(number: number): LaneTask {
   return {
     kind: "numbered",
@@ -37,7 +37,7 @@ function taskOf(number: number): LaneTask {
   };
 }
 
-it("a cell gives back what loading left, and later what requests left, within a few pings of rest", async () => {
+it("a cell returns the memory left by loading, and later by requests, within a few idle pings", async () => {
   const ignored = { failed: () => undefined, exited: () => undefined };
   const thread = new Thread({ workerData: setup, v8LimitMb: 256, youngMb: 32 }, ignored);
   const { port1, port2 } = new MessageChannel();
@@ -50,7 +50,7 @@ it("a cell gives back what loading left, and later what requests left, within a 
   const rest = async (): Promise<void> => {
     for (let pings = 0; pings < 5; pings += 1) await ping();
   };
-  // Of itself V8 gives something back as well, after eight seconds.
+  // V8 also returns some memory on its own, after eight seconds.
   const fallsTo = (bytes: number): Promise<void> =>
     expect.poll(heldBytes, { timeout: 4_000 }).toBeLessThan(bytes);
   try {
@@ -62,7 +62,7 @@ it("a cell gives back what loading left, and later what requests left, within a 
       const tasks = Array.from({ length: 1_000 }, (_, index) => taskOf(batch * 1_000 + index));
       port1.postMessage({ kind: "tasks", encoded: encodeTasks(tasks) });
       await once(port1, "message");
-      // No rest for a cell that is asked in between.
+      // A cell with requests in between is not idle.
       await ping();
     }
     const served = await heldBytes();

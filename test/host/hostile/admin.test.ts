@@ -76,27 +76,27 @@ describe("the admin listener's", () => {
     ["/tenants/acme/migrate", sql("'"), failed],
     ["/tenants/acme/migrate", sql("$$"), failed],
     ["/tenants/acme/migrate", sql("/* never ended"), failed],
-  ])("%s takes nothing from %s: %s", async (path, body, expected) => {
+  ])("%s refuses %s: %s", async (path, body, expected) => {
     expect(await post(path, body)).toMatch(new RegExp(`^(?:${expected})$`));
   });
 
   it.each<[string, Record<string, string>]>([
     ["another Host", { host: "admin.evil.test" }],
-    ["a Host that begins like ours", { host: "127.0.0.1.evil.test" }],
+    ["a Host that begins like the loopback address", { host: "127.0.0.1.evil.test" }],
     ["a Host that begins like localhost", { host: "localhost.evil.test:5679" }],
     ["a Host of all zeros", { host: "0.0.0.0" }],
     ["a Host in decimal", { host: "2130706433" }],
     ["a Host in hexadecimal", { host: "0x7f.1" }],
-    ["an address that a proxy forwards", { "x-forwarded-for": "127.0.0.1" }],
-    ["a proxy's mark", { forwarded: "for=127.0.0.1;host=localhost" }],
+    ["a forwarded address", { "x-forwarded-for": "127.0.0.1" }],
+    ["a Forwarded header", { forwarded: "for=127.0.0.1;host=localhost" }],
     ["another site's Origin", { origin: "http://evil.test" }],
-    ["no site's Origin", { origin: "null" }],
-    ["a browser's word of another site", { "sec-fetch-site": "cross-site" }],
+    ["a null Origin", { origin: "null" }],
+    ["a Sec-Fetch-Site of another site", { "sec-fetch-site": "cross-site" }],
     ["the public listener's Origin", { origin: "http://localhost:5678" }],
     ["a form", { "content-type": "application/x-www-form-urlencoded" }],
     ["plain text", { "content-type": "text/plain" }],
     ["a compressed body", { "content-encoding": "gzip" }],
-  ])("commands are not for %s", async (_, headers) => {
+  ])("commands are refused with %s", async (_, headers) => {
     for (const path of ["/flush", "/evict", "/tenants/acme/migrate"]) {
       expect(await post(path, "{}", headers)).toMatch(/^4(?:01|03|15|00) /);
     }
@@ -112,13 +112,13 @@ describe("the admin listener's", () => {
     "http://localhost/flush",
     "/flush#",
     "\\flush",
-  ])("commands are not at %s", async (path) => {
+  ])("commands cannot be reached at %s", async (path) => {
     const port = Number(new URL(hostile.at.host.adminUrl).port);
     const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`;
     expect(outcome(await rawRequest(port, head))).toBe(bad);
   });
 
-  it.each(["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])("routes are not for %s", async (method) => {
+  it.each(["HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])("routes refuse %s", async (method) => {
     const port = Number(new URL(hostile.at.host.adminUrl).port);
     for (const path of ["/flush", "/evict", "/tenants/acme"]) {
       const answer = await rawRequest(
@@ -133,4 +133,4 @@ describe("the admin listener's", () => {
   });
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

@@ -8,7 +8,7 @@ const right = { databases: { main: { url } }, tenants: [acme] };
 const tenant = (more: object): object => ({ ...right, tenants: [{ ...acme, ...more }] });
 const wrongs: readonly unknown[] = [null, "yes", -1, 1.5, [], {}, true];
 
-/** Each section's keys, with a value that is right for none of them but those that `except` says. */
+/** Each section's keys. */
 const keys: Readonly<Record<string, readonly string[]>> = {
   listen: ["host", "port"],
   admin: ["host", "port", "token"],
@@ -36,13 +36,13 @@ const keys: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** What `rowhouse check` says of a config: its exit code, and the paths of its faults. */
+/** The result of `rowhouse check` for a config: its exit code, and the paths of its faults. */
 async function check(config: unknown, name = "rowhouse.config.json") {
   const text = typeof config === "string" ? config : JSON.stringify(config);
   const { path, remove } = await directoryWith({ [name]: text });
   try {
     const { code, signal, stdout, stderr } = await runCli({ args: ["check", "--config", name], cwd: path });
-    // Whatever is wrong is said in words, and never a password.
+    // Faults are reported without a stack trace or a password.
     expect(`${stdout}${stderr}`).not.toMatch(/hunter2|\n\s+at |node:internal/);
     const paths = [...stderr.matchAll(/^rowhouse: ([^\s:]+): /gm)].map(([, fault]) => fault);
     return { code, signal, paths, stderr };
@@ -53,7 +53,7 @@ async function check(config: unknown, name = "rowhouse.config.json") {
 
 describe("rowhouse check", () => {
   it.each(Object.entries(keys))(
-    "names every key of %s that is an object instead of a value",
+    "reports every key of %s that is an object instead of a value",
     async (section, names) => {
       const { code, paths } = await check({
         ...right,
@@ -65,7 +65,7 @@ describe("rowhouse check", () => {
   );
 
   it.each(wrongs.map((wrong) => [JSON.stringify(wrong), wrong]))(
-    "names each section that is %s",
+    "reports each section that is %s",
     async (_, wrong) => {
       const sections = [
         "listen",
@@ -108,23 +108,23 @@ describe("rowhouse check", () => {
     ["an id that is a number", { id: 1 }, "tenants[0].id"],
     ["a host with a path", { hosts: ["acme.example/x"] }, "tenants[0].hosts[0]"],
     ["a host with a user", { hosts: ["a@acme.example"] }, "tenants[0].hosts[0]"],
-    ["a host with a blank", { hosts: ["acme .example"] }, "tenants[0].hosts[0]"],
+    ["a host with a space", { hosts: ["acme .example"] }, "tenants[0].hosts[0]"],
     ["a host with a wildcard", { hosts: ["*.example"] }, "tenants[0].hosts[0]"],
-    ["hosts that are a text", { hosts: "acme.example" }, "tenants[0].hosts"],
+    ["hosts that are a string", { hosts: "acme.example" }, "tenants[0].hosts"],
     ["no schema", { schemas: [] }, "tenants[0].schemas"],
     ["a schema of 64 letters", { schemas: ["s".repeat(64)] }, "tenants[0].schemas[0]"],
     ["a schema with a NUL", { schemas: ["a\0b"] }, "tenants[0].schemas[0]"],
-    ["a schema of half a character", { schemas: ["\ud800"] }, "tenants[0].schemas[0]"],
+    ["a schema with half a surrogate pair", { schemas: ["\ud800"] }, "tenants[0].schemas[0]"],
     ["an empty schema", { schemas: [""] }, "tenants[0].schemas[0]"],
     ["PostgreSQL's own schema", { schemas: ["pg_catalog"] }, "tenants[0].schemas[0]"],
     ["the control schema", { schemas: { app: "rowhouse" } }, "tenants[0].schemas.app"],
     ["the information schema", { sharedSchemas: ["information_schema"] }, "tenants[0].sharedSchemas[0]"],
     ["one schema twice", { schemas: { a: "acme", b: "acme" } }, "tenants[0].schemas"],
-    ["a role of nobody's", { roles: { anonymous: "none" } }, "tenants[0].roles.anonymous"],
+    ["a reserved role name", { roles: { anonymous: "none" } }, "tenants[0].roles.anonymous"],
     ["a role that is a list", { roles: { anonymous: ["a"] } }, "tenants[0].roles.anonymous"],
     ["a setting that is a number", { settings: { a: 1 } }, "tenants[0].settings.a"],
-    ["a key of nobody's", { schema: "acme" }, "tenants[0].schema"],
-  ])("names a tenant with %s", async (_, more, path) => {
+    ["an unknown key", { schema: "acme" }, "tenants[0].schema"],
+  ])("reports a tenant with %s", async (_, more, path) => {
     const { code, paths } = await check(tenant(more));
     expect({ code, paths }).toEqual({ code: 1, paths: expect.arrayContaining([path]) });
   });
@@ -135,12 +135,12 @@ describe("rowhouse check", () => {
     ["a list", "[]"],
     ["null", "null"],
     ["a number", "7"],
-    ["a text", '"postgres://rowhouse:hunter2hunter2@db/x"'],
+    ["a string", '"postgres://rowhouse:hunter2hunter2@db/x"'],
     ["a hundred thousand brackets", "[".repeat(100_000)],
     ["a NUL", "\0"],
     ["comments", "// no\n{}"],
     ["a prototype", '{"__proto__":{"pooling":"x"},"constructor":1}'],
-  ])("says in words that a file of %s is none", async (_, text) => {
+  ])("reports clearly that a file of %s is not a config", async (_, text) => {
     const { code, signal, stderr } = await check(text);
     expect({ code, signal }).toEqual({ code: 1, signal: null });
     expect(stderr).toMatch(/^rowhouse: /m);
@@ -152,7 +152,7 @@ describe("rowhouse check", () => {
     ["exports a function that throws", "export default () => { throw new Error('x') }"],
     ["exports nothing", "export const a = 1"],
     ["does not parse", "export default {"],
-  ])("says in words that a module that %s is no config", async (_, text) => {
+  ])("reports clearly that a module that %s is not a config", async (_, text) => {
     const { code, signal, stderr } = await check(text, "rowhouse.config.mjs");
     expect({ code, signal }).toEqual({ code: 1, signal: null });
     expect(stderr).toMatch(/^rowhouse: /m);

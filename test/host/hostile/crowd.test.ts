@@ -6,7 +6,7 @@ import { type RawConnection, rawConnect } from "../../support/http.ts";
 const [most, share] = [60, 20];
 const hostile = hostileHost({
   limits: { connections: most, addressConnections: share },
-  // Not the address that the tests' other requests come from.
+  // Not the address of the test's other requests.
   listen: { trustProxy: ["127.0.9.0/24"] },
 });
 
@@ -19,7 +19,7 @@ const head = (...more: string[]): string =>
 const half = head("Content-Length: 900000") + "x".repeat(1_000);
 
 const crowds: RawConnection[][] = [];
-/** `count` connections that send `text` and nothing more. */
+/** Opens `count` connections that send `text` and nothing more. */
 async function crowd(count: number, from: string, text: string): Promise<RawConnection[]> {
   const connections = await Promise.all(Array.from({ length: count }, () => rawConnect(port(), from)));
   for (const each of connections) each.send(text);
@@ -27,7 +27,7 @@ async function crowd(count: number, from: string, text: string): Promise<RawConn
   return connections;
 }
 
-/** What a whole request that comes from there is answered. */
+/** The outcome of a complete request from that address. */
 async function ask(from: string, ...headers: string[]): Promise<string> {
   const connection = await rawConnect(port(), from);
   connection.send(head(`Content-Length: ${query.length}`, "Connection: close", ...headers) + query);
@@ -49,18 +49,18 @@ async function end(): Promise<void> {
   await expect.poll(receiving).toBe(0);
 }
 
-describe("three hundred clients of one address that stop", () => {
+describe("three hundred clients of one address that stall", () => {
   it.each([
-    ["before they say anything", ""],
+    ["before their first byte", ""],
     ["in their heads", head().slice(0, -2)],
     ["in their bodies", half],
-  ])("%s, leave the others their connections", async (_, text) => {
+  ])("%s leave other clients their connections", async (_, text) => {
     const refused = await refusedByAddress();
     const mine = await crowd(300, "127.0.0.3", text);
     await expect.poll(() => mine.filter(({ socket }) => !socket.closed).length).toBe(share);
     for (const from of ["127.0.0.1", "127.0.0.2"]) expect(await ask(from)).toBe("200");
     expect(await refusedByAddress()).toBe(refused + 300 - share);
-    // Its own newest is heard, too.
+    // The address's own newest connection is served, too.
     expect(await ask("127.0.0.3")).toBe("200");
     for (const each of mine) {
       if (each.socket.closed) expect(outcome(await each.received)).toMatch(/^429 ADDRESS_BUSY$/);
@@ -69,8 +69,8 @@ describe("three hundred clients of one address that stop", () => {
   });
 });
 
-describe("clients of many addresses that stop", () => {
-  it("do not keep the listener from whoever asks for something", async () => {
+describe("clients of many addresses that stall", () => {
+  it("do not keep the listener from serving requests", async () => {
     const all: RawConnection[] = [];
     for (let nth = 0; nth < 6; nth += 1) all.push(...(await crowd(share, `127.0.2.${nth}`, half)));
     const held = async (): Promise<number> => {
@@ -87,7 +87,7 @@ describe("clients of many addresses that stop", () => {
 });
 
 describe("a proxy", () => {
-  it("that is trusted has more connections than an address may have, and its clients their shares of requests", async () => {
+  it("that is trusted may exceed an address's connections, and each of its clients has its own share of requests", async () => {
     const from = "127.0.9.1";
     const forwarded = (address: string): string => `X-Forwarded-For: 192.0.2.1, ${address}`;
     const text = head("Content-Length: 900000", forwarded("198.51.100.7")) + "x".repeat(1_000);
@@ -101,7 +101,7 @@ describe("a proxy", () => {
     await end();
   });
 
-  it("that is not trusted is one client, whatever it says", async () => {
+  it("that is not trusted counts as one client, whatever it forwards", async () => {
     const mine = await crowd(
       2 * share,
       "127.0.8.1",
@@ -112,11 +112,11 @@ describe("a proxy", () => {
   });
 });
 
-it("the log names the first address that came to its limit, and no other", () => {
+it("the log names only the first address that reached its limit", () => {
   const warnings = hostile.at.host.process.linesOf("config.warning");
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toMatchObject({ path: "listen.trustProxy" });
   expect(JSON.stringify(warnings)).toContain("127.0.0.3");
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

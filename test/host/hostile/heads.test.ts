@@ -6,7 +6,7 @@ const hostile = hostileHost({ routing: ["path:/t/:tenant", "host", "header:x-ten
 
 const body = JSON.stringify({ query: itemsQuery });
 
-/** A whole request for everybody's items, with these lines in its head. */
+/** A complete request for items, with these lines in its head. */
 const ask = (lines: readonly string[], path = "/graphql"): string =>
   [
     `POST ${path} HTTP/1.1`,
@@ -26,17 +26,17 @@ describe("a Host header", () => {
     ["of a tenant", ["Host: acme.example"], "200", "acme"],
     ["in capitals, with dot and port", ["Host: ACME.EXAMPLE.:443"], "200", "acme"],
     ["with two dots", ["Host: acme.example.."], unknown],
-    ["with a dot before", ["Host: .acme.example"], unknown],
-    ["of a part of a tenant's", ["Host: example"], unknown],
-    ["of more than a tenant's", ["Host: acme.example.evil.test"], unknown],
-    ["of a tenant's with a prefix", ["Host: xacme.example"], unknown],
+    ["with a leading dot", ["Host: .acme.example"], unknown],
+    ["that is part of a tenant's", ["Host: example"], unknown],
+    ["that extends a tenant's", ["Host: acme.example.evil.test"], unknown],
+    ["that is a tenant's with a prefix", ["Host: xacme.example"], unknown],
     ["that is missing", [], bad],
     ["that is empty", ["Host:"], bad],
     ["twice, different", ["Host: acme.example", "Host: globex.example"], bad],
     ["twice, the same", ["Host: acme.example", "Host: acme.example"], bad],
     ["twice, in two cases", ["Host: acme.example", "hOST: globex.example"], bad],
     ["with a list", ["Host: acme.example, globex.example"], bad],
-    ["with a blank", ["Host: acme.example globex.example"], bad],
+    ["with a space", ["Host: acme.example globex.example"], bad],
     ["with a tab", ["Host: acme\t.example"], bad],
     ["with a user", ["Host: globex@acme.example"], bad],
     ["with a path", ["Host: acme.example/globex"], bad],
@@ -48,18 +48,18 @@ describe("a Host header", () => {
     ["with a bare CR", ["Host: acme.example\rHost: globex.example"], bad],
     ["with raw UTF-8", ["Host: acm\xc3\xa9.example"], bad],
     ["with a full-width letter", ["Host: \xef\xbd\x81cme.example"], bad],
-    ["in punycode of nobody's", ["Host: xn--cme-5cd.example"], unknown],
-    ["with a port that is none", ["Host: acme.example:99999"], bad],
+    ["in unknown punycode", ["Host: xn--cme-5cd.example"], unknown],
+    ["with an invalid port", ["Host: acme.example:99999"], bad],
     ["with a port of letters", ["Host: acme.example:http"], bad],
     ["with a backslash", ["Host: acme.example\\globex.example"], bad],
     ["with an underscore", ["Host: acme_example"], unknown],
-    ["of an IPv6 address that is none", ["Host: [::acme]"], bad],
+    ["of an invalid IPv6 address", ["Host: [::acme]"], bad],
     ["of a number", ["Host: 2130706433"], unknown],
     ["of a kilobyte", [`Host: ${"a".repeat(1_000)}.example`], unknown],
     ["of twenty kilobytes", [`Host: ${"a".repeat(20_000)}`], bad],
     ["with SQL", [`Host: acme.example'; drop schema "canary_acme" cascade; --`], bad],
     ["on two lines", ["Host: acme", " .example"], bad],
-    ["with a blank before the colon", ["Host : acme.example"], bad],
+    ["with a space before the colon", ["Host : acme.example"], bad],
   ])("%s is %s", async (_, lines, expected, tenant = null) => {
     const answer = await hostile.at.host.raw(ask(lines), tenant);
     expect(outcome(answer)).toBe(expected);
@@ -88,14 +88,14 @@ describe("a Host header", () => {
     "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
     "__proto__: globex",
     "constructor: globex",
-  ])("is believed, and not %j", async (line) => {
+  ])("is obeyed, and not %j", async (line) => {
     const answer = await hostile.at.host.raw(ask(["Host: acme.example", line]), "acme");
     expect(outcome(answer)).toBe("200");
     expect(answer).toContain(JSON.stringify(itemsOf("acme")));
   });
 });
 
-describe("a tenant's header", () => {
+describe("an X-Tenant header", () => {
   it.each<[string, string[], string, (string | null)?]>([
     ["of a tenant", ["X-Tenant: globex"], "200", "globex"],
     ["twice, different", ["X-Tenant: acme", "X-Tenant: globex"], unknown],
@@ -121,7 +121,7 @@ describe("a tenant's header", () => {
     ["with UTF-8", ["X-Tenant: acm\xc3\xa9"], unknown],
     ["with a NUL", ["X-Tenant: acme\0"], bad],
     ["with a bell", ["X-Tenant: acme\x07"], bad],
-    ["with a line of its own", ["X-Tenant: acme\r\n X-Tenant: globex"], bad],
+    ["with a folded second header", ["X-Tenant: acme\r\n X-Tenant: globex"], bad],
     ["of sixty-four letters", [`X-Tenant: ${"a".repeat(64)}`], unknown],
     ["of ten kilobytes", [`X-Tenant: ${"a".repeat(10_000)}`], unknown],
   ])("%s is %s", async (_, lines, expected, tenant = null) => {
@@ -176,4 +176,4 @@ describe("a path", () => {
   });
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

@@ -14,7 +14,7 @@ let acme: TenantRecord;
 let host: TestHost;
 let before: Untouched;
 
-/** Each answer of the module is one that a request asks for by its name. */
+/** A request chooses the module's answer by its name. */
 const module = (tenant: string): string => `
 const acme = ${tenant};
 const answers = {
@@ -81,7 +81,7 @@ const internal = [500, "INTERNAL"] as const;
 const unknown = [404, "TENANT_UNKNOWN"] as const;
 const missing = [404, "SCHEMA_NOT_FOUND"] as const;
 
-describe("a tenants module that gives", () => {
+describe("a tenants module with the answer", () => {
   it.each<[string, number, string]>([
     ["throws", ...internal],
     ["throws nothing", ...internal],
@@ -115,21 +115,21 @@ describe("a tenants module that gives", () => {
     ["a thenable that throws", ...internal],
     ["a thenable that never ends", ...internal],
     ["a circle", ...internal],
-  ])("%s gets %i %s, and says nothing of why", async (answer, status, code) => {
+  ])("%j fails the request with %i %s, without details", async (answer, status, code) => {
     const refused = await ask(answer);
     expect(refused).toMatchObject({ status, code, data: undefined });
     expect(refused.text).not.toMatch(/secret|module|schema "/);
     expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
   });
 
-  it.each(["a role of SQL", "the superuser's role"])("%s gets no data", async (answer) => {
+  it.each(["a role of SQL", "the superuser's role"])("%j gets no data", async (answer) => {
     const refused = await ask(answer);
     expect(refused.data?.allItems ?? null).toBeNull();
     expect(refused.errors?.length).toBeGreaterThan(0);
     expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
   });
 
-  it("fifty that hang at once keeps nobody waiting who does not", async () => {
+  it("hangs, fifty times at once, does not hold up other requests", async () => {
     const hanging = Array.from({ length: 50 }, () => ask("hangs"));
     expect(await ask("acme", "acme")).toMatchObject({ status: 200, data: itemsOf("acme") });
     for (const answer of await Promise.all(hanging)) expect(answer).toMatchObject({ status: 500 });
@@ -138,9 +138,9 @@ describe("a tenants module that gives", () => {
   });
 });
 
-it("leaves everything as it was", async () => {
+it("none of this changes the database, a decision or acme's instance", async () => {
   const after = await look({ database, host, tenants: [acme] });
-  // What a role of nobody's was asked for with has an instance of its own; acme's is the one that it was.
+  // The tenants with invalid roles got instances of their own; acme's is unchanged.
   expect({ ...after, cells: [] }).toEqual({ ...before, cells: [] });
   expect(JSON.stringify(after.cells)).toContain(JSON.parse(JSON.stringify(before.tenants))[0].key);
   expect(host.process.stderr).toBe("");

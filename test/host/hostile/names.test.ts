@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TestHost } from "../../support/host.ts";
 import { createTenantDatabase, type TenantDatabase } from "../../support/host-tenants.ts";
 
-/** Names that schemas and roles of tenants really have: what could be taken for SQL is what they are called. */
+/** Names of tenants' schemas and roles that could be mistaken for SQL. */
 const names = [
   `a "quoted" one`,
   `an 'apostrophe`,
@@ -55,7 +55,7 @@ const state = () =>
   );
 
 describe.each([true, false])("tenants with hostile names, with pooling %s", (pooling) => {
-  it("are served their own, and written to, like any other", async () => {
+  it("are served their own rows and can write, like any other", async () => {
     const before = await state();
     const tenants = ids.map((id, index) => ({
       id,

@@ -21,7 +21,7 @@ const asked = (more: readonly string[], path = "/graphql"): string =>
     body,
   ].join(crlf);
 
-describe("an address is no way in:", () => {
+describe("GET is refused for a URL", () => {
   const typename = encodeURIComponent("{ __typename }");
   it.each<[string, string]>([
     ["with a query", `/graphql?query=${typename}`],
@@ -40,13 +40,13 @@ describe("an address is no way in:", () => {
       "with a document's hash",
       "/graphql?extensions=%7B%22persistedQuery%22%3A%7B%22version%22%3A1%2C%22sha256Hash%22%3A%22a%22%7D%7D",
     ],
-    ["with an id of a document", "/graphql?documentId=..%2f..%2fetc%2fpasswd"],
-    ["with variables that are none", `/graphql?query=${typename}&variables=%7B`],
-    ["with variables of a text", `/graphql?query=${typename}&variables=%22x%22`],
+    ["with a document id", "/graphql?documentId=..%2f..%2fetc%2fpasswd"],
+    ["with malformed variables", `/graphql?query=${typename}&variables=%7B`],
+    ["with variables that are a string", `/graphql?query=${typename}&variables=%22x%22`],
     ["with a tenant", `/graphql?tenant=globex&x-tenant=globex&host=globex.example&query=${query}`],
     ["with a NUL", `/graphql?query=%00`],
-    ["with bytes that are no text", `/graphql?query=%ff%fe`],
-    ["with half a percent", `/graphql?query=${typename}%`],
+    ["with bytes that are not UTF-8", `/graphql?query=%ff%fe`],
+    ["with an incomplete percent escape", `/graphql?query=${typename}%`],
     ["with a thousand parameters", `/graphql?${"a=b&".repeat(1_000)}query=${typename}`],
   ])("%s", async (_, path) => {
     const text = [`GET ${path} HTTP/1.1`, "Host: acme.example", "Connection: close", "", ""].join(crlf);
@@ -54,7 +54,7 @@ describe("an address is no way in:", () => {
   });
 });
 
-describe("what is accepted", () => {
+describe("an answer", () => {
   it.each<[string, string]>([
     ["application/json,", own],
     [",, ,", own],
@@ -64,7 +64,7 @@ describe("what is accepted", () => {
     ['a/b;c="', bad],
     ["application/json; charset", bad],
     ["application/graphql-response+json;q=0, application/json", own],
-    // grafserv takes the weight for the least wish, not for none.
+    // grafserv treats a weight of 0 as the lowest preference, not as a refusal.
     ["application/json;q=0", own],
     ["*/*;q=0", own],
     ["text/event-stream", "406 BAD_REQUEST"],
@@ -74,13 +74,13 @@ describe("what is accepted", () => {
     [`${"a/b, ".repeat(2_000)}application/json`, bad],
     ["application/json\t;\tq=1", own],
     ["", own],
-  ])("%.40s", async (accept, expected) => {
+  ])("follows Accept: %.40s", async (accept, expected) => {
     const answer = await hostile.at.host.raw(asked([`Accept: ${accept}`]), "acme");
     expect(outcomes(answer)).toEqual([expected]);
   });
 
   it.each(["http://evil.test", "null", "http://acme.example.evil.test"])(
-    "from a page of %s is told to no page",
+    "to a page of %s allows no cross-origin access",
     async (origin) => {
       const preflight = [
         "OPTIONS /graphql HTTP/1.1",
@@ -99,7 +99,7 @@ describe("what is accepted", () => {
   );
 });
 
-it("what is said in names and headers is no line of the log", async () => {
+it("names and headers cannot forge a log line", async () => {
   const forged = '%0a{"level":50,"msg":"forged"}%0d%1b[31m';
   await hostile.at.host.raw(asked([], `/t/${forged}/graphql`), null);
   await hostile.at.host.raw(asked(['X-Request-Id: "}{"msg":"forged', "User-Agent: \x7f\xff{"]), "acme");
@@ -107,4 +107,4 @@ it("what is said in names and headers is no line of the log", async () => {
   expect(hostile.at.host.process.stdout).not.toMatch(/^\{"level":50,"msg":"forged"/m);
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

@@ -22,11 +22,11 @@ const asleep = (count: number): Promise<void> =>
   );
 
 describe("a tenant with as many slow requests as it can have", () => {
-  it("takes no more than its share of the cell, and keeps nobody else waiting", async () => {
+  it("uses no more than its share of the cell, and holds up no other tenant", async () => {
     const { host } = hostile.at;
     const leaving = new AbortController();
     const mine = Array.from({ length: share }, () => slow("acme", leaving.signal));
-    // The four connections that the cell has: for tenants that hold none there is a reserve.
+    // The cell's four connections: tenants that hold none use the reserve.
     await asleep(4);
     for (let n = 0; n < 30; n += 1) {
       expect(await host.graphql("acme", itemsQuery)).toMatchObject({
@@ -54,7 +54,7 @@ describe("a tenant with as many slow requests as it can have", () => {
     });
   });
 
-  it("leaves the log to others: its refusals are not in it", async () => {
+  it("does not fill the log with its refusals", async () => {
     const { host } = hostile.at;
     const busy = host.process.linesOf("request.failed").filter(({ code }) => code === "TENANT_BUSY");
     expect(busy).toEqual([]);
@@ -62,4 +62,4 @@ describe("a tenant with as many slow requests as it can have", () => {
   });
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

@@ -7,10 +7,10 @@ const hostile = hostileHost();
 const json = "application/json";
 const bad = "400 BAD_REQUEST";
 const complex = "400 OPERATION_TOO_COMPLEX";
-/** GraphQL's own answer, without a code: `application/json` has it with 200. */
+/** GraphQL's own error, without a code: `application/json` has it with 200. */
 const own = "200";
 
-/** A body, as acme's, and what comes back: a status, a code if there is one, and no data. */
+/** Posts a body as acme: resolves to the status and the code, if any, and asserts that there is no data. */
 async function post(body: string, type = json, headers: Record<string, string> = {}): Promise<string> {
   const answer = await hostile.at.host.send("/graphql", {
     method: "POST",
@@ -29,12 +29,12 @@ const ask = (query: string, variables?: unknown): Promise<string> =>
 describe("a body", () => {
   it.each<[string, string, string]>([
     ["of nothing", "", bad],
-    ["of a blank", " ", bad],
+    ["of a space", " ", bad],
     ["of half an object", '{"query":"{ __typename', bad],
     ["of null", "null", bad],
     ["of true", "true", bad],
     ["of a number", "1", bad],
-    ["of a text", '"{ __typename }"', bad],
+    ["of a string", '"{ __typename }"', bad],
     ["of a list", "[]", bad],
     ["of a batch", `[{"query":"{ __typename }"},{"query":"{ __typename }"}]`, bad],
     ["of a batch of thousands", `[${'{"query":"{ __typename }"},'.repeat(5_000)}1]`, bad],
@@ -46,17 +46,17 @@ describe("a body", () => {
     ["with a query of a list", '{"query":["{ __typename }"]}', bad],
     ["with a query of an object", '{"query":{"toString":"x"}}', bad],
     ["with an empty query", '{"query":""}', own],
-    ["with a query of blanks", '{"query":"  \\n\\t"}', own],
+    ["with a query of white space", '{"query":"  \\n\\t"}', own],
     ["with a query of a NUL", '{"query":"\\u0000{ __typename }"}', own],
-    ["with a query of half a character", '{"query":"{ a(b: \\"\\ud800\\") }"}', own],
+    ["with a query with half a surrogate pair", '{"query":"{ a(b: \\"\\ud800\\") }"}', own],
     ["with variables of a list", '{"query":"{ __typename }","variables":[]}', bad],
-    ["with variables of a text", '{"query":"{ __typename }","variables":"{}"}', bad],
+    ["with variables of a string", '{"query":"{ __typename }","variables":"{}"}', bad],
     ["with variables of a number", '{"query":"{ __typename }","variables":7}', bad],
-    ["with an operation's name of a number", '{"query":"{ __typename }","operationName":7}', bad],
-    ["with an operation's name of nobody's", '{"query":"{ __typename }","operationName":"__proto__"}', own],
-    ["with extensions of a text", '{"query":"{ __typename }","extensions":"x"}', bad],
-    ["with an error behaviour of nobody's", '{"query":"{ __typename }","onError":"EXPLODE"}', bad],
-    ["of a persisted query only", '{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"a"}}}', bad],
+    ["with an operationName of a number", '{"query":"{ __typename }","operationName":7}', bad],
+    ["with an unknown operationName", '{"query":"{ __typename }","operationName":"__proto__"}', own],
+    ["with extensions of a string", '{"query":"{ __typename }","extensions":"x"}', bad],
+    ["with an unknown error behaviour", '{"query":"{ __typename }","onError":"EXPLODE"}', bad],
+    ["of only a persisted query", '{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"a"}}}', bad],
     ["with a prototype", '{"__proto__":{"query":"{ __typename }"}}', bad],
     ["in UTF-16", "\u0000{\u0000}", bad],
     ["with a byte order mark", '\ufeff{"query":"{ nothing }"}', bad],
@@ -93,26 +93,26 @@ const spread = (levels: number): string =>
 describe("an operation", () => {
   it.each<[string, string, string]>([
     ["of a brace", "{", own],
-    ["of nothing in braces", "{}", own],
-    ["that is none", "DROP TABLE item", own],
-    ["with a field of nobody's", "{ nobody }", own],
+    ["of empty braces", "{}", own],
+    ["of SQL", "DROP TABLE item", own],
+    ["with an unknown field", "{ nobody }", own],
     ["with a table of another schema", "{ allCanaryGlobexItems { nodes { label } } }", own],
     ["of a mutation without its input", "mutation { addItem { result { rowId } } }", own],
     ["of a subscription", "subscription { items { rowId } }", own],
     ["of two without a name", "{ __typename } { __typename }", own],
     ["of two with one name", "query A { __typename } query A { __typename }", own],
     ["of fragments alone", "fragment f on Query { __typename }", own],
-    ["of a fragment in a circle", "{ ...f } fragment f on Query { ...f }", own],
+    ["of a fragment that contains itself", "{ ...f } fragment f on Query { ...f }", own],
     [
-      "of fragments in a circle",
+      "of fragments in a cycle",
       "{ ...a } fragment a on Query { query { ...b } } fragment b on Query { query { ...a } }",
       own,
     ],
-    ["of a fragment that is not there", "{ ...gone }", own],
-    ["of a fragment on a type that is not there", "{ ...f } fragment f on Nobody { a }", own],
+    ["of an unknown fragment", "{ ...gone }", own],
+    ["of a fragment on an unknown type", "{ ...f } fragment f on Nobody { a }", own],
     ["of fragments that multiply", spread(40), complex],
     ["of a thousand aliases", aliases(1_000), complex],
-    ["of forty thousand of one field", `{ ${"__typename ".repeat(40_000)} }`, complex],
+    ["of one field forty thousand times", `{ ${"__typename ".repeat(40_000)} }`, complex],
     ["of a hundred levels", `${"{ query ".repeat(100)}{ __typename }${" }".repeat(100)}`, complex],
     ["of a hundred thousand levels", "{ query ".repeat(100_000), complex],
     ["of ten thousand directives", `{ __typename ${"@skip(if: true) ".repeat(10_000)} }`, complex],
@@ -122,7 +122,7 @@ describe("an operation", () => {
       complex,
     ],
     ["of ten thousand arguments", `{ allItems(${"first: 1 ".repeat(10_000)}) { totalCount } }`, complex],
-    ["of nested lists without end", `{ allItems(first: ${"[".repeat(9_000)}) { totalCount } }`, complex],
+    ["of deeply nested lists", `{ allItems(first: ${"[".repeat(9_000)}) { totalCount } }`, complex],
     [
       "of ten thousand operations",
       Array.from({ length: 10_000 }, (_, n) => `query q${n} { __typename }`).join(" "),
@@ -140,18 +140,18 @@ describe("an operation", () => {
       `{ __schema { types ${"{ fields { type ".repeat(6)}{ name }${" } }".repeat(6)} } }`,
       own,
     ],
-    ["with a text without an end", '{ sameLabel(given: "x) }', own],
-    ["with a number beyond all numbers", "{ itemByRowId(rowId: 99999999999999999999) { label } }", own],
+    ["with an unterminated string", '{ sameLabel(given: "x) }', own],
+    ["with an integer out of range", "{ itemByRowId(rowId: 99999999999999999999) { label } }", own],
     ["with a number of a thousand digits", `{ itemByRowId(rowId: ${"9".repeat(1_000)}) { label } }`, own],
     ["with an enum of SQL", "{ itemsByMood(wanted: DROP) { nodes { label } } }", own],
-    ["with an order of nobody's", "{ allItems(orderBy: [PG_SLEEP_ASC]) { totalCount } }", own],
+    ["with an unknown order", "{ allItems(orderBy: [PG_SLEEP_ASC]) { totalCount } }", own],
     [
-      "of a cursor that is none",
+      "with an invalid cursor",
       '{ allItems(after: "\'; drop schema canary_acme cascade; --") { totalCount } }',
       own,
     ],
     [
-      "of a cursor of another order",
+      "with a cursor of another order",
       `{ allItems(after: "${Buffer.from('["x",[1]]').toString("base64")}") { totalCount } }`,
       own,
     ],
@@ -167,25 +167,25 @@ describe("a variable", () => {
   it.each<[string, string, unknown]>([
     ["that is missing", one, {}],
     ["of null", one, { id: null }],
-    ["of a text", one, { id: "1; drop table item" }],
+    ["of a string", one, { id: "1; drop table item" }],
     ["of true", one, { id: true }],
     ["of a list", one, { id: [1] }],
     ["of an object", one, { id: { valueOf: 1 } }],
     ["of a fraction", one, { id: 1.5 }],
     ["beyond 32 bits", one, { id: 2 ** 31 }],
     ["below 32 bits", one, { id: -(2 ** 31) - 1 }],
-    ["beyond all numbers", one, { id: 1e308 }],
-    ["of a text with a NUL", labelled, { label: "a\0b" }],
-    ["of a text that its domain forbids", labelled, { label: "forbidden" }],
-    ["of a text where an enum is", "query ($m: Mood!) { nextMood(given: $m) }", { m: "calm'::text; --" }],
+    ["beyond any integer", one, { id: 1e308 }],
+    ["of a string with a NUL", labelled, { label: "a\0b" }],
+    ["of a string that its domain forbids", labelled, { label: "forbidden" }],
+    ["of a string for an enum", "query ($m: Mood!) { nextMood(given: $m) }", { m: "calm'::text; --" }],
     ["of a prototype", "query ($m: Mood!) { nextMood(given: $m) }", { m: "__proto__" }],
-    ["of a type that is not there", "query ($m: Nobody) { __typename }", { m: 1 }],
-  ])("%s is an error, and nothing else", async (_, query, variables) => {
+    ["of an unknown type", "query ($m: Nobody) { __typename }", { m: 1 }],
+  ])("%s is an error, without data", async (_, query, variables) => {
     expect((await ask(query, variables)).replace(/ .*/, "")).toBe("200");
   });
 
   it.each([5_000, 400_000])(
-    "of %i lists inside one another is an error, and nothing else",
+    "of %i lists nested in one another is an error, without any data",
     async (levels) => {
       const nested = `${"[".repeat(levels)}${"]".repeat(levels)}`;
       const answer = await post(`{"query":${JSON.stringify(labelled)},"variables":{"label":${nested}}}`);
@@ -203,11 +203,11 @@ describe("a variable", () => {
     "%s %d %n \u202e",
     "{{7*7}} <script>alert(1)</script>",
     "x".repeat(200_000),
-  ])("of hostile text is that text: %j", async (label) => {
+  ])("of hostile text is passed on as plain text: %j", async (label) => {
     const { data } = await hostile.at.host.graphql("acme", labelled, { variables: { label } });
     expect(data).toEqual({ sameLabel: label });
     expect(await hostile.at.host.data("acme", itemsQuery)).toEqual(itemsOf("acme"));
   });
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

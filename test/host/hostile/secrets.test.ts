@@ -16,7 +16,7 @@ const secrets = {
   admin: secret("admin"),
   wrongPassword: secret("wrong"),
   lostPassword: secret("lost"),
-  // With what has to be encoded in a URL.
+  // With characters that must be encoded in a URL.
   listenPassword: `${secret("listen")}/@:#`,
   jwt: `${secret("jwt")}${"x".repeat(32)}`,
   bearer: secret("bearer"),
@@ -27,7 +27,7 @@ let database: TenantDatabase;
 let tenants: TenantRecord[];
 let host: TestHost;
 let proxy: DatabaseProxy;
-/** All that anyone was told. */
+/** Everything that the host sent or printed. */
 const told: string[] = [];
 
 const withPassword = (url: string, password: string, change: Partial<URL> = {}): string => {
@@ -44,7 +44,7 @@ function config(wrong: boolean): Record<string, unknown> {
     databases: {
       main: { url: hostUrl, install: false },
       ...(wrong ? { wrong: { url: withPassword(hostUrl, secrets.wrongPassword), install: false } } : {}),
-      // Right for a host that starts, and lost later.
+      // Valid for a host that starts, and lost later.
       lost: wrong
         ? {
             url: withPassword(hostUrl, secrets.lostPassword, { port: "1" }),
@@ -101,7 +101,7 @@ const ask = async (tenant: string, headers: Record<string, string> = {}) => {
 };
 
 describe("no secret of the config is", () => {
-  it("in any answer, any metric or any line of the log, whatever goes wrong", async () => {
+  it("in any answer, metric or log line, whatever goes wrong", async () => {
     expect(await ask("acme")).toMatchObject({ data: itemsOf("acme") });
     expect(await ask("globex")).toMatchObject({ status: 503, code: "DATABASE_UNREACHABLE" });
     expect(await ask("hooli")).toMatchObject({ status: 503, code: "DATABASE_UNREACHABLE" });
@@ -143,7 +143,7 @@ describe("no secret of the config is", () => {
     ["shape", "acme"],
     ["shape", "globex"],
     ["migrate", "--sql", "none.sql", "--all"],
-  ])("said by rowhouse %s %s", async (...args) => {
+  ])("printed by rowhouse %s %s", async (...args) => {
     const { path, remove } = await directoryWith({ "rowhouse.config.json": JSON.stringify(config(true)) });
     const { stdout, stderr } = await runCli({ args: args.filter((arg) => arg !== undefined), cwd: path });
     await remove();

@@ -14,7 +14,7 @@ const head = (...more: string[]): string =>
   );
 const whole = head(`Content-Length: ${body.length}`) + body;
 
-/** What came over a connection that sends these pieces, and after them nothing. */
+/** What a connection received that sends these pieces, and nothing more. */
 async function said(...pieces: string[]): Promise<string> {
   const connection = await rawConnect(port());
   for (const piece of pieces) connection.send(piece);
@@ -23,8 +23,8 @@ async function said(...pieces: string[]): Promise<string> {
   return received;
 }
 
-describe("a client that stops", () => {
-  // At once: the slowest of them waits for the 15 s of a head.
+describe("a client that stalls", () => {
+  // Concurrently: the slowest of them waits for the 15 s of a head.
   it.concurrent.each<[string, string[], string[]]>([
     ["before its first byte", [], ["408 DEADLINE"]],
     ["in its first line", ["POST /gra"], ["408 DEADLINE"]],
@@ -32,22 +32,22 @@ describe("a client that stops", () => {
     ["before its body", [head("Content-Length: 100")], ["408 DEADLINE"]],
     ["in its body", [head("Content-Length: 100"), '{"query'], ["408 DEADLINE"]],
     ["between chunks", [head("Transfer-Encoding: chunked"), '5\r\n{"que\r\n'], ["408 DEADLINE"]],
-    ["in a chunk's length", [head("Transfer-Encoding: chunked"), "5"], ["408 DEADLINE"]],
+    ["within a chunk's length", [head("Transfer-Encoding: chunked"), "5"], ["408 DEADLINE"]],
     ["before a chunk of a gigabyte", [head("Transfer-Encoding: chunked"), "40000000\r\n{"], ["408 DEADLINE"]],
-    ["behind the last chunk", [head("Transfer-Encoding: chunked"), "0\r\n"], ["408 DEADLINE"]],
+    ["after the last chunk", [head("Transfer-Encoding: chunked"), "0\r\n"], ["408 DEADLINE"]],
     [
-      "before a body that it asked to send",
+      "before a body after Expect: 100-continue",
       [head("Content-Length: 9", "Expect: 100-continue")],
       ["100", "408 DEADLINE"],
     ],
-    ["in the head behind a whole request", [whole, "POST /gra"], ["200", "408 DEADLINE"]],
-  ])("%s is told so, and its connection closed", async (_, pieces, expected) => {
+    ["in the head after a complete request", [whole, "POST /gra"], ["200", "408 DEADLINE"]],
+  ])("%s gets 408, and its connection is closed", async (_, pieces, expected) => {
     expect(outcomes(await said(...pieces))).toEqual(expected);
   });
 });
 
 describe("clients that keep idle connections", () => {
-  it("to the last one lose them to whoever asks for something", async () => {
+  it("up to the limit lose them to newcomers with requests", async () => {
     const idle = await Promise.all(Array.from({ length: most }, () => rawConnect(port())));
     for (const each of idle) {
       each.send(whole);
@@ -59,4 +59,4 @@ describe("clients that keep idle connections", () => {
   });
 });
 
-it("leaves everything as it was", () => hostile.assertUntouched());
+it("none of this changes any tenant's data, decision or cell", () => hostile.assertUntouched());

@@ -5,7 +5,7 @@ import { withToken } from "../../support/auth-tenants.ts";
 import { look, type Untouched } from "../../support/hostile-host.ts";
 import { type KeyServer, keyServer, keySet, signingKey } from "../../support/key-server.ts";
 
-/** Tokens made by hand, as no library would: each asks acme, or hooli which has a public key, for a write. */
+/** Tokens made by hand, as no library would: each is tried with a write at acme, or at hooli, which has a public key. */
 const auth = authHost();
 let elsewhere: KeyServer;
 let before: Untouched;
@@ -33,11 +33,11 @@ const b64 = (value: unknown): string =>
 const signedText = (text: string, secret: string, hash = "sha256"): string =>
   `${text}.${createHmac(hash, secret).update(text).digest("base64url")}`;
 
-/** Signed with acme's own secret, so that nothing but its form is wrong. */
+/** Signed with acme's own secret, so that only its form is wrong. */
 const own = (header: unknown, payload: unknown = claims, hash = "sha256"): string =>
   signedText(`${b64(header)}.${b64(payload)}`, auth.own, hash);
 const hs = { alg: "HS256" };
-/** Signed with the attacker's own key, of which the header tells. */
+/** Signed with the attacker's own key, which the header refers to. */
 const theirs = (header: object): string => {
   const text = `${b64({ alg: "RS256", ...header })}.${b64({ ...claims, aud: "hooli" })}`;
   return `${text}.${createSign("sha256").update(text).sign(attacker.privateKey, "base64url")}`;
@@ -49,31 +49,31 @@ type Case = [name: string, make: () => string];
 
 const ofAcme: Case[] = [
   ["an algorithm in small letters", () => own({ alg: "hs256" })],
-  ["a longer hash than the tenant takes", () => own({ alg: "HS512" }, claims, "sha512")],
-  ["an algorithm that is not what signed it", () => own({ alg: "HS384" })],
+  ["a longer hash than the tenant accepts", () => own({ alg: "HS512" }, claims, "sha512")],
+  ["an algorithm other than the one that signed it", () => own({ alg: "HS384" })],
   ["an asymmetric algorithm over the secret", () => own({ alg: "RS256" })],
   ["a list of algorithms", () => own({ alg: ["HS256"] })],
   ["no algorithm", () => own({ typ: "JWT" })],
   ["an empty algorithm", () => own({ alg: "" })],
   ["none in capitals and no signature", () => `${b64({ alg: "NONE" })}.${b64(claims)}.`],
   ["none, and a signature", () => own({ alg: "none" })],
-  ["something critical that nobody knows", () => own({ ...hs, crit: ["sudo"], sudo: true })],
-  ["nothing critical", () => own({ ...hs, crit: [] })],
+  ["an unknown critical header", () => own({ ...hs, crit: ["sudo"], sudo: true })],
+  ["an empty crit", () => own({ ...hs, crit: [] })],
   ["a payload that is not encoded", () => own({ ...hs, b64: false, crit: ["b64"] })],
   ["a header that is a list", () => own([hs])],
   ["a header that is null", () => own(null)],
-  ["a header that is a text", () => own('"HS256"')],
+  ["a header that is a string", () => own('"HS256"')],
   [
     "a header with an embedded secret, which signed it",
     () => signedText(`${b64({ ...hs, jwk: { kty: "oct", k: b64("mine") } })}.${b64(claims)}`, "mine"),
   ],
   ["a payload that is a list", () => own(hs, [claims])],
   ["a payload that is null", () => own(hs, null)],
-  ["a payload that is a text", () => own(hs, '"acme"')],
-  ["a payload that is nothing", () => own(hs, "")],
-  ["a payload that is no JSON", () => own(hs, "{aud:'acme'}")],
+  ["a payload that is a string", () => own(hs, '"acme"')],
+  ["an empty payload", () => own(hs, "")],
+  ["a payload that is not JSON", () => own(hs, "{aud:'acme'}")],
   [
-    "a payload with half a character",
+    "a payload that is not UTF-8",
     () => signedText(`${b64(hs)}.${Buffer.from([0x7b, 0xff, 0x7d]).toString("base64url")}`, auth.own),
   ],
   ["an audience that is an object", () => own(hs, { ...claims, aud: { acme: true } })],
@@ -81,26 +81,26 @@ const ofAcme: Case[] = [
   ["a list of others' audiences", () => own(hs, { ...claims, aud: ["globex", "acmeacme"] })],
   ["an audience in capitals", () => own(hs, { ...claims, aud: "ACME" })],
   ["an audience with a NUL", () => own(hs, { ...claims, aud: "acme\0" })],
-  ["an end before all time", () => own(hs, { ...claims, exp: -1 })],
-  ["an end of null", () => own(hs, { ...claims, exp: null })],
-  ["an end in a list", () => own(hs, { ...claims, exp: [9_999_999_999] })],
-  ["a begin that is text", () => own(hs, { ...claims, nbf: "0" })],
-  ["a begin beyond all time", () => own(hs, '{"aud":"acme","nbf":1e400}')],
+  ["a negative exp", () => own(hs, { ...claims, exp: -1 })],
+  ["an exp of null", () => own(hs, { ...claims, exp: null })],
+  ["an exp that is a list", () => own(hs, { ...claims, exp: [9_999_999_999] })],
+  ["an nbf that is a string", () => own(hs, { ...claims, nbf: "0" })],
+  ["an infinite nbf", () => own(hs, '{"aud":"acme","nbf":1e400}')],
   ["a role of true", () => own(hs, { ...claims, role: true })],
   ["a role that is an object", () => own(hs, { ...claims, role: { toString: "x" } })],
   ["an empty role", () => own(hs, { ...claims, role: "" })],
   ["a role of none", () => own(hs, { ...claims, role: "none" })],
-  ["a claim of half a character", () => own(hs, '{"aud":"acme","name":"\\ud800"}')],
+  ["a claim with half a surrogate pair", () => own(hs, '{"aud":"acme","name":"\\ud800"}')],
   ["no signature", () => good().replace(/[^.]*$/, "")],
-  ["a signature that is a letter shorter", () => good().slice(0, -1)],
-  ["a signature that is a letter longer", () => `${good()}A`],
+  ["a signature one character too short", () => good().slice(0, -1)],
+  ["a signature one character too long", () => `${good()}A`],
   ["two signatures", () => `${good()}.${good().split(".")[2]}`],
   [
     "another token's signature",
     () => good().replace(/[^.]*$/, own(hs, { ...claims, user_id: 2 }).split(".")[2] ?? ""),
   ],
   [
-    "five parts, as an encrypted one has",
+    "five parts, like an encrypted one",
     () => `${b64({ alg: "dir", enc: "A256GCM" })}..${b64("iv")}.${b64("text")}.${b64("tag")}`,
   ],
   ["two parts", () => good().split(".").slice(0, 2).join(".")],
@@ -108,18 +108,18 @@ const ofAcme: Case[] = [
 
 const ofHooli: Case[] = [
   ["a key of its own in the header", () => theirs({ jwk })],
-  ["an address of keys in the header", () => theirs({ jku: url(), kid: "mine" })],
-  ["an address of certificates in the header", () => theirs({ x5u: url() })],
+  ["a key set URL in the header", () => theirs({ jku: url(), kid: "mine" })],
+  ["a certificate URL in the header", () => theirs({ x5u: url() })],
   ["certificates in the header", () => theirs({ x5c: [b64("certificate")], x5t: b64("print") })],
-  ["a key's name that is an address", () => theirs({ kid: url() })],
+  ["a kid that is a URL", () => theirs({ kid: url() })],
   ["another family's algorithm", () => theirs({ alg: "PS256" })],
-  ["a curve's algorithm", () => theirs({ alg: "ES256" })],
+  ["an elliptic-curve algorithm", () => theirs({ alg: "ES256" })],
 ];
 
 const mutation = `mutation { addItem(input: { label: "forbidden fruit", mood: calm }) { result { rowId } } }`;
 
 describe("a token with", () => {
-  it("nothing wrong, made in the same way, is taken", async () => {
+  it("nothing wrong, made in the same way, is accepted", async () => {
     const answer = await withToken(auth.at.host, auth.at.acme, good(), "{ whoami }");
     expect(answer).toMatchObject({ status: 200, data: { whoami: auth.at.acme.roles.authenticated } });
   });
@@ -130,16 +130,16 @@ describe("a token with", () => {
     expect(answer.code).toMatch(/^TOKEN_(INVALID|EXPIRED)$/);
   });
 
-  it.each(ofHooli)("%s is refused, and nobody is asked for keys", async (_, make) => {
+  it.each(ofHooli)("%s is refused, and no keys are fetched", async (_, make) => {
     const answer = await withToken(auth.at.host, auth.at.hooli, make(), mutation);
     expect(answer).toMatchObject({ status: 401, code: "TOKEN_INVALID", data: undefined });
     expect(elsewhere.asked.size).toBe(0);
   });
 });
 
-describe("a token that is good, but", () => {
+describe("a valid token", () => {
   it.each<[string, (token: string) => { path: string; headers: Record<string, string> }]>([
-    ["in the address", (token) => ({ path: `/graphql?access_token=${token}`, headers: {} })],
+    ["in the URL", (token) => ({ path: `/graphql?access_token=${token}`, headers: {} })],
     ["in a cookie", (token) => ({ path: "/graphql", headers: { cookie: `Authorization=Bearer ${token}` } })],
     [
       "in a proxy's header",
@@ -149,7 +149,7 @@ describe("a token that is good, but", () => {
       "in a header of another name",
       (token) => ({ path: "/graphql", headers: { "x-authorization": `Bearer ${token}` } }),
     ],
-  ])("%s is nobody's", async (_, place) => {
+  ])("%s is ignored", async (_, place) => {
     const { path, headers } = place(good());
     const answer = await auth.at.host.graphql("acme", "{ whoami }", {
       path,
@@ -158,7 +158,7 @@ describe("a token that is good, but", () => {
     expect(answer.data).toEqual({ whoami: auth.at.acme.roles.anonymous });
   });
 
-  it.each(["globex", "initech", "hooli"])("brought to %s is refused there", async (id) => {
+  it.each(["globex", "initech", "hooli"])("sent to %s is refused there", async (id) => {
     for (const token of [
       good(),
       own(hs, { ...claims, aud: id }),
@@ -170,7 +170,7 @@ describe("a token that is good, but", () => {
   });
 });
 
-it("leaves everything as it was", async () => {
+it("none of this changes the database or a decision", async () => {
   const after = await look({ ...auth.at, tenants: ids });
   expect({ ...after, cells: [] }).toEqual({ ...before, cells: [] });
   expect(auth.at.host.process.stderr).toBe("");
