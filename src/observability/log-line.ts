@@ -1,5 +1,5 @@
 /** An observation as a log line: a level, a sentence, and its figures. */
-import { errorTable, messageOf } from "../shared/kernel/errors.ts";
+import { codeOf, errorTable, messageOf } from "../shared/kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../shared/kernel/excerpt.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { Observation } from "./observation.ts";
@@ -130,12 +130,12 @@ const maxCauses = 4;
 
 function cleanError(error: Error, depth: number): Record<string, unknown> {
   const { name, message, stack = "", cause } = error;
-  const code = "code" in error && typeof error.code === "string" ? { code: excerpt(error.code) } : {};
+  const code = codeOf(error);
   const deeper = cause === undefined || depth === maxCauses ? {} : { cause: cleanCause(cause, depth + 1) };
   return {
     name: excerpt(name),
     message: excerpt(message),
-    ...code,
+    ...(code === undefined ? {} : { code: excerpt(code) }),
     stack: excerptOfStack(stack, message),
     ...deeper,
   };

@@ -171,7 +171,10 @@ export class Database implements Queryable {
     prepares: boolean,
   ): Promise<readonly (readonly unknown[])[]> {
     const sent = prepares ? statements : statements.map((each) => ({ ...each, prepared: false }));
-    return this.#newest((client) => sendTogether(client, sent), { after: groupOver, tenant });
+    return this.#newest(
+      (client) => sendTogether(client, sent, this.#greetings.get(client)?.hidden === true),
+      { after: groupOver, tenant },
+    );
   }
 
   /**

@@ -1,6 +1,7 @@
 /** Initialises a new connection of the front and finds out what it is connected to. */
 import type { ClientBase } from "pg";
 import { z } from "zod";
+import { hidesStatements } from "../shared/postgres/hidden-statements.ts";
 import {
   backendQuery,
   isDirect,
@@ -21,6 +22,8 @@ export interface Greeting {
   /** Whether it goes to PostgreSQL itself, without a pooler. */
   readonly direct: boolean;
   readonly standby: boolean;
+  /** Whether no role can find out the names of its prepared statements. */
+  readonly hidden: boolean;
   /** Its `application_name` and client encoding. */
   readonly application: string;
   readonly encoding: string;
@@ -29,6 +32,7 @@ export interface Greeting {
 const greetingRow = z.object({
   backend: z.int(),
   standby: z.boolean(),
+  hidden: z.boolean(),
   application: z.string(),
   encoding: z.string(),
 });
@@ -36,7 +40,7 @@ const greetingRow = z.object({
 /** $1: the backend id that the client was told. Timeouts are lifted only in a session of our own. */
 function greetingQuery(timeouts: readonly Parameters<typeof lifted>[0][]): string {
   const calls = timeouts.map((each) => lifted(each, "session", `${backendQuery} = $1`));
-  return `select ${backendQuery} as backend, pg_catalog.pg_is_in_recovery() as standby,
+  return `select ${backendQuery} as backend, pg_catalog.pg_is_in_recovery() as standby, ${hidesStatements} as hidden,
     pg_catalog.current_setting('application_name') as application,
     pg_catalog.current_setting('client_encoding') as encoding, ${calls.join(", ")}`;
 }

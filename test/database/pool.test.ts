@@ -61,6 +61,25 @@ test("a prepared statement whose result has another type now is asked again, and
   expect((await front.query("select from pg_prepared_statements")).rows).toHaveLength(1);
 });
 
+test("statements that are prepared while their names can be listed are prepared anew once they cannot", async () => {
+  const role = `${database.name}_plain`;
+  await database.execute(`create role ${role} login password 'plain'`);
+  const front = connect(database.urlAs(role, "plain"));
+  const ask = () => front.together([{ text: "select 1 as one", prepared: true }]);
+  expect(await ask()).toEqual([[{ one: 1 }]]);
+  const listed = await front.query("select name from pg_prepared_statements");
+  await database.execute("revoke execute on function pg_catalog.pg_prepared_statement() from public");
+  for (const _ of [1, 2, 3]) expect(await ask()).toEqual([[{ one: 1 }]]);
+  await database.execute(`grant execute on function pg_catalog.pg_prepared_statement() to ${role}`);
+  const { rows } = await front.query("select name from pg_prepared_statements");
+  expect(rows).toHaveLength(1);
+  expect(rows).not.toEqual(listed.rows);
+  await front.close();
+  await database.execute(`
+    grant execute on function pg_catalog.pg_prepared_statement() to public;
+    drop owned by ${role}; drop role ${role}`);
+});
+
 test("statements sent together are one transaction, whose settings end with it", async () => {
   const front = connect(database.url);
   await front.query("create table one_of (id int)");

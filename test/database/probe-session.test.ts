@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { probe } from "../../src/decisions/probe.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { shapeQuery } from "../../src/shape/shape.ts";
@@ -94,4 +94,30 @@ test("a function that knows a probe's statement cannot replace it with one of it
     1,
   );
   expect(await asked(tenantOf("plain"))).toEqual(plain);
+});
+
+describe("a function that lists what is prepared where it runs", () => {
+  const forging = `declare s record; begin for s in select name from pg_prepared_statements where not from_sql loop
+      execute format('deallocate %I', s.name);
+      execute format('prepare %I as select 1/0 as forged', s.name);
+    end loop; end`;
+
+  it.each([
+    ["puts nothing in its place that the next tenant's probe would run", "forger1", forging],
+    ["nor where it fails behind that", "forger2", `${forging}; raise exception 'enough'`],
+    [
+      "nor by taking all away, which is not taken for a pooler's doing",
+      "forger3",
+      "execute 'deallocate all'",
+    ],
+  ])("%s", async (_law, schema, does) => {
+    await server.execute(enumView(schema, does));
+    const plain = await asked(tenantOf("plain"));
+    const sly = await asked(tenantOf(schema)).catch((error: unknown) => error);
+    expect(sly).toMatchObject(does.includes("raise") ? { code: "P0001" } : { shape: { enumTables: 1 } });
+    for (const _ of [1, 2]) expect(await asked(tenantOf("plain"))).toEqual(plain);
+    expect(
+      (await front.query("select from pg_prepared_statements where statement ~ '1/0 as forged'")).rows,
+    ).toEqual([]);
+  });
 });

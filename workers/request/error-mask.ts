@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { isSafeError, SafeError } from "postgraphile/grafast";
 import { GraphQLError, type GraphQLFormattedError } from "postgraphile/graphql";
-import { messageOf } from "../../src/shared/kernel/errors.ts";
+import { codeOf, messageOf } from "../../src/shared/kernel/errors.ts";
 
 export type Log = (level: "debug" | "info" | "warn" | "error", message: string) => void;
 
@@ -37,14 +37,12 @@ export function errorMask(production: boolean, log: Log): ErrorMask {
         extensions,
       });
       if (isSafeError(original)) return as(original.message, { ...original.extensions });
-      if (!production) return as(original.message, codeOf(original));
+      if (!production) {
+        const code = codeOf(original);
+        return as(original.message, code === undefined ? {} : { code });
+      }
       const { message, errorId } = hide(original);
       return as(message, { errorId });
     },
   };
-}
-
-/** PostgreSQL's code, if the error has one. */
-function codeOf(error: Error): { code?: string } {
-  return "code" in error && typeof error.code === "string" ? { code: error.code } : {};
 }

@@ -2,7 +2,7 @@
 
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 import type { Observe, TerminationReason } from "../../observability/observation.ts";
-import { HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
+import { codeOf, HostError, messageOf, unreachable } from "../../shared/kernel/errors.ts";
 import type { CellId, TenantId } from "../../shared/kernel/ids.ts";
 import { type CellPhase, cellStep } from "../../shared/kernel/phase.ts";
 import type { BlueprintSpec } from "../../shared/model/blueprint-spec.ts";
@@ -342,7 +342,7 @@ export class Cell {
   #lost(error: Error): void {
     this.#report(error);
     // V8's own limit was reached before the governor acted.
-    const outOfMemory = "code" in error && error.code === "ERR_WORKER_OUT_OF_MEMORY";
+    const outOfMemory = codeOf(error) === "ERR_WORKER_OUT_OF_MEMORY";
     void this.terminate(outOfMemory ? "over-budget" : this.#deathReason());
   }
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { ConnectionOptions } from "node:tls";
-import { HostError, messageOf } from "../kernel/errors.ts";
+import { codeOf, HostError, messageOf } from "../kernel/errors.ts";
 import type { TlsRules } from "./url.ts";
 
 /**
@@ -65,7 +65,7 @@ function fileOf(parameter: string, path: string): string {
     const text = readFileSync(path, "utf8");
     if (text.includes("-----BEGIN ")) return text;
   } catch (error) {
-    const reason = error instanceof Error && "code" in error ? reasons[String(error.code)] : undefined;
+    const reason = reasons[codeOf(error) ?? ""];
     throw new HostError(
       "CONFIG_INVALID",
       `${parameter}: ${path} ${reason ?? `cannot be read (${messageOf(error)})`}: ${cures[parameter] ?? ""}`,
@@ -107,7 +107,7 @@ const certificateCures: Readonly<Record<string, string>> = {
 /** Describes a TLS failure at `place`; null if `error` has another cause. */
 export function tlsFault(error: unknown, place: string): HostError<"DATABASE_UNREACHABLE"> | null {
   if (!(error instanceof Error)) return null;
-  const code = "code" in error ? String(error.code) : "";
+  const code = codeOf(error) ?? "";
   const cure = certificateCures[code];
   if (cure !== undefined) {
     return fault(`${place}: the server's certificate is not accepted (${error.message}): ${cure}`, error);
