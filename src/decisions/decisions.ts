@@ -58,21 +58,15 @@ export class Decisions {
     return this.#known.peek(tenant);
   }
 
-  /** The cached decision for `tenant`, or undefined if the database has to be asked. */
-  known(tenant: Tenant): Decision | undefined {
-    const known = this.#known.get(tenant.id);
-    // The tenant source returns the same object as long as the record is unchanged.
-    return known?.tenant === tenant ? known : undefined;
-  }
-
   /**
    * The decision for `tenant`. If none is cached the database is asked, once for all concurrent callers.
    * Failures are thrown and not cached. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and
    * `ROLE_UNSAFE`.
    */
   async decide(tenant: Tenant): Promise<Decision> {
-    const known = this.known(tenant);
-    if (known !== undefined) return known;
+    const known = this.#known.get(tenant.id);
+    // The tenant source returns the same object as long as the record is unchanged.
+    if (known?.tenant === tenant) return known;
     this.#options.safety?.admit(tenant);
     for (;;) {
       const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));
