@@ -8,6 +8,7 @@ import { migrateTenant } from "../control/tenant-migration.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
+import type { AdminOperations } from "../http/admin/contract.ts";
 import type { Listening } from "../http/server.ts";
 import type { Logger } from "../observability/logger.ts";
 import { createMetrics, type Metrics } from "../observability/metrics.ts";
@@ -18,7 +19,7 @@ import { ConfigError } from "../validation/config-error.ts";
 import { planCells, startFleet } from "./cells.ts";
 import { type HostContext, Started } from "./context.ts";
 import { listenForClients, listenForOperators } from "./listeners.ts";
-import { createOperations, createReports, type Operations, type Reports } from "./operations.ts";
+import { createOperations, createReports } from "./operations.ts";
 import { patchFaults, readPatchReports } from "./patch-reports.ts";
 import { createRequestHandler, type Welcome } from "./request-handler.ts";
 import { type OpenTenants, openTenants } from "./tenants.ts";
@@ -164,7 +165,7 @@ function operationsOf(
   { config, version, observe }: HostContext,
   { databases, plan, tenants, fleet }: Parts,
   live: Live,
-): Operations & Reports {
+): AdminOperations {
   const { source, decisions, watch } = tenants;
   const operations = createOperations({
     source,

@@ -1,5 +1,6 @@
 /** Opens the two listeners: one for operators, one for clients. */
-import { type AdminOperations, createAdminApp } from "../http/admin/app.ts";
+import { createAdminApp } from "../http/admin/app.ts";
+import type { AdminOperations } from "../http/admin/contract.ts";
 import { serveApp, serveDirectly } from "../http/fetch-app.ts";
 import { Proxies } from "../http/proxies.ts";
 import { createPublicApp, type PublicDeps } from "../http/public/app.ts";

@@ -6,41 +6,15 @@ import type { Decision } from "../decisions/decision.ts";
 import type { Decisions } from "../decisions/decisions.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
+import type { Operations, Reports, TenantView } from "../http/admin/contract.ts";
 import type { Observe } from "../observability/observation.ts";
 import { composeStatus, type StatusSnapshot } from "../observability/status.ts";
-import { codesOf, type FindingCode, findingTexts } from "../role-safety/finding.ts";
+import { codesOf, findingTexts } from "../role-safety/finding.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import { type InstanceKey, parseShapeHash, type ShapeHash } from "../shared/kernel/ids.ts";
+import { parseShapeHash, type ShapeHash } from "../shared/kernel/ids.ts";
 import type { HostPhase } from "../shared/kernel/phase.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-
-export interface TenantView {
-  readonly id: string;
-  readonly key: InstanceKey;
-  readonly kind: "pooled" | "dedicated";
-  readonly reason?: string;
-  readonly hidden?: readonly string[];
-  /** What its roles could do that they should not. */
-  readonly unsafe?: readonly string[];
-  /** The codes of `unsafe`, each once. */
-  readonly unsafeCodes?: readonly FindingCode[];
-  readonly shape: string;
-  readonly revisions: Readonly<Record<string, string>>;
-  /** Logical name to physical, in order. */
-  readonly schemas: Readonly<Record<string, string>>;
-  /** How changes of its schemas are found. */
-  readonly changes?: ChangesView;
-}
-
-export interface EvictionTarget {
-  readonly key?: string;
-  readonly cell?: string;
-  readonly tenant?: string;
-}
-
-/** What came of a migration: shapes before and after, revisions after. */
-export type MigrationView = Omit<Migrated, "applied">;
 
 export interface OperationsDeps {
   readonly source: TenantSource;
@@ -50,17 +24,6 @@ export interface OperationsDeps {
   /** Resolves once it is committed. */
   readonly migrate: (tenant: Tenant, request: MigrationRequest) => Promise<Migrated>;
   readonly observe: Observe;
-}
-
-export interface Operations {
-  /** What is decided of a tenant, deciding it if need be. Throws `TENANT_UNKNOWN`, `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`. */
-  tenant(id: string): Promise<TenantView>;
-  /** Takes instances out of service by key, cell or tenant; they drain meanwhile. Throws `NOT_FOUND` for a key or cell that is not there, `TENANT_UNKNOWN`. */
-  evict(target: EvictionTarget): Promise<{ readonly evicted: readonly InstanceKey[] }>;
-  /** Evicts everything and forgets every decision. */
-  flush(): Promise<{ readonly evicted: readonly InstanceKey[]; readonly decisions: number }>;
-  /** Applies SQL to a tenant, and then forgets what was decided of it. Throws `TENANT_UNKNOWN`, `BAD_REQUEST`, and what `migrateTenant` does. */
-  migrate(id: string, request: { readonly sql: string; readonly expect?: string }): Promise<MigrationView>;
 }
 
 export function createOperations(deps: OperationsDeps): Operations {
@@ -136,15 +99,6 @@ export interface ReportsDeps {
   readonly connections: () => StatusSnapshot["http"];
 }
 
-/** What a host says of itself, without asking anyone. */
-export interface Reports {
-  health(): boolean;
-  ready(): boolean;
-  /** Whether a database takes no writes at the moment. */
-  readOnly(): boolean;
-  status(): StatusSnapshot;
-}
-
 export function createReports(deps: ReportsDeps): Reports {
   const { version, startedMs, limitMb, planMb, source, decisions, fleet } = deps;
   return {
@@ -179,7 +133,7 @@ function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrate
   decisions.forget(tenant.id);
 }
 
-/** A decision as an operator sees it; revisions as text, since they may pass what a JSON number holds. */
+/** A decision as an operator sees it. */
 export function viewOf(decision: Decision): TenantView {
   const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
   return {

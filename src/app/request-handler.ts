@@ -9,9 +9,8 @@ import type { Fleet } from "../fleet/fleet.ts";
 import type { PublicRequest } from "../http/public/app.ts";
 import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
-import { createRouter, type RequestFacts, type Routed } from "../tenants/router.ts";
+import { createRouter, type RequestFacts } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
 
 /** The answer to a request that nobody has to be asked for, if it is one; null for every other. */
@@ -36,20 +35,13 @@ export function createRequestHandler(deps: RequestHandlerDeps): (request: Public
     const { facts, headers, body, signal } = request;
     const page = welcome?.(facts) ?? null;
     if (page !== null) return Promise.resolve(page);
-    const admitRouted = (routed: Routed | null): MaybePromise<Admitted> => {
+    const admit = async (): Promise<Admitted> => {
+      const routed = await router.route(facts);
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       const { tenant, path, basePath } = routed;
       request.routed(tenant.id);
-      const signing = authenticator.signing(tenant);
-      const known = authenticator.known(tenant, facts);
-      if (known !== undefined) return { tenant, path, basePath, settings: known, signing };
-      return authenticator
-        .settings(tenant, facts)
-        .then((settings) => ({ tenant, path, basePath, settings, signing }));
-    };
-    const admit = (): MaybePromise<Admitted> => {
-      const routed = router.route(facts);
-      return routed instanceof Promise ? routed.then(admitRouted) : admitRouted(routed);
+      const settings = await authenticator.settings(tenant, facts);
+      return { tenant, path, basePath, settings, signing: authenticator.signing(tenant) };
     };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });
@@ -60,7 +52,6 @@ function createDispatcher({ config, source, decisions, fleet, observe }: Request
   const pauses = new LockBackoff({ decisions });
   return new Dispatcher({
     fleet,
-    known: (tenant) => decisions.known(tenant),
     decide: (tenant) => pauses.decide(tenant),
     verify: (decision) => pauses.verify(decision),
     invalidate: (decision, revisions) => {

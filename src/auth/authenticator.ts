@@ -88,23 +88,6 @@ export class Authenticator {
    * `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
    */
   async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
-    return this.#settings(tenant, facts, (key, ask) => this.#asking.run(key, ask));
-  }
-
-  /**
-   * Like `settings`, but synchronous: undefined if the token has to be verified first. Throws what `settings`
-   * rejects with.
-   */
-  known(tenant: Tenant, facts: RequestFacts): Settings | undefined {
-    return this.#settings(tenant, facts, () => undefined);
-  }
-
-  /** If the result is not cached, calls `asking` with the cache key and the function that verifies the token. */
-  #settings<Asked>(
-    tenant: Tenant,
-    facts: RequestFacts,
-    asking: (key: string, ask: () => Promise<Settings>) => Asked,
-  ): Settings | Asked {
     const header = facts.header("authorization");
     if (header === null) return anonymousSettings(tenant, facts);
     const { serial, verify } = this.#rulesOf(tenant);
@@ -120,7 +103,7 @@ export class Authenticator {
     if (found !== undefined) return found;
     const refused = this.#refused.get(key);
     if (refused !== undefined) throw refused;
-    return asking(key, () => this.#ask(tenant, key, () => verify(token)));
+    return this.#asking.run(key, () => this.#ask(tenant, key, () => verify(token)));
   }
 
   async #ask(tenant: Tenant, key: string, verify: () => Promise<Bearer>): Promise<Settings> {

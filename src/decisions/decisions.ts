@@ -5,12 +5,11 @@ import { parseReport } from "../control/revisions.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Finding } from "../role-safety/finding.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
-import type { InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
+import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
-import { Interned } from "./interned.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { Interest } from "./revision-notices.ts";
 
@@ -41,8 +40,6 @@ export class Decisions {
   readonly #overtaken = new Set<TenantId>();
   /** Pooled keys that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
-  readonly #keys = new Interned<InstanceKey>(1_000);
-  readonly #shapes = new Interned<ShapeHash>(1_000);
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
@@ -58,21 +55,15 @@ export class Decisions {
     return this.#known.peek(tenant);
   }
 
-  /** The cached decision for `tenant`, or undefined if the database has to be asked. */
-  known(tenant: Tenant): Decision | undefined {
-    const known = this.#known.get(tenant.id);
-    // The tenant source returns the same object as long as the record is unchanged.
-    return known?.tenant === tenant ? known : undefined;
-  }
-
   /**
    * The decision for `tenant`. If none is cached the database is asked, once for all concurrent callers.
    * Failures are thrown and not cached. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and
    * `ROLE_UNSAFE`.
    */
   async decide(tenant: Tenant): Promise<Decision> {
-    const known = this.known(tenant);
-    if (known !== undefined) return known;
+    const known = this.#known.get(tenant.id);
+    // The tenant source returns the same object as long as the record is unchanged.
+    if (known?.tenant === tenant) return known;
     this.#options.safety?.admit(tenant);
     for (;;) {
       const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));
@@ -226,11 +217,7 @@ export class Decisions {
   }
 
   #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly Finding[] = []): Decision {
-    const shape = { ...probe.shape, shape: this.#shapes.of(probe.shape.shape) };
     const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
-    const decided = decisionOf(tenant, { ...probe, shape }, this.#options, { unshareable, unsafe });
-    if (decided.kind === "dedicated") return decided;
-    const key = this.#keys.of(decided.key);
-    return { ...decided, key, spec: { ...decided.spec, key } };
+    return decisionOf(tenant, probe, this.#options, { unshareable, unsafe });
   }
 }

@@ -8,7 +8,6 @@ import { unlessAborted } from "../shared/kernel/abortable.ts";
 import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
-import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { discardBody } from "../shared/protocol/body-stream.ts";
 import type { Answer, RequestTask } from "../shared/protocol/messages.ts";
 import { SchemaChanged } from "../shared/protocol/schema-moved.ts";
@@ -39,13 +38,11 @@ export interface CellRequest {
   /** Aborts with a HostError as its reason when the client disconnects or the deadline passes. */
   readonly signal: CancellationToken;
   /** Admits the request by the tenant's current record; throws or rejects with the error for the client. */
-  admit(): MaybePromise<Admitted>;
+  admit(): Promise<Admitted>;
 }
 
 export interface DispatchOptions {
   readonly fleet: Fleet;
-  /** The cached result of `decide`; undefined if it has to be awaited. */
-  readonly known: (tenant: Tenant) => Decision | undefined;
   readonly decide: (tenant: Tenant) => Promise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
   /**
@@ -82,15 +79,12 @@ export class Dispatcher {
     for (;;) {
       // Admit again on every try: the tenant's schemas may have changed owner, or have none any more, and the
       // request with them.
-      const admitting = request.admit();
-      const admitted = admitting instanceof Promise ? await admitting : admitting;
-      const decision =
-        this.#options.known(admitted.tenant) ??
-        (await before(request.signal, () => this.#options.decide(admitted.tenant)));
+      const admitted = await request.admit();
+      const decision = await before(request.signal, () => this.#options.decide(admitted.tenant));
       let lease: Lease | null = null;
       try {
         const wanted = this.#wanted(decision, tries.sinceMs);
-        lease = this.#options.fleet.leaseNow(wanted) ?? (await this.#lease(wanted, request.signal));
+        lease = await this.#lease(wanted, request.signal);
         return await this.#ask(lease, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);

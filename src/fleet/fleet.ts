@@ -144,15 +144,6 @@ export class Fleet {
   }
 
   /**
-   * A lease on the live instance of the request's key; undefined if `lease` would have to build it first or
-   * would refuse.
-   */
-  leaseNow(request: LeaseRequest): Lease | undefined {
-    const instance = this.#closed ? undefined : this.registry.current(request.spec.key, request.tenant);
-    return instance === undefined ? undefined : this.#enter(instance, request);
-  }
-
-  /**
    * A lease on the instance of the request's key. If there is none it is built, once for all concurrent
    * requests. Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended
    * threads repeatedly. For a key that recently failed to build it rethrows that error with the time until
@@ -163,8 +154,8 @@ export class Fleet {
     let doubtful = false;
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
-      const lease = this.leaseNow(request);
-      if (lease !== undefined) return lease;
+      const current = this.registry.current(key, request.tenant);
+      if (current !== undefined) return this.#enter(current, request);
       const refusal = this.#held.refusal(key, request, performance.now());
       if (refusal !== undefined) throw refusal;
       const leader = this.#buildsInFlight.leader(key);

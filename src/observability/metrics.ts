@@ -49,8 +49,6 @@ const patchStates = { applied: 0, plain: 0, refused: 0 } satisfies Record<PatchS
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const bytesPerMb = 1024 * 1024;
-/** Requests until a counter and a histogram hear of them: 0.15 µs each in a row, and a microsecond amid all else that a request runs. */
-const maxUntold = 500;
 
 const unheard: ListenerSnapshot = {
   connections: { idle: 0, receiving: 0, working: 0 },
@@ -79,7 +77,6 @@ export function createMetrics(
     },
     contentType: registry.contentType,
     text: () => {
-      requests.tell();
       readFleet(fleet, snapshot());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
@@ -108,12 +105,10 @@ function makersFor(registry: Registry): Makers {
 
 type RequestDone = Extract<Observation, { kind: "request.done" }>;
 
-/** Requests, of which the metrics hear many at a time. */
+/** What is counted of each request. */
 class RequestTally {
   readonly #count: Counter<"status">;
   readonly #seconds: Histogram;
-  /** Of each request its status and its seconds. */
-  readonly #untold: number[] = [];
   /** Requests of clients behind a proxy that had too many under way. */
   refused = 0;
 
@@ -127,18 +122,9 @@ class RequestTally {
   }
 
   add({ status, durationMs, code }: RequestDone): void {
-    this.#untold.push(status, durationMs / 1000);
-    if (this.#untold.length >= 2 * maxUntold) this.tell();
+    this.#count.inc({ status });
+    this.#seconds.observe(durationMs / 1000);
     if (code === "ADDRESS_BUSY") this.refused += 1;
-  }
-
-  tell(): void {
-    const untold = this.#untold;
-    for (let at = 0; at < untold.length; at += 2) {
-      this.#count.inc({ status: untold[at] ?? 0 });
-      this.#seconds.observe(untold[at + 1] ?? 0);
-    }
-    untold.length = 0;
   }
 }
 

@@ -1,7 +1,6 @@
 /** Routes a request to its tenant: rules, tried in order. */
 import { LRUCache } from "lru-cache";
 import { unreachable } from "../shared/kernel/errors.ts";
-import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { normaliseHost } from "./host-name.ts";
@@ -57,14 +56,14 @@ export interface Routed {
 
 /** The part of a tenant source that routing needs. */
 export interface TenantLookup {
-  byId(id: string): MaybePromise<Tenant | null>;
-  byHost(host: string): MaybePromise<Tenant | null>;
+  byId(id: string): Promise<Tenant | null>;
+  byHost(host: string): Promise<Tenant | null>;
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
 }
 
 export interface Router {
-  /** The request's tenant, or null if no rule finds one; rejects, or throws, as the tenant source does. */
-  route(facts: RequestFacts): MaybePromise<Routed | null>;
+  /** The request's tenant, or null if no rule finds one; rejects as the tenant source does. */
+  route(facts: RequestFacts): Promise<Routed | null>;
 }
 
 /** Cache for normalised Host headers, short ones only: parsing a URL takes a microsecond per request. */
@@ -100,31 +99,23 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return known.host;
   };
 
-  /** Applies the rules from index `first` on. */
-  const byRules = (facts: RequestFacts, first: number): MaybePromise<Routed | null> => {
-    for (let index = first; ; index += 1) {
-      const rule = rules[index];
-      if (rule === undefined) return null;
+  const byRules = async (facts: RequestFacts): Promise<Routed | null> => {
+    for (const rule of rules) {
       const named = nameIn(rule, facts, spelled);
       if (named === null) continue;
       const { path, basePath } = named;
-      const routed = (tenant: Tenant): Routed => ({ tenant, path, basePath });
       if (named.kind === "id") {
-        const found = parseTenantId(named.id) === undefined ? null : source.byId(named.id);
-        if (found instanceof Promise)
-          return found.then((tenant) => (tenant === null ? null : routed(tenant)));
-        return found === null ? null : routed(found);
+        const tenant = parseTenantId(named.id) === undefined ? null : await source.byId(named.id);
+        return tenant === null ? null : { tenant, path, basePath };
       }
-      const found = source.byHost(named.host);
-      if (found instanceof Promise) {
-        return found.then((tenant) => (tenant === null ? byRules(facts, index + 1) : routed(tenant)));
-      }
-      if (found !== null) return routed(found);
+      const tenant = await source.byHost(named.host);
+      if (tenant !== null) return { tenant, path, basePath };
     }
+    return null;
   };
 
   const { resolve } = source;
-  return { route: (facts) => (resolve === null ? byRules(facts, 0) : byResolve(facts, resolve)) };
+  return { route: (facts) => (resolve === null ? byRules(facts) : byResolve(facts, resolve)) };
 }
 
 type Named = { readonly path: string; readonly basePath: string } & (

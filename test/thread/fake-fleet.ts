@@ -125,7 +125,6 @@ export class FakeFleet {
     });
     this.dispatcher = new Dispatcher({
       fleet: this.fleet,
-      known: () => undefined,
       decide: (tenant) => this.decide(tenant),
       verify: async ({ tenant }) => this.blueprints.get(tenant.id)?.verify?.() ?? true,
       refuse: () => undefined,

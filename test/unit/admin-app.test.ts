@@ -8,9 +8,9 @@ describe("the admin app", () => {
     const { ask } = await start();
     expect(await ask("/healthz")).toMatchObject({ status: 200, text: "ok" });
     expect(await ask("/readyz")).toMatchObject({ status: 200, text: "ok" });
-    expect(JSON.parse((await ask("/status")).text)).toEqual({ version: "1" });
+    expect(JSON.parse((await ask("/status")).text)).toMatchObject({ version: "1" });
     expect(await ask("/metrics")).toMatchObject({ status: 200, text: "rowhouse_cells 1\n" });
-    expect(JSON.parse((await ask("/tenants/acme")).text)).toEqual({ id: "acme" });
+    expect(JSON.parse((await ask("/tenants/acme")).text)).toMatchObject({ id: "acme" });
     expect(await ask("/tenants/nobody")).toMatchObject({ status: 404, code: "TENANT_UNKNOWN" });
   });
 
@@ -63,7 +63,7 @@ describe("the admin app", () => {
     const sql = `select '${"x".repeat(100_000)}'`;
     expect(await post("/tenants/acme/migrate", { sql })).toMatchObject({
       status: 200,
-      text: '{"tenant":"acme"}',
+      text: expect.stringMatching(/^\{"tenant":"acme","from":/),
     });
     const refused = await post("/tenants/acme/migrate", { sql, expect: "bad" });
     expect(refused).toMatchObject({ status: 409, code: "SCHEMA_CHANGED" });

@@ -2,39 +2,21 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
-import { z } from "zod";
+import type { z } from "zod";
 import type { Observe } from "../../observability/observation.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import { renderFailure } from "../error-response.ts";
 import { readBody } from "../read-body.ts";
 import { announcesBody, readFacts, readRequestId, requireMediaType } from "../request-head.ts";
 import { AuthThrottle } from "./auth-throttle.ts";
-
-export interface EvictTarget {
-  readonly key?: string;
-  readonly cell?: string;
-  readonly tenant?: string;
-}
-
-export interface MigrateRequest {
-  readonly sql: string;
-  readonly expect?: string;
-}
-
-/** What the admin app asks of the host. Each may reject with a HostError; the results are rendered as JSON. */
-export interface AdminOperations {
-  health(): boolean;
-  ready(): boolean;
-  /** Whether a database takes no writes at the moment. */
-  readOnly(): boolean;
-  status(): unknown;
-  /** Rejects with `TENANT_UNKNOWN` where there is none. */
-  tenant(id: string): Promise<unknown>;
-  evict(target: EvictTarget): Promise<unknown>;
-  flush(): Promise<unknown>;
-  /** Rejects with `SCHEMA_CHANGED` and the current shape where `expect` is another. */
-  migrate(id: string, request: MigrateRequest): Promise<unknown>;
-}
+import {
+  type AdminOperations,
+  adminMethods,
+  adminPaths,
+  evictTarget,
+  migrateRequest,
+  nothing,
+} from "./contract.ts";
 
 export interface AdminDeps {
   readonly operations: AdminOperations;
@@ -45,12 +27,6 @@ export interface AdminDeps {
 
 type Env = { Bindings: HttpBindings; Variables: { requestId: string } };
 export type AdminApp = Hono<Env>;
-
-/** What may be done at each address, for `Allow`. */
-const methods = {
-  "GET, HEAD": ["/healthz", "/readyz", "/metrics", "/status", "/tenants/:id"],
-  POST: ["/evict", "/flush", "/tenants/:id/migrate"],
-};
 
 const bodyLimitBytes = 64 * 1024;
 /** SQL may be long, where it brings rows. */
@@ -84,22 +60,24 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
     if (env.incoming.method !== "GET") assertSameSite(env);
     await next();
   });
-  app.get("/metrics", async () => {
+  app.get(adminPaths.metrics, async () => {
     const { contentType, text } = await metricsText();
     return new Response(text, { headers: { "content-type": contentType, ...always } });
   });
-  app.get("/status", () => json(operations.status()));
-  app.get("/tenants/:id", async ({ req }) => json(await operations.tenant(req.param("id"))));
-  app.post("/evict", async ({ env }) => json(await operations.evict(await readJson(env, evictTarget))));
-  app.post("/flush", async ({ env }) => {
+  app.get(adminPaths.status, () => json(operations.status()));
+  app.get(adminPaths.tenant, async ({ req }) => json(await operations.tenant(req.param("id"))));
+  app.post(adminPaths.evict, async ({ env }) =>
+    json(await operations.evict(await readJson(env, evictTarget))),
+  );
+  app.post(adminPaths.flush, async ({ env }) => {
     if (!isBareCommand(env)) await readJson(env, nothing);
     return json(await operations.flush());
   });
-  app.post("/tenants/:id/migrate", async ({ env, req }) => {
+  app.post(adminPaths.migrate, async ({ env, req }) => {
     const request = await readJson(env, migrateRequest, migrateLimitBytes);
     return json(await operations.migrate(req.param("id"), request));
   });
-  for (const [allow, paths] of Object.entries(methods)) {
+  for (const [allow, paths] of Object.entries(adminMethods)) {
     app.on("ALL", paths, ({ var: { requestId } }) => {
       const { status, headers, body } = renderFailure(new HostError("METHOD_NOT_ALLOWED"), requestId);
       return new Response(body, { status, headers: { ...headers, allow } });
@@ -131,11 +109,11 @@ function addProbes(app: AdminApp, operations: AdminOperations): void {
     (context: Context<Env>) =>
       answer() ? context.text(`ok${note()}`) : context.text("not ready", 503);
   app.get(
-    "/healthz",
+    adminPaths.healthz,
     probe(() => operations.health()),
   );
   app.get(
-    "/readyz",
+    adminPaths.readyz,
     // Reads go on: a balancer that took every host out would end them as well.
     probe(
       () => operations.ready(),
@@ -153,20 +131,6 @@ const always = {
 function json(value: unknown): Response {
   return Response.json(value, { headers: always });
 }
-
-const text = z.string().min(1).max(200);
-const evictTarget = z
-  .strictObject({ key: text.exactOptional(), cell: text.exactOptional(), tenant: text.exactOptional() })
-  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is needed");
-const migrateRequest = z.strictObject({
-  // PostgreSQL's text cannot hold it.
-  sql: z
-    .string()
-    .min(1)
-    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "holds a NUL or half a character"),
-  expect: text.exactOptional(),
-});
-const nothing = z.strictObject({});
 
 /** A body that must be JSON: a form on some web page, sent by a visitor's browser, can not be that. */
 async function readJson<Value>(
