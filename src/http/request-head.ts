@@ -9,15 +9,6 @@ import { acceptedTypes } from "./accept.ts";
 const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
 
 /**
- * What needs no parser to be a host, of those that come all the time: in lower case, an IPv4 address or a name whose last part is not
- * taken for a number; of the ports those that are one by their digits alone.
- */
-const octet = /(?:25[0-5]|2[0-4]\d|1?\d?\d)/.source;
-const plainHost = new RegExp(
-  `^(?:(?:${octet}\\.){3}${octet}|(?:[a-z0-9_-]+\\.)*[a-z_-][a-z0-9_-]*)(?::(?:\\d{1,4}|[1-5]\\d{4}))?$`,
-);
-
-/**
  * In a path: empty and dot segments (also encoded), encoded NUL, slash and backslash, broken percent signs. Proxies normalise
  * each of these in their own way, so a proxy's access rule could be evaded.
  */
@@ -66,7 +57,7 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
   if (host === undefined || !isSingle(rawHeaders, "host")) {
     throw badRequest("Exactly one Host header is required.");
   }
-  if (!plainHost.test(host) && !(hostPattern.test(host) && URL.canParse(`http://${host}`))) {
+  if (!hostPattern.test(host) || !URL.canParse(`http://${host}`)) {
     throw badRequest("The Host header does not name a host.");
   }
   return host;
