@@ -1,18 +1,17 @@
-/** Bytes that wait in this process for clients: bodies that have not come whole, or are at work, and answers that are not read. */
+/** Bytes that this process holds for clients: bodies that are arriving or being worked on, and answers that are not read. */
 
-/** What waits for the clients of one address. */
+/** What is held for the clients of one address. */
 interface Share {
   readonly address: string;
   bytes: number;
   waits: number;
-  /** Those whose end is still the client's to delay, in the order of their first bytes. */
+  /** Those that the client can still delay, in the order of their first bytes. */
   readonly slow: Set<Wait>;
 }
 
 /**
- * A bound on what slow clients make the process keep: where it is passed, that goes which has waited longest for the address for which
- * most waits, the newest not counted. So an address with little is not made to pay for one with much, and whoever is quick
- * may bring or take a lot.
+ * Limits the memory that slow clients occupy. When the limit is exceeded, the address that holds most (the newest wait not counted) loses
+ * its oldest wait. So no address pays for another that holds more, and quick clients may send and receive a lot.
  */
 export class ClientBacklog {
   readonly #mostBytes: number;
@@ -23,12 +22,12 @@ export class ClientBacklog {
     this.#mostBytes = mostBytes;
   }
 
-  /** What is to wait for a client of `address`. */
+  /** A new wait for a client of `address`; it holds nothing yet. */
   wait(address: string): Wait {
     return new Wait(this, address);
   }
 
-  /** For `wait`'s own use. */
+  /** For `Wait` only. */
   add(wait: Wait, bytes: number): boolean {
     const share = wait.share ?? this.#begin(wait);
     wait.bytes += bytes;
@@ -43,7 +42,7 @@ export class ClientBacklog {
     return true;
   }
 
-  /** For `wait`'s own use. */
+  /** For `Wait` only. */
   leave(wait: Wait): void {
     const { share, bytes } = wait;
     if (share === null) return;
@@ -66,7 +65,7 @@ export class ClientBacklog {
     return share;
   }
 
-  /** It goes through all addresses, but whatever is cut was more than a few kilobytes, and as much has to come before the next time. */
+  /** Walks all addresses. That is rare: whatever is cut held many kilobytes, and as many must arrive before the next walk. */
   #next(newest: Wait): Wait | null {
     let largest: Share | null = null;
     let most = -1;
@@ -82,11 +81,11 @@ export class ClientBacklog {
   }
 }
 
-/** One body's, or one answer's, part of the backlog. */
+/** The part of the backlog that one body or one answer holds. */
 export class Wait {
   readonly #backlog: ClientBacklog;
   readonly address: string;
-  /** Null while nothing waits. */
+  /** Null while nothing is held. */
   share: Share | null = null;
   bytes = 0;
   cut = (): void => {};
@@ -96,13 +95,13 @@ export class Wait {
     this.address = address;
   }
 
-  /** Counts `bytes` more, and has others cut until there is room. False where there is none even so; a `leave` is owed either way. */
+  /** Counts `bytes` more and cuts others until there is room; false if there still is none. Call `leave` in either case. */
   add(bytes: number, cut: () => void): boolean {
     this.cut = cut;
     return this.#backlog.add(this, bytes);
   }
 
-  /** From now on it is not cut, but its bytes count. */
+  /** From now on it is not cut, but its bytes still count. */
   keep(): void {
     this.share?.slow.delete(this);
   }

@@ -1,18 +1,21 @@
-/** One connection, and what it is doing. */
+/** One connection and its state. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Connections, Held, Place, State } from "./connections.ts";
 import type { Current } from "./refusal.ts";
 
-/** The connection that a request came over, as its app sees it. */
+/** The connection of a request, as the app sees it. */
 export interface Peer {
-  /** Of whom is at the other end; of IPv6 the network. */
+  /** The remote address; for IPv6 its network. */
   readonly address: string;
-  /** Whether that is a trusted proxy. */
+  /** Whether the remote address is a trusted proxy's. */
   readonly isProxy: boolean;
-  /** May be told when the request has come whole. */
+  /** May be called when the request has arrived completely. */
   received(): void;
-  /** To be told when the answer's "close" comes. A listener for it here would cost more than all else that is done for a request here. */
+  /**
+   * To be called when the answer emits "close". The app listens for that event anyway, and a second listener would cost more than all other
+   * bookkeeping here.
+   */
   answered(): void;
 }
 
@@ -21,7 +24,7 @@ export class Connection implements Held, Peer {
   readonly address: string;
   readonly isProxy: boolean;
   readonly #connections: Connections<Connection>;
-  /** Null until there is room for it. */
+  /** Null until it is admitted. */
   place: Place<Connection> | null = null;
   #current: Current | null = null;
   #requests = 0;
@@ -45,17 +48,17 @@ export class Connection implements Held, Peer {
     return this.socket.bytesRead;
   }
 
-  /** While the head of another request is coming, it is idle: Node tells of whole ones only. */
+  /** Idle even while the next head is arriving, because Node reports complete heads only. */
   get state(): State {
     if (this.#current === null) return "receiving";
     const { incoming, outgoing } = this.#current;
     if (outgoing.closed) return "idle";
-    // Without a socket it waits for the answer to an earlier request.
+    // Without a socket, the answer waits for the one to an earlier, pipelined request.
     const isAtWork = incoming.complete || outgoing.headersSent || outgoing.socket === null;
     return isAtWork ? "working" : "receiving";
   }
 
-  /** The head of a request has come. */
+  /** The head of a request has arrived. */
   begin(incoming: IncomingMessage, outgoing: ServerResponse): void {
     this.#current = { incoming, outgoing };
     this.#requests += 1;

@@ -1,36 +1,39 @@
 /**
- * Who is connected, and who goes where there is no room for one more: decided from what each connection has brought so
- * far, without I/O and without a clock.
+ * Who is connected, and which connection is given up when there is no room for another. Decided from what each connection has
+ * received so far, without I/O and without a clock.
  *
- * Working connections are never given up for others. Of the rest those go first that cost their clients least: of an address the
- * longest idle one, then the one that has been receiving longest without getting on. Where the whole listener is full, that is
- * one of the address that holds most of them; a proxy's, which brings many clients, are the last.
+ * Working connections are never given up. Of the others, those go first whose loss costs the client least: of an address the
+ * longest idle connection, then the one that has been receiving longest without progress. If the whole listener is full, the address that
+ * holds most connections loses one; proxies, which bring many clients, come last.
  *
- * A usual request on a kept connection costs two comparisons: where a connection stands in its list is put right when it is looked at,
- * once for each time that it has got on. So no newcomer goes through all the others, and a flood makes none of them dearer.
+ * A request on a kept connection costs two comparisons. A connection's position in its list is corrected only when it is looked at,
+ * once for each time it has made progress. So admitting a connection never walks all the others, and a flood does not make it more expensive.
  */
 import { Node, Yallist } from "yallist";
 
-/** Idle between two requests; receiving from its first moment, or the end of a head, until the request has come whole; working until it is answered. */
+/**
+ * `idle` between two requests; `receiving` from the connection's start, or the end of a head, until the request is complete; `working` until
+ * it is answered.
+ */
 export type State = "idle" | "receiving" | "working";
 
-/** What is asked of a connection that may have to go. */
+/** What decides whether a connection may be given up. */
 export interface Held {
   readonly state: State;
-  /** Heads that have come over it. */
+  /** Request heads received. */
   readonly requests: number;
-  /** Bytes that have come over it. */
+  /** Bytes received. */
   readonly bytesRead: number;
 }
 
-/** Why there was no room: its address holds as many as it may, or the listener does. */
+/** Why there was no room: the address, or the whole listener, has as many connections as it may. */
 export type Shortage = "address" | "full";
 
 export type Admission<Connection extends Held> =
   | { readonly kind: "refused"; readonly shortage: Shortage }
   | { readonly kind: "admitted"; readonly place: Place<Connection>; readonly gone: Gone<Connection> | null };
 
-/** One that has lost its place to a newcomer. */
+/** A connection that has lost its place to a new one. */
 export interface Gone<Connection extends Held> {
   readonly connection: Connection;
   readonly shortage: Shortage;
@@ -41,12 +44,12 @@ export interface ConnectionsOptions {
   readonly mostOfAddress: number;
 }
 
-/** One connection's place. */
+/** An admitted connection's place in the lists. */
 export class Place<Connection extends Held> {
   readonly connection: Connection;
   readonly address: Address<Connection>;
   readonly node: Node<Place<Connection>>;
-  /** `requests` and `bytesRead` when it was last looked at. */
+  /** The connection's `requests` and `bytesRead` when it was last looked at. */
   requests = 0;
   bytes = 0;
   isGone = false;
@@ -62,11 +65,11 @@ class Address<Connection extends Held> {
   readonly name: string;
   readonly isProxy: boolean;
   readonly node: Node<Address<Connection>>;
-  /** All of its connections. */
+  /** The number of its connections. */
   held = 0;
-  /** Those that had an answer and, when last looked at, no other request; all that are idle are here. */
+  /** Connections that had been answered and had no further request when last looked at. Every idle connection is here. */
   readonly idle = new Yallist<Place<Connection>>();
-  /** Those that had no answer yet, or part of another request. Whoever was seen at work is in neither list. */
+  /** Connections that had no answer yet, or part of another request. Those seen working are in neither list. */
   readonly receiving = new Yallist<Place<Connection>>();
 
   constructor(name: string, isProxy: boolean) {
@@ -76,16 +79,16 @@ class Address<Connection extends Held> {
   }
 }
 
-/** A body that has brought less than this since it was last looked at has not got on: a byte now and then is no progress. */
+/** Fewer new bytes of a body than this are no progress, so that a byte now and then does not keep a connection. */
 const stepBytes = 16 * 1024;
 
 export class Connections<Connection extends Held> {
   readonly #most: number;
   readonly #mostOfAddress: number;
   readonly #addresses = new Map<string, Address<Connection>>();
-  /** Addresses by how many connections of theirs are in lists, those longest unchanged first. Those of proxies are in the first whatever they hold. */
+  /** Addresses by the number of their listed connections, the longest unchanged first. Proxies are all in the first list. */
   readonly #byListed: Yallist<Address<Connection>>[] = [];
-  /** No list behind this one has anything in it. */
+  /** All lists after this one are empty. */
   #highest = 0;
   #size = 0;
 
@@ -94,7 +97,7 @@ export class Connections<Connection extends Held> {
     this.#mostOfAddress = mostOfAddress;
   }
 
-  /** Takes `connection` in, if need be in another's place, which has none any more then; or refuses it. */
+  /** Admits `connection`, if need be in place of another one, or refuses it. */
   admit(connection: Connection, name: string, isProxy = false): Admission<Connection> {
     const known = this.#addresses.get(name);
     let gone: Gone<Connection> | null = null;
@@ -105,7 +108,7 @@ export class Connections<Connection extends Held> {
       gone = this.#giveUp(this.#leastOfAll(), "full");
       if (gone === null) return { kind: "refused", shortage: "full" };
     }
-    // Looked for again: it may have lost its last connection just now.
+    // Looked up again, because it may have lost its last connection above.
     const address = this.#addresses.get(name) ?? new Address<Connection>(name, isProxy);
     this.#addresses.set(name, address);
     const place = new Place(connection, address);
@@ -116,9 +119,9 @@ export class Connections<Connection extends Held> {
     return { kind: "admitted", place, gone };
   }
 
-  /** A request has come whole. */
+  /** A request has arrived completely. */
   received({ node, address }: Place<Connection>): void {
-    // In the other list it may stay: it will be back there soon.
+    // In the idle list it may stay: it will be idle again soon.
     if (node.list === address.receiving) this.#unlist(address, node);
   }
 
@@ -131,7 +134,7 @@ export class Connections<Connection extends Held> {
     this.#file(address);
   }
 
-  /** Any number of times. */
+  /** May be called any number of times. */
   leave(place: Place<Connection>): void {
     if (place.isGone) return;
     const { node, address } = place;
@@ -153,12 +156,12 @@ export class Connections<Connection extends Held> {
       const fullest = this.#fullest();
       if (fullest === null) return null;
       const place = this.#leastOf(fullest);
-      // Where it had fewer than it seemed, or has got on, it may be another's turn.
+      // If some of its connections had made progress, another address may now hold most.
       if (place !== null && this.#fullest() === fullest) return place;
     }
   }
 
-  /** An address with most in its lists; of several the one whose turn it is. */
+  /** The address with most listed connections; among equals the one unchanged for longest. */
   #fullest(): Address<Connection> | null {
     for (; this.#highest > 0; this.#highest -= 1) {
       const found = this.#byListed[this.#highest]?.head;
@@ -171,7 +174,7 @@ export class Connections<Connection extends Held> {
     return this.#firstOf(address.idle, "idle") ?? this.#firstOf(address.receiving, "receiving");
   }
 
-  /** The first of `list` that is in `state` and has not got on since it was last looked at; puts right where those before it stand. */
+  /** The first of `list` that is in `state` without progress since it was last looked at. Moves those before it to where they belong. */
   #firstOf(list: Yallist<Place<Connection>>, state: State): Place<Connection> | null {
     for (let node = list.head; node !== undefined; node = list.head) {
       const place = node.value;
@@ -181,8 +184,8 @@ export class Connections<Connection extends Held> {
         this.#unlist(address, node);
         continue;
       }
-      const gotOn = now === "idle" ? requests !== place.requests : bytesRead - place.bytes >= stepBytes;
-      if (now === state && !gotOn) return place;
+      const progressed = now === "idle" ? requests !== place.requests : bytesRead - place.bytes >= stepBytes;
+      if (now === state && !progressed) return place;
       place.requests = requests;
       place.bytes = bytesRead;
       (now === "idle" ? address.idle : address.receiving).pushNode(node);
@@ -197,7 +200,7 @@ export class Connections<Connection extends Held> {
     this.#file(address);
   }
 
-  /** Puts `address` where it belongs, behind the others there. */
+  /** Moves `address` to the end of the list that it belongs to. */
   #file(address: Address<Connection>): void {
     const { idle, receiving, isProxy, node } = address;
     const listed = idle.length + receiving.length;
@@ -207,7 +210,7 @@ export class Connections<Connection extends Held> {
     }
     const rank = isProxy ? 0 : listed;
     if (rank > this.#highest) this.#highest = rank;
-    // The lists become more by one at a time, as what an address has does.
+    // An address gains one connection at a time, so at most one list is missing.
     this.#byListed[rank] ??= new Yallist<Address<Connection>>();
     this.#byListed[rank].pushNode(node);
   }

@@ -1,4 +1,4 @@
-/** The only place where a HostError becomes HTTP. A client sees the code and the public text, never the cause. */
+/** The only place where a HostError becomes an HTTP answer. Clients see the code and the public text, never the cause. */
 import { STATUS_CODES } from "node:http";
 import type { ErrorCode, HostError } from "../shared/kernel/errors.ts";
 
@@ -8,7 +8,7 @@ export interface Failure {
   readonly body: string;
 }
 
-/** Seconds until a retry is worth it, where the error itself does not say: a build takes longer than a swap of cells. */
+/** Seconds until a retry is worthwhile, for errors that do not say: a build takes longer than replacing a cell. */
 const retrySeconds: Partial<Record<ErrorCode, number>> = {
   BUILD_QUEUE_FULL: 2,
   BUILD_TIMEOUT: 5,
@@ -17,7 +17,7 @@ const retrySeconds: Partial<Record<ErrorCode, number>> = {
   DATABASE_READ_ONLY: 2,
 };
 
-/** RFC 6750, 3.1: the error attribute only where a token was given. */
+/** RFC 6750, 3.1: an error attribute only if a token was given. */
 const challenges: Partial<Record<ErrorCode, string>> = {
   TOKEN_INVALID: 'Bearer error="invalid_token"',
   TOKEN_EXPIRED: 'Bearer error="invalid_token", error_description="The token has expired"',
@@ -25,7 +25,7 @@ const challenges: Partial<Record<ErrorCode, string>> = {
   UNAUTHORIZED: "Bearer",
 };
 
-/** The answer for `error`. Server-side failures name the request, so that an operator finds it in the log. */
+/** The answer for `error`. Server-side failures contain the request id, so that an operator can find them in the log. */
 export function renderFailure(error: HostError, requestId: string | null): Failure {
   const { code, status, publicText } = error;
   const named = status >= 500 && requestId !== null ? { requestId } : {};
@@ -46,7 +46,7 @@ export function renderFailure(error: HostError, requestId: string | null): Failu
   return { status, headers, body };
 }
 
-/** For what never became a request: a whole HTTP/1.1 answer, after which the connection closes. */
+/** A complete HTTP/1.1 answer for connections without a request to answer; the connection closes after it. */
 export function renderRawFailure(error: HostError): string {
   const { status, headers, body } = renderFailure(error, null);
   const lines = Object.entries({ ...headers, connection: "close" }).map(

@@ -1,7 +1,10 @@
-/** What counts as one client, of those that are told apart by their addresses. */
+/** Which addresses count as one client. */
 import { isIPv4, isIPv6 } from "node:net";
 
-/** Of an IPv6 address its /64, which is what one customer has; an IPv4 address as it is. Both however they are written. */
+/**
+ * The /64 network of an IPv6 address, because every customer has at least that; the address itself for IPv4, mapped to IPv6 or not.
+ * Independent of spelling.
+ */
 export function networkOf(address: string): string {
   if (isIPv4(address)) return address;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];

@@ -1,12 +1,12 @@
-/** Whose word is taken for a client's address: the proxies that the config trusts. */
+/** The proxies that the config trusts to report a client's address. */
 import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import proxyAddr from "proxy-addr";
 import type { TrustProxy } from "../config/trust-proxy.ts";
 
-/** Longer than any chain of proxies that is meant: what a client has put into the header is not read at any length. */
+/** Longer than any real chain of proxies. Clients write into this header too, so its length must be bounded before it is parsed. */
 const maxCharacters = 1_000;
-/** As some balancers write an address: with the client's port. */
+/** Some load balancers append the client's port. */
 const withPort = /^(?:(\d+\.\d+\.\d+\.\d+):\d{1,5}|\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?)$/;
 
 export class Proxies {
@@ -18,14 +18,14 @@ export class Proxies {
     else this.#trusts = proxyAddr.compile([...trust]);
   }
 
-  /** Whether `address`, at the other end of a connection, is a trusted proxy's. */
+  /** Whether `address`, the remote end of a connection, is a trusted proxy's. */
   isProxy(address: string): boolean {
     return this.#trusts(address, 0);
   }
 
   /**
-   * The address of the client for whom a proxy has sent `incoming`: of those in `X-Forwarded-For` and the connection's own the first,
-   * from the near end, that is no trusted proxy's. Null where that is no IP address, or the header is too long to be read.
+   * The address of the client for which a proxy has sent `incoming`: starting from the connection's own address and going back through
+   * `X-Forwarded-For`, the first that is not a trusted proxy's. Null if that is not an IP address, or if the header is too long.
    */
   clientOf(incoming: IncomingMessage): string | null {
     const forwarded = incoming.headers["x-forwarded-for"] ?? "";

@@ -1,26 +1,26 @@
-/** A request's body, read from the socket within a limit. */
+/** Reads a request's body within a size limit. */
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { Wait } from "./client-backlog.ts";
 
-/** Small bodies are not counted: slow large ones must not keep them out. */
+/** Bodies up to this size are not counted, so that slow large ones do not keep them out. */
 const uncountedBytes = 16 * 1024;
 
 /** A request whose body is to be read. */
 export interface BodySource {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
-  /** Ends the reading, where something may. */
+  /** Its abort ends the reading. */
   readonly signal?: CancellationToken;
 }
 
 /**
- * The whole body of a request. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length is over `limitBytes`,
- * with `BAD_REQUEST` where it is not UTF-8, with the signal's reason, with `CANCELLED` where the connection ends before
- * the body does, or with `NO_CAPACITY` where there is no room for it to wait: what has come
- * counts as `wait`'s, until whoever asked has it leave. After a rejection nothing of the body is kept or read here.
+ * Resolves with the whole body. Rejects with `BODY_TOO_LARGE` as soon as the announced or received length exceeds `limitBytes`,
+ * with `BAD_REQUEST` if the body is not UTF-8, with the signal's reason, with `CANCELLED` if the connection ends first, or with
+ * `NO_CAPACITY` if too much is held for slow clients. What has arrived counts as `wait`'s until the caller calls `wait.leave`. After
+ * a rejection nothing of the body is kept or read any more.
  */
 export function readBody(
   { incoming, outgoing, signal }: BodySource,
@@ -29,7 +29,7 @@ export function readBody(
 ): Promise<string> {
   const announcedBytes = Number(incoming.headers["content-length"] ?? limitBytes);
   if (announcedBytes > limitBytes) return Promise.reject(tooLarge(limitBytes));
-  // The listener leaves this answer to whoever wants the body: a refused upload never starts.
+  // The listener leaves 100 Continue to whoever wants the body, so a refused upload never starts.
   if (incoming.headers.expect !== undefined) outgoing.writeContinue();
 
   return new Promise((resolve, reject) => {
@@ -71,22 +71,22 @@ export function readBody(
 const tooLarge = (limitBytes: number): HostError =>
   new HostError("BODY_TOO_LARGE", `The request body is larger than ${limitBytes} bytes.`);
 const noRoom = (): HostError =>
-  new HostError("NO_CAPACITY", "too many bytes of slow bodies and unread answers");
+  new HostError("NO_CAPACITY", "slow bodies and unread answers occupy as much memory as they may");
 const notText = (): HostError => new HostError("BAD_REQUEST", "The request body is not UTF-8.");
 
-/** One for all: a Buffer takes as long to make as the rest of reading a small body. */
+/** Shared, because allocating a Buffer takes as long as the rest of reading a small body. */
 const nothing: Buffer = Buffer.alloc(0);
 
 /**
- * What has come so far. Most bodies come in one piece, which is kept as it is. More are copied together as they come:
- * a body may come a byte at a time, each a Buffer of a hundred bytes.
+ * What has arrived so far. Most bodies arrive in one piece, which is kept as it is. Further pieces are copied together as they arrive:
+ * a body may arrive one byte at a time, and each piece is a Buffer that takes about a hundred bytes.
  */
 class Pieces {
   readonly #mostBytes: number;
   #bytes = nothing;
   length = 0;
 
-  /** Room for more than `mostBytes` is made only where they come. */
+  /** Allocates more than `mostBytes`, the announced length, only if more bytes arrive. */
   constructor(mostBytes: number) {
     this.#mostBytes = mostBytes;
   }

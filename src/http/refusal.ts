@@ -1,4 +1,4 @@
-/** Last words to a connection on which there is no request to be answered. */
+/** What a connection is told before it is closed, if there is no request to answer. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { codeOf, HostError } from "../shared/kernel/errors.ts";
@@ -12,10 +12,10 @@ export interface Current {
 
 export const maxHeadBytes = 16 * 1024;
 
-/** How long words may take to go out, or a client to take them. */
+/** How long sending a refusal may take. */
 const lingerMs = 500;
 
-/** Says `text`, and closes as soon as it is with the socket. */
+/** Sends `text` and closes the connection as soon as it has been handed to the kernel. */
 export function dismiss(socket: Duplex, text: string): void {
   if (!socket.writable) {
     socket.destroy();
@@ -26,8 +26,8 @@ export function dismiss(socket: Duplex, text: string): void {
 }
 
 /**
- * The same to one that has only just come: its request is probably on its way, and closing before it is here would reset the
- * connection, and cost the client the answer. So what comes is read and thrown away until the client closes.
+ * The same for a connection that has just been opened. Its request is probably on its way, and closing before it has arrived would reset
+ * the connection, so that the client would lose the answer. What arrives is therefore read and thrown away until the client closes.
  */
 export function turnAway(socket: Duplex, text: string): void {
   closeWithin(lingerMs, socket);
@@ -39,7 +39,7 @@ function closeWithin(ms: number, socket: Duplex): void {
   socket.once("close", () => clearTimeout(timer));
 }
 
-/** For what the parser gave up on, or what took too long to come. */
+/** Answers what the parser rejected, or what took too long to arrive. */
 export function refuse(error: Error, socket: Duplex, current: Current | null): void {
   if (!socket.writable || isReset(error)) {
     socket.destroy();
@@ -47,14 +47,14 @@ export function refuse(error: Error, socket: Duplex, current: Current | null): v
   }
   if (current !== null && !current.outgoing.writableFinished) {
     const { incoming, outgoing } = current;
-    // What follows a whole request is at fault, not that request: it gets its own answer, and nothing comes behind it.
+    // The fault is in what follows a complete request. That request still gets its answer, and nothing comes after it.
     if (incoming.complete) {
       socket.pause();
       outgoing.shouldKeepAlive = false;
       outgoing.once("close", () => socket.end(() => socket.destroy()));
       return;
     }
-    // In the middle of an answer there is no place for another one.
+    // Another answer cannot be sent in the middle of one.
     if (outgoing.headersSent) {
       socket.destroy();
       return;
@@ -76,6 +76,6 @@ function refusalOf(error: Error): HostError {
   }
 }
 
-/** For a client that has as many connections, or requests under way, as it may have. Any of them may end at any time. */
+/** For a client that has as many connections, or requests under way, as it may; any of them may end at any moment. */
 export const addressBusy = (): HostError =>
   new HostError("ADDRESS_BUSY", undefined, { retryAfterSeconds: 1 });

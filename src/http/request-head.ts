@@ -1,39 +1,30 @@
-/** What of a request's head is let in. Whatever two readers could read differently is refused, not repaired. */
+/** Reads and checks a request's head. What two readers could read differently is refused, not repaired. */
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { HostError } from "../shared/kernel/errors.ts";
 import type { RequestFacts } from "../tenants/router.ts";
 import { acceptedTypes } from "./accept.ts";
 
-/** A registered name, IPv4 address or bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
+/** A registered name, an IPv4 address or a bracketed IPv6 address, and a port. No user, path, list or raw non-ASCII. */
 const hostPattern = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::\d{0,5})?$/;
 
 /**
- * What needs no parser to be a host, of those that come all the time: in lower case, an IPv4 address or a name whose last part is not
- * taken for a number; of the ports those that are one by their digits alone.
- */
-const octet = /(?:25[0-5]|2[0-4]\d|1?\d?\d)/.source;
-const plainHost = new RegExp(
-  `^(?:(?:${octet}\\.){3}${octet}|(?:[a-z0-9_-]+\\.)*[a-z_-][a-z0-9_-]*)(?::(?:\\d{1,4}|[1-5]\\d{4}))?$`,
-);
-
-/**
- * In a path: empty and dot segments (encoded ones too), encoded NUL, slash and backslash, broken percent signs.
- * Proxies in front normalise each of these in their own way, so that a rule there could be walked around here.
+ * In a path: empty and dot segments (also encoded), encoded NUL, slash and backslash, broken percent signs. Proxies normalise
+ * each of these in their own way, so a proxy's access rule could be evaded.
  */
 const confusingPath = /\/\/|\/(?:\.|%2e){1,2}(?:\/|$)|%(?:00|2f|5c)|%(?![0-9a-f]{2})/i;
-/** Anywhere in a target: what is not visible ASCII, a backslash, a fragment. */
+/** In the whole target: anything but visible ASCII, a backslash, a fragment. */
 const foreignCharacter = /[^\x21-\x7e]|[\\#]/;
 
-/** As Node looks for it. */
+/** The pattern that Node uses. */
 const goOn = /(?:^|\W)100-continue(?:$|\W)/i;
 
 const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", message);
 
 /**
- * The facts of `incoming`; throws `BAD_REQUEST` for a target that is not a plain path (absolute form, `*`,
- * confusing paths), for a Host header that is missing, repeated or no host, and for a repeated Authorization header;
- * `EXPECTATION_FAILED` for an Expect header that asks for anything but to be told to go on. The address is the connection's unless given.
+ * The facts of `incoming`. Throws `BAD_REQUEST` for a target that is not a plain path (absolute form, `*`, ambiguous paths), for a
+ * Host header that is missing, repeated or not a host, and for a repeated Authorization header; `EXPECTATION_FAILED` for an Expect header
+ * other than 100-continue. `remoteAddress` is the connection's by default.
  */
 export function readFacts(
   incoming: IncomingMessage,
@@ -44,7 +35,7 @@ export function readFacts(
   if (expect !== undefined && !goOn.test(expect)) throw new HostError("EXPECTATION_FAILED");
   if (!target.startsWith("/")) throw badRequest("The request target must be a path.");
   if (foreignCharacter.test(target))
-    throw badRequest("The request target has a character that it may not have.");
+    throw badRequest("The request target contains a character that is not allowed.");
   const mark = target.indexOf("?");
   const path = mark === -1 ? target : target.slice(0, mark);
   if (confusingPath.test(path)) throw badRequest("The path is ambiguous.");
@@ -66,13 +57,16 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
   if (host === undefined || !isSingle(rawHeaders, "host")) {
     throw badRequest("Exactly one Host header is required.");
   }
-  if (!plainHost.test(host) && !(hostPattern.test(host) && URL.canParse(`http://${host}`))) {
-    throw badRequest("The Host header names no host.");
+  if (!hostPattern.test(host) || !URL.canParse(`http://${host}`)) {
+    throw badRequest("The Host header does not name a host.");
   }
   return host;
 }
 
-/** Whether the header came once. `headers` keeps the first of several Host or Authorization headers, or joins others, and says nothing of it. */
+/**
+ * Whether a header was sent exactly once. Node's `headers` does not tell: it keeps the first of several Host or Authorization headers, and
+ * joins others.
+ */
 export function isSingle(rawHeaders: readonly string[], lowerName: string): boolean {
   let seen = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -88,7 +82,7 @@ function readHeader({ headers }: IncomingMessage, name: string): string | null {
   return typeof value === "string" ? value : null;
 }
 
-/** What a cell reads of a request: content negotiation, GraphiQL's assets, and no credential. */
+/** What a cell needs for content negotiation and GraphiQL's assets; no credentials. */
 const forwarded = [
   "accept",
   "accept-encoding",
@@ -100,7 +94,7 @@ const forwarded = [
   "x-apollo-operation-name",
 ] as const;
 
-/** Throws `BAD_REQUEST` where one cannot be understood. */
+/** The headers that every cell gets. Throws `BAD_REQUEST` if one cannot be understood. */
 export function forwardedHeaders({ headers }: IncomingMessage): Record<string, string> {
   const picked: Record<string, string> = {};
   for (const name of forwarded) {
@@ -113,7 +107,7 @@ export function forwardedHeaders({ headers }: IncomingMessage): Record<string, s
 
 const mediaTypes = new Set(["application/json", "application/graphql"]);
 
-/** Throws `MEDIA_TYPE` unless the body is JSON or GraphQL, and `BAD_REQUEST` where it is compressed. */
+/** Throws `MEDIA_TYPE` unless the body is of an accepted type, by default JSON or GraphQL, and `BAD_REQUEST` if it is compressed. */
 export function requireMediaType(
   { headers }: IncomingMessage,
   accepted: ReadonlySet<string> = mediaTypes,
@@ -132,15 +126,15 @@ export function announcesBody({ headers }: IncomingMessage): boolean {
   return headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) !== 0);
 }
 
-/** Whether `incoming` would go on as a WebSocket; of other protocols (`h2c`) the offer may be passed over. */
+/** Whether the client asks to switch to a WebSocket. Offers of other protocols (`h2c`) may be ignored. */
 export function opensWebSocket({ headers }: IncomingMessage): boolean {
   return headers.upgrade !== undefined && /(?:^|[\s,])websocket(?:$|[\s,/])/i.test(headers.upgrade);
 }
 
-/** 128 characters that need no quoting anywhere a request id ends up: headers, JSON, log lines, shell commands. */
+/** At most 128 characters that need no quoting wherever a request id ends up: headers, JSON, log lines, shell commands. */
 const requestIdPattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** The id that a proxy has given the request, where it is a harmless one; else a random one. */
+/** The id that a proxy has given the request, if it is harmless; otherwise a random one. */
 export function readRequestId({ headers }: IncomingMessage): string {
   const given = headers["x-request-id"];
   return typeof given === "string" && requestIdPattern.test(given) ? given : randomUUID();

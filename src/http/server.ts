@@ -1,4 +1,4 @@
-/** A listening socket for an app, and its orderly end. */
+/** A listening socket for an app: it limits connections, and closes without losing requests. */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
@@ -16,56 +16,56 @@ export interface Listening {
   readonly url: string;
   readonly port: number;
   snapshot(): ListenerSnapshot;
-  /** Stops accepting, lets requests in flight end for at most `drainMs`, then cuts what is left. */
+  /** Stops accepting, gives requests in flight at most `drainMs` to end, then closes what is left. */
   close(drainMs: number): Promise<void>;
 }
 
-/** Answers `incoming` by `outgoing`, and tells `peer` when that is over; what it rejects with costs the connection. */
+/** Answers `incoming` with `outgoing`, and tells `peer` when that is done. If it rejects, the connection is destroyed. */
 export type Serve = (incoming: IncomingMessage, outgoing: ServerResponse, peer: Peer) => Promise<void>;
 
 export interface ListenOptions {
   readonly host: string;
   readonly port: number;
-  /** Most connections at a time, and most of one address; 256 unless given. */
+  /** The most connections at a time, and the most from one address; 256 by default. */
   readonly connections?: number;
   readonly addressConnections?: number;
-  /** Whether the address at the other end is that of a proxy, which brings many clients. */
+  /** Whether an address is that of a proxy, which brings many clients. */
   isProxy?(address: string): boolean;
-  /** Told of an address, each time that it has lost a connection, or was refused one, because it has as many as it may. */
+  /** Called with an address each time it loses a connection, or is refused one, because it has as many as it may. */
   onCrowded?(address: string): void;
 }
 
 const serverOptions = {
   maxHeaderSize: maxHeadBytes,
-  /** Against clients that send a byte now and then; the app's own deadline is the one of a body. */
+  /** Against clients that send a byte now and then. The deadline for a body is the app's. */
   headersTimeout: 15_000,
   requestTimeout: 120_000,
   connectionsCheckingInterval: 5_000,
-  /** Longer than the 60 s after which usual balancers let an idle connection go: they end it, and never race us. */
+  /** Longer than the 60 s for which load balancers usually keep an idle connection, so that they close it and never race us. */
   keepAliveTimeout: 72_000,
-  /** The app answers it in JSON, like every failure. */
+  /** The app refuses such requests itself, in JSON like every failure. */
   requireHostHeader: false,
-  /** Also where NODE_OPTIONS says otherwise. */
+  /** Even if NODE_OPTIONS says otherwise. */
   insecureHTTPParser: false,
 } as const;
 
-/** How often a server that closes looks for connections that have become idle: Node closes them only once. */
+/** How often a closing server looks for connections that have become idle; Node does so only once. */
 const idleSweepMs = 50;
-/** Connections that are read from for a moment after they were told that there is no room for them. */
+/** The most refused connections that are still read from for a moment, so that the refusal reaches the client. */
 const maxTurnedAway = 256;
 /**
- * Sockets that may be open beside the connections that have a place: those turned away, and those given up, until the event loop's next
- * turns. Beyond that Node drops newcomers unheard.
+ * The most sockets open beside the admitted connections: those refused and those given up stay for some turns of the event loop. Beyond
+ * that, Node drops new connections without an answer.
  */
 const maxLeaving = 1_024;
 
 /**
- * Connections that the kernel holds ready, as far as `somaxconn` lets it. libuv accepts one in a turn of the event loop: with Node's 511 a
- * burst of some thousand fills the queue, and the kernel makes whoever comes next wait a second for another try, or resets it.
+ * Connections that the kernel queues for us, up to `somaxconn`. libuv accepts one per turn of the event loop: with Node's default of 511, a
+ * burst of a few thousand fills the queue, and the kernel makes further clients wait a second for a retry, or resets them.
  */
 const backlog = 4_096;
 
-/** Serves by `serve`; port 0 takes any free one. Throws `CONFIG_INVALID` where the address cannot be listened on. */
+/** Serves requests with `serve`; port 0 takes any free port. Throws `CONFIG_INVALID` if the address cannot be listened on. */
 export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
   const server = createServer(serverOptions);
   const door = new Door(options);
@@ -73,9 +73,9 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
   server.on("connection", (socket) => door.enter(socket));
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const connection = door.connectionOf(incoming.socket);
-    // It has been turned away.
+    // The connection has been refused.
     if (connection === undefined) return;
-    // Node's parser takes a first line without a version for HTTP/0.9, and reads headers and a body behind it.
+    // Node's parser takes a request line without a version for HTTP/0.9, and still reads headers and a body after it.
     if (incoming.httpVersionMajor !== 1) {
       refuse(new Error("not HTTP/1"), incoming.socket, null);
       return;
@@ -85,7 +85,7 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
     serve(incoming, outgoing, connection).catch(() => outgoing.destroy());
   };
   server.on("request", onRequest);
-  // Node would invite the body before anyone has looked at the head; see read-body.ts.
+  // By default Node asks for the body before the head has been checked; see read-body.ts.
   server.on("checkContinue", onRequest);
   // Node's own answer has no body.
   server.on("checkExpectation", onRequest);
@@ -98,7 +98,7 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
   });
 
   await listening(server, options);
-  // Without a listener, one connection too many would end the process.
+  // Without a listener, an error such as too many open files would end the process.
   server.on("error", (error) => observe({ kind: "http.error", error }));
   const bound = server.address();
   if (bound === null || typeof bound === "string") throw new HostError("INTERNAL", "no address to listen on");
@@ -117,13 +117,15 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
   };
 }
 
-const noTunnel = renderRawFailure(new HostError("BAD_REQUEST", "This is no proxy: CONNECT leads nowhere."));
+const noTunnel = renderRawFailure(
+  new HostError("BAD_REQUEST", "This is not a proxy: CONNECT is not supported."),
+);
 const noRoom: Readonly<Record<Shortage, string>> = {
   address: renderRawFailure(addressBusy()),
   full: renderRawFailure(new HostError("SERVER_BUSY")),
 };
 
-/** Lets connections in while there is room, and carries out what is decided where there is none. */
+/** Admits connections while there is room, and otherwise carries out what `Connections` decides. */
 class Door {
   readonly most: number;
   readonly #connections: Connections<Connection>;
@@ -151,7 +153,7 @@ class Door {
 
   enter(socket: Socket): void {
     const { remoteAddress } = socket;
-    // It is gone already.
+    // It has been closed already.
     if (remoteAddress === undefined) {
       socket.destroy();
       return;
@@ -159,15 +161,15 @@ class Door {
     const isProxy = this.#isProxy(remoteAddress);
     const address = networkOf(remoteAddress);
     const connection = new Connection(socket, address, isProxy, this.#connections);
-    const buildQueue = this.#connections.admit(connection, address, isProxy);
-    if (buildQueue.kind === "refused") {
-      this.#refused[buildQueue.shortage] += 1;
-      if (buildQueue.shortage === "address") this.#onCrowded(address);
-      this.#turnAway(socket, noRoom[buildQueue.shortage]);
+    const admission = this.#connections.admit(connection, address, isProxy);
+    if (admission.kind === "refused") {
+      this.#refused[admission.shortage] += 1;
+      if (admission.shortage === "address") this.#onCrowded(address);
+      this.#turnAway(socket, noRoom[admission.shortage]);
       return;
     }
-    if (buildQueue.gone !== null) this.#end(buildQueue.gone);
-    connection.place = buildQueue.place;
+    if (admission.gone !== null) this.#end(admission.gone);
+    connection.place = admission.place;
     this.#bySocket.set(socket, connection);
     socket.on("close", () => {
       this.#bySocket.delete(socket);
@@ -175,7 +177,7 @@ class Door {
     });
   }
 
-  /** Answers that say "keep-alive" are followed by requests, and those are reset with the connection. */
+  /** After an answer that says "keep-alive" clients send another request, which would be lost when the connection closes. */
   announceEnd(): void {
     for (const { current } of this.#bySocket.values()) {
       if (current !== null && !current.outgoing.headersSent) current.outgoing.shouldKeepAlive = false;
@@ -203,7 +205,7 @@ class Door {
   #end({ connection: { socket, state, address }, shortage }: Gone<Connection>): void {
     this.#bySocket.delete(socket);
     if (shortage === "address") this.#onCrowded(address);
-    // Its client waits for nothing, and expects that sooner or later.
+    // Its client is not waiting for anything, and must expect an idle connection to be closed.
     if (state === "idle") socket.destroy();
     else {
       this.#refused[shortage] += 1;

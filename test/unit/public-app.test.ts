@@ -145,6 +145,13 @@ describe("the public app", () => {
     expect(failed).toMatchObject({ code: "INTERNAL", tenant: "acme", error: { message: /hunter2/ } });
   });
 
+  it("answers 500 where something other than an Error is thrown, which tenant modules may do", async () => {
+    const { url, done } = await start(() => Promise.reject("a text"));
+    const answer = await request(`${url}/graphql`);
+    expect([answer.statusCode, codeIn(await answer.body.text())]).toEqual([500, "INTERNAL"]);
+    expect(await done(1)).toMatchObject({ status: 500, code: "INTERNAL" });
+  });
+
   it("answers a retryable failure with 503 and Retry-After", async () => {
     const { url } = await start(() =>
       Promise.reject(new HostError("BUILD_HELD", "held", { retryAfterSeconds: 7.2 })),

@@ -96,6 +96,44 @@ describe("the public app's intake", () => {
     if (status === 415) expect(codeIn(await answer.body.text())).toBe("MEDIA_TYPE");
   });
 
+  it("refuses a request for its first fault: expectation, target, accepted types, method, media type, encoding, size", async () => {
+    const running = await start();
+    const large = "x".repeat(1001);
+    const faulty = (line: string, ...headers: string[]): string =>
+      [
+        `${line} HTTP/1.1`,
+        "Host: a",
+        "Connection: close",
+        `Content-Length: ${large.length}`,
+        ...headers,
+        "",
+        large,
+      ].join("\r\n");
+    const gzip = "Content-Encoding: gzip";
+    const json = "Content-Type: application/json";
+    // Each has the faults of all that follow it as well.
+    const refusals: [text: string, status: number, code: string][] = [
+      [faulty("PUT /a//b", gzip, "Accept: json", "Expect: banana"), 417, "EXPECTATION_FAILED"],
+      [faulty("PUT /a//b", gzip, "Accept: json"), 400, "BAD_REQUEST"],
+      [faulty("PUT /graphql", gzip, "Accept: json"), 400, "BAD_REQUEST"],
+      [faulty("PUT /graphql", gzip), 405, "METHOD_NOT_ALLOWED"],
+      [faulty("POST /graphql", gzip), 415, "MEDIA_TYPE"],
+      [faulty("POST /graphql", gzip, json), 400, "BAD_REQUEST"],
+      [faulty("POST /graphql", json), 413, "BODY_TOO_LARGE"],
+    ];
+    for (const [nth, [text, status, code]] of refusals.entries()) {
+      const answer = await rawRequest(running.port, text);
+      expect([answer.slice(0, 12), codeIn(answer)], text).toEqual([`HTTP/1.1 ${status}`, code]);
+      expect(answer, text).toMatch(/^x-request-id: [0-9a-f-]{36}\r$/im);
+      expect(await running.done(nth + 1)).toMatchObject({ status, code });
+    }
+    running.phase = "draining";
+    for (const [text] of refusals) {
+      expect(codeIn(await rawRequest(running.port, text)), text).toBe("SHUTTING_DOWN");
+    }
+    expect(running.requests).toHaveLength(0);
+  });
+
   it("answers a whole request, whatever follows on the connection, and nothing else", async () => {
     const release = Promise.withResolvers<void>();
     app = await startPublicApp(async () => {

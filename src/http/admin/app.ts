@@ -1,4 +1,4 @@
-/** The admin app: probes, metrics, status, and what an operator may do to tenants, instances and cells. */
+/** The admin app: probes, metrics, status, and operations on tenants, instances and cells. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { HttpBindings } from "@hono/node-server";
 import { type Context, Hono } from "hono";
@@ -29,14 +29,14 @@ type Env = { Bindings: HttpBindings; Variables: { requestId: string } };
 export type AdminApp = Hono<Env>;
 
 const bodyLimitBytes = 64 * 1024;
-/** SQL may be long, where it brings rows. */
+/** SQL that inserts rows may be long. */
 const migrateLimitBytes = 4 * 1024 * 1024;
 const jsonOnly: ReadonlySet<string> = new Set(["application/json"]);
 
 /**
- * The app for `listen`. The two probes are open, since they tell nothing and those who probe hold no secrets; all
- * else needs the bearer token where there is one, and without one a client and a Host header of this machine. An address
- * that brings wrong tokens is not listened to for the rest of the minute.
+ * The app for `serveApp`. The two probes are open to all, because they reveal nothing and whoever probes holds no secrets. Everything else
+ * needs the bearer token if one is configured, and otherwise a client and a Host header of this machine. An address that
+ * sends wrong tokens too often is refused for the rest of the minute.
  */
 export function createAdminApp({ operations, token, metricsText, observe }: AdminDeps): AdminApp {
   const app: AdminApp = new Hono();
@@ -48,7 +48,7 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
 
   app.use(async (context, next) => {
     context.set("requestId", readRequestId(context.env.incoming));
-    // Its URL has been normalised by now: a path that a proxy in front reads in another way is refused as it came.
+    // By now the URL has been normalised, so a path that a proxy may read differently is refused in its original form.
     readFacts(context.env.incoming);
     await next();
   });
@@ -86,7 +86,7 @@ export function createAdminApp({ operations, token, metricsText, observe }: Admi
   return app;
 }
 
-/** What the client is told of what was thrown; whoever runs the host is told of what is the host's own fault, and of whom it has refused. */
+/** Renders what was thrown for the client; observes the host's own failures, and refused attempts. */
 function renderError(
   thrown: unknown,
   { env, req, var: { requestId } }: Context<Env>,
@@ -102,7 +102,7 @@ function renderError(
   return new Response(body, { status, headers });
 }
 
-/** Whether the host is alive, and whether it is to be sent requests. */
+/** Whether the host is alive, and whether it should be sent requests. */
 function addProbes(app: AdminApp, operations: AdminOperations): void {
   const probe =
     (answer: () => boolean, note = (): string => "") =>
@@ -114,7 +114,7 @@ function addProbes(app: AdminApp, operations: AdminOperations): void {
   );
   app.get(
     adminPaths.readyz,
-    // Reads go on: a balancer that took every host out would end them as well.
+    // Reads still work: a load balancer that took every host out of service would end those too.
     probe(
       () => operations.ready(),
       () => (operations.readOnly() ? ", but writes are refused: a database is read-only" : ""),
@@ -132,7 +132,7 @@ function json(value: unknown): Response {
   return Response.json(value, { headers: always });
 }
 
-/** A body that must be JSON: a form on some web page, sent by a visitor's browser, can not be that. */
+/** Reads a body that must be JSON, which a form on another site's page, sent by a visitor's browser, cannot be. */
 async function readJson<Value>(
   env: HttpBindings,
   schema: z.ZodType<Value>,
@@ -146,14 +146,14 @@ async function readJson<Value>(
   throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
 }
 
-/** Nothing is said, so nothing need be JSON; what a web page sends says where the page came from. */
+/** Whether a request has no body and cannot come from a web page, because browsers would say where the page came from. */
 function isBareCommand({ incoming }: HttpBindings): boolean {
   const { headers } = incoming;
   const marks = ["content-type", "origin", "referer", "sec-fetch-site"];
   return !announcesBody(incoming) && marks.every((name) => headers[name] === undefined);
 }
 
-/** Throws `CROSS_SITE` for what a browser says comes from another site's page, whatever the media type. */
+/** Throws `CROSS_SITE` for what, by the browser's word, another site's page has sent, whatever its media type. */
 function assertSameSite({ incoming }: HttpBindings): void {
   const { host, origin, "sec-fetch-site": site } = incoming.headers;
   const foreignSite = site !== undefined && site !== "same-origin" && site !== "none";
@@ -171,7 +171,7 @@ function parseJson(body: string): unknown {
 
 const sha256 = (value: string): Buffer => createHash("sha256").update(value).digest();
 
-/** Compares hashes: equally long whatever is sent, and in a time that does not tell how much of it was right. */
+/** Compares hashes: they are equally long whatever is sent, and the time does not tell how much of a guess was right. */
 function bearerCheck(token: string): (env: HttpBindings) => void {
   const expected = sha256(token);
   const failures = new AuthThrottle({ most: 10, windowMs: 60_000 });
@@ -186,10 +186,10 @@ function bearerCheck(token: string): (env: HttpBindings) => void {
 }
 
 const loopbackAddress = /^(?:::ffff:)?127\.|^::1$/;
-/** Against DNS rebinding: a web page may make its own name resolve to 127.0.0.1, but not change the Host header. */
+/** Against DNS rebinding: a web page may make its own name resolve to 127.0.0.1, but cannot change the Host header. */
 const loopbackHost = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?$/i;
 
-/** A proxy on this machine brings the requests of others. */
+/** Headers that proxies add. A proxy on this machine passes on requests of others. */
 const proxyMarks = [
   "forwarded",
   "x-forwarded-for",
@@ -204,7 +204,7 @@ const proxyMarks = [
 function assertLocal({ incoming }: HttpBindings): void {
   const { remoteAddress, host } = readFacts(incoming);
   const isLocal = loopbackAddress.test(remoteAddress ?? "") && loopbackHost.test(host ?? "");
-  // HTTP/1.0 is what nginx speaks to those behind it where nobody told it more; it sends them a Host header of their own then.
+  // By default nginx speaks HTTP/1.0 to the servers behind it, with a Host header of its own.
   const proxied =
     incoming.httpVersionMinor === 0 || proxyMarks.some((name) => incoming.headers[name] !== undefined);
   if (!isLocal || proxied) throw new HostError("UNAUTHORIZED");

@@ -1,17 +1,17 @@
-/** Failed attempts to authenticate, by the address that they come from. */
+/** Counts failed attempts to authenticate by address. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../../shared/kernel/errors.ts";
 import { lazyLru } from "../../shared/kernel/lru-options.ts";
 import { networkOf } from "../network.ts";
 
 export interface AuthThrottleOptions {
-  /** Failures in one window after which an address is not listened to until the window ends. */
+  /** Failures in one window after which an address is refused until the window ends. */
   readonly most: number;
   readonly windowMs: number;
   readonly clock?: { now(): number };
 }
 
-/** Addresses that are remembered: whoever has more of them than this has guesses enough. */
+/** Addresses remembered. Whoever has more addresses than this can guess often enough anyway. */
 const maxAddresses = 10_000;
 
 export class AuthThrottle {
@@ -20,7 +20,7 @@ export class AuthThrottle {
 
   constructor({ most, windowMs, clock = performance }: AuthThrottleOptions) {
     this.#most = most;
-    // The window begins with its first failure.
+    // A window begins with its first failure.
     this.#counts = new LRUCache({
       ...lazyLru(maxAddresses),
       ttl: windowMs,
@@ -30,7 +30,7 @@ export class AuthThrottle {
     });
   }
 
-  /** Throws `TOO_MANY_FAILURES` while `address` has failed too often, whatever it brings now: guessing on is of no use. */
+  /** Throws `TOO_MANY_FAILURES` while `address` has failed too often, even for a correct token: otherwise guessing could go on. */
   assertFew(address: string): void {
     const key = networkOf(address);
     if ((this.#counts.get(key) ?? 0) < this.#most) return;

@@ -1,76 +1,172 @@
-/** One request and its answer: the deadline over both, the client that may go away, and what is observed at the end. */
+/** One request and its answer: the deadline for both, the client that may leave, and the limits they count against. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Observation, Observe } from "../../observability/observation.ts";
 import { CancellationSource, type CancellationToken } from "../../shared/kernel/cancellation.ts";
-import { type ErrorCode, HostError } from "../../shared/kernel/errors.ts";
+import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
+import type { ClientBacklog, Wait } from "../client-backlog.ts";
+import type { Peer } from "../connection.ts";
+import type { DirectBindings } from "../fetch-app.ts";
+import { networkOf } from "../network.ts";
+import type { Proxies } from "../proxies.ts";
 import { readRequestId } from "../request-head.ts";
+import { type ConcurrencyLimit, ConcurrencySlot } from "./tenant-concurrency.ts";
 
-export interface ExchangeEnd {
-  readonly status: number;
-  readonly code: ErrorCode | undefined;
-  readonly durationMs: number;
+/** What all exchanges of a listener share. */
+export interface ExchangeDeps {
+  readonly requestTimeoutMs: number;
+  readonly tenants: ConcurrencyLimit<TenantId>;
+  /** For clients behind trusted proxies; all others are limited by their connections. */
+  readonly clients: ConcurrencyLimit<string>;
+  readonly backlog: ClientBacklog;
+  readonly proxies: Proxies;
+  readonly observe: Observe;
 }
+
+/** Unsent answers up to this size are not worth counting. */
+const smallBytes = 64 * 1024;
+
+/** All clients for whom a proxy reports no valid address count as one. */
+const unknownClient = "unknown";
 
 export class Exchange {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   readonly requestId: string;
-  /** Set as soon as it is known, for what is observed of the request. */
-  tenant: TenantId | undefined;
-  /** The error that the client was, or would have been, told of. */
+  /** The client's address as its proxy reports it, null if that is no address; undefined if the connection's address is the client's. */
+  readonly forwardedFor: string | null | undefined;
+  /** Where the bytes of the request's body are counted until the exchange ends. */
+  readonly bodyWait: Wait;
+  /** The error that the client was told of, or would have been if it had not left. */
   error: HostError | undefined;
-  readonly #stop = new CancellationSource();
+  readonly #observe: Observe;
+  readonly #backlog: ClientBacklog;
+  readonly #peer: Peer;
+  readonly #client: string;
+  readonly #clientSlot: ConcurrencySlot<string> | null;
+  readonly #tenantSlot: ConcurrencySlot<TenantId>;
+  readonly #cancellation = new CancellationSource();
+  readonly #startedMs = performance.now();
+  #answerWait: Wait | undefined;
+  #tenant: TenantId | undefined;
   #interrupt = (_reason: HostError): void => {};
 
-  /** `onEnd` is called once, when the answer has been written or the connection is gone. */
-  constructor(
-    incoming: IncomingMessage,
-    outgoing: ServerResponse,
-    timeoutMs: number,
-    onEnd: (end: ExchangeEnd, exchange: Exchange) => void,
-  ) {
+  /** Ends by itself, when the answer has been written or the connection is gone; `request.done` is observed then. */
+  constructor({ incoming, outgoing, peer }: DirectBindings, deps: ExchangeDeps) {
     this.incoming = incoming;
     this.outgoing = outgoing;
     this.requestId = readRequestId(incoming);
-    const startedMs = performance.now();
-    const timer = setTimeout(() => {
-      const late = new HostError("DEADLINE");
-      this.#end(late);
-      // Too late for a 408: a client that reads too slowly, or a stream that goes on too long.
-      if (outgoing.headersSent) outgoing.destroy();
-    }, timeoutMs);
+    this.#observe = deps.observe;
+    this.#backlog = deps.backlog;
+    this.#peer = peer;
+    this.#tenantSlot = new ConcurrencySlot(deps.tenants);
+    this.#clientSlot = peer.isProxy ? new ConcurrencySlot(deps.clients) : null;
+    this.forwardedFor = peer.isProxy ? deps.proxies.clientOf(incoming) : undefined;
+    this.#client =
+      this.forwardedFor === undefined ? peer.address : networkOf(this.forwardedFor ?? unknownClient);
+    this.bodyWait = deps.backlog.wait(this.#client);
+    const timer = setTimeout(() => this.#expire(), deps.requestTimeoutMs);
     outgoing.on("close", () => {
       clearTimeout(timer);
-      if (!outgoing.writableFinished) this.#end(new HostError("CANCELLED"));
-      onEnd(
-        {
-          status: outgoing.headersSent ? outgoing.statusCode : (this.error?.status ?? outgoing.statusCode),
-          code: this.error?.code,
-          durationMs: performance.now() - startedMs,
-        },
-        this,
+      this.#close();
+    });
+  }
+
+  /** Aborts when the client leaves or the deadline passes; the reason is a HostError, `CANCELLED` or `DEADLINE`. */
+  get signal(): CancellationToken {
+    return this.#cancellation;
+  }
+
+  /** Counts the request against its client's limit; throws `ADDRESS_BUSY` if that is reached. */
+  admitClient(): void {
+    this.#clientSlot?.acquire(this.#client);
+  }
+
+  /** The request has arrived completely. */
+  received(): void {
+    this.#peer.received();
+  }
+
+  /**
+   * Counts the request against its tenant's limit, and no longer against that of an earlier tenant. Throws `TENANT_BUSY` if the limit
+   * is reached, and the signal's reason if it has aborted.
+   */
+  routed(tenant: TenantId): void {
+    this.#tenant = tenant;
+    this.#cancellation.throwIfAborted();
+    this.#tenantSlot.acquire(tenant);
+  }
+
+  /** Resolves as `work` does; rejects with a HostError, at once when the signal aborts. `drop` is given a value that comes after that. */
+  unlessAborted<Value>(work: Promise<Value>, drop: (value: Value) => void): Promise<Value> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt = reject;
+      if (this.#cancellation.aborted) reject(this.error);
+      work.then(
+        (value) => (this.#cancellation.aborted ? drop(value) : resolve(value)),
+        (error: unknown) => reject(toHostError(error)),
       );
     });
   }
 
-  /** Aborts when the client goes away or the deadline passes; the reason is a HostError `CANCELLED` or `DEADLINE`. */
-  get signal(): CancellationToken {
-    return this.#stop;
+  /** Counts what the kernel has not yet taken of the answer, until the exchange ends. */
+  countUnsent(): void {
+    const { writableLength } = this.outgoing;
+    if (writableLength <= smallBytes) return;
+    this.#answerWait = this.#backlog.wait(this.#client);
+    this.#answerWait.add(writableLength, () => this.outgoing.destroy());
   }
 
-  /** What `work` gives, or the signal's reason as soon as it aborts; `drop` is told of a value that comes too late. */
-  unlessAborted<Value>(work: Promise<Value>, drop: (value: Value) => void): Promise<Value> {
-    return new Promise((resolve, reject) => {
-      this.#interrupt = reject;
-      if (this.#stop.aborted) reject(this.error);
-      work.then((value) => (this.#stop.aborted ? drop(value) : resolve(value)), reject);
-    });
+  /**
+   * Records why the request failed and returns what the client is to be told. If the deadline has passed or the client has left, that
+   * is the reason: whatever `thrown` is, it was a consequence.
+   */
+  fail(thrown: unknown): HostError {
+    this.error ??= toHostError(thrown);
+    const { error, requestId } = this;
+    const tenant = this.#tenant;
+    if (error.code !== "CANCELLED") {
+      this.#observe({
+        kind: "request.failed",
+        requestId,
+        code: error.code,
+        ...(error.reason === undefined ? {} : { reason: error.reason }),
+        error,
+        ...(tenant === undefined ? {} : { tenant }),
+      });
+    }
+    return error;
   }
 
-  #end(reason: HostError): void {
-    if (this.#stop.aborted) return;
+  #expire(): void {
+    this.#abort(new HostError("DEADLINE"));
+    // Too late for a 408: the client reads too slowly, or a stream takes too long.
+    if (this.outgoing.headersSent) this.outgoing.destroy();
+  }
+
+  #abort(reason: HostError): void {
+    if (this.#cancellation.aborted) return;
     this.error ??= reason;
-    this.#stop.abort(reason);
+    this.#cancellation.abort(reason);
     this.#interrupt(reason);
+  }
+
+  #close(): void {
+    const { outgoing, requestId } = this;
+    if (!outgoing.writableFinished) this.#abort(new HostError("CANCELLED"));
+    this.#peer.answered();
+    this.bodyWait.leave();
+    this.#answerWait?.leave();
+    this.#tenantSlot.release();
+    this.#clientSlot?.release();
+    const done: Extract<Observation, { kind: "request.done" }> = {
+      kind: "request.done",
+      status: outgoing.headersSent ? outgoing.statusCode : (this.error?.status ?? outgoing.statusCode),
+      durationMs: performance.now() - this.#startedMs,
+      requestId,
+    };
+    if (this.error !== undefined) done.code = this.error.code;
+    if (this.#tenant !== undefined) done.tenant = this.#tenant;
+    this.#observe(done);
   }
 }

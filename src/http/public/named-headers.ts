@@ -1,10 +1,10 @@
-/** The headers and cookies that the config names, taken from a request's head. */
+/** The request headers and cookies that the config passes on to presets. */
 import type { IncomingMessage } from "node:http";
 import { headerNamesOf, requestHeadersOf } from "../../config/request-headers.ts";
 import { HostError } from "../../shared/kernel/errors.ts";
 import { isSingle } from "../request-head.ts";
 
-/** Browsers keep no longer cookies. */
+/** Browsers do not store longer cookies. */
 const maxCharacters = 4_096;
 const maxInAll = 8_192;
 
@@ -13,10 +13,10 @@ const badRequest = (message: string): HostError => new HostError("BAD_REQUEST", 
 export class NamedHeaders {
   readonly #headers: readonly string[];
   readonly #cookies: ReadonlySet<string>;
-  /** What answers depend on, for caches between here and the client; null: on nothing that is named. */
+  /** The `Vary` header for caches between here and the client; null if nothing is named. */
   readonly vary: string | null;
 
-  /** Of the config's list. */
+  /** Takes the config's list. */
   constructor(entries: readonly string[]) {
     const { headers, cookies } = requestHeadersOf(entries);
     this.#headers = headers;
@@ -26,8 +26,9 @@ export class NamedHeaders {
   }
 
   /**
-   * Puts those that `incoming` has into `picked`; the cookies as a Cookie header that holds no others. Throws `BAD_REQUEST` for a header
-   * that came more than once, which the next reader may take for another one, a cookie that has two values, and what is too long.
+   * Copies the named headers of `incoming` into `picked`, and the named cookies as a Cookie header without any others. Throws `BAD_REQUEST`
+   * for a header that was sent more than once, because the next reader may choose another of its values, for a cookie with two values,
+   * and for what is too long.
    */
   pick(incoming: IncomingMessage, picked: Record<string, string>): void {
     if (this.vary === null) return;
@@ -46,7 +47,7 @@ export class NamedHeaders {
       if (value.length > maxCharacters) {
         throw badRequest(`The ${name} header is longer than ${maxCharacters} characters.`);
       }
-      // What a cell is told of every request has been read already.
+      // Headers that every cell gets have been copied already.
       if (!Object.hasOwn(picked, name)) take(name, value);
     }
     const { cookie } = incoming.headers;
@@ -73,7 +74,7 @@ export class NamedHeaders {
   }
 }
 
-/** Adds what `named` names to the Vary header of an answer. */
+/** Adds `names` to the Vary header of an answer. */
 export function varyBy(headers: Record<string, string>, names: string): void {
   const before = headers["vary"];
   if (before === undefined || before === "") headers["vary"] = names;

@@ -1,5 +1,5 @@
-/** Answers and failures onto the socket, each in as few writes as it takes. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+/** Writes answers and failures to the socket, in as few writes as possible. */
+import type { ServerResponse } from "node:http";
 import type { CancellationToken } from "../../shared/kernel/cancellation.ts";
 import { type HostError, unreachable } from "../../shared/kernel/errors.ts";
 import type { MaybePromise } from "../../shared/kernel/eventually.ts";
@@ -7,42 +7,33 @@ import { discardBody, receiveBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import { renderFailure } from "../error-response.ts";
 import { announcesBody } from "../request-head.ts";
+import type { Exchange } from "./exchange.ts";
 
-/** How long the rest of a refused body is read and thrown away before the connection closes. */
+/** How long the rest of a refused body is read and discarded before the connection closes. */
 const lingerMs = 500;
 
 /**
- * Writes `answer`; its headers are taken over, names in lower case. Done, or resolves, when the last byte is with the socket.
- * A stream follows the client's pace; where it fails, or `signal` aborts, its promise rejects and the answer has no
- * end: the caller destroys the connection, because a clean end would pass half an answer off as a whole one. Throws where the head
- * cannot be written, with nothing of it sent.
+ * Writes `answer` and changes its headers, whose names are in lower case. Returns, or resolves, when the last byte has been handed to
+ * the socket. A stream is sent at the client's pace. If it fails, or the exchange is aborted, the promise rejects and the answer is left
+ * without an end: the caller destroys the connection, because a proper end would make half an answer look complete. Throws if
+ * the head cannot be written; nothing has been sent then.
  */
-export function sendAnswer(
-  outgoing: ServerResponse,
-  answer: Answer,
-  requestId: string,
-  signal: CancellationToken,
-): MaybePromise<void> {
+export function sendAnswer(exchange: Exchange, answer: Answer): MaybePromise<void> {
   try {
-    return writeAnswer(outgoing, answer, requestId, signal);
+    return writeAnswer(exchange, answer);
   } catch (error) {
-    // A head that a plugin has spoiled: nobody will read the body, and its source would wait for that for ever.
+    // A plugin has set an invalid header or status. Nobody will read the body, and its source would wait for ever.
     if (answer.kind === "stream") discardBody(answer.port);
     throw error;
   }
 }
 
-function writeAnswer(
-  outgoing: ServerResponse,
-  answer: Answer,
-  requestId: string,
-  signal: CancellationToken,
-): MaybePromise<void> {
+function writeAnswer({ outgoing, requestId, signal }: Exchange, answer: Answer): MaybePromise<void> {
   const { status, headers } = answer;
   headers["x-request-id"] = requestId;
   headers["x-content-type-options"] = "nosniff";
   if (headers["content-type"]?.startsWith("text/html") === true) guardPage(headers);
-  // RFC 9110, 6.4.1: these two have no body, whatever the cell says.
+  // RFC 9110, 6.4.1: these two have no body, whatever the cell sent.
   const bodiless = status === 204 || status === 304;
   switch (answer.kind) {
     case "text":
@@ -65,13 +56,13 @@ function writeAnswer(
   }
 }
 
-/** Not stream.pipeline: it waits for a silent source's next chunk before it tells the source that it was cancelled. */
+/** Used instead of stream.pipeline, which tells a silent source that it was cancelled only after its next chunk. */
 async function pump(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   outgoing: ServerResponse,
   signal: CancellationToken,
 ): Promise<void> {
-  // Also ends a read that is waiting.
+  // Also ends a pending read.
   const cancel = (): void => {
     reader.cancel(signal.reason).catch(() => {});
   };
@@ -90,7 +81,7 @@ async function pump(
   }
 }
 
-/** Resolves when `outgoing` takes more, or is gone. */
+/** Resolves when `outgoing` accepts more, or is closed. */
 function drained(outgoing: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
@@ -103,7 +94,7 @@ function drained(outgoing: ServerResponse): Promise<void> {
   });
 }
 
-/** GraphiQL runs whatever is typed into it with the visitor's cookies: nobody else's page may frame it. */
+/** GraphiQL runs what is typed into it with the visitor's cookies, so no other site's page may frame it. */
 function guardPage(headers: Record<string, string>): void {
   headers["content-security-policy"] ??= "frame-ancestors 'none'";
   headers["x-frame-options"] ??= "DENY";
@@ -111,22 +102,21 @@ function guardPage(headers: Record<string, string>): void {
 }
 
 /**
- * Writes the failure that `error` renders to. Where a body is still on its way the connection closes, after a moment in
- * which that body is read and thrown away: closing with unread bytes resets the connection, and the client would
- * lose the answer that tells it what was wrong.
+ * Writes `error` as the answer; `allow` names the methods that are allowed. If a body is still arriving, the connection closes after a
+ * moment in which the body is read and discarded: closing with unread bytes would reset the connection, and the client would lose
+ * the answer. If an answer has been begun already, the connection is destroyed.
  */
 export function sendFailure(
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  { incoming, outgoing, requestId }: Exchange,
   error: HostError,
-  requestId: string,
+  allow: string,
 ): void {
   if (outgoing.headersSent || outgoing.destroyed) {
     outgoing.destroy();
     return;
   }
   const { status, headers, body } = renderFailure(error, requestId);
-  if (error.code === "METHOD_NOT_ALLOWED") headers["allow"] = "GET, POST, OPTIONS";
+  if (error.code === "METHOD_NOT_ALLOWED") headers["allow"] = allow;
   const bodyComing = announcesBody(incoming) && !incoming.readableEnded;
   if (!bodyComing && error.code !== "SHUTTING_DOWN") {
     outgoing.writeHead(status, headers).end(body);

@@ -1,4 +1,4 @@
-/** How many requests of each tenant, or of each client, are under way, so that none takes more than its share. */
+/** Limits how many requests of one tenant, or of one client, are under way. */
 import type { HostError } from "../../shared/kernel/errors.ts";
 
 export class ConcurrencyLimit<Key extends string> {
@@ -6,13 +6,13 @@ export class ConcurrencyLimit<Key extends string> {
   readonly #most: number;
   readonly #refusal: () => HostError;
 
-  /** `refusal` is for those that have their share. */
+  /** `refusal` makes the error for a key that has reached the limit. */
   constructor(most: number, refusal: () => HostError) {
     this.#most = most;
     this.#refusal = refusal;
   }
 
-  /** Counts one more, for which a `leave` is owed; throws the refusal where there are as many as may be. */
+  /** Counts one more, to be given back by `release`; throws the refusal if the limit is reached. */
   acquire(key: Key): void {
     const count = this.#counts.get(key) ?? 0;
     if (count >= this.#most) throw this.#refusal();
@@ -26,7 +26,7 @@ export class ConcurrencyLimit<Key extends string> {
   }
 }
 
-/** One request's place among its tenant's, or its client's. */
+/** One request's slot. */
 export class ConcurrencySlot<Key extends string> {
   readonly #inFlight: ConcurrencyLimit<Key>;
   #key: Key | null = null;
@@ -35,7 +35,7 @@ export class ConcurrencySlot<Key extends string> {
     this.#inFlight = inFlight;
   }
 
-  /** Also where the request turns out to be another's; throws what `enter` does. */
+  /** Moves the slot to `key`, which may change during a request; throws what `ConcurrencyLimit.acquire` does. */
   acquire(key: Key): void {
     if (key === this.#key) return;
     this.release();
