@@ -208,9 +208,9 @@ describe("rowhouse doctor", () => {
     }
     // Through a role whose rights it has without taking it; with inherit false, as by PostgreSQL 16 and later, it has none.
     await database.execute(`grant ${role()} to ${connecting} with inherit true`);
-    expect((await examine("warn")).stdout).toMatch(/^warn .*has the rights of \S+ without taking them/m);
+    expect((await examine("warn")).stdout).toMatch(/^warn .*inherits the privileges of \S+:/m);
     await database.execute(`grant ${role()} to ${connecting} with inherit false`);
-    expect((await examine("refuse")).stdout).not.toMatch(/as itself|without taking/);
+    expect((await examine("refuse")).stdout).not.toMatch(/as itself|inherits/);
   });
 
   it("names what is wrong with all tenants once, and fails for what the connecting role may become", async () => {
