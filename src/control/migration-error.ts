@@ -7,7 +7,7 @@ import type { ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 /** The tenant does not have the shape that the migration expects; `details.shape` is its current one. */
 export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
   constructor(tenant: TenantId, shape: ShapeHash) {
-    super("SCHEMA_CHANGED", `tenant ${tenant} has another shape than was expected: ${shape}`, {
+    super("SCHEMA_CHANGED", `tenant ${tenant} does not have the expected shape; its shape is ${shape}`, {
       details: { shape },
     });
   }
@@ -72,7 +72,7 @@ function adviceFor({ code, routine, hint }: pg.DatabaseError): string {
   // EXECUTE of SELECT INTO is refused by the same routine, but with a hint.
   const controls = code === notSupported && routine === "exec_stmt_dynexecute" && hint === undefined;
   if (controls || code === invalidTermination) {
-    return ": a migration is one transaction, which its SQL may neither end nor divide";
+    return ": a migration is one transaction, so its SQL may not contain transaction control";
   }
   return "";
 }

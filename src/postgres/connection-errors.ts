@@ -73,7 +73,7 @@ export function connectError(database: string, error: unknown): unknown {
   if (error instanceof HostError) return error;
   const known = databaseError(database, error);
   if (known instanceof HostError) return known;
-  return new HostError("DATABASE_UNREACHABLE", `database ${database} gives no connection: ${told(error)}`, {
+  return new HostError("DATABASE_UNREACHABLE", `cannot connect to database ${database}: ${told(error)}`, {
     cause: error,
   });
 }
