@@ -70,7 +70,7 @@ function warnOnce(observe: Observe, most: number): (address: string) => void {
   return (address) => {
     if (isTold) return;
     isTold = true;
-    const message = `${address} has ${most} connections, limits.addressConnections, and asks for more: where that is a proxy, name it here`;
+    const message = `${address} has ${most} connections, limits.addressConnections, and was refused more: if it is a proxy, list it here`;
     observe({ kind: "config.warning", path: "listen.trustProxy", message });
   };
 }

@@ -30,7 +30,8 @@ export function createOperations(deps: OperationsDeps): Operations {
   const { source, decisions, fleet, observe } = deps;
   const find = async (id: string): Promise<Tenant> => {
     const tenant = await source.byId(id);
-    if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
+    if (tenant === null)
+      throw new HostError("TENANT_UNKNOWN", `there is no tenant named ${JSON.stringify(id)}`);
     return tenant;
   };
   const decide = async (id: string): Promise<Decision> => decisions.decide(await find(id));
@@ -45,7 +46,7 @@ export function createOperations(deps: OperationsDeps): Operations {
     async evict(target) {
       if (target.cell !== undefined) {
         const cell = fleet.registry.cells.find((each) => each.id === target.cell);
-        if (cell === undefined) throw new HostError("NOT_FOUND", "no cell has this id");
+        if (cell === undefined) throw new HostError("NOT_FOUND", "there is no cell with this id");
         return { evicted: fleet.evict((instance) => instance.cell === cell, "requested") };
       }
       if (target.tenant !== undefined) {
@@ -57,7 +58,8 @@ export function createOperations(deps: OperationsDeps): Operations {
       }
       const evicted = fleet.evict((instance) => instance.spec.key === target.key, "requested");
       const held = fleet.tryAgain((key) => key === target.key);
-      if (evicted.length === 0 && held === 0) throw new HostError("NOT_FOUND", "no instance has this key");
+      if (evicted.length === 0 && held === 0)
+        throw new HostError("NOT_FOUND", "there is no instance with this key");
       return { evicted };
     },
 
@@ -122,7 +124,7 @@ function expectedShape(text: string | undefined): ShapeHash | undefined {
   if (text === undefined) return undefined;
   const shape = parseShapeHash(text);
   if (shape !== undefined) return shape;
-  throw new HostError("BAD_REQUEST", "expect is not a shape hash: 64 hexadecimal digits");
+  throw new HostError("BAD_REQUEST", "expect must be a shape hash of 64 hexadecimal digits");
 }
 
 function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrated["revisions"]): void {

@@ -61,7 +61,7 @@ export async function openSource(
     case "module":
       return openModuleSource({ url: tenants.url, defaults, observe });
     case "demo":
-      throw new HostError("INTERNAL", "the demo's tenants are seeded before the host starts");
+      throw new HostError("INTERNAL", "the demo's tenants must be seeded before the host starts");
     default:
       return unreachable(tenants);
   }

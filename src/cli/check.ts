@@ -21,7 +21,7 @@ import { tenantFindings } from "./tenant-findings.ts";
 
 export const checkCommand: Command = {
   name: "check",
-  description: "Validate the config and the databases without serving: every fault at once",
+  description: "Validate the config and the databases without serving; reports every fault at once",
   args: configOption,
   async run(args) {
     const config = await commandConfig(args);
@@ -83,13 +83,13 @@ async function checkDatabase(
     const { version, expected, installable, session, missing } = await controlState(database, needs);
     notes.push(`database ${name}: reachable, control schema version ${version} of ${expected}`);
     if (version < expected && !(install && installable) && config.guard !== "off") {
-      const needed = `guard "${config.guard}" needs the control schema, which is version ${version} of ${expected}`;
+      const needed = `guard "${config.guard}" needs the control schema, which is at version ${version} of ${expected}`;
       faults.push(...[needed, ...missing].map((message) => ({ path, message })));
     } else {
       notes.push(...missing.map((each) => `database ${name}: ${each}`));
     }
     if (session.readOnly) {
-      notes.push(`database ${name}: ${readOnlyWords(session)}: writes answer DATABASE_READ_ONLY`);
+      notes.push(`database ${name}: ${readOnlyWords(session)}: writes fail with DATABASE_READ_ONLY`);
     }
     // If tenants come from a table or a module, a host serves the others, so a missing schema is no fault of
     // the config.

@@ -75,7 +75,10 @@ export function diagnosePatches(reports: readonly PatchReport[]): Finding[] {
     const text = `${state}: ${reason ?? "no reason given"}`;
     return [state === "refused" ? fail(`patch ${name}`, text) : warn(`patch ${name}`, text)];
   });
-  return [ok("patches", `${applied.length} of ${reports.length} into dependencies are in place`), ...others];
+  return [
+    ok("patches", `${applied.length} of ${reports.length} patches to dependencies are applied`),
+    ...others,
+  ];
 }
 
 export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions): Finding[] {
@@ -94,7 +97,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions
 
 function versionFinding(about: string, { version, versionNumber }: DatabaseFacts): Finding {
   const major = Math.floor(versionNumber / 10_000);
-  if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is needed`);
+  if (major < oldestMajor) return fail(about, `PostgreSQL ${version}: ${oldestMajor} or later is required`);
   if (major < tested.from || major > tested.to)
     return warn(about, `PostgreSQL ${version}: tested with ${tested.from} to ${tested.to}`);
   return ok(about, `reachable, PostgreSQL ${version}`);
@@ -102,7 +105,7 @@ function versionFinding(about: string, { version, versionNumber }: DatabaseFacts
 
 function readOnlyFindings(about: string, { control: { session } }: DatabaseFacts): Finding[] {
   if (!session.readOnly) return [];
-  return [warn(about, `${readOnlyWords(session)}: reads are served, writes answer DATABASE_READ_ONLY`)];
+  return [warn(about, `${readOnlyWords(session)}: reads are served, writes fail with DATABASE_READ_ONLY`)];
 }
 
 function controlFindings(
@@ -127,14 +130,14 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
   if (!usable) {
     return fail(
       about,
-      `role ${role.name} may not take advisory locks, as writes do: run "rowhouse install --revoke-advisory-locks" again as a superuser`,
+      `role ${role.name} may not take advisory locks, which writes need: run "rowhouse install --revoke-advisory-locks" again as a superuser`,
     );
   }
   return ok(
     about,
     open
-      ? 'every role may take advisory locks ("rowhouse install --revoke-advisory-locks" leaves them to hosts)'
-      : "advisory locks are for roles that may use the control schema",
+      ? 'every role may take advisory locks ("rowhouse install --revoke-advisory-locks" restricts them to hosts)'
+      : "advisory locks are restricted to roles that may use the control schema",
   );
 }
 
@@ -147,7 +150,7 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
     const rights = (names: string): Finding =>
       warn(
         about,
-        `role ${name} has the rights of ${names} without taking them: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
+        `role ${name} inherits the privileges of ${names}: ${grantsSay ? "grant them with inherit false" : `alter role ${name} noinherit`}`,
       );
     faults.push(...listed(inherited, rights));
     // A function that resets its role could take any tenant's role anyway: this prevents mistakes, not
@@ -155,7 +158,7 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
     const uses = (names: string): Finding =>
       warn(
         about,
-        `role ${name} may use schemas of tenants as itself: ${names} (no request needs that: revoke it)`,
+        `role ${name} may use schemas of tenants as itself: ${names} (not needed by any request: revoke it)`,
       );
     if (inherited.length === 0) faults.push(...listed(usable, uses));
     if (owned > 0) {
@@ -164,9 +167,9 @@ function roleFindings(about: string, { role, rolelessTenants, versionNumber }: D
     }
   }
   if (rolelessTenants > 0) {
-    faults.push(warn(about, `${rolelessTenants} tenants have no roles: their requests run as ${name}`));
+    faults.push(warn(about, `${rolelessTenants} tenants have no roles, so their requests run as ${name}`));
   }
-  return faults.length > 0 ? faults : [ok(about, `role ${name} has no more rights than it should`)];
+  return faults.length > 0 ? faults : [ok(about, `role ${name} has only the privileges it needs`)];
 }
 
 /** Maximum number of findings shown: what is wrong with one tenant's roles is mostly wrong with all of them. */
@@ -213,11 +216,11 @@ export function diagnosePools(
     const needed = group.reduce((sum, each) => sum + connectionsOf(each, cells), 0);
     const reserve = group.reduce((sum, each) => sum + cells * each.poolReserve, 0);
     const pools = [...new Set(group.map(({ poolSize }) => poolSize))].join(" or ");
-    const sum = `${cells} cells × poolSize ${pools}${group.length > 1 ? ` × ${group.length} databases` : ""} and the front's: ${needed}`;
+    const sum = `${cells} cells × poolSize ${pools}${group.length > 1 ? ` × ${group.length} databases` : ""} plus the front's: ${needed}`;
     const most = group[0]?.connections ?? 0;
     const all = `${sum}, with poolReserve ${needed + reserve}, of ${most}`;
     if (needed > most) {
-      findings.push(fail(about, `${sum}, but the server gives ${most}: lower cells.max or poolSize`));
+      findings.push(fail(about, `${sum}, but the server allows ${most}: lower cells.max or poolSize`));
     } else if (needed + reserve > most) {
       const fitting = Math.floor((most - needed) / (cells * group.length));
       findings.push(
@@ -227,7 +230,7 @@ export function diagnosePools(
         ),
       );
     } else if (needed > most * nearlyAll) {
-      findings.push(warn(about, `${all}: a second host would not fit`));
+      findings.push(warn(about, `${all}: not enough for a second host`));
     } else findings.push(ok(about, all));
     findings.push(...group.flatMap((each) => limitFindings(each, cells)));
   }
@@ -252,7 +255,7 @@ function limitFindings(facts: DatabaseFacts, cells: number): Finding[] {
   const limit = `may be needed, but ${who} has a connection limit of ${least}`;
   if (needed > least) return [fail(about, `${needed} ${limit}`)];
   const fitting = Math.floor((least - needed) / cells);
-  return [warn(about, `${needed + reserve} ${limit}: ${needReserve(fitting)}, or raise that limit`)];
+  return [warn(about, `${needed + reserve} ${limit}: ${needReserve(fitting)}, or raise the limit`)];
 }
 
 const maxNamed = 5;

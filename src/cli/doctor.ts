@@ -24,7 +24,7 @@ import { commandConfig, configOption } from "./options.ts";
 
 export const doctorCommand: Command = {
   name: "doctor",
-  description: "Look at connections, versions, roles, pools and memory: a line each with ok, warn or fail",
+  description: "Check connections, versions, roles, pools and memory; prints ok, warn or fail per line",
   args: configOption,
   async run(args) {
     const config = await commandConfig(args);
@@ -113,7 +113,7 @@ function counted(tenants: readonly Tenant[]): Finding {
     ? {
         level: "warn",
         about: "tenants",
-        text: "the source names none: their roles and schemas were not looked at",
+        text: "the source lists none, so roles and schemas were not checked",
       }
     : { level: "ok", about: "tenants", text: `${tenants.length} in the source` };
 }
@@ -129,11 +129,14 @@ function memoryFindings(
   try {
     const { cells, heapMb, planMb, boundBy } = planCapacity(figures, connected);
     const why =
-      boundBy === "connections" ? " (as many as leave connections to others: cells.max is not set)" : "";
+      boundBy === "connections" ? " (limited to leave connections for others; cells.max is not set)" : "";
     const text = `${cells} cells of ${heapMb} MB and the front: ${planMb} MB of ${figures.memoryMb} MB${why}`;
     const there = availableMemoryMb();
     if (planMb > there) {
-      return { cells, findings: [{ level: "fail", about, text: `${text}, but there are only ${there} MB` }] };
+      return {
+        cells,
+        findings: [{ level: "fail", about, text: `${text}, but only ${there} MB are available` }],
+      };
     }
     return { cells, findings: [{ level: "ok", about, text }] };
   } catch (error) {

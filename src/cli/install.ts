@@ -17,18 +17,19 @@ export const installCommand: Command = {
     ...configOption,
     grant: {
       type: "string",
-      description: "give a role what a host needs; several, separated by commas or by repeating the option",
+      description: "grant a role what a host needs (repeatable, or comma-separated)",
       valueHint: "ROLE",
     },
     "grant-migrations": {
       type: "string",
-      description: "give a role what it needs to run rowhouse migrate, or to call rowhouse.touch_schemas",
+      description:
+        "grant a role what rowhouse migrate and rowhouse.touch_schemas need (repeatable, or comma-separated)",
       valueHint: "ROLE",
     },
     "revoke-advisory-locks": {
       type: "boolean",
       description:
-        "take PostgreSQL's advisory locks from every role but those that may use the control schema",
+        "revoke PostgreSQL's advisory locks from every role except those that may use the control schema",
     },
   },
   repeatable: ["grant", "grant-migrations"],
@@ -72,7 +73,7 @@ export function roleNames(text: string): readonly string[] {
   const isWhole = found.join(",") === text;
   if (names.length === 0 || !isWhole || names.includes(null)) {
     throw new UsageError(
-      `${JSON.stringify(text)} is no list of roles: names separated by commas, in double quotes where one holds a comma or a quote`,
+      `${JSON.stringify(text)} is not a list of roles: separate names by commas, and put a name with a comma or a quote in double quotes`,
     );
   }
   return names.filter((name) => name !== null);
@@ -104,7 +105,7 @@ async function install(name: string, { url }: DatabaseConfig, wishes: Wishes): P
     if (after.version < after.expected) {
       for (const { role, purpose } of wishes.grants) {
         console.error(
-          `database ${name}: then, as the owner of schema rowhouse: ${grantSql(rightsOf[purpose], role)}`,
+          `database ${name}: afterwards, as the owner of schema rowhouse: ${grantSql(rightsOf[purpose], role)}`,
         );
       }
       return false;
@@ -127,16 +128,16 @@ async function give(name: string, database: Database, { role, purpose }: Grant):
   const about = `database ${name}: role ${JSON.stringify(role)}`;
   if (given === null) {
     const create = role.toLowerCase() === "public" ? "name a role" : createSql(role);
-    console.error(`${about} does not exist: ${create} and run this again`);
+    console.error(`${about} does not exist: ${create} and run the command again`);
     return false;
   }
   if (lacking.length > 0) {
     console.error(
-      `${about} lacks rights that the connecting role may not give; as the owner of schema rowhouse: ${grantSql(lacking, role)}`,
+      `${about} lacks privileges that the connecting role may not grant; as the owner of schema rowhouse: ${grantSql(lacking, role)}`,
     );
     return false;
   }
-  const done = given.length === 0 ? "has all that it needs" : "was given what it needs";
+  const done = given.length === 0 ? "already has what it needs" : "was granted what it needs";
   console.log(`${about} ${done} ${purposes[purpose]}`);
   return true;
 }
@@ -148,9 +149,10 @@ async function revoke(name: string, database: Database): Promise<boolean> {
   const { open } = await revokeAdvisoryLocks(database);
   if (open) {
     console.error(
-      `database ${name}: advisory locks can be revoked by a superuser only: every role may take them`,
+      `database ${name}: only a superuser can revoke advisory locks: every role may still take them`,
     );
-  } else console.log(`database ${name}: advisory locks are for roles that may use the control schema`);
+  } else
+    console.log(`database ${name}: advisory locks are restricted to roles that may use the control schema`);
   return !open;
 }
 

@@ -17,20 +17,20 @@ type Args = Readonly<Record<string, unknown>>;
 
 export const migrateCommand: Command = {
   name: "migrate",
-  description: "Apply SQL to tenants, one transaction each, while nothing of the tenant is written",
+  description: "Apply SQL to tenants, one transaction each, with writes to the tenant blocked",
   args: {
     sql: { type: "string", description: "the file with the SQL", valueHint: "FILE", required: true },
-    tenant: { type: "string", description: "a tenant; may be given several times", valueHint: "T" },
+    tenant: { type: "string", description: "a tenant (repeatable)", valueHint: "T" },
     all: { type: "boolean", description: "every tenant" },
     like: { type: "string", description: "every tenant that has the shape of T", valueHint: "T" },
-    expect: { type: "string", description: "only where the tenant has this shape", valueHint: "HASH" },
-    parallel: { type: "string", description: "how many at once (default 1)", valueHint: "N" },
+    expect: { type: "string", description: "only if the tenant has this shape", valueHint: "HASH" },
+    parallel: { type: "string", description: "how many tenants at once (default 1)", valueHint: "N" },
     "lock-timeout": {
       type: "string",
       description: "how long to wait for a lock (default 10s)",
       valueHint: "TIME",
     },
-    again: { type: "boolean", description: "also where this SQL has been applied before" },
+    again: { type: "boolean", description: "apply even if this SQL has been applied before" },
     ...configOption,
   },
   repeatable: ["tenant"],
@@ -144,7 +144,7 @@ function report(results: readonly Result[]): number {
 
 function rowOf({ tenant, ms, outcome }: Result): readonly string[] {
   if (outcome instanceof HostError) return [tenant.id, outcome.code, String(ms), ""];
-  const result = outcome.applied ? "migrated" : "applied before";
+  const result = outcome.applied ? "migrated" : "already applied";
   return [tenant.id, result, String(ms), shortHash(outcome.to)];
 }
 

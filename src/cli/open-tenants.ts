@@ -16,7 +16,10 @@ export interface Opened {
 /** Throws `CONFIG_INVALID` if nothing is configured, which would mean the demo. */
 export function requireDatabases(config: Config): void {
   if (config.tenants.kind !== "demo") return;
-  throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no database to work on");
+  throw new HostError(
+    "CONFIG_INVALID",
+    "no database is configured: set databases in the config, or DATABASE_URL",
+  );
 }
 
 /** Opens both without installing anything; `command` names the connections. */

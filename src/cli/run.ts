@@ -34,7 +34,7 @@ export async function runCli(argv: readonly string[]): Promise<number> {
       return 0;
     }
     console.error(
-      name === undefined ? usage : `rowhouse: there is no command ${JSON.stringify(name)}\n\n${usage}`,
+      name === undefined ? usage : `rowhouse: unknown command ${JSON.stringify(name)}\n\n${usage}`,
     );
     return 2;
   }

@@ -21,12 +21,12 @@ import { hostVersion } from "./version.ts";
 export const serveCommand: Command = {
   name: "serve",
   description:
-    "Serve GraphQL for every tenant; without a config and DATABASE_URL, for a demo on embedded PostgreSQL",
+    "Serve GraphQL for every tenant, or a demo on embedded PostgreSQL if there is no config and no DATABASE_URL",
   args: {
     ...configOption,
     port: { type: "string", description: "public port (default 5678)", valueHint: "N" },
     "admin-port": { type: "string", description: "admin port (default 5679)", valueHint: "N" },
-    tenants: { type: "string", description: "demo only: N more tenants of the first shape", valueHint: "N" },
+    tenants: { type: "string", description: "demo only: add N tenants of the first shape", valueHint: "N" },
   },
   async run(args) {
     const more = numberOption(args, "tenants", 0, 9_999);
@@ -34,7 +34,7 @@ export const serveCommand: Command = {
     const faults = await copyFaults(config.preset);
     if (faults.length > 0) throw new ConfigError(faults);
     if (more !== undefined && config.tenants.kind !== "demo") {
-      throw new UsageError("--tenants is for the demo, and a database or tenants are configured");
+      throw new UsageError("--tenants works only in the demo, but a database or tenants are configured");
     }
     return serve(config, more ?? 0);
   },
@@ -162,7 +162,7 @@ async function startDemo(config: Config, moreTenants: number, observe: Observe):
 
 function banner(host: Host, config: Config, demo: RunningDemo | null): string {
   const lines = [
-    `\nConfig   ${config.file ?? "no file: environment and defaults"}`,
+    `\nConfig   ${config.file ?? "none (environment and defaults)"}`,
     `GraphQL  ${host.publicUrl}/graphql`,
     `Admin    ${host.adminUrl}/status`,
   ];
@@ -172,7 +172,7 @@ function banner(host: Host, config: Config, demo: RunningDemo | null): string {
     const shown = demo.tenants.slice(0, 6).map((tenant) => tenant.id);
     const more = demo.tenants.length - shown.length;
     lines.push(
-      `Tenants  ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""} (passwords in the demo: "${demoPassword}")`,
+      `Tenants  ${shown.join(", ")}${more > 0 ? ` and ${more} more` : ""} (every password in the demo is "${demoPassword}")`,
       ...(config.production ? [] : [`Browser  ${host.publicUrl}/`]),
       `GraphiQL http://${first?.hosts[0] ?? "acme.localhost"}:${port}/`,
       "",
@@ -180,6 +180,6 @@ function banner(host: Host, config: Config, demo: RunningDemo | null): string {
       `    -d '{"query":"{ allProducts { nodes { name unitPrice } } }"}'`,
     );
   }
-  lines.push("", "Stop with Ctrl-C; a second one does not wait for requests in flight.");
+  lines.push("", "Press Ctrl-C to stop, twice to stop without waiting for requests in flight.");
   return lines.join("\n");
 }

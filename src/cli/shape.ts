@@ -20,13 +20,14 @@ export const shapeCommand: Command = {
   async run(args) {
     const config = await commandConfig(args);
     if (config.tenants.kind === "demo") {
-      throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no tenant to look at");
+      throw new HostError("CONFIG_INVALID", "no config and no DATABASE_URL: there is no tenant to show");
     }
     const { databases, source, close } = await openConfigured(config, "shape");
     try {
       const id = textOption(args, "tenant") ?? "";
       const tenant = await source.byId(id);
-      if (tenant === null) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${JSON.stringify(id)}`);
+      if (tenant === null)
+        throw new HostError("TENANT_UNKNOWN", `there is no tenant named ${JSON.stringify(id)}`);
       // Shows findings about roles even if a host would refuse or ignore them.
       const shown: Config = { ...config, roleSafety: "warn" };
       const version = await hostVersion();
@@ -46,7 +47,8 @@ export const shapeCommand: Command = {
         console.log(`revision  ${revision} of schema ${schema}`);
       }
       // Of a pooled tenant only a build can prove it.
-      const so = view.kind === "pooled" ? " (left out, if the build finds that the API has none of it)" : "";
+      const so =
+        view.kind === "pooled" ? " (left out if the build finds that the API does not contain it)" : "";
       for (const object of view.hidden ?? []) console.log(`hidden    ${object}${so}`);
       for (const finding of view.unsafe ?? []) console.log(`unsafe    ${finding}`);
       return 0;

@@ -93,14 +93,14 @@ function ofRole(row: z.infer<typeof roleRow>): TenantFinding[] {
     findings.push(
       found(
         "fault",
-        `${host}, as whom the host connects, is no member of role ${role}: grant ${role} to ${host}${options}`,
+        `the connecting role ${host} is not a member of role ${role}: grant ${role} to ${host}${options}`,
       ),
     );
   } else if (!takes) {
     findings.push(
       found(
         "fault",
-        `${host}, as whom the host connects, is a member of role ${role} but may not take it: grant ${role} to ${host} with set true`,
+        `the connecting role ${host} is a member of role ${role} but may not SET ROLE to it: grant ${role} to ${host} with set true`,
       ),
     );
   }
@@ -112,7 +112,7 @@ function ofRole(row: z.infer<typeof roleRow>): TenantFinding[] {
         ? found("fault", `role ${role} may not use the tenant's schema ${which}: ${cure}`)
         : found(
             "note",
-            `role ${role} may use some of the tenant's schemas, and not ${which}: where it should, ${cure}`,
+            `role ${role} may use some of the tenant's schemas, but not ${which}: if it should, ${cure}`,
           ),
     );
   }
@@ -125,7 +125,7 @@ function ofFunction(row: z.infer<typeof functionRow>, tenant: Tenant | undefined
   return {
     level: "note",
     tenant: row.tenant,
-    text: `function ${row.function} is left out of the API, as none of the tenant's roles may execute it: where it should be there, grant execute on function ${row.function} to ${someRole(tenant)}`,
+    text: `function ${row.function} is left out of the API because none of the tenant's roles may execute it: to include it, grant execute on function ${row.function} to ${someRole(tenant)}`,
   };
 }
 
@@ -140,7 +140,7 @@ function ofEnumRows(
   return {
     level: "fault",
     tenant: row.tenant,
-    text: `nobody who builds for the tenant may read the rows of ${table}, which are the values of an enum (@enum): ${cure}`,
+    text: `no role used for the tenant's builds may read the rows of ${table}, which are the values of an enum (@enum): ${cure}`,
   };
 }
 
@@ -157,7 +157,7 @@ function ofEnumValues({ tenant, type, labels }: z.infer<typeof valuesRow>, prese
       // A preset's inflector may have a name for it.
       level: preset ? "note" : "fault",
       tenant,
-      text: `GraphQL cannot name ${which} of the enum ${type}: alter type ${type} rename value ${literal} to …, or name it by an inflector enumValue in the preset`,
+      text: `the enum ${type} has values that are not valid GraphQL names (${which}): alter type ${type} rename value ${literal} to …, or name it with an enumValue inflector in the preset`,
     },
   ];
 }
@@ -178,14 +178,14 @@ function ofExtension(row: z.infer<typeof extensionRow>, tenant: Tenant | undefin
   const roles = closed.map(quote).join(", ");
   const path = JSON.stringify([...(tenant?.sharedSchemas ?? []), row.schema]);
   const wrong = [
-    ...(listed ? [] : ["is not on its path"]),
+    ...(listed ? [] : ["is not on its search path"]),
     ...(closed.length === 0 ? [] : [`may not be used by role ${roles}`]),
   ];
   const cures = [
     ...(listed ? [] : [`set "sharedSchemas": ${path}`]),
     ...(closed.length === 0 ? [] : [`grant usage on schema ${schema} to ${roles}`]),
   ];
-  const operator = operators ? ", and = and others silently compare as another type would" : "";
+  const operator = operators ? ", and operators such as = silently compare as another type" : "";
   return {
     level: operators ? "fault" : "note",
     tenant: row.tenant,

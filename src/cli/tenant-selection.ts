@@ -41,14 +41,18 @@ export async function chooseTenants(choice: Choice, context: SelectionContext): 
 async function named(ids: readonly string[], source: TenantSource): Promise<readonly Tenant[]> {
   const found = await Promise.all(ids.map(async (id) => ({ id, tenant: await source.byId(id) })));
   const unknown = found.filter(({ tenant }) => tenant === null).map(({ id }) => JSON.stringify(id));
-  if (unknown.length > 0) throw new HostError("TENANT_UNKNOWN", `no tenant is called ${unknown.join(", ")}`);
+  if (unknown.length > 0)
+    throw new HostError("TENANT_UNKNOWN", `there is no tenant named ${unknown.join(", ")}`);
   return found.map(({ tenant }) => tenant).filter((tenant) => tenant !== null);
 }
 
 async function everyTenant(source: TenantSource): Promise<readonly Tenant[]> {
   const tenants = await source.list();
   if (tenants.length > 0) return tenants;
-  throw new HostError("CONFIG_INVALID", "the source of tenants names none: a module needs list() for this");
+  throw new HostError(
+    "CONFIG_INVALID",
+    "the tenant source lists no tenants (a module must export list() for this)",
+  );
 }
 
 async function alike(id: string, context: SelectionContext): Promise<Selection> {

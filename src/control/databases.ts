@@ -90,7 +90,7 @@ export class Databases {
 
   get(name: string): OpenDatabase {
     const database = this.#open.get(name);
-    if (database === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    if (database === undefined) throw new HostError("INTERNAL", `there is no database named ${name}`);
     return database;
   }
 
@@ -143,7 +143,7 @@ const listenPath = (name: string, { url, listenUrl }: DatabaseConfig): string =>
 
 /** The effect of notifications that do not arrive, and the cure. */
 const deafness = (name: string): string =>
-  `notifications do not arrive, as behind a transaction pooler: changes of schemas and tenants are noticed late. Set databases.${name}.listenUrl to a connection to PostgreSQL itself`;
+  `notifications do not arrive (typical behind a transaction pooler), so changes of schemas and tenants are noticed late: set databases.${name}.listenUrl to a connection to PostgreSQL itself`;
 
 /** Why `serve` could not start with a database's URL for LISTEN, or would receive nothing; null if all is well. */
 export async function listenFault(
@@ -182,7 +182,7 @@ async function control(
   throw new HostError(
     "CONFIG_INVALID",
     [
-      `database ${database.name}: guard "${guard}" needs the control schema, and there is none that could be used:`,
+      `database ${database.name}: guard "${guard}" needs a usable control schema:`,
       ...missing,
       'Or set guard to "off".',
     ].join("\n"),

@@ -189,19 +189,18 @@ async function stateOf(
   }
   if (!eventTriggers) {
     missing.push(
-      `the event triggers are not ${present < 2 ? "there" : "enabled"}: ${as("a superuser")}; until then revisions follow managed migrations and rowhouse.touch_schemas, and DDL issued by hand is found by looking (guardPoll)`,
+      `the event triggers are ${present < 2 ? "missing" : "disabled"}: ${as("a superuser")}; until then revisions move with managed migrations and rowhouse.touch_schemas only, and other DDL is found by polling (guardPoll)`,
     );
     const turn = await lackingRights(database, place, { ...needs, looks: true });
     if (turn !== null)
-      missing.push(`${turn}; until then each host looks for itself, and no guard sees what it finds`);
+      missing.push(`${turn}; until then each host polls by itself, and guards do not see what it finds`);
   }
   if (!hidesStatements) {
     missing.push(
-      `functions of tenants can find out what is prepared on a connection: ${as("a superuser")}; until then a connection that changes tenants prepares everything anew`,
+      `tenants' functions can list a connection's prepared statements: ${as("a superuser")}; until then a connection prepares its statements again whenever it changes tenants`,
     );
   }
-  if (readOnly && missing.length > 0)
-    missing.push(`${readOnlyWords(session)}: nothing can be installed there`);
+  if (readOnly && missing.length > 0) missing.push(`${readOnlyWords(session)}: nothing can be installed`);
   return { version, expected, installable, eventTriggers, hidesStatements, session, missing };
 }
 
@@ -225,13 +224,13 @@ async function lackingRights(
   if (owner === null) return null;
   const lacking = await missingRights(database, neededRights(needs));
   if (lacking.length === 0) return null;
-  return `role ${role} may not ${rightsText(lacking)} of database ${name}; as ${owner}: ${grantSql(lacking, role)} ("rowhouse install --grant" gives all that a host needs)`;
+  return `role ${role} may not ${rightsText(lacking)} of database ${name}; as ${owner}: ${grantSql(lacking, role)} ("rowhouse install --grant" grants everything a host needs)`;
 }
 
 /** Why nothing can be written where a session is like that, and what to do. */
 export function readOnlyWords({ standby }: SessionState): string {
   return standby
-    ? "the server is a standby (connect to the primary, or name all hosts with target_session_attrs=read-write)"
+    ? "the server is a standby (connect to the primary, or list all hosts with target_session_attrs=read-write)"
     : "transactions are read-only (default_transaction_read_only is set for the server, the database or the role)";
 }
 
@@ -246,7 +245,7 @@ async function installedVersion(
     if (installed.has(version) && installed.get(version) !== checksum) {
       throw new HostError(
         "CONFIG_INVALID",
-        `database ${name}: migration ${file} of schema rowhouse was installed with another text than this version's`,
+        `database ${name}: migration ${file} of schema rowhouse was installed with a different text from this version's`,
       );
     }
   }

@@ -8,7 +8,7 @@ import { hasState } from "../shared/postgres/sqlstate.ts";
 /** The tenant does not have the shape that the migration expects; `details.shape` is its current one. */
 export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
   constructor(tenant: TenantId, shape: ShapeHash) {
-    super("SCHEMA_CHANGED", `tenant ${tenant} has another shape than was expected: ${shape}`, {
+    super("SCHEMA_CHANGED", `tenant ${tenant} does not have the expected shape; its shape is ${shape}`, {
       details: { shape },
     });
   }
@@ -70,7 +70,7 @@ function adviceFor(error: pg.DatabaseError): string {
     routine === "exec_stmt_dynexecute" && hint === undefined && hasState(error, "feature_not_supported");
   // A procedure that commits is refused with a code of its own.
   if (controls || hasState(error, "invalid_transaction_termination")) {
-    return ": a migration is one transaction, which its SQL may neither end nor divide";
+    return ": a migration is one transaction, so its SQL may not contain transaction control";
   }
   return "";
 }

@@ -140,7 +140,7 @@ async function requireControl(database: Queryable): Promise<void> {
   if (!z.object({ installed: z.boolean() }).parse(rows[0]).installed) {
     throw new HostError(
       "CONFIG_INVALID",
-      'the control schema is not there or not up to date: run "rowhouse install"',
+      'the control schema is missing or out of date: run "rowhouse install"',
     );
   }
 }

@@ -61,7 +61,7 @@ export function decisionOf(
   const pooledKey = blueprintKey({ ...input, leftOut: judged.labels });
   const reason = pooling
     ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
-    : "pooling is off";
+    : "pooling is disabled";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = pathSchemas(tenant);
@@ -116,8 +116,8 @@ function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly str
 
 function namedReason([tag, ...others]: readonly string[]): string | null {
   if (tag === undefined) return null;
-  const also = others.length === 0 ? "" : `, as do ${others.length} more`;
-  return `a smart tag names a schema as the database does${also}: write its logical name, or leave it out (${tag})`;
+  const said = others.length === 0 ? "contains" : `and ${others.length} more contain`;
+  return `a smart tag (${tag}) ${said} a physical schema name: use the logical name, or omit the schema`;
 }
 
 /** Changes whenever path, shape or revisions do; 16 characters of a hash keep statement names below 63 bytes. */

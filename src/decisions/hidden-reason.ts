@@ -6,7 +6,7 @@
  */
 const written = /^(\w+(?: \w+)?) ("(?:[^"]|"")+"|[^."]+)\.("(?:[^"]|"")+"|[^("]+)/;
 
-const leavingOut = "or leave it out of the API by the smart tag @behavior -*";
+const leavingOut = "or leave it out of the API with the smart tag @behavior -*";
 
 /** Null where nothing is hidden. `found` says of each what its bare name finds instead, or null. */
 export function hiddenReason(hidden: readonly string[], found: readonly (string | null)[]): string | null {
@@ -25,9 +25,9 @@ export function hiddenText(object: string, finds: string | null): string {
 function cureOf(object: string, finds: string | null): string {
   const [, kind = "", schema = "", name = ""] = written.exec(object) ?? [];
   if (finds === null) return `its schema ${schema} is not on the tenant's path: add it to sharedSchemas`;
-  if (kind === "operator") return `it may be taken for ${finds}: give it another name`;
-  const said = kind === "function" ? `its calls may find ${finds}` : `it is hidden by ${finds}`;
-  return `${said}: give it another name, and in the API keep this one by the smart tag ${tagOf(kind, unquoted(name))}`;
+  if (kind === "operator") return `calls may resolve to ${finds} instead: rename it`;
+  const said = kind === "function" ? `calls may resolve to ${finds} instead` : `it is hidden by ${finds}`;
+  return `${said}: rename it, and keep its name in the API with the smart tag ${tagOf(kind, unquoted(name))}`;
 }
 
 /** PostGraphile derives one field from a function's name, but several from a table's, each in its own way. */

@@ -43,7 +43,7 @@ export class LockBackoff {
   /** Keyed by record: the answer for one record does not apply to another of the same tenant. */
   readonly #again = new SingleFlight<Tenant, Decision>();
   readonly #turns = new BoundedSemaphore({ concurrency: 1, queue: 10 }, () => {
-    return new HostError("LOCK_TIMEOUT", "too many tenants wait for schemas that are locked", {
+    return new HostError("LOCK_TIMEOUT", "too many tenants are waiting for locked schemas", {
       retryAfterSeconds: 3,
     });
   });

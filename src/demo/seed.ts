@@ -56,7 +56,7 @@ const named: Readonly<Record<string, string | null>> = {
 export async function seedDemo(adminUrl: string, options: DemoOptions): Promise<Demo> {
   const { database: name = "demo", observe, tenants: more } = options;
   if (!Number.isInteger(more) || more < 0 || more > 9_999) {
-    throw new HostError("CONFIG_INVALID", "the number of demo tenants is 0 to 9999");
+    throw new HostError("CONFIG_INVALID", "the number of demo tenants must be from 0 to 9999");
   }
   const ids = [...Object.keys(named)];
   for (let ordinal = 1; ordinal <= more; ordinal++) ids.push(`t${String(ordinal).padStart(4, "0")}`);

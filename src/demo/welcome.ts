@@ -26,9 +26,9 @@ const loopback = new Set(["127.0.0.1", "localhost", "[::1]"]);
 const maxListed = 30;
 
 const about: Readonly<Record<string, string>> = {
-  acme: "shares its instance with all shops of this shape",
-  hooli: "one more column: a shape, and an instance, of its own",
-  stark: "a table named like one of the catalogue: served alone",
+  acme: "shares an instance with every shop of this shape",
+  hooli: "one more column: its own shape, and so its own instance",
+  stark: "a table named like one in the system catalogue: served by a dedicated instance",
 };
 
 export function welcomePage({ tenants, graphiql }: WelcomeOptions): Welcome {
@@ -105,17 +105,17 @@ function page(tenants: WelcomeOptions["tenants"], around: { port: string; graphi
 <body>
 <main>
 <h1>Rowhouse is running its demo</h1>
-<p class="quiet">${tenants.length} small shops, each with a PostgreSQL schema, roles and rows of its own. Every request names its shop: by the host, or by the header <code>x-tenant</code>.</p>
+<p class="quiet">${tenants.length} small shops, each with its own PostgreSQL schema, roles and rows. Every request names its shop, by host name or by the header <code>x-tenant</code>.</p>
 <h2 id="tenants">Tenants</h2>
 <div class="wide" role="region" aria-labelledby="tenants" tabindex="0">
 <table>
-<thead><tr><th scope="col">Tenant</th><th scope="col">${graphiql ? "In a browser (GraphiQL)" : "By host"}</th><th scope="col">By header</th></tr></thead>
+<thead><tr><th scope="col">Tenant</th><th scope="col">${graphiql ? "In a browser (GraphiQL)" : "By host name"}</th><th scope="col">By header</th></tr></thead>
 <tbody>
 ${rows}
 </tbody>
 </table>
 </div>
-${more > 0 ? `<p class="quiet">And ${more} more, up to <code>${tenants.at(-1)?.id ?? ""}</code>, in the same way.</p>\n` : ""}<p class="quiet">Chrome, Edge and Firefox take every name under <code>.localhost</code> for this machine. Where yours does not, use the header.</p>
+${more > 0 ? `<p class="quiet">And ${more} more, up to <code>${tenants.at(-1)?.id ?? ""}</code>, in the same way.</p>\n` : ""}<p class="quiet">Chrome, Edge and Firefox resolve every name under <code>.localhost</code> to this machine. If your browser does not, use the header.</p>
 <h2>From a terminal</h2>
 <pre tabindex="0"><code>curl http://127.0.0.1:${port}/graphql -H 'x-tenant: ${id}' \\
   -H 'content-type: application/json' \\

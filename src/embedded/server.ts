@@ -59,7 +59,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   await create(place, options.persistent);
   await awaitVacant(data);
   const password = await readFile(join(data, passwordFile), "utf8").catch((error: unknown) => {
-    throw unavailable(`${data} has no ${passwordFile}; remove ${place.directory} to start afresh`, error);
+    throw unavailable(`${data} has no ${passwordFile}; remove ${place.directory} to start over`, error);
   });
   for (let attempt = 1; ; attempt++) {
     const port = options.port ?? (await freePort());
@@ -164,7 +164,7 @@ async function start(
   if (outcome === "late") await stop(server);
   if (/could not bind|could not create any TCP\/IP sockets/.test(text)) return "port-taken";
   if (text.includes("incompatible with server")) {
-    throw unavailable(`${data} was made by another major version; move it away to start afresh`);
+    throw unavailable(`${data} was created by another major version; move it away to start over`);
   }
   throw unavailable(`the server did not start:\n${text}`);
 }

@@ -226,7 +226,7 @@ export class Listener {
 export function standbyFault(database: string): HostError<"DATABASE_READ_ONLY"> {
   return new HostError(
     "DATABASE_READ_ONLY",
-    `database ${database}: the server is a standby, on which nobody can LISTEN: name the primary, all hosts with target_session_attrs=read-write, or the primary as listenUrl`,
+    `database ${database}: the server is a standby, which does not support LISTEN: use the primary's URL, list all hosts with target_session_attrs=read-write, or set listenUrl to the primary`,
   );
 }
 

@@ -76,8 +76,8 @@ test("without the right to create event triggers the rest is installed and the m
   const state = await installControl(host, ignore);
   expect(state).toMatchObject({ version: state.expected, eventTriggers: false });
   expect(state.missing).toEqual([
-    expect.stringMatching(/event triggers are not there.*superuser/),
-    expect.stringMatching(/find out what is prepared.*superuser/),
+    expect.stringMatching(/event triggers are missing.*superuser/),
+    expect.stringMatching(/prepared statements: .*superuser/),
   ]);
   expect(await controlState(host)).toEqual(state);
 

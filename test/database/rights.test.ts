@@ -169,7 +169,7 @@ test("a host that looks for changes is told which right it needs to record them"
   const { version, expected, missing } = await controlState(connect(made.urlAs(group, "word")));
   expect(version).toBe(expected);
   expect(missing).toContainEqual(
-    expect.stringMatching(/may not call rowhouse\.note_look .*each host looks for itself/),
+    expect.stringMatching(/may not call rowhouse\.note_look .*each host polls by itself/),
   );
 });
 

@@ -79,8 +79,8 @@ it.each<[string, boolean | RegExp]>([
   ["disable", false],
   ["allow", false],
   ["prefer", false],
-  ["require", /does not take TLS.*ssl = on.*sslmode=disable/],
-  ["verify-full", /does not take TLS/],
+  ["require", /does not support TLS.*ssl = on.*sslmode=disable/],
+  ["verify-full", /does not support TLS/],
 ])(
   "to a server without TLS, sslmode=%s connects as libpq does, or says what to do",
   async (sslmode, outcome) => {
@@ -132,7 +132,7 @@ describe("the server's certificate", () => {
       "fails verify-full by another name",
       () => ({ sslmode: "verify-full", sslrootcert: ca() }),
       "127.0.0.1",
-      /not accepted.*connect by a name that the certificate has/,
+      /not accepted.*connect by a name in the certificate/,
     ],
     [
       "of an unknown authority fails with sslrootcert=system",

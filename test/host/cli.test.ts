@@ -111,7 +111,7 @@ describe("rowhouse shape", () => {
     const { code, stderr } = await run(["shape", "nobody"]);
     expect({ code, stderr }).toEqual({
       code: 1,
-      stderr: expect.stringMatching(/no tenant is called "nobody"/),
+      stderr: expect.stringMatching(/there is no tenant named "nobody"/),
     });
   });
 });
@@ -119,13 +119,13 @@ describe("rowhouse shape", () => {
 describe("the command line", () => {
   it.each([
     [[], /rowhouse/],
-    [["sevre"], /no command "sevre"/],
+    [["sevre"], /unknown command "sevre"/],
     [["serve", "--prot", "1"], /unknown option --prot/],
     [["serve", "--port", "many"], /--port must be a whole number/],
     [["serve", "--port"], /--port needs a value/],
     [["check", "extra"], /too many arguments/],
     [["shape"], /TENANT|tenant/],
-    [["serve", "--tenants", "3"], /--tenants is for the demo/],
+    [["serve", "--tenants", "3"], /--tenants works only in the demo/],
   ] as const)("exits with 2 and prints the usage for %j", async (args, words) => {
     const { code, stdout, stderr } = await run(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });

@@ -29,14 +29,14 @@ const mistakes: readonly Mistake[] = [
     id: "member",
     name: "a role of which the host is not a member",
     make: "revoke :role from :host",
-    says: /is no member of role \S+: (grant \S+ to \S+ with inherit false, set true)$/m,
+    says: /is not a member of role \S+: (grant \S+ to \S+ with inherit false, set true)$/m,
     level: "fail",
   },
   {
     id: "untaken",
     name: "a role that the host may not assume although it is a member",
     make: "revoke :role from :host; grant :role to :host with inherit false, set false",
-    says: /is a member of role \S+ but may not take it: (grant \S+ to \S+ with set true)$/m,
+    says: /is a member of role \S+ but may not SET ROLE to it: (grant \S+ to \S+ with set true)$/m,
     level: "fail",
   },
   {
@@ -50,7 +50,7 @@ const mistakes: readonly Mistake[] = [
     id: "silent",
     name: "a function that nobody may execute",
     make: "revoke execute on function :schema.slow from public",
-    says: /function canary_silent\.slow\(seconds double precision\) is left out of the API, .* (grant execute on function canary_silent\.slow\(seconds double precision\) to \S+)$/m,
+    says: /function canary_silent\.slow\(seconds double precision\) is left out of the API because .* (grant execute on function canary_silent\.slow\(seconds double precision\) to \S+)$/m,
     level: "warn",
   },
   {
@@ -64,14 +64,14 @@ const mistakes: readonly Mistake[] = [
     id: "values",
     name: "values that GraphQL cannot name",
     make: "create type :schema.progress as enum ('open', 'in-progress', '*', '2nd')",
-    says: /GraphQL cannot name "in-progress" of the enum canary_values\.progress: (alter type canary_values\.progress rename value 'in-progress' to) …/,
+    says: /the enum canary_values\.progress has values that are not valid GraphQL names \("in-progress"\): (alter type canary_values\.progress rename value 'in-progress' to) …/,
     level: "fail",
   },
   {
     id: "path",
     name: "an extension whose schema is not on the search path",
     make: "alter table :schema.item add mail extensions.citext",
-    says: /the schema extensions of the extension citext, .* is not on its path .* = and others silently compare .*: set ("sharedSchemas": \["public","extensions"\])$/m,
+    says: /the schema extensions of the extension citext, .* is not on its search path .* operators such as = silently compare .*: set ("sharedSchemas": \["public","extensions"\])$/m,
     level: "fail",
   },
   {

@@ -76,7 +76,7 @@ describe("rowhouse doctor", () => {
     for (const words of [
       /PostgreSQL \d+/,
       /control schema version/,
-      /no more rights/,
+      /only the privileges it needs/,
       /2 in the source/,
       /connections of main/,
       /memory: 2 cells/,

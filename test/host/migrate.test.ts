@@ -86,7 +86,7 @@ describe("rowhouse migrate", () => {
     await database.execute(`drop table ${schemaOf("globex")}.halfway`);
     const second = await migrate(sql, "--all");
     expect(second.code).toBe(0);
-    const before = "applied before";
+    const before = "already applied";
     expect(resultsIn(second.stdout)).toEqual({
       acme: before,
       globex: "migrated",
@@ -156,7 +156,7 @@ describe("rowhouse migrate", () => {
       "--tenant",
       "nobody",
     );
-    expect({ code, stderr }).toEqual({ code: 1, stderr: 'rowhouse: no tenant is called "nobody"\n' });
+    expect({ code, stderr }).toEqual({ code: 1, stderr: 'rowhouse: there is no tenant named "nobody"\n' });
     expect(await tenantsWith("unknown")).toEqual([]);
   });
 });

@@ -111,7 +111,7 @@ describe("fifty tenants of one shape", () => {
       expect(await alone.adminJson(`/tenants/${id}`)).toMatchObject({
         kind: "dedicated",
         key: expect.stringMatching(`^tn:${id}:`),
-        reason: "pooling is off",
+        reason: "pooling is disabled",
       });
     }
     expect(await alone.metric('builds_total{result="ok"}')).toBe(dedicated.length);

@@ -48,7 +48,7 @@ describe("a project with a second copy of one of PostGraphile's packages", () =>
       await writeFile(join(project.path, "preset.mjs"), withFragment);
       const { code, stderr } = await runCli({ args: [command], cwd: project.path });
       expect(code).toBe(1);
-      expect(stderr).toMatch(/preset: two copies of one package/);
+      expect(stderr).toMatch(/preset: two copies of a package/);
       expect(stderr).toContain(`99.0.0 in ${await realpath(join(project.path, "node_modules/pg-sql2"))}`);
       expect(stderr).toContain(` in ${await realpath(own)}`);
       expect(stderr).toMatch(/npm install --save-exact postgraphile@\d+\.\d+\.\d+/);

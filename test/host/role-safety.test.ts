@@ -214,9 +214,9 @@ describe("rowhouse doctor", () => {
     }
     // Through a role whose rights it inherits; with inherit false, in PostgreSQL 16 and later, it has none.
     await database.execute(`grant ${role()} to ${connecting} with inherit true`);
-    expect((await examine("warn")).stdout).toMatch(/^warn .*has the rights of \S+ without taking them/m);
+    expect((await examine("warn")).stdout).toMatch(/^warn .*inherits the privileges of \S+:/m);
     await database.execute(`grant ${role()} to ${connecting} with inherit false`);
-    expect((await examine("refuse")).stdout).not.toMatch(/as itself|without taking/);
+    expect((await examine("refuse")).stdout).not.toMatch(/as itself|inherits/);
   });
 
   it("reports a finding that concerns all tenants once, and fails for roles that the connecting role may assume", async () => {

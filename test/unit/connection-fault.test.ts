@@ -65,9 +65,9 @@ describe("without a connection", () => {
   it("a full server is NO_CAPACITY, and anything else DATABASE_UNREACHABLE, with the reason's code", () => {
     const errors = ["53300", "57P03", "28P01"].map((code) => noConnection("PostgreSQL", says(code)));
     expect(errors.map(({ code, message }) => `${code}: ${message}`)).toEqual([
-      "NO_CAPACITY: PostgreSQL has no connection to spare: said so (53300)",
+      "NO_CAPACITY: PostgreSQL has no free connection: said so (53300)",
       "DATABASE_UNREACHABLE: PostgreSQL cannot be reached: said so (57P03)",
-      "DATABASE_UNREACHABLE: PostgreSQL gives no connection: said so (28P01)",
+      "DATABASE_UNREACHABLE: PostgreSQL refused the connection: said so (28P01)",
     ]);
   });
 

@@ -146,7 +146,7 @@ describe("the files of TLS", () => {
       /^sslrootcert: \/no\/such\/ca\.pem does not exist: .*sslrootcert=system/,
     ],
     [{ rootCert: homedir() }, /is a directory/],
-    [{ rootCert: import.meta.filename }, /holds nothing in PEM format/],
+    [{ rootCert: import.meta.filename }, /contains no PEM data/],
     [{ cert: "/no/client.crt", key: "/no/client.key" }, /^sslcert: \/no\/client\.crt does not exist/],
     [{ mode: "require", cert: import.meta.filename }, /PEM/],
     [{ mode: "verify-ca" }, /verify-ca needs .*sslrootcert=/],

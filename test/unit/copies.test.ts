@@ -35,7 +35,7 @@ it("the text names places, versions and the cure", () => {
     },
   ]);
   expect(text).toMatch(
-    /grafast 1\.0\.0 in \/a and 1\.0\.1 in \/b\. Have one: npm install --save-exact postgraphile@5\./,
+    /grafast 1\.0\.0 in \/a and 1\.0\.1 in \/b\. Keep one: npm install --save-exact postgraphile@5\./,
   );
 });
 

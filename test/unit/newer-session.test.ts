@@ -57,7 +57,7 @@ it("if no connection is to be had, none serves", async () => {
   const { seen, session, set } = newerSession();
   set(null);
   expect(await session.ask()).toBe(false);
-  expect(seen.changes).toEqual(["another connection is not to be had: nobody there"]);
+  expect(seen.changes).toEqual(["no new connection can be opened: nobody there"]);
 });
 
 it("reading the state renews it after a while", async () => {

@@ -85,7 +85,7 @@ describe.each(packages)("where %s has a version that nobody read", (name) => {
     expect(summary).toEqual({
       level: "ok",
       about: "patches",
-      text: `${list.length - others.length} of ${list.length} into dependencies are in place`,
+      text: `${list.length - others.length} of ${list.length} patches to dependencies are applied`,
     });
     expect(lines).toEqual(
       others.map(({ name: patch, state, reason }) => ({

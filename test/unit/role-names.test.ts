@@ -18,7 +18,7 @@ describe("a list of roles", () => {
   it.each(["", " ", ",", ",a", "a,", "a,,b", '"a', 'a"b', '""', '"a" "b"', '"a"b', '"a"b"'])(
     "is not %j",
     (text) => {
-      expect(() => roleNames(text)).toThrow(/is no list of roles/);
+      expect(() => roleNames(text)).toThrow(/is not a list of roles/);
     },
   );
 });

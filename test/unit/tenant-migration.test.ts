@@ -51,10 +51,10 @@ it("a table's columns are as wide as their widest cell, and no line ends in blan
   expect(
     table([
       ["tenant", "result"],
-      ["a", "applied before"],
+      ["a", "already applied"],
       ["longer-id", ""],
     ]),
-  ).toBe("tenant     result\na          applied before\nlonger-id");
+  ).toBe("tenant     result\na          already applied\nlonger-id");
 });
 
 describe("a PostgreSQL error", () => {

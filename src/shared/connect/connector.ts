@@ -215,7 +215,7 @@ function otherSession(attributes: SessionAttributes): OtherSession {
   const isReadOnly = attributes === "read-write" || attributes === "primary";
   return new OtherSession(
     isReadOnly ? "DATABASE_READ_ONLY" : "DATABASE_UNREACHABLE",
-    `no server is as target_session_attrs=${attributes} asks for`,
+    `no server satisfies target_session_attrs=${attributes}`,
   );
 }
 
@@ -228,7 +228,7 @@ function checkReadable(target: ConnectionTarget): void {
     try {
       new pg.Client({ connectionString: target.urlOf(place), ssl: false });
     } catch {
-      throw new HostError("CONFIG_INVALID", "the connection string cannot be read");
+      throw new HostError("CONFIG_INVALID", "the connection string is not valid");
     }
   }
 }

@@ -78,9 +78,9 @@ export function noConnection(server: string, error: unknown): HostError {
   const fault = connectionFault(error);
   const says =
     fault === "full"
-      ? "has no connection to spare"
+      ? "has no free connection"
       : fault === null
-        ? "gives no connection"
+        ? "refused the connection"
         : "cannot be reached";
   return new HostError(
     fault === "full" ? "NO_CAPACITY" : "DATABASE_UNREACHABLE",

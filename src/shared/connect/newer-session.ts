@@ -92,6 +92,6 @@ export class NewerSession {
 }
 
 function reasonFor(found: SessionState | string): string {
-  if (typeof found === "string") return `another connection is not to be had: ${found}`;
+  if (typeof found === "string") return `no new connection can be opened: ${found}`;
   return found.standby ? "the server is a standby" : "default_transaction_read_only is on";
 }

@@ -55,7 +55,7 @@ function authority({ mode, rootCert }: TlsRules): string | null {
     if (mode !== "verify-ca") return null;
     throw new HostError(
       "CONFIG_INVALID",
-      `sslmode=verify-ca needs the certificate of the authority, and there is no ${path}: name a file with sslrootcert=, or use sslmode=verify-full`,
+      `sslmode=verify-ca needs the certificate of the authority, but there is no ${path}: name a file with sslrootcert=, or use sslmode=verify-full`,
     );
   }
 }
@@ -71,7 +71,7 @@ function fileOf(parameter: string, path: string): string {
       `${parameter}: ${path} ${reason ?? `cannot be read (${messageOf(error)})`}: ${cures[parameter] ?? ""}`,
     );
   }
-  throw new HostError("CONFIG_INVALID", `${parameter}: ${path} holds nothing in PEM format`);
+  throw new HostError("CONFIG_INVALID", `${parameter}: ${path} contains no PEM data`);
 }
 
 const reasons: Readonly<Record<string, string>> = {
@@ -89,7 +89,7 @@ const cures: Readonly<Record<string, string>> = {
 };
 
 const notTrusted =
-  "name the authority that signed it with sslrootcert=FILE, or encrypt without verifying by sslmode=require";
+  "name the authority that signed it with sslrootcert=FILE, or encrypt without verification with sslmode=require";
 
 /** The cure for a rejected certificate, by Node's error code. */
 const certificateCures: Readonly<Record<string, string>> = {
@@ -99,9 +99,9 @@ const certificateCures: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT: notTrusted,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: notTrusted,
   CERT_HAS_EXPIRED: "renew the server's certificate",
-  CERT_NOT_YET_VALID: "look at the clocks of both machines",
+  CERT_NOT_YET_VALID: "check the clocks of both machines",
   ERR_TLS_CERT_ALTNAME_INVALID:
-    "connect by a name that the certificate has, or leave the name unverified by sslmode=verify-ca",
+    "connect by a name in the certificate, or skip verification of the name with sslmode=verify-ca",
 };
 
 /** Describes a TLS failure at `place`; null if `error` has another cause. */
@@ -116,7 +116,7 @@ export function tlsFault(error: unknown, place: string): HostError<"DATABASE_UNR
   // PostgreSQL errors.
   if (error.message === "The server does not support SSL connections") {
     return fault(
-      `${place}: the server does not take TLS: switch it on there (ssl = on), or use sslmode=disable`,
+      `${place}: the server does not support TLS: enable it there (ssl = on), or use sslmode=disable`,
       error,
     );
   }

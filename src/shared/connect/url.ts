@@ -131,7 +131,7 @@ function hostsOf(
       undefined,
       "none",
     ];
-    if (port === "none") throw invalid("a host or its port cannot be read (an IPv6 address needs brackets)");
+    if (port === "none") throw invalid("a host or its port is not valid (an IPv6 address needs brackets)");
     return { host: decoded(bracketed ?? plain), port };
   });
   const names = own.get("host") ?? written.map(({ host }) => host).join(",");
@@ -139,7 +139,7 @@ function hostsOf(
   const hosts = listOf(names) ?? listOf(env["PGHOST"]) ?? ["localhost"];
   const given = listOf(ports) ?? listOf(env["PGPORT"]) ?? ["5432"];
   if (given.length > 1 && given.length !== hosts.length) {
-    throw invalid(`there are ${given.length} ports for ${hosts.length} hosts: one for all, or one each`);
+    throw invalid(`there are ${given.length} ports for ${hosts.length} hosts: give one for all, or one each`);
   }
   return hosts.map((host, index) => ({
     host: host === "" ? "localhost" : host,
@@ -167,7 +167,7 @@ function tlsOf(own: ReadonlyMap<OwnParameter, string>, env: ConnectionEnvironmen
   const mode = oneOf(sslModes, "sslmode", named === "no-verify" ? "require" : (named ?? fallback));
   if (rootCert === "system" && mode !== "verify-full") {
     throw invalid(
-      `sslmode=${mode} may not be used with sslrootcert=system, which anybody's certificate satisfies: use sslmode=verify-full`,
+      `sslmode=${mode} may not be used with sslrootcert=system, because any publicly trusted certificate would be accepted: use sslmode=verify-full`,
     );
   }
   if (direct && ["disable", "allow", "prefer"].includes(mode)) {

@@ -68,8 +68,8 @@ export function copiesText(copies: readonly Copies[]): string {
     .join("; ");
   const version = ownVersion();
   return (
-    `two copies of one package do not know each other's types: ${listed}. ` +
-    `Have one: npm install --save-exact postgraphile@${version}, leave the others of its family to it, and npm dedupe`
+    `two copies of a package do not recognise each other's types: ${listed}. ` +
+    `Keep one: npm install --save-exact postgraphile@${version}, remove the other packages of its family from package.json, and run npm dedupe`
   );
 }
 

@@ -76,7 +76,7 @@ function cureOf(unknown: readonly UnknownVersion[]): string {
   const cures = [
     ...(packages.length === 0
       ? []
-      : [`Install what was tested: npm install --save-exact ${packages.join(" ")}`]),
+      : [`Install the tested version: npm install --save-exact ${packages.join(" ")}`]),
     ...(runtime === undefined ? [] : [`Run Node.js ${runtime.known.at(-1)}`]),
   ];
   return cures.join(". ");

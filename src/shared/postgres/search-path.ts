@@ -13,7 +13,7 @@ export function searchPathText(schemas: readonly string[]): string {
     if (schema === "" || schema === "$user" || schema.includes("\0")) {
       throw new HostError(
         "CONFIG_INVALID",
-        `search_path cannot hold a schema called ${JSON.stringify(schema)}`,
+        `search_path cannot contain a schema named ${JSON.stringify(schema)}`,
       );
     }
   }

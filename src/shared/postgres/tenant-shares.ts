@@ -253,7 +253,7 @@ export class TenantShares {
     if (waiter.end === null) return promise;
     const cancel = (): void => this.#leave(waiter, new HostError("CANCELLED"));
     const timer = setTimeout(() => {
-      this.#leave(waiter, new HostError(code, `no connection became free in ${timeoutMs} ms`));
+      this.#leave(waiter, new HostError(code, `no connection became free within ${timeoutMs} ms`));
     }, timeoutMs);
     signal?.addEventListener("abort", cancel, { once: true });
     waiter.end = () => {
@@ -341,7 +341,7 @@ export class TenantShares {
       const [first] = this.#nested;
       const last = [...this.#nested].at(-1);
       if (first === undefined || last === undefined) return;
-      const text = "every connection is held by a request that waits for another one";
+      const text = "every connection is held by a request that is waiting for another one";
       if (this.#pool.lent < size + reserve) this.#give(first);
       else this.#leave(last, new HostError(this.#options.code, text));
     }

@@ -128,7 +128,7 @@ export function receiveBody(port: MessagePort): ReadableStream<Uint8Array> {
       start(controller) {
         port.on("close", () => {
           if (open)
-            controller.error(new HostError("CELL_LOST", "The worker ended in the middle of its answer."));
+            controller.error(new HostError("CELL_LOST", "The worker ended in the middle of its response."));
           open = false;
         });
         port.on("message", (value: unknown) => {

@@ -93,7 +93,7 @@ export function decodeReplies(encoded: Encoded): readonly NumberedReply[] {
  * The error for one malformed reply: the other replies in the message, and the front itself, must not fail
  * with it.
  */
-const noReply: WireError = { code: "INTERNAL", message: "the thread's reply is none" };
+const noReply: WireError = { code: "INTERNAL", message: "the thread's reply is malformed" };
 
 function replyIn(reader: Reader): Reply<Answer> {
   const status = reader.numberOrNull();
