@@ -17,7 +17,7 @@ const patching = new Patching(setup.patches);
 patching.apply("abort-reason", shareAbortReason);
 patching.apply("transliteration", deferTransliteration);
 
-const thread = import("./thread.ts").then(({ CellThread }) => {
+const thread = import("./cell-thread.ts").then(({ CellThread }) => {
   // Flushed now, not only when the thread ends, so that the next thread can use it.
   flushCompileCache();
   return new CellThread(setup, patching);

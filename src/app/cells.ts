@@ -66,7 +66,7 @@ export function startFleet(
       patches,
     },
     onUnshareable: refuse,
-    onCellGone: (name) => void databases.cancel(name),
+    onCellGone: (name) => void databases.terminateBackends(name),
   });
   const governor = new Governor({ fleet, ...cells });
   // Closed after the fleet: cells that drain are watched to their end.

@@ -1,7 +1,7 @@
 /** Opens the configured databases: the front's connections, notifications, and the state of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
-import { cancelBackends, Database } from "../postgres/database.ts";
+import { Database, terminateBackends } from "../postgres/database.ts";
 import { Listener } from "../postgres/listener.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
@@ -116,10 +116,10 @@ export class Databases {
    * Ends what a terminated cell left running. Never rejects: the server's own check of its clients has the
    * same effect later.
    */
-  async cancel(applicationName: string): Promise<void> {
+  async terminateBackends(applicationName: string): Promise<void> {
     for (const [name, { database }] of this.#open) {
       try {
-        await cancelBackends(database, applicationName);
+        await terminateBackends(database, applicationName);
       } catch (error) {
         if (error instanceof HostError && error.code === "SHUTTING_DOWN") return;
         if (error instanceof Error) this.#observe({ kind: "database.lost", database: name, error });

@@ -57,7 +57,7 @@ export interface DispatchOptions {
   readonly patienceMs: number;
 }
 
-/** How many cells may end, or pass a request on, one after another before it is failed. */
+/** How many times a request is placed again because its cell ended, or passed it on, before starting it. */
 const maxMoves = 4;
 
 export class Dispatcher {
@@ -72,7 +72,7 @@ export class Dispatcher {
     const tries: RetryBudget = {
       sinceMs: performance.now(),
       attempts: 0,
-      overtakenBuilds: 0,
+      failedBuilds: 0,
       lost: 0,
       moved: 0,
     };
@@ -95,7 +95,7 @@ export class Dispatcher {
         }
         const ran = lease !== null;
         if (ran) tries.attempts += 1;
-        else tries.overtakenBuilds += 1;
+        else tries.failedBuilds += 1;
         if (error.code === "SCHEMA_CHANGED") {
           await this.#settle(decision, error, tries, { ran, signal: request.signal });
         } else if (request.signal.aborted) throw error;
@@ -117,7 +117,7 @@ export class Dispatcher {
   ): Promise<void> {
     const { observe, invalidate: disprove, patienceMs } = this.#options;
     const tenant = decision.tenant.id;
-    const attempt = tries.attempts + tries.overtakenBuilds;
+    const attempt = tries.attempts + tries.failedBuilds;
     disprove(decision, error instanceof SchemaChanged ? error.revisions : null);
     if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.attempts });
     if (isExhausted(tries, performance.now(), patienceMs)) {
@@ -137,11 +137,11 @@ export class Dispatcher {
   /** Prepares the request's next try; throws `error` if it may not be tried again. */
   #prepare(decision: Decision, error: HostError, tries: RetryBudget, ran: boolean): void {
     const tenant = decision.tenant.id;
-    const attempt = tries.attempts + tries.overtakenBuilds;
+    const attempt = tries.attempts + tries.failedBuilds;
     const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
     if (error.code === "BUILD_NOT_SHAREABLE" && !exhausted) {
       this.#options.refuse(decision, error.message);
-    } else if (error.code === "CELL_LOST" && tries.lost === 0 && !mayHaveCommitted(error)) {
+    } else if (wasLost(error) && tries.lost === 0 && !mayHaveCommitted(error)) {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });
     } else if (error.code === "DATABASE_UNREACHABLE" && !ran && tries.lost === 0) {
@@ -225,8 +225,7 @@ export class Dispatcher {
           const error = toHostError(thrown);
           const mayHaveCommitted = cell.mayHaveCommitted(slot);
           done();
-          const wasLost = error.code === "CELL_LOST" && !(error instanceof NotStarted);
-          reject(wasLost ? new LostRequest(error, mayHaveCommitted) : error);
+          reject(wasLost(error) ? new LostRequest(error, mayHaveCommitted) : error);
         },
       );
     });
@@ -248,6 +247,11 @@ class LostRequest extends HostError<"CELL_LOST"> {
       ? `${super.publicText} A write may or may not have been committed.`
       : super.publicText;
   }
+}
+
+/** Whether the thread ended under a request or its build. Requests that were passed on have a budget of their own. */
+function wasLost(error: HostError): boolean {
+  return error.code === "CELL_LOST" && !(error instanceof NotStarted);
 }
 
 /** A request lost while it waited for a build has not begun. */

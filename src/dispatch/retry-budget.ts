@@ -6,8 +6,8 @@ export interface RetryBudget {
   readonly sinceMs: number;
   /** Times that it ran without committing anything. */
   attempts: number;
-  /** Times that an instance was built for it in vain, before it ran. */
-  overtakenBuilds: number;
+  /** Times that it got no instance: a change overtook the build, or the build's thread was lost. */
+  failedBuilds: number;
   /** Times that its thread or connection was lost. */
   lost: number;
   /** Times that a cell ended or passed it on before starting it, so that it went to another. */
@@ -40,9 +40,6 @@ const longestPauseMs = 500;
  * How long to wait before the next try: random (`random` is from 0 to 1), so that requests stopped by one
  * change do not all come back together, and longer each time, because the change may still be in progress.
  */
-export function pauseBefore(
-  { attempts: runs, overtakenBuilds: builds }: RetryBudget,
-  random: number,
-): number {
+export function pauseBefore({ attempts: runs, failedBuilds: builds }: RetryBudget, random: number): number {
   return random * Math.min(longestPauseMs, 20 * (runs + builds));
 }

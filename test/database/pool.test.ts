@@ -1,7 +1,7 @@
 import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import type { Observation } from "../../src/observability/observation.ts";
-import { cancelBackends, Database } from "../../src/postgres/database.ts";
+import { Database, terminateBackends } from "../../src/postgres/database.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;
@@ -210,7 +210,7 @@ test("a terminated cell's backends are ended in mid-statement, and no others", a
   const lost = cell.query("select pg_sleep(60)").catch((reason: unknown) => reason);
   const spared = other.query("select pg_sleep(0.5), 'spared' as answer");
   await until(async () => (await backends("rowhouse:h1:c7", "active")) === 1);
-  expect(await cancelBackends(front, "rowhouse:h1:c7")).toBe(1);
+  expect(await terminateBackends(front, "rowhouse:h1:c7")).toBe(1);
   expect(await lost).toMatchObject({ code: "DATABASE_UNREACHABLE" });
   expect((await spared).rows).toMatchObject([{ answer: "spared" }]);
 });

@@ -118,10 +118,13 @@ describe("a request whose client has gone", () => {
 
   it("causes no unhandled rejection if the tenant's decision fails afterwards", async () => {
     const fake = start();
-    const left = AbortSignal.abort(new HostError("CANCELLED"));
+    const leaving = new AbortController();
     const failing = Promise.withResolvers<never>();
-    fake.decide = () => failing.promise;
-    expect(await codeOf(fake.ask("acme", "/echo", "", left))).toBe("CANCELLED");
+    fake.decide = () => {
+      setImmediate(() => leaving.abort(new HostError("CANCELLED")));
+      return failing.promise;
+    };
+    expect(await codeOf(fake.ask("acme", "/echo", "", leaving.signal))).toBe("CANCELLED");
     const unheard: unknown[] = [];
     const hear = (reason: unknown): number => unheard.push(reason);
     process.on("unhandledRejection", hear);

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { isExhausted, patienceOf, pauseBefore } from "../../src/dispatch/retry-budget.ts";
 
-const tried = (attempts: number, overtakenBuilds = 0) => ({
+const tried = (attempts: number, failedBuilds = 0) => ({
   attempts,
-  overtakenBuilds,
+  failedBuilds,
   lost: 0,
   moved: 0,
   sinceMs: 500,

@@ -61,7 +61,7 @@ export async function read(
     await endFailed(connection);
     if (guard === null || !(error instanceof RevisionCheckFailed) || connection.doubt !== null) throw error;
     try {
-      return await run(guard.thorough());
+      return await run(guard.pessimistic());
     } catch (fault) {
       await endFailed(connection);
       throw isGuardFailure(fault) ? await refusedByStandby(connection, fault) : fault;
@@ -203,9 +203,9 @@ export class Transaction {
     try {
       return await send();
     } catch (error) {
-      const thorough = this.#guard?.thorough ?? null;
-      if (thorough !== null && error instanceof RevisionCheckFailed && error.atBeginning)
-        this.#guard = thorough();
+      const pessimistic = this.#guard?.pessimistic ?? null;
+      if (pessimistic !== null && error instanceof RevisionCheckFailed && error.atBeginning)
+        this.#guard = pessimistic();
       else if (!isStale(error)) throw error;
       await this.#connection.send([{ text: "rollback" }]);
       return await send();

@@ -179,7 +179,7 @@ export class Cell {
    * without an answer, or with `NotStarted` if it was never sent.
    */
   request(task: RequestTask, tenant: TenantId): Promise<Answer> {
-    if (this.#ending !== null) return Promise.reject(this.#lostError(this.#ending));
+    if (this.#ending !== null) return Promise.reject(this.#notStarted());
     return new Promise((resolve, reject) => {
       const turn = new CellTurn(task, tenant, this.#outcome, { resolve, reject });
       this.#queue.enter(turn);
@@ -292,6 +292,10 @@ export class Cell {
     return reply.value;
   }
 
+  #notStarted(): NotStarted {
+    return new NotStarted("CELL_LOST", `cell ${this.id} passed on the request before starting it`);
+  }
+
   #lostError(reason: TerminationReason): HostError {
     return new HostError("CELL_LOST", `cell ${this.id} ended: ${reason}`);
   }
@@ -335,7 +339,7 @@ export class Cell {
     for (const [slot, turn] of [...this.#queued]) {
       if (!chosen(turn)) continue;
       this.#queued.delete(slot);
-      turn.reject(new NotStarted("CELL_LOST", `cell ${this.id} ended before it started the request`));
+      turn.reject(this.#notStarted());
     }
   }
 

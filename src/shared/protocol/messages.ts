@@ -29,7 +29,7 @@ export interface PoolSetup {
 /** Fixed for the lifetime of a thread; passed as `workerData`. */
 export interface CellSetup {
   readonly cell: CellId;
-  /** Used as `application_name`, so that the backends of a terminated cell can be found and cancelled. */
+  /** Used as `application_name`, so that the backends of a terminated cell can be found and terminated. */
   readonly applicationName: string;
   readonly databases: Readonly<Record<string, PoolSetup>>;
   /** URL of the user's preset module, which is loaded only in threads. */

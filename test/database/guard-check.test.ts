@@ -11,7 +11,7 @@ let bench: AdaptorBench;
 let migration: Client;
 
 beforeAll(async () => {
-  database = await adaptorDatabase("guard_look", ["lou"]);
+  database = await adaptorDatabase("guard_check", ["lou"]);
   await installGuard(database);
   await database.execute(`
     revoke all on schema rowhouse from public;
