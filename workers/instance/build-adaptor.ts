@@ -4,12 +4,11 @@ import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
-import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
-import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
 import type { TenantPool } from "../postgres/connection-pool.ts";
 import { saysUnreachable } from "../postgres/outcome.ts";
@@ -124,11 +123,7 @@ export function buildingAdaptor(
       return await callback(building);
     } finally {
       // Also removes what a tenant's function set for the session.
-      if (connection.doubt === null) {
-        await connection
-          .send(transactionOver)
-          .catch((fault: unknown) => connection.condemn(toHostError(fault)));
-      }
+      await connection.endTransaction();
       connection.release();
     }
   };

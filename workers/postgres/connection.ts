@@ -15,18 +15,12 @@ import {
 import { backendQuery } from "../../src/shared/postgres/pooler.ts";
 import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
 import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
+import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
 import type { Setting } from "./settings.ts";
-
-declare module "pg" {
-  interface Client {
-    readonly processID: number | null;
-    readonly secretKey: number | null;
-  }
-}
 
 export interface Result extends PipelineResult {
   readonly notices: readonly PgNotice[];
@@ -269,6 +263,12 @@ export class Connection {
     }
     this.#strange = false;
     this.#missed = false;
+  }
+
+  /** Rolls back and releases locks, as far as there is anything; if that fails, the connection is condemned. */
+  async endTransaction(): Promise<void> {
+    if (this.#doubt !== null) return;
+    await this.send(transactionOver).catch((error: unknown) => this.condemn(toHostError(error)));
   }
 
   /** Counts bytes on the socket, not in rows: a value of one gigabyte must not be assembled before it is refused. */

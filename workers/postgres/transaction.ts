@@ -3,7 +3,7 @@ import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
 import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
-import { transactionOver, unlockText } from "../../src/shared/postgres/transaction-over.ts";
+import { unlockText } from "../../src/shared/postgres/transaction-over.ts";
 import type { Connection, Result } from "./connection.ts";
 import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
@@ -71,8 +71,7 @@ export async function read(
 
 /** Ends a failed transaction, if the connection still exists. */
 async function endFailed(connection: Connection): Promise<void> {
-  if (connection.doubt !== null || connection.client.getTransactionStatus() === "I") return;
-  await connection.send(transactionOver).catch((fault: unknown) => connection.condemn(toHostError(fault)));
+  if (connection.client.getTransactionStatus() !== "I") await connection.endTransaction();
 }
 
 /** Whether a read failed because it tried to write; nothing of it has been committed. */
