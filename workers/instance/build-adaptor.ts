@@ -88,14 +88,14 @@ export function buildingAdaptor(
     given: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect().catch(lose);
+    const connection = await sessions.acquire().catch(lose);
     const { client } = connection;
     const settings = buildSettings(given);
     const readsRows = (): void => {
       otherQueries += 1;
       readBySettings ||= settings.length > 0;
       // Rows may be computed by a function, and whether the tenant's functions prepare statements is not known yet.
-      connection.lend({ tenant: spec.tenant, prepares: true });
+      connection.acquire({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);

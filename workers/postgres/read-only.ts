@@ -26,7 +26,7 @@ export async function isReadOnly(connection: Connection): Promise<boolean> {
 
 /** `error`, which says that revisions have moved, or ReadOnly if `connection` is read-only: a standby's revisions may lag. */
 export async function refusedByStandby(connection: Connection, error: unknown): Promise<unknown> {
-  if (connection.doubt !== null) return error;
+  if (connection.brokenBy !== null) return error;
   try {
     return (await isReadOnly(connection)) ? new ReadOnly(error, connection.ordinal) : error;
   } catch {

@@ -17,7 +17,7 @@ export interface TransactionGuard {
   /** To send before `commit`, in one group with it. */
   readonly last: readonly Statement[];
   /** Makes the guard that decides after `first` failed with RevisionCheckFailed; null if this guard already is that one. */
-  readonly thorough: (() => TransactionGuard) | null;
+  readonly pessimistic: (() => TransactionGuard) | null;
   /** Asserts the revisions alone, after the transaction: as the connection's own role, without a lock. */
   assertion(): Statement;
 }
@@ -25,7 +25,7 @@ export interface TransactionGuard {
 export interface ReadGuard {
   readonly first: Statement;
   /** Makes the statement that decides after `first` failed with RevisionCheckFailed. */
-  readonly thorough: () => Statement;
+  readonly pessimistic: () => Statement;
 }
 
 /**
@@ -70,7 +70,7 @@ export function writeGuard(
   if (guard === null) return null;
   const restored = settings.filter(([name]) => name === "role" || name === "search_path");
   // Made only on demand: otherwise a tenth of the thread's cost for guarding a write.
-  const thorough = (): TransactionGuard => ({
+  const pessimistic = (): TransactionGuard => ({
     first: [
       // Waits for a migration to end; other holders of the lock hold nobody up.
       {
@@ -84,14 +84,14 @@ export function writeGuard(
     // Manual DDL takes no lock of ours; whatever it has committed since the beginning is seen here. What runs at the commit
     // itself, such as deferred triggers, gets the tenant's role and path again.
     last: [leaveRole, leavePath, assertion(guard, restored)],
-    thorough: null,
+    pessimistic: null,
     assertion: () => revisionsAssertion(guard),
   });
-  if (!readCommitted || !isLookable(guard)) return thorough();
+  if (!readCommitted || !isOptimistic(guard)) return pessimistic();
   return {
-    first: [look(guard, settings, true)],
-    last: [leaveRole, leavePath, look(guard, restored)],
-    thorough,
+    first: [optimisticCheck(guard, settings, true)],
+    last: [leaveRole, leavePath, optimisticCheck(guard, restored)],
+    pessimistic,
     assertion: () => revisionsAssertion(guard),
   };
 }
@@ -99,15 +99,15 @@ export function writeGuard(
 /** What a read asserts, without a lock, if reads are guarded, together with its settings. Null if there is nothing to assert. */
 export function readGuard({ guard }: TenantBinding, settings: readonly Setting[]): ReadGuard | null {
   if (guard?.reads !== true) return null;
-  const thorough = (): Statement => assertion(guard, settings);
-  return { first: isLookable(guard) ? look(guard, settings) : thorough(), thorough };
+  const pessimistic = (): Statement => assertion(guard, settings);
+  return { first: isOptimistic(guard) ? optimisticCheck(guard, settings) : pessimistic(), pessimistic };
 }
 
 /** Beyond this number of schemas, passing a list to the assertion's function costs no more. */
-const maxLooked = 16;
+const maxOptimistic = 16;
 
-function isLookable({ schemas }: TenantGuard): boolean {
-  return schemas.length > 0 && schemas.length <= maxLooked;
+function isOptimistic({ schemas }: TenantGuard): boolean {
+  return schemas.length > 0 && schemas.length <= maxOptimistic;
 }
 
 /**
@@ -142,13 +142,13 @@ class Texts {
   }
 }
 
-const looksAtBeginning = {
-  joined: new Texts("look_begin", (schemas, settings) => lookText(joined, schemas, settings, true)),
-  apart: new Texts("look_apart_begin", (schemas, settings) => lookText(apart, schemas, settings, true)),
+const optimisticAtBeginning = {
+  joined: new Texts("look_begin", (schemas, settings) => optimisticText(joined, schemas, settings, true)),
+  apart: new Texts("look_apart_begin", (schemas, settings) => optimisticText(apart, schemas, settings, true)),
 };
-const looks = {
-  joined: new Texts("look", (schemas, settings) => lookText(joined, schemas, settings, false)),
-  apart: new Texts("look_apart", (schemas, settings) => lookText(apart, schemas, settings, false)),
+const optimistic = {
+  joined: new Texts("look", (schemas, settings) => optimisticText(joined, schemas, settings, false)),
+  apart: new Texts("look_apart", (schemas, settings) => optimisticText(apart, schemas, settings, false)),
 };
 const assertions = new Texts("assert", (schemas, settings) => assertionText(schemas, settings));
 
@@ -162,9 +162,9 @@ const assertions = new Texts("assert", (schemas, settings) => assertionText(sche
  * With this check at the beginning and the end, and no statement for the lock, PostgreSQL executes 49,000 of 456,000 instructions
  * less for a mutation than with assertions. The isolation level is checked at the beginning only.
  */
-function look(guard: TenantGuard, settings: readonly Setting[], begins = false): Statement {
+function optimisticCheck(guard: TenantGuard, settings: readonly Setting[], begins = false): Statement {
   const { schemas, revisions } = guard;
-  const texts = begins ? looksAtBeginning : looks;
+  const texts = begins ? optimisticAtBeginning : optimistic;
   const { name, text } = texts[isJoinable(guard) ? "joined" : "apart"].of(schemas.length, settings.length);
   const values = valuesOf(schemas, revisions);
   if (begins) values.push(guard.lock);
@@ -178,7 +178,7 @@ function look(guard: TenantGuard, settings: readonly Setting[], begins = false):
   };
 }
 
-function lookText(standing: Standing, schemas: number, settings: number, begins: boolean): string {
+function optimisticText(standing: Standing, schemas: number, settings: number, begins: boolean): string {
   const conditions = begins
     ? [
         "pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.=) 'read committed'",

@@ -13,7 +13,7 @@ const forbidden = new RegExp(
     'set local (?:u&|"?(?:role|search_path|session authorization|session_authorization|schema))',
     // These outlive the transaction, on a connection that serves other tenants next.
     "set(?! (?:local|constraints|transaction) )|reset|discard|deallocate|prepare|listen|unlisten|load",
-    // A burst cannot switch to the protocol's copy mode.
+    // A pipeline cannot switch to the protocol's copy mode.
     "copy",
   ].join("|")})(?![a-z0-9_$])`,
 );
