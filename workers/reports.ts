@@ -11,7 +11,7 @@ import type { Log } from "./request/error-mask.ts";
 type Report = Omit<Extract<CellMessage, { kind: "log" }>, "kind">;
 
 /** The log itself has a lower limit; this one protects the front from reading all that a loop here writes. */
-const rate = { burst: 100, perSecond: 10, mostKeys: 1_000 } as const;
+const rate = { burst: 100, perSecond: 10, maxKeys: 1_000 } as const;
 
 export interface ReportsOptions {
   readonly send: (report: Report) => void;

@@ -48,7 +48,7 @@ async function discardAll(connection: Connection): Promise<void> {
 
 /** Lends a session to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
-  connection.lend({ tenant: String(servedBy(index)?.id), prepares: false });
+  connection.acquire({ tenant: String(servedBy(index)?.id), prepares: false });
   if (arm === "discard all") await discardAll(connection);
 }
 

@@ -2,7 +2,7 @@
 import type { Observation } from "./observation.ts";
 
 /** So many at once of a kind, and then one a second: enough to see what goes on, and to find a request by its id. */
-export const lineRate = { burst: 20, perSecond: 1, mostKeys: 10_000 } as const;
+export const lineRate = { burst: 20, perSecond: 1, maxKeys: 10_000 } as const;
 
 /**
  * What the line of `observation` shares its limit with; null where it has none, as it comes once for something that the host itself does.

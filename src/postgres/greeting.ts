@@ -2,20 +2,8 @@
 import type { ClientBase } from "pg";
 import { z } from "zod";
 import { hidesStatements } from "../shared/postgres/hidden-statements.ts";
-import {
-  backendQuery,
-  isDirect,
-  leaveIdentity,
-  leaveLocks,
-  leaveNothing,
-  lifted,
-} from "../shared/postgres/pooler.ts";
-
-declare module "pg" {
-  interface ClientBase {
-    readonly processID: number | null;
-  }
-}
+import { Pipeline } from "../shared/postgres/pipeline.ts";
+import { backendQuery, isDirect, leaving, lifted } from "../shared/postgres/pooler.ts";
 
 /** Facts about a connection when it was opened. */
 export interface Greeting {
@@ -66,14 +54,11 @@ export async function greet(client: ClientBase, whose: "hosts" | "others"): Prom
  * Run before COMMIT behind a pooler: session state that the transaction leaves would reach other clients once
  * it has committed.
  */
-export async function leaveBehind(
-  client: ClientBase,
-  { direct, application, encoding }: Greeting,
-): Promise<void> {
-  if (direct) return;
-  await client.query(leaveNothing.join("; "));
-  await client.query(leaveIdentity, [application, encoding]);
-  await client.query(leaveLocks);
+export async function leaveBehind(client: ClientBase, greeting: Greeting): Promise<void> {
+  if (greeting.direct) return;
+  const pipeline = new Pipeline(leaving(greeting));
+  client.query(pipeline);
+  await pipeline.result;
 }
 
 /** Resets a direct connection; returns whether it is as it was when it was opened. */

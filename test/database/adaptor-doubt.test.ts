@@ -6,25 +6,25 @@ const one = oneConnection("adaptor_doubt");
 
 describe("a connection", () => {
   it("with a statement still running is not returned to the pool", async () => {
-    const connection = await one.bench.sessions.connect();
+    const connection = await one.bench.sessions.acquire();
     const left = connection.send([{ text: "select pg_sleep(0.2)" }]);
     connection.release();
     await left.catch(() => undefined);
-    expect(connection.doubt).not.toBeNull();
+    expect(connection.brokenBy).not.toBeNull();
   });
 
   it("with an open transaction is not returned to the pool", async () => {
-    const connection = await one.bench.sessions.connect();
+    const connection = await one.bench.sessions.acquire();
     await connection.send([{ text: "begin" }]);
     connection.release();
-    expect(connection.doubt).not.toBeNull();
-    const again = await one.bench.sessions.connect();
+    expect(connection.brokenBy).not.toBeNull();
+    const again = await one.bench.sessions.acquire();
     expect(again).not.toBe(connection);
     again.release();
   });
 
   it("is returned after an error, which is reported only once PostgreSQL is done and the transaction's state is known", async () => {
-    const connection = await one.bench.sessions.connect();
+    const connection = await one.bench.sessions.acquire();
     const wire = connection.client.connection;
     await connection.send([{ text: "begin" }]);
     const { emit } = wire;
@@ -39,11 +39,11 @@ describe("a connection", () => {
     await connection.send([{ text: "rollback" }]);
     wire.emit = emit;
     connection.release();
-    expect(connection.doubt).toBeNull();
+    expect(connection.brokenBy).toBeNull();
   });
 
   it("is discarded when a statement asks the client for COPY data", async () => {
-    const connection = await one.bench.sessions.connect();
+    const connection = await one.bench.sessions.acquire();
     await expect(connection.send([{ text: "copy ada.item from stdin" }])).rejects.toThrow(/COPY/);
     connection.release();
   });

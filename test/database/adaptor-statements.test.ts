@@ -155,11 +155,11 @@ describe("prepared statements of one connection", () => {
     "are prepared anew after %j that the adaptor did not send",
     async (command) => {
       for (let n = 0; n < 3; n += 1) await read("ada");
-      const connection = await bench.sessions.connect();
+      const connection = await bench.sessions.acquire();
       await connection.send([{ text: command }]);
       connection.release();
       expect(await read("ada")).toHaveLength(1);
-      const again = await bench.sessions.connect();
+      const again = await bench.sessions.acquire();
       expect(again).toBe(connection);
       await again.send([{ text: command }]);
       again.release();
@@ -171,7 +171,7 @@ describe("prepared statements of one connection", () => {
   );
 
   it("have their columns described once, and again after a change", async () => {
-    const connection = await bench.sessions.connect();
+    const connection = await bench.sessions.acquire();
     let told = 0;
     connection.client.connection.on("rowDescription", () => {
       told += 1;

@@ -35,7 +35,7 @@ afterAll(async () => {
 test("a statement that a function prepared while a build read an enum's rows is gone when the next tenant is served", async () => {
   const borrower = { tenant: "other", prepares: false };
   const prepared = async (): Promise<readonly unknown[]> => {
-    const connection = await sessions.connect(undefined, borrower);
+    const connection = await sessions.acquire(undefined, borrower);
     try {
       return (
         await connection.send([{ text: "select name from pg_prepared_statements where name = 'left_over'" }])
@@ -60,7 +60,7 @@ test("a statement that a function prepared while a build read an enum's rows is 
 });
 
 async function session(): Promise<unknown> {
-  const connection = await sessions.connect();
+  const connection = await sessions.acquire();
   try {
     const text = `select pg_catalog.pg_backend_pid() as pid, current_setting('statement_timeout') as timeout, current_setting('search_path') as path,
       current_setting('default_transaction_read_only') as read_only,

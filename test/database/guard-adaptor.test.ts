@@ -161,7 +161,7 @@ describe("a guarded write", () => {
     const own = adaptorOn(database);
     await write(own.request("gus"), insert(3).text, own);
     // Asked as the session's user: a tenant cannot see them.
-    const connection = await own.sessions.connect();
+    const connection = await own.sessions.acquire();
     const { rows } = await connection.send([{ text: "select name from pg_prepared_statements" }]);
     connection.release();
     expect(rows.length).toBeGreaterThan(0);

@@ -131,7 +131,7 @@ describe.each(Object.keys(ways))("%s", (way) => {
   it("is guarded even under an isolation level that its session was not known to have", async () => {
     const level = `alter database "${database.name}"`;
     await database.execute(`${level} set default_transaction_isolation = 'repeatable read'`);
-    const connection = await bench.sessions.connect();
+    const connection = await bench.sessions.acquire();
     await database.execute(`${level} reset default_transaction_isolation`);
     expect(connection.readCommitted).toBe(false);
     // As if the server's configuration had changed since.

@@ -119,7 +119,7 @@ const told = `select current_user as role, session_user as session,
 const seen = async () => {
   const rows = await bench.read(bench.request("seb"), told);
   // Without any request's settings: the session as a request finds it.
-  const connection = await bench.sessions.connect();
+  const connection = await bench.sessions.acquire();
   try {
     return [...rows, ...(await connection.send([{ text: told }])).rows];
   } finally {
@@ -196,7 +196,7 @@ it("a login's own role and search path settings affect no request", async () => 
   const own = adaptorOn({ ...database, url: database.urlAs(login, "word") });
   try {
     const state = "select current_user::text as who, current_schemas(false)::text as path";
-    const plain = await own.sessions.connect();
+    const plain = await own.sessions.acquire();
     expect((await plain.send([{ text: state }])).rows).toEqual([{ who: "sea", path: "{sea}" }]);
     plain.release();
     // A tenant without roles, whose requests run as the connecting role.

@@ -43,7 +43,7 @@ async function encrypted(target: string): Promise<boolean> {
   });
   try {
     const { rows } = await front.query(question);
-    const connection = await cell.connect();
+    const connection = await cell.acquire();
     const sent = await connection.send([{ text: question }]);
     connection.release();
     expect(sent.rows).toEqual(rows);
@@ -181,7 +181,7 @@ it("a statement on an encrypted connection can be cancelled", async () => {
         "select from pg_stat_activity where application_name = 'rowhouse:tls-cancel' and state = 'active'",
       )
     ).rows.length;
-  const connection = await cell.connect();
+  const connection = await cell.acquire();
   const sleeping = connection.send([{ text: "select pg_sleep(60)" }]).catch((error: unknown) => error);
   await expect.poll(active).toBe(1);
   connection.cancel();

@@ -83,7 +83,7 @@ describe("withPgClient", () => {
   it("runs nothing if begin itself fails", async () => {
     // On a new connection, where begin is not prepared yet.
     const fresh = adaptorOn(one.database);
-    const connection = await fresh.sessions.connect();
+    const connection = await fresh.sessions.acquire();
     const { stream } = connection.client.connection;
     connection.release();
     const write = stream.write.bind(stream);

@@ -7,10 +7,10 @@ import {
   type PoolState,
 } from "../../src/shared/kernel/fair-share.ts";
 
-const pool = (lent: number, more: Partial<PoolState> = {}): PoolState => ({
+const pool = (granted: number, more: Partial<PoolState> = {}): PoolState => ({
   size: 4,
   reserve: 4,
-  lent,
+  granted,
   several: true,
   ...more,
 });
@@ -81,7 +81,7 @@ describe("one more is for", () => {
 describe("the next is", () => {
   it.each<[string, PoolState, readonly Asker[], number]>([
     ["nobody where nobody waits", pool(0), [], -1],
-    ["nobody where all is lent", pool(8), [asker(0)], -1],
+    ["nobody where all is granted", pool(8), [asker(0)], -1],
     ["nobody where what is free is not for those that wait", pool(5), [asker(1), asker(2)], -1],
     ["whose turn it is, of those that hold as many", pool(3), [asker(1), asker(1)], 0],
     ["who holds fewest, whosever turn it is", pool(3), [asker(2), asker(1), asker(0), asker(0)], 2],

@@ -16,9 +16,9 @@ describe("a bucket", () => {
 });
 
 describe("a limit", () => {
-  function start(mostKeys = 10) {
+  function start(maxKeys = 10) {
     const clock = { ms: 0, now: () => clock.ms };
-    return { clock, limit: new RateLimit({ ...rate, mostKeys, clock }) };
+    return { clock, limit: new RateLimit({ ...rate, maxKeys, clock }) };
   }
   const times = (count: number, act: () => unknown): unknown[] => Array.from({ length: count }, act);
 

@@ -67,6 +67,9 @@ describe("a schema's logical name before the name of an object in it is", () => 
       "select $1, 'it''s', \"a\"\"b\", e'\\\\', 1 - -person",
     );
     expect(pooled.inRequest("select 'open, app.person")).toBe("select 'open, app.person");
+    expect(pooled.inRequest("select 1 -- a line ends here\r from app.person")).toBe(
+      "select 1 -- a line ends here\r from person",
+    );
   });
 });
 

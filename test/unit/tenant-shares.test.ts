@@ -98,7 +98,7 @@ describe("a tenant", () => {
     second.grant?.release();
     expect(await had(third)).toEqual([true]);
     third.grant?.release();
-    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+    expect([shares.granted, shares.waiting]).toEqual([0, 0]);
   });
 
   it("waits no longer than the timeout", async () => {
@@ -108,7 +108,7 @@ describe("a tenant", () => {
     await settled();
     expect(waiting?.error).toMatchObject({ code: "NO_CAPACITY" });
     held?.grant?.release();
-    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+    expect([shares.granted, shares.waiting]).toEqual([0, 0]);
   });
 
   it("beside the host's own work still counts as alone", () => {
@@ -174,7 +174,7 @@ describe("waiting tenants", () => {
       waiting.map(() => expect.objectContaining({ code: "SHUTTING_DOWN" })),
     );
     held?.grant?.release();
-    expect([shares.lent, shares.waiting, vi.getTimerCount()]).toEqual([0, 0, 0]);
+    expect([shares.granted, shares.waiting, vi.getTimerCount()]).toEqual([0, 0, 0]);
   });
 });
 
@@ -206,7 +206,7 @@ describe("a request that holds one connection and needs another", () => {
     const shares = sharesOf(size, reserve);
     const waiting = many(shares, "a", 20);
     const inner = new Map<Asked, Asked>();
-    for (let round = 0; round < 200 && shares.lent > 0; round += 1) {
+    for (let round = 0; round < 200 && shares.granted > 0; round += 1) {
       for (const outer of waiting) {
         if (outer.grant === null || outer.grant.released) continue;
         const nested = inner.get(outer);
@@ -220,7 +220,7 @@ describe("a request that holds one connection and needs another", () => {
     }
     expect(waiting.filter(({ grant }) => grant?.released)).toHaveLength(20);
     expect([...inner.values()].filter(({ error }) => error !== null)).toEqual([]);
-    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+    expect([shares.granted, shares.waiting]).toEqual([0, 0]);
   });
 
   it("gets one beyond the pool's size, and a tenant's next such request waits for that", async () => {
@@ -245,7 +245,7 @@ describe("a request that holds one connection and needs another", () => {
     outer[1]?.grant?.release();
     expect(await had(...inner)).toEqual([true, false]);
     for (const { grant } of [...outer, ...inner]) grant?.release();
-    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+    expect([shares.granted, shares.waiting]).toEqual([0, 0]);
   });
 
   it("gets what is left if nobody else holds any, even a slow tenant, or one that needs a third", async () => {
@@ -264,7 +264,7 @@ describe("a request that holds one connection and needs another", () => {
       message: expect.stringMatching(/every connection/),
     });
     for (const { grant } of [innermost, inner, outer]) grant?.release();
-    expect([shares.lent, shares.waiting]).toEqual([0, 0]);
+    expect([shares.granted, shares.waiting]).toEqual([0, 0]);
   });
 
   it("goes before its tenant's others", async () => {
@@ -349,7 +349,7 @@ class Storm {
   faults(): string[] {
     const { held, shares, size, reserve, waiting } = this;
     const found: string[] = [];
-    if (shares.lent !== held.length) found.push(`${shares.lent} lent, ${held.length} held`);
+    if (shares.granted !== held.length) found.push(`${shares.granted} granted, ${held.length} held`);
     if (shares.waiting !== waiting.length) found.push(`${shares.waiting} wait, not ${waiting.length}`);
     const within = held.filter(({ grant }) => grant?.beyond === false).length;
     if (within > size || held.length - within > reserve) found.push("more than there are");
@@ -358,7 +358,7 @@ class Storm {
     if (held.length > size + tenants - 1 + nested && held.length > 0) found.push("more than their shares");
     if (Date.now() < this.refusedUntilMs) return found;
     for (const { tenant } of waiting) {
-      const pool = { size, reserve, lent: shares.lent, several: true };
+      const pool = { size, reserve, granted: shares.granted, several: true };
       const own = held.filter((each) => each.tenant === tenant).length;
       if (mayAcquire(pool, { held: own, slow: true, nested: false })) found.push(`${tenant} waits in vain`);
     }
@@ -386,7 +386,7 @@ describe("in any sequence", () => {
       }
       await storm.end();
       const { shares, size, reserve } = storm;
-      expect([seed, shares.lent, shares.waiting, vi.getTimerCount()]).toEqual([seed, 0, 0, 0]);
+      expect([seed, shares.granted, shares.waiting, vi.getTimerCount()]).toEqual([seed, 0, 0, 0]);
       // And all of it is there to be had again.
       const again = Array.from({ length: size + reserve }, (_, at) => ask(shares, `again${at}`));
       expect([seed, await had(...again)]).toEqual([seed, again.map(() => true)]);

@@ -4,12 +4,11 @@ import { QuoteUtils } from "@pgsql/quotes";
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import { z } from "zod";
-import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import type { Statement } from "../../src/shared/postgres/pipeline.ts";
 import { lifted } from "../../src/shared/postgres/pooler.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
-import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
 import type { Connection, Result } from "../postgres/connection.ts";
 import type { TenantPool } from "../postgres/connection-pool.ts";
 import { saysUnreachable } from "../postgres/outcome.ts";
@@ -89,14 +88,14 @@ export function buildingAdaptor(
     given: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.connect().catch(lose);
+    const connection = await sessions.acquire().catch(lose);
     const { client } = connection;
     const settings = buildSettings(given);
     const readsRows = (): void => {
       otherQueries += 1;
       readBySettings ||= settings.length > 0;
       // Rows may be computed by a function, and whether the tenant's functions prepare statements is not known yet.
-      connection.lend({ tenant: spec.tenant, prepares: true });
+      connection.acquire({ tenant: spec.tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);
@@ -124,11 +123,7 @@ export function buildingAdaptor(
       return await callback(building);
     } finally {
       // Also removes what a tenant's function set for the session.
-      if (connection.doubt === null) {
-        await connection
-          .send(transactionOver)
-          .catch((fault: unknown) => connection.condemn(toHostError(fault)));
-      }
+      await connection.endTransaction();
       connection.release();
     }
   };

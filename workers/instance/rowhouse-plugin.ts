@@ -1,4 +1,4 @@
-/** Makes PostGraphile serve tenants: one burst per read, the request's own access to PostgreSQL, and limits on what it may ask. */
+/** Makes PostGraphile serve tenants: one pipeline per read, the request's own access to PostgreSQL, and limits on what it may ask. */
 
 import type { PgClientQuery, PgClientResult, WithPgClient } from "postgraphile/@dataplan/pg";
 import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";

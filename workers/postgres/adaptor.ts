@@ -17,7 +17,7 @@ import { type RequestScope, type RequestSettings, requestScope } from "../reques
 import { servingClient } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import type { TenantPool } from "./connection-pool.ts";
-import { endedByTimeout, isSuspect, mayHaveBeenCommitted, openEnded, toHostFailure } from "./outcome.ts";
+import { endedByTimeout, isSuspect, mayHaveCommitted, openEnded, toHostFailure } from "./outcome.ts";
 import { ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
   isGuardFailure,
@@ -31,7 +31,7 @@ import type { Setting } from "./settings.ts";
 import { StatementNames } from "./statement-names.ts";
 import { isWrite, read, Transaction } from "./transaction.ts";
 
-/** Sends one statement of a request as one burst. Meant for reads, which are repeated when their connection turns out to be dead. */
+/** Sends one statement of a request as one pipeline. Meant for reads, which are repeated when their connection turns out to be dead. */
 export type SingleQuery = (
   settings: RequestSettings,
   query: PgClientQuery,
@@ -39,7 +39,7 @@ export type SingleQuery = (
 
 export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> {
   readonly single: SingleQuery;
-  /** Sends one statement that may write, with its commit in the same burst, as a callback with a single statement would. */
+  /** Sends one statement that may write, with its commit in the same pipeline, as a callback with a single statement would. */
   readonly singleWrite: SingleQuery;
 }
 
@@ -47,7 +47,7 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
  * How often a read that failed with `error` after `ranMs` may be sent in all. A long read may itself be why its connection was
  * lost, and one that exceeded its time limit would exceed it again.
  */
-function mostReads(error: unknown, ranMs: number): number {
+function maxReads(error: unknown, ranMs: number): number {
   if (error instanceof ConnectionLost && !endedByTimeout(error)) return ranMs < 1_000 ? 4 : 2;
   return error instanceof ReadOnly || isStale(error) ? 2 : 1;
 }
@@ -127,7 +127,7 @@ async function whatMoved(
   parent?: Connection,
 ): Promise<unknown> {
   if (guard === null) return null;
-  const connection = await sessions.connect(undefined, of, undefined, parent).catch(() => null);
+  const connection = await sessions.acquire(undefined, of, undefined, parent).catch(() => null);
   if (connection === null) return null;
   try {
     // Unnamed, because the statement that failed may have deallocated the prepared ones.
@@ -180,7 +180,7 @@ export function servingAdaptor(
     work: (connection: Connection, uncancel: () => void) => Promise<T>,
     younger?: number,
   ): Promise<T> => {
-    const connection = await sessions.connect(scope.stop, scope.binding, younger, holding.getStore());
+    const connection = await sessions.acquire(scope.stop, scope.binding, younger, holding.getStore());
     const cancel = (): HostError => {
       connection.cancel();
       return new HostError("CANCELLED");
@@ -227,13 +227,13 @@ export function servingAdaptor(
           });
           const value = await holding.run(connection, () => callback(client));
           if (transaction.opened) {
-            if (connection.doubt !== null) throw connection.doubt;
+            if (connection.brokenBy !== null) throw connection.brokenBy;
             // Another statement of the request has failed in a way that makes the host run the whole request again.
             if (scope.hostFailure !== null) throw scope.hostFailure;
             // From here on the write may be committed: it is not cancelled any more, and not repeated if this thread dies.
             uncancel();
             if (guard !== null) onGuardCheck();
-            await scope.committing(() => transaction.commit(), mayHaveBeenCommitted);
+            await scope.committing(() => transaction.commit(), mayHaveCommitted);
           }
           return value;
         } catch (error) {
@@ -262,7 +262,7 @@ export function servingAdaptor(
         if (guard !== null) onGuardCheck();
         try {
           // It may stand from the first byte on, and so is never repeated after a thread's death.
-          return await scope.committing(() => transaction.only(named), mayHaveBeenCommitted);
+          return await scope.committing(() => transaction.only(named), mayHaveCommitted);
         } catch (error) {
           await transaction.rollback(isSuspect(error));
           if (error instanceof SafeError) throw openEnded(error);
@@ -311,8 +311,8 @@ export function servingAdaptor(
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
         const ranMs = performance.now() - startedMs;
-        const reason = attempt < mostReads(error, ranMs) ? error : await explained(scope, error);
-        if (scope.stop.aborted || attempt >= mostReads(reason, ranMs))
+        const reason = attempt < maxReads(error, ranMs) ? error : await explained(scope, error);
+        if (scope.stop.aborted || attempt >= maxReads(reason, ranMs))
           throw toHostFailure(scope, reason instanceof ReadOnly ? reason.cause : reason);
         try {
           younger = (await betterThan(reason)) ?? younger;

@@ -130,7 +130,7 @@ export class TenantPool {
    * connection that the request keeps holding while it waits for this one. Throws `DATABASE_UNREACHABLE` or `NO_CAPACITY` if
    * there is none to be had, and `CANCELLED` as soon as `signal` aborts.
    */
-  async connect(
+  async acquire(
     signal?: CancellationToken,
     borrower?: Borrower,
     younger = 0,
@@ -139,9 +139,9 @@ export class TenantPool {
     const turn = this.#shares.acquire(borrower?.tenant ?? hostsOwn, signal, parent?.grant);
     const grant = turn instanceof Promise ? await turn : turn;
     const connecting = this.#granted(grant, younger, signal);
-    if (signal === undefined) return lent(await connecting, borrower);
+    if (signal === undefined) return acquired(await connecting, borrower);
     try {
-      return lent(await unlessAborted(signal, cancelled, () => connecting), borrower);
+      return acquired(await unlessAborted(signal, cancelled, () => connecting), borrower);
     } catch (error) {
       // The pool cannot withdraw a waiter, so a connection that comes too late is returned at once.
       connecting.then(
@@ -181,7 +181,7 @@ export class TenantPool {
       const connection = this.#connections.get(client);
       if (connection === undefined)
         throw new HostError("INTERNAL", "a connection that the pool never announced");
-      const fit = connection.doubt === null && client.getTransactionStatus() === "I";
+      const fit = connection.brokenBy === null && client.getTransactionStatus() === "I";
       // A cancelled caller takes any connection, because it returns it at once.
       const oldest = Math.max(younger, this.#openedReadOnly);
       if (fit && (connection.ordinal > oldest || signal?.aborted === true)) return connection;
@@ -261,7 +261,7 @@ function silently(client: pg.Client): void {
 
 const cancelled = (): HostError => new HostError("CANCELLED");
 
-function lent(connection: Connection, borrower: Borrower | undefined): Connection {
-  if (borrower !== undefined) connection.lend(borrower);
+function acquired(connection: Connection, borrower: Borrower | undefined): Connection {
+  if (borrower !== undefined) connection.acquire(borrower);
   return connection;
 }

@@ -15,24 +15,18 @@ import {
 import { backendQuery } from "../../src/shared/postgres/pooler.ts";
 import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
 import type { Grant } from "../../src/shared/postgres/tenant-shares.ts";
+import { transactionOver } from "../../src/shared/postgres/transaction-over.ts";
 import { noticeOf, type PgNotice } from "./notice.ts";
 import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
 import type { Setting } from "./settings.ts";
 
-declare module "pg" {
-  interface Client {
-    readonly processID: number | null;
-    readonly secretKey: number | null;
-  }
-}
-
 export interface Result extends PipelineResult {
   readonly notices: readonly PgNotice[];
 }
 
-/** The tenant that a connection is lent to, and whether its functions could leave prepared statements behind. */
+/** The tenant that acquired a connection, and whether its functions could leave prepared statements behind. */
 export interface Borrower {
   readonly tenant: string;
   readonly prepares: boolean;
@@ -61,44 +55,44 @@ export class Connection {
   readonly client: PoolClient;
   readonly statements = new Statements();
   /** Why this connection cannot be used again; if set, the connection is destroyed, not returned. */
-  #doubt: Error | null = null;
+  #brokenBy: Error | null = null;
   #resultBytes = 0;
-  /** The bursts on their way, in order. */
-  readonly #bursts: Pipeline[] = [];
-  #soiled = false;
+  /** The pipelines on their way, in order. */
+  readonly #pipelines: Pipeline[] = [];
+  #needsReset = false;
   /** The tenant whose functions ran here last. */
   #tenant: string | null = null;
   /** Whether the connection is at work for that tenant now. */
-  #isLent = false;
-  /** Whether that tenant's functions could have prepared anything since it was first lent to it. */
+  #isAcquired = false;
+  /** Whether that tenant's functions could have prepared anything since it first acquired the connection. */
   #prepares = false;
   /** Whether another tenant's function may have prepared something here, or the set of prepared statements is unknown. */
-  #strange = false;
+  #untrustedStatements = false;
   /** Whether a prepared statement was missing: a tenant's function may have deallocated it, or another backend may be answering. */
   #missed = false;
   #grant: Grant | null = null;
-  readonly #mostResultBytes: number;
+  readonly #maxResultBytes: number;
   readonly #facts: ConnectionFacts;
 
   constructor(
     client: PoolClient,
-    mostResultBytes: number,
+    maxResultBytes: number,
     facts: ConnectionFacts,
     onData?: (tenant: string) => void,
   ) {
     this.client = client;
     this.#facts = facts;
-    this.#mostResultBytes = mostResultBytes;
+    this.#maxResultBytes = maxResultBytes;
     // Without our own listener, losing a checked-out connection would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
     client.on("notice", (message) => {
-      this.#bursts.find((burst) => !burst.over)?.notice(message);
+      this.#pipelines.find((pipeline) => !pipeline.over)?.notice(message);
     });
     const { connection } = client;
     connection.once("end", () => this.#lose(new Error("the connection ended")));
     // Ahead of pg's own listener, because parsing the rows counts as the tenant's work too.
     connection.stream.prependListener("data", (chunk: Uint8Array) => {
-      if (this.#isLent && this.#tenant !== null) onData?.(this.#tenant);
+      if (this.#isAcquired && this.#tenant !== null) onData?.(this.#tenant);
       this.#count(chunk.length);
     });
     // The limit applies to each result, so the count restarts after each group of statements.
@@ -133,17 +127,17 @@ export class Connection {
     return this.#passes ? [...this.#facts.passing.settings, ...settings] : settings;
   }
 
-  get doubt(): Error | null {
-    return this.#doubt;
+  get brokenBy(): Error | null {
+    return this.#brokenBy;
   }
 
   /** The loss of the connection, if it ended for another reason than being discarded here. */
   get lost(): ConnectionLost | null {
-    return this.#doubt instanceof ConnectionLost ? this.#doubt : null;
+    return this.#brokenBy instanceof ConnectionLost ? this.#brokenBy : null;
   }
 
   condemn(error: Error): void {
-    this.#doubt ??= error;
+    this.#brokenBy ??= error;
   }
 
   #lose(error: Error): void {
@@ -159,7 +153,7 @@ export class Connection {
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
-    if (this.#unfit) await this.#prepare();
+    if (this.#needsClearing) await this.#prepare();
     return this.#send(statements, { arrayMode, resultAt });
   }
 
@@ -178,17 +172,17 @@ export class Connection {
       const standsAt = all.length - 1;
       return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
     }
-    if (this.#unfit) await this.#prepare();
-    this.#soiled = true;
+    if (this.#needsClearing) await this.#prepare();
+    this.#needsReset = true;
     const standsAt = statements.length;
     const all = [...statements, commit, ...this.#facts.clearing];
     return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
   }
 
   async #send(statements: readonly Statement[], options: PipelineOptions): Promise<Result> {
-    if (this.#doubt !== null) throw this.#doubt;
+    if (this.#brokenBy !== null) throw this.#brokenBy;
     const known = this.statements;
-    const burst = new Pipeline(
+    const pipeline = new Pipeline(
       statements,
       this.#passes
         ? { ...options, unnamed: true }
@@ -199,28 +193,29 @@ export class Connection {
             columnsOf: (name) => known.columnsOf(name),
           },
     );
-    this.#bursts.push(burst);
+    this.#pipelines.push(pipeline);
     try {
-      this.client.query(burst);
-      const { command, rows, rowCount } = await burst.result;
-      const { failedBehind } = burst;
+      this.client.query(pipeline);
+      const { command, rows, rowCount } = await pipeline.result;
+      const { failedBehind } = pipeline;
       if (failedBehind === null) {
-        for (const { name, text } of burst.parsed) if (name !== undefined) known.prepared(name, text);
+        for (const { name, text } of pipeline.parsed) if (name !== undefined) known.prepared(name, text);
         const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
-        if (described !== undefined && burst.described !== null) known.described(described, burst.described);
-        if (statements.at(-1) === this.#facts.clearing.at(-1)) this.#soiled = false;
+        if (described !== undefined && pipeline.described !== null)
+          known.described(described, pipeline.described);
+        if (statements.at(-1) === this.#facts.clearing.at(-1)) this.#needsReset = false;
       } else if (isStale(failedBehind)) {
         this.#distrust();
       }
-      return { command, rows, rowCount, notices: burst.notices.map(noticeOf) };
+      return { command, rows, rowCount, notices: pipeline.notices.map(noticeOf) };
     } catch (error) {
       if (isStale(error)) this.#distrust();
       // If PostgreSQL ended the session, its last error is the reason.
       if (this.lost !== null && error instanceof pg.DatabaseError) throw new ConnectionLost(error);
       // An oversized result ends the connection; report that reason, not the loss.
-      throw this.#doubt ?? error;
+      throw this.#brokenBy ?? error;
     } finally {
-      this.#bursts.splice(this.#bursts.indexOf(burst), 1);
+      this.#pipelines.splice(this.#pipelines.indexOf(pipeline), 1);
     }
   }
 
@@ -230,7 +225,7 @@ export class Connection {
    */
   #distrust(): void {
     this.statements.forgetAll();
-    this.#strange = true;
+    this.#untrustedStatements = true;
     this.#missed = true;
   }
 
@@ -238,16 +233,16 @@ export class Connection {
    * Whether the session needs to be cleared before it is used. Never inside a transaction, which a failed commit may have left
    * open; never behind a pooler, where another backend's prepared statements belong to other clients.
    */
-  get #unfit(): boolean {
+  get #needsClearing(): boolean {
     if (this.#passes) return false;
-    return (this.#soiled || this.#strange) && this.client.getTransactionStatus() === "I";
+    return (this.#needsReset || this.#untrustedStatements) && this.client.getTransactionStatus() === "I";
   }
 
   /** Makes the session fit for a transaction; if that fails, the connection is condemned. */
   async #prepare(): Promise<void> {
     try {
-      if (this.#strange) await this.#deallocate();
-      if (this.#soiled && !this.#passes) await this.#send(this.#facts.clearing, {});
+      if (this.#untrustedStatements) await this.#deallocate();
+      if (this.#needsReset && !this.#passes) await this.#send(this.#facts.clearing, {});
     } catch (error) {
       this.condemn(toHostError(error));
       throw error;
@@ -267,16 +262,22 @@ export class Connection {
       if (!(error instanceof AnotherBackend)) throw error;
       pooler.notice("another backend answered than the one that it was connected to");
     }
-    this.#strange = false;
+    this.#untrustedStatements = false;
     this.#missed = false;
+  }
+
+  /** Rolls back and releases locks, as far as there is anything; if that fails, the connection is condemned. */
+  async endTransaction(): Promise<void> {
+    if (this.#brokenBy !== null) return;
+    await this.send(transactionOver).catch((error: unknown) => this.condemn(toHostError(error)));
   }
 
   /** Counts bytes on the socket, not in rows: a value of one gigabyte must not be assembled before it is refused. */
   #count(bytes: number): void {
     this.#resultBytes += bytes;
-    if (this.#resultBytes <= this.#mostResultBytes || this.#doubt !== null) return;
+    if (this.#resultBytes <= this.#maxResultBytes || this.#brokenBy !== null) return;
     this.condemn(
-      new SafeError(`The result is larger than ${this.#mostResultBytes} bytes.`, {
+      new SafeError(`The result is larger than ${this.#maxResultBytes} bytes.`, {
         code: "RESULT_TOO_LARGE",
       }),
     );
@@ -299,7 +300,7 @@ export class Connection {
     client.connection.stream.destroy();
   }
 
-  /** The grant that the connection is lent under; null while it is not lent. */
+  /** The grant that the connection was acquired under; null while nobody has it. */
   get grant(): Grant | null {
     return this.#grant;
   }
@@ -310,27 +311,27 @@ export class Connection {
   }
 
   /**
-   * Lends the connection to a tenant. Statements that a tenant's functions prepared matter only once another tenant follows. Both
-   * tenants' `prepares` are considered, because either's functions could tell such statements, and the answer for one may have
-   * changed a moment ago.
+   * Takes the connection into a tenant's use. Statements that a tenant's functions prepared matter only once another tenant
+   * follows. Both tenants' `prepares` are considered, because either's functions could tell such statements, and the answer for
+   * one may have changed a moment ago.
    */
-  lend({ tenant, prepares }: Borrower): void {
+  acquire({ tenant, prepares }: Borrower): void {
     const another = this.#tenant !== tenant;
     if (another && this.#tenant !== null && (!this.#facts.hidden || prepares || this.#prepares))
-      this.#strange = true;
+      this.#untrustedStatements = true;
     this.#prepares = prepares || (this.#prepares && !another);
     this.#tenant = tenant;
-    this.#isLent = true;
+    this.#isAcquired = true;
   }
 
   /** Returns the connection to its pool, or destroys it if its state is in doubt. */
   release(): void {
     // "I" is idle. In any other state, one tenant's transaction would be handed to the next.
-    if (this.#bursts.length > 0 || this.client.getTransactionStatus() !== "I") {
+    if (this.#pipelines.length > 0 || this.client.getTransactionStatus() !== "I") {
       this.condemn(new Error("the connection was left with something unfinished"));
     }
-    this.#isLent = false;
-    this.client.release(this.#doubt ?? undefined);
+    this.#isAcquired = false;
+    this.client.release(this.#brokenBy ?? undefined);
     // Only now, so that the next holder of the grant finds the connection in the pool.
     const grant = this.#grant;
     this.#grant = null;

@@ -43,7 +43,7 @@ export function isSuspect(error: unknown): boolean {
  * Whether the commit may have happened despite `error`. Not if PostgreSQL refused it; without an answer from PostgreSQL, nobody
  * knows.
  */
-export function mayHaveBeenCommitted(error: unknown): boolean {
+export function mayHaveCommitted(error: unknown): boolean {
   if (error instanceof ConnectionLost) return true;
   return !(error instanceof pg.DatabaseError || error instanceof HostError);
 }

@@ -35,9 +35,9 @@ export class Statements {
   readonly #prepared = new Map<string, Prepared>();
   #forgotten: string[] = [];
 
-  constructor(most: number = maxNames) {
+  constructor(max: number = maxNames) {
     this.#names = new LRUCache({
-      max: most,
+      max,
       dispose: ({ name }, _key, reason) => {
         if (name === undefined || reason !== "evict") return;
         this.#prepared.delete(name);

@@ -3,13 +3,7 @@ import type { ClientBase } from "pg";
 import { z } from "zod";
 import { hidesStatements } from "../../src/shared/postgres/hidden-statements.ts";
 import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
-import {
-  backendQuery,
-  isDirect,
-  leaveIdentity,
-  leaveLocks,
-  leaveNothing,
-} from "../../src/shared/postgres/pooler.ts";
+import { backendQuery, isDirect, leaving, resetIdentity } from "../../src/shared/postgres/pooler.ts";
 import type { Setting } from "./settings.ts";
 
 /** What a session reports about itself before anything is set in it. */
@@ -63,8 +57,7 @@ export const forgetSequences = fixedStatement("clear_sequences", "discard sequen
  */
 function clearing(checksClient: boolean, { timeout, unlocks, ends }: SessionRow): readonly Statement[] {
   // A null value resets a setting. `reset all` leaves these two out, and would remove the baseline.
-  const identity =
-    "select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false)";
+  const identity = `select ${resetIdentity}`;
   const rest = [
     "pg_catalog.pg_advisory_unlock_all()",
     ...fixed(checksClient, ends),
@@ -149,10 +142,6 @@ function passing(checksClient: boolean, { timeout, application, encoding }: Sess
       ["statement_timeout", timeout],
       ...(checksClient ? [["client_connection_check_interval", String(checkMs)] as const] : []),
     ],
-    clearing: [
-      ...leaveNothing.map((text) => ({ text })),
-      { text: leaveIdentity, values: [application, encoding] },
-      { text: leaveLocks },
-    ],
+    clearing: leaving({ application, encoding }),
   };
 }

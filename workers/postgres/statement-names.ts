@@ -207,12 +207,9 @@ export function identifierAt(text: string, at: number): Identifier | null {
 
 /** The end of the comment or literal that begins at `at`, or `at` if there is none. */
 function afterLiteral(text: string, at: number): number {
+  const behind = afterComment(text, at);
+  if (behind > at) return behind;
   const two = text.slice(at, at + 2);
-  if (two === "--") {
-    const end = text.indexOf("\n", at);
-    return end === -1 ? text.length : end;
-  }
-  if (two === "/*") return afterComment(text, at);
   if (two[0] === "'") return afterQuote(text, at, "'");
   if (two === "e'" || two === "E'") return afterEscaped(text, at + 1);
   if (two[0] === "$") return afterDollars(text, at);

@@ -13,7 +13,7 @@ const forbidden = new RegExp(
     'set local (?:u&|"?(?:role|search_path|session authorization|session_authorization|schema))',
     // These outlive the transaction, on a connection that serves other tenants next.
     "set(?! (?:local|constraints|transaction) )|reset|discard|deallocate|prepare|listen|unlisten|load",
-    // A burst cannot switch to the protocol's copy mode.
+    // A pipeline cannot switch to the protocol's copy mode.
     "copy",
   ].join("|")})(?![a-z0-9_$])`,
 );
@@ -52,19 +52,23 @@ function firstWords(text: string): string {
 function skipped(text: string, from: number): number {
   let at = from;
   for (;;) {
-    const two = text.slice(at, at + 2);
-    if (/^[\s;]/.test(two)) at += 1;
-    else if (two === "--") {
-      const end = text.slice(at).search(/[\r\n]/);
-      if (end < 0) return text.length;
-      at += end;
-    } else if (two === "/*") at = afterComment(text, at);
-    else return at;
+    const end = /[\s;]/.test(text.charAt(at)) ? at + 1 : afterComment(text, at);
+    if (end === at) return at;
+    at = end;
   }
 }
 
-/** The end of the comment that begins at `from`; comments nest. */
+/**
+ * The end of the comment that begins at `from`, or `from` if none does. Those in `/*` nest; a carriage return alone ends a line
+ * as well.
+ */
 export function afterComment(text: string, from: number): number {
+  const two = text.slice(from, from + 2);
+  if (two === "--") {
+    const length = text.slice(from).search(/[\r\n]/);
+    return length === -1 ? text.length : from + length;
+  }
+  if (two !== "/*") return from;
   let depth = 0;
   const mark = /\/\*|\*\//g;
   mark.lastIndex = from;

@@ -3,7 +3,7 @@ import type { PgClientQuery, PgClientResult } from "postgraphile/@dataplan/pg";
 import { HostError, toHostError } from "../../src/shared/kernel/errors.ts";
 import { fixedStatement, type Statement } from "../../src/shared/postgres/pipeline.ts";
 import { hasState, isStale } from "../../src/shared/postgres/sqlstate.ts";
-import { transactionOver, unlockText } from "../../src/shared/postgres/transaction-over.ts";
+import { unlockText } from "../../src/shared/postgres/transaction-over.ts";
 import type { Connection, Result } from "./connection.ts";
 import { isReadOnly, ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
@@ -35,7 +35,7 @@ export interface ReadOptions {
 }
 
 /**
- * Runs one read in one burst, in a read-only transaction: a write must not be repeated, nor bypass the guard of writes. It is
+ * Runs one read in one pipeline, in a read-only transaction: a write must not be repeated, nor bypass the guard of writes. It is
  * rolled back and unlocked, so that nothing a tenant's function set for the session outlives it. If the tenant's functions could
  * notify, it is committed, as PostGraphile does with every read, and the session is cleared as after a write
  * (`session-reset.ts`). Use `isWrite` to recognize the error of a query that writes.
@@ -59,7 +59,8 @@ export async function read(
     return await run(guard?.first ?? settingsStatement(settings));
   } catch (error) {
     await endFailed(connection);
-    if (guard === null || !(error instanceof RevisionCheckFailed) || connection.doubt !== null) throw error;
+    if (guard === null || !(error instanceof RevisionCheckFailed) || connection.brokenBy !== null)
+      throw error;
     try {
       return await run(guard.pessimistic());
     } catch (fault) {
@@ -71,8 +72,7 @@ export async function read(
 
 /** Ends a failed transaction, if the connection still exists. */
 async function endFailed(connection: Connection): Promise<void> {
-  if (connection.doubt !== null || connection.client.getTransactionStatus() === "I") return;
-  await connection.send(transactionOver).catch((fault: unknown) => connection.condemn(toHostError(fault)));
+  if (connection.client.getTransactionStatus() !== "I") await connection.endTransaction();
 }
 
 /** Whether a read failed because it tried to write; nothing of it has been committed. */
@@ -129,14 +129,14 @@ export class Transaction {
     return this.#opening !== null;
   }
 
-  /** Runs `query`; the first one is sent in one burst with `begin` and the settings. */
+  /** Runs `query`; the first one is sent in one pipeline with `begin` and the settings. */
   async query(query: PgClientQuery): Promise<Result> {
     assertHarmless(query.text);
     return this.#run({ text: query.text, values: query.values }, query.arrayMode);
   }
 
   /**
-   * Runs `query` as the only statement and commits, in one burst. Throws the error of either; nothing has been committed then,
+   * Runs `query` as the only statement and commits, in one pipeline. Throws the error of either; nothing has been committed then,
    * unless the connection was lost.
    */
   async only(query: PgClientQuery): Promise<Result> {
@@ -258,7 +258,7 @@ export class Transaction {
   /** Rolls back. If `suspect`, also checks whether a changed schema caused the failure, since manual DDL may have run meanwhile. */
   async rollback(suspect = false): Promise<void> {
     this.#closed = true;
-    if (this.#connection.doubt !== null) return;
+    if (this.#connection.brokenBy !== null) return;
     const asks = this.#changed === null ? suspect : this.#changed instanceof RevisionCheckFailed;
     await this.#connection
       .send([
@@ -279,7 +279,7 @@ export class Transaction {
   async #lookForReadOnly(): Promise<void> {
     const connection = this.#connection;
     const reason = this.#refused ?? this.#changed;
-    if (reason === null || connection.doubt !== null) return;
+    if (reason === null || connection.brokenBy !== null) return;
     try {
       if (await isReadOnly(connection)) this.#readOnly = new ReadOnly(reason, connection.ordinal);
     } catch (error) {

@@ -1,12 +1,12 @@
 /** Which tenant may have one more connection of a pool, and who is next. Pure. */
 
-/** How many connections there are, and how many are lent. */
+/** How many connections there are, and how many are granted. */
 export interface PoolState {
   /** Connections that any tenant may use; a tenant alone may use all of them. */
   readonly size: number;
   /** Connections beyond `size`, for tenants that hold none. */
   readonly reserve: number;
-  readonly lent: number;
+  readonly granted: number;
   /** Whether more than one tenant has used the pool so far. */
   readonly several: boolean;
 }
@@ -38,9 +38,9 @@ export function openPlaces({ size, reserve, several }: PoolState): number {
  * sleep on their connections, one is left for the others.
  */
 export function mayAcquire(pool: PoolState, asker: Asker): boolean {
-  const { size, reserve, lent } = pool;
-  if (lent < openPlaces(pool)) return true;
-  const leftBehind = size + reserve - lent - 1;
+  const { size, reserve, granted } = pool;
+  if (granted < openPlaces(pool)) return true;
+  const leftBehind = size + reserve - granted - 1;
   if (leftBehind < 0 || (asker.held > 0 && !asker.nested)) return false;
   return leftBehind > 0 || (reserve === 0 && asker.held === 0) || !asker.slow;
 }
@@ -53,7 +53,7 @@ export function nextOf<Waiting extends Asker>(
   pool: PoolState,
   waiting: Iterable<Waiting>,
 ): Waiting | undefined {
-  if (pool.lent >= pool.size + pool.reserve) return undefined;
+  if (pool.granted >= pool.size + pool.reserve) return undefined;
   let next: Waiting | undefined;
   let isSlow = false;
   for (const asker of waiting) {

@@ -35,7 +35,7 @@ export interface RateLimitOptions extends Rate {
    * Maximum number of kinds tracked at a time; the least recently used is dropped, and has a full bucket when
    * it comes again.
    */
-  readonly mostKeys: number;
+  readonly maxKeys: number;
   readonly clock?: { now(): number };
 }
 
@@ -47,11 +47,11 @@ export class RateLimit {
   #forgotten = 0;
   #untold = false;
 
-  constructor({ burst, perSecond, mostKeys, clock = performance }: RateLimitOptions) {
+  constructor({ burst, perSecond, maxKeys, clock = performance }: RateLimitOptions) {
     this.#rate = { burst, perSecond };
     this.#clock = clock;
     this.#buckets = new LRUCache({
-      ...lazyLru(mostKeys),
+      ...lazyLru(maxKeys),
       dispose: ({ leftOut }, _key, reason) => {
         if (reason === "evict") this.#forgotten += leftOut;
       },

@@ -3,7 +3,16 @@
  * connection is free: no session state may be relied on behind it, and none may be left there for other
  * clients.
  */
+import type { Statement } from "./pipeline.ts";
 import { unlockText } from "./transaction-over.ts";
+
+declare module "pg" {
+  interface ClientBase {
+    /** What PostgreSQL, or a pooler, told the client for cancelling. */
+    readonly processID: number | null;
+    readonly secretKey: number | null;
+  }
+}
 
 /** The id of the backend that runs the statement. */
 export const backendQuery = "pg_catalog.pg_backend_pid()";
@@ -36,29 +45,30 @@ export function lifted(timeout: Timeout, scope: "transaction" | "session", condi
     then pg_catalog.set_config('${timeout}', '0', ${scope === "transaction"}) end`;
 }
 
-/**
- * Everything that `discard all` clears except prepared statements, run before COMMIT in the same transaction:
- * if one fails, nothing is committed and no state remains. After COMMIT the connection could already be
- * another client's. Deferred triggers run first, because they could leave state behind.
- */
-export const leaveNothing: readonly string[] = [
-  "set constraints all immediate",
-  "close all",
-  "reset all",
-  "unlisten *",
-  "discard temp",
-  "discard sequences",
-];
+/** Resets the session's identity, which `reset all` leaves alone; for a select list. */
+export const resetIdentity =
+  "pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false)";
 
 /**
- * Runs after `leaveNothing`: resets the session's identity, and the two settings that a pooler was told at
- * connect time and assumes are set. $1: `application_name`, $2: `client_encoding`.
+ * Clears all that `discard all` does except prepared statements, run before COMMIT in the same transaction: if
+ * one fails, nothing is committed and no state remains. After COMMIT the connection could already be another
+ * client's. Deferred triggers run first, because they could leave state behind. A pooler was told
+ * `application` and `encoding` at connect time and assumes that they are set.
  */
-export const leaveIdentity = `select pg_catalog.set_config('session_authorization', null, false), pg_catalog.set_config('role', 'none', false),
-  pg_catalog.set_config('application_name', $1, false), pg_catalog.set_config('client_encoding', $2, false)`;
-
-/**
- * Runs after that, as a statement of its own: a tenant's function may have left the session as a role without
- * the privilege to unlock, and privileges are checked before a statement runs.
- */
-export const leaveLocks = unlockText;
+export function leaving({
+  application,
+  encoding,
+}: Record<"application" | "encoding", string>): readonly Statement[] {
+  const names =
+    "pg_catalog.set_config('application_name', $1, false), pg_catalog.set_config('client_encoding', $2, false)";
+  return [
+    { text: "set constraints all immediate" },
+    { text: "close all" },
+    { text: "reset all" },
+    { text: "unlisten *" },
+    { text: "discard temp" },
+    { text: "discard sequences" },
+    { text: `select ${resetIdentity}, ${names}`, values: [application, encoding] },
+    { text: unlockText },
+  ];
+}

@@ -99,9 +99,9 @@ class Holder implements Asker {
 export class TenantShares {
   readonly #options: TenantSharesOptions;
   readonly #clock: { now(): number };
-  readonly #pool: { readonly size: number; reserve: number; lent: number; several: boolean };
-  /** Number of lent connections within the pool's size. */
-  #lentWithin = 0;
+  readonly #pool: { readonly size: number; reserve: number; granted: number; several: boolean };
+  /** Number of granted connections within the pool's size. */
+  #grantedWithin = 0;
   readonly #holders = new Map<string, Holder>();
   /** Tenants in the order of their turns. */
   readonly #waiting = new Set<Holder>();
@@ -120,11 +120,11 @@ export class TenantShares {
     const { size, reserve, clock = performance } = options;
     this.#options = options;
     this.#clock = clock;
-    this.#pool = { size, reserve, lent: 0, several: false };
+    this.#pool = { size, reserve, granted: 0, several: false };
   }
 
-  get lent(): number {
-    return this.#pool.lent;
+  get granted(): number {
+    return this.#pool.granted;
   }
 
   /** Waiting requests of all tenants. */
@@ -135,7 +135,7 @@ export class TenantShares {
   /**
    * Grants one connection to `tenant`: at once if there is one that it may have and nobody waits before it.
    * Rejects with the configured code after the timeout, and with `CANCELLED` as soon as `signal` aborts.
-   * `parent` is the grant that the asking request holds: if every lent connection waits for another one in
+   * `parent` is the grant that the asking request holds: if every granted connection waits for another one in
    * this way, the latest waiter is rejected at once, because none would ever become free.
    */
   acquire(tenant: string, signal?: CancellationToken, parent?: Grant | null): Grant | Promise<Grant> {
@@ -153,7 +153,7 @@ export class TenantShares {
 
   /** See `Grant.release`. Idempotent. */
   release(grant: Grant): void {
-    if (!this.#takeBack(grant)) return;
+    if (!this.#reclaim(grant)) return;
     const nowMs = this.#clock.now();
     const heldMs = nowMs - grant.sinceMs;
     if (heldMs >= slowMs) this.#remember(grant.holder.tenant, nowMs, heldMs);
@@ -167,7 +167,7 @@ export class TenantShares {
    * of existing connections beyond the pool's size, which are the whole reserve for some seconds.
    */
   refuse(grant: Grant, open: number, signal?: CancellationToken): Promise<Grant> {
-    this.#takeBack(grant);
+    this.#reclaim(grant);
     this.#pool.reserve = Math.min(this.#options.reserve, open);
     clearTimeout(this.#refusedTimer);
     this.#refusedTimer = setTimeout(() => {
@@ -184,7 +184,7 @@ export class TenantShares {
     clearTimeout(this.#slowTimer);
     clearTimeout(this.#refusedTimer);
     const waiters = [...this.#waiting].flatMap(({ queue }) => queue ?? []);
-    for (const waiter of waiters) this.#leave(waiter, new HostError("SHUTTING_DOWN"));
+    for (const waiter of waiters) this.#reject(waiter, new HostError("SHUTTING_DOWN"));
   }
 
   #newHolder(tenant: string): Holder {
@@ -210,23 +210,23 @@ export class TenantShares {
 
   #grant(holder: Holder, parent: Grant | null): Grant {
     const pool = this.#pool;
-    const nested = parent !== null && holder.held > 0 && pool.lent >= openPlaces(pool);
-    const beyond = this.#lentWithin >= pool.size;
+    const nested = parent !== null && holder.held > 0 && pool.granted >= openPlaces(pool);
+    const beyond = this.#grantedWithin >= pool.size;
     const sinceMs = this.#clock.now();
-    pool.lent += 1;
-    if (!beyond) this.#lentWithin += 1;
+    pool.granted += 1;
+    if (!beyond) this.#grantedWithin += 1;
     holder.held += 1;
     if (nested) holder.nestedHeld += 1;
     holder.grantedMs = sinceMs;
     return new Grant(this, holder, { beyond, nested, sinceMs, parent });
   }
 
-  #takeBack(grant: Grant): boolean {
+  #reclaim(grant: Grant): boolean {
     if (grant.released) return false;
     grant.released = true;
     const { holder, parent } = grant;
-    this.#pool.lent -= 1;
-    if (!grant.beyond) this.#lentWithin -= 1;
+    this.#pool.granted -= 1;
+    if (!grant.beyond) this.#grantedWithin -= 1;
     if (grant.awaited > 0) this.#stuck -= 1;
     if (parent !== null) this.#await(parent, -1);
     if (grant.nested) holder.nestedHeld -= 1;
@@ -251,9 +251,9 @@ export class TenantShares {
     this.#enqueue(waiter, first);
     this.#dispatch();
     if (waiter.end === null) return promise;
-    const cancel = (): void => this.#leave(waiter, new HostError("CANCELLED"));
+    const cancel = (): void => this.#reject(waiter, new HostError("CANCELLED"));
     const timer = setTimeout(() => {
-      this.#leave(waiter, new HostError(code, `no connection became free within ${timeoutMs} ms`));
+      this.#reject(waiter, new HostError(code, `no connection became free within ${timeoutMs} ms`));
     }, timeoutMs);
     signal?.addEventListener("abort", cancel, { once: true });
     waiter.end = () => {
@@ -300,7 +300,7 @@ export class TenantShares {
     if (parent !== null) this.#nested.delete(waiter);
   }
 
-  #leave(waiter: Waiter, error: Error): void {
+  #reject(waiter: Waiter, error: Error): void {
     if (waiter.end === null) return;
     this.#dequeue(waiter);
     if (waiter.parent !== null) this.#await(waiter.parent, -1);
@@ -312,13 +312,13 @@ export class TenantShares {
     for (;;) {
       const waiter = nextOf(this.#pool, this.#waiting)?.queue?.[0];
       if (waiter === undefined) break;
-      this.#give(waiter);
+      this.#serve(waiter);
     }
     this.#breakDeadlock();
     this.#awaitHaste();
   }
 
-  #give(waiter: Waiter): void {
+  #serve(waiter: Waiter): void {
     const { holder, parent } = waiter;
     const grant = this.#grant(holder, parent);
     this.#dequeue(waiter);
@@ -337,13 +337,13 @@ export class TenantShares {
    */
   #breakDeadlock(): void {
     const { size, reserve } = this.#pool;
-    while (this.#stuck > 0 && this.#stuck === this.#pool.lent) {
+    while (this.#stuck > 0 && this.#stuck === this.#pool.granted) {
       const [first] = this.#nested;
       const last = [...this.#nested].at(-1);
       if (first === undefined || last === undefined) return;
       const text = "every connection is held by a request that is waiting for another one";
-      if (this.#pool.lent < size + reserve) this.#give(first);
-      else this.#leave(last, new HostError(this.#options.code, text));
+      if (this.#pool.granted < size + reserve) this.#serve(first);
+      else this.#reject(last, new HostError(this.#options.code, text));
     }
   }
 
@@ -353,8 +353,8 @@ export class TenantShares {
    */
   #awaitHaste(): void {
     clearTimeout(this.#slowTimer);
-    const { size, reserve, lent } = this.#pool;
-    if (this.#waiting.size === 0 || lent >= size + reserve) return;
+    const { size, reserve, granted } = this.#pool;
+    if (this.#waiting.size === 0 || granted >= size + reserve) return;
     let untilMs = Number.POSITIVE_INFINITY;
     for (const { tenant, held } of this.#waiting) {
       if (held === 0) untilMs = Math.min(untilMs, this.#slowUntilMs.get(tenant) ?? untilMs);
