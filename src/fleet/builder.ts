@@ -89,7 +89,7 @@ export class Builder {
 
   /**
    * Builds an instance and publishes it; the instance that it succeeds, if any, is drained. The result is
-   * held: the caller releases it with `leave`. `patienceMs` is how long to wait for room. Throws
+   * held: the caller calls `release`. `patienceMs` is how long to wait for room. Throws
    * `BUILD_FAILED`, `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`,
    * `SCHEMA_CHANGED` if a change overtook the build, and whatever the request's `verify` throws.
    */
@@ -117,7 +117,7 @@ export class Builder {
       // A condemned cell still serves, and its replacement will move this instance as well.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while building ${key}`);
       instance.phase = "live";
-      instance.hold(performance.now());
+      instance.acquire(performance.now());
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });

@@ -112,7 +112,7 @@ export class RequestScope {
   }
 
   /** Called when the slot belongs to another request: the front reassigns a stream's slot as soon as it gives the stream up. */
-  leaveSlot(): void {
+  releaseSlot(): void {
     this.#hasSlot = false;
   }
 
