@@ -133,15 +133,21 @@ export interface InstancePreset {
   readonly unhonoured: readonly string[];
 }
 
+/** What an instance's preset is composed of. */
+export interface PresetParts {
+  readonly setup: CellSetup;
+  readonly spec: BlueprintSpec;
+  readonly building: BuildingAdaptor;
+  /** Access for requests; called only once `isServing`. */
+  readonly serving: () => ServingWithPgClient;
+  readonly isServing: () => boolean;
+  readonly log: Log;
+  readonly patching: Patching;
+}
+
 /** Composes the preset of an instance; the instance's own service replaces the user's. */
-export async function instancePreset(
-  setup: CellSetup,
-  spec: BlueprintSpec,
-  building: BuildingAdaptor,
-  serving: () => ServingWithPgClient,
-  isServing: () => boolean,
-  { log, patching }: { readonly log: Log; readonly patching: Patching },
-): Promise<InstancePreset> {
+export async function instancePreset(parts: PresetParts): Promise<InstancePreset> {
+  const { setup, spec, building, serving, isServing, log, patching } = parts;
   const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;

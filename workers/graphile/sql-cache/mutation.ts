@@ -150,7 +150,7 @@ async function changeOne(
     throw new SafeError("Attempted to update a record, but no new values were specified.");
   }
   const text = texts.get(key);
-  if (text === undefined) return build(change, key, { names, parameters, meta }, values, index, original);
+  if (text === undefined) return build(change, { key, names, parameters, meta }, { values, index }, original);
   const { rows, rowCount, notices } = await resource.executeMutation({
     context,
     text,
@@ -171,10 +171,8 @@ function findingBy({ getBys = [] }: ChangeStep, values: readonly Values[], index
  */
 async function build(
   { step, texts }: Change,
-  key: string,
-  { names, parameters, meta }: Told,
-  values: readonly Values[],
-  index: number,
+  { key, names, parameters, meta }: Told,
+  { values, index }: { readonly values: readonly Values[]; readonly index: number },
   original: Execute<Details>,
 ): Promise<unknown> {
   const text = textFor(step, names, original);
