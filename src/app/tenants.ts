@@ -175,11 +175,11 @@ function followNotices(
   const { listener, database, control } = databases.get(name);
   const askWhetherReplica = (): void => {
     if (!control) return;
-    const told = lookUpRevisions(database, []).then(({ replica }) => {
+    const found = lookUpRevisions(database, []).then(({ replica }) => {
       if (replica) notices.replica(name);
     });
     // What the next notice finds out as well.
-    told.catch(() => undefined);
+    found.catch(() => undefined);
   };
   askWhetherReplica();
   // Nothing is planned there yet.

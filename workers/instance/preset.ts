@@ -81,11 +81,11 @@ function serviceSettings(
   log: Log,
 ): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
   const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
-  const told = new Set<string>();
+  const logged = new Set<string>();
   // Reserved names in a constant object are reported by the build.
   const leaveOut = (name: string): void => {
-    if (typeof pgSettings !== "function" || told.has(name)) return;
-    told.add(name);
+    if (typeof pgSettings !== "function" || logged.has(name)) return;
+    logged.add(name);
     log(
       "warn",
       `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,

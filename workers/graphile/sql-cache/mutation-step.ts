@@ -50,7 +50,7 @@ export interface Builder {
 }
 
 /** What a request sets, column by column. */
-export interface Told {
+export interface RecordedSet {
   /** The names as one text. */
   readonly key: string;
   readonly names: readonly string[];

@@ -181,7 +181,7 @@ async function build(
     keep("never");
     return await original.call(step, details);
   }
-  let told = false;
+  let executed = false;
   const isSame = (specs: readonly Spec[], common: Common): boolean => {
     try {
       return isSent({ step, text, inputs }, details, specs, common);
@@ -192,7 +192,7 @@ async function build(
   };
   const watch = (method: "executeWithCache" | "executeWithoutCache") => ({
     value: (specs: readonly Spec[], common: Common): unknown => {
-      told = true;
+      executed = true;
       keep(isSame(specs, common) ? text : "never");
       return step.resource[method](specs, common);
     },
@@ -205,6 +205,6 @@ async function build(
     return await original.call(Object.create(step, { resource: { value: resource } }), details);
   } finally {
     // A value could not be encoded, such as an invalid date.
-    if (!told) keep("once");
+    if (!executed) keep("once");
   }
 }
