@@ -120,7 +120,7 @@ export class PatchedCell {
   async #ask(query: string, tenant: BenchTenant | undefined): Promise<string> {
     if (tenant === undefined) throw new Error("no tenants");
     const id = tenantId(tenant.id);
-    const slot = this.#cell.takeSlot();
+    const slot = this.#cell.acquireSlot();
     const task: RequestTask = {
       kind: "request",
       slot,
@@ -148,7 +148,7 @@ export class PatchedCell {
       if (answer.kind !== "text") throw new Error(`an answer of ${answer.kind}`);
       return answer.body;
     } finally {
-      this.#cell.freeSlot(slot);
+      this.#cell.releaseSlot(slot);
     }
   }
 }

@@ -109,7 +109,7 @@ export class CellThread {
         ledger: this.#ledger,
         identifying: this.#identifying,
       });
-      this.#running[task.slot]?.leaveSlot();
+      this.#running[task.slot]?.releaseSlot();
       this.#running[task.slot] = scope;
       finish = () => {
         scope.close();
@@ -135,9 +135,9 @@ export class CellThread {
       return;
     }
     const { number } = task;
-    this.#parking.begin(number);
+    this.#parking.started(number);
     const outgoing = await this.#request(task.task);
-    this.#parking.end(number);
+    this.#parking.ended(number);
     this.#replyBatcher.add(number, outgoing);
   }
 

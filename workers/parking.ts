@@ -29,13 +29,13 @@ export class Parking {
   }
 
   /** Records that a request began. Numbers must ascend. */
-  begin(number: number): void {
+  started(number: number): void {
     this.#running.set(number, performance.now());
     this.#newest = number;
     if (this.#contended) this.#watch();
   }
 
-  end(number: number): void {
+  ended(number: number): void {
     this.#running.delete(number);
   }
 

@@ -55,7 +55,7 @@ function createDispatcher({ config, source, decisions, fleet, observe }: Request
     decide: (tenant) => pauses.decide(tenant),
     verify: (decision) => pauses.verify(decision),
     invalidate: (decision, revisions) => {
-      decisions.disprove(decision, revisions);
+      decisions.invalidate(decision, revisions);
       source.outdate(decision.tenant);
     },
     refuse: (decision, reason) => decisions.refuse(decision.key, reason),

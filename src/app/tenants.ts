@@ -127,10 +127,10 @@ function watchSchemas(options: WatchOptions): SchemaWatch {
       observe({ kind: "notices.read", database: name, schemas: schemas.length });
       return lookUpRevisions(databases.get(name).database, schemas);
     },
-    believe: (name, schema, revision) => changed(decisions.recordRevision(name, schema, revision)),
-    miss: (name, schema) => changed(decisions.recordMissing(name, schema)),
+    recordRevision: (name, schema, revision) => changed(decisions.recordRevision(name, schema, revision)),
+    recordMissing: (name, schema) => changed(decisions.recordMissing(name, schema)),
   });
-  const planWarmer = new PlanWarmer({ rehearse: (name) => warmPlans(probed(databases, name)) });
+  const planWarmer = new PlanWarmer({ warm: (name) => warmPlans(probed(databases, name)) });
   source.onChange((tenant) => {
     if (tenant === null) decisions.forgetAll();
     else decisions.forget(tenant);
@@ -140,7 +140,7 @@ function watchSchemas(options: WatchOptions): SchemaWatch {
     revisions: (name, revisions) => changed(decisions.compare(name, revisions)),
     changed: (name, schemas) => {
       changed(schemas.flatMap((schema) => decisions.forgetUsersOf(name, schema)));
-      planWarmer.hear(name);
+      planWarmer.schedule(name);
     },
   };
   const looks = new Map<string, Looks>();
@@ -175,20 +175,20 @@ function followNotices(
   const { listener, database, control } = databases.get(name);
   const askWhetherReplica = (): void => {
     if (!control) return;
-    const told = lookUpRevisions(database, []).then(({ replica }) => {
+    const found = lookUpRevisions(database, []).then(({ replica }) => {
       if (replica) notices.replica(name);
     });
     // What the next notice finds out as well.
-    told.catch(() => undefined);
+    found.catch(() => undefined);
   };
   askWhetherReplica();
   // Nothing is planned there yet.
-  planWarmer.hear(name);
+  planWarmer.schedule(name);
   listener.on(schemaChannel, (payload) => {
     const notice = parseNotice(payload);
     if (notice === null) return;
-    notices.hear(name, notice.schema, notice.revision);
-    planWarmer.hear(name);
+    notices.receive(name, notice.schema, notice.revision);
+    planWarmer.schedule(name);
   });
   listener.onGap(() => {
     askWhetherReplica();

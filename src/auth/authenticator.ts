@@ -151,10 +151,11 @@ export class Authenticator {
       };
     }
     if (session === null) return null;
-    const turns = new BoundedSemaphore(asking, () => {
+    const semaphore = new BoundedSemaphore(asking, () => {
       return new HostError("TOKEN_UNVERIFIABLE", "too many tokens of this tenant are waiting to be verified");
     });
-    return (token) => turns.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
+    return (token) =>
+      semaphore.run(() => askSession(this.#sessions(tenant.database), tenant, session, token));
   }
 
   /** Loads jose on demand: a host whose tenants use no JWTs saves 4 MB. */

@@ -10,7 +10,7 @@ export interface KeySetsOptions {
   /** Minimum time between two fetches caused by a key id that the set does not contain. */
   readonly cooldownMs?: number;
   readonly timeoutMs?: number;
-  readonly mostBytes?: number;
+  readonly maxBytes?: number;
   /** How long a failure is cached: a provider that hangs must not delay every request for the whole timeout. */
   readonly failureMs?: number;
 }
@@ -28,7 +28,7 @@ export class KeySets {
       maxAgeMs: 600_000,
       cooldownMs: 10_000,
       timeoutMs: 5_000,
-      mostBytes: 65_536,
+      maxBytes: 65_536,
       failureMs: 1_000,
       ...options,
     };
@@ -66,7 +66,7 @@ export class KeySets {
   async #fetch(url: string, headers: Headers, signal: AbortSignal): Promise<Response> {
     // Loaded with the first set: a host whose tenants use no JWKS saves 10 MB.
     const { Agent, request } = await import("undici");
-    this.#agent ??= new Agent({ connections: 2, maxResponseSize: this.#options.mostBytes });
+    this.#agent ??= new Agent({ connections: 2, maxResponseSize: this.#options.maxBytes });
     const answer = await request(url, {
       headers: Object.fromEntries(headers),
       signal,

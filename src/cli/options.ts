@@ -20,14 +20,14 @@ export function textOption(args: Readonly<Record<string, unknown>>, name: string
 export function numberOption(
   args: Readonly<Record<string, unknown>>,
   name: string,
-  least: number,
-  most: number,
+  min: number,
+  max: number,
 ): number | undefined {
   const text = textOption(args, name);
   if (text === undefined) return undefined;
   const value = Number(text);
-  if (/^\d+$/.test(text) && value >= least && value <= most) return value;
-  throw new UsageError(`--${name} must be a whole number from ${least} to ${most}`);
+  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+  throw new UsageError(`--${name} must be a whole number from ${min} to ${max}`);
 }
 
 /** The config selected by the command line, the environment and the working directory. */

@@ -1,12 +1,12 @@
 /** Runs work on many items with limited concurrency. */
 
 /**
- * Calls `work` for each of `items`, with at most `most` at a time; returns the results in order, or throws
+ * Calls `work` for each of `items`, with at most `concurrency` at a time; returns the results in order, or throws
  * the first failure.
  */
 export async function inParallel<Item, Value>(
   items: readonly Item[],
-  most: number,
+  concurrency: number,
   work: (item: Item) => Promise<Value>,
 ): Promise<readonly Value[]> {
   const values: Value[] = [];
@@ -14,6 +14,6 @@ export async function inParallel<Item, Value>(
   const worker = async (): Promise<void> => {
     for (const [index, item] of left) values[index] = await work(item);
   };
-  await Promise.all(Array.from({ length: Math.min(most, items.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
   return values;
 }

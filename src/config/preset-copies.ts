@@ -22,12 +22,14 @@ async function copiesOnceLoaded(preset: string): Promise<readonly Copies[]> {
     stdout: true,
     stderr: true,
   });
-  const told = once(worker, "message").then(([copies]: unknown[]) => (Array.isArray(copies) ? copies : []));
+  const answered = once(worker, "message").then(([copies]: unknown[]) =>
+    Array.isArray(copies) ? copies : [],
+  );
   const ended = once(worker, "exit").then(() => []);
   try {
-    return await Promise.race([told, ended]).catch(() => []);
+    return await Promise.race([answered, ended]).catch(() => []);
   } finally {
-    told.catch(() => undefined);
+    answered.catch(() => undefined);
     ended.catch(() => undefined);
     await worker.terminate();
   }

@@ -60,7 +60,7 @@ export async function installControl(
     }
     // Separately: without the right to it, the rest still stands.
     await createEventTriggers(database);
-    await takeNames(database);
+    await hidePreparedStatements(database);
   }
   const state = await stateOf(database, migrations, needs);
   const { version, eventTriggers, missing } = state;
@@ -147,7 +147,7 @@ async function readOwner(database: Queryable): Promise<string | null> {
 }
 
 /** For whom it is not to take, PostgreSQL warns and does nothing. */
-async function takeNames(database: Database): Promise<void> {
+async function hidePreparedStatements(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
     await lockInstall(transaction);
     if (!(await readHidden(transaction))) await transaction.execute(hideStatements);

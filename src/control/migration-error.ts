@@ -6,7 +6,7 @@ import type { ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import { hasState } from "../shared/postgres/sqlstate.ts";
 
 /** The tenant does not have the shape that the migration expects; `details.shape` is its current one. */
-export class ShapeDiffers extends HostError<"SCHEMA_CHANGED"> {
+export class ShapeMismatch extends HostError<"SCHEMA_CHANGED"> {
   constructor(tenant: TenantId, shape: ShapeHash) {
     super("SCHEMA_CHANGED", `tenant ${tenant} does not have the expected shape; its shape is ${shape}`, {
       details: { shape },

@@ -11,7 +11,7 @@ import { searchPathText } from "../shared/postgres/search-path.ts";
 import { hasState } from "../shared/postgres/sqlstate.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { readTriggers } from "./install.ts";
-import { migrationError, ShapeDiffers } from "./migration-error.ts";
+import { migrationError, ShapeMismatch } from "./migration-error.ts";
 import { touchServed, watchRevisionMoves } from "./revision-moves.ts";
 import { revisionsOf } from "./revisions.ts";
 
@@ -79,7 +79,7 @@ async function migrate(
   if (once && (await readApplied(transaction, tenant, checksum)) !== null) {
     return { from, to: from, revisions: before, applied: false };
   }
-  if (expect !== undefined && from !== expect) throw new ShapeDiffers(tenant.id, from);
+  if (expect !== undefined && from !== expect) throw new ShapeMismatch(tenant.id, from);
   const { present, enabled } = await readTriggers(transaction);
   const move = present === 2 && enabled ? null : await watchRevisionMoves(transaction, tenant, before);
 

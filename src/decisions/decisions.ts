@@ -19,7 +19,7 @@ export interface DecisionsOptions extends DecisionRules {
   /** Null: roles are not checked. */
   readonly safety?: RoleSafety | null;
   /** Maximum number of decisions kept; the least recently used is dropped and made again on demand. */
-  readonly most?: number;
+  readonly max?: number;
 }
 
 /** Maximum number of probes for one decision; a probe that is already out of date when it returns is repeated. */
@@ -43,7 +43,7 @@ export class Decisions {
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
-    this.#known = new DecisionCache(options.most ?? 10_000);
+    this.#known = new DecisionCache(options.max ?? 10_000);
   }
 
   get size(): number {
@@ -116,7 +116,7 @@ export class Decisions {
    * Forgets `decision`, which turned out to be based on an older schema; does nothing if it was replaced
    * since. `reported`: the revisions that its guard found instead, as JSON.
    */
-  disprove(decision: Decision, reported: string | null = null): void {
+  invalidate(decision: Decision, reported: string | null = null): void {
     const { id, database } = decision.tenant;
     for (const [schema, revision] of reported === null ? [] : parseReport(reported)) {
       if (Object.hasOwn(decision.revisions, schema)) this.recordRevision(database, schema, revision);

@@ -42,7 +42,7 @@ export class LockBackoff {
   readonly #pauses: LRUCache<TenantId, Pause>;
   /** Keyed by record: the answer for one record does not apply to another of the same tenant. */
   readonly #again = new SingleFlight<Tenant, Decision>();
-  readonly #turns = new BoundedSemaphore({ concurrency: 1, queue: 10 }, () => {
+  readonly #semaphore = new BoundedSemaphore({ concurrency: 1, queue: 10 }, () => {
     return new HostError("LOCK_TIMEOUT", "too many tenants are waiting for locked schemas", {
       retryAfterSeconds: 3,
     });
@@ -65,7 +65,7 @@ export class LockBackoff {
     if (pause?.tenant !== tenant) return this.#decide(tenant);
     const leftMs = pause.untilMs - this.#clock.now();
     if (leftMs > 0) return Promise.reject(lockedFor(leftMs));
-    return this.#again.run(tenant, () => this.#turns.run(() => this.#decide(tenant)));
+    return this.#again.run(tenant, () => this.#semaphore.run(() => this.#decide(tenant)));
   }
 
   /**

@@ -3,10 +3,10 @@ import { pause } from "../shared/kernel/duration.ts";
 
 export interface PlanWarmerOptions {
   /** Makes the plans of a database's probes if they are missing or invalidated. */
-  readonly rehearse: (database: string) => Promise<unknown>;
+  readonly warm: (database: string) => Promise<unknown>;
 }
 
-/** Delay after a change, since changes come in groups, and the pause after each rehearsal. */
+/** Delay after a change, since changes come in groups, and the pause after each time. */
 const firstPauseMs = 100;
 const pauseMs = 1_000;
 
@@ -18,8 +18,8 @@ const pauseMs = 1_000;
  */
 export class PlanWarmer {
   readonly #options: PlanWarmerOptions;
-  /** Databases with a running loop, and whether a change was reported since its last rehearsal. */
-  readonly #heard = new Map<string, boolean>();
+  /** Databases with a running loop, and whether a change was reported since it last ran. */
+  readonly #scheduled = new Map<string, boolean>();
   readonly #stop = new AbortController();
 
   constructor(options: PlanWarmerOptions) {
@@ -27,11 +27,11 @@ export class PlanWarmer {
   }
 
   /** Notes that `database` has no plans yet, or that something has changed there. */
-  hear(database: string): void {
+  schedule(database: string): void {
     if (this.#stop.signal.aborted) return;
-    const idle = !this.#heard.has(database);
-    this.#heard.set(database, true);
-    if (idle) void this.#seeTo(database);
+    const idle = !this.#scheduled.has(database);
+    this.#scheduled.set(database, true);
+    if (idle) void this.#warm(database);
   }
 
   close(): void {
@@ -39,14 +39,14 @@ export class PlanWarmer {
   }
 
   /** Never rejects: a probe without a plan makes its own. */
-  async #seeTo(database: string): Promise<void> {
+  async #warm(database: string): Promise<void> {
     const { signal } = this.#stop;
     await pause(firstPauseMs, signal);
-    while (this.#heard.get(database) === true && !signal.aborted) {
-      this.#heard.set(database, false);
-      await this.#options.rehearse(database).catch(() => undefined);
+    while (this.#scheduled.get(database) === true && !signal.aborted) {
+      this.#scheduled.set(database, false);
+      await this.#options.warm(database).catch(() => undefined);
       await pause(pauseMs, signal);
     }
-    this.#heard.delete(database);
+    this.#scheduled.delete(database);
   }
 }

@@ -22,9 +22,9 @@ export interface RevisionNoticesOptions {
   /** Reads the revisions of schemas from the database. */
   readonly read: (database: string, schemas: readonly string[]) => Promise<Revisions>;
   /** Called with what the database says, or with the notification itself if the database does not answer. */
-  readonly believe: (database: string, schema: string, revision: bigint) => void;
+  readonly recordRevision: (database: string, schema: string, revision: bigint) => void;
   /** Called for a schema that has no revision: it was dropped, or never had one. */
-  readonly miss: (database: string, schema: string) => void;
+  readonly recordMissing: (database: string, schema: string) => void;
   readonly clock?: { now(): number };
 }
 
@@ -81,7 +81,7 @@ export class RevisionNotices {
     this.#replicas.add(database);
   }
 
-  hear(database: string, schema: string, revision: bigint): void {
+  receive(database: string, schema: string, revision: bigint): void {
     if (this.#stop.signal.aborted) return;
     const interest = this.#options.interest(database, schema, revision);
     if (interest === "none" && !this.#replicas.has(database)) return;
@@ -135,7 +135,7 @@ export class RevisionNotices {
   }
 
   async #look(database: string, { said }: Waiting, due: readonly [string, Said][]): Promise<void> {
-    const { read, believe, miss } = this.#options;
+    const { read, recordRevision, recordMissing } = this.#options;
     const asked = due.map(([schema, each]) => ({ schema, each, ...each }));
     const names = asked.map(({ schema }) => schema);
     const answer = await read(database, names).catch(() => null);
@@ -144,10 +144,10 @@ export class RevisionNotices {
     const replica = this.#replicas.has(database);
     for (const { schema, each, revision, atMs } of asked) {
       const found = answer?.found.get(schema);
-      if (found !== undefined) believe(database, schema, found);
-      else if (answer !== null) miss(database, schema);
+      if (found !== undefined) recordRevision(database, schema, found);
+      else if (answer !== null) recordMissing(database, schema);
       // The database does not answer, and a decision that is forgotten needlessly is simply made again.
-      else if (!replica) believe(database, schema, revision);
+      else if (!replica) recordRevision(database, schema, revision);
       // The answer does not cover a notification that arrived in the meantime.
       if (each.revision !== revision || each.atMs !== atMs) continue;
       if (!replica || (found ?? -1n) >= revision || this.#isOver(database, schema, each)) said.delete(schema);

@@ -115,10 +115,10 @@ export class Dispatcher {
     tries: RetryBudget,
     { ran, signal }: { readonly ran: boolean; readonly signal: CancellationToken },
   ): Promise<void> {
-    const { observe, invalidate: disprove, patienceMs } = this.#options;
+    const { observe, invalidate, patienceMs } = this.#options;
     const tenant = decision.tenant.id;
     const attempt = tries.attempts + tries.failedBuilds;
-    disprove(decision, error instanceof SchemaChanged ? error.revisions : null);
+    invalidate(decision, error instanceof SchemaChanged ? error.revisions : null);
     if (ran) observe({ kind: "guard.failed", tenant, attempt: tries.attempts });
     if (isExhausted(tries, performance.now(), patienceMs)) {
       observe({ kind: "guard.exhausted", tenant, attempts: attempt });
@@ -181,13 +181,13 @@ export class Dispatcher {
     let slot: number;
     try {
       signal.throwIfAborted();
-      slot = cell.takeSlot();
+      slot = cell.acquireSlot();
     } catch (error) {
       lease.release();
       throw error;
     }
     const done = (): void => {
-      cell.freeSlot(slot);
+      cell.releaseSlot(slot);
       lease.release();
     };
     const task: RequestTask = {

@@ -42,7 +42,7 @@ const mb = 1024 * 1024;
  */
 const lookAgainMs = 1_000;
 /** Bounds the set of warnings: a preset function may produce a different name each time. */
-const maxTold = 100;
+const maxLogged = 100;
 
 export class Builder {
   readonly #options: BuilderOptions;
@@ -54,7 +54,7 @@ export class Builder {
   /** Measured heap of past instances by key, in MB: the estimate for the next build of the same key. */
   readonly #measuredMb = new LRUCache<InstanceKey, number>(lazyLru(10_000));
   /** Preset warnings that were already logged. */
-  readonly #told = new Set<string>();
+  readonly #logged = new Set<string>();
   readonly #unfitPatches = new Set<string>();
   #ordinal = 0;
   #closed = false;
@@ -89,7 +89,7 @@ export class Builder {
 
   /**
    * Builds an instance and publishes it; the instance that it succeeds, if any, is drained. The result is
-   * held: the caller releases it with `leave`. `patienceMs` is how long to wait for room. Throws
+   * held: the caller calls `release`. `patienceMs` is how long to wait for room. Throws
    * `BUILD_FAILED`, `BUILD_TIMEOUT`, `BUILD_NOT_SHAREABLE`, `NO_CAPACITY`, `CELL_LOST`, `SHUTTING_DOWN`,
    * `SCHEMA_CHANGED` if a change overtook the build, and whatever the request's `verify` throws.
    */
@@ -117,7 +117,7 @@ export class Builder {
       // A condemned cell still serves, and its replacement will move this instance as well.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while building ${key}`);
       instance.phase = "live";
-      instance.hold(performance.now());
+      instance.acquire(performance.now());
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
@@ -135,13 +135,15 @@ export class Builder {
 
   /** Logs once which parts of the preset the host ignores; the same preset is used for every instance. */
   #warnOf(unhonoured: readonly string[]): void {
-    const untold = unhonoured.filter((each) => !this.#told.has(each)).slice(0, maxTold - this.#told.size);
-    if (untold.length === 0) return;
-    for (const each of untold) this.#told.add(each);
+    const unlogged = unhonoured
+      .filter((each) => !this.#logged.has(each))
+      .slice(0, maxLogged - this.#logged.size);
+    if (unlogged.length === 0) return;
+    for (const each of unlogged) this.#logged.add(each);
     this.#options.observe({
       kind: "config.warning",
       path: "preset",
-      message: `the host ignores ${untold.join("; ")}`,
+      message: `the host ignores ${unlogged.join("; ")}`,
     });
   }
 

@@ -45,7 +45,7 @@ export class BuildsInFlight {
     })();
     this.#running.set(key, { leader, done });
     const letGo = (): void => {
-      held?.leave(held.lastUsedMs);
+      held?.release(held.lastUsedMs);
       this.#changed.notify();
     };
     // The continuations of all waiters are queued by then, so this runs after them.

@@ -69,8 +69,8 @@ export class CrashBackoff {
     for (const key of keys) {
       const known = this.#entries.get(key);
       if (alone) for (const other of known?.coSuspects ?? []) this.#clear(other);
-      const company = alone ? (known?.coSuspects ?? []) : keys.filter((other) => other !== key);
-      this.#entries.set(key, { record: crash(known?.record, alone, nowMs), coSuspects: company });
+      const coSuspects = alone ? (known?.coSuspects ?? []) : keys.filter((other) => other !== key);
+      this.#entries.set(key, { record: crash(known?.record, alone, nowMs), coSuspects });
     }
   }
 

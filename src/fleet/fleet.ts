@@ -155,7 +155,7 @@ export class Fleet {
     for (;;) {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       const current = this.registry.current(key, request.tenant);
-      if (current !== undefined) return this.#enter(current, request);
+      if (current !== undefined) return this.#acquire(current, request);
       const refusal = this.#held.refusal(key, request, performance.now());
       if (refusal !== undefined) throw refusal;
       const leader = this.#buildsInFlight.leader(key);
@@ -170,14 +170,14 @@ export class Fleet {
     }
   }
 
-  #enter(instance: Instance, request: LeaseRequest): Lease {
+  #acquire(instance: Instance, request: LeaseRequest): Lease {
     this.#leases += 1;
-    instance.enter(request.tenant, request, performance.now());
+    instance.acquireFor(request.tenant, request, performance.now());
     return {
       instance,
       cell: instance.cell,
       release: () => {
-        instance.leave(performance.now());
+        instance.release(performance.now());
         if (instance.inFlight === 0) this.#changed.notify();
       },
     };

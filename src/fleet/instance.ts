@@ -65,20 +65,20 @@ export class Instance {
     return this.#inFlight;
   }
 
-  enter(tenant: TenantId, request: BuildRequest, nowMs: number): void {
+  acquireFor(tenant: TenantId, request: BuildRequest, nowMs: number): void {
     this.tenants.add(tenant);
     this.requests += 1;
     this.latest = request;
-    this.hold(nowMs);
+    this.acquire(nowMs);
   }
 
-  /** Counts as a request in flight so that the instance is not considered idle; `leave` ends it. */
-  hold(nowMs: number): void {
+  /** Counts as a request in flight so that the instance is not considered idle; `release` ends it. */
+  acquire(nowMs: number): void {
     this.#inFlight += 1;
     this.lastUsedMs = nowMs;
   }
 
-  leave(nowMs: number): void {
+  release(nowMs: number): void {
     this.#inFlight -= 1;
     this.lastUsedMs = nowMs;
     if (this.#inFlight > 0) return;

@@ -177,7 +177,7 @@ export class Quarantine {
       this.#parts.buildQueue.run(async () => {
         if (instance.phase !== "live") return null;
         // Heavy requests that would block others now will have a thread of their own in a moment.
-        resume = instance.cell.hold(tenant);
+        resume = instance.cell.pause(tenant);
         setTimeout(resume, maxHoldMs).unref();
         const purpose = { kind: "quarantine", tenant } as const;
         const built = await this.#parts.builder.build(instance.latest, purpose, patienceMs, queuedMs);

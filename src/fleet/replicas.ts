@@ -34,15 +34,15 @@ const coolLooks = 30;
 /** Whether a key gets one replica more or fewer, and the streak to remember until the next look. Pure. */
 export function decideReplicas(
   loads: readonly ReplicaLoad[],
-  most: number,
+  max: number,
   { hot, cool }: Streak,
 ): { readonly verdict: "grow" | "shrink" | "none"; readonly streak: Streak } {
   const isHot = loads.every(({ utilization, share }) => utilization >= hotUtilization && share >= 0.5);
   const total = loads.reduce((sum, { utilization }) => sum + utilization, 0);
   const isCool = loads.length > 1 && total / (loads.length - 1) < coolUtilization;
   const streak = { hot: isHot ? hot + 1 : 0, cool: isCool ? cool + 1 : 0 };
-  if (loads.length > most) return { verdict: "shrink", streak: noStreak };
-  if (streak.hot >= hotLooks && loads.length < most) return { verdict: "grow", streak: noStreak };
+  if (loads.length > max) return { verdict: "shrink", streak: noStreak };
+  if (streak.hot >= hotLooks && loads.length < max) return { verdict: "grow", streak: noStreak };
   if (streak.cool >= coolLooks) return { verdict: "shrink", streak: noStreak };
   return { verdict: "none", streak };
 }
@@ -52,29 +52,29 @@ const patienceMs = 10_000;
 
 export class Replicas {
   readonly #parts: BuildParts;
-  readonly #most: number;
+  readonly #max: number;
   #streaks = new Map<InstanceKey, Streak>();
   /** The request count of each instance at the last look. */
   #counts = new Map<Instance, number>();
 
   constructor(
     /** Capped at the number of cores: more threads than cores would only take turns. */
-    most: number,
+    max: number,
     parts: BuildParts,
   ) {
-    this.#most = Math.min(most, availableParallelism());
+    this.#max = Math.min(max, availableParallelism());
     this.#parts = parts;
   }
 
   /** Call about once a second. */
   look(): void {
-    if (this.#most < 2) return;
+    if (this.#max < 2) return;
     const loads = this.#loads();
     const streaks = new Map<InstanceKey, Streak>();
     for (const [key, instances] of Map.groupBy(loads.keys(), ({ spec }) => spec.key)) {
       const { verdict, streak } = decideReplicas(
         instances.map((instance) => loads.get(instance) ?? { utilization: 0, share: 0 }),
-        this.#most,
+        this.#max,
         this.#streaks.get(key) ?? noStreak,
       );
       streaks.set(key, streak);
@@ -90,7 +90,7 @@ export class Replicas {
     // An instance for one tenant alone is not a replica.
     const shared = this.#parts.registry.published.filter(({ reservedFor }) => reservedFor === null);
     for (const [cell, members] of Map.groupBy(shared, (instance): Cell => instance.cell)) {
-      const utilization = cell.utilization.take();
+      const utilization = cell.utilization.sample();
       const since = members.map((instance) => instance.requests - (this.#counts.get(instance) ?? 0));
       const all = since.reduce((sum, count) => sum + count, 0);
       for (const [index, instance] of members.entries()) {

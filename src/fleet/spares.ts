@@ -112,13 +112,13 @@ export class Spares {
     setTimeout(() => this.refill(), afterBuildMs).unref();
   }
 
-  /** Starts cells until `most` are warm or the plan is full; the default is the plan's number of spares. */
-  refill(most = this.#options.plan.spare): void {
+  /** Starts cells until `max` are warm or the plan is full; the default is the plan's number of spares. */
+  refill(max = this.#options.plan.spare): void {
     const nowMs = performance.now();
     if (this.#closed || this.pauseMs(nowMs) > 0 || nowMs < this.#warmAfterMs) return;
     const { cells } = this.#registry;
     const warm = cells.filter((cell) => cell.phase === "spare" || cell.phase === "starting").length;
-    for (let count = warm; count < most && this.#registry.cellCount < this.#options.plan.cells; count += 1) {
+    for (let count = warm; count < max && this.#registry.cellCount < this.#options.plan.cells; count += 1) {
       this.start();
     }
   }

@@ -14,7 +14,7 @@ const levels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 export class Dropped {
   readonly #counts = { full: none(), rate: none() };
   /** Of those that did not fit in. */
-  readonly #told = none();
+  readonly #reported = none();
 
   add(level: LogLevel, reason: DropReason, count = 1): void {
     this.#counts[reason][level] += count;
@@ -23,8 +23,8 @@ export class Dropped {
   /** Of those that did not fit in, what was not taken before. */
   takeFull(): readonly DroppedLines[] {
     return levels.flatMap((level) => {
-      const count = this.#counts.full[level] - this.#told[level];
-      this.#told[level] += count;
+      const count = this.#counts.full[level] - this.#reported[level];
+      this.#reported[level] += count;
       return count === 0 ? [] : [{ level, reason: "full" as const, count }];
     });
   }

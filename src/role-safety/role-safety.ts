@@ -51,7 +51,7 @@ export class RoleSafety {
     ttl: refusalMs,
   });
   /** The findings last logged for a tenant or database, so that they are not repeated with every decision. */
-  readonly #told = new LRUCache<string, string>(lazyLru(50_000));
+  readonly #logged = new LRUCache<string, string>(lazyLru(50_000));
   readonly #connecting = new Map<string, Asked<readonly Finding[]>>();
   readonly #list = new Map<"all", Asked<Listed>>();
 
@@ -93,9 +93,9 @@ export class RoleSafety {
       ...this.#news(`database ${database}`, connecting),
       ...this.#news(`database ${database} ${JSON.stringify(sharedSchemas)}`, shared),
     ];
-    if (common.length > 0) observe({ kind: "database.unsafe", database, ...told(common), refused });
+    if (common.length > 0) observe({ kind: "database.unsafe", database, ...reportOf(common), refused });
     const news = this.#news(`tenant ${tenant.id}`, own);
-    if (news.length > 0) observe({ kind: "tenant.unsafe", tenant: tenant.id, ...told(news), refused });
+    if (news.length > 0) observe({ kind: "tenant.unsafe", tenant: tenant.id, ...reportOf(news), refused });
     const all = [...connecting, ...shared, ...own];
     if (all.length === 0 || !refused) return all;
     const error = new HostError("ROLE_UNSAFE", `tenant ${tenant.id}: ${findingTexts(all).join("; ")}`);
@@ -105,8 +105,8 @@ export class RoleSafety {
 
   #news(about: string, findings: readonly Finding[]): readonly Finding[] {
     const text = findingTexts(findings).join("\n");
-    const before = this.#told.get(about) ?? "";
-    this.#told.set(about, text);
+    const before = this.#logged.get(about) ?? "";
+    this.#logged.set(about, text);
     return text === before ? [] : findings;
   }
 
@@ -166,7 +166,7 @@ function recent<Key, Value>(
   return value;
 }
 
-const told = (findings: readonly Finding[]) => ({
+const reportOf = (findings: readonly Finding[]) => ({
   findings: findingTexts(findings),
   codes: codesOf(findings),
 });

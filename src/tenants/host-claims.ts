@@ -84,12 +84,12 @@ export class HostClaims {
     const [first, second, ...more] = [...firsts].sort(([, a], [, b]) => a - b);
     if (first === undefined) return null;
     if (second === undefined) return first[0];
-    const told = first[1] < second[1];
+    const isFirstOlder = first[1] < second[1];
     const all = [first, second, ...more].map(([tenant]) => tenant).join(" and ");
-    const outcome = told
+    const outcome = isFirstOlder
       ? `it is routed to ${first[0]}, which claimed it first`
       : "it is routed to none of them";
     this.#options.contested(`tenants ${all} claim the host ${host}: ${outcome}`);
-    return told ? first[0] : null;
+    return isFirstOlder ? first[0] : null;
   }
 }

@@ -1,8 +1,6 @@
 /** Routes a request to its tenant: rules, tried in order. */
-import { LRUCache } from "lru-cache";
 import { unreachable } from "../shared/kernel/errors.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
-import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
 
@@ -66,10 +64,6 @@ export interface Router {
   route(facts: RequestFacts): Promise<Routed | null>;
 }
 
-/** Cache for normalised Host headers, short ones only: parsing a URL takes a microsecond per request. */
-const maxSpellings = 1_000;
-const longestSpelling = 300;
-
 /**
  * Routes by `rules`. The first rule that applies wins: a host that belongs to a tenant, or a header or path
  * prefix that is present. A header or prefix that names no known tenant is an answer too (null): a request
@@ -89,19 +83,9 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return { tenant, path: taken?.path ?? facts.path, basePath: taken?.basePath ?? "" };
   };
 
-  const spellings = new LRUCache<string, { readonly host: string | null }>(lazyLru(maxSpellings));
-  const spelled = (text: string): string | null => {
-    let known = spellings.get(text);
-    if (known === undefined) {
-      known = { host: normaliseHost(text) ?? null };
-      if (text.length <= longestSpelling) spellings.set(text, known);
-    }
-    return known.host;
-  };
-
   const byRules = async (facts: RequestFacts): Promise<Routed | null> => {
     for (const rule of rules) {
-      const named = nameIn(rule, facts, spelled);
+      const named = nameIn(rule, facts);
       if (named === null) continue;
       const { path, basePath } = named;
       if (named.kind === "id") {
@@ -123,19 +107,12 @@ type Named = { readonly path: string; readonly basePath: string } & (
   | { readonly kind: "id"; readonly id: string }
 );
 
-/**
- * The tenant name that `rule` reads from a request; null if the rule does not apply. `spelled` normalises a
- * host, or returns null.
- */
-function nameIn(
-  rule: RoutingRule,
-  facts: RequestFacts,
-  spelled: (host: string) => string | null,
-): Named | null {
+/** The tenant name that `rule` reads from a request; null if the rule does not apply. */
+function nameIn(rule: RoutingRule, facts: RequestFacts): Named | null {
   switch (rule.kind) {
     case "host": {
-      const host = facts.host === null ? null : spelled(facts.host);
-      return host === null ? null : { kind: "host", host, path: facts.path, basePath: "" };
+      const host = facts.host === null ? undefined : normaliseHost(facts.host);
+      return host === undefined ? null : { kind: "host", host, path: facts.path, basePath: "" };
     }
     case "header": {
       const id = facts.header(rule.name);

@@ -6,14 +6,14 @@ import { parseDurationMs } from "../shared/kernel/duration.ts";
 const longestMs = 2 ** 31 - 1;
 
 /** Parses `"30s"`, `"6h"` or a number of milliseconds to whole milliseconds. */
-export function durationMs(leastMs: number) {
+export function durationMs(minMs: number) {
   return z
     .union([z.string(), z.number()], 'must be a duration such as "30s" or milliseconds')
     .transform((value, context): number => {
       const ms = parseDurationMs(value);
       if (ms === undefined)
         context.addIssue('must be a duration such as "250ms", "30s", "6h" or milliseconds');
-      else if (ms < leastMs) context.addIssue(`must be at least ${leastMs} ms`);
+      else if (ms < minMs) context.addIssue(`must be at least ${minMs} ms`);
       else if (ms > longestMs) context.addIssue("must be at most 24 days");
       else return Math.round(ms);
       return z.NEVER;
@@ -37,14 +37,12 @@ export function byteCount() {
     });
 }
 
-export function wholeNumber(least: number, most = Number.MAX_SAFE_INTEGER) {
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER) {
   const range =
-    most === Number.MAX_SAFE_INTEGER
-      ? `a whole number, ${least} or more`
-      : `a whole number, ${least} to ${most}`;
+    max === Number.MAX_SAFE_INTEGER ? `a whole number, ${min} or more` : `a whole number, ${min} to ${max}`;
   return z
     .number(`must be ${range}`)
     .int(`must be ${range}`)
-    .min(least, `must be ${range}`)
-    .max(most, `must be ${range}`);
+    .min(min, `must be ${range}`)
+    .max(max, `must be ${range}`);
 }

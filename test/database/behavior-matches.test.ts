@@ -72,14 +72,15 @@ async function built(remembering: boolean): Promise<Built> {
   const serving = (): never => {
     throw new Error("nothing is served");
   };
-  const { preset } = await instancePreset(
+  const { preset } = await instancePreset({
     setup,
     spec,
-    buildingAdaptor(sessions, spec),
+    building: buildingAdaptor(sessions, spec),
     serving,
-    () => false,
-    { log, patching: new Patching(setup.patches) },
-  );
+    isServing: () => false,
+    log,
+    patching: new Patching(setup.patches),
+  });
   let method = "";
   let behaviors = "";
   let build: GraphileBuild.Build | undefined;

@@ -95,17 +95,17 @@ describe("decisions", () => {
       '{"three": "many"}',
       `{"three": "${revision}"}`,
     ]) {
-      decisions.disprove(await decisions.decide(one), report);
+      decisions.invalidate(await decisions.decide(one), report);
       expect(known()).toEqual(["two", "three"]);
     }
     await server.execute("comment on table three.thing is 'moved'");
     const moved = String(await revisionOf("three"));
     expect(BigInt(moved)).toBeGreaterThan(BigInt(revision));
-    decisions.disprove(decision, JSON.stringify({ three: moved, one: "0" }));
+    decisions.invalidate(decision, JSON.stringify({ three: moved, one: "0" }));
     expect(known()).toEqual([]);
     expect((await decisions.decide(two)).revisions["three"]).toBe(moved);
     // A late report of an older revision.
-    decisions.disprove(decision, JSON.stringify({ three: revision }));
+    decisions.invalidate(decision, JSON.stringify({ three: revision }));
     expect(known()).toEqual(["two"]);
   });
 
@@ -178,7 +178,7 @@ describe("decisions", () => {
       expect(await decisions.verify(before)).toBe(false);
       const after = await decisions.decide(tenantOf("four"));
       expect(bindingOf(after).statementTag).not.toBe(bindingOf(before).statementTag);
-      decisions.disprove(after, JSON.stringify({ lib: String(moved + 1n) }));
+      decisions.invalidate(after, JSON.stringify({ lib: String(moved + 1n) }));
       expect(decisions.peek(after.tenant.id)).toBeUndefined();
     });
 

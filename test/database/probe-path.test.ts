@@ -91,8 +91,8 @@ test("plan warming prepares the statements that a probe runs", async () => {
     await warmPlans(probed);
     const before = z.array(z.object({ name: z.string(), used: z.literal(1) })).parse(await prepared());
     expect(before).toHaveLength(4);
-    await server.execute("create schema rehearsed; create table rehearsed.thing (id int primary key)");
-    expect(await probe(probed, tenantOf("rehearsed", { anonymous: "nobody" }), true)).toMatchObject({
+    await server.execute("create schema warmed; create table warmed.thing (id int primary key)");
+    expect(await probe(probed, tenantOf("warmed", { anonymous: "nobody" }), true)).toMatchObject({
       findings: { own: [], reaching: [] },
     });
     expect(await prepared()).toEqual(before.map(({ name }) => ({ name, used: 2 })));

@@ -12,17 +12,9 @@ type Size = Partial<Pick<SizedFunction, "lines" | "parameters">>;
 const exceptions: Readonly<Record<string, Size>> = {
   // A callback whose signature is jsonc-parser's.
   "src/config/syntax.ts onError": { parameters: 5 },
-  "workers/graphile/executor.ts readOnce": { parameters: 5 },
-  "workers/graphile/sql-cache/mutation.ts build": { parameters: 6 },
-  "workers/graphile/sql-cache/select-send.ts isSent": { parameters: 6 },
-  "workers/graphile/sql-cache/select.ts build": { parameters: 5 },
-  "workers/instance/build-adaptor.ts buildingAdaptor": { lines: 95 },
-  "workers/instance/login-tokens-plugin.ts loginTokensPlugin": { lines: 65 },
-  "workers/instance/preset.ts instancePreset": { parameters: 6 },
+  // A method whose signature is @dataplan/pg's.
   "workers/instance/rowhouse-plugin.ts <anonymous>": { parameters: 5 },
-  "workers/instance/rowhouse-plugin.ts rowhousePlugin": { lines: 61 },
   "workers/postgres/adaptor.ts servingAdaptor": { lines: 188 },
-  "workers/request/complexity.ts extentOf": { lines: 62 },
 };
 
 const nameOf = ({ path, name }: SizedFunction): string => `${path} ${name}`;

@@ -65,7 +65,7 @@ describe("a cell", () => {
     const before = threads.running;
     const { cell, gone } = await built();
     expect(threads.running).toBe(before + 1);
-    expect((await ask(cell, request(cell.takeSlot(), "/echo"))).kind).toBe("text");
+    expect((await ask(cell, request(cell.acquireSlot(), "/echo"))).kind).toBe("text");
     await cell.terminate("evicted");
     expect(threads.running).toBe(before);
     expect([cell.phase, await gone]).toEqual(["gone", "evicted"]);
@@ -74,10 +74,10 @@ describe("a cell", () => {
   it("fails a lost request only once its thread has stopped, since until then it may still commit", async () => {
     const { cell, seen } = await built();
     using gate = new Gate();
-    const waiting = codeOf(ask(cell, request(cell.takeSlot(), "/gate", `name=${gate.name}`)));
+    const waiting = codeOf(ask(cell, request(cell.acquireSlot(), "/gate", `name=${gate.name}`)));
     await gate.arrived;
     // A native call cannot be interrupted: the thread outlives its termination until the call returns.
-    const native = ask(cell, request(cell.takeSlot(), "/native", "n=400"));
+    const native = ask(cell, request(cell.acquireSlot(), "/native", "n=400"));
     const failed = native.then(
       () => "answered",
       () => cell.phase,
@@ -94,7 +94,7 @@ describe("a cell", () => {
     async (path) => {
       const { cell, gone } = await built();
       const before = threads.started;
-      const slot = cell.takeSlot();
+      const slot = cell.acquireSlot();
       expect(await codeOf(ask(cell, request(slot, path)))).toBe("CELL_LOST");
       expect(cell.mayHaveCommitted(slot)).toBe(path === "/mark-and-die");
       expect([await gone, cell.phase]).toEqual(["crashed", "gone"]);
@@ -105,7 +105,7 @@ describe("a cell", () => {
   it("ended by an idle thread's uncaught error reports it once, and starts no other", async () => {
     const { cell, gone, seen } = await built();
     const before = threads.started;
-    await ask(cell, request(cell.takeSlot(), "/throw-on-ping"));
+    await ask(cell, request(cell.acquireSlot(), "/throw-on-ping"));
     cell.ping();
     expect(await gone).toBe("crashed");
     const errors = seen.filter((each) => each.kind === "cell.error");
@@ -117,7 +117,7 @@ describe("a cell", () => {
     const { cell } = await built();
     await cell.terminate("evicted");
     const before = threads.started;
-    expect(await codeOf(ask(cell, request(cell.takeSlot(), "/echo")))).toBe("CELL_LOST");
+    expect(await codeOf(ask(cell, request(cell.acquireSlot(), "/echo")))).toBe("CELL_LOST");
     expect(await codeOf(cell.release(1))).toBe("CELL_LOST");
     expect(threads.started).toBe(before);
   });
@@ -135,12 +135,12 @@ describe("a cell", () => {
     const asked = 200;
     let stopped = 0;
     const answers = Array.from({ length: asked }, async (_, index) => {
-      const slot = cell.takeSlot();
+      const slot = cell.acquireSlot();
       const answering = cell.request(request(slot, "/gate", `name=${gate.name}`), tenantId(`t${index}`));
       cell.cancel(slot);
       // Requests not yet sent to the thread are never sent.
       if ((await codeOf(answering)) === "CANCELLED") stopped += 1;
-      cell.freeSlot(slot);
+      cell.releaseSlot(slot);
     });
     const cancels = (): string[] =>
       seen.flatMap((each) =>
@@ -158,12 +158,12 @@ describe("a cell", () => {
     const { cell } = await built();
     const answered: string[] = [];
     const asked = async (tenant: string, path: string, query = ""): Promise<void> => {
-      const slot = cell.takeSlot();
+      const slot = cell.acquireSlot();
       await cell.request(
         requestTask({ slot, binding: JSON.stringify({ tenant }), path, query }),
         tenantId(tenant),
       );
-      cell.freeSlot(slot);
+      cell.releaseSlot(slot);
       answered.push(tenant);
     };
     const loud = Array.from({ length: 30 }, () => asked("loud", "/busy", "n=30"));
@@ -179,7 +179,7 @@ describe("a cell", () => {
     const asked = (tenant: string, path: string, bytes: number): Promise<Answer> =>
       cell.request(
         requestTask({
-          slot: cell.takeSlot(),
+          slot: cell.acquireSlot(),
           binding: JSON.stringify({ tenant }),
           path,
           query: `name=${gate.name}`,
@@ -192,7 +192,7 @@ describe("a cell", () => {
     await gate.arrived;
     expect((await asked("small", "/echo", 10_000)).status).toBe(200);
     // A small request behind a large one of its tenant proceeds once that is cancelled.
-    const slot = cell.takeSlot();
+    const slot = cell.acquireSlot();
     const large = codeOf(
       cell.request(
         requestTask({ slot, binding: '{"tenant":"acme"}', path: "/echo", body: "x".repeat(2 ** 20) }),

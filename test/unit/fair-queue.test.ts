@@ -40,7 +40,7 @@ class FakeThread {
       return this.#number;
     };
     const turn = new FakeTurn(tenant, bytes, start);
-    this.queue.enter(turn);
+    this.queue.acquire(turn);
     this.#turns.set(asked, turn);
     this.#open.set(name, this.open(name) + 1);
     return turn;
@@ -65,7 +65,7 @@ class FakeThread {
     this.#open.set(entry.tenant, this.open(entry.tenant) - 1);
     this.queue.charge(entry.tenant, entry.costMs);
     const turn = this.#turns.get(entry);
-    if (turn !== undefined) this.queue.leave(turn);
+    if (turn !== undefined) this.queue.release(turn);
     this.answered.push({ tenant: entry.tenant, afterMs: this.nowMs - entry.atMs });
     this.queue.settle();
     return true;
@@ -185,8 +185,8 @@ describe("a fair queue", () => {
     const thread = new FakeThread();
     for (let count = 0; count < 10; count += 1) thread.ask("heavy", 100);
     for (let count = 0; count < 3; count += 1) thread.step();
-    thread.queue.hold(tenantId("heavy"));
-    thread.queue.hold(tenantId("light"));
+    thread.queue.pause(tenantId("heavy"));
+    thread.queue.pause(tenantId("light"));
     // The one that is in the thread ends.
     thread.step();
     for (let count = 0; count < 5; count += 1) thread.ask("light", 1);
@@ -236,8 +236,8 @@ describe("a fair queue", () => {
     thread.ask("acme", 1);
     const given = thread.ask("acme", 1);
     const kept = thread.ask("acme", 1);
-    thread.queue.leave(given);
-    thread.queue.leave(given);
+    thread.queue.release(given);
+    thread.queue.release(given);
     expect(thread.queue.waiting).toBe(1);
     thread.run();
     expect(thread.answered).toHaveLength(2);
@@ -294,7 +294,7 @@ describe("a fair queue", () => {
         thread.queue.settle();
       } else {
         const turn = turns[random(turns.length + 1)];
-        if (turn?.phase === "waiting") thread.queue.leave(turn);
+        if (turn?.phase === "waiting") thread.queue.release(turn);
       }
     }
     thread.run();

@@ -13,22 +13,22 @@ function open(): { parking: Parking; told: number[] } {
 
 it("long-running requests are reported once, quickly answered ones never", () => {
   const { parking, told } = open();
-  for (const number of [1, 2, 3]) parking.begin(number);
-  parking.end(3);
+  for (const number of [1, 2, 3]) parking.started(number);
+  parking.ended(3);
   vi.advanceTimersByTime(50);
   // The second came behind the first, so it is told of with the next look.
   expect(told).toEqual([1, 3]);
-  parking.begin(4);
-  parking.end(4);
+  parking.started(4);
+  parking.ended(4);
   vi.advanceTimersByTime(50);
   expect(told).toEqual([1, 3]);
 });
 
 it("a request that came a moment ago is never reported", () => {
   const { parking, told } = open();
-  parking.begin(1);
+  parking.started(1);
   vi.advanceTimersByTime(9);
-  parking.begin(2);
+  parking.started(2);
   vi.advanceTimersByTime(1);
   expect(told).toEqual([1]);
   vi.advanceTimersByTime(10);
@@ -37,7 +37,7 @@ it("a request that came a moment ago is never reported", () => {
 
 it("everything that has begun is reported once it has run as far as it could", () => {
   const { parking, told } = open();
-  for (const number of [1, 2]) parking.begin(number);
+  for (const number of [1, 2]) parking.started(number);
   parking.parkAll();
   expect(told).toEqual([2]);
   parking.parkAll();
@@ -48,10 +48,10 @@ it("everything that has begun is reported once it has run as far as it could", (
 it("nothing is reported while no request waits in the front, and long-running ones at once when one does", () => {
   const { parking, told } = open();
   parking.contended = false;
-  for (const number of [1, 2, 3]) parking.begin(number);
-  parking.end(2);
+  for (const number of [1, 2, 3]) parking.started(number);
+  parking.ended(2);
   vi.advanceTimersByTime(9);
-  parking.begin(4);
+  parking.started(4);
   vi.advanceTimersByTime(1);
   parking.parkAll();
   expect(told).toEqual([]);
@@ -63,7 +63,7 @@ it("nothing is reported while no request waits in the front, and long-running on
 
 it("reports stop when no request waits any more", () => {
   const { parking, told } = open();
-  parking.begin(1);
+  parking.started(1);
   parking.contended = false;
   vi.advanceTimersByTime(50);
   expect(told).toEqual([]);

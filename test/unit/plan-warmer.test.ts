@@ -1,17 +1,17 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { PlanWarmer } from "../../src/decisions/plan-warmer.ts";
 
-let rehearsed: string[];
+let warmed: string[];
 let fails: boolean;
 let planWarmer: PlanWarmer;
 
 beforeEach(() => {
   vi.useFakeTimers();
-  rehearsed = [];
+  warmed = [];
   fails = false;
   planWarmer = new PlanWarmer({
-    rehearse: async (database) => {
-      rehearsed.push(database);
+    warm: async (database) => {
+      warmed.push(database);
       if (fails) throw new Error("no connection");
     },
   });
@@ -22,46 +22,46 @@ afterEach(() => {
 });
 
 test("plans are warmed a tenth of a second after a change, once for all changes of that time", async () => {
-  for (let count = 0; count < 5; count += 1) planWarmer.hear("main");
+  for (let count = 0; count < 5; count += 1) planWarmer.schedule("main");
   await vi.advanceTimersByTimeAsync(99);
-  expect(rehearsed).toEqual([]);
+  expect(warmed).toEqual([]);
   await vi.advanceTimersByTimeAsync(1);
-  expect(rehearsed).toEqual(["main"]);
+  expect(warmed).toEqual(["main"]);
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(rehearsed).toEqual(["main"]);
+  expect(warmed).toEqual(["main"]);
 });
 
 test("during constant changes plans are warmed once a second, and once more for the last change", async () => {
   for (let ms = 0; ms < 5_000; ms += 10) {
-    planWarmer.hear("main");
+    planWarmer.schedule("main");
     await vi.advanceTimersByTimeAsync(10);
   }
-  expect(rehearsed).toHaveLength(5);
+  expect(warmed).toHaveLength(5);
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(rehearsed).toHaveLength(6);
+  expect(warmed).toHaveLength(6);
 });
 
 test("one database's changes do not affect another's", async () => {
-  planWarmer.hear("main");
-  planWarmer.hear("other");
+  planWarmer.schedule("main");
+  planWarmer.schedule("other");
   await vi.advanceTimersByTimeAsync(100);
-  expect(rehearsed).toEqual(["main", "other"]);
+  expect(warmed).toEqual(["main", "other"]);
 });
 
 test("a failed warming does not prevent the next", async () => {
   fails = true;
-  planWarmer.hear("main");
+  planWarmer.schedule("main");
   await vi.advanceTimersByTimeAsync(2_000);
-  planWarmer.hear("main");
+  planWarmer.schedule("main");
   await vi.advanceTimersByTimeAsync(2_000);
-  expect(rehearsed).toEqual(["main", "main"]);
+  expect(warmed).toEqual(["main", "main"]);
 });
 
 test("nothing is warmed after closing, pending changes included", async () => {
-  planWarmer.hear("main");
+  planWarmer.schedule("main");
   planWarmer.close();
-  planWarmer.hear("other");
+  planWarmer.schedule("other");
   await vi.advanceTimersByTimeAsync(60_000);
-  expect(rehearsed).toEqual([]);
+  expect(warmed).toEqual([]);
   expect(vi.getTimerCount()).toBe(0);
 });

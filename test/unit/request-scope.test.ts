@@ -45,7 +45,7 @@ describe("the signal of a request in its thread", () => {
 
 describe("a request whose slot may belong to another by now", () => {
   it.each<[string, (scope: RequestScope) => void]>([
-    ["as a stream's that the host gave up while it wrote", (scope) => scope.leaveSlot()],
+    ["as a stream's that the host gave up while it wrote", (scope) => scope.releaseSlot()],
     ["as one that was answered while a plugin's write went on", (scope) => scope.close()],
   ])("%s, removes no mark: the other may have committed", async (_, leave) => {
     const ledger = new Int8Array(new SharedArrayBuffer(1));

@@ -134,7 +134,7 @@ it("a text is compared with what the original sends, down to the last parameter"
   };
   const specs = [{ context: {}, queryValues: [] }];
   const isSame = (more: Partial<Common>, sent = specs): boolean =>
-    isSent(step, text, inputs, details, sent, { ...common, ...more });
+    isSent({ step, text, inputs }, details, sent, { ...common, ...more });
   expect(isSame({})).toBe(true);
   expect(isSame({ text: "limit 3" })).toBe(false);
   expect(isSame({ rawSqlValues: ["8"] })).toBe(false);

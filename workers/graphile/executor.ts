@@ -88,9 +88,9 @@ export function readAlone(executor: object): boolean {
       ) {
         return original.call(executor, specs, common);
       }
-      return keeps
-        ? readOnce(executor, $$cache, context, queryValues, common)
-        : foundBy(readRows(executor, context, JSON.stringify(queryValues), common));
+      const identifiers = JSON.stringify(queryValues);
+      const read = (): Promise<readonly unknown[]> => readRows(executor, context, identifiers, common);
+      return keeps ? readOnce(readsIn(context, $$cache), common, identifiers, read) : foundBy(read());
     };
     Object.defineProperty(executor, name, { value: execute, writable: true, configurable: true });
   };
@@ -103,31 +103,31 @@ async function foundBy(rows: Promise<readonly unknown[]>): Promise<Found> {
   return { values: [await rows] };
 }
 
+/** The reads of the request whose context this is; made where there were none. */
+function readsIn(context: object, $$cache: symbol): Reads {
+  const found: unknown = Reflect.get(context, $$cache);
+  if (isReads(found)) return found;
+  const reads = new RequestReads();
+  Reflect.set(context, $$cache, reads);
+  return reads;
+}
+
 /** Makes the same read of a request only once, even if the first one is still in progress. */
 function readOnce(
-  executor: Executor,
-  $$cache: symbol,
-  context: object,
-  queryValues: readonly unknown[],
-  common: Common,
+  reads: Reads,
+  { text, rawSqlValues }: Common,
+  identifiers: string,
+  read: () => Promise<readonly unknown[]>,
 ): Promise<Found> {
-  const found: unknown = Reflect.get(context, $$cache);
-  let reads: Reads;
-  if (isReads(found)) reads = found;
-  else {
-    reads = new RequestReads();
-    Reflect.set(context, $$cache, reads);
-  }
-  const query = `${common.text}\n${JSON.stringify(common.rawSqlValues)}`;
+  const query = `${text}\n${JSON.stringify(rawSqlValues)}`;
   let known = reads.get(query);
   if (known === undefined) {
     known = new Map();
     reads.set(query, known);
   }
-  const identifiers = JSON.stringify(queryValues);
   const before = known.get(identifiers);
   if (before !== undefined) return foundBy(before.promise);
-  const promise = readRows(executor, context, identifiers, common);
+  const promise = read();
   // Its readers get the error; without any reader, it must not end the thread as an unhandled rejection.
   promise.catch(ignore);
   known.set(identifiers, { promise });

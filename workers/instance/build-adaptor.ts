@@ -56,52 +56,83 @@ export function buildingAdaptor(
   names = new StatementNames(spec),
   answered: Result | null = null,
 ): BuildingAdaptor {
-  let introspected: Result | null = null;
-  let otherQueries = 0;
-  let readBySettings = false;
-  let lost: Error | null = null;
-  const lose = (error: unknown): never => {
-    if (saysUnreachable(error)) lost ??= error;
-    throw error;
-  };
-  const scope = { schemas: spec.schemas, sharedSchemas: spec.sharedSchemas, called: builtNames(spec) };
-
-  const introspect = async <TData>(connection: Connection, text: string): Promise<PgClientResult<TData>> => {
-    const scoped = scopedIntrospection(text, scope);
-    const result = answered ?? (await connection.send([scoped]));
-    if (spec.leftOut.length > 0) introspected = result;
-    const row = introspectionRow.parse(result.rows[0]);
-    names.learn(row[objectsColumn]);
-    const named = row[namedColumn];
-    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(result));
-    if (spec.kind === "pooled") {
-      throw new HostError(
-        "BUILD_NOT_SHAREABLE",
-        `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
-      );
-    }
-    const introspection = tagsInLogicalNames(String(row["introspection"]), spec.schemas);
-    return await rowsOf<TData>(Promise.resolve({ ...result, rows: [{ ...row, introspection }] }));
-  };
-
+  const reads = new BuildReads(spec, names, answered);
   const withPgClient = async <T>(
     given: Record<string, string | undefined> | null,
     callback: (client: NodePostgresPgClient) => T | Promise<T>,
   ): Promise<T> => {
-    const connection = await sessions.acquire().catch(lose);
-    const { client } = connection;
     const settings = buildSettings(given);
+    const connection = await sessions.acquire().catch(reads.lose);
+    try {
+      // One snapshot for the catalogue and the rows read beside it; a build never writes.
+      await connection
+        .send([
+          { text: "begin isolation level repeatable read read only" },
+          { text: untimed },
+          ...(settings.length === 0 ? [] : [unnamed(settingsStatement(settings))]),
+        ])
+        .catch(reads.lose);
+      return await callback(reads.clientOf(connection, settings.length > 0));
+    } finally {
+      // Also removes what a tenant's function set for the session.
+      await connection.endTransaction();
+      connection.release();
+    }
+  };
+  return {
+    withPgClient,
+    otherQueries: () => reads.otherQueries,
+    readBySettings: () => reads.bySettings,
+    lost: () => reads.lost,
+    takeIntrospected: () => reads.takeIntrospected(),
+    needs: (setting) => names.need(setting),
+  };
+}
+
+/** What a build has read, and of what its result depends. */
+class BuildReads {
+  otherQueries = 0;
+  bySettings = false;
+  lost: Error | null = null;
+  readonly #spec: BlueprintSpec;
+  readonly #names: StatementNames;
+  readonly #answered: Result | null;
+  #introspected: Result | null = null;
+
+  constructor(spec: BlueprintSpec, names: StatementNames, answered: Result | null) {
+    this.#spec = spec;
+    this.#names = names;
+    this.#answered = answered;
+  }
+
+  readonly lose = (error: unknown): never => {
+    if (saysUnreachable(error)) this.lost ??= error;
+    throw error;
+  };
+
+  takeIntrospected(): Result | null {
+    const taken = this.#introspected;
+    this.#introspected = null;
+    return taken;
+  }
+
+  /** A client for plugins. `withSettings`: whether settings of the preset apply to what it reads. */
+  clientOf(connection: Connection, withSettings: boolean): NodePostgresPgClient {
+    const { tenant, readers } = this.#spec;
+    const { client } = connection;
     const readsRows = (): void => {
-      otherQueries += 1;
-      readBySettings ||= settings.length > 0;
+      this.otherQueries += 1;
+      this.bySettings ||= withSettings;
       // Rows may be computed by a function, and whether the tenant's functions prepare statements is not known yet.
-      connection.acquire({ tenant: spec.tenant, prepares: true });
+      connection.acquire({ tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
-      if (isIntrospectionQuery(query.text)) return introspect<TData>(connection, query.text).catch(lose);
+      if (isIntrospectionQuery(query.text)) {
+        return this.#introspect<TData>(connection, query.text).catch(this.lose);
+      }
       readsRows();
-      const statement = { text: names.inBuild(query.text), values: query.values };
-      return rowsOf<TData>(readAsWhoMay(connection, statement, spec.readers)).catch(lose);
+      const statement = { text: this.#names.inBuild(query.text), values: query.values };
+      return rowsOf<TData>(readAsWhoMay(connection, statement, readers)).catch(this.lose);
     };
     const building: NodePostgresPgClient = {
       get rawClient() {
@@ -111,35 +142,27 @@ export function buildingAdaptor(
       query: run,
       withTransaction: (inner) => inner(building),
     };
-    try {
-      // One snapshot for the catalogue and the rows read beside it; a build never writes.
-      await connection
-        .send([
-          { text: "begin isolation level repeatable read read only" },
-          { text: untimed },
-          ...(settings.length === 0 ? [] : [unnamed(settingsStatement(settings))]),
-        ])
-        .catch(lose);
-      return await callback(building);
-    } finally {
-      // Also removes what a tenant's function set for the session.
-      await connection.endTransaction();
-      connection.release();
-    }
-  };
+    return building;
+  }
 
-  return {
-    withPgClient,
-    otherQueries: () => otherQueries,
-    readBySettings: () => readBySettings,
-    lost: () => lost,
-    takeIntrospected: () => {
-      const taken = introspected;
-      introspected = null;
-      return taken;
-    },
-    needs: (setting) => names.need(setting),
-  };
+  async #introspect<TData>(connection: Connection, text: string): Promise<PgClientResult<TData>> {
+    const { schemas, sharedSchemas, leftOut, kind } = this.#spec;
+    const scoped = scopedIntrospection(text, { schemas, sharedSchemas, called: builtNames(this.#spec) });
+    const result = this.#answered ?? (await connection.send([scoped]));
+    if (leftOut.length > 0) this.#introspected = result;
+    const row = introspectionRow.parse(result.rows[0]);
+    this.#names.learn(row[objectsColumn]);
+    const named = row[namedColumn];
+    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(result));
+    if (kind === "pooled") {
+      throw new HostError(
+        "BUILD_NOT_SHAREABLE",
+        `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
+      );
+    }
+    const introspection = tagsInLogicalNames(String(row["introspection"]), schemas);
+    return await rowsOf<TData>(Promise.resolve({ ...result, rows: [{ ...row, introspection }] }));
+  }
 }
 
 /** Drops the name: a build is over before a second statement of its kind comes. */

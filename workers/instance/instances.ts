@@ -101,14 +101,15 @@ export class Instances {
       names,
     );
     let live = false;
-    const { preset, unhonoured } = await instancePreset(
-      this.#setup,
+    const { preset, unhonoured } = await instancePreset({
+      setup: this.#setup,
       spec,
       building,
-      () => serving,
-      () => live,
-      { log: this.#log, patching: this.#patching },
-    );
+      serving: () => serving,
+      isServing: () => live,
+      log: this.#log,
+      patching: this.#patching,
+    });
     const { schema, resolvedPreset } = await made(preset, building, spec);
     if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
       throw new HostError(
@@ -160,17 +161,18 @@ export class Instances {
     const introspection = withoutLeftOut(String(row.introspection), spec);
     const answered = { ...introspected, rows: [{ ...row, introspection }] };
     const again = buildingAdaptor(sessions, spec, new StatementNames(spec), answered);
-    const { preset } = await instancePreset(
-      this.#setup,
+    const { preset } = await instancePreset({
+      setup: this.#setup,
       spec,
-      again,
-      () => {
+      building: again,
+      serving: () => {
         throw new HostError("INTERNAL", "the schema of a proof serves nobody");
       },
-      () => false,
+      isServing: () => false,
       // The first build has logged it all.
-      { log: () => undefined, patching: this.#patching },
-    );
+      log: () => undefined,
+      patching: this.#patching,
+    });
     const without = await made(preset, again, spec);
     assertSameApi(spec, schema, without.schema);
   }

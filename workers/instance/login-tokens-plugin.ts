@@ -36,17 +36,6 @@ export function loginTokensPlugin({
   before,
   after,
 }: GraphileConfig.Plugin): GraphileConfig.Plugin {
-  /** `gather.pgJwtType` and `gather.pgJwtTypes`, in the forms that PostGraphile accepts. */
-  const namedTypes = (options: GraphileBuild.GatherOptions): readonly (readonly [string, string])[] => {
-    const { pgJwtType: one, pgJwtTypes: some = [] } = options;
-    const named: [string, string][] = [];
-    if (typeof one === "string") named.push(...parseDatabaseIdentifiers(one, 2, "public"));
-    else if (one !== undefined) named.push(one);
-    if (typeof some === "string") named.push(...parseDatabaseIdentifiers(some, 2, "public"));
-    else named.push(...some.map((type) => parseDatabaseIdentifier(type, 2, "public")));
-    return named;
-  };
-
   return {
     name: "RowhouseLoginTokensPlugin",
     version: "1.0.0",
@@ -94,6 +83,17 @@ export function loginTokensPlugin({
       },
     },
   };
+}
+
+/** `gather.pgJwtType` and `gather.pgJwtTypes`, in the forms that PostGraphile accepts. */
+function namedTypes(options: GraphileBuild.GatherOptions): readonly (readonly [string, string])[] {
+  const { pgJwtType: one, pgJwtTypes: some = [] } = options;
+  const named: [string, string][] = [];
+  if (typeof one === "string") named.push(...parseDatabaseIdentifiers(one, 2, "public"));
+  else if (one !== undefined) named.push(one);
+  if (typeof some === "string") named.push(...parseDatabaseIdentifiers(some, 2, "public"));
+  else named.push(...some.map((type) => parseDatabaseIdentifier(type, 2, "public")));
+  return named;
 }
 
 function registerToken(build: GraphileBuild.Build, codec: PgCodec): void {

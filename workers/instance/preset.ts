@@ -81,11 +81,11 @@ function serviceSettings(
   log: Log,
 ): Pick<Service, "pgSettings" | "pgSettingsForIntrospection"> {
   const { pgSettings, pgSettingsForIntrospection } = userService(user) ?? {};
-  const told = new Set<string>();
+  const logged = new Set<string>();
   // Reserved names in a constant object are reported by the build.
   const leaveOut = (name: string): void => {
-    if (typeof pgSettings !== "function" || told.has(name)) return;
-    told.add(name);
+    if (typeof pgSettings !== "function" || logged.has(name)) return;
+    logged.add(name);
     log(
       "warn",
       `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,
@@ -133,15 +133,21 @@ export interface InstancePreset {
   readonly unhonoured: readonly string[];
 }
 
+/** What an instance's preset is composed of. */
+export interface PresetParts {
+  readonly setup: CellSetup;
+  readonly spec: BlueprintSpec;
+  readonly building: BuildingAdaptor;
+  /** Access for requests; called only once `isServing`. */
+  readonly serving: () => ServingWithPgClient;
+  readonly isServing: () => boolean;
+  readonly log: Log;
+  readonly patching: Patching;
+}
+
 /** Composes the preset of an instance; the instance's own service replaces the user's. */
-export async function instancePreset(
-  setup: CellSetup,
-  spec: BlueprintSpec,
-  building: BuildingAdaptor,
-  serving: () => ServingWithPgClient,
-  isServing: () => boolean,
-  { log, patching }: { readonly log: Log; readonly patching: Patching },
-): Promise<InstancePreset> {
+export async function instancePreset(parts: PresetParts): Promise<InstancePreset> {
+  const { setup, spec, building, serving, isServing, log, patching } = parts;
   const user = resolvePreset(await userPreset(setup.preset, spec));
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;

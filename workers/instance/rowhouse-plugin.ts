@@ -199,17 +199,23 @@ export function rowhousePlugin(
         },
         async ruruHTML(next, event) {
           const basePath = event.request.requestContext.rowhouse?.basePath ?? "";
-          if (basePath !== "") {
-            const { makeHTMLParts } = await import("postgraphile/grafserv/ruru/server");
-            event.config.endpoint = `${basePath}${event.config.endpoint}`;
-            event.config.staticPath = `${basePath}${event.config.staticPath}`;
-            event.htmlParts = makeHTMLParts(event.config);
-          }
+          if (basePath !== "") await moveGraphiql(event, basePath);
           return next();
         },
       },
     },
   };
+}
+
+/** Has GraphiQL's page ask below the prefix by which the request was routed. */
+async function moveGraphiql(
+  event: Pick<Parameters<GraphileConfig.GrafservMiddleware["ruruHTML"]>[0], "config" | "htmlParts">,
+  basePath: string,
+): Promise<void> {
+  const { makeHTMLParts } = await import("postgraphile/grafserv/ruru/server");
+  event.config.endpoint = `${basePath}${event.config.endpoint}`;
+  event.config.staticPath = `${basePath}${event.config.staticPath}`;
+  event.htmlParts = makeHTMLParts(event.config);
 }
 
 /** The plugin that comes after all others of an instance: it sees the request's body and the validation rules as they leave them. */

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
-import type { UploadWish } from "./upload-request.ts";
+import type { UploadRequest } from "./upload-request.ts";
 
 export interface StoreConfig {
   /** Options of the AWS SDK's S3Client: region, credentials, endpoint, forcePathStyle… */
@@ -57,7 +57,7 @@ export class ObjectStore {
   }
 
   /** Signs an upload. Type and length are part of the signature, so the store refuses a body that has others. */
-  async upload({ contentType, size }: UploadWish, expiresSeconds: number): Promise<SignedUpload> {
+  async upload({ contentType, size }: UploadRequest, expiresSeconds: number): Promise<SignedUpload> {
     const key = randomUUID();
     const command = new this.#sdk.PutObjectCommand({
       Bucket: this.#bucket,

@@ -8,7 +8,7 @@ export interface UploadLimits {
   readonly maxBytes: number;
 }
 
-export interface UploadWish {
+export interface UploadRequest {
   readonly contentType: string;
   readonly size: number;
 }
@@ -17,7 +17,7 @@ export interface UploadWish {
 const keyPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 /** GraphQL has already checked the types; zod would take 3 MB of a cell's heap. */
-function isWish(input: unknown): input is UploadWish {
+function isUploadRequest(input: unknown): input is UploadRequest {
   if (typeof input !== "object" || input === null || !("contentType" in input && "size" in input))
     return false;
   return typeof input.contentType === "string" && Number.isInteger(input.size);
@@ -30,8 +30,9 @@ export const uploadWish = {
   },
 
   /** Throws a SafeError if the request exceeds the limits. */
-  parse(input: unknown, { contentTypes, maxBytes }: UploadLimits): UploadWish {
-    if (!isWish(input) || input.size < 1) throw uploadWish.refused("An upload has at least one byte.");
+  parse(input: unknown, { contentTypes, maxBytes }: UploadLimits): UploadRequest {
+    if (!isUploadRequest(input) || input.size < 1)
+      throw uploadWish.refused("An upload has at least one byte.");
     const { contentType, size } = input;
     // Compared exactly: a type with parameters or in another case is a different one.
     if (!contentTypes.includes(contentType)) {

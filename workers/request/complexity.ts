@@ -25,10 +25,7 @@ const nothing: Extent = { fields: 0, depth: 0, introspects: false };
  * (`@graphile/depth-limit` 0.3.1) ignore selections on interfaces.
  */
 export function extentOf(document: DocumentNode): Extent {
-  const fragments = new Map<string, FragmentDefinitionNode>();
-  for (const definition of document.definitions) {
-    if (definition.kind === "FragmentDefinition") fragments.set(definition.name.value, definition);
-  }
+  const fragments = fragmentsOf(document);
   const known = new Map<string, Extent>();
 
   const ofFragment = (name: string): Extent => {
@@ -85,6 +82,14 @@ export function extentOf(document: DocumentNode): Extent {
     };
   }
   return extent;
+}
+
+function fragmentsOf({ definitions }: DocumentNode): ReadonlyMap<string, FragmentDefinitionNode> {
+  const fragments = new Map<string, FragmentDefinitionNode>();
+  for (const definition of definitions) {
+    if (definition.kind === "FragmentDefinition") fragments.set(definition.name.value, definition);
+  }
+  return fragments;
 }
 
 /** Refuses the whole request, with a code like the host's own. */

@@ -112,7 +112,7 @@ export class RequestScope {
   }
 
   /** Called when the slot belongs to another request: the front reassigns a stream's slot as soon as it gives the stream up. */
-  leaveSlot(): void {
+  releaseSlot(): void {
     this.#hasSlot = false;
   }
 
@@ -134,7 +134,10 @@ export class RequestScope {
    * to repeat the request if this thread dies; the mark is removed only if nothing was committed. `stands` decides whether the
    * commit may have happened despite an error.
    */
-  async committing<Value>(commit: () => Promise<Value>, stands: (error: unknown) => boolean): Promise<Value> {
+  async committing<Value>(
+    commit: () => Promise<Value>,
+    mayHaveCommitted: (error: unknown) => boolean,
+  ): Promise<Value> {
     this.#marked = true;
     Atomics.store(this.#ledger, this.slot, 1);
     this.#committing += 1;
@@ -143,7 +146,7 @@ export class RequestScope {
       this.#committed = true;
       return value;
     } catch (error) {
-      this.#committed ||= stands(error);
+      this.#committed ||= mayHaveCommitted(error);
       throw error;
     } finally {
       this.#committing -= 1;

@@ -26,8 +26,8 @@ export function assertFewValuesIn(text: string, { variables, variablesDepth }: V
   if (text.length < scannedFrom) return;
   if (!isObject.test(text.slice(0, scannedFrom)))
     throw new HostError("BAD_REQUEST", "The body is not a JSON object.");
-  const mostValues = variables + otherValues;
-  const mostLevels = variablesDepth + otherLevels;
+  const maxValues = variables + otherValues;
+  const maxLevels = variablesDepth + otherLevels;
   let values = 0;
   let levels = 0;
   // Whether the innermost list or object is empty so far.
@@ -44,7 +44,7 @@ export function assertFewValuesIn(text: string, { variables, variablesDepth }: V
         values += 1;
         levels += 1;
         empty = true;
-        if (levels > mostLevels) throw new HostError("VARIABLES_TOO_LARGE", tooDeep(variablesDepth));
+        if (levels > maxLevels) throw new HostError("VARIABLES_TOO_LARGE", tooDeep(variablesDepth));
         break;
       case closeList:
       case closeObject:
@@ -54,7 +54,7 @@ export function assertFewValuesIn(text: string, { variables, variablesDepth }: V
         break;
       case comma:
         values += 1;
-        if (values > mostValues) throw new HostError("VARIABLES_TOO_LARGE", tooMany(variables));
+        if (values > maxValues) throw new HostError("VARIABLES_TOO_LARGE", tooMany(variables));
         break;
       case blank:
       case newline:

@@ -93,7 +93,7 @@ export class Cell {
     this.#queue = new FairQueue(queueLimits(options.heapMb));
     this.#channel = new Channel(
       port1,
-      (message) => this.#hear(message),
+      (message) => this.#receive(message),
       () => this.#queue.settle(),
     );
     const workerData: CellSetup = {
@@ -141,11 +141,11 @@ export class Cell {
    * Takes a slot for one request; throws `NO_CAPACITY` if none is free. The caller frees it when the request
    * is over.
    */
-  takeSlot(): number {
+  acquireSlot(): number {
     return this.#slots.acquire();
   }
 
-  freeSlot(slot: number): void {
+  releaseSlot(slot: number): void {
     this.#slots.release(slot);
   }
 
@@ -182,7 +182,7 @@ export class Cell {
     if (this.#ending !== null) return Promise.reject(this.#notStarted());
     return new Promise((resolve, reject) => {
       const turn = new CellTurn(task, tenant, this.#outcome, { resolve, reject });
-      this.#queue.enter(turn);
+      this.#queue.acquire(turn);
       if (turn.phase !== "waiting") return;
       this.#queued.set(task.slot, turn);
       if (!this.#isContended) this.#contend();
@@ -194,9 +194,9 @@ export class Cell {
       this.#queued.delete(turn.task.slot);
       return this.#channel.ask(turn.task, turn, isLight);
     },
-    answered: (turn) => this.#queue.leave(turn),
+    answered: (turn) => this.#queue.release(turn),
     failed: (turn) => {
-      this.#queue.leave(turn);
+      this.#queue.release(turn);
       // No message of the thread needs to follow, and a request that waited behind this one may fit now.
       this.#queue.settle();
     },
@@ -209,8 +209,8 @@ export class Cell {
   }
 
   /** Starts no more requests of `tenant` while these are estimated to be heavy, until the returned function is called. */
-  hold(tenant: TenantId): () => void {
-    this.#queue.hold(tenant);
+  pause(tenant: TenantId): () => void {
+    this.#queue.pause(tenant);
     return () => this.#queue.resume(tenant);
   }
 
@@ -300,7 +300,7 @@ export class Cell {
     return new HostError("CELL_LOST", `cell ${this.id} ended: ${reason}`);
   }
 
-  #hear(message: CellMessage): void {
+  #receive(message: CellMessage): void {
     switch (message.kind) {
       case "replies":
         // Answers prove that the loop is responsive, even if it has not processed its pings yet.

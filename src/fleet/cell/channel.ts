@@ -25,21 +25,21 @@ export interface Asker {
  */
 export class Channel {
   readonly #port: MessagePort;
-  readonly #hear: (message: CellMessage) => void;
+  readonly #receive: (message: CellMessage) => void;
   /** Requests without an answer, by number. */
   readonly #asked = new Map<number, Asker>();
   #number = 0;
   #tasks: LaneTask[] = [];
 
-  /** `hear` receives every message of the thread before its answers are delivered; `heard` is called after that. */
-  constructor(port: MessagePort, hear: (message: CellMessage) => void, heard: () => void) {
+  /** `receive` gets every message of the thread before its answers are delivered; `received` is called after that. */
+  constructor(port: MessagePort, receive: (message: CellMessage) => void, received: () => void) {
     this.#port = port;
-    this.#hear = (message) => {
-      hear(message);
+    this.#receive = (message) => {
+      receive(message);
       if (message.kind === "replies") this.#answer(message.encoded);
-      heard();
+      received();
     };
-    port.on("message", this.#hear);
+    port.on("message", this.#receive);
     port.unref();
   }
 
@@ -74,7 +74,7 @@ export class Channel {
   end(error: HostError): void {
     // Messages that the thread sent before it ended are still valid.
     for (let last = receiveMessageOnPort(this.#port); last; last = receiveMessageOnPort(this.#port)) {
-      this.#hear(last.message);
+      this.#receive(last.message);
     }
     this.#port.close();
     for (const number of [...this.#asked.keys()]) this.#settle(number)?.reject(error);

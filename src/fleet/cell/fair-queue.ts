@@ -127,8 +127,8 @@ export class FairQueue {
     return this.#waiting;
   }
 
-  /** Starts `turn`, now or when it is its turn. Call `leave` once for each. */
-  enter(turn: Turn): void {
+  /** Starts `turn`, now or when it is its turn. Call `release` once for each. */
+  acquire(turn: Turn): void {
     const account = this.#account(turn.tenant);
     account.entered += 1;
     const isFirst = account.waiting.length === 0;
@@ -147,7 +147,7 @@ export class FairQueue {
   }
 
   /** Call when the request is answered, or never will be. A request that still waits is not started. */
-  leave(turn: Turn): void {
+  release(turn: Turn): void {
     const account = this.#account(turn.tenant);
     switch (turn.phase) {
       case "waiting":
@@ -208,7 +208,7 @@ export class FairQueue {
   }
 
   /** Starts no request of `tenant` until `resume` while its estimate is heavy: which requests are quick is not known per request. */
-  hold(tenant: TenantId): void {
+  pause(tenant: TenantId): void {
     this.#account(tenant).held = true;
   }
 

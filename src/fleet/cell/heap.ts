@@ -86,9 +86,9 @@ export class CellHeap {
   collected({ sequence, heapUsedBytes, measured }: Collected): void {
     this.#answered = sequence;
     for (const { instance, heapBytes } of measured) {
-      const told = this.#awaited.get(instance);
-      if (told === undefined) this.#early.set(instance, heapBytes / mb);
-      else told(heapBytes / mb);
+      const resolve = this.#awaited.get(instance);
+      if (resolve === undefined) this.#early.set(instance, heapBytes / mb);
+      else resolve(heapBytes / mb);
       this.#awaited.delete(instance);
     }
     if (sequence <= this.#outdated) return;

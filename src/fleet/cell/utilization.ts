@@ -11,7 +11,7 @@ export class Utilization {
   }
 
   /** Share of the time since the last call in which the loop was busy, 0 to 1. */
-  take(): number {
+  sample(): number {
     const { performance: thread } = this.#worker;
     const now = thread.eventLoopUtilization();
     const { utilization } = thread.eventLoopUtilization(now, this.#before);

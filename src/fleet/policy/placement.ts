@@ -128,7 +128,7 @@ function decideEviction(input: PlacementInput): Placement {
 
   const [first] = input.cells
     .filter((cell) => cell.phase === "serving" && !input.avoid.has(cell.id))
-    .flatMap((cell) => concession(cell, input) ?? [])
+    .flatMap((cell) => evictionCandidate(cell, input) ?? [])
     .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
   return first?.step ?? { kind: "wait" };
 }
@@ -139,14 +139,14 @@ function isLeaving(cell: PlacedCell): boolean {
   return cell.phase === "serving" && cell.instances.some((each) => each.leaving && each.inFlight === 0);
 }
 
-interface Concession {
+interface EvictionCandidate {
   readonly step: Placement;
   /** When the last of the instances to be evicted was last used. */
   readonly lastUsedMs: number;
 }
 
 /** How a cell would make room, or undefined if its idle instances are not enough. */
-function concession(cell: PlacedCell, input: PlacementInput): Concession | undefined {
+function evictionCandidate(cell: PlacedCell, input: PlacementInput): EvictionCandidate | undefined {
   const idle = cell.instances
     .filter((instance) => instance.live && instance.inFlight === 0)
     .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
@@ -155,7 +155,7 @@ function concession(cell: PlacedCell, input: PlacementInput): Concession | undef
   if (oldest === undefined || newest === undefined) return undefined;
   // If nothing may be built beside what the cell holds, it can only be evicted as a whole.
   const shared = !input.exclusive && !cell.exclusive && cell.instances.length > 1;
-  const last = shared ? lastToGo(cell, idle, input) : undefined;
+  const last = shared ? lastEvicted(cell, idle, input) : undefined;
   if (last !== undefined) {
     return {
       step: { kind: "evict-instance", cell: cell.id, instance: oldest.id },
@@ -170,7 +170,7 @@ function concession(cell: PlacedCell, input: PlacementInput): Concession | undef
  * The first instance of `idle`, in order, whose eviction (with all before it) makes enough room in this cell;
  * evicting one each from several cells would make none.
  */
-function lastToGo(
+function lastEvicted(
   cell: PlacedCell,
   idle: readonly PlacedInstance[],
   { needMb }: PlacementInput,

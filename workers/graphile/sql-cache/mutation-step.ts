@@ -50,7 +50,9 @@ export interface Builder {
 }
 
 /** What a request sets, column by column. */
-export interface Told {
+export interface RecordedSet {
+  /** The names as one text. */
+  readonly key: string;
   readonly names: readonly string[];
   /** Encoded as they are sent, because encoding a value twice may yield different results. */
   readonly parameters: readonly unknown[];

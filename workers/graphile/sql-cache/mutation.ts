@@ -10,7 +10,7 @@ import {
   type Details,
   isChangeStep,
   type Mutation,
-  type Told,
+  type RecordedSet,
 } from "./mutation-step.ts";
 import { outsideRequests } from "./probe-inputs.ts";
 import { type Execute, replaceExecute } from "./replace-execute.ts";
@@ -80,7 +80,7 @@ function textFor(step: ChangeStep, names: readonly string[], original: Execute<D
   const values: Values[] = [];
   values[contextId] = always(null);
   for (const { depId } of getBys) values[depId] = always({ depId });
-  const own = withoutCodecs(told(step, names, values.length, executeMutation));
+  const own = withoutCodecs(withRecordedSet(step, names, values.length, executeMutation));
   values.push(always(apply));
   const details: Details = { values, indexMap: (callback) => [callback(0)] };
   const made = outsideRequests((): unknown => original.call(own, details));
@@ -150,7 +150,7 @@ async function changeOne(
     throw new SafeError("Attempted to update a record, but no new values were specified.");
   }
   const text = texts.get(key);
-  if (text === undefined) return build(change, key, { names, parameters, meta }, values, index, original);
+  if (text === undefined) return build(change, { key, names, parameters, meta }, { values, index }, original);
   const { rows, rowCount, notices } = await resource.executeMutation({
     context,
     text,
@@ -171,10 +171,8 @@ function findingBy({ getBys = [] }: ChangeStep, values: readonly Values[], index
  */
 async function build(
   { step, texts }: Change,
-  key: string,
-  { names, parameters, meta }: Told,
-  values: readonly Values[],
-  index: number,
+  { key, names, parameters, meta }: RecordedSet,
+  { values, index }: { readonly values: readonly Values[]; readonly index: number },
   original: Execute<Details>,
 ): Promise<unknown> {
   const text = textFor(step, names, original);
@@ -190,7 +188,7 @@ async function build(
     for (const [index, name] of names.entries()) builder.set(name, parameters[index]);
     for (const name of Reflect.ownKeys(meta)) builder.setMeta(name, meta[name]);
   };
-  const made = await original.call(told(step, names, values.length, executeMutation), {
+  const made = await original.call(withRecordedSet(step, names, values.length, executeMutation), {
     values: [...values, always(tell)],
     indexMap: (callback) => [callback(index)],
   });
@@ -198,7 +196,7 @@ async function build(
 }
 
 /** `step` with its inputs replaced by `names` and already encoded values, and with `executeMutation` in place of its own. */
-function told(
+function withRecordedSet(
   step: ChangeStep,
   names: readonly string[],
   applyDepId: number,

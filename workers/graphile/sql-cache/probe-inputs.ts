@@ -6,7 +6,7 @@ import type { AppliedFunction, Codec, Details, Page, Paged, Placeholder, Values 
 export const outsideRequests = AsyncLocalStorage.snapshot();
 
 /** Stands for a value of a request. */
-export class Mark {
+export class StandIn {
   readonly dependency: number;
   codec: Codec | null = null;
   constructor(dependency: number) {
@@ -28,18 +28,18 @@ const outOfReach: Values = {
 };
 
 /** The results of other steps that a builder may see here; none of them comes from a request. */
-export class Reach {
+export class ProbeInputs {
   readonly values: Values[];
   readonly #known = new Map<number, unknown>();
   /** Marks that were handed out for placeholders, in order. */
-  readonly marks: Mark[] = [];
+  readonly standIns: StandIn[] = [];
 
   constructor(dependencies: number) {
     this.values = Array.from({ length: dependencies }, () => outOfReach);
   }
 
   /** Throws if a result is used for two things. */
-  give(index: number | null, value: unknown): void {
+  set(index: number | null, value: unknown): void {
     if (index === null) return;
     if (this.#known.has(index) && !Object.is(this.#known.get(index), value))
       throw new Error("used for two things");
@@ -47,27 +47,27 @@ export class Reach {
     this.values[index] = { isBatch: false, at: () => value, unaryValue: () => value };
   }
 
-  mark({ dependencyIndex }: Placeholder, isBatch: boolean): void {
-    this.give(dependencyIndex, isBatch ? "many" : "one");
-    const at = (): Mark => {
-      const mark = new Mark(dependencyIndex);
-      this.marks.push(mark);
+  standIn({ dependencyIndex }: Placeholder, isBatch: boolean): void {
+    this.set(dependencyIndex, isBatch ? "many" : "one");
+    const at = (): StandIn => {
+      const mark = new StandIn(dependencyIndex);
+      this.standIns.push(mark);
       return mark;
     };
     this.values[dependencyIndex] = { isBatch, at, unaryValue: outOfReach.unaryValue };
   }
 
   page(step: Paged, { first, last, offset }: Page): void {
-    this.give(step.firstStepId, first);
-    this.give(step.lastStepId, last);
-    this.give(step.offsetStepId, offset);
-    this.give(step.afterStepId, null);
-    this.give(step.beforeStepId, null);
+    this.set(step.firstStepId, first);
+    this.set(step.lastStepId, last);
+    this.set(step.offsetStepId, offset);
+    this.set(step.afterStepId, null);
+    this.set(step.beforeStepId, null);
   }
 
   apply({ applyDepIds }: Paged, applied: readonly (AppliedFunction | null)[]): void {
     applied.forEach((apply, index) => {
-      this.give(applyDepIds[index] ?? null, apply);
+      this.set(applyDepIds[index] ?? null, apply);
     });
   }
 
@@ -83,13 +83,13 @@ export class Reach {
 }
 
 /** The same codec for SQL, but accepting only marks as values. */
-export function markedCodecs(): (codec: Codec) => Codec {
+export function standInCodecs(): (codec: Codec) => Codec {
   const known = new Map<Codec, Codec>();
   return (codec) => {
     const before = known.get(codec);
     if (before !== undefined) return before;
-    const toPg = (mark: unknown): Mark => {
-      if (!(mark instanceof Mark)) throw new Error("out of reach");
+    const toPg = (mark: unknown): StandIn => {
+      if (!(mark instanceof StandIn)) throw new Error("out of reach");
       mark.codec = codec;
       return mark;
     };

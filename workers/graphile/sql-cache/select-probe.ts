@@ -1,5 +1,5 @@
 /** Builds a select's statement out of reach of any request. */
-import { Mark, markedCodecs, outsideRequests, Reach } from "./probe-inputs.ts";
+import { outsideRequests, ProbeInputs, StandIn, standInCodecs } from "./probe-inputs.ts";
 import type { Execute } from "./replace-execute.ts";
 import { pageRows, type SelectResult } from "./select-results.ts";
 import type {
@@ -37,7 +37,7 @@ export function inlineFunction(
   { page, applied }: Pick<Inputs, "page" | "applied">,
   execute: Execute<Details>,
 ): AppliedFunction {
-  const reach = new Reach(step.dependencies.length);
+  const reach = new ProbeInputs(step.dependencies.length);
   reach.page(step, page);
   reach.apply(step, applied);
   const made = outsideRequests((): unknown => execute.call(step, reach.details(1)));
@@ -73,22 +73,22 @@ export function probeSelect(
 }
 
 async function probe(step: SelectStep, inputs: Inputs, execute: Execute<Details>): Promise<SelectText> {
-  const reach = new Reach(step.dependencies.length);
-  reach.give(step.contextId, "context");
+  const reach = new ProbeInputs(step.dependencies.length);
+  reach.set(step.contextId, "context");
   reach.page(step, inputs.page);
-  for (const index of step.streamDetailsDepIds ?? []) reach.give(index, null);
+  for (const index of step.streamDetailsDepIds ?? []) reach.set(index, null);
   reach.apply(step, inputs.applied);
   step.placeholders.forEach((placeholder, index) => {
-    reach.mark(placeholder, inputs.direct[index] === false);
+    reach.standIn(placeholder, inputs.direct[index] === false);
   });
   const samples = sampleRows(inputs.page);
-  let sent: { readonly spec: Spec; readonly common: Common; readonly marks: readonly Mark[] } | undefined;
+  let sent: { readonly spec: Spec; readonly common: Common; readonly marks: readonly StandIn[] } | undefined;
   const send = async ([spec]: readonly Spec[], common: Common): Promise<{ values: unknown[] }> => {
     if (spec === undefined || sent !== undefined) throw new Error("sent otherwise than is known");
-    sent = { spec, common, marks: [...reach.marks] };
+    sent = { spec, common, marks: [...reach.standIns] };
     return { values: samples };
   };
-  const codecs = markedCodecs();
+  const codecs = standInCodecs();
   const marked = Object.create(step, {
     placeholders: { value: step.placeholders.map((one) => ({ ...one, codec: codecs(one.codec) })) },
     resource: {
@@ -117,7 +117,7 @@ async function probe(step: SelectStep, inputs: Inputs, execute: Execute<Details>
 function parametersOf(
   { placeholders }: SelectStep,
   { direct }: Inputs,
-  marks: readonly Mark[],
+  marks: readonly StandIn[],
   values: readonly unknown[],
 ): SelectText["values"] {
   const ones = placeholders.flatMap((placeholder, index) =>
@@ -131,7 +131,7 @@ function parametersOf(
   );
   if (!asExpected) throw new Error("placeholders are written otherwise than is known");
   return values.map((value) => {
-    if (!(value instanceof Mark)) return { fixed: value };
+    if (!(value instanceof StandIn)) return { fixed: value };
     const index = ones[given.indexOf(value)]?.index;
     if (index === undefined) throw new Error("a value comes from nowhere");
     return index;
@@ -140,7 +140,7 @@ function parametersOf(
 
 function queriesOf({ queryValues }: Spec): SelectText["queries"] {
   return queryValues.map((value) => {
-    if (!(value instanceof Mark) || value.codec === null) throw new Error("a value comes from nowhere");
+    if (!(value instanceof StandIn) || value.codec === null) throw new Error("a value comes from nowhere");
     return { dependency: value.dependency, codec: value.codec };
   });
 }

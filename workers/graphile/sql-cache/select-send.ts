@@ -77,9 +77,7 @@ export async function send(
 
 /** Whether `text` would have sent the same statement, down to the last parameter. */
 export function isSent(
-  step: SelectStep,
-  text: SelectText,
-  inputs: Inputs,
+  { step, text, inputs }: { readonly step: SelectStep; readonly text: SelectText; readonly inputs: Inputs },
   { values, indexMap }: Details,
   specs: readonly Spec[],
   common: Common,

@@ -65,7 +65,8 @@ export function rememberSelectTexts(): boolean {
       if (typeof entry === "object") return send(step, entry, inputs, details);
       if (entry === "once") {
         texts.set(key, "building");
-        return build(step, inputs, details, original, (built) => void texts.set(key, built));
+        const keep = (built: Entry): void => void texts.set(key, built);
+        return build({ step, inputs, keep }, details, original);
       }
       if (entry === undefined) {
         if (texts.size >= maxTexts) texts.clear();
@@ -160,26 +161,30 @@ function keyOf({ page, applied, count, direct }: Inputs): string {
   return key;
 }
 
+interface Building {
+  readonly step: SelectStep;
+  readonly inputs: Inputs;
+  readonly keep: (entry: Entry) => void;
+}
+
 /**
  * The original's result for this request. Also calls `keep` with the text for `inputs` if it equals what was sent, otherwise with
  * the reason why there is none.
  */
 async function build(
-  step: SelectStep,
-  inputs: Inputs,
+  { step, inputs, keep }: Building,
   details: Details,
   original: Execute<Details>,
-  keep: (entry: Entry) => void,
 ): Promise<unknown> {
   const text = await probeSelect(step, inputs, original).catch(() => null);
   if (text === null) {
     keep("never");
     return await original.call(step, details);
   }
-  let told = false;
+  let executed = false;
   const isSame = (specs: readonly Spec[], common: Common): boolean => {
     try {
-      return isSent(step, text, inputs, details, specs, common);
+      return isSent({ step, text, inputs }, details, specs, common);
     } catch {
       // If a codec cannot encode a value twice, the request must not fail for it.
       return false;
@@ -187,7 +192,7 @@ async function build(
   };
   const watch = (method: "executeWithCache" | "executeWithoutCache") => ({
     value: (specs: readonly Spec[], common: Common): unknown => {
-      told = true;
+      executed = true;
       keep(isSame(specs, common) ? text : "never");
       return step.resource[method](specs, common);
     },
@@ -200,6 +205,6 @@ async function build(
     return await original.call(Object.create(step, { resource: { value: resource } }), details);
   } finally {
     // A value could not be encoded, such as an invalid date.
-    if (!told) keep("once");
+    if (!executed) keep("once");
   }
 }
