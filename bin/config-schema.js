@@ -1,4 +1,4 @@
-// Part of `npm run build`, and to be run when the config has new keys: the JSON schema that the package ships.
+// Writes the JSON schema that the package ships. Part of `npm run build`; run it when the config gets new keys.
 import { writeFileSync } from "node:fs";
 import { load } from "./load.js";
 

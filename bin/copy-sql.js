@@ -1,4 +1,4 @@
-// Part of `npm run build`: what the compiler does not bring along. The sources read these files beside themselves.
+// Copies the SQL files, which the compiler does not emit and the built sources read beside themselves. Part of `npm run build`.
 import { cpSync, globSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 

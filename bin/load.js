@@ -1,8 +1,8 @@
-// What the package's exports are made of: what was built, or in a checkout the source itself.
+// Loads a module behind one of the package's exports: the built one, or in a checkout the source itself.
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-/** The module at `path`, from the package's root and without its ending. */
+/** The module at `path`, relative to the package's root and without an extension. */
 export function load(path) {
   const built = new URL(`../dist/${path}.js`, import.meta.url);
   const source = new URL(`../${path}.ts`, import.meta.url);

@@ -1,4 +1,4 @@
-// `rowhouse/plugin`: for plugins in presets, which only threads load.
+// `rowhouse/plugin`, for plugins in presets, which only threads load.
 import { load } from "./load.js";
 
 export const { instanceOf, perBuild } = await load("workers/plugin-api/instance");

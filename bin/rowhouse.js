@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // Runs the command line on a Node.js that strips types (22.18 or later): the one that runs this file, or else
-// the one that the npm package `node` brought.
+// the one that the npm package `node` brings.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-// As a whole: Node.js 20 has no enableCompileCache, and would refuse this file for its name.
+// Not by name: Node.js 20 has no enableCompileCache, and would refuse to load this file.
 import nodeModule from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,9 +15,10 @@ const entry = existsSync(built) ? built : join(root, "src", "cli", "main.ts");
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 /**
- * V8 (Node 24.21) lets the young generation of the main thread grow to 2 × 32 MB under load, and keeps it: resident memory of the
- * process 288 MB, with 4 251, at the same CPU per request; 2 is 5 MB less than that, at 1.01 of it. Nothing but a flag at the start bounds it, and that flag would be
- * every thread's: so the process begins again with it, in place, and takes it back before there are threads.
+ * V8 (Node 24.21) lets the main thread's young generation grow to 2 × 32 MB under load, and keeps it: resident memory is then
+ * 288 MB. With 4 it is 251 MB at the same CPU per request, and with 2 another 5 MB less at 1.01 times that CPU. Only a flag at
+ * the start can bound it, and that flag would apply to every thread, so the process replaces itself with one that has the flag,
+ * and resets it before any thread starts.
  */
 const frontFlag = "--max-semi-space-size=2";
 
@@ -34,14 +35,14 @@ function boundFront() {
 
 if (major > 22 || (major === 22 && minor >= 18)) {
   boundFront();
-  // Ahead of the first file with types: what is in the cache needs no compiler to strip them.
+  // Before the first file with types: cached files need no compiler to strip them.
   nodeModule.enableCompileCache();
   await import(entry);
 } else {
   runOnOwn();
 }
 
-/** The same file again, on the Node.js that the npm package `node` brought. */
+/** Runs this file again on the Node.js that the npm package `node` brings. */
 function runOnOwn() {
   let node;
   try {
@@ -56,10 +57,10 @@ function runOnOwn() {
     return;
   }
   const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: "inherit" });
-  // A terminal's Ctrl-C reaches the child by itself; passed on as well, it would be the second signal.
+  // A terminal's Ctrl-C reaches the child directly; passed on as well, it would count as the second signal.
   process.on("SIGINT", () => process.stdin.isTTY || child.kill("SIGINT"));
   process.on("SIGTERM", () => child.kill("SIGTERM"));
-  // A terminal that goes away tells both; the child takes a second one for the same.
+  // A vanished terminal signals both processes; the child ignores the repetition.
   process.on("SIGHUP", () => child.kill("SIGHUP"));
   child.on("exit", (code, signal) => {
     process.exitCode = code ?? (signal === null ? 0 : 1);

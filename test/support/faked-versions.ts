@@ -1,4 +1,4 @@
-/** A project with Rowhouse and copies of the packages that it patches, whose versions can be other than they are. */
+/** A project with Rowhouse and copies of the packages that it patches, whose versions can be faked. */
 import { cp, mkdir, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import { directoryWith } from "./host.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Those that find each other by where they lie: none of them may be a link to the checkout's. */
+/** Packages that find each other by their location, so none of them may be a link to the checkout's. */
 const copied = [
   "@dataplan/json",
   "@dataplan/pg",
@@ -27,12 +27,12 @@ const copied = [
 export interface FakedProject {
   readonly path: string;
   readonly cli: string;
-  /** Has the copy of `name` say that it is `version`; null: what it is. */
+  /** Makes the copy of `name` claim to be `version`; null restores its own version. */
   fake(name: string, version: string | null): Promise<void>;
   remove(): Promise<void>;
 }
 
-/** Node.js strips types nowhere below node_modules: Rowhouse's sources lie beside it. */
+/** Rowhouse's sources lie beside node_modules, because Node.js strips no types below it. */
 export async function fakedProject(files: Record<string, string>): Promise<FakedProject> {
   const { path, remove } = await directoryWith({ ...files, "package.json": '{ "type": "module" }' });
   const modules = join(path, "node_modules");
@@ -56,7 +56,7 @@ export async function fakedProject(files: Record<string, string>): Promise<Faked
         await readFile(join(root, "node_modules", name, "package.json"), "utf8"),
       );
       const target = join(modules, name, "package.json");
-      // It may be a link to the checkout's file's folder: nothing is written through it.
+      // Anything else is a link to the checkout's folder, and must not be written through.
       if (!copied.includes(name)) throw new Error(`${name} is not a copy`);
       await rm(target);
       await writeFile(target, JSON.stringify({ ...Object(own), ...(version === null ? {} : { version }) }));

@@ -3,15 +3,15 @@ import { type ParamPattern, parseSync, Visitor } from "oxc-parser";
 import type { SourceFile } from "./source-files.ts";
 
 export interface SizedFunction {
-  /** From the project's root. */
+  /** Relative to the project's root. */
   readonly path: string;
-  /** What it is declared, assigned or passed as; `<anonymous>` where nothing names it. */
+  /** The name it is declared with, assigned to or held under; `<anonymous>` if there is none. */
   readonly name: string;
-  /** The line it begins on. */
+  /** Its first line. */
   readonly line: number;
-  /** From the first of its own lines to the last, signature and comments inside included. */
+  /** The number of its lines, including signature and inner comments. */
   readonly lines: number;
-  /** Parameters that callers pass: `this` is none, and `...rest` is one. */
+  /** The number of parameters that callers pass: `this` does not count, and `...rest` is one. */
   readonly parameters: number;
 }
 
@@ -20,13 +20,13 @@ interface Positioned {
   readonly end: number;
 }
 
-/** Every function in `text`, standing at `path`: declarations, methods, accessors, arrows and function expressions, nested ones too. */
+/** Every function in `text`, the content of `path`: declarations, methods, accessors, arrows and expressions, nested ones included. */
 export function functionsOf({ path, text }: SourceFile): SizedFunction[] {
   const { program, errors } = parseSync(path, text);
   if (errors.length > 0) throw new Error(`${path} cannot be parsed: ${errors[0]?.message}`);
   const lineOf = (at: number): number => text.slice(0, at).split("\n").length;
   const functions: SizedFunction[] = [];
-  /** By the offset of a function that stands as a value: the name of what holds it. */
+  /** The name of the holder of a function that is a value, by the function's offset. */
   const names = new Map<number, string>();
   const hold = (name: Positioned | null, value: Positioned | null): void => {
     if (name !== null && value !== null) names.set(value.start, text.slice(name.start, name.end));

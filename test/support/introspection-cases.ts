@@ -61,7 +61,7 @@ export const typeCases: readonly IntrospectionCase[] = [
     shows: /type Outer[\s\S]*type Inner|type Inner[\s\S]*type Outer/,
   },
   {
-    name: "ranges, of built-in types and of one's own",
+    name: "ranges of built-in and of user-defined types",
     sql: `create domain $s.grade as int; create type $s.grades as range (subtype = $s.grade);
       create table $s.a (id int primary key, g $s.grades, d daterange, n numrange);`,
     shows: /g: GradeRange/,
@@ -80,7 +80,7 @@ export const typeCases: readonly IntrospectionCase[] = [
     shows: /s: FloatRange/,
   },
   {
-    name: "types of a shared schema, and what those are made of",
+    name: "types of a shared schema, and the types they consist of",
     sql: `create table $s.a (id int primary key, s shared.size, p shared.positive, m shared.money2, c shared.country,
         only_in_array shared.flavour[]);
       create function $s.sizes() returns shared.size[] stable language sql as 'select array[''s'']::shared.size[]';`,
@@ -133,7 +133,7 @@ export const functionCases: readonly IntrospectionCase[] = [
     shows: /double\(x: Int\): Int/,
   },
   {
-    name: "functions of sets: of rows, scalars and domains",
+    name: "functions that return sets of rows, scalars and domains",
     sql: `create table $s.a (id int primary key); create domain $s.d as int;
       create function $s.f() returns setof $s.a stable language sql as 'select * from $s.a';
       create function $s.g(n int) returns setof int stable language sql as 'select 1';
@@ -169,7 +169,7 @@ export const functionCases: readonly IntrospectionCase[] = [
     shows: /\w*Pair/,
   },
   {
-    name: "overloads, procedures, aggregates, functions of triggers and names with two underscores",
+    name: "overloads, procedures, aggregates, trigger functions and names with two underscores",
     sql: `create table $s.a (id int primary key);
       create function $s.f(a int) returns int stable language sql as 'select 1';
       create function $s.f(a text) returns int stable language sql as 'select 1';

@@ -3,7 +3,7 @@ import type { IntrospectionCase } from "./introspection-cases.ts";
 
 export const relationCases: readonly IntrospectionCase[] = [
   {
-    name: "foreign keys to a shared schema and within",
+    name: "foreign keys within the schema and to a shared one",
     sql: `create table $s.a (id int primary key, c text references shared.country);
       create table $s.b (id int primary key, a_id int unique references $s.a on delete cascade);`,
     shows: /bByAId|aByAId/,
@@ -24,7 +24,7 @@ export const relationCases: readonly IntrospectionCase[] = [
     shows: /type A /,
   },
   {
-    name: "references to another tenant's schema, which has more besides",
+    name: "references to another tenant's schema, which also has unrelated objects",
     sql: `create schema $s_b; create table $s_b.top (id int primary key);
       create table $s_b.mid (id int primary key, top_id int references $s_b.top);
       create table $s_b.low (id int primary key, mid_id int references $s_b.mid);
@@ -65,7 +65,7 @@ export const relationCases: readonly IntrospectionCase[] = [
     shows: /type Look/,
   },
   {
-    name: "smart comments that refer to quoted names and, from there, to more",
+    name: "smart comments that refer to quoted names, which refer to more",
     sql: `create table $s."A b" (id int primary key, odd_id int);
       comment on table $s."A b" is '@foreignKey (odd_id) references shared."Odd Name" (id)';
       create table $s.c (id int primary key, other int); comment on table $s.c is '@foreignKey (other) references "A b" (id)|@fieldName theOther';`,
@@ -116,7 +116,7 @@ export const relationCases: readonly IntrospectionCase[] = [
     shows: /type A /,
   },
   {
-    name: "what was moved into the schema, and a schema that was renamed",
+    name: "objects that were moved into the schema, and a schema that was renamed",
     schemas: ["$s", "$s_c"],
     sql: `create schema $s_b; create table $s_b.a (id serial primary key); create type $s_b.t as (x int);
       create domain $s_b.d as text; create function $s_b.f() returns $s_b.t stable language sql as 'select null::$s_b.t';
@@ -154,12 +154,12 @@ export const enumTableCases: readonly IntrospectionCase[] = [
     shows: /enum SharedLevel/,
   },
   {
-    name: "a domain that its name ties to an enum table of a shared schema",
+    name: "a domain tied by its name to an enum table of a shared schema",
     sql: `create table $s.a (id int primary key, l shared.level_enum_domain);`,
     shows: /l: SharedLevel/,
   },
   {
-    name: "a domain that its smart comment ties to an enum table of a shared schema",
+    name: "a domain tied by a smart comment to an enum table of a shared schema",
     sql: `create table $s.a (id int primary key, t shared.tagged);`,
     shows: /t: SharedLevel/,
   },

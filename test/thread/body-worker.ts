@@ -1,4 +1,4 @@
-/** Sends without end, until its thread is terminated. */
+/** Sends a body until its thread is terminated. */
 import { MessagePort, workerData } from "node:worker_threads";
 import { sendBody } from "../../src/shared/protocol/body-stream.ts";
 

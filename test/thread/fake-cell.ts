@@ -1,5 +1,4 @@
-/** An entry for cells that speaks their protocol and does what it is told: by a blueprint's settings, or a request's path. */
-
+/** A cell entry that speaks the protocol and does what a blueprint's settings or a request's path tell it to. */
 import { execSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { BroadcastChannel, type MessagePort, workerData } from "node:worker_threads";
@@ -20,12 +19,12 @@ import type {
 
 const setup: CellSetup = workerData;
 const ledger = new Int8Array(setup.ledger);
-/** What each instance keeps on the heap. */
+/** The memory that each instance holds. */
 const instances = new Map<number, unknown[]>();
 const leaked: unknown[] = [];
-/** The places of requests that are being answered. */
+/** The slots of running requests. */
 const running = new Set<number>();
-/** What is told with the next collection. */
+/** To be reported with the next collection. */
 const unmeasured: { instance: number; heapBytes: number }[] = [];
 let control: MessagePort | null = null;
 let throwsOnPing = false;
@@ -58,7 +57,7 @@ async function take(task: LaneTask): Promise<void> {
   if (task.kind === "cancel") log(`cancel ${task.slot}${running.has(task.slot) ? "" : " of nothing"}`);
   else {
     const { number } = task;
-    // What takes longer than this waits for its gate, or sleeps.
+    // A request that takes longer than this waits at its gate, or sleeps.
     const waiting = setTimeout(() => tell({ kind: "parked", upTo: number, busy: [] }), 10);
     const startedMs = performance.now();
     const replies = [{ number, reply: await request(task.task) }];
@@ -90,7 +89,7 @@ function obey(message: ControlMessage): void {
   }
 }
 
-/** Settings: `gate`, `die`, `fail`, `unfit` (a patch), `heapMb` (held), `saysMb` (reported), `usedMb` (in use, and what it says only with a collection). */
+/** Settings: `gate`, `die`, `fail`, `unfit` (a patch), `heapMb` (held), `saysMb` (reported), `usedMb` (in use; then `saysMb` is reported only with a collection). */
 async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<BuildReport>> {
   log(`building ${id}`);
   if (settings["gate"] !== undefined) await gate(String(settings["gate"]));
@@ -125,7 +124,7 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   };
 }
 
-/** Says on the channel that it is there, and waits to be let through; others that are let through pass as well. */
+/** Announces itself on the channel and waits until the gate opens, which lets everyone through. */
 async function gate(name: string): Promise<void> {
   const channel = new BroadcastChannel(name);
   const open = Promise.withResolvers<void>();
@@ -199,7 +198,7 @@ async function act(task: RequestTask, parameters: URLSearchParams): Promise<void
   }
 }
 
-/** Shapes of allocation that end a thread, or a process, in different ways. All of them never stop. */
+/** Shapes of allocation that end a thread, or a process, in different ways. None of them ever stops. */
 function grow(shape: string): never {
   switch (shape) {
     case "/grow-map": {
@@ -233,9 +232,9 @@ function grow(shape: string): never {
 
 function double(short: string): never {
   for (const doubled: string[] = []; ; ) {
-    // Beyond twice this V8 throws instead.
+    // Above twice this length V8 throws instead.
     for (let text = short; text.length <= 2 ** 27; text += text) {
-      // What a doubled string consists of is put together when a character of it is asked for.
+      // Reading a character makes V8 flatten the concatenated string.
       text.charCodeAt(text.length - 1);
       doubled.push(text);
     }

@@ -1,5 +1,4 @@
-/** A fleet of fake cells with all that is around it: what tests of cells begin with. */
-
+/** A fleet of fake cells with everything around it, as tests of cells need. */
 import { createHash } from "node:crypto";
 import type { Decision } from "../../src/decisions/decision.ts";
 import { Dispatcher } from "../../src/dispatch/dispatcher.ts";
@@ -51,7 +50,7 @@ export interface FakeOptions {
   readonly stallTimeoutMs?: number;
 }
 
-/** What the blueprint of one name is: its settings, and whether a build of it is still current. */
+/** A blueprint: its settings, and whether a build of it is still current. */
 export interface FakeBlueprint {
   readonly settings?: Record<string, string | boolean>;
   readonly verify?: () => Promise<boolean>;
@@ -79,7 +78,7 @@ export class FakeFleet {
   readonly unshareable: string[] = [];
   readonly blueprints = new Map<string, FakeBlueprint>();
   decide = async (tenant: Tenant): Promise<Decision> => this.decision(tenant.id);
-  /** The most cells that there were when anything was observed. */
+  /** The largest number of cells at any observation. */
   mostCells = 0;
   readonly #waiting = new Set<() => void>();
 
@@ -151,7 +150,7 @@ export class FakeFleet {
     return this.seen.filter((each): each is Seen<Name> => each.kind === kind);
   }
 
-  /** The first observation of that kind that `is` wanted, from the past or the future. */
+  /** The first observation of that kind that matches `is`, past or future. */
   until<Name extends Kind>(
     kind: Name,
     is: (observation: Seen<Name>) => boolean = () => true,
@@ -159,7 +158,7 @@ export class FakeFleet {
     return this.once(() => this.all(kind).find(is));
   }
 
-  /** What `found` finds, as soon as an observation makes it find something. */
+  /** The first result of `found` that is not undefined; called at each observation. */
   once<Value>(found: () => Value | undefined): Promise<Value> {
     return new Promise((resolve) => {
       const look = (): void => {
@@ -173,7 +172,7 @@ export class FakeFleet {
     });
   }
 
-  /** By default a tenant has a blueprint of its own, named like it; `a@b` is tenant a of blueprint b. */
+  /** By default a tenant has its own blueprint of the same name; `a@b` is tenant a of blueprint b. */
   spec(name: string): BlueprintSpec {
     const [tenant = "", blueprint = tenant] = name.split("@");
     const { settings = {}, leftOut = [] } = this.blueprints.get(blueprint) ?? {};
@@ -217,7 +216,7 @@ export class FakeFleet {
     };
   }
 
-  /** A request of `tenant`; `path` is what the fake cell is to do. */
+  /** Sends a request of `tenant`; `path` tells the fake cell what to do. */
   async ask(tenant: string, path = "/echo", query = "", signal?: AbortSignal): Promise<Served> {
     const answer = await this.dispatcher.dispatch({
       method: "POST",

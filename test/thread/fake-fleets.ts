@@ -1,8 +1,8 @@
-/** Fleets for the tests of one file; apart, since `fake-fleet.ts` serves processes without a test runner, too. */
+/** Fleets for the tests of one file; a separate file, since `fake-fleet.ts` also runs without a test runner. */
 import { afterEach } from "vitest";
 import { FakeFleet, type FakeOptions } from "./fake-fleet.ts";
 
-/** To be called once, at the top of a test file: what starts fleets, which end with their test. */
+/** To be called once, at the top of a test file; returns a function that starts fleets, which end with their test. */
 export function fakeFleets(defaults: FakeOptions = {}): (options?: FakeOptions) => FakeFleet {
   const fakes: FakeFleet[] = [];
   afterEach(async () => {

@@ -1,6 +1,7 @@
 /**
- * A process of its own with a fleet under load, in which one cell's heap grows without end, so many times in a row:
- * `node overload-run.ts /grow-map 3`, and then the cells' budget in MB, and V8's limit where it is to be another than the plan's. Prints what came of it as JSON; that it can is half of the result.
+ * A process of its own with a fleet under load, in which one cell's heap grows without end, a number of times in a row:
+ * `node overload-run.ts /grow-map 3`, followed by the cells' budget in MB and, optionally, V8's limit if not the plan's. Prints
+ * the outcome as JSON; that the process survives to do so is half of the result.
  */
 import { setFlagsFromString } from "node:v8";
 import { fillShare, moduleHeapMb } from "../../src/fleet/policy/capacity.ts";
@@ -12,15 +13,15 @@ export interface Overload {
   /** Requests of other cells: answered, and failed with a code. */
   readonly answered: number;
   readonly failed: readonly string[];
-  /** What became of the request that did it. */
+  /** The outcomes of the requests that did it. */
   readonly greedy: readonly string[];
   readonly mostCells: number;
-  /** What would keep the process from ending, once the fleet is closed. */
+  /** Resources that would keep the process alive once the fleet is closed. */
   readonly left: readonly string[];
 }
 
 async function run(shape: string, times: number, heapMb: number, limitMb?: number): Promise<Overload> {
-  // Of this size only one instance fits in a cell.
+  // Only one instance of this size fits in a cell.
   const instanceHeapMb = Math.floor((heapMb * fillShare - moduleHeapMb) * 0.8);
   const saysMb = String(instanceHeapMb);
   const fake = new FakeFleet({
@@ -46,7 +47,7 @@ async function run(shape: string, times: number, heapMb: number, limitMb?: numbe
   await Promise.all([fake.until("build.done"), fake.once(() => fake.all("build.done")[1])]);
   const greedy: string[] = [];
   for (let count = 0; count < times; count += 1) {
-    // Another key each time: one that ended threads is held back.
+    // Another key each time, since a key that ended threads is held back.
     fake.blueprints.set(`greedy${count}`, { settings: { saysMb } });
     const outcome = await fake.ask(`greedy${count}`, shape, "n=1000").then(
       () => "answered",

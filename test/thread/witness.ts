@@ -1,7 +1,7 @@
-/** How tests of cells see what happens, and decide when it does. */
+/** How tests of cells observe and control what happens. */
 import { BroadcastChannel } from "node:worker_threads";
 
-/** Where builds and requests that are told so wait: `arrived` resolves when the first is there, `open` lets all through. */
+/** Where selected builds and requests wait: `arrived` resolves when the first has come, `open` lets all through. */
 export class Gate {
   readonly name = `gate-${Math.random()}`;
   readonly arrived: Promise<void>;
@@ -22,7 +22,7 @@ export class Gate {
   }
 }
 
-/** The code of the HostError that `work` fails with; "none" where it does not fail. */
+/** The code of the HostError that `work` fails with; "none" if it succeeds. */
 export async function codeOf(work: Promise<unknown>): Promise<string> {
   try {
     await work;
