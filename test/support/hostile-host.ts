@@ -1,5 +1,5 @@
 /** A host to be attacked, and the state that attacks must leave unchanged. */
-import { afterAll, beforeAll, expect } from "vitest";
+import { afterAll, beforeAll, expect, vi } from "vitest";
 import { TestHost } from "./host.ts";
 import {
   createTenantDatabase,
@@ -75,9 +75,18 @@ export class HostileHost {
       },
       connected: database.connected,
     });
-    for (const id of ids) expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
     const started = { database, host, tenants };
-    this.#started = { ...started, before: await look(started) };
+    try {
+      // Repeated, because on a busy machine the first build may take longer than a test's requestTimeout.
+      const served = async (id: (typeof ids)[number]): Promise<void> =>
+        expect(await host.data(id, itemsQuery)).toEqual(itemsOf(id));
+      for (const id of ids) await vi.waitFor(() => served(id), { timeout: 60_000 });
+      this.#started = { ...started, before: await look(started) };
+    } catch (error) {
+      await host.stop();
+      await database.drop();
+      throw error;
+    }
   }
 
   /** Expects everything to be unchanged, and normal requests to get their own answers. */
@@ -91,7 +100,9 @@ export class HostileHost {
   }
 
   async stop(): Promise<void> {
-    const { host, database } = this.at;
+    // Whatever did not start has been stopped by then.
+    if (this.#started === null) return;
+    const { host, database } = this.#started;
     await host.stop();
     await database.drop();
   }
