@@ -1,4 +1,4 @@
-/** What an operator may ask of the host: how it is, to see a tenant, to evict, to forget, to migrate. */
+/** The operations of the admin API: read the status, inspect a tenant, evict, flush, migrate. */
 
 import type { ChangesView } from "../control/looks.ts";
 import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
@@ -20,7 +20,7 @@ export interface TenantView {
   readonly kind: "pooled" | "dedicated";
   readonly reason?: string;
   readonly hidden?: readonly string[];
-  /** What its roles could do that they should not. */
+  /** Privileges of its roles that they should not have. */
   readonly unsafe?: readonly string[];
   readonly shape: string;
   readonly revisions: Readonly<Record<string, string>>;
@@ -36,7 +36,7 @@ export interface EvictionTarget {
   readonly tenant?: string;
 }
 
-/** What came of a migration: shapes before and after, revisions after. */
+/** The result of a migration: shapes before and after, revisions after. */
 export type MigrationView = Omit<Migrated, "applied">;
 
 export interface OperationsDeps {
@@ -50,13 +50,13 @@ export interface OperationsDeps {
 }
 
 export interface Operations {
-  /** What is decided of a tenant, deciding it if need be. Throws `TENANT_UNKNOWN`, `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`. */
+  /** The decision about a tenant, made now if there is none. Throws `TENANT_UNKNOWN`, `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`. */
   tenant(id: string): Promise<TenantView>;
-  /** Takes instances out of service by key, cell or tenant; they drain meanwhile. Throws `NOT_FOUND` for a key or cell that is not there, `TENANT_UNKNOWN`. */
+  /** Takes instances out of service by key, cell or tenant; they drain afterwards. Throws `NOT_FOUND` for an unknown key or cell, and `TENANT_UNKNOWN`. */
   evict(target: EvictionTarget): Promise<{ readonly evicted: readonly InstanceKey[] }>;
   /** Evicts everything and forgets every decision. */
   flush(): Promise<{ readonly evicted: readonly InstanceKey[]; readonly decisions: number }>;
-  /** Applies SQL to a tenant, and then forgets what was decided of it. Throws `TENANT_UNKNOWN`, `BAD_REQUEST`, and what `migrateTenant` does. */
+  /** Applies SQL to a tenant, then forgets its decision. Throws `TENANT_UNKNOWN`, `BAD_REQUEST`, and what `migrateTenant` throws. */
   migrate(id: string, request: { readonly sql: string; readonly expect?: string }): Promise<MigrationView>;
 }
 
@@ -84,7 +84,7 @@ export function createOperations(deps: OperationsDeps): Operations {
         return { evicted: fleet.evict((instance) => instance.cell === cell, "requested") };
       }
       if (target.tenant !== undefined) {
-        // A shared instance goes for all its tenants; it is back with the next request of any of them.
+        // A shared instance is evicted for all its tenants and rebuilt with the next request of any of them.
         const { key, tenant } = await decide(target.tenant);
         decisions.forget(tenant.id);
         fleet.tryAgain((held) => held === key);
@@ -124,22 +124,22 @@ export interface ReportsDeps {
   readonly version: string;
   /** When the host was started, by `performance.now()`. */
   readonly startedMs: number;
-  /** What the process may use, and what it uses with every cell at its budget. */
+  /** The memory that the process may use, and what it uses with every cell at its budget. */
   readonly limitMb: number;
   readonly planMb: number;
   readonly source: TenantSource;
   readonly decisions: Decisions;
   readonly fleet: Fleet;
   readonly phase: () => HostPhase;
-  /** Of the public listener, at the moment. */
+  /** The state of the public listener at the moment. */
   readonly connections: () => StatusSnapshot["http"];
 }
 
-/** What a host says of itself, without asking anyone. */
+/** What a host reports about itself without querying anything. */
 export interface Reports {
   health(): boolean;
   ready(): boolean;
-  /** Whether a database takes no writes at the moment. */
+  /** Whether a database is read-only at the moment. */
   readOnly(): boolean;
   status(): StatusSnapshot;
 }
@@ -162,7 +162,7 @@ export function createReports(deps: ReportsDeps): Reports {
   };
 }
 
-/** Throws `BAD_REQUEST` for what cannot be the hash of any shape. */
+/** Parses a shape hash; throws `BAD_REQUEST` if `text` is not one. */
 function expectedShape(text: string | undefined): ShapeHash | undefined {
   if (text === undefined) return undefined;
   const shape = parseShapeHash(text);
@@ -171,14 +171,14 @@ function expectedShape(text: string | undefined): ShapeHash | undefined {
 }
 
 function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrated["revisions"]): void {
-  // Whoever shares a schema with the tenant has moved on as well.
+  // The migration also moved the revisions of tenants that share a schema with this one.
   for (const [schema, revision] of Object.entries(revisions)) {
     decisions.recordRevision(tenant.database, schema, BigInt(revision));
   }
   decisions.forget(tenant.id);
 }
 
-/** A decision as an operator sees it; revisions as text, since they may pass what a JSON number holds. */
+/** A decision as an operator sees it; revisions are strings, because they may exceed what a JSON number can represent. */
 export function viewOf(decision: Decision): TenantView {
   const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
   return {

@@ -1,4 +1,4 @@
-/** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
+/** Exposes observations and the fleet's state as Prometheus metrics, in a separate registry. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
@@ -9,11 +9,11 @@ import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 export interface Metrics {
   readonly observe: Observe;
   readonly contentType: string;
-  /** The exposition; takes one snapshot of the fleet. */
+  /** The metrics in Prometheus's text format; takes one snapshot of the fleet. */
   text(): Promise<string>;
 }
 
-/** Every label value is there from the start, at 0: a rate over a series that appears with its first event misses it. */
+/** Every label value exists from the start, at 0: a rate over a series that appears with its first event misses that event. */
 const terminationReasons = {
   evicted: 0,
   idle: 0,
@@ -49,7 +49,7 @@ const patchStates = { applied: 0, plain: 0, refused: 0 } satisfies Record<PatchS
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const bytesPerMb = 1024 * 1024;
-/** Requests until a counter and a histogram hear of them: 0.15 µs each in a row, and a microsecond amid all else that a request runs. */
+/** Requests are added to counter and histogram in batches of this size: 0.15 µs each in a loop, a microsecond if added within a request. */
 const maxUntold = 500;
 
 const unheard: ListenerSnapshot = {
@@ -57,7 +57,7 @@ const unheard: ListenerSnapshot = {
   refused: { address: 0, full: 0 },
 };
 
-/** Metrics whose gauges are read from `snapshot` and `listener` when they are scraped; null while there is no fleet, or no listener. */
+/** Creates metrics whose gauges read `snapshot` and `listener` at each scrape; those return null while there is no fleet or no listener. */
 export function createMetrics(
   snapshot: () => FleetSnapshot | null,
   droppedLines: () => readonly DroppedLines[] = () => [],
@@ -108,13 +108,13 @@ function makersFor(registry: Registry): Makers {
 
 type RequestDone = Extract<Observation, { kind: "request.done" }>;
 
-/** Requests, of which the metrics hear many at a time. */
+/** Collects finished requests and adds them to the metrics in batches. */
 class RequestTally {
   readonly #count: Counter<"status">;
   readonly #seconds: Histogram;
-  /** Of each request its status and its seconds. */
+  /** Status and seconds of each request, alternating. */
   readonly #untold: number[] = [];
-  /** Requests of clients behind a proxy that had too many under way. */
+  /** Requests refused because their client, behind a proxy, had too many in flight. */
   refused = 0;
 
   constructor({ counter, histogram }: Makers) {
@@ -144,7 +144,7 @@ class RequestTally {
 
 type EventCounters = ReturnType<typeof eventCounters>;
 
-/** What is counted as it happens, beside requests. */
+/** Counters of events other than requests. */
 function eventCounters({ counter, gauge, histogram }: Makers) {
   const counters = {
     terminations: counter("cell_terminations_total", "Cells that ended, by reason.", "reason"),
@@ -186,7 +186,7 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
   return counters;
 }
 
-/** What nothing counts; a kind that is neither here nor in `count` does not compile. */
+/** Kinds that no metric counts. A kind that is neither here nor in `count` does not compile. */
 type Uncounted =
   | "host.phase"
   | "host.listening"
@@ -297,7 +297,7 @@ function readFleet(gauges: FleetGauges, fleet: FleetSnapshot | null): void {
   const { cells, instances, cellHeap, connections } = gauges;
   for (const phase of Object.keys(cellPhases)) cells.set({ phase }, 0);
   for (const kind of ["pooled", "dedicated"]) instances.set({ kind }, 0);
-  // Cells come and go, and their ids never return.
+  // Cells come and go, and ids are never reused.
   cellHeap.reset();
   for (const cell of fleet?.cells ?? []) {
     cells.inc({ phase: cell.phase });
@@ -333,14 +333,14 @@ function listenerGauges({ counter, gauge }: Makers) {
   };
 }
 
-/** `refusedRequests`: those whose client had too many under way, beside what the listener has refused. */
+/** `refusedRequests` were refused by the request handler, because their client had too many in flight; the listener counts its own. */
 function readListener(
   gauges: ListenerGauges,
   { connections, refused }: ListenerSnapshot,
   refusedRequests: number,
 ): void {
   for (const [state, count] of Object.entries(connections)) gauges.connections.set({ state }, count);
-  // The listener counts for itself: under a flood nobody is told of each.
+  // The listener keeps its own counts: under a flood, refusals are not observed one by one.
   gauges.refused.reset();
   gauges.refused.inc({ reason: "address" }, refused.address + refusedRequests);
   gauges.refused.inc({ reason: "full" }, refused.full);
