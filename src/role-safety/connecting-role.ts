@@ -37,10 +37,10 @@ found as (
 )
 select 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || case
     when found.name = self.rolname then case when found.super
-      then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+      then ' is a superuser: privileges and policies do not restrict it' else ' has BYPASSRLS: policies do not restrict it' end
     else ' is a member of ' || pg_catalog.quote_ident(found.name) || case
       when found.super then ', a superuser' when found.bypass then ', which has BYPASSRLS' else '' end
-      || ': a function of any tenant''s may become it' end as said,
+      || ': a function of any tenant could switch to it' end as said,
   found.name = self.rolname as itself
 from found cross join self
 order by 1`;

@@ -199,7 +199,7 @@ export function reachingFindings(
   });
   const texts = (those: readonly Reaching[]): string[] =>
     those.map(
-      ({ kind, schema, name, by }) => `${kind} ${schema}.${name} could reach beyond its tenant, by ${by}`,
+      ({ kind, schema, name, by }) => `${kind} ${schema}.${name} could reach beyond its tenant through ${by}`,
     );
   return {
     own: texts(told.filter(({ shared }) => !shared)),

@@ -45,7 +45,7 @@ listed as (
   select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
   where r.rolname = any (case when pg_catalog.cardinality($1::text[]) = 0 then array[session_user::text] else $1::text[] end)
 ),
--- The connecting role, where no tenant's request is its own; a superuser is told of as such.
+-- The connecting role, unless requests run as it; a superuser is reported as such.
 self as (
   select r.oid, r.rolname from pg_catalog.pg_roles r
   where r.rolname = session_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
@@ -72,7 +72,7 @@ shared as (
   from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
 ),
 held as (
-  -- "offset 0" keeps it a look-up for each role, whatever the statistics say: planned as a join it reads all of pg_shdepend.
+  -- "offset 0" keeps this a look-up per role, whatever the statistics: planned as a join, it reads all of pg_shdepend.
   select d.objid, d.classid, d.deptype, reachable.who, reachable.oid as holder
   from reachable cross join lateral (
     select objid, classid, deptype from pg_catalog.pg_shdepend
@@ -81,7 +81,7 @@ held as (
     offset 0
   ) d
 ),
--- It is all tenants': whoever connects looks at it, and no role of a tenant has to.
+-- The control schema is shared: the connecting role reads it, and no tenant's role needs to.
 control as (
   select c.oid, c.relname::text as name, n.oid as schema
   from pg_catalog.pg_namespace n
@@ -121,11 +121,11 @@ misled as (
 ),
 finding(ordinal, said) as (
   select 1, 'role ' || who || case when rolsuper
-    then ' is a superuser: no right and no policy stops it' else ' has BYPASSRLS: no policy applies to it' end
+    then ' is a superuser: privileges and policies do not restrict it' else ' has BYPASSRLS: policies do not restrict it' end
   from reachable where (rolsuper or rolbypassrls) and root <> session_user
   union all
-  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
-  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and with it see, change or end what is other tenants'''
+  -- PostgreSQL's predefined roles hold privileges without any grant that could be found below.
+  select 1, 'role ' || pg_catalog.quote_ident(root) || ' may become ' || name || ', and so read, change or end what belongs to other tenants'
   from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper)
     and name = any (${predefined})
   union all
@@ -138,8 +138,8 @@ finding(ordinal, said) as (
     and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
   group by held.who
   union all
-  -- Owning it takes no right to create in the schema: a check or a default is SQL as well.
-  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s views, functions or tables: it may put any SQL there'
+  -- An owner needs no CREATE on the schema: a check or a default is SQL as well.
+  select 2, 'role ' || held.who || ' owns ' || pg_catalog.count(*) || ' of the tenant''s views, functions or tables: it could place arbitrary SQL there'
   from held
   cross join lateral (
     select relnamespace as schema from pg_catalog.pg_class
@@ -155,13 +155,13 @@ finding(ordinal, said) as (
   where held.deptype = 'o' and o.schema in (select oid from own)
   group by held.who
   union all
-  select 2, 'role ' || who || ' may create objects in the tenant''s schema ' || pg_catalog.quote_ident(own.nspname) || ': it may put any SQL there'
+  select 2, 'role ' || who || ' may create objects in the tenant''s schema ' || pg_catalog.quote_ident(own.nspname) || ': it could place arbitrary SQL there'
   from reachable cross join own
   where not rolsuper and (own.nspowner = reachable.oid or exists (
     select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = reachable.oid and a.privilege_type = 'CREATE'
   ))
   union all
-  -- Whatever a request takes its role from: a function of the tenant's can go back to it.
+  -- A function of the tenant can reset its role to the connecting one.
   select 2, 'the connecting role ' || pg_catalog.quote_ident(self.rolname) || ' owns ' || pg_catalog.count(*)
     || ' of the tenant''s tables: row-level security does not apply to it there'
   from self cross join own
@@ -192,12 +192,12 @@ finding(ordinal, said) as (
   union all
   select 5, said from misled where pronamespace in (select oid from own)
   union all
-  select 6, 'role ' || who || ' may read rowhouse.tenant, where the secrets of all tenants are' from controlled where reads
+  select 6, 'role ' || who || ' may read rowhouse.tenant, which holds the secrets of all tenants' from controlled where reads
   union all
-  select 6, 'role ' || who || ' may write what is all tenants'': ' || pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
+  select 6, 'role ' || who || ' may write control tables shared by all tenants: ' || pg_catalog.string_agg('rowhouse.' || name, ', ' order by name)
   from controlled where writes group by who
   union all
-  select 7, 'the session function is called as ' || pg_catalog.quote_ident(r.rolname) || ', a superuser: no right and no policy stops it'
+  select 7, 'the session function is called as ' || pg_catalog.quote_ident(r.rolname) || ', a superuser: privileges and policies do not restrict it'
   from pg_catalog.pg_roles r where r.rolname = $4::text and r.rolsuper
 )
 select
@@ -211,7 +211,7 @@ select
     from self cross join shared
     where not shared.everyones and pg_catalog.has_schema_privilege(self.oid, shared.oid, 'CREATE')
     union all
-    select said || ': give it one, as it lies in a schema that tenants share'
+    select said || ': set one, because tenants share its schema'
     from misled where pronamespace in (select oid from shared)
     order by 1
   ) as shared,
@@ -244,7 +244,7 @@ const findingsRow = z.object({ unsafe: texts, shared: texts, usable: texts });
 export function parseRoleFindings(row: unknown): RoleFindings {
   const parsed = findingsRow.safeParse(row);
   if (parsed.success) return parsed.data;
-  throw new HostError("INTERNAL", "the query for role safety did not answer with findings", {
+  throw new HostError("INTERNAL", "the query for role safety returned an unexpected result", {
     cause: parsed.error,
   });
 }
