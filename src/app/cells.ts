@@ -1,4 +1,4 @@
-/** Plans and starts what serves requests: the fleet, and the governor that holds its cells to their memory. */
+/** Plans and starts the fleet, and the governor that keeps its cells within their memory. */
 import { setFlagsFromString } from "node:v8";
 import type { Config } from "../config/config.ts";
 import { headerNamesOf } from "../config/request-headers.ts";
@@ -12,19 +12,19 @@ import type { InstanceKey } from "../shared/kernel/ids.ts";
 import type { PatchStates } from "../shared/kernel/patch-policy.ts";
 import type { HostContext } from "./context.ts";
 
-/** The plan that memory and the databases' connections allow, with V8 set to keep to it; throws what `planCapacity` does. */
+/** Plans as many cells as memory and the databases' connections allow, and sets V8's flags for them. Throws what `planCapacity` throws. */
 export async function planCells(
   { config, observe }: HostContext,
   databases: Databases,
 ): Promise<CapacityPlan> {
   const plan = planCapacity(config.cells, cellsWithConnections(await poolNeeds(config, databases)));
-  // V8 has it for the whole process only, and would go by the limit that the threads are given.
+  // This flag applies to the whole process; without it V8 grows heaps up to the limit of the threads.
   setFlagsFromString(`--heap-growing-percent=${plan.growingPercent}`);
   observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });
   return plan;
 }
 
-/** What the host takes of the connections of each database, and how many there are. */
+/** The connections that the host needs in each database, and the limits there. */
 function poolNeeds(config: Config, databases: Databases): Promise<readonly PoolNeeds[]> {
   const needs = Object.entries(config.databases).map(async ([name, { poolSize, poolReserve }]) => ({
     limits: await readConnectionLimits(databases.get(name).database),
@@ -38,11 +38,11 @@ export interface FleetParts {
   readonly plan: CapacityPlan;
   readonly databases: Databases;
   readonly patches: PatchStates;
-  /** Serves the tenants of a key by dedicated instances from now on. */
+  /** Serves the tenants of `key` from dedicated instances from now on. */
   readonly refuse: (key: InstanceKey, reason: string) => void;
 }
 
-/** A fleet that builds and serves; what its threads leave in the databases is stopped there. */
+/** Starts the fleet. Backends that an ended thread leaves behind are cancelled in the databases. */
 export function startFleet(
   { config, applicationName, observe, started }: HostContext,
   { plan, databases, patches, refuse }: FleetParts,
@@ -69,7 +69,7 @@ export function startFleet(
     onCellGone: (name) => void databases.terminateBackends(name),
   });
   const governor = new Governor({ fleet, ...cells });
-  // Closed after the fleet: cells that drain are watched to their end.
+  // Closed after the fleet, because draining cells are watched until they end.
   started.add(() => governor.close());
   started.add(() => fleet.close());
   fleet.open();

@@ -1,18 +1,18 @@
-/** What the parts of a host are given as it starts, and how they are closed again. */
+/** What the parts of a host receive at its start, and how they are closed. */
 import type { Config } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
 
 export interface HostContext {
   readonly config: Config;
   readonly version: string;
-  /** Names the host among others on the same database; its cells add theirs. */
+  /** Distinguishes the host from others on the same database; its cells append their own names. */
   readonly applicationName: string;
   readonly observe: Observe;
-  /** Whoever starts something adds its end. */
+  /** Whatever starts something adds the function that ends it. */
   readonly started: Started;
 }
 
-/** Closes what was started, in reverse; every part gets its turn whatever the others do. */
+/** Closes everything that was started, in reverse order, even if closing a part fails. */
 export class Started {
   readonly #closers: (() => unknown)[] = [];
 
@@ -22,7 +22,7 @@ export class Started {
 
   async close(): Promise<void> {
     for (const close of this.#closers.splice(0).reverse()) {
-      // A part that cannot be closed must not keep the others open.
+      // A part that fails to close must not keep the others open.
       await Promise.resolve()
         .then(close)
         .catch(() => undefined);

@@ -1,4 +1,4 @@
-/** The composition root: starts everything in order, closes it in reverse. */
+/** The composition root: starts everything in order and closes it in reverse order. */
 import { randomBytes } from "node:crypto";
 import { Authenticator } from "../auth/authenticator.ts";
 import { SessionDatabases } from "../auth/session-databases.ts";
@@ -34,13 +34,13 @@ export interface HostOptions {
 export interface Host {
   readonly publicUrl: string;
   readonly adminUrl: string;
-  /** Forgets every decision and drains every instance, as POST /flush does; requests go on. */
+  /** Forgets every decision and drains every instance, as POST /flush does, while requests continue. */
   flush(): Promise<void>;
-  /** Stops accepting, drains for at most `cells.drainTimeout`, and ends everything that was started. */
+  /** Stops accepting requests, drains for at most `cells.drainTimeout`, and ends everything that was started. */
   close(): Promise<void>;
 }
 
-/** Starts the host; throws the HostError that says why it cannot, after closing what had been started. */
+/** Starts the host. If it cannot start, closes what had been started and throws a HostError with the reason. */
 export async function startHost(options: HostOptions): Promise<Host> {
   const started = new Started();
   try {
@@ -51,7 +51,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   }
 }
 
-/** How far the host has come, for those who ask while it starts and ends as well. */
+/** The phase of the host, readable also while it starts and ends. */
 interface Live {
   readonly startedMs: number;
   phase: HostPhase;
@@ -73,7 +73,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   enter("starting");
   observe({ kind: "host.config", file: config.file, envFiles: config.envFiles });
 
-  // What cannot be had is said before anything is connected to.
+  // An impossible plan is reported before anything is connected to.
   planCapacity(config.cells);
   const patches = await checkedPatches(observe);
 
@@ -114,7 +114,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   };
 }
 
-/** What became of the patches into dependencies; throws CONFIG_INVALID where one that safety depends on does not fit. */
+/** The states of the patches to dependencies; throws `CONFIG_INVALID` if a safety patch cannot be applied. */
 async function checkedPatches(observe: Observe): Promise<PatchStates> {
   const reports = await readPatchReports();
   for (const report of reports) observe({ kind: "patch.state", ...report });
@@ -123,7 +123,7 @@ async function checkedPatches(observe: Observe): Promise<PatchStates> {
   return statesOf(reports);
 }
 
-/** Metrics that can be written to from the first, and are read from whatever is there by then. */
+/** Metrics that accept observations from the start; their gauges read whatever parts exist by then. */
 function metricsOf(live: Live, log: Logger): Metrics {
   return createMetrics(
     () => (live.fleet === null ? null : fleetSnapshot(live.fleet)),
@@ -160,7 +160,7 @@ interface Parts {
   readonly fleet: Fleet;
 }
 
-/** All that the admin listener offers. */
+/** Everything that the admin listener offers. */
 function operationsOf(
   { config, version, observe }: HostContext,
   { databases, plan, tenants, fleet }: Parts,

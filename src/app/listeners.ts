@@ -31,7 +31,7 @@ export async function listenForOperators(
   return admin;
 }
 
-/** Opens the public listener, which goes on with what it has been sent for as long as cells may drain. */
+/** Opens the public listener; when it closes, requests in flight may continue for `cells.drainTimeout`. */
 export async function listenForClients(
   { config, observe, started }: HostContext,
   { handle, phase }: Pick<PublicDeps, "handle" | "phase">,
@@ -42,7 +42,7 @@ export async function listenForClients(
     handle,
     proxies,
     namedHeaders: new NamedHeaders(config.requestHeaders),
-    // The front is planned with 100 MB; where there is more memory, slow clients may have more of it.
+    // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
     limits: {
       ...limits,
       backlogBytes: Math.max(64 * 2 ** 20, 2 * limits.bodyBytes, (cells.memoryMb * 2 ** 20) / 16),
@@ -64,7 +64,7 @@ export async function listenForClients(
   return listening;
 }
 
-/** Says of one address that its connections are too many: more would be a flood of the log as well. */
+/** Warns about the first address with too many connections only, so that a flood of connections does not flood the log. */
 function warnOnce(observe: Observe, most: number): (address: string) => void {
   let isTold = false;
   return (address) => {

@@ -1,4 +1,4 @@
-/** What an operator may ask of the host: how it is, to see a tenant, to evict, to forget, to migrate. */
+/** The operations of the admin API: read the status, inspect a tenant, evict, flush, migrate. */
 
 import type { ChangesView } from "../control/looks.ts";
 import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
@@ -50,7 +50,7 @@ export function createOperations(deps: OperationsDeps): Operations {
         return { evicted: fleet.evict((instance) => instance.cell === cell, "requested") };
       }
       if (target.tenant !== undefined) {
-        // A shared instance goes for all its tenants; it is back with the next request of any of them.
+        // A shared instance is evicted for all its tenants and rebuilt with the next request of any of them.
         const { key, tenant } = await decide(target.tenant);
         decisions.forget(tenant.id);
         fleet.tryAgain((held) => held === key);
@@ -90,14 +90,14 @@ export interface ReportsDeps {
   readonly version: string;
   /** When the host was started, by `performance.now()`. */
   readonly startedMs: number;
-  /** What the process may use, and what it uses with every cell at its budget. */
+  /** The memory that the process may use, and what it uses with every cell at its budget. */
   readonly limitMb: number;
   readonly planMb: number;
   readonly source: TenantSource;
   readonly decisions: Decisions;
   readonly fleet: Fleet;
   readonly phase: () => HostPhase;
-  /** Of the public listener, at the moment. */
+  /** The state of the public listener at the moment. */
   readonly connections: () => StatusSnapshot["http"];
 }
 
@@ -119,7 +119,7 @@ export function createReports(deps: ReportsDeps): Reports {
   };
 }
 
-/** Throws `BAD_REQUEST` for what cannot be the hash of any shape. */
+/** Parses a shape hash; throws `BAD_REQUEST` if `text` is not one. */
 function expectedShape(text: string | undefined): ShapeHash | undefined {
   if (text === undefined) return undefined;
   const shape = parseShapeHash(text);
@@ -128,14 +128,14 @@ function expectedShape(text: string | undefined): ShapeHash | undefined {
 }
 
 function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrated["revisions"]): void {
-  // Whoever shares a schema with the tenant has moved on as well.
+  // The migration also moved the revisions of tenants that share a schema with this one.
   for (const [schema, revision] of Object.entries(revisions)) {
     decisions.recordRevision(tenant.database, schema, BigInt(revision));
   }
   decisions.forget(tenant.id);
 }
 
-/** A decision as an operator sees it. */
+/** A decision as an operator sees it; revisions are strings, because they may exceed what a JSON number can represent. */
 export function viewOf(decision: Decision): TenantView {
   const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
   return {

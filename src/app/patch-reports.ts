@@ -1,4 +1,4 @@
-/** What becomes of the patches into dependencies in this installation. */
+/** Which patches to dependencies apply in this installation. */
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { z } from "zod";
@@ -14,7 +14,7 @@ const reports = z.array(
   }),
 );
 
-/** Asks a thread, as the list of patches belongs to what only threads load. Resolves when that thread has ended. */
+/** Reads the reports in a thread, because only threads load the list of patches. Resolves when that thread has ended. */
 export async function readPatchReports(): Promise<readonly PatchReport[]> {
   const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
   const worker = new Worker(new URL(`../../workers/patch-report.${extension}`, import.meta.url));
@@ -27,7 +27,7 @@ export async function readPatchReports(): Promise<readonly PatchReport[]> {
   return reports.parse(said);
 }
 
-/** A fault, with its cure, for each patch that safety depends on and that cannot be applied: a host with any of them must not start. */
+/** A fault, with its cure, for each safety patch that cannot be applied; with any of them, a host must not start. */
 export function patchFaults(reports: readonly PatchReport[]): Fault[] {
   return reports.flatMap(({ name, state, reason }) =>
     state === "refused" ? [{ path: `patch ${name}`, message: reason ?? "it cannot be applied" }] : [],

@@ -1,4 +1,4 @@
-/** Admits a request (its tenant, and the settings that its token gives) and has it dispatched. */
+/** Admits a request (finds its tenant, and the settings from its token) and dispatches it. */
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Config } from "../config/config.ts";
 import type { Decisions } from "../decisions/decisions.ts";
@@ -13,7 +13,7 @@ import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
 
-/** The answer to a request that nobody has to be asked for, if it is one; null for every other. */
+/** Answers a request that needs no tenant, such as the demo's page; null for every other request. */
 export type Welcome = (facts: RequestFacts) => Answer | null;
 
 export interface RequestHandlerDeps {
@@ -26,7 +26,7 @@ export interface RequestHandlerDeps {
   readonly welcome: Welcome | undefined;
 }
 
-/** Answers requests; rejects with the HostError that the client is to be told of. Each attempt is admitted anew. */
+/** Answers requests; rejects with the HostError to report to the client. Every attempt is admitted again. */
 export function createRequestHandler(deps: RequestHandlerDeps): (request: PublicRequest) => Promise<Answer> {
   const { config, source, authenticator, welcome } = deps;
   const router = createRouter(config.routing, source);

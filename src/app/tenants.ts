@@ -1,4 +1,4 @@
-/** Opens the configured source of tenants, and forgets what is known of a tenant when it or its schemas change. */
+/** Opens the configured source of tenants, and forgets cached facts about a tenant when it or its schemas change. */
 
 import type { Config } from "../config/config.ts";
 import { tenantDefaults } from "../config/cross-checks.ts";
@@ -26,7 +26,7 @@ export interface OpenTenants {
   readonly watch: SchemaWatch;
 }
 
-/** Opens all that is known of tenants, and follows its changes from then on. */
+/** Opens the source, the decisions and the watch on schemas, and follows changes from then on. */
 export async function openTenants(context: HostContext, databases: Databases): Promise<OpenTenants> {
   const { config, observe, started } = context;
   const source = await openSource(config, databases, observe);
@@ -72,7 +72,7 @@ function probed(databases: Databases, name: string): ProbedDatabase {
   return { together: (statements, tenant) => database.together(statements, tenant), control };
 }
 
-/** Decisions about tenants by what `config` says of all of them. */
+/** Decisions about tenants, with the options that `config` sets for all of them. */
 export async function openDecisions(
   { config, version }: Pick<HostContext, "config" | "version">,
   databases: Databases,
@@ -103,19 +103,19 @@ interface WatchOptions {
   readonly source: TenantSource;
   readonly decisions: Decisions;
   readonly observe: Observe;
-  /** How often what nothing announces is looked for. */
+  /** How often to poll for changes that no notification announces. */
   readonly everyMs: number;
 }
 
 export interface SchemaWatch {
-  /** Starts looking; to be called once the listeners are open. */
+  /** Starts polling; to be called once the listeners are open. */
   open(): void;
   /** How changes of a database's schemas are found. */
   changes(database: string): ChangesView | null;
   close(): Promise<void>;
 }
 
-/** Puts the handlers in place; the listeners are opened afterwards, and what is returned is closed before the databases. */
+/** Installs the handlers. The listeners are opened afterwards, and the watch is closed before the databases. */
 function watchSchemas(options: WatchOptions): SchemaWatch {
   const { databases, source, decisions, observe, everyMs } = options;
   const changed = (tenants: readonly TenantId[]): void => {
@@ -167,7 +167,7 @@ interface NoticeReaders extends Pick<WatchOptions, "databases" | "decisions" | "
   readonly planWarmer: PlanWarmer;
 }
 
-/** Hands on what is notified in the database `name`; after a gap in that, nothing that was decided still holds. */
+/** Forwards the notifications of the database `name`; after a gap in them, every decision is forgotten. */
 function followNotices(
   name: string,
   { databases, decisions, observe, notices, planWarmer }: NoticeReaders,
@@ -178,11 +178,11 @@ function followNotices(
     const found = lookUpRevisions(database, []).then(({ replica }) => {
       if (replica) notices.replica(name);
     });
-    // What the next notice finds out as well.
+    // The next notice finds out as well.
     found.catch(() => undefined);
   };
   askWhetherReplica();
-  // Nothing is planned there yet.
+  // The connections have no cached plans yet.
   planWarmer.schedule(name);
   listener.on(schemaChannel, (payload) => {
     const notice = parseNotice(payload);

@@ -132,7 +132,7 @@ const factsQuery = `
   select r.rolname::text as name, r.rolsuper as superuser, r.rolconnlimit as role_limit,
     (select datconnlimit from pg_catalog.pg_database where datname = current_database()) as database_limit,
     current_setting('server_version') as version, current_setting('server_version_num')::int as version_number,
-    -- To tell servers apart whatever they are called in URLs.
+    -- Identifies the server, whatever name a URL has for it.
     extract(epoch from pg_postmaster_start_time())::text || ' ' || current_setting('port') as server,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
       - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
@@ -151,7 +151,7 @@ const factsQuery = `
     array(
       select n.nspname::text from pg_catalog.pg_namespace n
       where n.nspname = any ($3::text[]) and has_schema_privilege(r.oid, n.oid, 'USAGE')
-      -- What everyone may use is that tenant's finding.
+      -- USAGE granted to PUBLIC is reported for that tenant.
       and not exists (select from aclexplode(n.nspacl) a where a.grantee = 0 and a.privilege_type = 'USAGE') order by 1
     ) as usable
   from pg_catalog.pg_roles r where r.rolname = current_user`;

@@ -10,7 +10,7 @@ served as materialized (
   from tenant cross join lateral pg_catalog.jsonb_array_elements_text(tenant.served) as s(name)
   join pg_catalog.pg_namespace n on n.nspname = s.name
 ),
--- Those that requests run as; where a tenant lists none it is the connecting one.
+-- The roles that requests run as; the connecting role if a tenant lists none.
 actor as materialized (
   select tenant.id, a.name, r.oid
   from tenant

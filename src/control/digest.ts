@@ -22,7 +22,7 @@ export const digestQuery = `
     where c.relkind <> 't' and c.relnamespace in (select oid from space)
   ),
   type as materialized (
-    -- Arrays come and go with their elements.
+    -- Array types come and go with their element types.
     select t.oid, t.typnamespace as space, hash_record_extended(row(t.oid, t.xmin), 2) as h
     from pg_catalog.pg_type t
     where t.typnamespace in (select oid from space) and not (t.typtype = 'b' and t.typelem <> 0)
@@ -67,7 +67,7 @@ export const digestQuery = `
       from pg_catalog.pg_rewrite r join class c on c.oid = r.ev_class
     union all select c.space, hash_record_extended(row(t.oid, t.xmin), 11)
       from pg_catalog.pg_trigger t join class c on c.oid = t.tgrelid
-      -- Those of foreign keys are there for whoever refers to the table, and no change of it.
+      -- Foreign-key triggers belong to the referring table and are no change of this one.
       where not t.tgisinternal
     union all select c.space, hash_record_extended(row(i.inhrelid, i.inhparent, i.xmin), 12)
       from pg_catalog.pg_inherits i join class c on c.oid = i.inhrelid
@@ -81,7 +81,7 @@ export const digestQuery = `
       from pg_catalog.pg_operator o where o.oprnamespace in (select oid from space)
     union all select e.extnamespace, hash_record_extended(row(e.oid, e.xmin), 17)
       from pg_catalog.pg_extension e where e.extnamespace in (select oid from space)
-    -- What belongs to an extension.
+    -- Members of extensions.
     union all select o.space, hash_record_extended(row(d.classid, d.objid, d.xmin), 18)
       from pg_catalog.pg_depend d join object o on o.classid = d.classid and o.oid = d.objid
       where d.refclassid = 'pg_catalog.pg_extension'::regclass and d.deptype = 'e'

@@ -102,7 +102,7 @@ const digestQuery = `
       from class c join pg_catalog.pg_policy p on p.polrelid = c.oid
     union all select c.space, concat_ws(' ', 'trigger', t.oid, t.xmin), t.xmin
       from class c join pg_catalog.pg_trigger t on t.tgrelid = c.oid
-      -- Those of foreign keys are there for whoever refers to the table, and no change of it.
+      -- Foreign-key triggers belong to the referring table and are no change of this one.
       where not t.tgisinternal
     union all select c.space, concat_ws(' ', 'parent', i.inhrelid, i.inhparent, i.xmin), i.xmin
       from class c join pg_catalog.pg_inherits i on i.inhrelid = c.oid

@@ -1,17 +1,17 @@
-/** Standard output and standard error as descriptors that a write never waits at. */
+/** Standard output and standard error as descriptors on which writes never block. */
 import { constants, fstatSync, openSync, type Stats } from "node:fs";
 import { isatty } from "node:tty";
 
 export interface Descriptor {
   readonly fd: number;
-  /** A file takes everything, sooner or later; of anything else a write takes what there is room for. */
+  /** Writes to a file complete sooner or later; writes to anything else take as many bytes as fit. */
   readonly kind: "file" | "stream";
 }
 
 /**
- * For `stream`, which is `fd`. A pipe or terminal is opened again: whether a write waits belongs to what was opened, which others may
- * share. Where that cannot be done (sockets, a pipe of another user's, systems without /proc), Node's own stream sees to it for pipes and
- * sockets, and gives it back at the end of the process.
+ * The descriptor for `stream`, whose number is `fd`. A pipe or terminal is opened again, because O_NONBLOCK belongs to the open file
+ * description, which other processes may share. If that is impossible (sockets, another user's pipe, systems without /proc), creating
+ * Node's own stream makes pipes and sockets non-blocking, and Node resets them when the process ends.
  */
 export function standardDescriptor(fd: 1 | 2, stream: () => unknown): Descriptor {
   const stats = statsOf(fd);
@@ -28,7 +28,7 @@ function statsOf(fd: number): Stats | undefined {
   try {
     return fstatSync(fd);
   } catch {
-    // It was closed before the process began.
+    // The descriptor was closed before the process started.
     return undefined;
   }
 }

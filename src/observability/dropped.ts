@@ -1,4 +1,4 @@
-/** What is not in the log, by how loud it was and why it was left out. */
+/** Counts dropped log lines by level and reason. */
 
 import type { LogLevel } from "./log-line.ts";
 import type { DropReason } from "./observation.ts";
@@ -13,14 +13,14 @@ const levels: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 
 export class Dropped {
   readonly #counts = { full: none(), rate: none() };
-  /** Of those that did not fit in. */
+  /** The `full` counts that `takeFull` has returned so far. */
   readonly #reported = none();
 
   add(level: LogLevel, reason: DropReason, count = 1): void {
     this.#counts[reason][level] += count;
   }
 
-  /** Of those that did not fit in, what was not taken before. */
+  /** Lines dropped as `full` since the last call. */
   takeFull(): readonly DroppedLines[] {
     return levels.flatMap((level) => {
       const count = this.#counts.full[level] - this.#reported[level];
@@ -29,7 +29,7 @@ export class Dropped {
     });
   }
 
-  /** Since the start; of every level and reason, those of which there was none included. */
+  /** Counts since the start for every level and reason, zeros included. */
   get all(): readonly DroppedLines[] {
     return (["full", "rate"] as const).flatMap((reason) =>
       levels.map((level) => ({ level, reason, count: this.#counts[reason][level] })),

@@ -1,17 +1,17 @@
-/** Which log lines a client, a tenant or an outage can cause without end, and what they are counted by. */
+/** Which log lines are rate-limited, because a client, a tenant or an outage can cause any number of them, and by which key. */
 import type { Observation } from "./observation.ts";
 
-/** So many at once of a kind, and then one a second: enough to see what goes on, and to find a request by its id. */
+/** A burst per key, then one line a second: enough to see what is going on, and to find a request by its id. */
 export const lineRate = { burst: 20, perSecond: 1, maxKeys: 10_000 } as const;
 
 /**
- * What the line of `observation` shares its limit with; null where it has none, as it comes once for something that the host itself does.
- * A tenant is named only where it is known to exist: made-up names share one limit, or they would push out all others.
+ * The key of the limit for the line of `observation`; null if there is no limit, because the line reports something that the host does by
+ * itself. The key names a tenant only if it is known to exist: invented names share one limit, or they would displace all others.
  */
 export function limitKey(observation: Observation): string | null {
   switch (observation.kind) {
     case "request.failed": {
-      // Many of one reason must not leave out the first of another.
+      // Many lines with one reason must not suppress the first with another.
       const { tenant, code, reason } = observation;
       return of(tenant, `request.failed ${code}${reason === undefined ? "" : ` (${reason})`}`);
     }
@@ -42,6 +42,6 @@ export function limitKey(observation: Observation): string | null {
   }
 }
 
-/** As it is shown where lines of it were left out. */
+/** The key, as summaries of dropped lines show it. */
 const of = (tenant: string | undefined, what: string): string =>
   tenant === undefined ? what : `${what} of ${tenant}`;

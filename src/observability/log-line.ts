@@ -1,4 +1,4 @@
-/** An observation as a log line: a level, a sentence, and its figures. */
+/** Turns an observation into a log line: a level, a text and its figures. */
 import { codeOf, errorTable, messageOf } from "../shared/kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../shared/kernel/excerpt.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
@@ -15,7 +15,7 @@ const line = (level: LogLevel, text: string): LogLine => ({ level, text });
 
 const requestLine = line("debug", "request");
 
-/** Those that say the same whatever their figures are; a kind that is neither here nor in `describe` does not compile. */
+/** Lines whose level and text are constant. A kind that is neither here nor in `describe` does not compile. */
 const constant = {
   "host.plan": line("info", "memory plan"),
   "host.warning": line("warn", "warning"),
@@ -30,7 +30,7 @@ const constant = {
   "schema.read": line("debug", "schema read"),
   "notices.read": line("debug", "revisions read"),
   "look.found": line("info", "found schema changes that were not notified"),
-  // One a second and cell: the metrics count them.
+  // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),
   "guard.failed": line("info", "the schema had changed"),
   "guard.exhausted": line("warn", "the schema kept changing"),
@@ -48,10 +48,10 @@ const constant = {
   ),
 } satisfies Partial<Record<Observation["kind"], LogLine>>;
 
-/** How loud `observation` is, and what it says to a reader; its figures are `figuresOf`'s. */
+/** The level and text of `observation`; `figuresOf` returns its figures. */
 export function describe(observation: Observation): LogLine {
   switch (observation.kind) {
-    // First, since nearly all are: 50 ns less than where it is looked up.
+    // First, because nearly all observations are requests: this saves 50 ns over the look-up.
     case "request.done":
       return requestLine;
     case "host.phase":
@@ -98,14 +98,14 @@ const patchLevels: Readonly<Record<PatchState, LogLevel>> = {
   refused: "error",
 };
 
-/** Ends that someone or something has planned. */
+/** Reasons for a planned end. */
 const expected: ReadonlySet<string> = new Set(["evicted", "idle", "replaced", "flushed", "shutdown"]);
 
-/** All of `observation` as plain, clean values: texts as excerpts, errors with stack and causes, milliseconds and MB rounded. */
+/** The properties of `observation` as plain values: strings as excerpts, errors with stack and causes, numbers rounded. */
 export function figuresOf(observation: Observation): Record<string, unknown> {
   const figures: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(observation)) {
-    // "message" and "level" are the log's own words.
+    // The log itself uses "message" and "level".
     figures[own[name] ?? name] = clean(value);
   }
   return figures;
@@ -113,7 +113,7 @@ export function figuresOf(observation: Observation): Record<string, unknown> {
 
 const own: Partial<Record<string, string>> = { message: "detail", level: "severity" };
 
-/** More than this of a list is not read in a log. */
+/** Nobody reads more entries of a list in a log. */
 const maxEntries = 50;
 
 function clean(value: unknown): unknown {
@@ -125,7 +125,7 @@ function clean(value: unknown): unknown {
   return [...value.slice(0, maxEntries).map(clean), ...more];
 }
 
-/** Deeper causes than this say nothing new, and a chain may be circular. */
+/** Deeper causes add nothing, and a chain may be circular. */
 const maxCauses = 4;
 
 function cleanError(error: Error, depth: number): Record<string, unknown> {

@@ -1,4 +1,4 @@
-/** Observations as log lines: JSON for machines, one short line each for a terminal. */
+/** Writes observations as log lines: JSON for machines, or one short line each for a terminal. */
 import { pino, stdTimeFunctions } from "pino";
 import { RateLimit } from "../shared/kernel/rate-limit.ts";
 import { Dropped } from "./dropped.ts";
@@ -6,39 +6,39 @@ import { limitKey, lineRate } from "./limits.ts";
 import { describe, figuresOf, type LogLevel } from "./log-line.ts";
 import type { Observation, Observe } from "./observation.ts";
 
-/** Where lines go. */
+/** The destination of lines. */
 export interface LineSink {
-  /** False for a line that would be dropped, and counts as such. */
+  /** False if a line of `level` would be dropped; it is then counted as dropped. */
   admits(level: LogLevel): boolean;
   write(text: string, level: LogLevel): void;
 }
 
 export interface LoggerOptions {
-  /** The least level that is written; `silent` writes nothing. */
+  /** The lowest level to write; `silent` writes nothing. */
   readonly level: LogLevel | "silent";
-  /** JSON lines, or lines for people. */
+  /** JSON lines, or lines for humans. */
   readonly format: "json" | "terminal";
   readonly sink: LineSink;
-  /** Where is counted what is left out. */
+  /** Counts the lines that are not written. */
   readonly dropped?: Dropped;
   readonly clock?: { now(): number };
 }
 
 export interface Logger {
-  /** Writes one line per observation, without credentials, unless there are too many of its kind. */
+  /** Writes one line per observation, without credentials, unless the limit of its kind is exceeded. */
   readonly observe: Observe;
   readonly dropped: Dropped;
-  /** Says what did not fit in; to be called when there is room again. */
+  /** Reports the lines that did not fit into the buffer; to be called when there is room again. */
   tellFull(): void;
-  /** Says what was left out for its number; to be called now and then where there is no next line to say it. */
+  /** Reports rate-limited lines. Runs on a timer, because the next line that would report them may never come. */
   tellLimited(): void;
-  /** Says what is left to be said, and ends the timer. */
+  /** Reports everything that is still unreported, and stops the timer. */
   close(): void;
 }
 
-/** Until what was left out is said, where no line of its kind comes that would say it. */
+/** How long rate-limited lines stay unreported if no further line of their kind reports them. */
 const summaryMs = 10_000;
-/** Kinds that a summary names. */
+/** Maximum number of keys that a summary names. */
 const maxNamed = 20;
 
 export function createLogger(options: LoggerOptions): Logger {
@@ -52,9 +52,9 @@ export function createLogger(options: LoggerOptions): Logger {
 
   const observe = (observation: Observation): void => {
     const loudness = describe(observation).level;
-    // Most lines are requests at debug: nothing is copied for a line that is not written.
+    // Most lines are requests at debug level: nothing is copied for a line that is not written.
     if (!write.isEnabled(loudness)) return;
-    // What a thread has kept to itself.
+    // Lines that a thread dropped itself.
     const kept = observation.kind === "cell.log" ? (observation.leftOut ?? 0) : 0;
     if (kept > 0) dropped.add(loudness, "rate", kept);
     const key = limitKey(observation);
@@ -72,7 +72,7 @@ export function createLogger(options: LoggerOptions): Logger {
   const tellFull = (): void => tell("full", takeFull(dropped));
   const tellLimited = (): void => {
     tell("rate", takeLimited(limit));
-    // Whoever goes on starts it again.
+    // The next rate-limited line starts it again.
     stopTimer();
   };
   const stopTimer = (): void => {
@@ -91,13 +91,13 @@ export function createLogger(options: LoggerOptions): Logger {
   };
 }
 
-/** What was left out: how many lines, and of which kinds how many. */
+/** Dropped lines: their number, and the numbers by kind. */
 interface Summary {
   readonly count: number;
   readonly lines: readonly string[];
 }
 
-/** Of what did not fit in, since the last time. */
+/** Summarises the lines that did not fit since the last call. */
 function takeFull(dropped: Dropped): Summary {
   const lines = dropped.takeFull();
   return {
@@ -106,7 +106,7 @@ function takeFull(dropped: Dropped): Summary {
   };
 }
 
-/** Of what were too many of their kind, since the last time. */
+/** Summarises the rate-limited lines since the last call. */
 function takeLimited(limit: RateLimit): Summary {
   const { byKey, other } = limit.takeLeftOut();
   const named = byKey.slice(0, maxNamed);
@@ -145,7 +145,7 @@ function lineWriter({ level, format, sink }: LoggerOptions): LineWriter {
 
 const colours: Partial<Record<string, string>> = { debug: "\x1b[2m", warn: "\x1b[33m", error: "\x1b[31m" };
 
-/** `12:34:56.789 info  build done key=bp:… buildMs=412`: the time, and the figures in the order they came. */
+/** `12:34:56.789 info  build done key=bp:… buildMs=412`: the time, level, text, and the figures in their order. */
 function terminalLine(json: string): string {
   const record: unknown = JSON.parse(json);
   const { time, level, msg, kind: _kind, ...figures } = Object.fromEntries(Object.entries(record ?? {}));
@@ -159,11 +159,11 @@ function terminalLine(json: string): string {
 function brief(value: unknown): string {
   if (typeof value === "string") return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
   if (typeof value !== "object" || value === null) return String(value);
-  // An error: its message here, its stack in the JSON log.
+  // For an error only its message; the JSON log has its stack.
   return "message" in value ? JSON.stringify(value.message) : JSON.stringify(value);
 }
 
-/** Names and messages come from outside: none of them may move the cursor or forge a line. */
+/** Escapes control characters: names and messages are untrusted, and must neither move the cursor nor forge a line. */
 function printable(text: string): string {
   return text.replace(
     /\p{Cc}/gu,

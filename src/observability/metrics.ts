@@ -1,4 +1,4 @@
-/** Observations and the fleet's state as Prometheus metrics, in a registry of their own. */
+/** Exposes observations and the fleet's state as Prometheus metrics, in a separate registry. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
@@ -9,11 +9,11 @@ import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 export interface Metrics {
   readonly observe: Observe;
   readonly contentType: string;
-  /** The exposition; takes one snapshot of the fleet. */
+  /** The metrics in Prometheus's text format; takes one snapshot of the fleet. */
   text(): Promise<string>;
 }
 
-/** Every label value is there from the start, at 0: a rate over a series that appears with its first event misses it. */
+/** Every label value exists from the start, at 0: a rate over a series that appears with its first event misses that event. */
 const terminationReasons = {
   evicted: 0,
   idle: 0,
@@ -55,7 +55,7 @@ const unheard: ListenerSnapshot = {
   refused: { address: 0, full: 0 },
 };
 
-/** Metrics whose gauges are read from `snapshot` and `listener` when they are scraped; null while there is no fleet, or no listener. */
+/** Creates metrics whose gauges read `snapshot` and `listener` at each scrape; those return null while there is no fleet or no listener. */
 export function createMetrics(
   snapshot: () => FleetSnapshot | null,
   droppedLines: () => readonly DroppedLines[] = () => [],
@@ -105,11 +105,11 @@ function makersFor(registry: Registry): Makers {
 
 type RequestDone = Extract<Observation, { kind: "request.done" }>;
 
-/** What is counted of each request. */
+/** Adds finished requests to the metrics. */
 class RequestTally {
   readonly #count: Counter<"status">;
   readonly #seconds: Histogram;
-  /** Requests of clients behind a proxy that had too many under way. */
+  /** Requests refused because their client, behind a proxy, had too many in flight. */
   refused = 0;
 
   constructor({ counter, histogram }: Makers) {
@@ -130,7 +130,7 @@ class RequestTally {
 
 type EventCounters = ReturnType<typeof eventCounters>;
 
-/** What is counted as it happens, beside requests. */
+/** Counters of events other than requests. */
 function eventCounters({ counter, gauge, histogram }: Makers) {
   const counters = {
     terminations: counter("cell_terminations_total", "Cells that ended, by reason.", "reason"),
@@ -177,7 +177,7 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
   return counters;
 }
 
-/** What nothing counts; a kind that is neither here nor in `count` does not compile. */
+/** Kinds that no metric counts. A kind that is neither here nor in `count` does not compile. */
 type Uncounted =
   | "host.phase"
   | "host.listening"
@@ -290,7 +290,7 @@ function readFleet(gauges: FleetGauges, fleet: FleetSnapshot | null): void {
   const { cells, instances, cellHeap, connections } = gauges;
   for (const phase of Object.keys(cellPhases)) cells.set({ phase }, 0);
   for (const kind of ["pooled", "dedicated"]) instances.set({ kind }, 0);
-  // Cells come and go, and their ids never return.
+  // Cells come and go, and ids are never reused.
   cellHeap.reset();
   for (const cell of fleet?.cells ?? []) {
     cells.inc({ phase: cell.phase });
@@ -326,14 +326,14 @@ function listenerGauges({ counter, gauge }: Makers) {
   };
 }
 
-/** `refusedRequests`: those whose client had too many under way, beside what the listener has refused. */
+/** `refusedRequests` were refused by the request handler, because their client had too many in flight; the listener counts its own. */
 function readListener(
   gauges: ListenerGauges,
   { connections, refused }: ListenerSnapshot,
   refusedRequests: number,
 ): void {
   for (const [state, count] of Object.entries(connections)) gauges.connections.set({ state }, count);
-  // The listener counts for itself: under a flood nobody is told of each.
+  // The listener keeps its own counts: under a flood, refusals are not observed one by one.
   gauges.refused.reset();
   gauges.refused.inc({ reason: "address" }, refused.address + refusedRequests);
   gauges.refused.inc({ reason: "full" }, refused.full);

@@ -1,4 +1,4 @@
-/** Everything worth seeing, as one union. The logger and the metrics are its two interpreters. */
+/** Everything worth observing, as one union. The logger and the metrics are its two interpreters. */
 import type { ErrorCode } from "../shared/kernel/errors.ts";
 import type { CellId, InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
@@ -17,7 +17,7 @@ export type TerminationReason =
   | "shutdown"
   | "start-failed";
 
-/** Why an instance left. */
+/** Why an instance was removed. */
 export type EvictionReason =
   | "capacity"
   | "idle"
@@ -27,12 +27,12 @@ export type EvictionReason =
   | "cell-lost"
   | "shutdown";
 
-/** Why a log line was not written: it did not fit in, or there were too many of its kind. */
+/** Why a log line was not written: the buffer was full, or the rate limit of its kind was exceeded. */
 export type DropReason = "full" | "rate";
 
 export type Observation =
   | { kind: "host.phase"; phase: HostPhase; version: string }
-  /** Where its config comes from. */
+  /** The config file, or null, and the .env files that were read. */
   | { kind: "host.config"; file: string | null; envFiles: readonly string[] }
   | { kind: "host.listening"; name: "public" | "admin"; url: string }
   | {
@@ -40,7 +40,7 @@ export type Observation =
       memoryMb: number;
       frontMb: number;
       cells: number;
-      /** Why they are not more. */
+      /** What limits the number of cells. */
       boundBy: "memory" | "connections" | "cells.max";
       heapMb: number;
       hardLimitMb: number;
@@ -48,18 +48,18 @@ export type Observation =
       spare: number;
       planMb: number;
     }
-  /** What nobody caught. A fatal one is the end of the process. */
+  /** An uncaught error; a fatal one ends the process. */
   | { kind: "host.error"; error: Error; fatal: boolean }
-  /** What Node.js or a library warns of. */
+  /** A warning from Node.js or a library. */
   | { kind: "host.warning"; message: string }
-  /** Lines that are not in the log: nobody took them, or there were too many of their kind; `lines` says of which. */
+  /** Lines that are missing in the log; `lines` says how many of which kind or level. */
   | { kind: "log.dropped"; reason: DropReason; count: number; lines: readonly string[] }
   | { kind: "config.warning"; path: string; message: string }
-  /** What became of a patch into a dependency: one for each at the start, and again where it turned out not to fit. */
+  /** The state of a patch to a dependency: one observation each at the start, another if it later turns out not to apply. */
   | { kind: "patch.state"; name: string; state: PatchState; reason: string | null }
-  /** A listening socket that could not take a connection, for want of file descriptors for one. */
+  /** A listening socket could not accept a connection, for example because file descriptors ran out. */
   | { kind: "http.error"; error: Error }
-  /** Whoever it was did not get in; an address that fails too often is told of once a window. */
+  /** A refused admin request; an address that fails too often is reported once per window. */
   | { kind: "admin.refused"; requestId: string; code: ErrorCode; remoteAddress: string; path: string }
   | {
       kind: "request.done";
@@ -73,7 +73,7 @@ export type Observation =
       kind: "request.failed";
       requestId: string;
       code: ErrorCode;
-      /** What it is, of the things that have this code. */
+      /** Distinguishes errors of one code. */
       reason?: string;
       tenant?: TenantId;
       error: Error;
@@ -81,7 +81,7 @@ export type Observation =
   | {
       kind: "request.retried";
       tenant: TenantId;
-      /** `build-overtaken`: it has not run yet, as the schema changed while its instance was built. */
+      /** `build-overtaken`: the request has not run yet, because the schema changed during the build of its instance. */
       reason: "cell-lost" | "connection-lost" | "schema-changed" | "build-overtaken";
       attempt: number;
     }
@@ -93,7 +93,7 @@ export type Observation =
       reason?: string;
       probeMs: number;
     }
-  /** What was not told of before. */
+  /** Findings about a tenant's roles that have not been reported before. */
   | {
       kind: "tenant.unsafe";
       tenant: TenantId;
@@ -101,7 +101,7 @@ export type Observation =
       codes: readonly string[];
       refused: boolean;
     }
-  /** The same of what is wrong with all tenants of a database. */
+  /** Findings that affect all tenants of a database. */
   | {
       kind: "database.unsafe";
       database: string;
@@ -111,16 +111,16 @@ export type Observation =
     }
   | { kind: "tenant.changed"; tenant: TenantId | null; cause: "notification" | "reload" | "flush" }
   | { kind: "tenant.migrated"; tenant: TenantId; from: ShapeHash; to: ShapeHash; migrateMs: number }
-  /** The tenant took `share` of the time of the cell that it shared, and has an instance of its own from now on. */
+  /** The tenant used `share` of the time of its shared cell, and gets an instance of its own from now on. */
   | { kind: "tenant.quarantined"; tenant: TenantId; key: InstanceKey; cell: CellId; share: number }
   | { kind: "tenant.released"; tenant: TenantId; key: InstanceKey; cell: CellId; why: "calm" | "capacity" }
   | { kind: "guard.checked"; count: number }
   | { kind: "guard.failed"; tenant: TenantId; attempt: number }
   | { kind: "guard.exhausted"; tenant: TenantId; attempts: number }
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }
-  /** To find out whether what was notified is so; how many schemas. */
+  /** Revisions were read to verify notifications about `schemas` schemas. */
   | { kind: "notices.read"; database: string; schemas: number }
-  /** Changes that nothing had announced; whether their revisions moved, so that other hosts know as well. */
+  /** Polling found changes without a notification; `moved`: their revisions were moved, which notifies other hosts. */
   | { kind: "look.found"; database: string; schemas: number; moved: boolean }
   | { kind: "look.failed"; database: string; message: string }
   | { kind: "cell.started"; cell: CellId; startMs: number }
@@ -139,9 +139,9 @@ export type Observation =
       cell: CellId;
       level: "debug" | "info" | "warn" | "error";
       message: string;
-      /** Where it was said while a request of that tenant ran. */
+      /** Set if the message was logged during a request of that tenant. */
       tenant?: TenantId;
-      /** How many like it the thread kept to itself before. */
+      /** How many similar lines the thread dropped before this one. */
       leftOut?: number;
     }
   | { kind: "build.started"; key: InstanceKey; cell: CellId; queuedMs: number }
@@ -151,7 +151,7 @@ export type Observation =
   | { kind: "instance.evicted"; key: InstanceKey; cell: CellId; reason: EvictionReason; heapMb: number }
   | { kind: "database.lost"; database: string; error: Error }
   | { kind: "database.listening"; database: string; gap: boolean }
-  /** Connections to it are a pooler's, or somebody else's who stands in between. */
+  /** A pooler, or another proxy, was detected in front of the database. */
   | { kind: "database.pooled"; database: string }
   | {
       kind: "control.installed";

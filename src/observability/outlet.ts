@@ -1,7 +1,7 @@
 /**
- * Where lines leave the process: a descriptor that nothing ever waits for. What its reader does not take is kept, up to a bound. pino's own
- * destination waits for its reader where it is synchronous, and where it is not keeps the lines before a crash to itself; its `flushSync`
- * (sonic-boom 4.2.1) never ends once the reader is gone.
+ * Writes lines to a descriptor without ever blocking on its reader; what the reader does not take is buffered, up to a limit. pino's own
+ * destination blocks on its reader if it is synchronous, and loses the lines before a crash if it is not; its `flushSync` (sonic-boom
+ * 4.2.1) never returns once the reader is gone.
  */
 
 import { write, writeSync } from "node:fs";
@@ -9,30 +9,30 @@ import { codeOf } from "../shared/kernel/errors.ts";
 import type { Descriptor } from "./descriptor.ts";
 import type { LogLevel } from "./log-line.ts";
 
-/** How much of `bufferBytes` lines of a level may fill: the last room is for what is worst. */
+/** The share of `bufferBytes` that lines of a level may fill, so that the most severe lines still find room. */
 const shares: Readonly<Record<LogLevel, number>> = { debug: 0.25, info: 0.5, warn: 0.75, error: 1 };
 export const bufferBytes = 1024 * 1024;
-/** What a pipe holds. */
+/** The capacity of a pipe. */
 const chunkBytes = 64 * 1024;
-/** No line is shorter. */
+/** A lower bound for the length of a line. */
 const minBytes = 64;
-/** Until a reader that has fallen behind is tried again: a terminal holds 4 kB, and takes them at once; one that stopped costs little. */
+/** Pauses before the next try with a slow reader. A terminal buffers only 4 kB but reads at once, so the first is short; the longest costs little. */
 const minRetryMs = 2;
 const maxRetryMs = 100;
-/** At the end: for a reader that goes on reading, and for one that does not. */
+/** Limits of `flush`: for a reader that keeps reading, and for one that does not. */
 const flushMs = 1_000;
 const quietMs = 100;
 
-/** Whether a line of `level` and of `bytes` fits in beside the `kept` ones. */
+/** Whether a line of `level` with `bytes` bytes fits next to the `kept` bytes in the buffer. */
 export function fits(level: LogLevel, bytes: number, kept: number): boolean {
   return kept + bytes <= bufferBytes * shares[level];
 }
 
 export interface OutletOptions {
   readonly descriptor: Descriptor;
-  /** A line that nobody took, or will. */
+  /** Called for every dropped line. */
   readonly onDrop: (level: LogLevel) => void;
-  /** All is written, after lines had been dropped. */
+  /** Called when everything is written, if lines were dropped before. */
   readonly onResume: () => void;
 }
 
@@ -45,11 +45,11 @@ export class Outlet {
   readonly #options: OutletOptions;
   /** Whole lines, in order. */
   #lines: Line[] = [];
-  /** What is being written: the end of a text that has begun to be. */
+  /** The unwritten rest of the chunk that is being written. */
   #rest: Buffer | null = null;
   #bytes = 0;
   #timer: NodeJS.Timeout | null = null;
-  /** A file's write, which is under way in Node's thread pool. */
+  /** Whether a write to a file is in progress in Node's thread pool. */
   #writing = false;
   #lacks = false;
   #takenMs = performance.now();
@@ -59,14 +59,14 @@ export class Outlet {
     this.#options = options;
   }
 
-  /** Whether a line of `level` has any chance; where it has none, it counts as dropped, and need not be made. */
+  /** Whether a line of `level` may fit. If not, it counts as dropped, and the caller need not create it. */
   admits(level: LogLevel): boolean {
     if (fits(level, minBytes, this.#bytes)) return true;
     this.#drop(level);
     return false;
   }
 
-  /** Writes `text`, whole lines, now or as soon as the reader takes it; or drops it. */
+  /** Writes `text`, which consists of whole lines, now or as soon as the reader takes it, or drops it. */
   write(text: string, level: LogLevel): void {
     const bytes = Buffer.byteLength(text);
     if (!fits(level, bytes, this.#bytes)) {
@@ -78,12 +78,12 @@ export class Outlet {
     if (this.#timer === null && !this.#writing) this.#pump();
   }
 
-  /** Writes all that is left, for at most a second, or a tenth of one in which nothing is taken. For the end of the process. */
+  /** Writes everything that is left, at the end of the process. Gives up after a second, or 100 ms in which nothing was taken. */
   flush(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     if (this.#writing) {
-      // The pool ends what it has begun, also after the end; mostly before what comes now.
+      // The thread pool completes the write that is in progress; the pause lets it come first in nearly every case.
       pause(20);
       this.#takeBytes(this.#rest?.length ?? 0);
     }
@@ -128,7 +128,7 @@ export class Outlet {
     return this.#rest;
   }
 
-  /** How many bytes of `chunk` were taken; 0: none at the moment. */
+  /** The number of bytes of `chunk` that were taken; 0 if the reader takes none at the moment. */
   #try(chunk: Buffer): number | "failed" {
     try {
       const taken = writeSync(this.#options.descriptor.fd, chunk);
@@ -144,7 +144,7 @@ export class Outlet {
   #writeFile(chunk: Buffer): void {
     this.#writing = true;
     write(this.#options.descriptor.fd, chunk, (error, taken) => {
-      // Or it was flushed meanwhile.
+      // `flush` has taken over.
       if (!this.#writing) return;
       this.#writing = false;
       if (error !== null) {
@@ -171,13 +171,13 @@ export class Outlet {
       this.#pump();
     }, this.#retryMs);
     this.#retryMs = Math.min(2 * this.#retryMs, maxRetryMs);
-    // The end of the process does not wait for it: `flush` does, for a moment.
+    // The timer must not keep the process alive: `flush` writes the rest.
     this.#timer.unref();
   }
 
-  /** Nobody reads any more, or the disk is full: what comes next is tried again, one write for each line. */
+  /** Drops everything after a failed write: the reader is gone, or the disk is full. Later lines are tried again. */
   #fail(): void {
-    // What had been begun counts as one.
+    // The chunk in progress counts as one line.
     if (this.#rest !== null) this.#drop("error");
     for (const { level } of this.#lines) this.#drop(level);
     this.#lines = [];
@@ -202,7 +202,7 @@ function isBusy(error: unknown): boolean {
   return code === "EAGAIN" || code === "EBUSY" || code === "EINTR";
 }
 
-/** In the middle of the end of a process there is nothing else to run. */
+/** Blocks the thread, which is fine while the process ends. */
 function pause(ms: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

@@ -1,4 +1,4 @@
-/** What `GET /status` answers, and the parts that the fleet contributes. */
+/** The response of `GET /status`, and the parts that the fleet contributes. */
 import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import type { PoolFigures } from "../shared/protocol/messages.ts";
@@ -6,13 +6,13 @@ import type { PoolFigures } from "../shared/protocol/messages.ts";
 export interface InstanceStatus {
   readonly key: InstanceKey;
   readonly kind: "pooled" | "dedicated";
-  /** How many tenants it has served. */
+  /** Number of tenants that it has served. */
   readonly tenants: number;
   readonly requests: number;
   /** Milliseconds since its last request. */
   readonly lastUsedMs: number;
   readonly heapMb: number;
-  /** The tenant that it serves alone, since it took more than its share elsewhere. */
+  /** The tenant in quarantine that this instance serves alone; null if there is none. */
   readonly quarantined: TenantId | null;
 }
 
@@ -23,12 +23,12 @@ export interface CellStatus {
   readonly heapBudgetMb: number;
   readonly hardLimitMb: number;
   readonly inFlight: number;
-  /** Of those in flight, the requests that wait for their tenant's turn. */
+  /** The requests in flight that are waiting for their tenant's turn. */
   readonly queued: number;
   readonly instances: readonly InstanceStatus[];
 }
 
-/** The fleet at one moment. Cells that are gone are not in it, draining ones are. */
+/** The fleet at one moment, including draining cells but not those that are gone. */
 export interface FleetSnapshot {
   readonly cells: readonly CellStatus[];
   readonly builds: { readonly queued: number; readonly running: number };
@@ -36,15 +36,15 @@ export interface FleetSnapshot {
   readonly evictions: number;
   /** Connections to PostgreSQL of all cells together. */
   readonly connections: PoolFigures;
-  /** Every database, and whether it takes no writes, as far as is known. */
+  /** Whether each database is read-only, as far as is known. */
   readonly readOnly: Readonly<Record<string, boolean>>;
 }
 
 /** The public listener at one moment. */
 export interface ListenerSnapshot {
-  /** Connections between two requests, with one on its way, and with one at work. */
+  /** Connections that are between requests, receiving one, and working on one. */
   readonly connections: { readonly idle: number; readonly receiving: number; readonly working: number };
-  /** Since the start, those turned away or given up before their request had come: their address had too many, or all together. */
+  /** Connections refused or closed since the start, before their request had arrived: their address had too many, or the host had. */
   readonly refused: { readonly address: number; readonly full: number };
 }
 
@@ -60,7 +60,7 @@ export interface StatusSnapshot {
   readonly http: ListenerSnapshot["connections"];
 }
 
-/** The status made of its parts; figures in MB are rounded to a tenth, milliseconds to whole ones. */
+/** Composes the status from its parts, with MB rounded to tenths and milliseconds to integers. */
 export function composeStatus(parts: {
   readonly version: string;
   readonly uptimeMs: number;

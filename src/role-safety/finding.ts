@@ -18,10 +18,10 @@ const who = ({ role, through }: FindingParts): string =>
   through === null ? `role ${role}` : `role ${role} (through ${through})`;
 const itself = ({ role }: FindingParts): string => `the connecting role ${role}`;
 
-const noPolicy = "no policy applies to it";
-const nothingStops = "no privilege and no policy stops it";
-const anyFunction = "a function of any tenant's may become it";
-const anySql = "it may put any SQL there";
+const noPolicy = "policies do not restrict it";
+const nothingStops = "privileges and policies do not restrict it";
+const anyFunction = "a function of any tenant could switch to it";
+const anySql = "it could place arbitrary SQL there";
 const unprotected = "row-level security does not apply to it there";
 
 /** By code, in the order in which findings are listed; docs/operations.md has them all. */
@@ -38,7 +38,7 @@ const texts = {
   SHARED_CREATE_PUBLIC: ({ object }) =>
     `everyone may create objects in the shared schema ${object}: revoke create on it from public`,
   SHARED_CREATE_CONNECTING: (its) => `${itself(its)} may create objects in the shared schema ${its.object}`,
-  SHARED_DEFINER_PATH: (its) => `${definer(its)}: give it one, because it is in a schema that tenants share`,
+  SHARED_DEFINER_PATH: (its) => `${definer(its)}: set one, because tenants share its schema`,
   // A tenant's roles and schemas.
   ROLE_SUPERUSER: (its) => `${who(its)} is a superuser: ${nothingStops}`,
   ROLE_BYPASSRLS: (its) => `${who(its)} has BYPASSRLS: ${noPolicy}`,
@@ -55,11 +55,11 @@ const texts = {
     `everyone may create objects in the schema ${object} (CREATE granted to PUBLIC)`,
   DEFINER_PATH: (its) => definer(its),
   ROLE_READS_TENANTS: (its) => `${who(its)} may read ${its.object}, which holds the secrets of all tenants`,
-  ROLE_WRITES_CONTROL: (its) => `${who(its)} may write to what all tenants depend on: ${its.object}`,
+  ROLE_WRITES_CONTROL: (its) => `${who(its)} may write control tables shared by all tenants: ${its.object}`,
   SESSION_SUPERUSER: ({ role }) => `the session function is called as ${role}, a superuser: ${nothingStops}`,
   FOREIGN_SCHEMA: ({ object, detail }) => `its roles may use the schema ${object} of tenant ${detail}`,
   // SQL in its schemas, or in those that tenants share.
-  REACHING_SQL: ({ object, detail }) => `${object} could reach beyond its tenant, by ${detail}`,
+  REACHING_SQL: ({ object, detail }) => `${object} could reach beyond its tenant through ${detail}`,
   /** In place of those that are left out of a long list. */
   MORE: ({ object }) => `and ${object} more of this kind`,
 } satisfies Readonly<Record<string, (its: FindingParts) => string>>;
@@ -117,7 +117,7 @@ export const findingRows = z
 export function answered<Value>(schema: z.ZodType<Value>, answer: unknown): Value {
   const parsed = schema.safeParse(answer);
   if (parsed.success) return parsed.data;
-  throw new HostError("INTERNAL", "the query for role safety did not return findings", {
+  throw new HostError("INTERNAL", "the query for role safety returned an unexpected result", {
     cause: parsed.error,
   });
 }

@@ -118,7 +118,7 @@ place as (
 dangerous as materialized (
   select p.oid, p.proname::text as name from pg_catalog.pg_proc p
   where p.proname = any (array[${list(builtIn)}]::name[]) and p.pronamespace = 'pg_catalog'::regnamespace
-    -- The other one takes no text.
+    -- The other overload takes no string.
     and (p.proname <> 'ts_rewrite' or p.pronargs = 2)
   union all
   select p.oid, p.proname from pg_catalog.pg_extension e
@@ -132,7 +132,7 @@ dangerous as materialized (
 ),
 searched as materialized (
   select pg_catalog.array_agg(oid::text) as calls,
-    -- Whoever updates pg_settings, or a view of it, calls set_config by its rule.
+    -- Updating pg_settings, or a view of it, calls set_config through its rule.
     ':relid ' || 'pg_catalog.pg_settings'::regclass::oid || ' ' as settings
   from dangerous
 ),
@@ -246,7 +246,7 @@ reaching(nspname, class, oid, kind, name, reason) as (
   ) w
   where prokind <> 'a' and reason is not null
 ),
--- Its connections are the session's, and those of whoever comes next.
+-- dblink's connections belong to the session, and so reach its next user.
 dblink as (
   select n.nspname, n.nspacl, p.oid, p.proacl, p.proowner, p.pronamespace
   from pg_catalog.pg_extension e
@@ -283,7 +283,7 @@ union all
 (select kind, nspname::text, name, pg_catalog.string_agg(distinct reason, ', ' order by reason), nspname = any ($2::text[])
 from reaching
 where (
-  -- Counted, as what exists would be joined, and all of pg_depend read.
+  -- A count, because "exists" would be planned as a join that reads all of pg_depend.
   select pg_catalog.count(*) from pg_catalog.pg_depend e
   where e.classid = ('pg_catalog.' || reaching.class)::regclass and e.objid = reaching.oid and e.deptype = 'e'
 ) = 0
@@ -309,7 +309,11 @@ const reachingRow = z.object({
 export function parseReaching(rows: readonly unknown[]): readonly Reaching[] {
   const parsed = z.array(reachingRow).safeParse(rows);
   if (parsed.success) return parsed.data;
-  throw new HostError("INTERNAL", "the query for SQL that reaches further did not answer with objects", {
-    cause: parsed.error,
-  });
+  throw new HostError(
+    "INTERNAL",
+    "the query for SQL that reaches beyond the tenant returned an unexpected result",
+    {
+      cause: parsed.error,
+    },
+  );
 }

@@ -47,7 +47,7 @@ listed as (
   select r.oid, r.rolname, r.rolsuper from pg_catalog.pg_roles r
   where r.rolname = any (case when pg_catalog.cardinality($1::text[]) = 0 then array[session_user::text] else $1::text[] end)
 ),
--- The connecting role, where no tenant's request is its own; a superuser is told of as such.
+-- The connecting role, unless requests run as it; a superuser is reported as such.
 self as (
   select r.oid, r.rolname from pg_catalog.pg_roles r
   where r.rolname = session_user and not r.rolsuper and not exists (select from listed where listed.oid = r.oid)
@@ -74,7 +74,7 @@ shared as (
   from pg_catalog.pg_namespace n where n.nspname = any ($3::text[])
 ),
 held as (
-  -- "offset 0" keeps it a look-up for each role, whatever the statistics say: planned as a join it reads all of pg_shdepend.
+  -- "offset 0" keeps this a look-up per role, whatever the statistics: planned as a join, it reads all of pg_shdepend.
   select d.objid, d.classid, d.deptype, reachable.role, reachable.through, reachable.oid as holder
   from reachable cross join lateral (
     select objid, classid, deptype from pg_catalog.pg_shdepend
@@ -83,7 +83,7 @@ held as (
     offset 0
   ) d
 ),
--- It is all tenants': whoever connects looks at it, and no role of a tenant has to.
+-- The control schema is shared: the connecting role reads it, and no tenant's role needs to.
 control as (
   select c.oid, c.relname::text as name, n.oid as schema
   from pg_catalog.pg_namespace n
@@ -125,7 +125,7 @@ finding(code, role, through, object) as (
   select case when rolsuper then 'ROLE_SUPERUSER' else 'ROLE_BYPASSRLS' end, role, through, null::text
   from reachable where (rolsuper or rolbypassrls) and root <> session_user
   union all
-  -- PostgreSQL's own roles hold their rights without any grant that could be found below.
+  -- PostgreSQL's predefined roles hold privileges without any grant that could be found below.
   select 'ROLE_PREDEFINED', role, null, through
   from reachable where root <> name and not exists (select from listed where listed.rolname = root and rolsuper)
     and name = any (${predefined})
@@ -139,7 +139,7 @@ finding(code, role, through, object) as (
     and not c.relforcerowsecurity and c.relnamespace in (select oid from own)
   group by held.role, held.through
   union all
-  -- Owning it takes no right to create in the schema: a check or a default is SQL as well.
+  -- An owner needs no CREATE on the schema: a check or a default is SQL as well.
   select 'ROLE_OWNS_SQL', held.role, held.through, pg_catalog.count(*)::text
   from held
   cross join lateral (
@@ -162,7 +162,7 @@ finding(code, role, through, object) as (
     select from pg_catalog.aclexplode(own.nspacl) a where a.grantee = reachable.oid and a.privilege_type = 'CREATE'
   ))
   union all
-  -- Whatever a request takes its role from: a function of the tenant's can go back to it.
+  -- A function of the tenant can reset its role to the connecting one.
   select 'CONNECTING_OWNS_TABLES', pg_catalog.quote_ident(self.rolname), null, pg_catalog.count(*)::text
   from self cross join own
   cross join lateral (

@@ -29,10 +29,10 @@ export const enumFaults = z.array(
 /** The fault and its cure, for the log; `roles` are the tenant's, quoted as in SQL. */
 export function enumFaultText({ table, columns, readable }: EnumFault, roles: readonly string[]): string {
   if (readable) {
-    return `the rows of the enum table ${table} differ by who sees them (${roles.join(", ")}), and its enum is one for all: let each role that may read it see all of them`;
+    return `the rows of the enum table ${table} differ between roles (${roles.join(", ")}), but its enum is the same for all: let every role that may read it see all rows`;
   }
-  const [reader = "the role that the host connects as"] = roles;
-  return `nobody may read the rows of the enum table ${table}: grant select (${columns}) on ${table}, and usage on its schema, to ${reader}`;
+  const [reader = "the connecting role"] = roles;
+  return `no role may read the rows of the enum table ${table}: grant select (${columns}) on ${table}, and usage on its schema, to ${reader}`;
 }
 
 /**
@@ -114,7 +114,7 @@ enum_column(oid, attnum) as (
     limit 1
   ) c
 ),
--- The connecting role comes first, by what makes it itself again.
+-- The connecting role comes first, named by the value that restores it.
 enum_role(ord, name, role) as materialized (
   select 0::bigint, pg_catalog.current_setting('role'), current_user
   union all
@@ -148,8 +148,8 @@ enum_reader(oid, ord, name) as materialized (
   select able.oid, able.ord, able.name from enum_able able
   where able.ord = 0 or able.oid not in (select oid from enum_able where ord = 0)
 ),
--- Each step needs what the one before it gives, and so comes after it: the role is taken, the rows are read, the role is left,
--- whatever it is by then. With nulls, and rows as elements of one document, whose names are the columns' alone.
+-- Each step depends on the result of the previous one, which fixes their order: set the role, read the rows, reset the role
+-- whatever it is by then. query_to_xml includes nulls and returns one document whose element names are the columns' alone.
 enum_reading(oid, ord, content) as materialized (
   select reader.oid, reader.ord, done.content
   from enum_reader reader

@@ -82,7 +82,7 @@ const asksForFunction = (oid: string): string =>
  * collations, casts or operator classes.
  */
 export const hiddenCtes = `\
--- pg_catalog is searched first wherever the path does not name it, pg_temp last where it does.
+-- pg_catalog is searched first unless the path names it; pg_temp is searched last because the path names it.
 path_schema(oid, ord) as materialized (
   select 'pg_catalog'::regnamespace::oid, 0::bigint
   union all
@@ -106,7 +106,7 @@ spoken_type(oid) as (
 asks_left_out(class, oid) as materialized (
   select class, oid from described where sub = 0 and ${asksLeftOut("description")}
 ),
--- What a codec could need that is not of something left out.
+-- Types that a codec could need, except those of objects that are left out.
 needed_type(oid) as (
   select own.oid from (
     select a.atttypid from spelled_attribute a join spelled_class s on s.oid = a.attrelid
@@ -132,7 +132,7 @@ hidden_relation(oid, kind, name, finds, schema, bare, needed) as materialized (
   where c.own and c.relkind in ('r', 'v', 'm', 'f', 'p')
   and ${isNamedEarlier("pg_class", "rel", "c")}
 ),
--- Of the types in scope. Which are spoken of is looked for only where there is any such, or one that is not in scope at all.
+-- Hidden types in scope. The types in use are computed only if there is one, or if a type in use is out of scope.
 hidden_type(oid) as (
   select t.oid from spelled_type t
   left join path_schema own on own.oid = t.typnamespace
@@ -156,7 +156,7 @@ hidden(kind, name, finds, oid, schema, bare, arguments, needed) as materialized 
   select 'type', pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname),
     ${firstNamedLike("pg_type", "typ", "t")},
     t.oid, n.nspname, t.typname, '',
-    -- What introspection does not read a build cannot do without.
+    -- A type that introspection does not read cannot be left out.
     t.oid not in (select oid from scope_type)
       or (t.oid in (select oid from needed_type) and not ${asksForRelation("t.typrelid", "t.oid")})
   from spoken_type
@@ -173,7 +173,7 @@ hidden(kind, name, finds, oid, schema, bare, arguments, needed) as materialized 
     || '(' || pg_catalog.pg_get_function_identity_arguments(p.oid) || ')',
     pg_catalog.quote_ident(found.schema) || '.' || pg_catalog.quote_ident(p.proname),
     p.oid, n.nspname, p.proname, coalesce(p.arguments, ''),
-    -- PostGraphile leaves out what takes any number of arguments, and whatever else is called alike in its schema.
+    -- PostGraphile leaves out variadic functions and functions that share their name with another one in the schema.
     p.provariadic = 0 and not ${asksForFunction("p.oid")} and not exists (
       select from spelled_proc alike
       where alike.proname = p.proname and alike.pronamespace = p.pronamespace and alike.oid <> p.oid

@@ -26,7 +26,7 @@ actor as materialized (
       select r.oid from pg_catalog.unnest($6::text[]) with ordinality as other(name, ord)
       left join pg_catalog.pg_roles r on r.rolname = other.name order by other.ord
     ) as others,
-    -- As pg-introspection sees it: whoever may become a superuser has every right.
+    -- As in pg-introspection: a role that may become a superuser has every privilege.
     exists (
       select from pg_catalog.pg_roles where rolsuper and pg_catalog.pg_has_role(oid, 'MEMBER')
     ) as superuser
@@ -71,7 +71,7 @@ spelled_attribute as materialized (
   from (select * from pg_catalog.pg_attribute where attrelid = any (array(select oid from spelled_class)) offset 0) a
   where attnum > 0
 ),
--- By attribute number, as those of a table have no gaps but those of dropped columns.
+-- Indexed by attribute number: a table's numbers have no gaps, because dropped columns keep theirs.
 column_names(oid, names) as materialized (
   select attrelid, pg_catalog.array_agg(case when not attisdropped then attname end order by attnum) from spelled_attribute group by attrelid
 ),
@@ -95,7 +95,7 @@ own_policy as materialized (
   join spelled_class s on s.oid = p.polrelid
   where p.polrelid = any (array(select oid from spelled_class where own))
 ),
--- What can have a comment, or belong to an extension. Kind, label and name tell all of them apart.
+-- Objects that can have a comment or belong to an extension. Kind, label and name identify each of them.
 object(class, oid, kind, label, name) as materialized (
   select 'pg_catalog.pg_namespace'::regclass::oid, oid, 'schema', label, null from spelled_namespace
   where oid <> 'pg_catalog'::regnamespace

@@ -28,7 +28,7 @@ view_base(oid, namespace) as (
 proven(name) as materialized (
   select name from pg_catalog.unnest(pg_catalog.array_cat($1::text[], $3::text[])) as name
   union
-  -- With the collation of names as text, by which a revision is looked up.
+  -- With the collation of text, which the look-up of a revision uses.
   select nspname::text collate "default" from pg_catalog.pg_namespace
   where oid = any (array(select oid from scope_namespace union select namespace from view_base))
   and oid not in (select oid from hidden_namespace) and nspname <> 'rowhouse'

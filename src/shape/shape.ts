@@ -162,7 +162,7 @@ select
   array(
     select distinct said collate "C" from (select object || ': ' || tag as said from named) tags order by 1
   ) as named,
-  -- Of a table that it may not read, PostGraphile also asks as whom it tried.
+  -- For a table that it may not read, PostGraphile runs a second query for the role that it tried.
   (select coalesce(pg_catalog.sum(case when readable then 1 else 2 end), 0)::int4 from enum_table) as enum_tables,
   (select able from preparing) as prepares,
   (select able from notifying) as notifies,
@@ -237,7 +237,7 @@ const probeRow = z.object({
 export function parseShape(row: unknown): ShapeProbe {
   const parsed = probeRow.safeParse(row);
   if (!parsed.success) {
-    throw new HostError("INTERNAL", "the shape query did not answer with a shape", { cause: parsed.error });
+    throw new HostError("INTERNAL", "the shape query returned an unexpected result", { cause: parsed.error });
   }
   const {
     shape,

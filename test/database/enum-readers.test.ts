@@ -177,7 +177,7 @@ describe("the rows of an enum table, readable", () => {
     const decision = await decided(schema);
     expect(await built(decision)).toMatchObject({
       code: "BUILD_FAILED",
-      message: `nobody may read the rows of the enum table ${schema}.kind: grant select (name, description) on ${schema}.kind, and usage on its schema, to ${roles.anonymous}`,
+      message: `no role may read the rows of the enum table ${schema}.kind: grant select (name, description) on ${schema}.kind, and usage on its schema, to ${roles.anonymous}`,
     });
     await database.execute(inRoles(`grant select (name, description) on ${schema}.kind to :anon`));
     expect(await built(await decided(schema))).toEqual(["b", "a"]);
@@ -199,7 +199,7 @@ describe("the rows of an enum table, readable", () => {
     const error = await built(await decided(schema));
     expect(error).toMatchObject({ code: "BUILD_FAILED" });
     expect(String(error)).toContain(
-      `the rows of the enum table ${schema}.kind differ by who sees them (${names.join(", ")})`,
+      `the rows of the enum table ${schema}.kind differ between roles (${names.join(", ")})`,
     );
   });
 

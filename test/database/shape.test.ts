@@ -261,7 +261,7 @@ describe("what comes with the shape", () => {
   });
 
   it("a row that is not a shape is refused", () => {
-    expect(() => parseShape({ shape: "x" })).toThrow(/did not answer with a shape/);
-    expect(() => parseShape(undefined)).toThrow(/did not answer with a shape/);
+    expect(() => parseShape({ shape: "x" })).toThrow(/returned an unexpected result/);
+    expect(() => parseShape(undefined)).toThrow(/returned an unexpected result/);
   });
 });

@@ -62,7 +62,7 @@ describe("a host without rights of its own in tenants' schemas", () => {
   it("logs what to grant if nobody may read an enum table, and serves the tenant once that is done", async () => {
     expect(await host.graphql("eve", query)).toMatchObject({ status: 500, code: "BUILD_FAILED" });
     expect(host.process.output).toContain(
-      "nobody may read the rows of the enum table canary_eve.kind: grant select (name, description) on canary_eve.kind",
+      "no role may read the rows of the enum table canary_eve.kind: grant select (name, description) on canary_eve.kind",
     );
     await database.change("eve", toAll);
     await expect.poll(async () => (await host.graphql("eve", query)).data).toEqual(answerOf("eve"));

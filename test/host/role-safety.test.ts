@@ -170,11 +170,11 @@ describe("SQL that reaches beyond its tenant", () => {
       const { path } = await directoryWith({ "host.json": JSON.stringify(settings) });
       const { stdout } = await runCli({ args: ["doctor", "--config", "host.json"], cwd: path });
       expect(stdout).toMatch(
-        /^fail .*tenant ada: view canary_ada\.leak2 could reach beyond its tenant, by set_config$/m,
+        /^fail .*tenant ada: view canary_ada\.leak2 could reach beyond its tenant through set_config$/m,
       );
       const shown = await runCli({ args: ["shape", "ada", "--config", "host.json"], cwd: path });
       expect(shown.stdout).toMatch(
-        /^unsafe +view canary_ada\.leak2 could reach beyond its tenant, by set_config$/m,
+        /^unsafe +view canary_ada\.leak2 could reach beyond its tenant through set_config$/m,
       );
     } finally {
       await other.stop();

@@ -25,7 +25,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     make: (its) => `alter role ${its.role} superuser`,
     undo: (its) => `alter role ${its.role} nosuperuser`,
     says: /^role \S+ is a superuser/,
-    all: /^the connecting role \S+ is a member of \S+, a superuser: a function of any tenant's may become it$/,
+    all: /^the connecting role \S+ is a member of \S+, a superuser: a function of any tenant could switch to it$/,
   },
   {
     name: "bypasses all policies",
@@ -56,7 +56,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     make: (its) =>
       `create table ${its.schema}.forced (id int); alter table ${its.schema}.forced owner to ${its.role}, enable row level security, force row level security`,
     undo: (its) => `drop table ${its.schema}.forced`,
-    says: /^role \S+ owns 1 of the tenant's views, functions or tables: it may put any SQL there$/,
+    says: /^role \S+ owns 1 of the tenant's views, functions or tables: it could place arbitrary SQL there$/,
   },
   {
     name: "owns a view, a function and a domain of the tenant",
@@ -67,13 +67,13 @@ export const unsafeCases: readonly UnsafeCase[] = [
       create domain ${its.schema}.odd as text; alter domain ${its.schema}.odd owner to ${its.role}`,
     undo: (its) =>
       `drop view ${its.schema}.shown; drop function ${its.schema}.done; drop domain ${its.schema}.odd`,
-    says: /^role \S+ owns 3 of the tenant's views, functions or tables: it may put any SQL there$/,
+    says: /^role \S+ owns 3 of the tenant's views, functions or tables: it could place arbitrary SQL there$/,
   },
   {
     name: "may create in the tenant's schema",
     make: (its) => `grant create on schema ${its.schema} to ${its.role}`,
     undo: (its) => `revoke create on schema ${its.schema} from ${its.role}`,
-    says: /^role \S+ may create objects in the tenant's schema canary_ada: it may put any SQL there$/,
+    says: /^role \S+ may create objects in the tenant's schema canary_ada: it could place arbitrary SQL there$/,
   },
   {
     name: "owns the tenant's schema",
@@ -82,7 +82,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
     // Changing the owner removes the old owner's rights, so USAGE is granted again.
     undo: (its) =>
       `alter schema ${its.schema} owner to current_user; grant usage on schema ${its.schema} to ${its.role}`,
-    says: /^role \S+ may create objects in the tenant's schema canary_ada: it may put any SQL there$/,
+    says: /^role \S+ may create objects in the tenant's schema canary_ada: it could place arbitrary SQL there$/,
   },
   {
     name: "may create in the tenant's schema because everyone may",
@@ -95,13 +95,13 @@ export const unsafeCases: readonly UnsafeCase[] = [
     make: (its) =>
       `create view ${its.schema}.leak as select set_config('role', 'x', true), query_to_xml('select 1', true, true, '')`,
     undo: (its) => `drop view ${its.schema}.leak`,
-    says: /^view canary_ada\.leak could reach beyond its tenant, by query_to_xml, set_config$/,
+    says: /^view canary_ada\.leak could reach beyond its tenant through query_to_xml, set_config$/,
   },
   {
     name: "shares a schema with a function that runs dynamic SQL",
     make: () => "create function public.run(t text) returns void language plpgsql as 'begin execute t; end'",
     undo: () => "drop function public.run",
-    all: /^function public\.run could reach beyond its tenant, by execute$/,
+    all: /^function public\.run could reach beyond its tenant through execute$/,
   },
   {
     name: "may create in a shared schema",
@@ -167,7 +167,7 @@ export const unsafeCases: readonly UnsafeCase[] = [
       its,
     ) => `revoke update on rowhouse.schema_revision from ${its.role}; revoke usage on schema rowhouse from ${its.role};
       revoke insert (host) on rowhouse.tenant_host from ${its.role}`,
-    says: /^role \S+ may write to what all tenants depend on: rowhouse\.schema_revision, rowhouse\.tenant_host$/,
+    says: /^role \S+ may write control tables shared by all tenants: rowhouse\.schema_revision, rowhouse\.tenant_host$/,
   },
   {
     name: "has tables that the connecting role owns",
@@ -207,6 +207,6 @@ export const unsafeCases: readonly UnsafeCase[] = [
     make: () =>
       "create function public.misled() returns int language plpgsql security definer as 'begin return 1; end'",
     undo: () => "drop function public.misled()",
-    all: /^function public\.misled\(\) is SECURITY DEFINER without a search_path of its own: give it one, because it is in a schema that tenants share$/,
+    all: /^function public\.misled\(\) is SECURITY DEFINER without a search_path of its own: set one, because tenants share its schema$/,
   },
 ];

@@ -39,9 +39,9 @@ shared as materialized (
   from pg_catalog.unnest($3::text[]) with ordinality as binding(name, ord)
   cross join lateral (select oid from pg_catalog.pg_namespace where nspname = binding.name offset 0) n
 ),
--- What pg-introspection never reads, wherever it is referenced from; of pg_catalog it reads the types.
+-- Schemas that pg-introspection never reads, whatever refers to them; from pg_catalog it reads only types.
 hidden_namespace as materialized (
-  -- "pg\\_%" as a range, which is looked up: there may be ten thousand others.
+  -- "pg\\_%" as a range, which uses the index: there may be ten thousand other schemas.
   select oid from pg_catalog.pg_namespace where nspname >= 'pg_' and nspname < 'pg\`'
   union all
   select oid from pg_catalog.pg_namespace where nspname = 'information_schema'
@@ -63,7 +63,7 @@ own_proc as materialized (
     select oid, prorettype, coalesce(proallargtypes, proargtypes::oid[]) as argument_types
     from pg_catalog.pg_proc
     where oid = own_object.objid and pronamespace = own_object.namespace
-    -- Functions of triggers are no part of an API.
+    -- Trigger functions are not part of an API.
     and prorettype operator(pg_catalog.<>) 'pg_catalog.trigger'::regtype
     offset 0
   ) p
@@ -115,8 +115,8 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_inherits
     where reached.kind = 'relation' and inhrelid = reached.oid
     union all
-    -- "@foreignKey (a) references other.b (c)" and "@type x references:other.b": without its target a build fails.
-    -- A name with spaces and no quotes is not recognised here, and fails it so.
+    -- "@foreignKey (a) references other.b (c)" and "@type x references:other.b": a build fails without the target.
+    -- An unquoted name with spaces is not recognised here, and such a build fails.
     select 'class', target.oid
     from pg_catalog.pg_class
     cross join lateral (
@@ -144,7 +144,7 @@ reached(kind, oid, namespace) as (
       where c.relname = name.parts[pg_catalog.cardinality(name.parts)] and c.relnamespace = case
         when pg_catalog.cardinality(name.parts) = 1 then reached.namespace
         else coalesce(
-          -- As the build takes it: a served schema is called by its logical name, and no other one by that.
+          -- As in a build: a served schema goes by its logical name, and no other schema does.
           (select served.oid from served where served.logical = name.parts[1]),
           (select oid from pg_catalog.pg_namespace where nspname = name.parts[1])
         )
@@ -157,17 +157,17 @@ reached(kind, oid, namespace) as (
     from pg_catalog.pg_type
     cross join lateral (values
       ('type', typelem), ('type', typbasetype), ('class', typrelid),
-      -- PostGraphile goes from an array to its element, never the other way: only what is served is listed whole.
+      -- PostGraphile goes from an array to its element, never the other way, so only served schemas need their array types.
       ('type', case when reached.namespace in (select oid from served) then typarray end)
     ) v(kind, oid)
     where reached.kind = 'type' and pg_type.oid = reached.oid
     union all
-    -- A multirange comes with the functions that make it.
+    -- A multirange is found through its constructor functions.
     select 'type', rngsubtype
     from pg_catalog.pg_range
     where reached.kind = 'type' and rngtypid = reached.oid
     union all
-    -- A domain is tied by name to the table whose rows it lists, or to table and constraint, in its own schema.
+    -- A domain is linked by name to the enum table in its schema, or to that table and a constraint of it.
     select 'class', c.oid
     from pg_catalog.pg_type t
     cross join lateral (
@@ -201,9 +201,9 @@ reached(kind, oid, namespace) as (
     )
     offset 0
   ) as node(kind, oid, namespace)
-  -- Nothing is reached from the others.
+  -- Other kinds refer to nothing.
   where reached.kind in ('relation', 'type')
-  -- True of every row. Without it the planner expects millions, and their hash tables cost more than the query.
+  -- True for every row. Without it the planner expects millions of rows, whose hash tables cost more than the query.
   and step.kind in ('class', 'type') and node.kind in ('relation', 'index', 'sequence', 'type')
 ),
 scope_class as materialized (
