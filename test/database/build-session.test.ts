@@ -88,3 +88,11 @@ test.each(["", "selec"])(
     expect(before).toMatchObject({ timeout: "30s", locks: 0, read_only: "off" });
   },
 );
+
+test("a build whose settings are refused takes no connection", async () => {
+  const { withPgClient } = buildingAdaptor(sessions, specOf("pooled", { app: "sly" }, 1));
+  const build = withPgClient({ "app.flag": "a\0b" }, () => undefined);
+  await expect(build).rejects.toMatchObject({ code: "BUILD_FAILED" });
+  // The pool has one connection: it is free for the next.
+  expect(await session()).toMatchObject({ locks: 0 });
+});
