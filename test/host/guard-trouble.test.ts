@@ -138,7 +138,7 @@ describe("a write that waits for a migration", () => {
     ]);
   });
 
-  it("fails with DATABASE_UNREACHABLE if the schema cannot be read afterwards; the next one succeeds", async () => {
+  it("fails with NO_CAPACITY if no connection is left to read the schema afterwards; the next one succeeds", async () => {
     const role = quote(new URL(database.hostUrl).username);
     await hand.beginMigration();
     const writing = host.graphql("ada", `mutation { ${create("unread")} }`);
@@ -152,7 +152,7 @@ describe("a write that waits for a migration", () => {
     await hand.run("commit");
     const answer = await writing;
     await hand.run(`alter role ${role} connection limit -1`);
-    expect(answer).toMatchObject({ status: 503, code: "DATABASE_UNREACHABLE" });
+    expect(answer).toMatchObject({ status: 503, code: "NO_CAPACITY" });
     expect(answer.headers["retry-after"]).toBeDefined();
     await host.data("ada", `mutation { ${create("read again")} }`);
     expect([await countOf(database, "ada", "unread"), await countOf(database, "ada", "read again")]).toEqual([
