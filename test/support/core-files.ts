@@ -18,6 +18,7 @@ const coreOfDatabase = [
   "lock-pauses",
   "login-tokens",
   "migrate*",
+  "noted-touches",
   "notifiers",
   "pool",
   "preparers",
