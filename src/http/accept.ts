@@ -38,4 +38,5 @@ export function acceptedTypes(header: string): string | null {
 
 const isParameter = (text: string): boolean => (text.startsWith("q=") ? weight : parameter).test(text);
 
-const refusal = (): HostError => new HostError("BAD_REQUEST", "the Accept header is no list of media types");
+const refusal = (): HostError =>
+  new HostError("BAD_REQUEST", "The Accept header is not a list of media types.");

@@ -44,7 +44,7 @@ export function readFacts(
   if (expect !== undefined && !goOn.test(expect)) throw new HostError("EXPECTATION_FAILED");
   if (!target.startsWith("/")) throw badRequest("The request target must be a path.");
   if (foreignCharacter.test(target))
-    throw badRequest("The request target has a character that it may not have.");
+    throw badRequest("The request target contains a character that is not allowed.");
   const mark = target.indexOf("?");
   const path = mark === -1 ? target : target.slice(0, mark);
   if (confusingPath.test(path)) throw badRequest("The path is ambiguous.");
@@ -67,7 +67,7 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
     throw badRequest("Exactly one Host header is required.");
   }
   if (!plainHost.test(host) && !(hostPattern.test(host) && URL.canParse(`http://${host}`))) {
-    throw badRequest("The Host header names no host.");
+    throw badRequest("The Host header is not a valid host.");
   }
   return host;
 }

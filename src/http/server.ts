@@ -117,7 +117,9 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
   };
 }
 
-const noTunnel = renderRawFailure(new HostError("BAD_REQUEST", "This is no proxy: CONNECT leads nowhere."));
+const noTunnel = renderRawFailure(
+  new HostError("BAD_REQUEST", "CONNECT is not supported: this is not a proxy."),
+);
 const noRoom: Readonly<Record<Shortage, string>> = {
   address: renderRawFailure(addressBusy()),
   full: renderRawFailure(new HostError("SERVER_BUSY")),

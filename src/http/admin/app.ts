@@ -157,13 +157,13 @@ function json(value: unknown): Response {
 const text = z.string().min(1).max(200);
 const evictTarget = z
   .strictObject({ key: text.exactOptional(), cell: text.exactOptional(), tenant: text.exactOptional() })
-  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is needed");
+  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is required");
 const migrateRequest = z.strictObject({
   // PostgreSQL's text cannot hold it.
   sql: z
     .string()
     .min(1)
-    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "holds a NUL or half a character"),
+    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "contains a NUL or an unpaired surrogate"),
   expect: text.exactOptional(),
 });
 const nothing = z.strictObject({});
@@ -179,7 +179,7 @@ async function readJson<Value>(
   const parsed = schema.safeParse(body === "" ? {} : parseJson(body));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));
-  throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
+  throw new HostError("BAD_REQUEST", `The body is invalid: ${faults.join("; ")}`);
 }
 
 /** Nothing is said, so nothing need be JSON; what a web page sends says where the page came from. */

@@ -166,7 +166,7 @@ function bodyOf(
       if (announcesBody(incoming)) throw new HostError("BAD_REQUEST", `A ${method} request has no body.`);
       if (opensWebSocket(incoming)) {
         outgoing.shouldKeepAlive = false;
-        throw new HostError("BAD_REQUEST", "There are no WebSockets here.");
+        throw new HostError("BAD_REQUEST", "WebSockets are not supported.");
       }
       return null;
     default:
