@@ -56,7 +56,7 @@ export class ReplyBatcher {
     } catch (error) {
       // Nobody will read this answer's body; undiscarded, its sender would wait for credit for ever.
       for (const moved of one.transfer) if (moved instanceof MessagePort) discardBody(moved);
-      const fault = new HostError("INTERNAL", `the answer cannot be sent: ${messageOf(error)}`);
+      const fault = new HostError("INTERNAL", `the response cannot be sent: ${messageOf(error)}`);
       this.#send(
         [{ number: one.number, reply: { ok: false, error: toWireError(fault) }, transfer: [] }],
         busy,

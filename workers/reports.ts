@@ -44,7 +44,7 @@ export class Reports {
   tellLeftOut(): void {
     const { byKey, other } = this.#limit.takeLeftOut();
     const leftOut = byKey.reduce((sum, [, count]) => sum + count, other);
-    if (leftOut > 0) this.#options.send({ level: "warn", message: "more lines than are taken", leftOut });
+    if (leftOut > 0) this.#options.send({ level: "warn", message: "log lines were dropped", leftOut });
   }
 
   /**

@@ -71,7 +71,7 @@ export function readBody(
 const tooLarge = (limitBytes: number): HostError =>
   new HostError("BODY_TOO_LARGE", `The request body is larger than ${limitBytes} bytes.`);
 const noRoom = (): HostError =>
-  new HostError("NO_CAPACITY", "slow bodies and unread answers occupy as much memory as they may");
+  new HostError("NO_CAPACITY", "slow request bodies and unread responses use too much memory");
 const notText = (): HostError => new HostError("BAD_REQUEST", "The request body is not UTF-8.");
 
 /** Shared, because allocating a Buffer takes as long as the rest of reading a small body. */

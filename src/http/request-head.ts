@@ -58,7 +58,7 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
     throw badRequest("Exactly one Host header is required.");
   }
   if (!hostPattern.test(host) || !URL.canParse(`http://${host}`)) {
-    throw badRequest("The Host header does not name a host.");
+    throw badRequest("The Host header is not a valid host.");
   }
   return host;
 }

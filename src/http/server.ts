@@ -118,7 +118,7 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
 }
 
 const noTunnel = renderRawFailure(
-  new HostError("BAD_REQUEST", "This is not a proxy: CONNECT is not supported."),
+  new HostError("BAD_REQUEST", "CONNECT is not supported: this is not a proxy."),
 );
 const noRoom: Readonly<Record<Shortage, string>> = {
   address: renderRawFailure(addressBusy()),

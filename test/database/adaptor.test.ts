@@ -33,10 +33,15 @@ describe("a read", () => {
       /invalid configuration parameter name/,
     ],
     ["the path cannot be written", {}, { searchPath: ["$user"] }, /search_path/],
-    ["the role is another tenant's", { role: "bob" }, {}, /not one of this tenant's/],
-    ["the role is another tenant's, in capitals", { ROLE: "bob" }, {}, /not one of this tenant's/],
-    ["the path is a plugin's", { search_path: "bob" }, {}, /search_path is the host's/],
-    ["the path is a plugin's, in capitals", { Search_Path: "bob" }, {}, /search_path is the host's/],
+    ["the role is another tenant's", { role: "bob" }, {}, /does not belong to this tenant/],
+    ["the role is another tenant's, in capitals", { ROLE: "bob" }, {}, /does not belong to this tenant/],
+    ["the path is a plugin's", { search_path: "bob" }, {}, /search_path is reserved for the host/],
+    [
+      "the path is a plugin's, in capitals",
+      { Search_Path: "bob" },
+      {},
+      /search_path is reserved for the host/,
+    ],
     ["a setting holds a NUL", { "app.x": "a\0b" }, {}, /NUL/],
   ])("does not run at all if %s", async (_, settings, binding, message) => {
     const request = one.bench.request("ada", binding);
@@ -183,9 +188,9 @@ describe("settings", () => {
     scope.close();
     for (const copy of [settings, ...copies]) {
       await expect(one.bench.withPgClient.single(copy, { text: state })).rejects.toThrow(
-        /request that is over/,
+        /request that has ended/,
       );
-      await expect(one.bench.withPgClient(copy, () => 1)).rejects.toThrow(/request that is over/);
+      await expect(one.bench.withPgClient(copy, () => 1)).rejects.toThrow(/request that has ended/);
     }
   });
 

@@ -146,7 +146,7 @@ describe("rows kept under the database's name", () => {
   it("are refused by a TenantCache", async () => {
     for (const { data, errors } of await ask(bodies.refused)) {
       expect(data).toEqual({ probe: null });
-      expect(errors[0].message).toMatch(/asked with what requestOf gave/);
+      expect(errors[0].message).toMatch(/needs the request that requestOf returned/);
     }
   });
 });

@@ -143,9 +143,9 @@ describe("an upload", () => {
   });
 
   it.each([
-    ["a type that is not listed", create("text/html", 5), /none of image\/png, text\/plain/],
-    ["a type with a parameter", create("image/png; x=\\n", 5), /none of/],
-    ["too much", create("image/png", 1001), /at most 1000 bytes/],
+    ["a type that is not listed", create("text/html", 5), /must be one of image\/png, text\/plain/],
+    ["a type with a parameter", create("image/png; x=\\n", 5), /must be one of/],
+    ["too much", create("image/png", 1001), /larger than 1000 bytes/],
     ["nothing", create("image/png", 0), /at least one byte/],
     ["a negative size", create("image/png", -1), /at least one byte/],
   ])("is refused for %s", async (_, query, message) => {
@@ -200,6 +200,6 @@ describe("another tenant's object", () => {
     const { key } = await upload("ada");
     const json = await ask("bob", download(named(key)));
     expect(json.data).toBeNull();
-    expect(json.errors[0].message).toBe("That is no key of an upload.");
+    expect(json.errors[0].message).toBe("The key is not an upload's key.");
   });
 });

@@ -54,12 +54,12 @@ describe("identifiers", () => {
       "bob",
       `return instanceOf(build).identifier(${JSON.stringify(schema)}, "item");`,
     );
-    expect(json.errors[0].message).toMatch(/no schema is called/);
+    expect(json.errors[0].message).toMatch(/unknown schema/);
   });
 
   it("are never empty", async () => {
     const json = await askAs("pooled", "bob", `return instanceOf(build).identifier("app", "");`);
-    expect(json.errors[0].message).toMatch(/not a name/);
+    expect(json.errors[0].message).toMatch(/not a valid PostgreSQL name/);
   });
 });
 
@@ -132,6 +132,6 @@ describe("a request", () => {
     ["a client of another kind", "requestOf({ pgSettings: context.pgSettings, withPgClient() {} })"],
   ])("cannot be obtained from %s", async (_, call) => {
     const json = await askAs("pooled", "bob", `return String(${call}.tenant);`);
-    expect(json.errors[0].message).toMatch(/not the (request )?context of a request/);
+    expect(json.errors[0].message).toMatch(/not a Rowhouse request's context/);
   });
 });

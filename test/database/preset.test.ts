@@ -76,8 +76,8 @@ describe("a preset module", () => {
         setPreset() { throw new Error("broken preset"); } } } }] }`),
       /broken preset/,
     ],
-    ["exports nothing", presetUrl("export const x = 1"), /no preset as its default export/],
-    ["exports a list", presetUrl("export default []"), /no preset as its default export/],
+    ["exports nothing", presetUrl("export const x = 1"), /default export of .* is not a preset/],
+    ["exports a list", presetUrl("export default []"), /default export of .* is not a preset/],
     [
       "exports a function that throws",
       presetUrl(`export default () => { throw new Error("broken preset"); }`),
@@ -147,8 +147,8 @@ describe("a preset's change to a request's context", () => {
   });
 
   it.each([
-    ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /role is the host's/],
-    ["a path", `() => ({ pgSettings: { search_path: "bob" } })`, /search_path is the host's/],
+    ["another tenant's role", `() => ({ pgSettings: { role: "bob" } })`, /role is reserved for the host/],
+    ["a path", `() => ({ pgSettings: { search_path: "bob" } })`, /search_path is reserved for the host/],
   ])("is refused for %s", async (_, context, message) => {
     const asking = ask({ preset: withContext(context, role) }, { query: "{ probe whoami }" });
     await expect(asking).rejects.toMatchObject({
@@ -206,7 +206,7 @@ describe("a preset's change to a request's context", () => {
     );
     await ask({ preset: keeping }, {});
     const kept = Reflect.get(globalThis, "kept");
-    await expect(kept.withPgClient(kept.pgSettings, () => 1)).rejects.toThrow(/request that is over/);
+    await expect(kept.withPgClient(kept.pgSettings, () => 1)).rejects.toThrow(/request that has ended/);
   });
 });
 

@@ -203,7 +203,7 @@ it("a failed build's error says which schema a logical name stands for", async (
   expect(thrown.message).toMatch(/'app\.nothing'/);
   expect(buildError(thrown, spec)).toMatchObject({
     code: "BUILD_FAILED",
-    message: expect.stringMatching(/'app\.nothing'.*\(app is the schema bob\)/s),
+    message: expect.stringMatching(/'app\.nothing'.*\(schema app is bob in PostgreSQL\)/s),
   });
   await database.execute("drop table bob.broken");
 });

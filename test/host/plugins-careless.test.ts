@@ -62,13 +62,13 @@ describe.each([true, false])("a careless plugin, with pooling %s", (pooling) => 
     expect(own?.data.careless).toMatch(/^canary_t[01] one$/);
     expect(found && (await reasonOf(found))).toMatch(/settings of another request/);
     // Both requests are over.
-    await refused("t2", "kept", /settings of another request|request that is over/);
+    await refused("t2", "kept", /settings of another request|request that has ended/);
   });
 
   it.each<[string, RegExp]>([
     ["nobody", /without the request's settings/],
-    ["forged", /role is not one of this tenant's/],
-    ["path", /search_path is the host's/],
+    ["forged", /role does not belong to this tenant/],
+    ["path", /search_path is reserved for the host/],
   ])("is refused by the adaptor: %s", async (way, why) => {
     for (const id of ids) await refused(id, way, why);
   });

@@ -173,7 +173,7 @@ describe("settings that are the host's", () => {
     const answer = await ask("plain", "{ seen }", headers);
     expect({ status: answer.status, code: answer.code }).toEqual({ status: 500, code: "SETTING_RESERVED" });
     expect(answer.errors?.[0]?.message).toMatch(
-      new RegExp(`^The setting ${each[0].toLowerCase()} is the host's: leave it out`),
+      new RegExp(`^The setting ${each[0].toLowerCase()} is reserved for the host: remove it`),
     );
     expect(answer.data).toBeUndefined();
     // The next request on the same connection is not affected.
@@ -196,7 +196,7 @@ describe("settings that are the host's", () => {
         claim: "1",
       });
       expect(found.application).toMatch(/^rowhouse:/);
-      const said = new RegExp(`does not go by ${each[0].toLowerCase()} in pgSettings`);
+      const said = new RegExp(`${each[0].toLowerCase()} in the preset's pgSettings is ignored`);
       const line = (): object | undefined =>
         host.process
           .linesOf("cell.log")
@@ -215,7 +215,7 @@ describe("a plugin's own transaction", () => {
     for (const given of [{ ROLE: "postgres" }, { role: roleOf("twin", "anonymous") }, { Role: "none" }]) {
       const { data, errors } = await as(given);
       expect(data).toEqual({ asRole: null });
-      expect(errors?.[0]?.message).toMatch(/not one of this tenant's/);
+      expect(errors?.[0]?.message).toMatch(/does not belong to this tenant/);
     }
     const { errors } = await as({ Search_Path: "canary_twin" });
     expect(errors?.[0]).toMatchObject({ extensions: { code: "SETTING_RESERVED" } });
@@ -246,7 +246,7 @@ describe("a preset with its own service", () => {
     expect(lines[0]?.["level"]).toBe("warn");
     for (const name of [
       /grafserv\.websockets/,
-      /pgServices\[0\]: its connection string and pools/,
+      /pgServices\[0\]: connection string and pools/,
       /pgServices\[0\]\.schemas/,
       /pgServices\[0\]\.pgSubscriber/,
       /pgSettingsForIntrospection\.role/,

@@ -50,7 +50,7 @@ describe("scoped introspection", () => {
     const failure = failureOf(text);
     expect(failure?.code).toBe("BUILD_FAILED");
     expect(failure?.message).toMatch(
-      /pg-introspection \d+\.\d+\.\d+ sends.*known is that of 1\.0\.0 and 1\.0\.1/,
+      /pg-introspection \d+\.\d+\.\d+ sends.*supported versions: 1\.0\.0 and 1\.0\.1/,
     );
   });
 

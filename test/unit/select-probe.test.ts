@@ -74,20 +74,26 @@ it("a text is separated from the values that go with it, which are not read", as
 it("a step that reads a result not known to go into its text has no text", async () => {
   await expect(
     probeSelect(step, inputs, execute({ values: ({ values }) => [values[3]?.unaryValue()] })),
-  ).rejects.toThrow("out of reach");
+  ).rejects.toThrow("not available outside a request");
   const values = ({ values: all }: Details): unknown[] => [Reflect.get(Object(all[3]), "isBatch")];
-  await expect(probeSelect(step, inputs, execute({ values }))).rejects.toThrow("out of reach");
+  await expect(probeSelect(step, inputs, execute({ values }))).rejects.toThrow(
+    "not available outside a request",
+  );
 });
 
 it("a result used for both a page and a parameter is left alone", async () => {
   const both = { ...step, firstStepId: 1 };
-  await expect(probeSelect(both, inputs, execute())).rejects.toThrow("used for two things");
+  await expect(probeSelect(both, inputs, execute())).rejects.toThrow("a result has two uses");
 });
 
 it("a step that encodes its parameters or builds its pages in an unknown way has no text", async () => {
   const twice = ({ values }: Details): unknown[] => [values[1]?.at(0)];
-  await expect(probeSelect(step, inputs, execute({ values: twice }))).rejects.toThrow("comes from nowhere");
-  await expect(probeSelect(step, inputs, execute({ firstRowLast: true }))).rejects.toThrow("than is known");
+  await expect(probeSelect(step, inputs, execute({ values: twice }))).rejects.toThrow(
+    "a value has an unknown origin",
+  );
+  await expect(probeSelect(step, inputs, execute({ firstRowLast: true }))).rejects.toThrow(
+    "in an unknown way",
+  );
 });
 
 it("code that builds a text finds no request, even while one is in progress", async () => {

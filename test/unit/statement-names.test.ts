@@ -108,7 +108,7 @@ it("all texts are translated, even if there are more than are kept", () => {
 });
 
 it("an answer without object names fails the build", () => {
-  expect(() => namesOf("pooled", null)).toThrow(/did not tell the names/);
+  expect(() => namesOf("pooled", null)).toThrow(/lacks the object names/);
 });
 
 describe("what a pooled instance leaves out", () => {

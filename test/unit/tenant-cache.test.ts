@@ -110,7 +110,9 @@ describe("a TenantCache", () => {
     ["nothing", undefined],
   ])("refuses %s instead of a request", async (_, other) => {
     const cache = new TenantCache<number>({ max: 3 });
-    await expect(cache.get(other as never, "k", () => 1)).rejects.toThrow(/what requestOf gave/);
+    await expect(cache.get(other as never, "k", () => 1)).rejects.toThrow(
+      /needs the request that requestOf returned/,
+    );
     expect(cache.size).toBe(0);
   });
 });

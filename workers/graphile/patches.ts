@@ -86,19 +86,19 @@ export const patches = [
     versions: { piscina: ["5.3.2"] },
     purpose: "safety",
     checked: "versions",
-    gain: "a thread that dies is counted as gone before Piscina starts one in its place that nobody budgeted for",
-    otherwise: "threads could run that no memory was planned for, so nothing is served",
+    gain: "a thread that dies is counted as gone before Piscina starts an unbudgeted one in its place",
+    otherwise: "threads could run without a memory budget, so nothing is served",
     files: ["src/fleet/cell/thread.ts"],
   },
   {
     name: "reg-text",
-    member: "castFromPg and listCastFromPg of TYPES.regclass and its like, and of LIST_TYPES",
+    member: "castFromPg and listCastFromPg of TYPES.regclass and similar codecs, and of LIST_TYPES",
     versions: { "@dataplan/pg": ["1.1.2"] },
     purpose: "safety",
     checked: "content",
-    gain: "values of regclass and its like have the same text in a dedicated instance as in PostGraphile without a search path",
+    gain: "values of regclass and similar types have the same text in a dedicated instance as in PostGraphile without a search path",
     otherwise:
-      "such values would silently lose their schema, so the build fails with BUILD_FAILED where the codecs are not there",
+      "such values would silently lose their schema, so the build fails with BUILD_FAILED if the codecs are missing",
     files: ["workers/graphile/reg-text.ts"],
   },
   {
@@ -110,7 +110,7 @@ export const patches = [
     checked: "content",
     gain: "what plugins and libraries print goes through the log's redaction, and a log reader that stops does not stop the host",
     otherwise:
-      "nothing else is needed than that these properties can be assigned, as in every version of Node.js",
+      "the patch needs nothing but that these properties can be assigned, as in every version of Node.js",
     files: ["src/shared/kernel/divert.ts", "workers/reports.ts"],
   },
 
@@ -122,7 +122,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "14 of 97 µs of a thread's CPU for one row, 36 of 167 for nested ones",
-    otherwise: "the SQL of selects is put together anew for each request",
+    otherwise: "the SQL of selects is rebuilt for each request",
     files: [
       "workers/graphile/sql-cache/select.ts",
       "workers/graphile/sql-cache/select-probe.ts",
@@ -136,7 +136,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "part of 127 → 111 µs of a thread's CPU for a mutation; not measured by itself",
-    otherwise: "the SQL of inserts and updates is put together anew for each request",
+    otherwise: "the SQL of inserts and updates is rebuilt for each request",
     files: ["workers/graphile/sql-cache/mutation.ts", "workers/graphile/sql-cache/replace-execute.ts"],
   },
   {
@@ -146,7 +146,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "4 to 12 of about 100 µs of a thread's CPU for a read",
-    otherwise: "a single read takes the way of a batch",
+    otherwise: "a single read is sent as a batch",
     files: ["workers/graphile/executor.ts"],
   },
   {
@@ -167,7 +167,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "one round trip for a mutation of one statement instead of two; not measured by itself",
-    otherwise: "a mutation's commit is a round trip of its own",
+    otherwise: "a mutation's commit takes a second round trip",
     files: ["workers/instance/rowhouse-plugin.ts"],
   },
   {
@@ -176,8 +176,8 @@ export const patches = [
     versions: { grafast: ["1.1.3"] },
     purpose: "speed",
     checked: "versions",
-    gain: "plans are kept by their weight, a quarter of the heap at most; as published, 30 operations of 300 fields fill a cell of 256 MB",
-    otherwise: "plans are kept by their number, and cells are replaced more often",
+    gain: "plans are limited by weight, to a quarter of the heap; as published, 30 operations of 300 fields fill a cell of 256 MB",
+    otherwise: "plans are limited by number, so cells are replaced more often",
     files: ["workers/graphile/plan-cache.ts"],
   },
   {
@@ -186,8 +186,8 @@ export const patches = [
     versions: { "graphile-config": ["1.1.1"], grafserv: ["1.0.2"] },
     purpose: "speed",
     checked: "versions",
-    gain: "a request that does nothing else takes 3 instead of 8 µs, collections included",
-    otherwise: "garbage of each request survives until a full collection",
+    gain: "a request that does nothing else takes 3 µs instead of 8, garbage collection included",
+    otherwise: "each request leaves garbage that survives until a full collection",
     files: ["workers/graphile/middleware.ts"],
   },
   {
@@ -197,7 +197,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "planning is limited by the thread's CPU time, so operations are not refused because the machine is busy; the refusal has a code",
-    otherwise: "planning is limited by the clock alone, and its refusal has no code",
+    otherwise: "planning is limited by the clock only, and its refusal has no code",
     files: ["workers/request/planning-time.ts"],
   },
   {
@@ -207,7 +207,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "18 of 58 MB of heap of an instance of 300 tables",
-    otherwise: "instances keep notes for graphile-export, and take up to half as much heap again",
+    otherwise: "instances keep notes for graphile-export, and take up to 50 % more heap",
     files: ["workers/graphile/export-marks.ts"],
   },
   {
@@ -237,7 +237,7 @@ export const patches = [
     purpose: "speed",
     checked: "versions",
     gain: "8 of 16 µs of a thread's CPU for { __typename }",
-    otherwise: "an error with a stack is made after each operation",
+    otherwise: "an error with a stack is created after each operation",
     files: ["workers/graphile/abort-reason.ts"],
   },
   {
@@ -247,7 +247,7 @@ export const patches = [
     purpose: "speed",
     checked: "content",
     gain: "a host of one blueprint takes 160 MB at rest instead of 202",
-    otherwise: "memory is given back when V8 pleases",
+    otherwise: "V8 decides when memory is returned",
     files: ["src/shared/memory/gc.ts", "src/app/host.ts", "bin/rowhouse.js"],
   },
 ] as const satisfies readonly Patch[];

@@ -25,10 +25,7 @@ export class Patching {
     const refused = Object.entries(this.#states).filter(([, state]) => state === "refused");
     if (refused.length === 0) return;
     const names = refused.map(([name]) => name).join(", ");
-    throw new HostError(
-      "BUILD_FAILED",
-      `patches that safety depends on cannot be applied: ${names}; run "rowhouse doctor"`,
-    );
+    throw new HostError("BUILD_FAILED", `safety patches cannot be applied: ${names}; run "rowhouse doctor"`);
   }
 
   /** Patches that were to be applied and did not fit. */

@@ -157,7 +157,7 @@ class BuildReads {
     if (kind === "pooled") {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
-        `a comment names a served schema as the database does: ${named.slice(0, 200)}`,
+        `a smart tag uses a served schema's physical name: ${named.slice(0, 200)}`,
       );
     }
     const introspection = tagsInLogicalNames(String(row["introspection"]), schemas);

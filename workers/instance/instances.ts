@@ -85,7 +85,7 @@ export class Instances {
     if (this.#codecFaults.length > 0) {
       throw new HostError(
         "BUILD_FAILED",
-        `this version of @dataplan/pg has no codecs that Rowhouse knows for ${this.#codecFaults.join(", ")}`,
+        `this version of @dataplan/pg is not supported: its codecs have changed for ${this.#codecFaults.join(", ")}`,
       );
     }
     if (spec.enumFault !== null) throw new HostError("BUILD_FAILED", spec.enumFault);
@@ -114,13 +114,13 @@ export class Instances {
     if (spec.kind === "pooled" && building.otherQueries() > spec.enumTables) {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
-        `the build read ${building.otherQueries()} results beside the catalogue, of which the shape covers ${spec.enumTables}`,
+        `the build ran ${building.otherQueries()} queries besides introspection, but the shape covers only ${spec.enumTables}`,
       );
     }
     if (spec.kind === "pooled" && building.readBySettings()) {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
-        "the build read rows with pgSettingsForIntrospection of the preset, by which a tenant may see others than the shape covers",
+        "the build read rows under the preset's pgSettingsForIntrospection, so a tenant may see rows that the shape does not cover",
       );
     }
     if (spec.leftOut.length > 0) await this.#proveLeftOut(spec, sessions, building, schema);
@@ -156,7 +156,7 @@ export class Instances {
     const introspected = building.takeIntrospected();
     const row: unknown = introspected?.rows[0];
     if (introspected === null || typeof row !== "object" || row === null || !("introspection" in row)) {
-      throw new HostError("BUILD_FAILED", "the build did not read the catalogue");
+      throw new HostError("BUILD_FAILED", "the build did not run introspection");
     }
     const introspection = withoutLeftOut(String(row.introspection), spec);
     const answered = { ...introspected, rows: [{ ...row, introspection }] };
@@ -166,7 +166,7 @@ export class Instances {
       spec,
       building: again,
       serving: () => {
-        throw new HostError("INTERNAL", "the schema of a proof serves nobody");
+        throw new HostError("INTERNAL", "the schema of a proof serves no requests");
       },
       isServing: () => false,
       // The first build has logged it all.
@@ -218,7 +218,7 @@ export class Instances {
     const existing = this.#databases.get(name);
     if (existing !== undefined) return existing;
     const database = this.#setup.databases[name];
-    if (database === undefined) throw new HostError("INTERNAL", `no database is called ${name}`);
+    if (database === undefined) throw new HostError("INTERNAL", `there is no database named ${name}`);
     const sessions = new TenantPool({
       url: database.url,
       poolSize: database.poolSize,
@@ -244,7 +244,7 @@ async function made(
     const reason = building.lost() ?? error;
     if (spec.leftOut.length === 0 || reason instanceof HostError) throw reason;
     // Perhaps with it; else that build says why.
-    throw keptIn(spec, `no schema can be made without it: ${messageOf(reason)}`);
+    throw keptIn(spec, `no schema can be built without it: ${messageOf(reason)}`);
   });
   // What a plugin made of a build without some of its rows is not kept.
   const lost = building.lost();
@@ -261,6 +261,8 @@ export function buildError(error: unknown, spec: Pick<BlueprintSpec, "schemas">)
   const renamed = spec.schemas.filter(
     ({ logical, physical }) => logical !== physical && message.includes(logical),
   );
-  const said = renamed.map(({ logical, physical }) => `${logical} is the schema ${physical}`).join(", ");
+  const said = renamed
+    .map(({ logical, physical }) => `schema ${logical} is ${physical} in PostgreSQL`)
+    .join(", ");
   return new HostError("BUILD_FAILED", said === "" ? message : `${message} (${said})`, { cause: error });
 }

@@ -43,7 +43,7 @@ export function scopedIntrospection(
     throw new HostError(
       "BUILD_FAILED",
       `pg-introspection ${installedVersion()} sends an introspection query (sha256 ${digest}) that cannot be scoped; ` +
-        `known is that of ${[...knownTexts.values()].join(", ")}: npm install --save-exact pg-introspection@1.0.1`,
+        `supported versions: ${[...knownTexts.values()].join(", ")}; npm install --save-exact pg-introspection@1.0.1`,
     );
   }
   // The known texts end in one select, which only formats and orders what its common table expressions hold.

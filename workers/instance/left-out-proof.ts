@@ -35,7 +35,7 @@ const kinds = ["relation", "type", "function"] as const;
 export function withoutLeftOut(introspection: string, { schemas, leftOut }: BlueprintSpec): string {
   const parsed: unknown = JSON.parse(introspection);
   if (typeof parsed !== "object" || parsed === null) {
-    throw new HostError("BUILD_FAILED", "the introspection is no object");
+    throw new HostError("BUILD_FAILED", "the introspection result is not an object");
   }
   const rows = (name: string): readonly Row[] => rowsIn(parsed, name);
   const namespaces = new Map(rows("namespaces").map((row) => [row["_id"], row["nspname"]]));
@@ -44,7 +44,7 @@ export function withoutLeftOut(introspection: string, { schemas, leftOut }: Blue
     const found = rows(catalogues[kind]).find((row) => row["_id"] === oid);
     const namespace = namespaces.get(found?.[namespaceColumns[kind]]);
     if (found?.[nameColumns[kind]] !== name || namespace !== calledName(schema, schemas)) {
-      throw new HostError("SCHEMA_CHANGED", `${kind} ${schema}.${name} is not there any more`);
+      throw new HostError("SCHEMA_CHANGED", `${kind} ${schema}.${name} no longer exists`);
     }
     gone[kind].add(oid);
   }
@@ -59,7 +59,7 @@ export function withoutLeftOut(introspection: string, { schemas, leftOut }: Blue
           !gone[kind].has(String(row["_id"])),
       ),
     );
-    if (other) throw notShareable(`${reason}; something else in its schema has the same name`);
+    if (other) throw notShareable(`${reason}; another object in its schema has the same name`);
   }
   return JSON.stringify({ ...parsed, ...remaining(gone, rows) });
 }
@@ -133,14 +133,14 @@ export function keptIn({ leftOut }: Pick<BlueprintSpec, "leftOut">, why: string)
 const notShareable = (reason: string): HostError => new HostError("BUILD_NOT_SHAREABLE", reason);
 
 const cure =
-  "@behavior -* leaves an object out with any preset in which no plugin brings it back, @omit only where the preset has PgV4SmartTagsPlugin, as PostGraphile's V4 preset has";
+  "@behavior -* leaves an object out unless a plugin of the preset brings it back; @omit needs PgV4SmartTagsPlugin, which PostGraphile's V4 preset has";
 
 /** Throws `BUILD_NOT_SHAREABLE` where the API of `full` is not that of `without`, which was built without what `spec` leaves out. */
 export function assertSameApi(spec: BlueprintSpec, full: GraphQLSchema, without: GraphQLSchema): void {
   // In which order things come depends on what PostGraphile waited for as it built them.
   const [one, other] = [lexicographicSortSchema(full), lexicographicSortSchema(without)];
   if (printSchema(one) === printSchema(other)) return;
-  throw keptIn(spec, `it is in the API all the same: ${difference(one, other)} without it (${cure})`);
+  throw keptIn(spec, `the API still depends on it: without it, ${difference(one, other)} (${cure})`);
 }
 
 /** What would become of the first thing in `full` that is not, or not so, in `without`: of a field rather than a type, as types come with fields. */

@@ -71,7 +71,7 @@ export function loginTokensPlugin({
             if (pgJwtSecret !== undefined || pgJwtSignOptions !== undefined) {
               throw new HostError(
                 "BUILD_FAILED",
-                "the preset sets schema.pgJwtSecret or pgJwtSignOptions, which would be every tenant's: set jwt of each tenant",
+                "the preset sets schema.pgJwtSecret or pgJwtSignOptions, which all tenants would share: configure jwt per tenant",
               );
             }
             for (const codec of build.allPgCodecs) {
@@ -98,7 +98,7 @@ function namedTypes(options: GraphileBuild.GatherOptions): readonly (readonly [s
 
 function registerToken(build: GraphileBuild.Build, codec: PgCodec): void {
   if (codec.attributes === undefined) {
-    throw new HostError("BUILD_FAILED", `the type ${codec.name} is to be a token, but has no attributes`);
+    throw new HostError("BUILD_FAILED", `the token type ${codec.name} must be a composite type`);
   }
   const name = build.inflection.tableType(codec);
   const attributes = Object.keys(codec.attributes);
@@ -114,7 +114,8 @@ function registerToken(build: GraphileBuild.Build, codec: PgCodec): void {
       extensions: {
         grafast: {
           plan($in: Step) {
-            if (!isRecordStep($in)) throw new HostError("BUILD_FAILED", `${name} is planned from no record`);
+            if (!isRecordStep($in))
+              throw new HostError("BUILD_FAILED", `${name} must be planned from a record`);
             return lambda([$in.record(), context()], ([record, request]) =>
               sign(attributes, record, request),
             );
@@ -148,5 +149,5 @@ function scopeIn(request: unknown): RequestScope {
     const scope: unknown = settings[requestScope];
     if (scope instanceof RequestScope) return scope;
   }
-  throw new HostError("INTERNAL", "a token was asked for outside of a request");
+  throw new HostError("INTERNAL", "a token was requested outside a request");
 }

@@ -27,16 +27,16 @@ const otherThan =
     value !== undefined && value !== usual;
 
 const passed: readonly Passed[] = [
-  { path: "grafserv.websockets", instead: "there are no WebSockets" },
-  { path: "grafserv.watch", instead: "schemas that change are built anew by themselves" },
+  { path: "grafserv.websockets", instead: "WebSockets are not supported" },
+  { path: "grafserv.watch", instead: "changed schemas are rebuilt automatically" },
   { path: "grafserv.port", instead: "listen.port" },
   { path: "grafserv.host", instead: "listen.host" },
-  { path: "grafserv.graphqlPath", instead: "it is /graphql", differs: otherThan("/graphql") },
+  { path: "grafserv.graphqlPath", instead: "always /graphql", differs: otherThan("/graphql") },
   { path: "grafserv.maxRequestLength", instead: "limits.bodyBytes" },
-  { path: "grafserv.pgJwtSecret", instead: "jwt of each tenant" },
-  { path: "grafserv.pgJwtVerifyOptions", instead: "jwt of each tenant" },
+  { path: "grafserv.pgJwtSecret", instead: "use jwt in each tenant's record" },
+  { path: "grafserv.pgJwtVerifyOptions", instead: "use jwt in each tenant's record" },
   { path: "gather.installWatchFixtures", instead: "no fixtures are needed" },
-  { path: "schema.retryOnInitFail", instead: "builds that fail are tried again" },
+  { path: "schema.retryOnInitFail", instead: "failed builds are retried automatically" },
   { path: "schema.exportSchemaSDLPath", instead: "no file is written" },
   { path: "schema.exportSchemaIntrospectionResultPath", instead: "no file is written" },
 ];
@@ -63,30 +63,31 @@ function unhonouredServices(preset: Resolved, { schemas }: BlueprintSpec): strin
   for (const [index, service] of pgServices.entries()) {
     const at = `pgServices[${index}]`;
     if (service !== chosen) {
-      found.push(`${at} ${JSON.stringify(service.name)} (a tenant has one database)`);
+      found.push(`${at} ${JSON.stringify(service.name)} (each tenant has one database)`);
       continue;
     }
     found.push(...unhonouredIn(service, at));
     const logical = schemas.map((schema) => schema.logical);
     if (service.schemas !== undefined && service.schemas.join("\n") !== logical.join("\n")) {
-      found.push(`${at}.schemas (schemas of each tenant)`);
+      found.push(`${at}.schemas (use schemas in each tenant's record)`);
     }
   }
   return found;
 }
 
 function unhonouredIn(service: Service, at: string): string[] {
-  const found = [`${at}: its connection string and pools (databases in the config)`];
-  if (service.pgSubscriber != null) found.push(`${at}.pgSubscriber, pubsub (there are no subscriptions)`);
+  const found = [`${at}: connection string and pools (use databases in the config)`];
+  if (service.pgSubscriber != null)
+    found.push(`${at}.pgSubscriber, pubsub (subscriptions are not supported)`);
   for (const [key, usual] of [
     ["name", "main"],
     ["pgSettingsKey", "pgSettings"],
     ["withPgClientKey", "withPgClient"],
   ] as const) {
-    if (otherThan(usual)(Reflect.get(service, key))) found.push(`${at}.${key} (it is ${usual})`);
+    if (otherThan(usual)(Reflect.get(service, key))) found.push(`${at}.${key} (always ${usual})`);
   }
   for (const key of ["pgSettings", "pgSettingsForIntrospection"] as const) {
-    for (const name of reservedIn(service[key])) found.push(`${at}.${key}.${name} (it is the host's)`);
+    for (const name of reservedIn(service[key])) found.push(`${at}.${key}.${name} (set by the host)`);
   }
   return found;
 }

@@ -66,7 +66,7 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   const copies = loadedCopies();
   if (copies.length > 0) throw new HostError("BUILD_FAILED", `the preset ${url}: ${copiesText(copies)}`);
   if (!isPreset(exported))
-    throw new HostError("BUILD_FAILED", `the preset ${url} has no preset as its default export`);
+    throw new HostError("BUILD_FAILED", `the default export of ${url} is not a preset`);
   return exported;
 }
 
@@ -86,10 +86,7 @@ function serviceSettings(
   const leaveOut = (name: string): void => {
     if (typeof pgSettings !== "function" || logged.has(name)) return;
     logged.add(name);
-    log(
-      "warn",
-      `the host does not go by ${name} in pgSettings of the preset's service: it is the host's to set`,
-    );
+    log("warn", `${name} in the preset's pgSettings is ignored: the host sets it`);
   };
   const made =
     pgSettings === undefined || pgSettings === null
@@ -98,7 +95,7 @@ function serviceSettings(
           const given = typeof pgSettings === "function" ? pgSettings(request) : pgSettings;
           if (typeof given === "object" && given !== null && "then" in given) {
             throw new TypeError(
-              "pgSettings of the preset's service gave a promise, which nobody waits for: make them in grafast.context",
+              "pgSettings of the preset's service returned a promise, which is not supported: compute asynchronous settings in grafast.context",
             );
           }
           return withRequestSettings(given, request.rowhouse, leaveOut);
@@ -161,7 +158,7 @@ export async function instancePreset(parts: PresetParts): Promise<InstancePreset
       createWithPgClient: () => (settings, callback) =>
         isServing() ? serving()(settings, callback) : building.withPgClient(settings, callback),
       makePgService: () => {
-        throw new HostError("INTERNAL", "services are made by the host");
+        throw new HostError("INTERNAL", "the host creates the services itself");
       },
     },
   };

@@ -26,7 +26,7 @@ export function tagsInLogicalNames(introspection: string, schemas: readonly Sche
   const names = renamed(schemas);
   const parsed: unknown = JSON.parse(introspection);
   if (typeof parsed !== "object" || parsed === null || !("descriptions" in parsed)) {
-    throw new HostError("BUILD_FAILED", "the introspection has no comments");
+    throw new HostError("BUILD_FAILED", "the introspection result lacks its descriptions");
   }
   const { descriptions } = parsed;
   for (const each of Array.isArray(descriptions) ? descriptions : []) {

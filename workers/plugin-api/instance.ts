@@ -36,10 +36,7 @@ export interface Instance {
 export function factsOf(built: Built): InstanceFacts {
   const facts = built.lib?.rowhouse;
   if (facts === undefined) {
-    throw new HostError(
-      "BUILD_FAILED",
-      "rowhouse/plugin works in instances of Rowhouse only: pass `build` or `info`",
-    );
+    throw new HostError("BUILD_FAILED", "rowhouse/plugin only works inside Rowhouse: pass `build` or `info`");
   }
   return facts;
 }
@@ -48,7 +45,7 @@ export function factsOf(built: Built): InstanceFacts {
 export function instanceOf(built: Built): Instance {
   const { kind, schemas, sharedSchemas, leftOut } = factsOf(built);
   const quote = (name: string): string => {
-    if (name === "" || name.includes("\0")) throw new HostError("INTERNAL", "not a name in PostgreSQL");
+    if (name === "" || name.includes("\0")) throw new HostError("INTERNAL", "not a valid PostgreSQL name");
     return QuoteUtils.quoteIdentifier(name);
   };
   return {
@@ -64,7 +61,10 @@ export function instanceOf(built: Built): Instance {
     identifier(schema, name) {
       const served = schemas.find(({ logical }) => logical === schema);
       if (served === undefined && !sharedSchemas.includes(schema)) {
-        throw new HostError("INTERNAL", `no schema is called ${JSON.stringify(schema)} here`);
+        throw new HostError(
+          "INTERNAL",
+          `unknown schema ${JSON.stringify(schema)}: use the logical name of a served schema, or a shared schema`,
+        );
       }
       if (served === undefined) return `${quote(schema)}.${quote(name)}`;
       if (leftOut.some((object) => object.schema === schema && object.name === name)) {

@@ -78,10 +78,7 @@ const statement = (text: string, values: readonly unknown[] = []): Query => ({ t
  */
 export function requestOf(context: object): TenantRequest {
   if (!isServingContext(context)) {
-    throw new HostError(
-      "INTERNAL",
-      "not the context of a request that Rowhouse serves: pass what the step context() gives",
-    );
+    throw new HostError("INTERNAL", "not a Rowhouse request's context: pass the value of the context() step");
   }
   const { pgSettings, withPgClient } = context;
   const scope = pgSettings[requestScope];
@@ -119,8 +116,7 @@ export function requestOf(context: object): TenantRequest {
  */
 export function tenantOf(requestContext: Partial<Grafast.RequestContext>): RequestIdentity {
   const scope = requestContext.rowhouse;
-  if (scope === undefined)
-    throw new HostError("INTERNAL", "not the request context of a request that Rowhouse serves");
+  if (scope === undefined) throw new HostError("INTERNAL", "not a Rowhouse request's context");
   const { binding, headers } = scope;
   return { tenant: binding.tenant, binding, headers };
 }

@@ -30,7 +30,7 @@ export class TenantCache<Value> {
   /** The result of `make` for this tenant and `key`, computed once for concurrent callers; a rejection is not cached. */
   async get(request: TenantRequest, key: string, make: () => Value | Promise<Value>): Promise<Value> {
     if (typeof request?.binding?.tenant !== "string") {
-      throw new HostError("INTERNAL", "a TenantCache is asked with what requestOf gave");
+      throw new HostError("INTERNAL", "a TenantCache needs the request that requestOf returned");
     }
     const full = this.#keyOf(request, key);
     // The caller that started it may have been cancelled, which must not fail this request.

@@ -73,7 +73,10 @@ export function localized(options: LocalizedOptions = {}): GraphileConfig.Plugin
               build.registerObjectType(
                 table.type,
                 { rowhouseLocalized: codec },
-                () => ({ description: "Columns in the language of the request, or as the table has them." }),
+                () => ({
+                  description:
+                    "Columns in the request's language, or untranslated if there is no translation.",
+                }),
                 "a type of RowhouseLocalizedPlugin",
               );
             }
@@ -178,9 +181,9 @@ function localizedFields(
   localeColumn: string,
 ): GraphQLFieldConfigMap<unknown, unknown> {
   const { codec: translations } = table.translations;
-  if (!hasAttributes(translations)) throw new HostError("INTERNAL", "a table of translations has columns");
+  if (!hasAttributes(translations)) throw new HostError("INTERNAL", "a translation table must have columns");
   const first = ($found: Step, column: string, base: string | undefined): Step => {
-    if (!isRowStep($found)) throw new HostError("INTERNAL", "localized is not what it was planned as");
+    if (!isRowStep($found)) throw new HostError("INTERNAL", "localized was planned from an unexpected step");
     const $row = $found.get("row");
     const $values = applyTransforms(
       each($found.get("translations"), ($one) => (isRowStep($one) ? $one.get(column) : $one)),
@@ -205,7 +208,7 @@ function localizedFields(
       "locale",
       {
         description:
-          "The language of the first translation, or null where there is none that the request wants.",
+          "The language of the best translation, or null if there is none in a requested language.",
         type: build.graphql.GraphQLString,
         plan: ($found: Step) => first($found, localeColumn, undefined),
       },

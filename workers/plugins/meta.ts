@@ -13,7 +13,7 @@ import { exposedTables, type MetaTable } from "./meta-tables.ts";
 /** With an underscore, because a tenant may well have a table called `meta`. */
 const typeDefs = gql`
   extend type Query {
-    "The tables behind this API, as far as the request's role has any right to them."
+    "The tables behind this API that the request's role has any privilege on."
     _meta: _Meta!
   }
   type _Meta {
@@ -49,7 +49,7 @@ const typeDefs = gql`
     name: String!
     kind: _MetaConstraintKind!
     columns: [String!]!
-    "What a foreign key points at, where that is in a served or shared schema."
+    "The foreign key's target, if it is in a served or shared schema."
     references: _MetaReference
   }
   type _MetaRelation {
@@ -57,7 +57,7 @@ const typeDefs = gql`
     field: String!
     columns: [String!]!
     references: _MetaReference!
-    "Whether it leads to at most one row."
+    "Whether the relation leads to at most one row."
     single: Boolean!
   }
   type _MetaReference {
@@ -146,7 +146,7 @@ async function visible(state: State, request: TenantRequest): Promise<MetaTable[
   const names = state.tables.map(({ name }) => name);
   const rights = new Map<number, ReadonlySet<unknown>>();
   for (const { ord, columns } of await request.query(rightsText, [physical, names])) {
-    if (!Array.isArray(columns)) throw new HostError("INTERNAL", "the rights of a table are not a list");
+    if (!Array.isArray(columns)) throw new HostError("INTERNAL", "the privileges on a table are not a list");
     rights.set(Number(ord) - 1, new Set<unknown>(columns));
   }
   const seen = new Map<string, ReadonlySet<unknown>>();

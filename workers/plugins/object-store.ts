@@ -44,7 +44,10 @@ export class ObjectStore {
   /** Loads the SDK if needed. Sends nothing to the store, because URLs are signed locally. */
   static async open(tenant: TenantId, { client, bucket, prefix = "" }: StoreConfig): Promise<ObjectStore> {
     if (bucket === "" || !prefixPattern.test(prefix)) {
-      throw new HostError("INTERNAL", "uploads: a store has a bucket, and a prefix like `uploads/` or none");
+      throw new HostError(
+        "INTERNAL",
+        "uploads: store needs a bucket, and its prefix must be empty or like `uploads/`",
+      );
     }
     const sdk = {
       ...(await import("@aws-sdk/client-s3")),

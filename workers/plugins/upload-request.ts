@@ -32,20 +32,20 @@ export const uploadWish = {
   /** Throws a SafeError if the request exceeds the limits. */
   parse(input: unknown, { contentTypes, maxBytes }: UploadLimits): UploadRequest {
     if (!isUploadRequest(input) || input.size < 1)
-      throw uploadWish.refused("An upload has at least one byte.");
+      throw uploadWish.refused("The upload must have at least one byte.");
     const { contentType, size } = input;
     // Compared exactly: a type with parameters or in another case is a different one.
     if (!contentTypes.includes(contentType)) {
-      throw uploadWish.refused(`The content type is none of ${contentTypes.join(", ")}.`);
+      throw uploadWish.refused(`The content type must be one of ${contentTypes.join(", ")}.`);
     }
-    if (size > maxBytes) throw uploadWish.refused(`An upload has at most ${maxBytes} bytes.`);
+    if (size > maxBytes) throw uploadWish.refused(`The upload is larger than ${maxBytes} bytes.`);
     return { contentType, size };
   },
 
   /** Returns `key` if `createUploadUrl` could have made it; throws a SafeError otherwise. */
   key(key: unknown): string {
     if (typeof key !== "string" || !keyPattern.test(key))
-      throw uploadWish.refused("That is no key of an upload.");
+      throw uploadWish.refused("The key is not an upload's key.");
     return key;
   },
 };

@@ -69,7 +69,7 @@ function scopeOf(settings: RequestSettings | null, running: RequestScope | undef
     throw new HostError("INTERNAL", "withPgClient was called with the settings of another request");
   }
   if (!scope.open) {
-    throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that is over");
+    throw new HostError("INTERNAL", "withPgClient was called with the settings of a request that has ended");
   }
   if (scope.stop.aborted) throw new HostError("CANCELLED");
   // The host will answer, or run the request again, so this run may do nothing more.
@@ -93,13 +93,13 @@ function settingsOf(settings: RequestSettings, scope: RequestScope, more: readon
     // A plugin that sets these would choose the tenant.
     if (!isRole && isReserved(name)) throw reservedSetting(name);
     if (name.includes("\0") || text.includes("\0")) {
-      throw new HostError("BAD_REQUEST", "a setting holds a NUL character");
+      throw new HostError("BAD_REQUEST", "a setting contains a NUL character");
     }
     if (isRole) role = text;
     else list.push([name, text]);
   }
   if (role === undefined ? binding.roles.length > 0 : !binding.roles.includes(role)) {
-    throw new HostError("INTERNAL", "the role is not one of this tenant's");
+    throw new HostError("INTERNAL", "the role does not belong to this tenant");
   }
   list.unshift(["role", role ?? "none"]);
   list.push(...more, ["search_path", searchPathText(binding.searchPath)]);

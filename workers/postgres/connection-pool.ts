@@ -73,13 +73,13 @@ export class TenantPool {
         this.#openedReadOnly = this.#opened;
       },
       onChange: (reason) => {
-        if (reason === null) options.log("info", "writes are taken again");
+        if (reason === null) options.log("info", "writes are accepted again");
         else options.log("warn", `writes are refused: ${reason}`);
       },
       standsMs: readOnlyStandsMs,
     });
     this.#pooler = new Pooler((sign) =>
-      options.log("debug", `statements are sent unnamed, as behind a pooler: ${sign}`),
+      options.log("debug", `a pooler was detected, so statements are sent unnamed: ${sign}`),
     );
     this.#shares = new TenantShares({
       size: poolSize,
@@ -101,7 +101,7 @@ export class TenantPool {
       idleTimeoutMillis,
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
-        if (!baseline.direct) this.#pooler.notice("it is not PostgreSQL itself that was connected to");
+        if (!baseline.direct) this.#pooler.notice("the connection is not directly to PostgreSQL");
         this.#opened += 1;
         this.#found.set(client, { ...baseline, pooler: this.#pooler, ordinal: this.#opened });
       },
@@ -170,7 +170,7 @@ export class TenantPool {
     const open = this.#reserve?.totalCount ?? 0;
     this.#options.log(
       "warn",
-      `PostgreSQL has no connection beyond poolSize; ${open} of the reserve are open`,
+      `PostgreSQL refused a connection beyond poolSize; ${open} reserve connections are open`,
     );
     return this.#granted(await this.#shares.refuse(grant, open, signal), younger, signal);
   }
@@ -180,13 +180,15 @@ export class TenantPool {
       const client = await this.#connectedClient(beyond, signal);
       const connection = this.#connections.get(client);
       if (connection === undefined)
-        throw new HostError("INTERNAL", "a connection that the pool never announced");
+        throw new HostError("INTERNAL", "the pool returned an unknown connection");
       const fit = connection.brokenBy === null && client.getTransactionStatus() === "I";
       // A cancelled caller takes any connection, because it returns it at once.
       const oldest = Math.max(younger, this.#openedReadOnly);
       if (fit && (connection.ordinal > oldest || signal?.aborted === true)) return connection;
       connection.condemn(
-        new Error(fit ? "another of its age was lost, or takes no writes" : "the connection was not idle"),
+        new Error(
+          fit ? "a connection of the same age was lost or is read-only" : "the connection was not idle",
+        ),
       );
       connection.release();
     }

@@ -260,7 +260,7 @@ export class Connection {
       await this.#send(this.#missed ? [sameBackend(backend), deallocation] : [deallocation], {});
     } catch (error) {
       if (!(error instanceof AnotherBackend)) throw error;
-      pooler.notice("another backend answered than the one that it was connected to");
+      pooler.notice("another backend answered on the same connection");
     }
     this.#untrustedStatements = false;
     this.#missed = false;
@@ -328,7 +328,7 @@ export class Connection {
   release(): void {
     // "I" is idle. In any other state, one tenant's transaction would be handed to the next.
     if (this.#pipelines.length > 0 || this.client.getTransactionStatus() !== "I") {
-      this.condemn(new Error("the connection was left with something unfinished"));
+      this.condemn(new Error("the connection was released in an unfinished transaction"));
     }
     this.#isAcquired = false;
     this.client.release(this.#brokenBy ?? undefined);

@@ -37,7 +37,7 @@ function queryOf(transaction: Running) {
     const config: object = typeof first === "object" && first !== null ? first : { text: first };
     if ("submit" in config || typeof second === "function") refuse("query with a callback, cursor or stream");
     const text = "text" in config ? config.text : undefined;
-    if (typeof text !== "string") return refuse("query without a text");
+    if (typeof text !== "string") return refuse("query without text");
     const values: unknown = second ?? ("values" in config ? config.values : undefined);
     return transaction.query({
       text,

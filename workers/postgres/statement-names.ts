@@ -53,7 +53,7 @@ export class StatementNames {
   learn(answer: unknown): void {
     const parsed = namedObjects.safeParse(answer);
     if (!parsed.success) {
-      throw new HostError("BUILD_FAILED", "the introspection did not tell the names of objects", {
+      throw new HostError("BUILD_FAILED", "the introspection result lacks the object names", {
         cause: parsed.error,
       });
     }
@@ -167,7 +167,7 @@ function translated(text: string, places: Places): string {
     if (reason !== undefined) {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
-        `${reason}; SQL of a plugin's names it, though the API does not`,
+        `${reason}; a plugin's SQL names it, although the API does not`,
       );
     }
     if (place !== undefined && second !== null && place.objects.has(second.name)) {

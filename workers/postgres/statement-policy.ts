@@ -23,7 +23,7 @@ const ordinary = /^\s*(?:select|insert|update|delete|with)\b/i;
 
 /** Throws `INTERNAL` if `text` is a statement that must not be sent inside a request's transaction. */
 export function assertHarmless(text: string): void {
-  if (text.includes("\0")) throw new HostError("INTERNAL", "a statement holds a NUL character");
+  if (text.includes("\0")) throw new HostError("INTERNAL", "a statement contains a NUL character");
   if (ordinary.test(text)) return;
   const words = firstWords(text);
   const match = forbidden.exec(words);

@@ -226,7 +226,7 @@ export class Transaction {
     } finally {
       if (!this.#closed && this.#connection.client.getTransactionStatus() === "I") {
         this.#closed = true;
-        this.#connection.condemn(new Error("the transaction was ended from inside"));
+        this.#connection.condemn(new Error("a statement ended the transaction"));
       }
     }
   }
@@ -251,7 +251,7 @@ export class Transaction {
     const committing = this.#connection.commit(this.#guard?.last ?? [], commit);
     const { command } = await this.#inside(committing.finally(() => clearTimeout(timer)));
     if (command === "ROLLBACK") {
-      throw new HostError("INTERNAL", "the transaction had failed and was rolled back");
+      throw new HostError("INTERNAL", "the transaction failed and was rolled back");
     }
   }
 

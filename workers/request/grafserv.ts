@@ -40,7 +40,7 @@ export class CellServ extends GrafservBase {
   async opened(): Promise<void> {
     let fault: unknown;
     const onFault = (error: unknown): void => {
-      fault = error ?? new Error("the preset was refused");
+      fault = error ?? new Error("the preset's middleware failed");
     };
     this.eventEmitter.on("dynamicOptions:error", onFault);
     await this.ready();

@@ -18,7 +18,9 @@ const noResponse = new Proxy(
     get(_target, name) {
       // Awaiting or printing `res` looks these up.
       if (typeof name === "symbol" || name === "then" || name === "toJSON") return undefined;
-      throw new Error(`a preset asked for res.${name}: in Rowhouse the host answers, and there is no res`);
+      throw new Error(
+        `a preset used res.${name}, which does not exist in Rowhouse: the host sends the response`,
+      );
     },
   },
 );

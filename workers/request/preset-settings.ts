@@ -17,8 +17,8 @@ const reserved: ReadonlySet<string> = new Set([
 ]);
 
 const cures: Readonly<Record<string, string>> = {
-  role: "leave it out: the role is the tenant's (`roles` in its record), or the one that its token names",
-  search_path: "leave it out: the path is made of the tenant's schemas",
+  role: "remove it: the role comes from the tenant's record (`roles`) or its token",
+  search_path: "remove it: the search path consists of the tenant's schemas",
 };
 
 /** `name` as PostgreSQL compares it: without regard to case. */
@@ -32,8 +32,8 @@ export function isReserved(name: string): boolean {
 /** The error for a setting for which `isReserved` holds. */
 export function reservedSetting(name: string): HostError<"SETTING_RESERVED"> {
   const known = folded(name);
-  const cure = cures[known] ?? "leave it out";
-  return new HostError("SETTING_RESERVED", `The setting ${known} is the host's: ${cure}.`);
+  const cure = cures[known] ?? "remove it";
+  return new HostError("SETTING_RESERVED", `The setting ${known} is reserved for the host: ${cure}.`);
 }
 
 function refuse(name: string): never {
@@ -72,7 +72,7 @@ export function buildSettings(given: unknown): [string, string][] {
     if (value === undefined || value === null || isReserved(name)) return [];
     const text = String(value);
     if (name.includes("\0") || text.includes("\0")) {
-      throw new HostError("BUILD_FAILED", "a setting for introspection holds a NUL character");
+      throw new HostError("BUILD_FAILED", "a setting for introspection contains a NUL character");
     }
     return [[name, text]];
   });

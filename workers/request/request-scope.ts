@@ -87,7 +87,7 @@ export class RequestScope {
 
   /** Signs a token of the request's tenant with these claims. Throws once the request is over. */
   async sign(claims: Readonly<Record<string, unknown>>): Promise<string> {
-    if (!this.#open) throw new HostError("INTERNAL", "a token was asked for by a request that is over");
+    if (!this.#open) throw new HostError("INTERNAL", "a token was requested after the request had ended");
     return this.#sign(claims);
   }
 

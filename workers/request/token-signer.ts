@@ -16,7 +16,7 @@ export type SignToken = (claims: Readonly<Record<string, unknown>>) => Promise<s
 export function tokenSigner(tenant: string, signing: string | null): SignToken {
   if (signing === null) {
     return async () => {
-      throw new SafeError("Tokens of this tenant are not signed here: jwt.secret is not set.", {
+      throw new SafeError("This tenant's tokens cannot be signed: jwt.secret is not set.", {
         code: "TOKEN_UNSIGNED",
       });
     };
@@ -53,5 +53,5 @@ function secondsOf(value: unknown): number | undefined {
   if (value === null || value === undefined) return undefined;
   const seconds = Math.floor(Number(value));
   if (Number.isSafeInteger(seconds) && seconds > 0) return seconds;
-  throw new Error("a login function gave an exp or nbf that is not in seconds since 1970");
+  throw new Error("a login function returned an exp or nbf that is not a time in seconds since 1970");
 }

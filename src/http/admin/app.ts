@@ -143,7 +143,7 @@ async function readJson<Value>(
   const parsed = schema.safeParse(body === "" ? {} : parseJson(body));
   if (parsed.success) return parsed.data;
   const faults = parsed.error.issues.map(({ path, message }) => [...path, message].join(": "));
-  throw new HostError("BAD_REQUEST", `The body is not as expected: ${faults.join("; ")}`);
+  throw new HostError("BAD_REQUEST", `The body is invalid: ${faults.join("; ")}`);
 }
 
 /** Whether a request has no body and cannot come from a web page, because browsers would say where the page came from. */

@@ -33,7 +33,7 @@ const text = z.string().min(1).max(200);
 
 export const evictTarget = z
   .strictObject({ key: text.exactOptional(), cell: text.exactOptional(), tenant: text.exactOptional() })
-  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is needed");
+  .refine((target) => Object.keys(target).length === 1, "exactly one of key, cell and tenant is required");
 export type EvictTarget = Readonly<z.output<typeof evictTarget>>;
 
 export const migrateRequest = z.strictObject({
@@ -41,7 +41,7 @@ export const migrateRequest = z.strictObject({
   sql: z
     .string()
     .min(1)
-    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "holds a NUL or half a character"),
+    .refine((sql) => !sql.includes("\0") && sql.isWellFormed(), "contains a NUL or an unpaired surrogate"),
   expect: text.exactOptional(),
 });
 export type MigrateRequest = Readonly<z.output<typeof migrateRequest>>;

@@ -34,7 +34,7 @@ function loadPrepareValue(): PrepareValue {
     const { prepareValue } = utils;
     if (isPrepareValue(prepareValue)) return prepareValue;
   }
-  throw new HostError("INTERNAL", "this version of pg has no prepareValue that Rowhouse knows");
+  throw new HostError("INTERNAL", "this version of pg is not supported: its prepareValue has changed");
 }
 
 const prepareValue = loadPrepareValue();

@@ -17,13 +17,13 @@ export class StandIn {
 /** For results that a text may not depend on. */
 const outOfReach: Values = {
   get isBatch(): never {
-    throw new Error("out of reach");
+    throw new Error("not available outside a request");
   },
   at(): never {
-    throw new Error("out of reach");
+    throw new Error("not available outside a request");
   },
   unaryValue(): never {
-    throw new Error("out of reach");
+    throw new Error("not available outside a request");
   },
 };
 
@@ -42,7 +42,7 @@ export class ProbeInputs {
   set(index: number | null, value: unknown): void {
     if (index === null) return;
     if (this.#known.has(index) && !Object.is(this.#known.get(index), value))
-      throw new Error("used for two things");
+      throw new Error("a result has two uses");
     this.#known.set(index, value);
     this.values[index] = { isBatch: false, at: () => value, unaryValue: () => value };
   }
@@ -89,7 +89,7 @@ export function standInCodecs(): (codec: Codec) => Codec {
     const before = known.get(codec);
     if (before !== undefined) return before;
     const toPg = (mark: unknown): StandIn => {
-      if (!(mark instanceof StandIn)) throw new Error("out of reach");
+      if (!(mark instanceof StandIn)) throw new Error("not available outside a request");
       mark.codec = codec;
       return mark;
     };

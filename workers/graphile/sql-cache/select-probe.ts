@@ -42,7 +42,7 @@ export function inlineFunction(
   reach.apply(step, applied);
   const made = outsideRequests((): unknown => execute.call(step, reach.details(1)));
   const [apply]: readonly unknown[] = Array.isArray(made) ? made : [];
-  if (!isApplied(apply)) throw new Error("no function");
+  if (!isApplied(apply)) throw new Error("the step returned no function");
   return apply;
 }
 
@@ -84,7 +84,8 @@ async function probe(step: SelectStep, inputs: Inputs, execute: Execute<Details>
   const samples = sampleRows(inputs.page);
   let sent: { readonly spec: Spec; readonly common: Common; readonly marks: readonly StandIn[] } | undefined;
   const send = async ([spec]: readonly Spec[], common: Common): Promise<{ values: unknown[] }> => {
-    if (spec === undefined || sent !== undefined) throw new Error("sent otherwise than is known");
+    if (spec === undefined || sent !== undefined)
+      throw new Error("the step executes its statement in an unknown way");
     sent = { spec, common, marks: [...reach.standIns] };
     return { values: samples };
   };
@@ -129,18 +130,18 @@ function parametersOf(
     ({ dependencyIndex, codec, alreadyEncoded }, at) =>
       given[at]?.dependency === dependencyIndex && given[at].codec === (alreadyEncoded ? null : codec),
   );
-  if (!asExpected) throw new Error("placeholders are written otherwise than is known");
+  if (!asExpected) throw new Error("placeholders are encoded in an unknown way");
   return values.map((value) => {
     if (!(value instanceof StandIn)) return { fixed: value };
     const index = ones[given.indexOf(value)]?.index;
-    if (index === undefined) throw new Error("a value comes from nowhere");
+    if (index === undefined) throw new Error("a value has an unknown origin");
     return index;
   });
 }
 
 function queriesOf({ queryValues }: Spec): SelectText["queries"] {
   return queryValues.map((value) => {
-    if (!(value instanceof StandIn) || value.codec === null) throw new Error("a value comes from nowhere");
+    if (!(value instanceof StandIn) || value.codec === null) throw new Error("a value has an unknown origin");
     return { dependency: value.dependency, codec: value.codec };
   });
 }
@@ -167,7 +168,7 @@ function assertPages(
   });
   const [first] = made;
   if (first === undefined || list.length !== samples.length || !same)
-    throw new Error("pages are made otherwise than is known");
+    throw new Error("pages are built in an unknown way");
   return first;
 }
 
