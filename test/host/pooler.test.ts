@@ -218,7 +218,7 @@ describe.skipIf(pgbouncerVersion === null)(
         const config = { databases: { main: { ...given(), install: false } }, tenants, pooling: true };
         const deaf = await TestHost.start({ config });
         const { detail } = await deaf.process.line("config.warning", { path: `databases.main.${key}` });
-        expect(detail).toMatch(/notifications do not arrive.*Set databases\.main\.listenUrl/);
+        expect(detail).toMatch(/notifications do not arrive.*set databases\.main\.listenUrl/);
         await deaf.stop();
         const { path: cwd, remove } = await directoryWith({ "host.json": JSON.stringify(config) });
         // One command for each key, as both make the same check.

@@ -78,6 +78,7 @@ export const patches = [
       "src/shared/connect/connector.ts",
       "src/shared/connect/session-state.ts",
       "src/postgres/greeting.ts",
+      "src/shared/postgres/pooler.ts",
     ],
   },
   {
