@@ -8,7 +8,10 @@ export type Require = ReturnType<typeof createRequire>;
 /** The version of a package; null where it is not installed. */
 export type VersionOf = (name: string) => string | null;
 
-/** By which packages Rowhouse comes to one that it does not load itself: of two copies this is the one that is at work. */
+/**
+ * For a package that Rowhouse does not load itself, the packages through which it is loaded: if there are two copies,
+ * this finds the one in use.
+ */
 const ways: Readonly<Record<string, readonly string[]>> = {
   "@dataplan/pg": ["postgraphile"],
   grafast: ["postgraphile"],
