@@ -2,11 +2,14 @@
 import type { Bench } from "./bench.ts";
 import type { BenchDatabase } from "./database.ts";
 import { operationBars } from "./operation-bars.ts";
-import { figureOf, measuredOf } from "./report.ts";
+import { type Figures, type Found, figureOf, measuredOf } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse, startStock } from "./server.ts";
 import { serveInTurn } from "./serving.ts";
 
 const arms = ["stock", "dedicated", "pooled"] as const;
+/** With `--host DIR`: this checkout's host, and the other's on the same database. */
+const hosts = ["pooled", "other"] as const;
+type Arm = (typeof arms)[number] | (typeof hosts)[number];
 export const operations = {
   typename: "{ __typename }",
   "one row": "{ t1ItemByRowId(rowId: 3) { rowId name mood amount } }",
@@ -18,45 +21,56 @@ export const operations = {
 const names = Object.keys(operations);
 
 /** Uses the host's defaults, including the guard on writes; only the pools are as large as stock's. */
-function startServer(arm: (typeof arms)[number], database: BenchDatabase): Promise<ServerArm> {
+function startServer(arm: Arm, database: BenchDatabase, host: string | undefined): Promise<ServerArm> {
   if (arm === "stock") return startStock(database, database.tenants);
+  const pooling = arm !== "dedicated";
   return startRowhouse({
     database,
     tenants: database.tenants,
     // Dedicated tenants are spread over two cells.
-    poolSize: arm === "pooled" ? 8 : 4,
-    config: { pooling: arm === "pooled" },
+    poolSize: pooling ? 8 : 4,
+    config: { pooling },
+    host: arm === "other" ? host : undefined,
   });
 }
 
+/** Each arm of `compared` over `base`, by operation. */
+function ratiosOver(base: Arm, compared: readonly Arm[], found: Pick<Found, "arms">): Figures {
+  const ratios: Record<string, number> = {};
+  for (const name of names) {
+    const of = (arm: string, figure: string): number => figureOf(found, `${name} · ${arm}`, figure);
+    const cpu = (arm: string): number => of(arm, "server CPU µs") + of(arm, "postgres CPU µs");
+    for (const arm of compared) {
+      ratios[`${name}: req/s, ${arm} over ${base}`] = of(arm, "req/s") / of(base, "req/s");
+      ratios[`${name}: CPU, ${arm} over ${base}`] = cpu(arm) / cpu(base);
+    }
+  }
+  return measuredOf(ratios);
+}
+
 const bench: Bench = {
-  async run({ quick, tenants = 4, tables = 10 }) {
+  async run({ quick, tenants = 4, tables = 10, host }) {
+    const compared: readonly Arm[] = host === undefined ? arms : hosts;
     const rounds = await serveInTurn({
       tenants,
       tables,
-      rounds: quick ? 1 : 3,
-      arms,
+      rounds: quick ? 1 : host === undefined ? 3 : 6,
+      arms: compared,
       operations,
-      start: startServer,
+      start: (arm, database) => startServer(arm, database, host),
       measure: (load) => measureLoad(load, quick ? 1_000 : 5_000),
     });
     const found = { arms: rounds.medians };
-    const ratios: Record<string, number> = {};
-    for (const name of names) {
-      const of = (arm: string, figure: string): number => figureOf(found, `${name} · ${arm}`, figure);
-      const cpu = (arm: string): number => of(arm, "server CPU µs") + of(arm, "postgres CPU µs");
-      for (const arm of ["dedicated", "pooled"]) {
-        ratios[`${name}: req/s, ${arm} over stock`] = of(arm, "req/s") / of("stock", "req/s");
-        ratios[`${name}: CPU, ${arm} over stock`] = cpu(arm) / cpu("stock");
-      }
-    }
     return {
       ...found,
       rounds: rounds.all,
-      ratios: measuredOf(ratios),
+      ratios:
+        host === undefined
+          ? ratiosOver("stock", ["dedicated", "pooled"], found)
+          : ratiosOver("other", ["pooled"], found),
       notes: [
         `${tenants} tenants × ${tables} tables, 8 connections, load from a process of its own on the same machine`,
-        "dedicated and pooled run with the host's default guard, \"writes\": their mutations prove the schema, stock's do not",
+        'the hosts run with their default guard, "writes": their mutations prove the schema, stock\'s do not',
       ],
     };
   },
