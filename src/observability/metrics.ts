@@ -142,14 +142,11 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
       "Decisions whether a tenant shares an instance or gets a dedicated one.",
       "kind",
     ),
-    schemaReads: counter(
-      "schema_reads_total",
-      "Reads of revisions or shapes outside a tenant's own transaction.",
-    ),
+    schemaReads: counter("schema_reads_total", "Reads of tenants' shapes from the catalogue."),
     noticeReads: counter("notice_reads_total", "Reads of revisions to verify notifications."),
-    guardChecks: counter("guard_checks_total", "Transactions that asserted their revisions."),
-    guardFailures: counter("guard_failures_total", "Requests whose schema had changed."),
-    guardRetries: counter("guard_retries_total", "Requests run again after a failed guard."),
+    guardChecks: counter("guard_checks_total", "Transactions that checked their revisions."),
+    guardFailures: counter("guard_failures_total", "Attempts of requests that found their schema changed."),
+    guardRetries: counter("guard_retries_total", "Further attempts after a failed guard."),
     guardExhausted: counter(
       "guard_exhausted_total",
       "Requests that failed because the schema changed during every attempt.",

@@ -20,7 +20,7 @@ export class Patching {
     if (this.#states[name] === "applied" && !apply()) this.#unfit.add(name);
   }
 
-  /** Throws `BUILD_FAILED` where a patch that safety depends on is refused; the host does not even start then, unless told otherwise. */
+  /** Throws `BUILD_FAILED` where a patch that safety depends on is refused; normally the host has not even started then. */
   assertSafe(): void {
     const refused = Object.entries(this.#states).filter(([, state]) => state === "refused");
     if (refused.length === 0) return;

@@ -70,7 +70,7 @@ function replaceMethod<Method>(
 
 /**
  * The method by which a PgExecutor sends one read (`_execute` of @dataplan/pg 1.1) is the only place that knows that no second
- * statement follows, so that begin, settings, query and commit can be one write.
+ * statement follows, so that begin, settings, query and rollback can be one write.
  */
 function sendReadsAsOneBurst(executor: object): boolean {
   return replaceMethod(

@@ -131,7 +131,7 @@ export class RequestScope {
 
   /**
    * Runs `commit`, which may commit writes of the request. From before its first byte is written, the ledger tells the host not
-   * to repeat the request if this thread dies; the mark is removed only if nothing was committed. `stands` decides whether the
+   * to repeat the request if this thread dies; the mark is removed only if nothing was committed. `mayHaveCommitted` decides whether the
    * commit may have happened despite an error.
    */
   async committing<Value>(
