@@ -4,6 +4,7 @@ import type { Decision } from "../decisions/decision.ts";
 import { NotStarted } from "../fleet/cell/cell.ts";
 import type { Fleet, Lease, LeaseRequest } from "../fleet/fleet.ts";
 import type { Observe } from "../observability/observation.ts";
+import { isDatabaseFull } from "../shared/connect/loss.ts";
 import { unlessAborted } from "../shared/kernel/abortable.ts";
 import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
@@ -144,7 +145,7 @@ export class Dispatcher {
     } else if (wasLost(error) && tries.lost === 0 && !mayHaveCommitted(error)) {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });
-    } else if (error.code === "DATABASE_UNREACHABLE" && !ran && tries.lost === 0) {
+    } else if ((error.code === "DATABASE_UNREACHABLE" || isDatabaseFull(error)) && !ran && tries.lost === 0) {
       // Another build uses another connection, which may not be affected by what ended the first.
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "connection-lost", attempt });

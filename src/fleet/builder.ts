@@ -12,7 +12,7 @@ import type { CrashBackoff } from "./crash-backoff.ts";
 import type { Eviction } from "./eviction.ts";
 import { assertCurrent } from "./freshness.ts";
 import { type BuildRequest, Instance } from "./instance.ts";
-import type { CapacityPlan } from "./policy/capacity.ts";
+import { type CapacityPlan, fillShare, moduleHeapMb } from "./policy/capacity.ts";
 import { decidePlacement, type Placement } from "./policy/placement.ts";
 import { isServing, type Registry } from "./registry.ts";
 import type { Spares } from "./spares.ts";
@@ -113,7 +113,7 @@ export class Builder {
       cell.heap.built(report, performance.now());
       if (heapBytes !== null) this.#measured(instance, heapBytes / mb);
       else void cell.heap.sizeOf(instance.id).then((heapMb) => this.#measured(instance, heapMb));
-      await assertCurrent(request, startedMs + this.#options.timeoutMs);
+      await assertCurrent(request, startedMs + this.#timeoutMs(request.spec));
       // A condemned cell still serves, and its replacement will move this instance as well.
       if (!isServing(cell)) throw new HostError("CELL_LOST", `cell ${cell.id} ended while building ${key}`);
       instance.phase = "live";
@@ -173,8 +173,12 @@ export class Builder {
     this.#changed.notify();
   }
 
+  #timeoutMs(spec: BlueprintSpec): number {
+    return this.#options.timeoutMs * schemasMade(spec);
+  }
+
   async #buildInTime(instance: Instance): Promise<BuildReport> {
-    const timeoutMs = this.#options.timeoutMs * schemasMade(instance.spec);
+    const timeoutMs = this.#timeoutMs(instance.spec);
     let late = false;
     const timer = setTimeout(() => {
       late = true;
@@ -202,7 +206,10 @@ export class Builder {
   async #place(request: BuildRequest, purpose: BuildPurpose, deadlineMs: number): Promise<Instance> {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
-    const heapMb = (this.#measuredMb.get(key) ?? instanceHeapMb) * schemasMade(request.spec);
+    const oneMb = this.#measuredMb.get(key) ?? instanceHeapMb;
+    // Two schemas of which one is garbage afterwards need no more than an empty cell has.
+    const roomMb = Math.max(oneMb, plan.heapMb * fillShare - moduleHeapMb);
+    const heapMb = Math.min(oneMb * schemasMade(request.spec), roomMb);
     const silent = new Set<CellId>();
     const reservedFor = purpose.kind === "quarantine" ? purpose.tenant : null;
     const exclusive =

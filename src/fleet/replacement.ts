@@ -4,6 +4,7 @@
  */
 
 import type { Observe } from "../observability/observation.ts";
+import { isDatabaseFull } from "../shared/connect/loss.ts";
 import { toHostError } from "../shared/kernel/errors.ts";
 import type { BuildParts } from "./build-parts.ts";
 import type { Cell } from "./cell/cell.ts";
@@ -60,7 +61,9 @@ export class Replacement {
         });
       } catch (thrown) {
         // The failure was observed by the builder. Without room the others would fail as well.
-        const { code } = toHostError(thrown);
+        const error = toHostError(thrown);
+        const { code } = error;
+        if (isDatabaseFull(error)) continue;
         if (code === "NO_CAPACITY" || code === "BUILD_QUEUE_FULL" || code === "SHUTTING_DOWN") return;
       }
     }

@@ -66,15 +66,15 @@ const currentMs = 1_000;
 /** The connection goes to a standby, and a newer one would not. */
 class Outdated extends Error {}
 
-/** The connection was lost, because of `reason`. `reused`: it had served before, so a new one may do better. */
+/** The connection was lost, because of `reason`; `before`: when it was used, so that nothing has run. */
 class Lost extends Error {
   readonly reason: unknown;
-  readonly reused: boolean;
+  readonly before: boolean;
 
-  constructor(reason: unknown, reused: boolean) {
+  constructor(reason: unknown, before: boolean) {
     super("connection lost", { cause: reason });
     this.reason = reason;
-    this.reused = reused;
+    this.before = before;
   }
 }
 
@@ -87,6 +87,8 @@ export class Database implements Queryable {
   #generation = 0;
   /** The connections that have been in use before. */
   readonly #served = new WeakSet<object>();
+  /** Those that did not even answer the first question of an attempt. */
+  readonly #unanswered = new WeakSet<object>();
   readonly #generations = new WeakMap<object, number>();
   readonly #currentUntilMs = new WeakMap<object, number>();
   readonly #primary: NewerSession;
@@ -222,20 +224,23 @@ export class Database implements Queryable {
   }
 
   /**
-   * Runs `work` on a connection that is alive and not to a standby, if there is one: what goes wrong on a
-   * connection of the pool goes wrong once, and the second attempt gets a new one.
+   * Runs `work` on a connection that is alive and not to a standby, if there is one: if the pool's was neither, the
+   * second attempt gets a new one.
    */
   async #newest<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
     try {
       return await this.#attempt(work, use);
     } catch (error) {
+      if (error instanceof Lost && !error.before) throw error.reason;
       if (!(error instanceof Outdated) && !(error instanceof Lost)) throw error;
-      if (error instanceof Lost && (!error.reused || use.once?.begun === true)) throw error.reason;
     }
     try {
       return await this.#attempt(work, use);
     } catch (error) {
-      throw error instanceof Lost ? error.reason : error;
+      if (error instanceof Lost) throw error.reason;
+      // The servers are changing places at this very moment.
+      if (error instanceof Outdated) throw lostWith(this.name, new Error("Connection terminated: outdated"));
+      throw error;
     }
   }
 
@@ -266,7 +271,8 @@ export class Database implements Queryable {
       if (standby) return (await this.#primary.ask()) && this.#isOld(client);
       this.#isCurrent(client);
       return false;
-    } catch {
+    } catch (error) {
+      if (!isReadTimeout(error)) this.#unanswered.add(client);
       return false;
     }
   }
@@ -275,11 +281,8 @@ export class Database implements Queryable {
     return (this.#generations.get(client) ?? 0) < this.#generation;
   }
 
-  async #withClient<Value>(
-    work: (client: PoolClient) => Promise<Value>,
-    { after, tenant }: Use,
-  ): Promise<Value> {
-    const { client, grant } = await this.#connected(tenant);
+  async #withClient<Value>(work: (client: PoolClient) => Promise<Value>, use: Use): Promise<Value> {
+    const { client, grant } = await this.#connected(use.tenant);
     let doubtful = false;
     // Between checkout and release, a cut connection emits an error on the client in addition to rejecting
     // its query.
@@ -287,8 +290,8 @@ export class Database implements Queryable {
     try {
       return await work(client);
     } catch (error) {
-      doubtful = !(await outlives(client, error, after));
-      if (doubtful) throw this.#lost(client, error);
+      doubtful = !(await outlives(client, error, use.after));
+      if (doubtful) throw this.#lost(client, error, use);
       throw this.#fresh ? error : hostsError(this.name, error);
     } finally {
       // Resetting is cheaper than a new connection, whose empty caches cost each migration 70 ms (PostgreSQL
@@ -303,11 +306,17 @@ export class Database implements Queryable {
     }
   }
 
-  #lost(client: PoolClient, error: unknown): Lost {
-    const reused = this.#served.has(client) && !isReadTimeout(error);
+  /**
+   * Tells a connection that had been cut before the work reached PostgreSQL from one that was lost under it. What ends its
+   * own connection, as a tenant's function can, is not sent again.
+   */
+  #lost(client: PoolClient, error: unknown, { once }: Use): Lost {
+    const unanswered =
+      once === undefined ? this.#unanswered.has(client) : !once.begun && !isReadTimeout(error);
+    const before = unanswered && this.#served.has(client);
     // What cut it, a failover or a restart, has probably cut the others of the pool.
-    if (reused && !this.#isOld(client)) this.#generation += 1;
-    return new Lost(lostWith(this.name, error), reused);
+    if (before && !this.#isOld(client)) this.#generation += 1;
+    return new Lost(lostWith(this.name, error), before);
   }
 
   /**

@@ -65,10 +65,13 @@ const begin: Statement = { text: "begin" };
 /** Run after a failed group. */
 export const groupOver = transactionOver.map(({ text }) => text).join("; ");
 
-/** Counts the statements whose names begin with $1: those that a function prepared are there `from_sql`. */
+/**
+ * Counts the statements whose names begin with $1: those that a function prepared are there `from_sql`. Asks the function, not its
+ * view: whoever may not call it cannot learn the names by any means.
+ */
 const inventoryText = `select pg_catalog.count(*) filter (where from_sql)::pg_catalog.int4 as others,
   pg_catalog.count(*) filter (where not from_sql)::pg_catalog.int4 as own
-  from pg_catalog.pg_prepared_statements where pg_catalog.starts_with(name, $1)`;
+  from pg_catalog.pg_prepared_statement() where pg_catalog.starts_with(name, $1)`;
 const inventoryRow = z.object({ others: z.int(), own: z.int() });
 
 /**

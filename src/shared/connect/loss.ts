@@ -68,6 +68,11 @@ function reasonOf(error: unknown): string {
   return message.includes(code) ? message : `${message} (${code})`;
 }
 
+/** Whether `error` is a `NO_CAPACITY` of a database, not of the host: the database has no connection to spare. */
+export function isDatabaseFull(error: HostError): boolean {
+  return error.code === "NO_CAPACITY" && hasState(error.cause, "too_many_connections");
+}
+
 /**
  * The error for a connection to `server` that was not to be had, or broke: `NO_CAPACITY` if the server has
  * none to spare, else `DATABASE_UNREACHABLE`. That the reason says nothing about the connection, such as a
