@@ -18,6 +18,7 @@ const coreOfDatabase = [
   "lock-pauses",
   "login-tokens",
   "migrate*",
+  "moved-elsewhere",
   "noted-touches",
   "notifiers",
   "pool",

@@ -30,6 +30,9 @@ declare
 begin
   insert into rowhouse.schema_touch (kind, name)
   select split_part(touch, ' ', 1), substr(touch, position(' ' in touch) + 1) from unnest(touches) as touch
+  union
+  -- Another session may give the schema another name before this is settled.
+  select 'space', n.oid::text from unnest(touches) as touch join pg_namespace n on touch = 'schema ' || n.nspname
   on conflict do nothing;
   -- Where constraints are immediate it has been settled, and is gone, by now.
   select ctid::text into place from rowhouse.schema_touch
@@ -73,7 +76,7 @@ begin
   hint := case when tg_tag in (
     'ALTER TABLE', 'ALTER INDEX', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SEQUENCE', 'ALTER TYPE',
     'ALTER DOMAIN', 'ALTER POLICY', 'ALTER TRIGGER'
-  ) and pg_stat_get_xact_tuples_deleted('pg_inherits'::regclass) = 0 then coalesce(current_setting('rowhouse.commands', true), '') end;
+  ) and current_setting('track_counts') = 'on' and pg_stat_get_xact_tuples_deleted('pg_inherits'::regclass) = 0 then coalesce(current_setting('rowhouse.commands', true), '') end;
   if hint like '(%' then
     perform from rowhouse.schema_touch
     where ctid = substring(hint from '^\(\d{1,9},\d{1,4}\)$')::tid and transaction = pg_current_xact_id() and kind = 'many';
@@ -84,7 +87,7 @@ begin
   end if;
   if length(hint) < 64 then
     perform set_config('rowhouse.commands', hint || '.', true);
-  elsif hint is not null and current_setting('track_counts') = 'on' then
+  elsif hint is not null then
     perform rowhouse.note_touches('{"many "}', 'rowhouse.commands');
     return;
   elsif tg_tag in ('REFRESH MATERIALIZED VIEW', 'REINDEX') then
@@ -117,16 +120,15 @@ begin
       touches := touches || ('granted ' || command.object_type);
       continue;
     end if;
+    if command.classid in ('pg_trigger'::regclass, 'pg_policy'::regclass, 'pg_rewrite'::regclass) then
+      -- They are reported without a schema. Not by queries: the snapshot of a transaction that is not READ COMMITTED need not have
+      -- the table.
+      command.schema_name := (pg_identify_object_as_address(command.classid, command.objid, 0)).object_names[1];
+    end if;
     if command.schema_name is null then
       -- These have no schema of their own, and are reported without one.
       spaces := spaces || case command.classid
         when 'pg_namespace'::regclass then command.objid
-        when 'pg_trigger'::regclass then
-          (select relnamespace from pg_class where oid = (select tgrelid from pg_trigger where oid = command.objid))
-        when 'pg_policy'::regclass then
-          (select relnamespace from pg_class where oid = (select polrelid from pg_policy where oid = command.objid))
-        when 'pg_rewrite'::regclass then
-          (select relnamespace from pg_class where oid = (select ev_class from pg_rewrite where oid = command.objid))
         when 'pg_extension'::regclass then (select extnamespace from pg_extension where oid = command.objid)
       end;
     elsif command.schema_name is distinct from known and rowhouse.has_revision(command.schema_name) then
@@ -153,6 +155,8 @@ begin
       );
     end if;
     if command.command_tag like 'ALTER %' then
+      -- What is moved to pg_catalog depends on it without a row that says so.
+      moved := moved or command.schema_name is not distinct from 'pg_catalog';
       -- SET SCHEMA reports where the object is now, not where it was. But its dependency on the schema is a row of its own, which
       -- is written where an object is created or moved to another schema, and nowhere else. Where it was created in this
       -- transaction the schema that it comes from has been touched anyway.
@@ -169,9 +173,12 @@ begin
       end if;
     -- An index has no schema but its table's, and ALTER INDEX cannot move it.
     elsif command.object_type <> 'index' and (command.command_tag like 'CREATE %' or command.command_tag = 'SELECT INTO')
-      -- ALTER TABLE moves views as well; one that was there has columns from before.
-      and (command.object_type <> 'view' or not exists (
-        select from pg_attribute where attrelid = command.objid and age(xmin) > age(pg_current_xact_id()::xid)
+      -- CREATE OR REPLACE is told of like CREATE; that the type of a view's rows belongs to the view is written when it is created.
+      and (command.object_type <> 'view' or exists (
+        select from pg_depend
+        where classid = 'pg_type'::regclass and objid = (select reltype from pg_class where oid = command.objid)
+          and refclassid = 'pg_class'::regclass and refobjid = command.objid
+          and age(xmin) <= age(pg_current_xact_id()::xid) and rowhouse.is_under_way(xmin)
       ))
     then
       made := made || concat(command.classid, ' ', command.objid);
@@ -192,8 +199,8 @@ begin
   if tg_tag = 'ALTER SCHEMA' then
     touches := touches || 'renamed '::text;
   elsif tg_tag = 'DROP OWNED' then
-    -- It revokes too, and reports that of no object. (REASSIGN OWNED is no event at all: PostgreSQL 18.)
-    touches := touches || '{granted TABLE,granted COLUMN,granted FUNCTION,granted TYPE,granted SCHEMA}'::text[];
+    -- It revokes too, and takes the role out of policies, and reports that of no object. (REASSIGN OWNED is no event at all: PostgreSQL 18.)
+    touches := touches || '{granted TABLE,granted COLUMN,granted FUNCTION,granted TYPE,granted SCHEMA,granted POLICY}'::text[];
   end if;
   if touches[1] like 'schema %' then
     perform rowhouse.note_touches(touches, 'rowhouse.schema');
@@ -246,7 +253,9 @@ declare
   changed_name text;
   changed_revision bigint;
 begin
-  select count(*), coalesce(array_agg(name) filter (where kind = 'schema'), '{}'), array_agg(name) filter (where kind = 'granted'),
+  select count(*), coalesce(array_agg(name) filter (where kind = 'schema'), '{}') || array(
+      select nspname::text from pg_namespace where oid = any (array_agg(name::oid) filter (where kind = 'space'))
+    ), array_agg(name) filter (where kind = 'granted'),
     bool_or(kind = 'moved'), bool_or(kind = 'renamed'), bool_or(kind = 'moved' and name = 'restored'),
     bool_or(kind = 'many'), coalesce(array_agg(name) filter (where kind = 'made'), '{}')
   into settled, touched, granted, moved, renamed, restored, many, made from rowhouse.take_touches();
@@ -274,6 +283,8 @@ begin
         select typnamespace from pg_type where granted && '{TYPE,DOMAIN}' and age(xmin) <= oldest
         union all
         select oid from pg_namespace where granted && '{SCHEMA}' and age(xmin) <= oldest
+        union all
+        select relnamespace from pg_policy p join pg_class c on c.oid = p.polrelid where granted && '{POLICY}' and age(p.xmin) <= oldest
       )
     );
   end if;
@@ -350,7 +361,8 @@ begin
     ) changed
     where rowhouse.has_revision(name) order by name
   loop
-    if exists (select from pg_namespace where nspname = changed_name) then
+    -- By name, not by a query: under a snapshot of the whole transaction that need not see the schema. The row then fails to serialize.
+    if to_regnamespace(quote_ident(changed_name)) is not null then
       -- Both nextval and the clock are read once the row is locked: of two transactions the later one has the higher revision.
       insert into rowhouse.schema_revision as had (schema_name) values (changed_name)
       on conflict (schema_name) do update set number = nextval('rowhouse.revision'), changed_at = now()
