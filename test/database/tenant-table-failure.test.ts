@@ -31,7 +31,7 @@ describe("a bad row", () => {
     expect(table.seen).toContainEqual({
       kind: "config.warning",
       path: "rowhouse.tenant.hosts",
-      message: expect.stringMatching(/acme and rival .* served for acme/),
+      message: expect.stringMatching(/acme and rival .* routed to acme/),
     });
     expect(await table.source.byHost("acme.example")).toMatchObject({ id: "acme" });
   });
