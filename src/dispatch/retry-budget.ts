@@ -2,7 +2,7 @@
 
 /** The history of a request. */
 export interface RetryBudget {
-  /** When it was dispatched, its body read: builds for requests that have waited longest go first. */
+  /** When it was dispatched, after its body was read: builds for requests that have waited longest go first. */
   readonly sinceMs: number;
   /** Times that it ran without committing anything. */
   attempts: number;

@@ -207,7 +207,7 @@ export class Builder {
     const { plan, instanceHeapMb } = this.#options;
     const { key } = request.spec;
     const oneMb = this.#measuredMb.get(key) ?? instanceHeapMb;
-    // Two schemas of which one is garbage afterwards need no more than an empty cell has.
+    // Two schemas may need more than an empty cell has; as no cell has more, nothing is gained by asking for it.
     const roomMb = Math.max(oneMb, plan.heapMb * fillShare - moduleHeapMb);
     const heapMb = Math.min(oneMb * schemasMade(request.spec), roomMb);
     const silent = new Set<CellId>();

@@ -66,7 +66,7 @@ const currentMs = 1_000;
 /** The connection goes to a standby, and a newer one would not. */
 class Outdated extends Error {}
 
-/** The connection was lost, because of `reason`; `before`: when it was used, so that nothing has run. */
+/** The connection was lost, because of `reason`; `before`: it had been cut before it was used, so none of the work has run. */
 class Lost extends Error {
   readonly reason: unknown;
   readonly before: boolean;
@@ -238,8 +238,12 @@ export class Database implements Queryable {
       return await this.#attempt(work, use);
     } catch (error) {
       if (error instanceof Lost) throw error.reason;
-      // The servers are changing places at this very moment.
-      if (error instanceof Outdated) throw lostWith(this.name, new Error("Connection terminated: outdated"));
+      if (error instanceof Outdated) {
+        throw new HostError(
+          "DATABASE_UNREACHABLE",
+          `database ${this.name} cannot be reached: a failover is in progress`,
+        );
+      }
       throw error;
     }
   }

@@ -5,7 +5,14 @@ import { parseShape, shapeQuery } from "../../src/shape/shape.ts";
 import { closureCases, closureSharedSql, closureTenantSql } from "../support/closure-cases.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { ddlCases, type Effect } from "../support/ddl-cases.ts";
-import { inTenant, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
+import {
+  dropRolesSql,
+  inTenant,
+  sharedSql,
+  tenantOf,
+  tenantSql,
+  uniqueTenant,
+} from "../support/shape-tenant.ts";
 
 /** Changes of a shape that are in no catalogue row that a digest covers, nor in any schema. */
 const exceptions = new Set([
@@ -59,12 +66,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.end();
-  await database.execute(
-    inTenant(
-      acme,
-      "drop owned by :owner, :anonymous, :user, :host, :editor cascade; drop role :owner, :anonymous, :user, :host, :editor",
-    ),
-  );
+  await database.execute(inTenant(acme, dropRolesSql));
   await database.drop();
 });
 

@@ -6,7 +6,15 @@ import { closureCases, closureSharedSql, closureTenantSql } from "../support/clo
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { ddlCases, type Effect } from "../support/ddl-cases.ts";
 import { installGuard } from "../support/guard-control.ts";
-import { inTenant, probe, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
+import {
+  dropRolesSql,
+  inTenant,
+  probe,
+  sharedSql,
+  tenantOf,
+  tenantSql,
+  uniqueTenant,
+} from "../support/shape-tenant.ts";
 
 /**
  * What changes the hash and moves no proven revision. An earlier decision lasts until its tenant is decided anew; a managed
@@ -92,12 +100,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.end();
-  await database.execute(
-    inTenant(
-      acme,
-      "drop owned by :owner, :anonymous, :user, :host, :editor cascade; drop role :owner, :anonymous, :user, :host, :editor",
-    ),
-  );
+  await database.execute(inTenant(acme, dropRolesSql));
   await database.drop();
 });
 

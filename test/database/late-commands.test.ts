@@ -6,7 +6,14 @@ import { closureCases, closureSharedSql, closureTenantSql } from "../support/clo
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { ddlCases } from "../support/ddl-cases.ts";
 import { installGuard } from "../support/guard-control.ts";
-import { inTenant, sharedSql, tenantOf, tenantSql, uniqueTenant } from "../support/shape-tenant.ts";
+import {
+  dropRolesSql,
+  inTenant,
+  sharedSql,
+  tenantOf,
+  tenantSql,
+  uniqueTenant,
+} from "../support/shape-tenant.ts";
 
 /**
  * Behind many ALTER commands of its transaction, what a command has changed is looked for in the catalogue at the end, among the rows
@@ -45,12 +52,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.end();
-  await database.execute(
-    inTenant(
-      acme,
-      "drop owned by :owner, :anonymous, :user, :host, :editor cascade; drop role :owner, :anonymous, :user, :host, :editor",
-    ),
-  );
+  await database.execute(inTenant(acme, dropRolesSql));
   await database.drop();
 });
 

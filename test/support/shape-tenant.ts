@@ -259,3 +259,7 @@ function sample(type: GraphQLInputType): string {
   const fields = Object.values(type.getFields()).filter((field) => field.name !== "clientMutationId");
   return `{${fields.map((field) => `${field.name}: ${sample(field.type)}`).join(", ")}}`;
 }
+
+/** Removes the roles of a tenant and everything that they own. */
+export const dropRolesSql =
+  "drop owned by :owner, :anonymous, :user, :host, :editor cascade; drop role :owner, :anonymous, :user, :host, :editor";
