@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { HostError } from "../shared/kernel/errors.ts";
+import { isPlainHost } from "../tenants/host-name.ts";
 import type { RequestFacts } from "../tenants/router.ts";
 import { acceptedTypes } from "./accept.ts";
 
@@ -57,7 +58,7 @@ function readHost({ rawHeaders, headers }: IncomingMessage): string {
   if (host === undefined || !isSingle(rawHeaders, "host")) {
     throw badRequest("Exactly one Host header is required.");
   }
-  if (!hostPattern.test(host) || !URL.canParse(`http://${host}`)) {
+  if (!isPlainHost(host) && !(hostPattern.test(host) && URL.canParse(`http://${host}`))) {
     throw badRequest("The Host header is not a valid host.");
   }
   return host;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { normaliseHost } from "../../src/tenants/host-name.ts";
+import { isPlainHost, normaliseHost } from "../../src/tenants/host-name.ts";
 import { listSource } from "../../src/tenants/list-source.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 import { faultsOf, parseRecord as parse } from "../support/tenant-record.ts";
@@ -121,6 +121,54 @@ describe("a host", () => {
     "x".repeat(10_000),
   ])("%s is refused", (text) => {
     expect(normaliseHost(text)).toBeUndefined();
+  });
+});
+
+describe("a host that is read without the URL parser", () => {
+  const labels = [
+    "a",
+    "acme",
+    "x1",
+    "-a-",
+    "a--b",
+    "xn--a",
+    "0",
+    "0x1f",
+    "255",
+    "256",
+    "01",
+    "1.2.3.4",
+    "10.0.0.256",
+    "1.2",
+    "",
+  ];
+  const ports = ["", ":", ":0", ":80", ":9999", ":59999", ":65535", ":65536", ":a"];
+  const texts = labels.flatMap((first) =>
+    labels.flatMap((second) => ports.map((port) => `${first}.${second}${port}`).concat(`${first}${second}`)),
+  );
+
+  it("is what the URL parser makes of it", () => {
+    const plain = [...labels, ...texts].filter(isPlainHost);
+    expect(plain).toContain("acme.x1:59999");
+    expect(plain).toContain("1.2.3.4");
+    for (const text of plain) expect(normaliseHost(text)).toBe(URL.parse(`http://${text}`)?.hostname);
+  });
+
+  it.each([
+    "ACME",
+    "acme.",
+    "0x1f",
+    "a.0x1f",
+    "a.1",
+    "01.2.3.4",
+    "1.2.3.256",
+    "xn--a.b",
+    "a:65536",
+    "a:",
+    "a_b",
+    `${"a".repeat(254)}`,
+  ])("is not %s", (text) => {
+    expect(isPlainHost(text)).toBe(false);
   });
 });
 
