@@ -48,6 +48,8 @@ const patchStates = { applied: 0, plain: 0, refused: 0 } satisfies Record<PatchS
 
 const requestSeconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const buildSeconds = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+/** Finished requests that are added to the metrics in a row, sooner if somebody reads them. */
+const maxWaiting = 500;
 const bytesPerMb = 1024 * 1024;
 
 const unheard: ListenerSnapshot = {
@@ -77,6 +79,7 @@ export function createMetrics(
     },
     contentType: registry.contentType,
     text: () => {
+      requests.flush();
       readFleet(fleet, snapshot());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
@@ -105,10 +108,12 @@ function makersFor(registry: Registry): Makers {
 
 type RequestDone = Extract<Observation, { kind: "request.done" }>;
 
-/** Adds finished requests to the metrics. */
+/** Adds finished requests to the metrics, many in a row: one by one takes the front 1 % of its time for `{ __typename }`. */
 class RequestTally {
   readonly #count: Counter<"status">;
   readonly #seconds: Histogram;
+  /** For each request not yet added, its status and its duration. */
+  readonly #waiting: number[] = [];
   /** Requests refused because their client, behind a proxy, had too many in flight. */
   refused = 0;
 
@@ -122,9 +127,18 @@ class RequestTally {
   }
 
   add({ status, durationMs, code }: RequestDone): void {
-    this.#count.inc({ status });
-    this.#seconds.observe(durationMs / 1000);
+    this.#waiting.push(status, durationMs / 1000);
+    if (this.#waiting.length >= 2 * maxWaiting) this.flush();
     if (code === "ADDRESS_BUSY") this.refused += 1;
+  }
+
+  flush(): void {
+    const waiting = this.#waiting;
+    for (let at = 0; at < waiting.length; at += 2) {
+      this.#count.inc({ status: waiting[at] ?? 0 });
+      this.#seconds.observe(waiting[at + 1] ?? 0);
+    }
+    waiting.length = 0;
   }
 }
 
