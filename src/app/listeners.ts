@@ -1,9 +1,9 @@
 /** Opens the two listeners: one for operators, one for clients. */
 import { createAdminApp } from "../http/admin/app.ts";
 import type { AdminOperations } from "../http/admin/contract.ts";
-import { serveApp, serveDirectly } from "../http/fetch-app.ts";
+import { serveApp } from "../http/fetch-app.ts";
 import { Proxies } from "../http/proxies.ts";
-import { createPublicApp, type PublicDeps } from "../http/public/app.ts";
+import { type PublicDeps, servePublic } from "../http/public/app.ts";
 import { NamedHeaders } from "../http/public/named-headers.ts";
 import { type Listening, listen } from "../http/server.ts";
 import type { Metrics } from "../observability/metrics.ts";
@@ -38,7 +38,7 @@ export async function listenForClients(
 ): Promise<Listening> {
   const { cells, limits } = config;
   const proxies = new Proxies(config.listen.trustProxy);
-  const app = createPublicApp({
+  const serve = servePublic({
     handle,
     proxies,
     namedHeaders: new NamedHeaders(config.requestHeaders),
@@ -55,7 +55,7 @@ export async function listenForClients(
   const isProxy = (address: string): boolean => proxies.isProxy(address);
   const onCrowded = warnOnce(observe, addressConnections);
   const listening = await listen(
-    serveDirectly(app),
+    serve,
     { host, port, connections, addressConnections, isProxy, onCrowded },
     observe,
   );

@@ -1,8 +1,7 @@
 /** A public app on a socket of its own, with a stand-in for the host behind it. */
 import type { TrustProxy } from "../../src/config/trust-proxy.ts";
-import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { Proxies } from "../../src/http/proxies.ts";
-import { createPublicApp, type PublicRequest } from "../../src/http/public/app.ts";
+import { type PublicRequest, servePublic } from "../../src/http/public/app.ts";
 import { NamedHeaders } from "../../src/http/public/named-headers.ts";
 import { type Listening, listen } from "../../src/http/server.ts";
 import type { Observation } from "../../src/observability/observation.ts";
@@ -46,7 +45,7 @@ export async function startPublicApp(
     for (const watch of watchers) watch();
   };
   const proxies = new Proxies(trustProxy);
-  const app = createPublicApp({
+  const serve = servePublic({
     proxies,
     namedHeaders: new NamedHeaders(named),
     handle: (request) => {
@@ -67,7 +66,7 @@ export async function startPublicApp(
   const { connections = 256, addressConnections = 256 } = limits;
   const isProxy = (address: string): boolean => proxies.isProxy(address);
   const listening = await listen(
-    serveDirectly(app),
+    serve,
     { host: "127.0.0.1", port: 0, connections, addressConnections, isProxy },
     observe,
   );

@@ -7,7 +7,7 @@
  * that fails can be cut off.
  */
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import { type Context, Hono } from "hono";
+import { Hono } from "hono";
 import type { Observe } from "../../observability/observation.ts";
 import type { CancellationToken } from "../../shared/kernel/cancellation.ts";
 import { HostError } from "../../shared/kernel/errors.ts";
@@ -17,7 +17,7 @@ import { discardBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import { ClientBacklog } from "../client-backlog.ts";
-import type { DirectBindings } from "../fetch-app.ts";
+import { serveDirectly } from "../fetch-app.ts";
 import type { Proxies } from "../proxies.ts";
 import { readBody } from "../read-body.ts";
 import { addressBusy } from "../refusal.ts";
@@ -28,6 +28,7 @@ import {
   readFacts,
   requireMediaType,
 } from "../request-head.ts";
+import type { Serve } from "../server.ts";
 import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
@@ -66,44 +67,40 @@ export interface PublicDeps {
   phase(): HostPhase;
 }
 
-type Env = { Bindings: DirectBindings; Variables: { exchange: Exchange } };
-export type PublicApp = Hono<Env>;
-
 /**
- * The app for `serveDirectly`. Every failure is JSON; one `request.done` is observed for each request. Each route is for every path: a
+ * Serves the app. Every failure is JSON; one `request.done` is observed for each request. Each route is for every path: a
  * preset may serve GraphQL, GraphiQL and its assets anywhere, behind the prefix that names the tenant.
  */
-export function createPublicApp(deps: PublicDeps): PublicApp {
-  const app: PublicApp = new Hono({ getPath: () => "/" });
-  const shared = exchangeDeps(deps);
-  const admit = (context: Context<Env>): Admitted => admitted(deps, beginExchange(context, shared));
+export function servePublic(deps: PublicDeps): Serve {
+  // A request's exchange is its environment.
+  const app = new Hono<{ Bindings: Exchange }>({ getPath: () => "/" });
 
-  app.post("*", async (context) => {
-    const request = admit(context);
-    const { exchange } = request;
+  app.post("*", async ({ env: exchange }) => {
+    const request = admitted(deps, exchange);
     requireMediaType(exchange.incoming);
     const body = await readBody(exchange, deps.limits.bodyBytes, exchange.bodyWait);
     if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
     return answer(deps, request, body);
   });
 
-  app.on(["GET", "OPTIONS"], "*", (context) => {
-    const request = admit(context);
-    refuseBody(request.exchange);
+  app.on(["GET", "OPTIONS"], "*", ({ env: exchange }) => {
+    const request = admitted(deps, exchange);
+    refuseBody(exchange);
     return answer(deps, request, null);
   });
 
-  app.notFound((context) => {
-    admit(context);
+  app.notFound(({ env: exchange }) => {
+    admitted(deps, exchange);
     throw new HostError("METHOD_NOT_ALLOWED");
   });
 
-  app.onError((thrown, context) => {
-    const exchange = context.get("exchange");
+  app.onError((thrown, { env: exchange }) => {
     sendFailure(exchange, exchange.fail(thrown), "GET, POST, OPTIONS");
     return RESPONSE_ALREADY_SENT;
   });
-  return app;
+
+  const shared = exchangeDeps(deps);
+  return serveDirectly(app, (incoming, outgoing, peer) => new Exchange(incoming, outgoing, peer, shared));
 }
 
 function exchangeDeps({ limits, proxies, observe }: PublicDeps): ExchangeDeps {
@@ -122,13 +119,6 @@ interface Admitted {
   readonly exchange: Exchange;
   readonly facts: RequestFacts;
   readonly headers: Record<string, string>;
-}
-
-/** Gives the request its id and deadline. From here on `onError` can answer. */
-function beginExchange(context: Context<Env>, shared: ExchangeDeps): Exchange {
-  const exchange = new Exchange(context.env, shared);
-  context.set("exchange", exchange);
-  return exchange;
 }
 
 /**

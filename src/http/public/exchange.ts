@@ -6,7 +6,6 @@ import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { ClientBacklog, Wait } from "../client-backlog.ts";
 import type { Peer } from "../connection.ts";
-import type { DirectBindings } from "../fetch-app.ts";
 import { networkOf } from "../network.ts";
 import type { Proxies } from "../proxies.ts";
 import { readRequestId } from "../request-head.ts";
@@ -25,6 +24,8 @@ export interface ExchangeDeps {
 
 /** Unsent answers up to this size are not worth counting. */
 const smallBytes = 64 * 1024;
+
+const ignore = (): void => {};
 
 /** All clients for whom a proxy reports no valid address count as one. */
 const unknownClient = "unknown";
@@ -49,10 +50,10 @@ export class Exchange {
   readonly #startedMs = performance.now();
   #answerWait: Wait | undefined;
   #tenant: TenantId | undefined;
-  #interrupt = (_reason: HostError): void => {};
+  #interrupt: (reason: HostError) => void = ignore;
 
   /** Ends by itself, when the answer has been written or the connection is gone; `request.done` is observed then. */
-  constructor({ incoming, outgoing, peer }: DirectBindings, deps: ExchangeDeps) {
+  constructor(incoming: IncomingMessage, outgoing: ServerResponse, peer: Peer, deps: ExchangeDeps) {
     this.incoming = incoming;
     this.outgoing = outgoing;
     this.requestId = readRequestId(incoming);
