@@ -5,6 +5,7 @@ import { parseReport } from "../control/revisions.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Finding } from "../role-safety/finding.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { Tenant } from "../tenants/tenant.ts";
@@ -57,13 +58,16 @@ export class Decisions {
 
   /**
    * The decision for `tenant`. If none is cached the database is asked, once for all concurrent callers.
-   * Failures are thrown and not cached. Throws `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and
+   * Failures are not cached: it rejects with `SCHEMA_NOT_FOUND`, `DATABASE_UNREACHABLE`, `LOCK_TIMEOUT` and
    * `ROLE_UNSAFE`.
    */
-  async decide(tenant: Tenant): Promise<Decision> {
+  decide(tenant: Tenant): MaybePromise<Decision> {
     const known = this.#known.get(tenant.id);
     // The tenant source returns the same object as long as the record is unchanged.
-    if (known?.tenant === tenant) return known;
+    return known?.tenant === tenant ? known : this.#decide(tenant);
+  }
+
+  async #decide(tenant: Tenant): Promise<Decision> {
     this.#options.safety?.admit(tenant);
     for (;;) {
       const answer = await this.#asking.run(tenant.id, () => this.#answer(tenant));

@@ -1,6 +1,7 @@
 /** Keeps tenants whose schema is locked from delaying the decisions of others. */
 import { LRUCache } from "lru-cache";
 import { HostError } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
@@ -11,7 +12,7 @@ import { schemaLocked } from "./probe.ts";
 
 export interface LockBackoffOptions {
   readonly decisions: {
-    decide(tenant: Tenant): Promise<Decision>;
+    decide(tenant: Tenant): MaybePromise<Decision>;
     peek(tenant: TenantId): Decision | undefined;
     verify(decision: Decision): Promise<boolean>;
     forget(tenant: TenantId): void;
@@ -55,10 +56,10 @@ export class LockBackoff {
   }
 
   /**
-   * The decision for `tenant`; throws `LOCK_TIMEOUT` at once if its schema was locked a moment ago, and what
-   * `decide` throws.
+   * The decision for `tenant`; rejects with `LOCK_TIMEOUT` at once if its schema was locked a moment ago, and as
+   * `decide` does.
    */
-  decide(tenant: Tenant): Promise<Decision> {
+  decide(tenant: Tenant): MaybePromise<Decision> {
     if (this.#decisions.peek(tenant.id)?.tenant === tenant) return this.#decisions.decide(tenant);
     const pause = this.#pauses.get(tenant.id);
     // A different record may name a different schema.

@@ -9,6 +9,7 @@ import { unlessAborted } from "../shared/kernel/abortable.ts";
 import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { discardBody } from "../shared/protocol/body-stream.ts";
 import type { Answer, RequestTask } from "../shared/protocol/messages.ts";
 import { SchemaChanged } from "../shared/protocol/schema-moved.ts";
@@ -44,7 +45,7 @@ export interface CellRequest {
 
 export interface DispatchOptions {
   readonly fleet: Fleet;
-  readonly decide: (tenant: Tenant) => Promise<Decision>;
+  readonly decide: (tenant: Tenant) => MaybePromise<Decision>;
   readonly verify: (decision: Decision) => Promise<boolean>;
   /**
    * Called when a decision turned out to be based on an older schema, with the revisions that its guard
@@ -81,12 +82,14 @@ export class Dispatcher {
       // Admit again on every try: the tenant's schemas may have changed owner, or have none any more, and the
       // request with them.
       const admitted = await request.admit();
-      const decision = await before(request.signal, () => this.#options.decide(admitted.tenant));
+      const decision = await this.#decide(admitted.tenant, request.signal);
       let lease: Lease | null = null;
       try {
         const wanted = this.#wanted(decision, tries.sinceMs);
-        lease = await this.#lease(wanted, request.signal);
-        return await this.#ask(lease, decision, admitted, request);
+        const leasing = this.#options.fleet.lease(wanted);
+        const held = leasing instanceof Promise ? await this.#inTime(leasing, request.signal) : leasing;
+        lease = held;
+        return await this.#ask(held, decision, admitted, request);
       } catch (thrown) {
         const error = toHostError(thrown);
         // The request never reached a thread: it is tried again as if it had just arrived.
@@ -154,14 +157,19 @@ export class Dispatcher {
     }
   }
 
+  #decide(tenant: Tenant, signal: CancellationToken): MaybePromise<Decision> {
+    if (signal.aborted) throw toHostError(signal.reason);
+    const deciding = this.#options.decide(tenant);
+    return deciding instanceof Promise ? before(signal, () => deciding) : deciding;
+  }
+
   #wanted(decision: Decision, sinceMs: number): LeaseRequest {
     const verify = (): Promise<boolean> => this.#options.verify(decision);
     return { spec: decision.spec, tenant: decision.tenant.id, version: decision.version, sinceMs, verify };
   }
 
   /** Waits for a lease unless the request ends first; a lease that comes too late is released. */
-  async #lease(wanted: LeaseRequest, signal: CancellationToken): Promise<Lease> {
-    const leasing = this.#options.fleet.lease(wanted);
+  async #inTime(leasing: Promise<Lease>, signal: CancellationToken): Promise<Lease> {
     try {
       return await before(signal, () => leasing);
     } catch (error) {

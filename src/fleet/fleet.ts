@@ -3,6 +3,7 @@
 import type { EvictionReason, Observe, TerminationReason } from "../observability/observation.ts";
 import { Condition } from "../shared/kernel/condition.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { BoundedSemaphore, type SemaphoreState } from "../shared/kernel/semaphore.ts";
 import type { BuildParts } from "./build-parts.ts";
@@ -145,11 +146,16 @@ export class Fleet {
 
   /**
    * A lease on the instance of the request's key. If there is none it is built, once for all concurrent
-   * requests. Throws what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended
+   * requests. Rejects with what `Builder.build` throws, `BUILD_QUEUE_FULL`, and `BUILD_HELD` for a key that ended
    * threads repeatedly. For a key that recently failed to build it rethrows that error with the time until
    * the next try, without building.
    */
-  async lease(request: LeaseRequest): Promise<Lease> {
+  lease(request: LeaseRequest): MaybePromise<Lease> {
+    const current = this.#closed ? undefined : this.registry.current(request.spec.key, request.tenant);
+    return current === undefined ? this.#build(request) : this.#acquire(current, request);
+  }
+
+  async #build(request: LeaseRequest): Promise<Lease> {
     const { key } = request.spec;
     let doubtful = false;
     for (;;) {

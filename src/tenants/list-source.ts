@@ -14,8 +14,8 @@ export function listSource(tenants: readonly Tenant[]): TenantSource {
   const ids = new Map<string, Tenant>(tenants.map((tenant) => [tenant.id, tenant]));
   const hosts = new Map(tenants.flatMap((tenant) => tenant.hosts.map((host) => [host, tenant])));
   return {
-    byId: async (id) => ids.get(id) ?? null,
-    byHost: async (host) => hosts.get(host) ?? null,
+    byId: (id) => ids.get(id) ?? null,
+    byHost: (host) => hosts.get(host) ?? null,
     resolve: null,
     outdate: () => {},
     list: async () => tenants,

@@ -1,5 +1,6 @@
 /** Routes a request to its tenant: rules, tried in order. */
 import { unreachable } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
@@ -54,8 +55,8 @@ export interface Routed {
 
 /** The part of a tenant source that routing needs. */
 export interface TenantLookup {
-  byId(id: string): Promise<Tenant | null>;
-  byHost(host: string): Promise<Tenant | null>;
+  byId(id: string): MaybePromise<Tenant | null>;
+  byHost(host: string): MaybePromise<Tenant | null>;
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
 }
 

@@ -1,4 +1,5 @@
 /** Where tenants come from: one interface, three implementations (a list, a control table, a module). */
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Fault } from "../validation/config-error.ts";
 import type { RequestFacts, TenantLookup } from "./router.ts";
@@ -14,9 +15,9 @@ export type TenantListener = (tenant: TenantId | null) => void;
  * tenant and a `config.warning`.
  */
 export interface TenantSource extends TenantLookup {
-  byId(id: string): Promise<Tenant | null>;
+  byId(id: string): MaybePromise<Tenant | null>;
   /** `host` in the form that `normaliseHost` returns. */
-  byHost(host: string): Promise<Tenant | null>;
+  byHost(host: string): MaybePromise<Tenant | null>;
   /** Set if the source selects tenants itself. */
   readonly resolve: ((facts: RequestFacts) => Promise<Tenant | null>) | null;
   /** Reports that `tenant` turned out to be out of date: its record is read again before it is returned again. */

@@ -3,6 +3,7 @@ import { LRUCache } from "lru-cache";
 import { z } from "zod";
 import type { Observe } from "../observability/observation.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { parseTenantId, type TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
@@ -95,13 +96,13 @@ class TableSource implements TenantSource {
     return this.#known.size;
   }
 
-  async byId(text: string): Promise<Tenant | null> {
+  byId(text: string): MaybePromise<Tenant | null> {
     const id = parseTenantId(text);
     if (id === undefined) return null;
     return this.#known.get(id) ?? this.#readId(id);
   }
 
-  async byHost(host: string): Promise<Tenant | null> {
+  byHost(host: string): MaybePromise<Tenant | null> {
     const id = this.#hosts.get(host);
     const tenant = id === undefined ? undefined : this.#known.get(id);
     // The record may have been reread since and no longer claim the host.

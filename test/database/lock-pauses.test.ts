@@ -62,7 +62,13 @@ const waiting = async (): Promise<string[]> => {
 };
 const waits = (count: number): Promise<void> =>
   vi.waitFor(async () => expect(await waiting()).toHaveLength(count), { timeout: 20_000, interval: 20 });
-const refusal = (tenant: Tenant) => pauses.decide(tenant).catch((error: unknown) => error);
+const refusal = async (tenant: Tenant) => {
+  try {
+    return await pauses.decide(tenant);
+  } catch (error) {
+    return error;
+  }
+};
 const lockTimeout = (retryAfterSeconds: number) =>
   expect.objectContaining({ code: "LOCK_TIMEOUT", retryAfterSeconds });
 

@@ -193,7 +193,11 @@ export class FakeFleet {
     };
   }
 
-  lease(name: string, verify: () => Promise<boolean> = async () => true, version = "1"): Promise<Lease> {
+  async lease(
+    name: string,
+    verify: () => Promise<boolean> = async () => true,
+    version = "1",
+  ): Promise<Lease> {
     const spec = this.spec(name);
     return this.fleet.lease({ spec, tenant: spec.tenant, version, sinceMs: performance.now(), verify });
   }

@@ -7,6 +7,15 @@ import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 const tenantOf = (id: string, schema = id): Tenant =>
   parseTenant({ id, schemas: { app: schema } }, { database: "main", databases: ["main"] });
 
+/** The decision, or what deciding throws. */
+async function decisionOrError(pauses: LockBackoff, tenant: Tenant): Promise<unknown> {
+  try {
+    return await pauses.decide(tenant);
+  } catch (error) {
+    return error;
+  }
+}
+
 /** Decides nothing but how it fails. */
 function failing(error: () => Error) {
   const asked: string[] = [];
@@ -24,7 +33,7 @@ function failing(error: () => Error) {
     },
     clock: { now: () => nowMs },
   });
-  const ask = async (tenant: Tenant) => pauses.decide(tenant).catch((thrown: unknown) => thrown);
+  const ask = (tenant: Tenant) => decisionOrError(pauses, tenant);
   return { asked, ask, pauses, forgotten, pass: (ms: number) => (nowMs += ms) };
 }
 
@@ -90,12 +99,12 @@ describe("the pauses for a locked tenant", () => {
       clock: { now: () => nowMs },
     });
     const [old, moved] = [tenantOf("a", "old"), tenantOf("a", "moved")];
-    await pauses.decide(old).catch(() => undefined);
+    await decisionOrError(pauses, old);
     nowMs += 2_000;
     locked = false;
     const first = pauses.decide(old);
     locked = true;
-    await pauses.decide(moved).catch(() => undefined);
+    await decisionOrError(pauses, moved);
     nowMs += 2_000;
     locked = false;
     const second = pauses.decide(moved);
