@@ -109,6 +109,22 @@ describe("a guarded write", () => {
     expect(await count()).toBe(0);
   });
 
+  it.each([
+    ["throws for a failed statement", "insert into item (no_such_column) values (1)"],
+    ["throws for what it reads", "select 1"],
+  ])("reports a changed schema rather than the error that a callback %s", async (_, text) => {
+    const worded = (during: () => Promise<void>) => async (request: Request) =>
+      bench.withPgClient(request.settings, async (client) => {
+        await client.query(insert(2));
+        await during();
+        await client.query({ text }).catch(() => undefined);
+        throw new Error("my own words");
+      });
+    await expect(worded(async () => undefined)(await guarded())).rejects.toThrow("my own words");
+    await expect(worded(move)(await guarded())).rejects.toMatchObject(changed);
+    expect(await count()).toBe(0);
+  });
+
   it("does not commit once another transaction of its request has met a changed schema", async () => {
     const request = await guarded(two);
     const { promise: begun, resolve: isBegun } = Promise.withResolvers<void>();

@@ -17,7 +17,7 @@ import { type RequestScope, type RequestSettings, requestScope } from "../reques
 import { servingClient } from "./client.ts";
 import type { Connection } from "./connection.ts";
 import type { TenantPool } from "./connection-pool.ts";
-import { endedByTimeout, isSuspect, mayHaveCommitted, openEnded, toHostFailure } from "./outcome.ts";
+import { endedByTimeout, mayHaveCommitted, openEnded, toHostFailure } from "./outcome.ts";
 import { ReadOnly, refusedByStandby } from "./read-only.ts";
 import {
   isGuardFailure,
@@ -239,7 +239,7 @@ export function servingAdaptor(
         } catch (error) {
           // The lost connection is the reason, whatever error the callback turned it into.
           const lost = transaction.opened ? connection.lost : null;
-          if (transaction.opened) await transaction.rollback(isSuspect(error));
+          if (transaction.opened) await transaction.rollback();
           throw transaction.readOnly ?? transaction.changed ?? lost ?? error;
         } finally {
           transaction.close();
@@ -264,7 +264,7 @@ export function servingAdaptor(
           // It may stand from the first byte on, and so is never repeated after a thread's death.
           return await scope.committing(() => transaction.only(named), mayHaveCommitted);
         } catch (error) {
-          await transaction.rollback(isSuspect(error));
+          await transaction.rollback();
           if (error instanceof SafeError) throw openEnded(error);
           throw transaction.readOnly ?? transaction.changed ?? error;
         }

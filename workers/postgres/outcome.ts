@@ -34,11 +34,6 @@ export function causesOf(error: unknown): readonly unknown[] {
   return [...found];
 }
 
-/** Whether a changed schema may be why a statement failed. */
-export function isSuspect(error: unknown): boolean {
-  return error instanceof pg.DatabaseError;
-}
-
 /**
  * Whether the commit may have happened despite `error`. Not if PostgreSQL refused it; without an answer from PostgreSQL, nobody
  * knows.

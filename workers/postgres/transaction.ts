@@ -255,11 +255,14 @@ export class Transaction {
     }
   }
 
-  /** Rolls back. If `suspect`, also checks whether a changed schema caused the failure, since manual DDL may have run meanwhile. */
-  async rollback(suspect = false): Promise<void> {
+  /**
+   * Rolls back, and checks whether a changed schema caused the failure, since manual DDL may have run meanwhile: whatever the error
+   * is, a plugin may have put it in place of PostgreSQL's.
+   */
+  async rollback(): Promise<void> {
     this.#closed = true;
     if (this.#connection.brokenBy !== null) return;
-    const asks = this.#changed === null ? suspect : this.#changed instanceof RevisionCheckFailed;
+    const asks = this.#changed === null || this.#changed instanceof RevisionCheckFailed;
     await this.#connection
       .send([
         rollback,
