@@ -1,4 +1,5 @@
 /** Which log lines are rate-limited, because a client, a tenant or an outage can cause any number of them, and by which key. */
+import { unreachable } from "../shared/kernel/errors.ts";
 import type { Observation } from "./observation.ts";
 
 /** A burst per key, then one line a second: enough to see what is going on, and to find a request by its id. */
@@ -10,11 +11,8 @@ export const lineRate = { burst: 20, perSecond: 1, maxKeys: 10_000 } as const;
  */
 export function limitKey(observation: Observation): string | null {
   switch (observation.kind) {
-    case "request.failed": {
-      // Many lines with one reason must not suppress the first with another.
-      const { tenant, code, reason } = observation;
-      return of(tenant, `request.failed ${code}${reason === undefined ? "" : ` (${reason})`}`);
-    }
+    case "request.failed":
+      return of(observation.tenant, `request.failed ${failureOf(observation)}`);
     case "request.retried":
       return of(observation.tenant, `request.retried ${observation.reason}`);
     case "tenant.decided":
@@ -37,10 +35,43 @@ export function limitKey(observation: Observation): string | null {
     case "http.error":
     case "host.warning":
       return observation.kind;
-    default:
+    case "host.phase":
+    case "host.config":
+    case "host.plan":
+    case "host.listening":
+    case "control.installed":
+    case "database.listening":
+    case "database.pooled":
+    case "database.unsafe":
+    case "build.started":
+    case "build.done":
+    case "build.failed":
+    case "cell.started":
+    case "cell.condemned":
+    case "cell.error":
+    case "cell.terminated":
+    case "instance.evicted":
+    case "instance.measured":
+    case "tenant.migrated":
+    case "tenant.quarantined":
+    case "tenant.released":
+    case "look.failed":
+    case "look.found":
+    case "notices.read":
+    case "schema.read":
+    case "patch.state":
+    case "log.dropped":
+    case "request.done":
+    case "guard.checked":
       return null;
+    default:
+      return unreachable(observation);
   }
 }
+
+/** Many lines with one reason must not suppress the first with another. */
+const failureOf = ({ code, reason }: { readonly code: string; readonly reason?: string }): string =>
+  reason === undefined ? code : `${code} (${reason})`;
 
 /** The key, as summaries of dropped lines show it. */
 const of = (tenant: string | undefined, what: string): string =>
