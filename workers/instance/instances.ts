@@ -23,6 +23,7 @@ import { CellServ } from "../request/grafserv.ts";
 import { countPlanningByCpu } from "../request/planning-time.ts";
 import type { RequestScope } from "../request/request-scope.ts";
 import { type BuildingAdaptor, buildingAdaptor } from "./build-adaptor.ts";
+import { compactSchema } from "./compact-schema.ts";
 import { Growth } from "./heap-accounting.ts";
 import { assertSameApi, keptIn, withoutLeftOut } from "./left-out-proof.ts";
 import { instancePreset } from "./preset.ts";
@@ -124,6 +125,7 @@ export class Instances {
       );
     }
     if (spec.leftOut.length > 0) await this.#proveLeftOut(spec, sessions, building, schema);
+    compactSchema(schema);
     live = true;
     await this.#open(id, schema, resolvedPreset);
     const buildMs = performance.now() - startedAt;
