@@ -12,6 +12,8 @@ export interface BenchOptions {
   readonly only: readonly string[] | undefined;
   /** Another checkout of the project whose host is measured, for benches that can. */
   readonly host: string | undefined;
+  /** How the host's database is set up, for benches that can vary it. */
+  readonly setup: string | undefined;
 }
 
 export interface Bench {

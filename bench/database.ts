@@ -8,6 +8,7 @@ import pg from "pg";
 import { installControl } from "../src/control/install.ts";
 import { startEmbedded } from "../src/embedded/server.ts";
 import { Database } from "../src/postgres/database.ts";
+import { hideStatements } from "../src/shared/postgres/hidden-statements.ts";
 import { familyCpuSeconds } from "./processes.ts";
 
 export interface BenchDatabase {
@@ -20,6 +21,8 @@ export interface BenchDatabase {
   add(tenant: BenchTenant): Promise<void>;
   /** Installs the control schema, which the guard needs. */
   installControl(): Promise<void>;
+  /** Makes what only a superuser can install be there, or be missing. */
+  setPrivileged(installed: boolean): Promise<void>;
   /** CPU seconds that the server has used, all its processes. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
@@ -30,6 +33,16 @@ export interface BenchTenant {
   readonly schemas: { readonly app: string };
   readonly roles: { readonly anonymous: string };
 }
+
+/**
+ * What `rowhouse install` adds if a superuser runs it, as statements that also take it away again: so that arms with and without
+ * it alternate on the same database.
+ */
+const privileged = (installed: boolean): string => `
+  alter event trigger rowhouse_ddl_command_end ${installed ? "enable always" : "disable"};
+  alter event trigger rowhouse_sql_drop ${installed ? "enable always" : "disable"};
+  ${installed ? hideStatements : showStatements}`;
+const showStatements = "grant execute on function pg_catalog.pg_prepared_statement() to public";
 
 const controlRights = `
   grant usage on schema rowhouse to bench_host;
@@ -131,6 +144,12 @@ export async function benchDatabase(
       await installControl(owner, () => undefined);
       await owner.transaction((transaction) => transaction.execute(controlRights));
       await owner.close();
+    },
+    async setPrivileged(installed) {
+      const owner = new pg.Client({ connectionString: server.url });
+      await owner.connect();
+      await owner.query(privileged(installed));
+      await owner.end();
     },
     close: async () => {
       await server.close();

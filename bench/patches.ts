@@ -2,9 +2,9 @@
 import type { PatchName } from "../workers/graphile/patches.ts";
 import type { Bench } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
+import { operations } from "./operations.ts";
 import { PatchedCell, type Slice } from "./patched-cell.ts";
 import { measuredOf, median, Rounds } from "./report.ts";
-import { operations } from "./throughput.ts";
 
 /** The patches that act on each request; what builds and memory gain is in `density` and `memory`. */
 const perRequest = [

@@ -14,6 +14,8 @@ import type { BenchDatabase, BenchTenant } from "./database.ts";
 export interface RowhouseOptions {
   readonly database: BenchDatabase;
   readonly tenants: readonly BenchTenant[];
+  /** What the host connects with, by default as the hosts' role. */
+  readonly url?: string;
   readonly poolSize?: number;
   /** Further configuration. `database.installControl` makes the control schema, which the guard needs. */
   readonly config?: Readonly<Record<string, unknown>>;
@@ -35,9 +37,9 @@ const listening = z.object({ kind: z.literal("host.listening"), name: z.string()
 export async function spawnRowhouse(
   options: RowhouseOptions,
 ): Promise<{ child: ChildProcess; publicUrl: string; adminUrl: string }> {
-  const { database, tenants, poolSize = 4, config = {}, execArgv = [], host } = options;
+  const { database, tenants, url = database.url, poolSize = 4, config = {}, execArgv = [], host } = options;
   const contents = {
-    databases: { main: { url: database.url, install: false, poolSize } },
+    databases: { main: { url, install: false, poolSize } },
     tenants,
     listen: { port: 0 },
     admin: { port: 0 },

@@ -1,4 +1,4 @@
-/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M] [--only ARM,…] [--host DIR]`, `all` and `figures`. */
+/** `npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M] [--only ARM,…] [--host DIR] [--setup SETUP]`, `all` and `figures`. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { type Bench, endArms } from "./bench.ts";
@@ -32,6 +32,7 @@ const { values, positionals } = parseArgs({
     tables: { type: "string" },
     only: { type: "string" },
     host: { type: "string" },
+    setup: { type: "string" },
   },
 });
 
@@ -42,7 +43,7 @@ async function benchOf(name: string): Promise<Bench> {
   const load = benches[name];
   if (load === undefined) {
     console.error(
-      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness, patches: [--only ARM,…], some of the arms\nfairness, throughput: [--host DIR], another checkout's host\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
+      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness, patches: [--only ARM,…], some of the arms\nfairness, throughput: [--host DIR], another checkout's host\nthroughput: [--setup full|managed|superuser|all], how the host's database is set up\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
     );
     process.exit(2);
   }
@@ -57,6 +58,7 @@ async function measure(name: string, json: string | URL | undefined): Promise<vo
     tables: whole(values.tables),
     only: values.only?.split(","),
     host: values.host,
+    setup: values.setup,
   });
   const when = new Date().toISOString();
   const result: Result = resultShape.parse({

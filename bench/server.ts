@@ -26,6 +26,8 @@ export interface ServerArm {
 export interface StockOptions {
   /** The most instances that it keeps, evicting the least recently used; by default all. */
   readonly instances?: number;
+  /** Whether each request sets its tenant's role, as it has to where tenants are kept apart by it; by default it does. */
+  readonly roles?: boolean;
   readonly execArgv?: readonly string[];
 }
 
@@ -33,10 +35,24 @@ export interface StockOptions {
 export async function startStock(
   database: BenchDatabase,
   tenants: readonly BenchTenant[],
-  { instances = 0, execArgv = [] }: StockOptions = {},
+  { instances = 0, roles = true, execArgv = [] }: StockOptions = {},
 ): Promise<ServerArm> {
+  // Without the tenants' roles, only the owner of their tables may read them.
+  const url = roles ? database.url : database.ownerUrl;
   const child = startArm("stock", execArgv);
-  child.send({ input: { arm: "stock", url: database.url, tenants, instances } });
+  child.send({ input: { arm: roles ? "stock" : "stock without roles", url, tenants, instances } });
+  return answering(child);
+}
+
+/** A bare Node server that knows each operation's SQL. */
+export async function startFloor(database: BenchDatabase): Promise<ServerArm> {
+  const child = startArm("floor");
+  child.send({ input: { arm: "floor", url: database.url, tenants: database.tenants } });
+  return answering(child);
+}
+
+/** The arm once it has said where it listens. */
+async function answering(child: ChildProcess): Promise<ServerArm> {
   const [message]: unknown[] = await once(child, "message");
   const { url } = z.object({ url: z.string() }).parse(message);
   return new HttpArm(child, url, "");

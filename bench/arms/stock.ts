@@ -9,7 +9,8 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import type { BenchTenant } from "../database.ts";
 import { armInput, reply } from "./input.ts";
 
-const { url, tenants, instances } = await armInput();
+const { arm, url, tenants, instances } = await armInput();
+const setsRoles = arm === "stock";
 const known = new Map(tenants.map((tenant) => [tenant.id, tenant]));
 // One pool for all, as large as the other arms' pools together.
 const pool = new pg.Pool({ connectionString: url, max: 8 });
@@ -48,7 +49,7 @@ async function build(tenant: BenchTenant): Promise<Handler> {
       makePgService({
         pool,
         schemas: [tenant.schemas.app],
-        pgSettings: () => ({ role: tenant.roles.anonymous }),
+        ...(setsRoles ? { pgSettings: () => ({ role: tenant.roles.anonymous }) } : {}),
       }),
     ],
   });

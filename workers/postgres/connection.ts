@@ -40,6 +40,20 @@ export interface ConnectionFacts extends Baseline {
 
 const deallocation: Statement = { text: "deallocate all" };
 
+/**
+ * The group that begins with dropping everything that is prepared. All its statements are to be sent unnamed: most connections
+ * that change tenants do so again after one group.
+ */
+function droppedBefore(
+  statements: readonly Statement[],
+  { resultAt = statements.length - 1, standsAt = resultAt, ...options }: PipelineOptions,
+): { statements: readonly Statement[]; options: PipelineOptions } {
+  return {
+    statements: [deallocation, ...statements],
+    options: { ...options, resultAt: resultAt + 1, standsAt: standsAt + 1 },
+  };
+}
+
 class AnotherBackend extends Error {}
 
 /** Fails with AnotherBackend if another backend answers, so that the rest of the group does not run. */
@@ -179,12 +193,17 @@ export class Connection {
     return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
   }
 
-  async #send(statements: readonly Statement[], options: PipelineOptions): Promise<Result> {
+  async #send(given: readonly Statement[], wanted: PipelineOptions): Promise<Result> {
     if (this.#brokenBy !== null) throw this.#brokenBy;
     const known = this.statements;
+    const dropping = this.#dropsFirst;
+    const { statements, options } = dropping
+      ? droppedBefore(given, wanted)
+      : { statements: given, options: wanted };
+    if (dropping) known.forgetPrepared();
     const pipeline = new Pipeline(
       statements,
-      this.#passes
+      this.#passes || dropping
         ? { ...options, unnamed: true }
         : {
             ...options,
@@ -198,6 +217,7 @@ export class Connection {
       this.client.query(pipeline);
       const { command, rows, rowCount } = await pipeline.result;
       const { failedBehind } = pipeline;
+      if (dropping) this.#untrustedStatements = false;
       if (failedBehind === null) {
         for (const { name, text } of pipeline.parsed) if (name !== undefined) known.prepared(name, text);
         const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
@@ -230,18 +250,27 @@ export class Connection {
   }
 
   /**
+   * Whether the next group of statements begins with dropping all that is prepared: in a group of its own that would cost a round
+   * trip. A statement that was missing has to be looked into first.
+   */
+  get #dropsFirst(): boolean {
+    if (this.#passes || this.#missed) return false;
+    return this.#untrustedStatements && this.client.getTransactionStatus() === "I";
+  }
+
+  /**
    * Whether the session needs to be cleared before it is used. Never inside a transaction, which a failed commit may have left
    * open; never behind a pooler, where another backend's prepared statements belong to other clients.
    */
   get #needsClearing(): boolean {
     if (this.#passes) return false;
-    return (this.#needsReset || this.#untrustedStatements) && this.client.getTransactionStatus() === "I";
+    return (this.#needsReset || this.#missed) && this.client.getTransactionStatus() === "I";
   }
 
   /** Makes the session fit for a transaction; if that fails, the connection is condemned. */
   async #prepare(): Promise<void> {
     try {
-      if (this.#untrustedStatements) await this.#deallocate();
+      if (this.#missed) await this.#deallocate();
       if (this.#needsReset && !this.#passes) await this.#send(this.#facts.clearing, {});
     } catch (error) {
       this.condemn(toHostError(error));
@@ -250,14 +279,14 @@ export class Connection {
   }
 
   /**
-   * Deallocates everything. If a statement was missing, only after proof that it is the same backend: what another has prepared
-   * belongs to other clients.
+   * Deallocates everything after a statement was missing, but only if it is proved to be the same backend: what another has
+   * prepared belongs to other clients.
    */
   async #deallocate(): Promise<void> {
     this.statements.forgetAll();
     const { backend, pooler } = this.#facts;
     try {
-      await this.#send(this.#missed ? [sameBackend(backend), deallocation] : [deallocation], {});
+      await this.#send([sameBackend(backend), deallocation], {});
     } catch (error) {
       if (!(error instanceof AnotherBackend)) throw error;
       pooler.notice("another backend answered on the same connection");

@@ -90,6 +90,12 @@ export class Statements {
     this.#prepared.clear();
   }
 
+  /** To be called when everything is being deallocated. Uses still count: a statement used before is named at its next use. */
+  forgetPrepared(): void {
+    this.#prepared.clear();
+    this.#forgotten = [];
+  }
+
   /** Names evicted since the last call; the server still has them. */
   takeForgotten(): readonly string[] {
     if (this.#forgotten.length === 0) return this.#forgotten;

@@ -1,0 +1,102 @@
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { hideStatements } from "../../src/shared/postgres/hidden-statements.ts";
+import type { TestDatabase } from "../support/database.ts";
+import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+
+/** One connection for all tenants: every change of tenants is one of the connection, too. */
+let database: TestDatabase;
+let bench: AdaptorBench;
+const hostRole = `changing_${randomBytes(4).toString("hex")}`;
+
+beforeAll(async () => {
+  const own = await adaptorDatabase("changing", ["cha", "chb"]);
+  database = { ...own, url: own.urlAs(hostRole, "word") };
+  await database.execute(`
+    create role ${hostRole} login password 'word' in role cha, chb;
+    create function public.run(command text) returns text language plpgsql as $$
+      declare answer text; begin execute command into answer; return answer;
+      exception when others then return sqlerrm; end $$`);
+});
+beforeEach(() => {
+  bench = adaptorOn(database);
+  return () => bench.close();
+});
+afterAll(async () => {
+  await database.execute(`drop role ${hostRole}`);
+  await database.drop();
+});
+
+const as = (tenant: string, prepares: boolean) => bench.request(tenant, { prepares });
+const text = "select name from item";
+const work: Record<string, (tenant: string, prepares: boolean) => Promise<unknown>> = {
+  "a read": (tenant, prepares) => bench.read(as(tenant, prepares), text, "q"),
+  "a write of one statement": (tenant, prepares) =>
+    bench.withPgClient.singleWrite(as(tenant, prepares).settings, { text: "update item set name = name" }),
+  "a transaction": (tenant, prepares) =>
+    bench.withPgClient(as(tenant, prepares).settings, async (client) => {
+      await client.query({ text: "update item set name = name" });
+      return (await client.query({ text })).rows;
+    }),
+  "a transaction that fails": (tenant, prepares) =>
+    bench
+      .withPgClient(as(tenant, prepares).settings, (client) => client.query({ text: "select 1 / 0" }))
+      .catch(() => undefined),
+};
+
+/** How often the pool's only connection is answered, while `run` runs. */
+async function roundTrips(run: () => Promise<unknown>): Promise<number> {
+  const connection = await bench.sessions.acquire();
+  let answers = 0;
+  const count = (): void => {
+    answers += 1;
+  };
+  connection.client.connection.on("readyForQuery", count);
+  connection.release();
+  await run();
+  connection.client.connection.off("readyForQuery", count);
+  return answers;
+}
+
+describe.each<[string, () => Promise<unknown>]>([
+  [
+    "can be listed",
+    () => database.execute("grant execute on function pg_catalog.pg_prepared_statement() to public"),
+  ],
+  ["are hidden", () => database.execute(hideStatements)],
+])("where names of prepared statements %s", (_, arrange) => {
+  beforeAll(async () => {
+    await arrange();
+  });
+
+  it.each(Object.keys(work))("%s takes no round trip more for being another tenant's", async (name) => {
+    const each = async (tenants: readonly string[]): Promise<void> => {
+      for (const tenant of tenants) await work[name]?.(tenant, true);
+    };
+    const alone = await roundTrips(() => each(["cha", "cha", "cha", "cha"]));
+    expect(await roundTrips(() => each(["chb", "cha", "chb", "cha"]))).toBe(alone);
+  });
+
+  it.each(Object.keys(work))("what a function prepared is dropped by the next tenant's %s", async (name) => {
+    const run = (command: string) =>
+      bench.read(as("cha", true), "select public.run($1)", undefined, [command]);
+    await run("prepare mine as select 'cha'");
+    await work[name]?.("chb", true);
+    expect(await run("execute mine")).toEqual([{ run: 'prepared statement "mine" does not exist' }]);
+  });
+
+  it("a tenant that keeps the connection has its statements prepared from its second request on", async () => {
+    const parses: string[] = [];
+    const connection = await bench.sessions.acquire();
+    const { stream } = connection.client.connection;
+    const write = stream.write.bind(stream);
+    stream.write = (chunk: Uint8Array) => {
+      parses.push(Buffer.from(chunk).toString("latin1"));
+      return write(chunk);
+    };
+    connection.release();
+    for (const tenant of ["cha", "chb", "chb", "chb", "chb"]) await bench.read(as(tenant, true), text, "q");
+    const sent = parses.map((bytes) => bytes.includes(text));
+    expect(sent).toEqual([true, true, true, false, false]);
+  });
+});
