@@ -16,6 +16,13 @@ export async function memoryOf(
   }
 }
 
+/** Memory in MB that belongs to no other process: PostgreSQL's shared buffers would count for each backend. 0 if the process has ended. */
+export async function privateMb(pid: number | undefined): Promise<number> {
+  const text = await readFile(`/proc/${pid}/smaps_rollup`, "utf8").catch(() => "");
+  const sizes = text.matchAll(/^Private_(?:Clean|Dirty):\s+(\d+)/gm);
+  return [...sizes].reduce((sum, [, kb]) => sum + Number(kb), 0) / 1024;
+}
+
 interface Stat {
   readonly parent: number;
   readonly seconds: number;

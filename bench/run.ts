@@ -20,6 +20,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   patches: () => import("./patches.ts"),
   reclaim: () => import("./reclaim.ts"),
   replicas: () => import("./replicas.ts"),
+  spread: () => import("./spread.ts"),
   throughput: () => import("./throughput.ts"),
 };
 
@@ -43,7 +44,7 @@ async function benchOf(name: string): Promise<Bench> {
   const load = benches[name];
   if (load === undefined) {
     console.error(
-      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness, patches: [--only ARM,…], some of the arms\nfairness, throughput: [--host DIR], another checkout's host\nthroughput: [--setup full|managed|superuser|all], how the host's database is set up\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
+      `usage: npm run bench -- NAME [--json FILE] [--quick] [--tenants N] [--tables M]\nfairness, patches: [--only ARM,…], some of the arms\nfairness, spread, throughput: [--host DIR], another checkout's host\nthroughput: [--setup full|managed|superuser|all], how the host's database is set up\nbenches: ${Object.keys(benches).join(", ")}\nall: every one of them, into bench/results\nfigures: from bench/results into README.md and docs/benches.md`,
     );
     process.exit(2);
   }
