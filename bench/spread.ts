@@ -2,10 +2,10 @@
 import { type Bench, inTurn } from "./bench.ts";
 import { type BenchDatabase, benchDatabase } from "./database.ts";
 import { operationBars } from "./operation-bars.ts";
+import { operations as all } from "./operations.ts";
 import { privateMb } from "./processes.ts";
 import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { measureLoad, type ServerArm, startRowhouse } from "./server.ts";
-import { operations as all } from "./throughput.ts";
 
 const operations = { "one row": all["one row"], nested: all.nested, mutation: all.mutation } as const;
 const names = Object.keys(operations);
