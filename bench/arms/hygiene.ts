@@ -1,5 +1,6 @@
 /** One process that runs tenants' statements in turn over a few connections, with one of several ways to keep sessions clean. */
 import pg from "pg";
+import { tenantId } from "../../src/shared/kernel/ids.ts";
 import { fixedStatement } from "../../src/shared/postgres/pipeline.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
@@ -48,7 +49,8 @@ async function discardAll(connection: Connection): Promise<void> {
 
 /** Lends a session to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
-  connection.acquire({ tenant: String(servedBy(index)?.id), prepares: false });
+  const tenant = tenantId(String(servedBy(index)?.id));
+  connection.acquire({ tenant, prepares: false, lists: true, statementTag: "", guard: null });
   if (arm === "discard all") await discardAll(connection);
 }
 
