@@ -131,6 +131,7 @@ export class PatchedCell {
         statementTag: tenant.id,
         roles: [tenant.roles.anonymous],
         prepares: false,
+        lists: false,
         notifies: false,
         guard: null,
       }),

@@ -2,6 +2,7 @@
 
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
+import { keepingOf, keepingText } from "../control/kept-statements.ts";
 import { frontConnections } from "../fleet/policy/pool-room.ts";
 import type { PatchReport } from "../shared/kernel/patch-policy.ts";
 import type { TenantFinding } from "./tenant-findings.ts";
@@ -87,6 +88,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions
     versionFinding(about, facts),
     ...readOnlyFindings(about, facts),
     ...controlFindings(about, facts, options.guard),
+    ...statementsFindings(about, facts),
     advisoryFinding(about, facts),
     ...roleFindings(about, facts),
     ...unsafeFindings(about, facts, options.roleSafety),
@@ -120,6 +122,12 @@ function controlFindings(
     return [guard === "off" || (install && installable) ? warn(about, words) : fail(about, words)];
   }
   return [eventTriggers ? ok(about, `${state}, event triggers in place`) : warn(about, words)];
+}
+
+/** Only with a usable control schema. That event triggers are missing is reported with it. */
+function statementsFindings(about: string, { control }: DatabaseFacts): Finding[] {
+  if (control.version < control.expected) return [];
+  return [(keepingOf(control) === "proved" ? warn : ok)(about, keepingText(control))];
 }
 
 /**

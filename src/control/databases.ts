@@ -5,6 +5,7 @@ import { Database, terminateBackends } from "../postgres/database.ts";
 import { Listener } from "../postgres/listener.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
+import { keepingOf, keepingText } from "./kept-statements.ts";
 
 export interface OpenDatabase {
   readonly database: Database;
@@ -174,10 +175,19 @@ async function control(
   { guard, observe, tenantTable }: DatabasesOptions,
 ): Promise<Pick<OpenDatabase, "control" | "eventTriggers">> {
   const needs = { tenants: tenantTable === database.name };
-  const { version, expected, eventTriggers, missing } = config.install
+  const state = config.install
     ? await installControl(database, observe, needs)
     : await controlState(database, needs);
-  if (version >= expected) return { control: true, eventTriggers };
+  const { version, expected, eventTriggers, missing } = state;
+  if (version >= expected) {
+    observe({
+      kind: "database.statements",
+      database: database.name,
+      kept: keepingOf(state),
+      about: keepingText(state),
+    });
+    return { control: true, eventTriggers };
+  }
   if (guard === "off") return { control: false, eventTriggers: false };
   throw new HostError(
     "CONFIG_INVALID",

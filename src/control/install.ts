@@ -6,7 +6,7 @@ import type { Observe } from "../observability/observation.ts";
 import type { Database, Queryable, Transaction } from "../postgres/database.ts";
 import type { SessionState } from "../shared/connect/session-state.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import { hideStatements } from "../shared/postgres/hidden-statements.ts";
+import { hideStatements, hidesStatements } from "../shared/postgres/hidden-statements.ts";
 import { hasState } from "../shared/postgres/sqlstate.ts";
 import { formerOwnerSql, grantSql, missingRights, neededRights, rightsText } from "./rights.ts";
 
@@ -21,6 +21,8 @@ export interface ControlState {
   readonly eventTriggers: boolean;
   /** Whether tenants' functions are kept from the names of what is prepared. */
   readonly hidesStatements: boolean;
+  /** Whether the connecting role may list them all the same. */
+  readonly listsStatements: boolean;
   /** Nothing is installed on a standby, or where transactions are read-only. */
   readonly session: SessionState;
   /** What is not there, with what to do and what still holds, a sentence each. */
@@ -150,7 +152,7 @@ async function readOwner(database: Queryable): Promise<string | null> {
 async function hidePreparedStatements(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
     await lockInstall(transaction);
-    if (!(await readHidden(transaction))) await transaction.execute(hideStatements);
+    if (!(await readListing(transaction)).hidesStatements) await transaction.execute(hideStatements);
   });
 }
 
@@ -163,7 +165,7 @@ async function stateOf(
   const place = await readPlace(database);
   const { role, database: name, creates, owner, owns, standby, readOnly } = place;
   const session = { standby, readOnly };
-  const hidesStatements = await readHidden(database);
+  const { hidesStatements, listsStatements } = await readListing(database);
   const { present, enabled } = await readTriggers(database);
   const eventTriggers = present === 2 && enabled;
   const installable = !readOnly && (owner === null ? creates : owns);
@@ -176,6 +178,7 @@ async function stateOf(
       installable: owns,
       eventTriggers: false,
       hidesStatements,
+      listsStatements,
       session,
       missing: [fatal],
     };
@@ -197,11 +200,20 @@ async function stateOf(
   }
   if (!hidesStatements) {
     missing.push(
-      `tenants' functions can list a connection's prepared statements: ${as("a superuser")}; until then a connection prepares its statements again whenever it changes tenants`,
+      `tenants' functions can list a connection's prepared statements: ${as("a superuser")}; until then what a connection keeps prepared has to be proved, or prepared again, whenever it changes tenants`,
     );
   }
   if (readOnly && missing.length > 0) missing.push(`${readOnlyWords(session)}: nothing can be installed`);
-  return { version, expected, installable, eventTriggers, hidesStatements, session, missing };
+  return {
+    version,
+    expected,
+    installable,
+    eventTriggers,
+    hidesStatements,
+    listsStatements,
+    session,
+    missing,
+  };
 }
 
 async function readPlace(database: Queryable): Promise<Place> {
@@ -288,13 +300,15 @@ export async function readTriggers(database: Queryable): Promise<{ present: numb
   return z.object({ present: z.number(), enabled: z.boolean() }).parse(rows[0]);
 }
 
-async function readHidden(database: Queryable): Promise<boolean> {
+async function readListing(
+  database: Queryable,
+): Promise<Pick<ControlState, "hidesStatements" | "listsStatements">> {
   const { rows } = await database.query(`
     select not exists (
       select from pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a where a.grantee = 0
-    ) as hidden
+    ) as "hidesStatements", not ${hidesStatements} as "listsStatements"
     from pg_catalog.pg_proc p where p.oid = 'pg_catalog.pg_prepared_statement()'::regprocedure`);
-  return z.object({ hidden: z.boolean() }).parse(rows[0]).hidden;
+  return z.object({ hidesStatements: z.boolean(), listsStatements: z.boolean() }).parse(rows[0]);
 }
 
 /** Held to the end of the transaction: of several hosts that start at once, one installs. */

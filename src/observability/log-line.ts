@@ -83,6 +83,8 @@ export function describe(observation: Observation): LogLine {
       return line(errorTable[observation.code].level, "build failed");
     case "database.listening":
       return line(observation.gap ? "warn" : "info", "listening for changes");
+    case "database.statements":
+      return line("info", observation.about);
     case "control.installed":
       return observation.missing.length === 0
         ? line("info", "control schema ready")

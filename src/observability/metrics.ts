@@ -213,6 +213,7 @@ type Uncounted =
   | "database.lost"
   | "database.listening"
   | "database.pooled"
+  | "database.statements"
   | "control.installed"
   | "look.found"
   | "look.failed";

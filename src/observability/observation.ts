@@ -153,6 +153,8 @@ export type Observation =
   | { kind: "database.listening"; database: string; gap: boolean }
   /** A pooler, or another proxy, was detected in front of the database. */
   | { kind: "database.pooled"; database: string }
+  /** What becomes of prepared statements when a connection changes tenants: see `src/control/kept-statements.ts`. */
+  | { kind: "database.statements"; database: string; kept: "freely" | "proved" | "never"; about: string }
   | {
       kind: "control.installed";
       database: string;

@@ -59,7 +59,7 @@ const phrases = (names: readonly string[]): readonly Phrase[] => [
   {
     says: null,
     hint: String.raw`${anyCase("_to_xml")}|\m(?:${anyCase("set_|ts_|pg_|lo_|loread|lowrite|dblink|crosstab|connectby|xpath_")})`,
-    pattern: String.raw`\m(?:${names.join("|")}|pg_settings|${extensions})\M`,
+    pattern: String.raw`\m(?:${names.join("|")}|pg_settings|pg_prepared_statements|${extensions})\M`,
   },
 ];
 

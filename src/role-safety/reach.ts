@@ -35,6 +35,8 @@ export const builtIn: readonly string[] = [
   ]),
   "ts_stat",
   "ts_rewrite",
+  // Lists what is prepared on the connection, for other tenants too.
+  "pg_prepared_statement",
   // Take locks that belong to the whole database, including those for other tenants' writes and migrations.
   ...["advisory", "advisory_xact"].flatMap((span) =>
     [`pg_${span}_lock`, `pg_try_${span}_lock`].flatMap((name) => [name, `${name}_shared`]),
@@ -103,6 +105,7 @@ const suspect = (tree: string): string => `(
       where pg_catalog.split_part(pg_catalog.left(piece, 11), ' ', 1) = any ((select calls from searched)::text[])
     )
     or pg_catalog.strpos(${tree}::text, (select settings from searched)) > 0
+    or pg_catalog.strpos(${tree}::text, (select statements from searched)) > 0
   )`;
 
 /**
@@ -133,7 +136,8 @@ dangerous as materialized (
 searched as materialized (
   select pg_catalog.array_agg(oid::text) as calls,
     -- Updating pg_settings, or a view of it, calls set_config through its rule.
-    ':relid ' || 'pg_catalog.pg_settings'::regclass::oid || ' ' as settings
+    ':relid ' || 'pg_catalog.pg_settings'::regclass::oid || ' ' as settings,
+    ':relid ' || 'pg_catalog.pg_prepared_statements'::regclass::oid || ' ' as statements
   from dangerous
 ),
 relation as (
@@ -234,6 +238,9 @@ reaching(nspname, class, oid, kind, name, reason) as (
   union all
   select nspname, class, oid, kind, name, 'pg_settings' from stored
   where pg_catalog.strpos(tree, (select settings from searched)) > 0
+  union all
+  select nspname, class, oid, kind, name, 'pg_prepared_statements' from stored
+  where pg_catalog.strpos(tree, (select statements from searched)) > 0
   union all
   select nspname, 'pg_proc', routine.oid, case prokind when 'p' then 'procedure' else 'function' end, name, reason
   from routine cross join lateral (

@@ -52,6 +52,7 @@ test("a superuser installs everything, and only once even if four hosts install 
       installable: true,
       eventTriggers: true,
       hidesStatements: true,
+      listsStatements: true,
       session: { standby: false, readOnly: false },
       missing: [],
     });

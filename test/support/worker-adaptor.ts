@@ -53,6 +53,7 @@ export function adaptorOn(
         statementTag: tenant,
         roles: [tenant],
         prepares: false,
+        lists: false,
         notifies: false,
         guard: null,
         ...more,

@@ -108,6 +108,7 @@ export class Worker {
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
       prepares: false,
+      lists: false,
       notifies: false,
       guard: ask.guard ?? null,
     };

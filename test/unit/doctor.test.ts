@@ -20,6 +20,7 @@ const healthy: DatabaseFacts = {
     installable: true,
     eventTriggers: true,
     hidesStatements: true,
+    listsStatements: false,
     session: { standby: false, readOnly: false },
     missing: [],
   },
@@ -48,9 +49,15 @@ const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.ro
 const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });
 
 describe("a database", () => {
-  it("in order gets a line each for version, control schema, advisory locks and role", () => {
+  it("in order gets a line each for version, control schema, prepared statements, advisory locks and role", () => {
     const findings = diagnoseDatabase(healthy, options);
-    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok"]);
+    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok", "ok"]);
+  });
+
+  it("without event triggers says what becomes of prepared statements, what it costs and what would help", () => {
+    const findings = diagnoseDatabase({ ...healthy, ...control({ eventTriggers: false }) }, options);
+    const text = expect.stringMatching(/are dropped .* about 0\.7 times .* may create event triggers/);
+    expect(findings).toContainEqual({ level: "ok", about: "database main", text });
   });
 
   it.each<[string, Partial<DatabaseFacts>, "warn" | "fail", RegExp]>([
@@ -79,6 +86,18 @@ describe("a database", () => {
       control({ version: 0, installable: false, missing: ["do this"] }),
       "fail",
       /0 of 3; do this/,
+    ],
+    [
+      "names of statements that its superuser may list",
+      control({ listsStatements: true }),
+      "warn",
+      /has to be proved .* about 0\.7 times .*: connect as a role that is no superuser/,
+    ],
+    [
+      "names of statements that everyone may list",
+      control({ listsStatements: true, hidesStatements: false }),
+      "warn",
+      /has to be proved .* about 0\.7 times .*: run "rowhouse install" as a superuser/,
     ],
     ["no event triggers", control({ eventTriggers: false, missing: ["no triggers"] }), "warn", /no triggers/],
     ["a superuser", role({ superuser: true, beyond: ["it is a superuser"] }), "fail", /is a superuser/],

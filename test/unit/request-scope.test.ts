@@ -11,6 +11,7 @@ const open = (ledger = new Int8Array(new SharedArrayBuffer(1))): RequestScope =>
       statementTag: "tag",
       roles: [],
       prepares: false,
+      lists: false,
       notifies: false,
       guard: null,
     },

@@ -10,6 +10,7 @@ const bindingOf = (tenant: string, statementTag = "old"): TenantBinding => ({
   statementTag,
   roles: [],
   prepares: false,
+  lists: false,
   notifies: false,
   guard: null,
 });

@@ -10,6 +10,7 @@ function request(tenant: string, settings: Record<string, string> = {}, tag = "1
     statementTag: tag,
     roles: [],
     prepares: false,
+    lists: false,
     notifies: false,
     guard: null,
   };

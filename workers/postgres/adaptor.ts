@@ -123,11 +123,12 @@ function begun(
  */
 async function whatMoved(
   sessions: TenantPool,
-  { guard, ...of }: TenantBinding,
+  binding: TenantBinding,
   parent?: Connection,
 ): Promise<unknown> {
+  const { guard } = binding;
   if (guard === null) return null;
-  const connection = await sessions.acquire(undefined, of, undefined, parent).catch(() => null);
+  const connection = await sessions.acquire(undefined, binding, undefined, parent).catch(() => null);
   if (connection === null) return null;
   try {
     // Unnamed, because the statement that failed may have deallocated the prepared ones.
