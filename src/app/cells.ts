@@ -8,8 +8,9 @@ import { Governor } from "../fleet/governor.ts";
 import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
-import type { InstanceKey } from "../shared/kernel/ids.ts";
+import type { HostError } from "../shared/kernel/errors.ts";
 import type { PatchStates } from "../shared/kernel/patch-policy.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { HostContext } from "./context.ts";
 
 /** The plan that memory and the databases' connections allow, with V8 set to keep to it; throws what `planCapacity` does. */
@@ -39,13 +40,14 @@ export interface FleetParts {
   readonly databases: Databases;
   readonly patches: PatchStates;
   /** Serves the tenants of a key by dedicated instances from now on. */
-  readonly refuse: (key: InstanceKey, reason: string) => void;
+  readonly refuse: (spec: BlueprintSpec, error: HostError) => void;
+  readonly readsCore: (spec: BlueprintSpec) => void;
 }
 
 /** A fleet that builds and serves; what its threads leave in the databases is stopped there. */
 export function startFleet(
   { config, applicationName, observe, started }: HostContext,
-  { plan, databases, patches, refuse }: FleetParts,
+  { plan, databases, patches, refuse, readsCore }: FleetParts,
 ): Fleet {
   const { cells, builds, limits } = config;
   const fleet = new Fleet({
@@ -66,6 +68,7 @@ export function startFleet(
       patches,
     },
     onUnshareable: refuse,
+    onReadsCore: readsCore,
     onCellGone: (name) => void databases.cancel(name),
   });
   const governor = new Governor({ fleet, ...cells });

@@ -67,7 +67,7 @@ function createDispatcher({ config, source, decisions, fleet, observe }: Request
       decisions.disprove(decision, revisions);
       source.outdate(decision.tenant);
     },
-    refuse: (decision, reason) => decisions.refuse(decision.key, reason),
+    refuse: (decision, error) => decisions.refuse(decision.spec, error),
     observe,
     patienceMs: patienceOf(config.limits.requestTimeoutMs),
   });

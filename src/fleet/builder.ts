@@ -6,6 +6,7 @@ import type { Condition } from "../shared/kernel/condition.ts";
 import { HostError, toHostError, unreachable } from "../shared/kernel/errors.ts";
 import type { CellId, InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { BuildReport } from "../shared/protocol/messages.ts";
 import type { CrashBackoff } from "./crash-backoff.ts";
 import type { Eviction } from "./eviction.ts";
@@ -32,6 +33,8 @@ export interface BuilderOptions {
   readonly instanceHeapMb: number;
   readonly timeoutMs: number;
   readonly observe: Observe;
+  /** Told of each build of a full shape for which the core shape is enough. */
+  readonly onReadsCore: (spec: BlueprintSpec) => void;
 }
 
 const mb = 1024 * 1024;
@@ -120,6 +123,7 @@ export class Builder {
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
+      if (report.readsCore && request.spec.shape === "full") this.#options.onReadsCore(request.spec);
       return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);

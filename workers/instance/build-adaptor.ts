@@ -18,6 +18,7 @@ import { type Setting, settingsStatement } from "../postgres/settings.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
 import { rowsOf } from "../postgres/transaction.ts";
 import { buildSettings } from "../request/preset-settings.ts";
+import { coreCatalogue } from "./core-catalogue.ts";
 import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { tagsInLogicalNames } from "./schema-tags.ts";
 
@@ -74,7 +75,7 @@ export function buildingAdaptor(
     const row = introspectionRow.parse(result.rows[0]);
     names.learn(row[objectsColumn]);
     const named = row[namedColumn];
-    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(result));
+    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(shownTo(spec, result, row)));
     if (spec.kind === "pooled") {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
@@ -145,6 +146,13 @@ export function buildingAdaptor(
     },
     needs: (setting) => names.need(setting),
   };
+}
+
+/** What the catalogue said, as far as the shape of `spec` covers it. */
+function shownTo({ shape }: BlueprintSpec, result: Result, row: Readonly<Record<string, unknown>>): Result {
+  if (shape === "full") return result;
+  const introspection = coreCatalogue(String(row["introspection"]));
+  return { ...result, rows: [{ ...row, introspection }] };
 }
 
 /** Drops the name: a build is over before a second statement of its kind comes. */
