@@ -87,7 +87,8 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
     plan,
     databases,
     patches,
-    refuse: (key, reason) => tenants.decisions.refuse(key, reason),
+    refuse: (spec, error) => tenants.decisions.refuse(spec, error),
+    readsCore: (spec) => tenants.decisions.readsCore(spec),
   });
   live.fleet = fleet;
 

@@ -41,6 +41,8 @@ export interface DecisionRules {
 /** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
+  /** Whether builds with the tenant's preset are known to read no more than the core shape covers; by default they are not. */
+  readonly readsCore?: boolean;
   readonly unsafe?: readonly Finding[];
 }
 
@@ -52,13 +54,13 @@ export function decisionOf(
   tenant: Tenant,
   { shape: probed, lock }: Probe,
   rules: DecisionRules,
-  { unshareable, unsafe = [] }: Judgement,
+  { unshareable, readsCore = false, unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, named, prepares, notifies, revisions, enumTables } = probed;
+  const { shape, core, hidden, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const judged = judgeHidden(tenant, probed);
-  const pooledKey = blueprintKey({ ...input, leftOut: judged.labels });
+  const pooledKey = blueprintKey({ ...input, shape: readsCore ? core : shape, leftOut: judged.labels });
   const reason = pooling
     ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
     : "pooling is disabled";
@@ -88,6 +90,7 @@ export function decisionOf(
     spec: {
       key,
       kind,
+      shape: kind === "pooled" && readsCore ? "core" : "full",
       tenant: id,
       database,
       schemas,
@@ -103,6 +106,17 @@ export function decisionOf(
     version,
     binding: JSON.stringify(binding),
   };
+}
+
+/** Says all that a preset is told of those for whom it is asked (`PresetFacts`). */
+export function variantOf({
+  api,
+  mode,
+  settings,
+  schemas,
+}: Pick<BlueprintSpec, "api" | "mode" | "settings" | "schemas">): string {
+  const sorted = Object.entries(settings).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([api, mode, sorted, schemas.map(({ logical }) => logical)]);
 }
 
 function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly string[]): string | null {

@@ -5,10 +5,12 @@ import { parseReport } from "../control/revisions.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Finding } from "../role-safety/finding.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
+import type { HostError } from "../shared/kernel/errors.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
+import { type Decision, type DecisionRules, decisionOf, variantOf } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { Interest } from "./revision-notices.ts";
@@ -18,6 +20,8 @@ export interface DecisionsOptions extends DecisionRules {
   readonly observe: Observe;
   /** Null: roles are not checked. */
   readonly safety?: RoleSafety | null;
+  /** Whether no preset is configured: all of the stock preset's plugins are known, before any build. */
+  readonly stockPreset?: boolean;
   /** Maximum number of decisions kept; the least recently used is dropped and made again on demand. */
   readonly max?: number;
 }
@@ -40,6 +44,8 @@ export class Decisions {
   readonly #overtaken = new Set<TenantId>();
   /** Pooled keys that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
+  /** By variant of the preset, whether builds read no more than the core shape covers, as far as a build has reported. */
+  readonly #readingCore = new LRUCache<string, boolean>({ max: 1_000 });
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
@@ -100,11 +106,37 @@ export class Decisions {
     return current;
   }
 
-  /** Serves the tenants of a pooled key by dedicated instances from now on. */
-  refuse(key: InstanceKey, reason: string): void {
+  /**
+   * Serves the tenants of a pooled key by dedicated instances from now on or, for `BUILD_READS_MORE`, all tenants with the same variant of
+   * the preset by instances of their full shape.
+   */
+  refuse(spec: BlueprintSpec, { code, message }: Pick<HostError, "code" | "message">): void {
+    const { key } = spec;
+    if (code === "BUILD_READS_MORE") {
+      this.#setReadsCore(spec, false);
+      return;
+    }
     if (this.#unshareable.has(key)) return;
-    this.#unshareable.set(key, reason);
+    this.#unshareable.set(key, message);
     this.#known.forgetWhere((decision) => decision.key === key);
+  }
+
+  /** Has tenants with this variant of the preset share instances by their core shapes, as a thread found its plugins to be known. */
+  readsCore(spec: BlueprintSpec): void {
+    // A preset that is not the same each time is not trusted again.
+    if (!this.#options.pooling || this.#readingCore.has(variantOf(spec))) return;
+    this.#setReadsCore(spec, true);
+  }
+
+  #readsCore(variant: Parameters<typeof variantOf>[0]): boolean {
+    return this.#readingCore.get(variantOf(variant)) ?? this.#options.stockPreset ?? false;
+  }
+
+  #setReadsCore(spec: BlueprintSpec, readsCore: boolean): void {
+    const variant = variantOf(spec);
+    this.#readingCore.set(variant, readsCore);
+    this.#known.forgetWhere(({ kind, spec: known }) => kind === "pooled" && variantOf(known) === variant);
+    for (const id of this.#asking.keys()) this.#overtaken.add(id);
   }
 
   forget(tenant: TenantId): void {
@@ -218,6 +250,10 @@ export class Decisions {
 
   #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly Finding[] = []): Decision {
     const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
-    return decisionOf(tenant, probe, this.#options, { unshareable, unsafe });
+    return decisionOf(tenant, probe, this.#options, {
+      unshareable,
+      readsCore: this.#readsCore(tenant),
+      unsafe,
+    });
   }
 }

@@ -33,6 +33,8 @@ export interface BuilderOptions {
   readonly instanceHeapMb: number;
   readonly timeoutMs: number;
   readonly observe: Observe;
+  /** Told of each build of a full shape for which the core shape is enough. */
+  readonly onReadsCore: (spec: BlueprintSpec) => void;
 }
 
 const mb = 1024 * 1024;
@@ -121,6 +123,7 @@ export class Builder {
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
+      if (report.readsCore && request.spec.shape === "full") this.#options.onReadsCore(request.spec);
       return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);

@@ -22,6 +22,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     spec: {
       key,
       kind: "pooled",
+      shape: "full",
       tenant: tenant.id,
       database: "main",
       schemas: tenant.schemas,
