@@ -41,14 +41,14 @@ export interface FleetParts {
   readonly patches: PatchStates;
   /** Stops the tenants of a blueprint from sharing as they did, for the reason that `error` gives. */
   readonly refuse: (spec: BlueprintSpec, error: HostError) => void;
-  /** Lets tenants with this variant of the preset share by their core shapes. */
-  readonly readsCore: (spec: BlueprintSpec) => void;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly recordPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
 }
 
 /** Starts the fleet. Backends that an ended thread leaves behind are cancelled in the databases. */
 export function startFleet(
   { config, applicationName, observe, started }: HostContext,
-  { plan, databases, patches, refuse, readsCore }: FleetParts,
+  { plan, databases, patches, refuse, recordPlugins }: FleetParts,
 ): Fleet {
   const { cells, builds, limits } = config;
   const fleet = new Fleet({
@@ -69,7 +69,7 @@ export function startFleet(
       patches,
     },
     onUnshareable: refuse,
-    onReadsCore: readsCore,
+    onPlugins: recordPlugins,
     onCellGone: (name) => void databases.terminateBackends(name),
   });
   const governor = new Governor({ fleet, ...cells });

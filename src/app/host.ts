@@ -88,7 +88,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
     databases,
     patches,
     refuse: (spec, error) => tenants.decisions.refuse(spec, error),
-    readsCore: (spec) => tenants.decisions.readsCore(spec),
+    recordPlugins: (spec, unknown) => tenants.decisions.recordPlugins(spec, unknown),
   });
   live.fleet = fleet;
 

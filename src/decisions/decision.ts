@@ -10,6 +10,7 @@ import type { TenantBinding, TenantGuard } from "../shared/model/tenant-binding.
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { judgeHidden } from "./left-out.ts";
 import type { Probe } from "./probe.ts";
+import { initialBasis, type SharingBasis } from "./sharing-basis.ts";
 
 export interface Decision {
   readonly tenant: Tenant;
@@ -22,6 +23,7 @@ export interface Decision {
   /** Privileges of its roles that they should not have. */
   readonly unsafe: readonly Finding[];
   readonly shape: ShapeHash;
+  readonly core: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   /** Short text that changes whenever path, shape or revisions do. */
   readonly version: string;
@@ -41,8 +43,8 @@ export interface DecisionRules {
 /** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
-  /** Whether builds with the tenant's preset are known to read no more than the core shape covers; by default they are not. */
-  readonly readsCore?: boolean;
+  /** By which shape a pooled tenant shares; by default the full one. */
+  readonly basis?: SharingBasis;
   readonly unsafe?: readonly Finding[];
 }
 
@@ -54,13 +56,17 @@ export function decisionOf(
   tenant: Tenant,
   { shape: probed, lock }: Probe,
   rules: DecisionRules,
-  { unshareable, readsCore = false, unsafe = [] }: Judgement,
+  { unshareable, basis = initialBasis(false), unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
   const { shape, core, hidden, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const judged = judgeHidden(tenant, probed);
-  const pooledKey = blueprintKey({ ...input, shape: readsCore ? core : shape, leftOut: judged.labels });
+  const pooledKey = blueprintKey({
+    ...input,
+    shape: basis.shape === "core" ? core : shape,
+    leftOut: judged.labels,
+  });
   const reason = pooling
     ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
     : "pooling is disabled";
@@ -86,11 +92,12 @@ export function decisionOf(
     hidden,
     unsafe,
     shape,
+    core,
     revisions,
     spec: {
       key,
       kind,
-      shape: kind === "pooled" && readsCore ? "core" : "full",
+      shape: kind === "pooled" ? basis.shape : "full",
       tenant: id,
       database,
       schemas,
@@ -106,17 +113,6 @@ export function decisionOf(
     version,
     binding: JSON.stringify(binding),
   };
-}
-
-/** Says all that a preset is told of those for whom it is asked (`PresetFacts`). */
-export function variantOf({
-  api,
-  mode,
-  settings,
-  schemas,
-}: Pick<BlueprintSpec, "api" | "mode" | "settings" | "schemas">): string {
-  const sorted = Object.entries(settings).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([api, mode, sorted, schemas.map(({ logical }) => logical)]);
 }
 
 function enumFaultOf([first, ...more]: readonly EnumFault[], roles: readonly string[]): string | null {

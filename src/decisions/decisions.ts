@@ -10,10 +10,11 @@ import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
 import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { Tenant } from "../tenants/tenant.ts";
-import { type Decision, type DecisionRules, decisionOf, variantOf } from "./decision.ts";
+import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { Interest } from "./revision-notices.ts";
+import { initialBasis, reportedBasis, type SharingBasis, variantOf } from "./sharing-basis.ts";
 
 export interface DecisionsOptions extends DecisionRules {
   readonly database: (name: string) => ProbedDatabase;
@@ -44,8 +45,8 @@ export class Decisions {
   readonly #overtaken = new Set<TenantId>();
   /** Pooled keys that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
-  /** By variant of the preset, whether builds read no more than the core shape covers, as far as a build has reported. */
-  readonly #readingCore = new LRUCache<string, boolean>({ max: 1_000 });
+  /** By variant of the preset, as far as a build has reported its plugins. */
+  readonly #bases = new LRUCache<string, SharingBasis>({ max: 1_000 });
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
@@ -113,7 +114,7 @@ export class Decisions {
   refuse(spec: BlueprintSpec, { code, message }: Pick<HostError, "code" | "message">): void {
     const { key } = spec;
     if (code === "BUILD_READS_MORE") {
-      this.#setReadsCore(spec, false);
+      this.#rebase(spec, { shape: "full", because: message });
       return;
     }
     if (this.#unshareable.has(key)) return;
@@ -121,20 +122,31 @@ export class Decisions {
     this.#known.forgetWhere((decision) => decision.key === key);
   }
 
-  /** Has tenants with this variant of the preset share instances by their core shapes, as a thread found its plugins to be known. */
-  readsCore(spec: BlueprintSpec): void {
+  /**
+   * Records the plugins that a build of the full shape reported as not known. If there are none, tenants with this variant of the preset
+   * share instances by their core shapes from now on.
+   */
+  recordPlugins(spec: BlueprintSpec, unknown: readonly string[]): void {
     // A preset that is not the same each time is not trusted again.
-    if (!this.#options.pooling || this.#readingCore.has(variantOf(spec))) return;
-    this.#setReadsCore(spec, true);
+    if (!this.#options.pooling || this.#bases.has(variantOf(spec))) return;
+    this.#rebase(spec, reportedBasis(unknown));
   }
 
-  #readsCore(variant: Parameters<typeof variantOf>[0]): boolean {
-    return this.#readingCore.get(variantOf(variant)) ?? this.#options.stockPreset ?? false;
+  /** By which shape the tenant of `decision` shares an instance; null if it does not. */
+  basisOf({ kind, spec }: Pick<Decision, "kind" | "spec">): SharingBasis | null {
+    return kind === "pooled" ? this.#basisOf(spec) : null;
   }
 
-  #setReadsCore(spec: BlueprintSpec, readsCore: boolean): void {
+  #basisOf(variant: Parameters<typeof variantOf>[0]): SharingBasis {
+    return this.#bases.get(variantOf(variant)) ?? initialBasis(this.#options.stockPreset ?? false);
+  }
+
+  /** Decides anew for pooled tenants with the variant of `spec`, since their keys or the reasons for them change. */
+  #rebase(spec: BlueprintSpec, basis: SharingBasis): void {
     const variant = variantOf(spec);
-    this.#readingCore.set(variant, readsCore);
+    const before = this.#basisOf(spec);
+    this.#bases.set(variant, basis);
+    if (before.shape === basis.shape) return;
     this.#known.forgetWhere(({ kind, spec: known }) => kind === "pooled" && variantOf(known) === variant);
     for (const id of this.#asking.keys()) this.#overtaken.add(id);
   }
@@ -252,7 +264,7 @@ export class Decisions {
     const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
     return decisionOf(tenant, probe, this.#options, {
       unshareable,
-      readsCore: this.#readsCore(tenant),
+      basis: this.#basisOf(tenant),
       unsafe,
     });
   }

@@ -33,8 +33,8 @@ export interface BuilderOptions {
   readonly instanceHeapMb: number;
   readonly timeoutMs: number;
   readonly observe: Observe;
-  /** Told of each build of a full shape for which the core shape is enough. */
-  readonly onReadsCore: (spec: BlueprintSpec) => void;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly onPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
 }
 
 const mb = 1024 * 1024;
@@ -123,7 +123,7 @@ export class Builder {
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
-      if (report.readsCore && request.spec.shape === "full") this.#options.onReadsCore(request.spec);
+      if (request.spec.shape === "full") this.#options.onPlugins(request.spec, report.unknownPlugins);
       return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);

@@ -38,8 +38,8 @@ export interface FleetOptions {
   readonly observe: Observe;
   /** Called when a build found that its instance cannot be shared, whether or not anyone still waits for it. */
   readonly onUnshareable: (spec: BlueprintSpec, error: HostError) => void;
-  /** Told of each build of a full shape for which the core shape is enough. */
-  readonly onReadsCore: (spec: BlueprintSpec) => void;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly onPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
   /** Called when a thread has ended, so that the backends it left in PostgreSQL can be cancelled. */
   readonly onCellGone: (applicationName: string) => void;
 }

@@ -332,7 +332,7 @@ describe("decisions", () => {
       const { spec } = await decisions.decide(tenantOf("four"));
       decisions.refuse(spec, new HostError("BUILD_READS_MORE", "OwnPlugin"));
       expect(await sharing()).toBe(false);
-      decisions.readsCore(spec);
+      decisions.recordPlugins(spec, []);
       expect(await sharing()).toBe(false);
     });
 
@@ -361,9 +361,9 @@ describe("decisions", () => {
     const { spec } = await decisions.decide(tenantOf("four"));
     expect(spec.shape).toBe("full");
     // Of another variant, which may have other plugins.
-    decisions.readsCore({ ...spec, api: "other" });
+    decisions.recordPlugins({ ...spec, api: "other" }, []);
     expect((await keys()).size).toBe(2);
-    decisions.readsCore(spec);
+    decisions.recordPlugins(spec, []);
     expect((await keys()).size).toBe(1);
     expect((await decisions.decide(tenantOf("four"))).spec.shape).toBe("core");
     await server.execute("drop schema four, five cascade");

@@ -245,9 +245,9 @@ describe("an instance", () => {
       });
     const message = expect.stringContaining("OwnPlugin");
     await expect(build(own, "core")).rejects.toMatchObject({ code: "BUILD_READS_MORE", message });
-    expect(await build(own, "full")).toMatchObject({ readsCore: false });
-    expect(await build(stock, "full")).toMatchObject({ readsCore: true });
-    expect(await build(stock, "core")).toMatchObject({ readsCore: true });
+    expect(await build(own, "full")).toMatchObject({ unknownPlugins: ["OwnPlugin"] });
+    expect(await build(stock, "full")).toMatchObject({ unknownPlugins: [] });
+    expect(await build(stock, "core")).toMatchObject({ unknownPlugins: [] });
   });
 
   it("is refused if a plugin reads rows during a pooled build", async () => {

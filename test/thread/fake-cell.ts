@@ -112,7 +112,7 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
         types: 1,
         unhonoured: [],
         unfitPatches: settings["unfit"] === undefined ? [] : [String(settings["unfit"])],
-        readsCore: false,
+        unknownPlugins: [],
       },
     };
   }
@@ -129,7 +129,7 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
       types: 1,
       unhonoured: [],
       unfitPatches: [],
-      readsCore: false,
+      unknownPlugins: [],
     },
   };
 }

@@ -113,7 +113,7 @@ export class FakeFleet {
         timeoutMs: options.buildTimeoutMs ?? 30_000,
       },
       observe: (observation) => this.#observe(observation),
-      onReadsCore: () => undefined,
+      onPlugins: () => undefined,
       onUnshareable: ({ key }) => this.unshareable.push(key),
       onCellGone: (name) => this.cellsGone.push(name),
     };
@@ -211,6 +211,7 @@ export class FakeFleet {
       hidden: [],
       unsafe: [],
       shape: shapeHash(sha(name)),
+      core: shapeHash(sha(name)),
       revisions: {},
       version: "1",
       spec,

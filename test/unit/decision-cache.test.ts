@@ -17,6 +17,7 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     hidden: [],
     unsafe: [],
     shape: shapeHash(zero),
+    core: shapeHash(zero),
     revisions,
     version: "1",
     spec: {

@@ -79,7 +79,7 @@ export class Instances {
   async #build(
     id: number,
     spec: BlueprintSpec,
-  ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured" | "readsCore">> {
+  ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured" | "unknownPlugins">> {
     const startedAt = performance.now();
     this.#patching.assertSafe();
     if (this.#codecFaults.length > 0) {
@@ -101,7 +101,7 @@ export class Instances {
       names,
     );
     let live = false;
-    const { preset, unhonoured, readsCore } = await instancePreset({
+    const { preset, unhonoured, unknownPlugins } = await instancePreset({
       setup: this.#setup,
       spec,
       building,
@@ -127,7 +127,7 @@ export class Instances {
     live = true;
     await this.#open(id, schema, resolvedPreset);
     const buildMs = performance.now() - startedAt;
-    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured, readsCore };
+    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured, unknownPlugins };
   }
 
   /**

@@ -16,7 +16,7 @@ import { hidingHints } from "../request/hints.ts";
 import { withRequestSettings } from "../request/preset-settings.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./instance-facts.ts";
-import { knownPlugins } from "./known-plugins.ts";
+import { unknownPlugins } from "./known-plugins.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens-plugin.ts";
 import { unhonouredOf, userService } from "./preset-services.ts";
 import { rowhousePlugin, rowhouseRequestPlugin } from "./rowhouse-plugin.ts";
@@ -135,7 +135,7 @@ function pluginsOf(
 }
 
 /** An instance's preset, and the names of the user's options that it ignores. */
-export interface InstancePreset extends Pick<BuildReport, "unhonoured" | "readsCore"> {
+export interface InstancePreset extends Pick<BuildReport, "unhonoured" | "unknownPlugins"> {
   readonly preset: GraphileConfig.ResolvedPreset;
 }
 
@@ -155,7 +155,7 @@ export interface PresetParts {
 export async function instancePreset(parts: PresetParts): Promise<InstancePreset> {
   const { setup, spec, building, serving, isServing, log, patching } = parts;
   const user = resolvePreset(await userPreset(setup.preset, spec));
-  const unknown = user.plugins.map(({ name }) => name).filter((name) => !knownPlugins.has(name));
+  const unknown = unknownPlugins(user.plugins);
   if (spec.shape === "core" && unknown.length > 0) throw readsMore(unknown);
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;
@@ -204,5 +204,5 @@ export async function instancePreset(parts: PresetParts): Promise<InstancePreset
       maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },
   };
-  return { preset, unhonoured: unhonouredOf(user, spec), readsCore: unknown.length === 0 };
+  return { preset, unhonoured: unhonouredOf(user, spec), unknownPlugins: unknown };
 }
