@@ -49,6 +49,10 @@ export function catalogueReads(reads: Set<string>): GraphileConfig.Plugin {
 
 function watch(introspection: Introspection, reads: Set<string>): void {
   const about = describedThings(introspection);
+  const database: unknown = introspection.database;
+  if (!isRow(database)) throw new Error("the introspection has no database");
+  for (const property of Object.keys(database))
+    observe(database, property, () => reads.add(`database.${property}`));
   for (const [name, column] of Object.entries(kinds)) {
     const rows: unknown = Reflect.get(introspection, name);
     if (!Array.isArray(rows)) throw new Error(`the introspection has no ${name}`);

@@ -203,6 +203,24 @@ full alter policy seen on :app.orders rename to visible
 full drop policy seen on :app.orders
 none alter policy seen on :app.orders using (total > 0)
 
+# What the core shape might miss, or what a column may that its table may as well
+api  alter table :app.animals owner to :host; revoke all on :app.animals from :host; grant truncate on :app.animals to :host
+api  alter table :app.animals owner to :host; revoke all on :app.animals from :host, :owner
+api  alter table :app.animals owner to :host; revoke update on :app.animals from :host
+full grant trigger on :app.animals to :host
+full grant select on :app.animals to :host with grant option
+hash grant select (id) on :app.animals to :host
+api  grant update (name) on :app.animals to :host
+hash grant update (total) on :app.orders to :host
+api  revoke select on :app.customers from :host; grant select (id, name) on :app.customers to :host
+api  revoke execute on function :app.pay from public; grant execute on function :app.pay to :user
+api  revoke select on :app.orders from :host; grant select on :app.orders to :user
+api  revoke select on :app.per_status from :host
+full grant usage on schema :app to :editor; revoke usage on schema :app from :anonymous
+none alter function :app.pay leakproof
+none alter view :app.open_orders set (security_invoker)
+none alter view :app.open_orders set (security_barrier)
+
 full create policy none on :app.animals as restrictive for delete to :anonymous using (false)
 
 # Inheritance and partitions

@@ -1,6 +1,7 @@
 /** A tenant of two schemas with some of everything, and what can be seen of it: its shape, its API, its SQL. */
 import { randomBytes } from "node:crypto";
 import type { Client, QueryResult } from "pg";
+import { makeIntrospectionQuery } from "pg-introspection";
 import { makeSchema } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
 import { grafast } from "postgraphile/grafast";
@@ -134,6 +135,14 @@ export async function probe(client: Client, name: string): Promise<ShapeProbe> {
     await client.query(probeSettings);
     return parseShape((await client.query(query)).rows[0]);
   });
+}
+
+/** The catalogue that a build of the tenant's core shape is shown. */
+export async function coreCatalogueOf(client: Client, name: string): Promise<string> {
+  const tenant = tenantOf(name);
+  const called = tenant.schemas.map(({ logical }) => logical);
+  const query = scopedIntrospection(makeIntrospectionQuery(), { ...tenant, called });
+  return asHost(client, async () => coreCatalogue((await client.query(query)).rows[0].introspection));
 }
 
 /** Runs `work` as the connecting role, and undoes all that it did. */

@@ -23,6 +23,8 @@ const introspection = {
   constraints: [],
   ranges: [],
   enums: [],
+  inherits: [],
+  extensions: [],
   indexes: [],
   policies: [{ polname: "seen" }],
   descriptions: [],
@@ -91,8 +93,20 @@ describe("the core catalogue", () => {
       descriptions: ["40", "41"].map((objoid) => ({ classoid: "2606", objoid })),
     });
     expect(core["policies"]).toEqual([]);
-    expect(core["constraints"]?.map(({ _id, confdeltype }) => [_id, confdeltype])).toEqual([["40", null]]);
+    expect(core["constraints"]).toEqual([{ _id: "40", contype: "f" }]);
     expect(core["descriptions"]?.map(({ objoid }) => objoid)).toEqual(["40"]);
+  });
+
+  it("has no columns but those that it is known to have", () => {
+    const [row] =
+      coreOf({ procs: [{ _id: "30", proname: "f", proowner: "2", proacl: null, prosrc: "…" }] })["procs"] ??
+      [];
+    expect(row).toEqual({ _id: "30", proname: "f", proowner: "0", proacl: null });
+  });
+
+  it("makes nobody the owner, since pg-introspection has an owner without an entry do anything", () => {
+    const [row] = coreOf({ classes: [relation(["host=D/host"], "1")] })["classes"] ?? [];
+    expect(row).toMatchObject({ relowner: "0", relacl: [] });
   });
 
   it("keeps a comment only of its own kind of object, since oids of two kinds may be equal", () => {

@@ -3,6 +3,7 @@
  * tell them apart, whatever reads it.
  */
 import { HostError } from "../../src/shared/kernel/errors.ts";
+import { CorePrivileges } from "./core-privileges.ts";
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -12,6 +13,85 @@ interface Catalogue {
   readonly catalogues: object;
   readonly currentUser: string;
 }
+
+/**
+ * The columns that are kept, by the lists of the introspection: each is in a line of the core shape (`src/shape/canonical.ts`), tells rows
+ * apart by oid, or is the same for all tenants of a database. `core` below gives neutral values to a few more that a build asks for.
+ */
+export const keptColumns = {
+  namespaces: ["_id", "nspname"],
+  classes: [
+    "_id",
+    "relname",
+    "relnamespace",
+    "relkind",
+    "relpersistence",
+    "relispartition",
+    "updatable_mask",
+    "reltype",
+    "reloftype",
+  ],
+  attributes: [
+    "attrelid",
+    "attname",
+    "attnum",
+    "atttypid",
+    "attnotnull",
+    "attidentity",
+    "attislocal",
+    "attisdropped",
+  ],
+  constraints: [
+    "_id",
+    "conname",
+    "connamespace",
+    "contype",
+    "conrelid",
+    "conkey",
+    "confrelid",
+    "confkey",
+    "connoinherit",
+  ],
+  procs: [
+    "_id",
+    "proname",
+    "pronamespace",
+    "prokind",
+    "pronargs",
+    "proargtypes",
+    "proallargtypes",
+    "proargmodes",
+    "proargnames",
+    "pronargdefaults",
+    "provariadic",
+    "prorettype",
+    "proretset",
+    "provolatile",
+    "proisstrict",
+  ],
+  types: [
+    "_id",
+    "typname",
+    "typnamespace",
+    "typtype",
+    "typcategory",
+    "typnotnull",
+    "typdelim",
+    "typbasetype",
+    "typelem",
+    "typrelid",
+    "typarray",
+  ],
+  enums: ["_id", "enumtypid", "enumsortorder", "enumlabel"],
+  ranges: ["rngtypid", "rngsubtype"],
+  inherits: ["inhrelid", "inhparent", "inhseqno"],
+  extensions: ["_id", "extname", "extnamespace"],
+  depends: ["classid", "objid", "objsubid", "refclassid", "refobjid", "refobjsubid", "deptype"],
+  descriptions: ["classoid", "objoid", "objsubid", "description"],
+  roles: ["_id", "rolname"],
+} as const;
+
+type ListName = keyof typeof keptColumns;
 
 /**
  * The introspection in which constraints and indexes have only what builds of the known plugins read, nothing says what PostgreSQL alone
@@ -41,42 +121,78 @@ function rowsOf(parsed: object, name: string): readonly Row[] {
   return rows;
 }
 
-const asRow = (row: Row, columns: Row): Row => ({ ...row, ...columns });
+/** The rows with their kept columns only, and for each row those that `neutral` returns. */
+function reduced(
+  name: ListName,
+  rows: readonly Row[],
+  neutral: (row: Row) => Row = () => ({}),
+): readonly Row[] {
+  return rows.map((row) => {
+    const kept: Record<string, unknown> = {};
+    for (const column of keptColumns[name]) if (column in row) kept[column] = row[column];
+    return { ...kept, ...neutral(row) };
+  });
+}
 
-function core({ rows, catalogues, currentUser }: Catalogue): Readonly<Record<string, readonly Row[]>> {
-  const privileges = new Privileges(rows, currentUser);
+function core({ rows, catalogues, currentUser }: Catalogue): Readonly<Record<string, unknown>> {
+  const privileges = new CorePrivileges(rows, currentUser);
   const constraints = rows("constraints").filter((row) => ["p", "u", "f"].includes(String(row["contype"])));
-  const classes = rows("classes").filter((row) => !["i", "I"].includes(String(row["relkind"])));
+  // The shape says nothing of sequences, and of indexes only what `coveringIndexes` returns.
+  const classes = rows("classes").filter((row) => !["i", "I", "S"].includes(String(row["relkind"])));
+  // A column's number differs between tenants where columns were dropped, and is used for order and for look-ups only.
+  const attributes = rows("attributes").filter((row) => row["attisdropped"] !== true);
+  const isClass = new Set(classes.map((row) => row["_id"]));
   const types = usedTypes(rows);
   const isUsed = new Set(types.map((row) => row["_id"]));
-  const kept = keptObjects(catalogues, {
-    pg_class: classes,
-    pg_constraint: constraints,
-    pg_type: types,
-    pg_proc: rows("procs"),
-  });
+  const lists = { pg_class: classes, pg_type: types, pg_proc: rows("procs") };
+  const isMember = keptObjects(catalogues, lists);
+  const isDescribed = keptObjects(catalogues, { ...lists, pg_constraint: constraints });
   const mayBeRequired = requirement(rows, catalogues);
   return {
-    namespaces: rows("namespaces").map((row) => asRow(row, { nspacl: null })),
-    classes: classes.map((row) => asRow(row, { ...unenforced, relacl: privileges.ofRelation(row) })),
-    attributes: rows("attributes").map((row) =>
-      asRow(row, {
-        attacl: privileges.ofColumn(row),
-        atthasdef: (row["atthasdef"] === true || isGenerated(row)) && mayBeRequired(row),
-        attgenerated: "",
-        atttypmod: -1,
-      }),
+    database: {},
+    namespaces: reduced("namespaces", rows("namespaces")),
+    // Owned by nobody, as pg-introspection gives an owner without an entry every privilege.
+    classes: reduced("classes", classes, (row) => ({ relowner: "0", relacl: privileges.ofRelation(row) })),
+    attributes: reduced("attributes", attributes, (row) => ({
+      attacl: privileges.ofColumn(row),
+      atthasdef: (row["atthasdef"] === true || isGenerated(row)) && mayBeRequired(row),
+      attgenerated: "",
+      atttypmod: -1,
+    })),
+    types: reduced("types", types, ({ typdefault }) => ({
+      typdefault: typdefault === null ? null : "",
+      typtypmod: -1,
+    })),
+    enums: reduced(
+      "enums",
+      rows("enums").filter((row) => isUsed.has(row["enumtypid"])),
     ),
-    types: types.map((row) => asRow(row, { typacl: null, typtypmod: -1 })),
-    enums: rows("enums").filter((row) => isUsed.has(row["enumtypid"])),
-    procs: rows("procs").map((row) =>
-      asRow(row, { prosecdef: false, prolang: "14", proacl: privileges.ofFunction(row) }),
-    ),
-    constraints: constraints.map((row) => asRow(row, uncheckedConstraint)),
+    procs: reduced("procs", rows("procs"), (row) => ({ proowner: "0", proacl: privileges.ofFunction(row) })),
+    constraints: reduced("constraints", constraints),
     indexes: coveringIndexes(rows("indexes")),
+    ranges: reduced("ranges", rows("ranges")),
+    // Indexes of partitions inherit as well.
+    inherits: reduced(
+      "inherits",
+      rows("inherits").filter((row) => isClass.has(row["inhrelid"])),
+    ),
+    extensions: reduced("extensions", rows("extensions")),
+    // What it may do is said where it may do it.
+    roles: reduced(
+      "roles",
+      rows("roles").filter(({ rolname }) => rolname === currentUser),
+      () => ({ rolsuper: false, rolinherit: true }),
+    ),
+    auth_members: [],
     policies: [],
-    descriptions: rows("descriptions").filter((row) => kept(row["classoid"], row["objoid"])),
-    depends: rows("depends").filter((row) => kept(row["classid"], row["objid"])),
+    descriptions: reduced(
+      "descriptions",
+      rows("descriptions").filter((row) => isDescribed(row["classoid"], row["objoid"])),
+    ),
+    depends: reduced(
+      "depends",
+      rows("depends").filter((row) => row["deptype"] === "e" && isMember(row["classid"], row["objid"])),
+    ),
   };
 }
 
@@ -141,20 +257,6 @@ function keptObjects(
   return (catalogue, oid) => kept.get(catalogue)?.has(oid) === true;
 }
 
-const unenforced: Row = { relrowsecurity: false, relforcerowsecurity: false };
-
-const uncheckedConstraint: Row = {
-  condeferrable: false,
-  condeferred: false,
-  convalidated: true,
-  conislocal: true,
-  confupdtype: null,
-  confdeltype: null,
-  confmatchtype: null,
-  conindid: "0",
-  conbin: null,
-};
-
 /** One row for each set of columns of a table that an index covers. */
 function coveringIndexes(indexes: readonly Row[]): readonly Row[] {
   const sets = new Map<string, Row>();
@@ -163,8 +265,8 @@ function coveringIndexes(indexes: readonly Row[]): readonly Row[] {
     const columns = [...new Set(numbersOf(row["indkey"]))].filter((each) => each !== 0);
     if (columns.length === 0) continue;
     const indkey = columns.toSorted((a, b) => a - b);
-    const { indexrelid, indrelid } = row;
-    sets.set(JSON.stringify([indrelid, indkey]), { indexrelid, indrelid, indkey, indpred: null });
+    const { indrelid } = row;
+    sets.set(JSON.stringify([indrelid, indkey]), { indrelid, indkey, indpred: null });
   }
   return [...sets].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
 }
@@ -173,89 +275,4 @@ function numbersOf(value: unknown): readonly number[] {
   const listed: unknown = typeof value === "string" ? value.split(" ") : value;
   if (!Array.isArray(listed)) throw new HostError("BUILD_FAILED", "an index has no columns");
   return listed.map(Number);
-}
-
-/** What the connecting role may do, resolved as pg-introspection does it. */
-class Privileges {
-  readonly #self: string;
-  readonly #selfId: unknown;
-  readonly #reachedIds = new Set<unknown>();
-  /** The names of the connecting role and of those that it is a member of; PUBLIC's is empty. */
-  readonly #reached: ReadonlySet<string>;
-  readonly #isSuperuser: boolean;
-
-  constructor(rows: Catalogue["rows"], currentUser: string) {
-    const names = new Map(rows("roles").map((row) => [row["_id"], String(row["rolname"])]));
-    this.#self = currentUser;
-    this.#selfId = rows("roles").find((row) => row["rolname"] === currentUser)?.["_id"];
-    const reached = this.#reachedIds.add(this.#selfId);
-    for (let size = -1; size !== reached.size; ) {
-      size = reached.size;
-      for (const { member, roleid } of rows("auth_members")) if (reached.has(member)) reached.add(roleid);
-    }
-    this.#reached = new Set(["", ...[...reached].map((id) => names.get(id) ?? "")]);
-    this.#isSuperuser = rows("roles").some((row) => row["rolsuper"] === true && reached.has(row["_id"]));
-  }
-
-  ofRelation({ relacl, relowner, relkind }: Row): readonly string[] | null {
-    // The shape says nothing of sequences' rights.
-    if (relkind === "S") return null;
-    if (this.#isSuperuser) return this.#written(allOfTable);
-    if (relacl === null) return this.#written(this.#reachedIds.has(relowner) ? allOfTable : "");
-    return this.#written(this.#hasNoEntry(relacl, relowner) ? allOfTable : this.#letters(relacl));
-  }
-
-  ofColumn({ attacl }: Row): readonly string[] | null {
-    return attacl === null ? null : this.#written(this.#letters(attacl));
-  }
-
-  /** Null, which means that everybody may execute it, or else nobody. */
-  ofFunction({ proacl, proowner }: Row): readonly string[] | null {
-    const may =
-      this.#isSuperuser ||
-      proacl === null ||
-      this.#hasNoEntry(proacl, proowner) ||
-      this.#letters(proacl).includes("X");
-    return may ? null : [];
-  }
-
-  /** Whether it owns an object that has no entry for its owner: pg-introspection takes that for every privilege. */
-  #hasNoEntry(acl: unknown, owner: unknown): boolean {
-    return owner === this.#selfId && !entriesOf(acl).some(({ role }) => role === this.#self);
-  }
-
-  #letters(acl: unknown): string {
-    const held = new Set(
-      entriesOf(acl)
-        .filter(({ role }) => this.#reached.has(role))
-        .flatMap(({ letters }) => [...letters]),
-    );
-    return [...`${allOfTable}X`].filter((letter) => held.has(letter)).join("");
-  }
-
-  #written(letters: string): readonly string[] {
-    const role = `"${this.#self.replaceAll('"', '""')}"`;
-    return letters === "" ? [] : [`${role}=${letters}/${role}`];
-  }
-}
-
-/** SELECT, INSERT, UPDATE and DELETE; nobody asks for others. */
-const allOfTable = "rawd";
-
-interface Entry {
-  readonly role: string;
-  /** Without whether they may be passed on. */
-  readonly letters: string;
-}
-
-function entriesOf(acl: unknown): readonly Entry[] {
-  if (!Array.isArray(acl)) throw new HostError("BUILD_FAILED", "an object's privileges are no list");
-  return acl.map((item) => {
-    const [, quoted, plain = "", letters] =
-      /^(?:"((?:[^"]|"")*)"|([^"=]*))=([A-Za-z*]*)\//.exec(String(item)) ?? [];
-    if (letters === undefined)
-      throw new HostError("BUILD_FAILED", "an object's privileges are not understood");
-    const role = quoted === undefined ? plain : quoted.replaceAll('""', '"');
-    return { role, letters: letters.replaceAll("*", "") };
-  });
 }
