@@ -67,22 +67,20 @@ export function decisionOf(
     shape: basis.shape === "core" ? core : shape,
     leftOut: judged.labels,
   });
-  const reason = pooling
-    ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
-    : "pooling is disabled";
+  const refusal = judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null;
+  const reason = pooling ? refusal : "pooling is disabled";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = pathSchemas(tenant);
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
-  const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {
     tenant: id,
     searchPath,
-    statementTag: version,
+    statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
     notifies,
-    guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
+    guard: guardOf(revisions, lock, rules.guard),
   };
   return {
     tenant,
@@ -110,7 +108,7 @@ export function decisionOf(
       leftOut: kind === "pooled" ? judged.leftOut : [],
       readers: binding.roles,
     },
-    version,
+    version: binding.statementTag,
     binding: JSON.stringify(binding),
   };
 }
@@ -140,10 +138,15 @@ function statementTag(
   return createHash("sha256").update(text).digest("base64url").slice(0, 16);
 }
 
-function guardOf(revisions: Readonly<Record<string, string>>, lock: string, reads: boolean): TenantGuard {
+function guardOf(
+  revisions: Readonly<Record<string, string>>,
+  lock: string | null,
+  rule: DecisionRules["guard"],
+): TenantGuard | null {
+  if (lock === null || rule === "off") return null;
   const entries = Object.entries(revisions);
   return {
-    reads,
+    reads: rule === "all",
     schemas: entries.map(([schema]) => schema),
     revisions: entries.map(([, revision]) => revision),
     lock,

@@ -67,7 +67,7 @@ const neutral: Readonly<Record<string, readonly string[]>> = {
   attributes: ["attacl", "atthasdef", "attgenerated", "atttypmod"],
   types: ["typdefault", "typtypmod"],
   procs: ["proacl", "proowner"],
-  roles: ["rolsuper", "rolinherit"],
+  roles: ["_id", "rolname", "rolsuper", "rolinherit"],
   indexes: ["indkey", "indpred", "indrelid"],
 };
 

@@ -88,7 +88,6 @@ export const keptColumns = {
   extensions: ["_id", "extname", "extnamespace"],
   depends: ["classid", "objid", "objsubid", "refclassid", "refobjid", "refobjsubid", "deptype"],
   descriptions: ["classoid", "objoid", "objsubid", "description"],
-  roles: ["_id", "rolname"],
 } as const;
 
 type ListName = keyof typeof keptColumns;
@@ -178,11 +177,9 @@ function core({ rows, catalogues, currentUser }: Catalogue): Readonly<Record<str
     ),
     extensions: reduced("extensions", rows("extensions")),
     // What it may do is said where it may do it.
-    roles: reduced(
-      "roles",
-      rows("roles").filter(({ rolname }) => rolname === currentUser),
-      () => ({ rolsuper: false, rolinherit: true }),
-    ),
+    roles: rows("roles")
+      .filter(({ rolname }) => rolname === currentUser)
+      .map(({ _id }) => ({ _id, rolname: currentUser, rolsuper: false, rolinherit: true })),
     auth_members: [],
     policies: [],
     descriptions: reduced(
