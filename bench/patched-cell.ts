@@ -72,6 +72,7 @@ export class PatchedCell {
     await cell.build(1, {
       key: pooledKey("0".repeat(64)),
       kind: "pooled",
+      shape: "core",
       tenant: tenantId(database.tenants[0]?.id ?? ""),
       database: "main",
       schemas: [{ logical: "app", physical: database.tenants[0]?.schemas.app ?? "" }],

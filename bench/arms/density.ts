@@ -76,6 +76,7 @@ async function buildOurs(
   await instances.build(ordinal, {
     key: pooledKey("0".repeat(64)),
     kind,
+    shape: kind === "pooled" ? "core" : "full",
     tenant: id,
     database: "main",
     schemas,

@@ -8,8 +8,9 @@ import { Governor } from "../fleet/governor.ts";
 import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
-import type { InstanceKey } from "../shared/kernel/ids.ts";
+import type { HostError } from "../shared/kernel/errors.ts";
 import type { PatchStates } from "../shared/kernel/patch-policy.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { HostContext } from "./context.ts";
 
 /** Plans as many cells as memory and the databases' connections allow, and sets V8's flags for them. Throws what `planCapacity` throws. */
@@ -38,14 +39,16 @@ export interface FleetParts {
   readonly plan: CapacityPlan;
   readonly databases: Databases;
   readonly patches: PatchStates;
-  /** Serves the tenants of `key` from dedicated instances from now on. */
-  readonly refuse: (key: InstanceKey, reason: string) => void;
+  /** Stops the tenants of a blueprint from sharing as they did, for the reason that `error` gives. */
+  readonly refuse: (spec: BlueprintSpec, error: HostError) => void;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly recordPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
 }
 
 /** Starts the fleet. Backends that an ended thread leaves behind are cancelled in the databases. */
 export function startFleet(
   { config, applicationName, observe, started }: HostContext,
-  { plan, databases, patches, refuse }: FleetParts,
+  { plan, databases, patches, refuse, recordPlugins }: FleetParts,
 ): Fleet {
   const { cells, builds, limits } = config;
   const fleet = new Fleet({
@@ -66,6 +69,7 @@ export function startFleet(
       patches,
     },
     onUnshareable: refuse,
+    onPlugins: recordPlugins,
     onCellGone: (name) => void databases.terminateBackends(name),
   });
   const governor = new Governor({ fleet, ...cells });

@@ -87,7 +87,8 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
     plan,
     databases,
     patches,
-    refuse: (key, reason) => tenants.decisions.refuse(key, reason),
+    refuse: (spec, error) => tenants.decisions.refuse(spec, error),
+    recordPlugins: (spec, unknown) => tenants.decisions.recordPlugins(spec, unknown),
   });
   live.fleet = fleet;
 

@@ -4,6 +4,7 @@ import type { ChangesView } from "../control/looks.ts";
 import type { Migrated, MigrationRequest } from "../control/tenant-migration.ts";
 import type { Decision } from "../decisions/decision.ts";
 import type { Decisions } from "../decisions/decisions.ts";
+import { basisText, type SharingBasis } from "../decisions/sharing-basis.ts";
 import type { Fleet } from "../fleet/fleet.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
 import type { Operations, Reports, TenantView } from "../http/admin/contract.ts";
@@ -40,7 +41,7 @@ export function createOperations(deps: OperationsDeps): Operations {
     async tenant(id) {
       const decision = await decide(id);
       const changes = deps.changes(decision.tenant);
-      return { ...viewOf(decision), ...(changes === null ? {} : { changes }) };
+      return { ...viewOf(decision, decisions.basisOf(decision)), ...(changes === null ? {} : { changes }) };
     },
 
     async evict(target) {
@@ -136,8 +137,8 @@ function recordMigrated(decisions: Decisions, tenant: Tenant, revisions: Migrate
 }
 
 /** A decision as an operator sees it; revisions are strings, because they may exceed what a JSON number can represent. */
-export function viewOf(decision: Decision): TenantView {
-  const { tenant, key, kind, reason, hidden, unsafe, shape, revisions } = decision;
+export function viewOf(decision: Decision, basis: SharingBasis | null): TenantView {
+  const { tenant, key, kind, reason, hidden, unsafe, shape, core, revisions } = decision;
   return {
     id: tenant.id,
     key,
@@ -146,6 +147,8 @@ export function viewOf(decision: Decision): TenantView {
     ...(hidden.length === 0 ? {} : { hidden }),
     ...(unsafe.length === 0 ? {} : { unsafe: findingTexts(unsafe), unsafeCodes: codesOf(unsafe) }),
     shape,
+    core,
+    ...(basis === null ? {} : { sharesBy: basisText(basis) }),
     revisions,
     schemas: Object.fromEntries(tenant.schemas.map(({ logical, physical }) => [logical, physical])),
   };

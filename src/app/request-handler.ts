@@ -58,7 +58,7 @@ function createDispatcher({ config, source, decisions, fleet, observe }: Request
       decisions.invalidate(decision, revisions);
       source.outdate(decision.tenant);
     },
-    refuse: (decision, reason) => decisions.refuse(decision.key, reason),
+    refuse: (decision, error) => decisions.refuse(decision.spec, error),
     observe,
     patienceMs: patienceOf(config.limits.requestTimeoutMs),
   });

@@ -86,6 +86,7 @@ export async function openDecisions(
     pooling,
     guard,
     presetVersion: await presetVersion(config.preset),
+    stockPreset: config.preset === null,
     hostVersion: version,
     safety:
       roleSafety === "off"

@@ -6,6 +6,7 @@ import { tenantDefaults } from "../config/cross-checks.ts";
 import { copyFaults } from "../config/preset-copies.ts";
 import { listenFault } from "../control/databases.ts";
 import { controlState, readOnlyWords } from "../control/install.ts";
+import { basisText, initialBasis } from "../decisions/sharing-basis.ts";
 import { planCapacity } from "../fleet/policy/capacity.ts";
 import { Database } from "../postgres/database.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
@@ -52,6 +53,8 @@ export const checkCommand: Command = {
     if (config.tenants.kind !== "list") {
       notes.push(...tenantClashes(tenants).map(({ message }) => `tenants: ${message}`));
     }
+    if (config.pooling)
+      notes.push(`pooling: tenants share by ${basisText(initialBasis(config.preset === null))}`);
     for (const note of notes) console.log(note);
     console.log(`config: ${config.file ?? "none; defaults and environment"}: no faults`);
     return 0;

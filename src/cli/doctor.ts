@@ -4,6 +4,7 @@ import { readPatchReports } from "../app/patch-reports.ts";
 import { availableMemoryMb } from "../config/available-memory.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { listenFault } from "../control/databases.ts";
+import { basisText, initialBasis } from "../decisions/sharing-basis.ts";
 import { planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { Database } from "../postgres/database.ts";
@@ -55,7 +56,14 @@ async function examine(config: Config): Promise<readonly Finding[]> {
   }
   const memory = memoryFindings(config, cellsWithConnections(known.map(needsOf)));
   const patches = diagnosePatches(await readPatchReports());
-  return [...findings, ...ofTenants, ...diagnosePools(known, memory), ...memory.findings, ...patches];
+  const pools = diagnosePools(known, memory);
+  return [...findings, ...ofTenants, ...sharingFindings(config), ...pools, ...memory.findings, ...patches];
+}
+
+function sharingFindings({ pooling, preset }: Config): readonly Finding[] {
+  if (!pooling) return [];
+  const text = `tenants share instances by ${basisText(initialBasis(preset === null))}`;
+  return [{ level: "ok", about: "pooling", text }];
 }
 
 const needsOf = ({ server, connections, limits, ...pools }: DatabaseFacts): PoolNeeds => ({

@@ -32,17 +32,20 @@ export const shapeCommand: Command = {
       const shown: Config = { ...config, roleSafety: "warn" };
       const version = await hostVersion();
       const decisions = await openDecisions({ config: shown, version }, databases, source, () => undefined);
-      const view = viewOf(await decisions.decide(tenant));
+      const decision = await decisions.decide(tenant);
+      const view = viewOf(decision, decisions.basisOf(decision));
       if (args["json"] === true) {
         console.log(JSON.stringify(view, null, 2));
         return 0;
       }
       console.log(`tenant    ${view.id}`);
       console.log(`shape     ${view.shape}`);
+      console.log(`core      ${view.core}`);
       console.log(`key       ${view.key}`);
       console.log(
         `served by ${view.kind === "pooled" ? "a pooled instance" : `a dedicated instance: ${view.reason}`}`,
       );
+      if (view.sharesBy !== undefined) console.log(`shares by ${view.sharesBy}`);
       for (const [schema, revision] of Object.entries(view.revisions)) {
         console.log(`revision  ${revision} of schema ${schema}`);
       }

@@ -10,6 +10,7 @@ import type { TenantBinding, TenantGuard } from "../shared/model/tenant-binding.
 import { listedRoles, type Tenant } from "../tenants/tenant.ts";
 import { judgeHidden } from "./left-out.ts";
 import type { Probe } from "./probe.ts";
+import { initialBasis, type SharingBasis } from "./sharing-basis.ts";
 
 export interface Decision {
   readonly tenant: Tenant;
@@ -22,6 +23,7 @@ export interface Decision {
   /** Privileges of its roles that they should not have. */
   readonly unsafe: readonly Finding[];
   readonly shape: ShapeHash;
+  readonly core: ShapeHash;
   readonly revisions: Readonly<Record<string, string>>;
   /** Short text that changes whenever path, shape or revisions do. */
   readonly version: string;
@@ -41,6 +43,8 @@ export interface DecisionRules {
 /** What is known in addition to the probe. */
 export interface Judgement {
   readonly unshareable: (key: InstanceKey) => string | undefined;
+  /** By which shape a pooled tenant shares; by default the full one. */
+  readonly basis?: SharingBasis;
   readonly unsafe?: readonly Finding[];
 }
 
@@ -52,30 +56,32 @@ export function decisionOf(
   tenant: Tenant,
   { shape: probed, findings, lists, lock }: Probe,
   rules: DecisionRules,
-  { unshareable, unsafe = [] }: Judgement,
+  { unshareable, basis = initialBasis(false), unsafe = [] }: Judgement,
 ): Decision {
   const { pooling, presetVersion, hostVersion } = rules;
-  const { shape, hidden, named, prepares, notifies, revisions, enumTables } = probed;
+  const { shape, core, hidden, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const judged = judgeHidden(tenant, probed);
-  const pooledKey = blueprintKey({ ...input, leftOut: judged.labels });
-  const reason = pooling
-    ? (judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null)
-    : "pooling is disabled";
+  const pooledKey = blueprintKey({
+    ...input,
+    shape: basis.shape === "core" ? core : shape,
+    leftOut: judged.labels,
+  });
+  const refusal = judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null;
+  const reason = pooling ? refusal : "pooling is disabled";
   const kind = reason === null ? "pooled" : "dedicated";
   const key = kind === "pooled" ? pooledKey : tenantKey(tenant.id, input);
   const searchPath = pathSchemas(tenant);
   const { id, database, schemas, sharedSchemas, api, mode, settings, roles } = tenant;
-  const version = statementTag(searchPath, shape, revisions);
   const binding: TenantBinding = {
     tenant: id,
     searchPath,
-    statementTag: version,
+    statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
     lists: lists || findings === null || findings.reaching.length > 0,
     notifies,
-    guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
+    guard: guardOf(revisions, lock, rules.guard),
   };
   return {
     tenant,
@@ -85,10 +91,12 @@ export function decisionOf(
     hidden,
     unsafe,
     shape,
+    core,
     revisions,
     spec: {
       key,
       kind,
+      shape: kind === "pooled" ? basis.shape : "full",
       tenant: id,
       database,
       schemas,
@@ -101,7 +109,7 @@ export function decisionOf(
       leftOut: kind === "pooled" ? judged.leftOut : [],
       readers: binding.roles,
     },
-    version,
+    version: binding.statementTag,
     binding: JSON.stringify(binding),
   };
 }
@@ -131,10 +139,15 @@ function statementTag(
   return createHash("sha256").update(text).digest("base64url").slice(0, 16);
 }
 
-function guardOf(revisions: Readonly<Record<string, string>>, lock: string, reads: boolean): TenantGuard {
+function guardOf(
+  revisions: Readonly<Record<string, string>>,
+  lock: string | null,
+  rule: DecisionRules["guard"],
+): TenantGuard | null {
+  if (lock === null || rule === "off") return null;
   const entries = Object.entries(revisions);
   return {
-    reads,
+    reads: rule === "all",
     schemas: entries.map(([schema]) => schema),
     revisions: entries.map(([, revision]) => revision),
     lock,

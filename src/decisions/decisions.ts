@@ -5,20 +5,25 @@ import { parseReport } from "../control/revisions.ts";
 import type { Observe } from "../observability/observation.ts";
 import type { Finding } from "../role-safety/finding.ts";
 import type { RoleSafety } from "../role-safety/role-safety.ts";
+import type { HostError } from "../shared/kernel/errors.ts";
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import { type Decision, type DecisionRules, decisionOf } from "./decision.ts";
 import { DecisionCache } from "./decision-cache.ts";
 import { type Probe, type ProbedDatabase, probe } from "./probe.ts";
 import type { Interest } from "./revision-notices.ts";
+import { initialBasis, reportedBasis, type SharingBasis, variantOf } from "./sharing-basis.ts";
 
 export interface DecisionsOptions extends DecisionRules {
   readonly database: (name: string) => ProbedDatabase;
   readonly observe: Observe;
   /** Null: roles are not checked. */
   readonly safety?: RoleSafety | null;
+  /** Whether no preset is configured: all of the stock preset's plugins are known, before any build. */
+  readonly stockPreset?: boolean;
   /** Maximum number of decisions kept; the least recently used is dropped and made again on demand. */
   readonly max?: number;
 }
@@ -41,6 +46,8 @@ export class Decisions {
   readonly #overtaken = new Set<TenantId>();
   /** Pooled keys that a build found unsafe to share, and why. */
   readonly #unshareable = new LRUCache<InstanceKey, string>({ max: 1_000 });
+  /** By variant of the preset, as far as a build has reported its plugins. */
+  readonly #bases = new LRUCache<string, SharingBasis>({ max: 1_000 });
 
   constructor(options: DecisionsOptions) {
     this.#options = options;
@@ -104,11 +111,48 @@ export class Decisions {
     return current;
   }
 
-  /** Serves the tenants of a pooled key by dedicated instances from now on. */
-  refuse(key: InstanceKey, reason: string): void {
+  /**
+   * Serves the tenants of a pooled key by dedicated instances from now on or, for `BUILD_READS_MORE`, all tenants with the same variant of
+   * the preset by instances of their full shape.
+   */
+  refuse(spec: BlueprintSpec, { code, message }: Pick<HostError, "code" | "message">): void {
+    const { key } = spec;
+    if (code === "BUILD_READS_MORE") {
+      this.#rebase(spec, { shape: "full", because: message });
+      return;
+    }
     if (this.#unshareable.has(key)) return;
-    this.#unshareable.set(key, reason);
+    this.#unshareable.set(key, message);
     this.#known.forgetWhere((decision) => decision.key === key);
+  }
+
+  /**
+   * Records the plugins that a build of the full shape reported as not known. If there are none, tenants with this variant of the preset
+   * share instances by their core shapes from now on.
+   */
+  recordPlugins(spec: BlueprintSpec, unknown: readonly string[]): void {
+    // A preset that is not the same each time is not trusted again.
+    if (!this.#options.pooling || this.#bases.has(variantOf(spec))) return;
+    this.#rebase(spec, reportedBasis(unknown));
+  }
+
+  /** By which shape the tenant of `decision` shares an instance; null if it does not. */
+  basisOf({ kind, spec }: Pick<Decision, "kind" | "spec">): SharingBasis | null {
+    return kind === "pooled" ? this.#basisOf(spec) : null;
+  }
+
+  #basisOf(variant: Parameters<typeof variantOf>[0]): SharingBasis {
+    return this.#bases.get(variantOf(variant)) ?? initialBasis(this.#options.stockPreset ?? false);
+  }
+
+  /** Decides anew for pooled tenants with the variant of `spec`, since their keys or the reasons for them change. */
+  #rebase(spec: BlueprintSpec, basis: SharingBasis): void {
+    const variant = variantOf(spec);
+    const before = this.#basisOf(spec);
+    this.#bases.set(variant, basis);
+    if (before.shape === basis.shape) return;
+    this.#known.forgetWhere(({ kind, spec: known }) => kind === "pooled" && variantOf(known) === variant);
+    for (const id of this.#asking.keys()) this.#overtaken.add(id);
   }
 
   forget(tenant: TenantId): void {
@@ -222,6 +266,10 @@ export class Decisions {
 
   #decisionOf(tenant: Tenant, probe: Probe, unsafe: readonly Finding[] = []): Decision {
     const unshareable = (key: InstanceKey): string | undefined => this.#unshareable.get(key);
-    return decisionOf(tenant, probe, this.#options, { unshareable, unsafe });
+    return decisionOf(tenant, probe, this.#options, {
+      unshareable,
+      basis: this.#basisOf(tenant),
+      unsafe,
+    });
   }
 }

@@ -53,7 +53,7 @@ export interface DispatchOptions {
    */
   readonly invalidate: (decision: Decision, revisions: string | null) => void;
   /** Told when a pooled instance was found unsafe to share. */
-  readonly refuse: (decision: Decision, reason: string) => void;
+  readonly refuse: (decision: Decision, error: HostError) => void;
   readonly observe: Observe;
   /** How long a request may wait for its schema to settle. */
   readonly patienceMs: number;
@@ -143,8 +143,9 @@ export class Dispatcher {
     const tenant = decision.tenant.id;
     const attempt = tries.attempts + tries.failedBuilds;
     const exhausted = isExhausted(tries, performance.now(), this.#options.patienceMs);
-    if (error.code === "BUILD_NOT_SHAREABLE" && !exhausted) {
-      this.#options.refuse(decision, error.message);
+    const refused = error.code === "BUILD_NOT_SHAREABLE" || error.code === "BUILD_READS_MORE";
+    if (refused && !exhausted) {
+      this.#options.refuse(decision, error);
     } else if (wasLost(error) && tries.lost === 0 && !mayHaveCommitted(error)) {
       tries.lost += 1;
       this.#options.observe({ kind: "request.retried", tenant, reason: "cell-lost", attempt });

@@ -33,6 +33,8 @@ export interface BuilderOptions {
   readonly instanceHeapMb: number;
   readonly timeoutMs: number;
   readonly observe: Observe;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly onPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
 }
 
 const mb = 1024 * 1024;
@@ -121,6 +123,7 @@ export class Builder {
       this.#registry.publish(instance);
       if (purpose.kind === "successor") void this.#eviction.retire(purpose.of, "stale");
       observe({ kind: "build.done", key, cell: cell.id, buildMs, types });
+      if (request.spec.shape === "full") this.#options.onPlugins(request.spec, report.unknownPlugins);
       return instance;
     } catch (thrown) {
       const error = this.#closed ? new HostError("SHUTTING_DOWN") : toHostError(thrown);

@@ -6,6 +6,7 @@ import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import type { InstanceKey, TenantId } from "../shared/kernel/ids.ts";
 import { BoundedSemaphore, type SemaphoreState } from "../shared/kernel/semaphore.ts";
+import type { BlueprintSpec } from "../shared/model/blueprint-spec.ts";
 import type { BuildParts } from "./build-parts.ts";
 import { Builder } from "./builder.ts";
 import { BuildsInFlight, failureIsLeadersAlone } from "./builds-in-flight.ts";
@@ -37,7 +38,9 @@ export interface FleetOptions {
   readonly builds: { readonly concurrency: number; readonly queue: number; readonly timeoutMs: number };
   readonly observe: Observe;
   /** Called when a build found that its instance cannot be shared, whether or not anyone still waits for it. */
-  readonly onUnshareable: (key: InstanceKey, reason: string) => void;
+  readonly onUnshareable: (spec: BlueprintSpec, error: HostError) => void;
+  /** Told which plugins of its preset a build of the full shape found not to be known. */
+  readonly onPlugins: (spec: BlueprintSpec, unknown: readonly string[]) => void;
   /** Called when a thread has ended, so that the backends it left in PostgreSQL can be cancelled. */
   readonly onCellGone: (applicationName: string) => void;
 }
@@ -233,8 +236,8 @@ export class Fleet {
       const doubt = toHostError(thrown);
       return doubt.status === 500 || doubt.code === "BUILD_TIMEOUT" ? error : doubt;
     }
-    if (error.code === "BUILD_NOT_SHAREABLE") {
-      this.#options.onUnshareable(request.spec.key, error.message);
+    if (error.code === "BUILD_NOT_SHAREABLE" || error.code === "BUILD_READS_MORE") {
+      this.#options.onUnshareable(request.spec, error);
       return error;
     }
     this.#held.note(request.spec.key, request, error, nowMs);

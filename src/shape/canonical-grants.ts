@@ -2,7 +2,7 @@
 
 import { namingTag } from "../shared/postgres/schema-tags.ts";
 import { roleLabel } from "./labels.ts";
-import type { Lines } from "./lines.ts";
+import { type Lines, without } from "./lines.ts";
 
 /**
  * A comment verbatim (smart tags are parsed from it), and which served schemas its tags name physically: the
@@ -23,6 +23,18 @@ const comments: Lines = {
     left join spelled_attribute a on o.kind = 'relation' and a.attrelid = d.oid and a.attnum = d.sub`,
 };
 
+/** PostGraphile parses no comments of schemas and indexes, and those of checks and exclusions go with them. */
+const coreComments: Lines = {
+  ...without(comments),
+  from: `${comments.from}
+    left join own_constraint k on o.kind = 'constraint' and k.oid = d.oid
+    where case o.kind
+      when 'constraint' then k.contype in ('p', 'u', 'f')
+      when 'type' then o.oid not in (select oid from unused_type)
+      else o.kind in ('relation', 'function')
+    end`,
+};
+
 const extensions: Lines = {
   place: "o.label",
   line: ["'extension'", "o.kind", "o.label", "o.name", "m.extname"],
@@ -36,7 +48,32 @@ const grants: Lines = {
   from: "from granted g join resolved r on r.acl = g.acl and r.owner = g.owner and r.own = g.own",
 };
 
-export const grantLines: readonly Lines[] = [comments, extensions, grants];
+/**
+ * PgRBACPlugin asks what the connecting role may do with relations and columns, and whether it may execute functions. A column's privileges
+ * add to its table's.
+ */
+const coreGrants: Lines = {
+  ...without(grants, "r.entries", "r.privileges"),
+  line: ["'grants'", "g.kind", "g.label", "g.name", "p.privileges"],
+  from: `${grants.from}
+    cross join lateral (
+      select case when r.all_of_it and g.kind <> 'column' then 'DELETE INSERT SELECT UPDATE' else r.held end
+    ) p(privileges)
+    where case g.kind
+      when 'relation' then true
+      when 'column' then p.privileges is not null
+      when 'function' then p.privileges is null
+      else false
+    end`,
+};
+
+export const grantLines: readonly Lines[] = [
+  { ...comments, in: "full" },
+  coreComments,
+  extensions,
+  { ...grants, in: "full" },
+  coreGrants,
+];
 
 /** SQL, after `labelCtes`: `named(object, tag)`, comments with a tag that names a served schema physically. */
 export const namedCtes = `\
@@ -74,7 +111,8 @@ granted(kind, label, name, own, owner, acl) as materialized (
   select 'function', label, arguments, own, proowner, proacl from spelled_proc where proacl is not null
 ),
 resolved as materialized (
-  select g.own, g.owner, g.acl, x.entries, x.privileges
+  select g.own, g.owner, g.acl, x.entries, x.held, a.all_of_it,
+    case when a.all_of_it then 'ALL' else x.named end as privileges
   from (select distinct own, owner, acl from granted) g
   cross join actor
   cross join lateral (
@@ -82,12 +120,16 @@ resolved as materialized (
       pg_catalog.string_agg(e.entry, ' ' order by e.entry collate "C") filter (
         where g.own or e.grantee in (0, actor.anonymous, actor.authenticated, actor.self) or e.grantee = any (actor.others)
       ) as entries,
-      case when actor.superuser or (g.owner = actor.self and not coalesce(pg_catalog.bool_or(e.grantee = g.owner), false))
-        then 'ALL'
-        else pg_catalog.string_agg(distinct e.privilege, ' ' order by e.privilege) filter (
-          where case when e.grantee = 0 then true else pg_catalog.pg_has_role(e.grantee, 'MEMBER') end
-        )
-      end as privileges
+      coalesce(pg_catalog.bool_or(e.grantee = g.owner), false) as explicit,
+      pg_catalog.string_agg(distinct e.privilege, ' ' order by e.privilege) filter (
+        where case when e.grantee = 0 then true else pg_catalog.pg_has_role(e.grantee, 'MEMBER') end
+      ) as named,
+      -- As pg-introspection sees it, which does not know of the one membership that is listed nowhere.
+      pg_catalog.string_agg(distinct e.privilege, ' ' order by e.privilege) filter (
+        where e.privilege in ('SELECT', 'INSERT', 'UPDATE', 'DELETE', 'EXECUTE')
+        and case when e.grantee = 0 then true
+          else e.grantee <> 'pg_database_owner'::regrole and pg_catalog.pg_has_role(e.grantee, 'MEMBER') end
+      ) as held
     from (
       select a.grantee, a.privilege_type collate "C" as privilege,
         pg_catalog.quote_ident(${roleLabel("a.grantee", "g.owner")}) || ':' || a.privilege_type
@@ -95,4 +137,5 @@ resolved as materialized (
       from pg_catalog.aclexplode(g.acl) a
     ) e
   ) x
+  cross join lateral (select actor.superuser or (g.owner = actor.self and not x.explicit)) a(all_of_it)
 )`;

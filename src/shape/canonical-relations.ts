@@ -1,7 +1,7 @@
 /** Lines of the canonical text about relations: tables, views, composite types, and their parts. */
 
 import { columnLabels, roleLabel, typeLabel } from "./labels.ts";
-import type { Lines } from "./lines.ts";
+import { type Lines, without } from "./lines.ts";
 
 const classes: Lines = {
   place: "s.label",
@@ -20,6 +20,8 @@ const classes: Lines = {
   ],
   from: "from spelled_class s left join spelled_type t on t.oid = s.reloftype",
 };
+
+const coreClasses = without(classes, "s.relrowsecurity", "s.relforcerowsecurity");
 
 const columns: Lines = {
   place: "s.label",
@@ -41,6 +43,24 @@ const columns: Lines = {
     join spelled_class s on s.oid = a.attrelid
     left join spelled_type t on t.oid = a.atttypid
     where not a.attisdropped`,
+};
+
+/**
+ * A default, generated columns included, matters where a value is required: only then is the field of an input optional because of it.
+ * Whether it is may be for a comment to say (`@notNull`, `@primaryKey`). Codecs are the same whatever a type's modifier is.
+ */
+const coreColumns: Lines = {
+  ...columns,
+  in: "core",
+  line: columns.line
+    .filter((column) => column !== "a.atttypmod" && column !== "a.attgenerated")
+    .map((column) =>
+      column === "a.atthasdef"
+        ? `(a.atthasdef or a.attgenerated <> '') and (
+            a.attnotnull or t.typnotnull or a.attrelid in (select oid from commented) or s.reltype in (select oid from commented)
+          )`
+        : column,
+    ),
 };
 
 /** Constraints of tables and of domains. */
@@ -67,6 +87,24 @@ const constraints: Lines = {
     left join column_names n on n.oid = k.conrelid
     left join spelled_class f on f.oid = k.confrelid
     left join column_names fn on fn.oid = k.confrelid`,
+};
+
+/**
+ * What PostgreSQL alone enforces is of no account to a build: checks, exclusions, when a constraint is checked, and what a foreign key does
+ * to its rows.
+ */
+const coreConstraints: Lines = {
+  ...without(
+    constraints,
+    "k.condeferrable",
+    "k.condeferred",
+    "k.convalidated",
+    "k.conislocal",
+    "k.confupdtype",
+    "k.confdeltype",
+    "k.confmatchtype",
+  ),
+  from: `${constraints.from} where k.contype in ('p', 'u', 'f')`,
 };
 
 /** A table's backward relations are ordered by the foreign keys' oids, which no other line records. */
@@ -106,6 +144,22 @@ const indexes: Lines = {
     left join pg_catalog.pg_am m on m.oid = i.relam`,
 };
 
+/** The sets of columns that an index covers, by column number; PostGraphile lets lists be ordered and filtered by those. */
+const coreIndexes: Lines = {
+  place: "i.label",
+  in: "core",
+  line: ["'index'", "i.label", columnLabels("i.names", "i.columns", 1)],
+  from: `from (
+      select distinct i.label, n.names, array(
+        select distinct u.num from pg_catalog.unnest(i.indkey::int2[]) as u(num) where u.num <> 0 order by u.num
+      ) as columns
+      from own_index i
+      left join column_names n on n.oid = i.indrelid
+      where i.indpred is null
+    ) i
+    where i.columns <> '{}'`,
+};
+
 const parents: Lines = {
   place: "s.label",
   line: [
@@ -137,11 +191,15 @@ const policies: Lines = {
 };
 
 export const relationLines: readonly Lines[] = [
-  classes,
-  columns,
-  constraints,
+  { ...classes, in: "full" },
+  coreClasses,
+  { ...columns, in: "full" },
+  coreColumns,
+  { ...constraints, in: "full" },
+  coreConstraints,
   referencedBy,
-  indexes,
+  { ...indexes, in: "full" },
+  coreIndexes,
   parents,
-  policies,
+  { ...policies, in: "full" },
 ];

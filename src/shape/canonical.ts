@@ -2,7 +2,7 @@
 import { grantCtes, grantLines } from "./canonical-grants.ts";
 import { relationLines } from "./canonical-relations.ts";
 import { typeLabel, typeLabels } from "./labels.ts";
-import type { Lines } from "./lines.ts";
+import { type Lines, without } from "./lines.ts";
 
 const namespaces: Lines = {
   place: "''",
@@ -43,6 +43,11 @@ const types: Lines = {
     where t.typnamespace <> 'pg_catalog'::regnamespace`,
 };
 
+const coreTypes: Lines = {
+  ...without(types, "t.typtypmod"),
+  from: `${types.from} and t.oid not in (select oid from unused_type)`,
+};
+
 const procs: Lines = {
   place: "p.label",
   line: [
@@ -68,6 +73,9 @@ const procs: Lines = {
     left join pg_catalog.pg_language l on l.oid = p.prolang`,
 };
 
+/** Whose rights it runs with, and in which language, is PostgreSQL's concern. */
+const coreProcs = without(procs, "p.prosecdef", "l.lanname");
+
 const header: Lines = {
   place: "''",
   line: [
@@ -79,6 +87,9 @@ const header: Lines = {
   from: "",
 };
 
+/** With a version of its own; no core shape equals a full one. */
+const coreHeader: Lines = { ...header, in: "core", line: ["'core 1'", ...header.line] };
+
 const enumRows: Lines = {
   place: "s.label",
   line: ["'rows'", "s.label", "e.columns", "e.content", "e.alike"],
@@ -86,29 +97,38 @@ const enumRows: Lines = {
 };
 
 const sections: readonly Lines[] = [
-  header,
+  { ...header, in: "full" },
+  coreHeader,
   namespaces,
   ...relationLines,
-  types,
-  procs,
+  { ...types, in: "full" },
+  coreTypes,
+  { ...procs, in: "full" },
+  coreProcs,
   enumRows,
   ...grantLines,
 ];
 
-/** SQL, after `labelCtes` and `enumCtes`: `canonical(text)`, one row. */
+const isIn = (text: "full" | "core", lines: Lines): boolean => lines.in === undefined || lines.in === text;
+
+/**
+ * SQL, after `labelCtes` and `enumCtes`: `canonical(text, core)`, one row: the full text, and that without what builds of the known plugins
+ * do not read (`workers/instance/core-catalogue.ts` removes the same).
+ */
 export const canonicalCtes = `\
 ${grantCtes},
-line(section, place, position, content) as (
+line(section, place, position, content, in_full, in_core) as (
 ${sections
-  .map(
-    ({ place, position = "0", line, from }, section) =>
-      `select ${section}, ${place}, ${position}::int8, pg_catalog.json_build_array(${line.join(", ")})::text ${from}`,
-  )
+  .map((lines, section) => {
+    const { place, position = "0", line, from } = lines;
+    const content = `pg_catalog.json_build_array(${line.join(", ")})::text`;
+    return `select ${section}, ${place}, ${position}::int8, ${content}, ${isIn("full", lines)}, ${isIn("core", lines)} ${from}`;
+  })
   .join("\nunion all\n")}
 ),
-canonical as materialized (
-  select pg_catalog.string_agg(
-    content, E'\\n' order by section, place collate "C", position, content collate "C"
-  ) as text
+canonical(text, core) as materialized (
+  select
+    pg_catalog.string_agg(content, E'\\n' order by section, place collate "C", position, content collate "C") filter (where in_full),
+    pg_catalog.string_agg(content, E'\\n' order by section, place collate "C", position, content collate "C") filter (where in_core)
   from line
 )`;

@@ -111,6 +111,25 @@ described(class, oid, sub, description) as materialized (
   select classoid, objoid, objsubid, description from pg_catalog.pg_description
   where objoid = any (array(select oid from object))
 ),
+-- Enums and domains that no column, function or other type is made of, and the arrays of those. No build comes to them.
+unused_type(oid) as materialized (
+  select pg_catalog.unnest(array[t.oid, t.typarray])
+  from spelled_type t,
+    (select array(
+      select atttypid from spelled_attribute
+      union select prorettype from spelled_proc
+      union select provariadic from spelled_proc
+      union select pg_catalog.unnest(proargtypes::oid[]) from spelled_proc
+      union select pg_catalog.unnest(proallargtypes) from spelled_proc
+      union select typbasetype from spelled_type
+      union select rngsubtype from pg_catalog.pg_range where rngtypid = any (array(select oid from spelled_type))
+    )) used(oids)
+  where t.typtype in ('e', 'd') and t.typarray <> 0 and t.oid <> all (used.oids) and t.typarray <> all (used.oids)
+),
+-- Relations and types with a comment on themselves or a part of them.
+commented(oid) as materialized (
+  select oid from described where class in ('pg_catalog.pg_class'::regclass, 'pg_catalog.pg_type'::regclass)
+),
 extension_member(classid, objid, extname) as materialized (
   select d.classid, d.objid, e.extname
   from (

@@ -6,9 +6,18 @@
  * lines have the same order.
  */
 export interface Lines {
+  /** The text that has the lines, if not both have them. */
+  readonly in?: "full" | "core";
   readonly place: string;
   readonly position?: string;
   readonly line: readonly string[];
   /** The rest of the query, from FROM. */
   readonly from: string;
 }
+
+/** The lines of the core shape: those of `lines` without some columns. */
+export const without = ({ line, ...rest }: Lines, ...columns: readonly string[]): Lines => ({
+  ...rest,
+  in: "core",
+  line: line.filter((column) => !columns.includes(column)),
+});

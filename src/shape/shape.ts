@@ -51,6 +51,8 @@ export interface Dispensable {
 
 export interface ShapeProbe {
   readonly shape: ShapeHash;
+  /** The shape without what no build of the known plugins reads (`workers/instance/known-plugins.ts`). */
+  readonly core: ShapeHash;
   /** Physical names of served schemas that do not exist. */
   readonly missing: readonly string[];
   /**
@@ -78,6 +80,8 @@ export interface ShapeProbe {
   readonly revisions: Readonly<Record<string, string>>;
   /** Null unless it was requested. */
   readonly canonicalText: string | null;
+  /** The text of `core`, likewise. */
+  readonly coreText: string | null;
 }
 
 /**
@@ -139,7 +143,9 @@ ${canonicalCtes},
 named_hidden(object, finds, needed) as (select kind || ' ' || name, finds, needed from hidden)
 select
   pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.text, 'UTF8')), 'hex') as shape,
+  pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(canonical.core, 'UTF8')), 'hex') as core,
   ${canonicalText ? "canonical.text" : "null::text"} as canonical,
+  ${canonicalText ? "canonical.core" : "null::text"} as canonical_core,
   array(
     select binding.physical from pg_catalog.unnest($1::text[]) with ordinality as binding(physical, ord)
     where binding.ord not in (select ord from served)
@@ -207,7 +213,9 @@ export function shapeQuery(
 
 const probeRow = z.object({
   shape: z.string(),
+  core: z.string(),
   canonical: z.string().nullable(),
+  canonical_core: z.string().nullable(),
   missing: z.array(z.string()),
   hidden: z.array(z.string()),
   found: z.array(z.string().nullable()),
@@ -241,7 +249,9 @@ export function parseShape(row: unknown): ShapeProbe {
   }
   const {
     shape,
+    core,
     canonical,
+    canonical_core: coreText,
     enum_tables: enumTables,
     enum_faults: enumFaults,
     revisions,
@@ -250,9 +260,11 @@ export function parseShape(row: unknown): ShapeProbe {
   return {
     ...rest,
     shape: shapeHash(shape),
+    core: shapeHash(core),
     enumTables,
     enumFaults,
     revisions: Object.fromEntries(revisions),
     canonicalText: canonical,
+    coreText,
   };
 }

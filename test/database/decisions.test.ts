@@ -4,6 +4,7 @@ import type { Decision } from "../../src/decisions/decision.ts";
 import { Decisions } from "../../src/decisions/decisions.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import { Database } from "../../src/postgres/database.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -26,6 +27,7 @@ describe("decisions", () => {
   /** Awaited by every probe after it has read, before its answer is used. */
   let gate: Promise<void>;
   let decisions: Decisions;
+  let stockPreset = false;
 
   beforeAll(async () => {
     server = await createDatabase("decision");
@@ -65,6 +67,7 @@ describe("decisions", () => {
       guard: "writes",
       presetVersion: "1",
       hostVersion: "1",
+      stockPreset,
       observe: (observation) => seen.push(observation),
     });
   });
@@ -289,8 +292,8 @@ describe("decisions", () => {
 
   test("a key found unsafe to share makes its tenants dedicated, with the reason", async () => {
     const tenant = tenantOf("two");
-    const { key } = await decisions.decide(tenant);
-    decisions.refuse(key, "the build read rows");
+    const { key, spec } = await decisions.decide(tenant);
+    decisions.refuse(spec, new HostError("BUILD_NOT_SHAREABLE", "the build read rows"));
     const again = await decisions.decide(tenant);
     expect(again).toMatchObject({ kind: "dedicated", reason: "the build read rows" });
     expect(again.key).not.toBe(key);
@@ -300,6 +303,70 @@ describe("decisions", () => {
     decisions.forgetAll();
     decisions.forgetRefusals();
     expect(await decisions.decide(tenant)).toMatchObject({ kind: "pooled", key });
+  });
+
+  describe("of tenants that differ in what no build of known plugins reads", () => {
+    const sharing = async (): Promise<boolean> => {
+      const [one, three] = [
+        await decisions.decide(tenantOf("four")),
+        await decisions.decide(tenantOf("five")),
+      ];
+      expect([one.kind, three.kind]).toEqual(["pooled", "pooled"]);
+      expect(one.shape).not.toBe(three.shape);
+      expect(one.spec.shape).toBe(three.spec.shape);
+      return one.key === three.key;
+    };
+    beforeAll(async () => {
+      await server.execute(
+        "create schema four; create table four.thing (name text); create schema five; create table five.thing (name text, check (name <> ''))",
+      );
+      stockPreset = true;
+    });
+    afterAll(async () => {
+      await server.execute("drop schema four, five cascade");
+      stockPreset = false;
+    });
+
+    test("share a key where the preset is the stock one, until a thread says otherwise", async () => {
+      expect(await sharing()).toBe(true);
+      const { spec } = await decisions.decide(tenantOf("four"));
+      decisions.refuse(spec, new HostError("BUILD_READS_MORE", "OwnPlugin"));
+      expect(await sharing()).toBe(false);
+      decisions.recordPlugins(spec, []);
+      expect(await sharing()).toBe(false);
+    });
+
+    test("and a DDL command of that kind moves the revisions, but not the key", async () => {
+      const before = await decisions.decide(tenantOf("four"));
+      await server.execute("create policy mine on four.thing using (true)");
+      decisions.forgetAll();
+      const after = await decisions.decide(tenantOf("four"));
+      expect(after.key).toBe(before.key);
+      expect(after.revisions).not.toEqual(before.revisions);
+      expect(after.version).not.toBe(before.version);
+      await server.execute("drop policy mine on four.thing");
+    });
+  });
+
+  test("with a preset of the user's, tenants share by what known plugins read only once a thread knows them all", async () => {
+    await server.execute(
+      "create schema four; create table four.thing (name text); create schema five; create table five.thing (name text, check (name <> ''))",
+    );
+    const keys = async (): Promise<Set<string>> =>
+      new Set([
+        (await decisions.decide(tenantOf("four"))).key,
+        (await decisions.decide(tenantOf("five"))).key,
+      ]);
+    expect((await keys()).size).toBe(2);
+    const { spec } = await decisions.decide(tenantOf("four"));
+    expect(spec.shape).toBe("full");
+    // Of another variant, which may have other plugins.
+    decisions.recordPlugins({ ...spec, api: "other" }, []);
+    expect((await keys()).size).toBe(2);
+    decisions.recordPlugins(spec, []);
+    expect((await keys()).size).toBe(1);
+    expect((await decisions.decide(tenantOf("four"))).spec.shape).toBe("core");
+    await server.execute("drop schema four, five cascade");
   });
 
   test("a relation that stays locked fails with LOCK_TIMEOUT, and no decision is kept", async () => {

@@ -234,6 +234,22 @@ describe("an instance", () => {
     await worker.build("dedicated", { app: "ada" }, { enumTables: 0 });
   });
 
+  it("of a core shape has only plugins that are known to read no more of the catalogue; another is refused", async () => {
+    const own = preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "OwnPlugin" }] }`);
+    const stock = preset("PostGraphileAmberPreset");
+    const build = (url: string, shape: "core" | "full") =>
+      new Worker(database, { preset: url }).instances.build(1, {
+        ...specOf("pooled", { app: "ada" }, 1),
+        shape,
+        enumTables: 1,
+      });
+    const message = expect.stringContaining("OwnPlugin");
+    await expect(build(own, "core")).rejects.toMatchObject({ code: "BUILD_READS_MORE", message });
+    expect(await build(own, "full")).toMatchObject({ unknownPlugins: ["OwnPlugin"] });
+    expect(await build(stock, "full")).toMatchObject({ unknownPlugins: [] });
+    expect(await build(stock, "core")).toMatchObject({ unknownPlugins: [] });
+  });
+
   it("is refused if a plugin reads rows during a pooled build", async () => {
     const reading =
       preset(`{ extends: [PostGraphileAmberPreset], plugins: [{ name: "Reads", gather: { hooks: {

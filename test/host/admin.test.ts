@@ -172,6 +172,8 @@ describe("GET /tenants/:id", () => {
       key: expect.stringMatching(/^bp:[0-9a-f]{64}$/),
       kind: "pooled",
       shape: expect.stringMatching(/^[0-9a-f]{64}$/),
+      core: expect.stringMatching(/^[0-9a-f]{64}$/),
+      sharesBy: expect.stringMatching(/^the core shape: no preset is configured/),
       revisions: { canary_acme: expect.stringMatching(/^\d+$/), public: expect.stringMatching(/^\d+$/) },
       schemas: { app: "canary_acme" },
       changes: expect.objectContaining({ by: "events", everyMs: 10_000 }),

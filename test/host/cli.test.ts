@@ -99,12 +99,15 @@ describe("rowhouse shape", () => {
       kind: "pooled",
       key: expect.stringMatching(/^bp:[0-9a-f]{64}$/),
       shape: expect.stringMatching(/^[0-9a-f]{64}$/),
+      core: expect.stringMatching(/^[0-9a-f]{64}$/),
+      sharesBy: expect.stringMatching(/^the core shape: no preset is configured/),
       revisions: { canary_acme: expect.stringMatching(/^\d+$/), public: expect.stringMatching(/^\d+$/) },
       schemas: { app: "canary_acme" },
     });
     const text = await run(["shape", "acme"]);
     expect(text.stdout).toContain(JSON.parse(stdout).shape);
     expect(text.stdout).toMatch(/pooled/);
+    expect(text.stdout).toMatch(/^shares by the core shape: no preset/m);
   });
 
   it("names an unknown tenant", async () => {

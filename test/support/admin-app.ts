@@ -15,7 +15,15 @@ const running = new Set<Listening>();
 const sha = "ab".repeat(32);
 const key = pooledKey(sha);
 const shape = shapeHash(sha);
-const viewOf = (id: string): TenantView => ({ id, key, kind: "pooled", shape, revisions: {}, schemas: {} });
+const viewOf = (id: string): TenantView => ({
+  id,
+  key,
+  kind: "pooled",
+  shape,
+  core: shape,
+  revisions: {},
+  schemas: {},
+});
 
 const statusOfNothing = () =>
   composeStatus({

@@ -1,6 +1,6 @@
 /**
  * Objects outside the served and shared schemas that the tenant of `shape-tenant.ts` refers to, and whether DDL on them changes
- * its hash.
+ * the hash of its full shape.
  */
 import { casesOf } from "./ddl-cases.ts";
 

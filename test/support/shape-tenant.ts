@@ -1,6 +1,7 @@
 /** A tenant of two schemas with some of everything, and what can be seen of it: its shape, its API, its SQL. */
 import { randomBytes } from "node:crypto";
 import type { Client, QueryResult } from "pg";
+import { makeIntrospectionQuery } from "pg-introspection";
 import { makeSchema } from "postgraphile";
 import { makePgService } from "postgraphile/adaptors/pg";
 import { grafast } from "postgraphile/grafast";
@@ -19,6 +20,8 @@ import {
 } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { parseShape, probeSettings, type ShapeProbe, shapeQuery } from "../../src/shape/shape.ts";
+import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
+import { coreCatalogue } from "../../workers/instance/core-catalogue.ts";
 import {
   isIntrospectionQuery,
   namedColumn,
@@ -134,6 +137,14 @@ export async function probe(client: Client, name: string): Promise<ShapeProbe> {
   });
 }
 
+/** The catalogue that a build of the tenant's core shape is shown. */
+export async function coreCatalogueOf(client: Client, name: string): Promise<string> {
+  const tenant = tenantOf(name);
+  const called = tenant.schemas.map(({ logical }) => logical);
+  const query = scopedIntrospection(makeIntrospectionQuery(), { ...tenant, called });
+  return asHost(client, async () => coreCatalogue((await client.query(query)).rows[0].introspection));
+}
+
 /** Runs `work` as the connecting role, and undoes all that it did. */
 async function asHost<T>(client: Client, work: () => Promise<T>): Promise<T> {
   await client.query(`savepoint as_host; set local role ${hostRole}; set local jit = off`);
@@ -152,8 +163,21 @@ export interface Api {
   readonly reads: number;
 }
 
+export interface BuildOptions {
+  readonly base?: Api | null;
+  /** Which catalogue it is built from. */
+  readonly shape?: BlueprintSpec["shape"];
+  readonly presets?: readonly GraphileConfig.Preset[];
+  /** Whether to run documents on it. */
+  readonly run?: boolean;
+}
+
 /** A pooled instance of the tenant, built and run inside the client's transaction. If its SDL differs from `base`, it is not run. */
-export async function buildApi(client: Client, name: string, base: Api | null = null): Promise<Api> {
+export async function buildApi(
+  client: Client,
+  name: string,
+  { base = null, shape = "full", presets = [PostGraphileAmberPreset], run = true }: BuildOptions = {},
+): Promise<Api> {
   const tenant = tenantOf(name);
   const called = tenant.schemas.map(({ logical }) => logical);
   const names = new StatementNames({ kind: "pooled", schemas: tenant.schemas });
@@ -175,6 +199,7 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
         names.learn(row?.[objectsColumn]);
         refused = row?.[namedColumn] !== null;
         if (refused) throw new Error("a tag names a schema as the database does");
+        if (shape === "core") row.introspection = coreCatalogue(row.introspection);
       }
       return result;
     },
@@ -185,7 +210,7 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
   const adaptor = { ...service.adaptor, createWithPgClient: () => withPgClient };
   return asHost(client, async () => {
     const building = makeSchema({
-      extends: [PostGraphileAmberPreset],
+      extends: [...presets],
       pgServices: [{ ...service, adaptor } as never],
       gather: { pgIdentifiers: "unqualified", muteWarnings: true },
       schema: { dontSwallowErrors: true },
@@ -201,7 +226,7 @@ export async function buildApi(client: Client, name: string, base: Api | null = 
     const reads = sql.filter((text) => !isIntrospectionQuery(text)).length;
     sql.length = 0;
     const sdl = printSchema(schema);
-    if (base !== null && sdl !== base.sdl) return { sdl, sql, reads };
+    if (!run || (base !== null && sdl !== base.sdl)) return { sdl, sql, reads };
     const path = tenant.schemas.map(({ physical }) => physical).join(", ");
     await client.query(`set local search_path = ${path}, public, pg_temp`);
     for (const source of documents(schema)) {

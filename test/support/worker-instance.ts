@@ -177,6 +177,7 @@ export function specOf(
   return {
     key: kind === "pooled" ? pooledKey(hash) : dedicatedKey(tenant, hash),
     kind,
+    shape: "full",
     tenant,
     database: "main",
     schemas: Object.entries(schemas).map(([logical, physical]) => ({ logical, physical })),

@@ -112,6 +112,7 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
         types: 1,
         unhonoured: [],
         unfitPatches: settings["unfit"] === undefined ? [] : [String(settings["unfit"])],
+        unknownPlugins: [],
       },
     };
   }
@@ -120,7 +121,16 @@ async function build(id: number, { settings }: BlueprintSpec): Promise<Reply<Bui
   const grownBytes = usedBytes;
   return {
     ok: true,
-    value: { buildMs: 1, heapBytes: null, usedBytes, grownBytes, types: 1, unhonoured: [], unfitPatches: [] },
+    value: {
+      buildMs: 1,
+      heapBytes: null,
+      usedBytes,
+      grownBytes,
+      types: 1,
+      unhonoured: [],
+      unfitPatches: [],
+      unknownPlugins: [],
+    },
   };
 }
 

@@ -113,7 +113,8 @@ export class FakeFleet {
         timeoutMs: options.buildTimeoutMs ?? 30_000,
       },
       observe: (observation) => this.#observe(observation),
-      onUnshareable: (key) => this.unshareable.push(key),
+      onPlugins: () => undefined,
+      onUnshareable: ({ key }) => this.unshareable.push(key),
       onCellGone: (name) => this.cellsGone.push(name),
     };
     this.fleet = new Fleet(fleetOptions);
@@ -179,6 +180,7 @@ export class FakeFleet {
     return {
       key: keyOf(blueprint),
       kind: "pooled",
+      shape: "full",
       tenant: tenantId(tenant),
       database: "main",
       schemas: [{ logical: "app", physical: tenant }],
@@ -213,6 +215,7 @@ export class FakeFleet {
       hidden: [],
       unsafe: [],
       shape: shapeHash(sha(name)),
+      core: shapeHash(sha(name)),
       revisions: {},
       version: "1",
       spec,

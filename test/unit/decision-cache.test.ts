@@ -17,11 +17,13 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     hidden: [],
     unsafe: [],
     shape: shapeHash(zero),
+    core: shapeHash(zero),
     revisions,
     version: "1",
     spec: {
       key,
       kind: "pooled",
+      shape: "full",
       tenant: tenant.id,
       database: "main",
       schemas: tenant.schemas,

@@ -17,6 +17,7 @@ import { type Setting, settingsStatement } from "../postgres/settings.ts";
 import { StatementNames } from "../postgres/statement-names.ts";
 import { rowsOf } from "../postgres/transaction.ts";
 import { buildSettings } from "../request/preset-settings.ts";
+import { coreCatalogue } from "./core-catalogue.ts";
 import { isIntrospectionQuery, namedColumn, objectsColumn, scopedIntrospection } from "./introspection.ts";
 import { tagsInLogicalNames } from "./schema-tags.ts";
 
@@ -153,7 +154,9 @@ class BuildReads {
     const row = introspectionRow.parse(result.rows[0]);
     this.#names.learn(row[objectsColumn]);
     const named = row[namedColumn];
-    if (typeof named !== "string") return await rowsOf<TData>(Promise.resolve(result));
+    if (typeof named !== "string") {
+      return await rowsOf<TData>(Promise.resolve(shownTo(this.#spec, result, row)));
+    }
     if (kind === "pooled") {
       throw new HostError(
         "BUILD_NOT_SHAREABLE",
@@ -163,6 +166,13 @@ class BuildReads {
     const introspection = tagsInLogicalNames(String(row["introspection"]), schemas);
     return await rowsOf<TData>(Promise.resolve({ ...result, rows: [{ ...row, introspection }] }));
   }
+}
+
+/** What the catalogue said, as far as the shape of `spec` covers it. */
+function shownTo({ shape }: BlueprintSpec, result: Result, row: Readonly<Record<string, unknown>>): Result {
+  if (shape === "full") return result;
+  const introspection = coreCatalogue(String(row["introspection"]));
+  return { ...result, rows: [{ ...row, introspection }] };
 }
 
 /** Drops the name: a build is over before a second statement of its kind comes. */

@@ -69,9 +69,9 @@ export class Instances {
   async build(id: number, spec: BlueprintSpec): Promise<BuildReport> {
     this.growth.begin(this.#live.size === 0);
     try {
-      const { buildMs, types, unhonoured } = await this.#build(id, spec);
+      const built = await this.#build(id, spec);
       const unfitPatches = this.#patching.unfit;
-      return { buildMs, heapBytes: null, ...this.growth.add(id, types), types, unhonoured, unfitPatches };
+      return { ...built, heapBytes: null, ...this.growth.add(id, built.types), unfitPatches };
     } finally {
       this.growth.end();
     }
@@ -80,7 +80,7 @@ export class Instances {
   async #build(
     id: number,
     spec: BlueprintSpec,
-  ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured">> {
+  ): Promise<Pick<BuildReport, "buildMs" | "types" | "unhonoured" | "unknownPlugins">> {
     const startedAt = performance.now();
     this.#patching.assertSafe();
     if (this.#codecFaults.length > 0) {
@@ -102,7 +102,7 @@ export class Instances {
       names,
     );
     let live = false;
-    const { preset, unhonoured } = await instancePreset({
+    const { preset, unhonoured, unknownPlugins } = await instancePreset({
       setup: this.#setup,
       spec,
       building,
@@ -129,7 +129,7 @@ export class Instances {
     live = true;
     await this.#open(id, schema, resolvedPreset);
     const buildMs = performance.now() - startedAt;
-    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured };
+    return { buildMs, types: Object.keys(schema.getTypeMap()).length, unhonoured, unknownPlugins };
   }
 
   /**

@@ -6,7 +6,7 @@ import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
 import { copiesText, loadedCopies } from "../../src/shared/kernel/copies.ts";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
-import type { CellSetup } from "../../src/shared/protocol/messages.ts";
+import type { BuildReport, CellSetup } from "../../src/shared/protocol/messages.ts";
 import { behaviorMatchesPlugin } from "../graphile/behavior-cache.ts";
 import type { Patching } from "../graphile/patching.ts";
 import type { ServingWithPgClient } from "../postgres/adaptor.ts";
@@ -16,6 +16,7 @@ import { hidingHints } from "../request/hints.ts";
 import { withRequestSettings } from "../request/preset-settings.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./instance-facts.ts";
+import { unknownPlugins } from "./known-plugins.ts";
 import { loginTokensPlugin, replacedPlugin } from "./login-tokens-plugin.ts";
 import { unhonouredOf, userService } from "./preset-services.ts";
 import { rowhousePlugin, rowhouseRequestPlugin } from "./rowhouse-plugin.ts";
@@ -68,6 +69,15 @@ async function userPreset(url: string | null, spec: BlueprintSpec): Promise<Grap
   if (!isPreset(exported))
     throw new HostError("BUILD_FAILED", `the default export of ${url} is not a preset`);
   return exported;
+}
+
+function readsMore(plugins: readonly string[]): HostError {
+  const others = plugins.length > 5 ? `, and ${plugins.length - 5} more` : "";
+  const listed = plugins.slice(0, 5).join(", ") + others;
+  return new HostError(
+    "BUILD_READS_MORE",
+    `the preset has plugins that may read more of the catalogue than the core shape covers: ${listed}`,
+  );
 }
 
 type Service = GraphileConfig.PgServiceConfiguration<"rowhouse">;
@@ -125,9 +135,8 @@ function pluginsOf(
 }
 
 /** An instance's preset, and the names of the user's options that it ignores. */
-export interface InstancePreset {
+export interface InstancePreset extends Pick<BuildReport, "unhonoured" | "unknownPlugins"> {
   readonly preset: GraphileConfig.ResolvedPreset;
-  readonly unhonoured: readonly string[];
 }
 
 /** What an instance's preset is composed of. */
@@ -146,6 +155,8 @@ export interface PresetParts {
 export async function instancePreset(parts: PresetParts): Promise<InstancePreset> {
   const { setup, spec, building, serving, isServing, log, patching } = parts;
   const user = resolvePreset(await userPreset(setup.preset, spec));
+  const unknown = unknownPlugins(user.plugins);
+  if (spec.shape === "core" && unknown.length > 0) throw readsMore(unknown);
   const mask = errorMask(setup.production, log);
   const maskError = user.grafserv?.maskError ?? mask.late;
   const service: Service = {
@@ -193,5 +204,5 @@ export async function instancePreset(parts: PresetParts): Promise<InstancePreset
       maskError: setup.operations.introspection ? maskError : hidingHints(maskError),
     },
   };
-  return { preset, unhonoured: unhonouredOf(user, spec) };
+  return { preset, unhonoured: unhonouredOf(user, spec), unknownPlugins: unknown };
 }

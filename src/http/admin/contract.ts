@@ -59,6 +59,10 @@ export interface TenantView {
   /** The codes of `unsafe`, each once. */
   readonly unsafeCodes?: readonly FindingCode[];
   readonly shape: string;
+  /** Of the part of its shape that a build with known plugins reads. */
+  readonly core: string;
+  /** Which of the two decides with whom it shares an instance, and why: `the core shape: …`; missing if it shares none. */
+  readonly sharesBy?: string;
   /** As text, because a revision may exceed what a JSON number holds. */
   readonly revisions: Readonly<Record<string, string>>;
   /** Logical name to physical, in order. */

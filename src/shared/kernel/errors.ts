@@ -73,6 +73,8 @@ export const errorTable = {
   BUILD_FAILED: rule(500, "error", "The schema could not be built."),
   /** Internal to the host: a pooled instance turned out unsafe to share, as it was built or later. The decision becomes dedicated. */
   BUILD_NOT_SHAREABLE: rule(500, "warn", "The schema could not be built."),
+  /** Internal to the host: the preset has plugins that may read more than the core shape covers. The decision goes by the full shape. */
+  BUILD_READS_MORE: rule(500, "info", "The schema could not be built."),
   /**
    * A preset or plugin sets a PostgreSQL setting that is reserved for the host; the message names it and the
    * cure.

@@ -40,6 +40,11 @@ export interface LeftOutObject {
 export interface BlueprintSpec {
   readonly key: InstanceKey;
   readonly kind: "pooled" | "dedicated";
+  /**
+   * What its tenants have in common. With `core` the build is not shown the rest of the catalogue, and is refused (`BUILD_READS_MORE`) if the
+   * preset has plugins that may ask for it.
+   */
+  readonly shape: "full" | "core";
   readonly tenant: TenantId;
   readonly database: string;
   readonly schemas: readonly SchemaBinding[];

@@ -134,6 +134,8 @@ export interface BuildReport {
   readonly unhonoured: readonly string[];
   /** Patches that did not fit although the versions are known; see `workers/graphile/patching.ts`. */
   readonly unfitPatches: readonly string[];
+  /** Plugins of the preset that may read more of the catalogue than the core shape covers. */
+  readonly unknownPlugins: readonly string[];
 }
 
 export type Answer =
