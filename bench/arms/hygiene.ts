@@ -25,7 +25,8 @@ const opened = await Promise.all(
     const clearing = arm === "chosen" || arm === "names not hidden" ? baseline.clearing : nothing;
     const hidden = arm !== "names not hidden";
     const pooler = new Pooler(() => undefined);
-    return new Connection(client, 2 ** 20, { ...baseline, clearing, hidden, pooler, ordinal });
+    const facts = { ...baseline, clearing, hidden, pooler, ordinal, onReleased: () => undefined };
+    return new Connection(client, 2 ** 20, facts);
   }),
 );
 
