@@ -51,7 +51,8 @@ const opened = await Promise.all(
     const clearing = clears ? baseline.clearing : nothing;
     const hidden = arm !== "proved" && arm !== "dropped";
     const pooler = new Pooler(() => undefined);
-    return new Connection(client, 2 ** 20, { ...baseline, clearing, hidden, pooler, ordinal });
+    const facts = { ...baseline, clearing, hidden, pooler, ordinal, onReleased: () => undefined };
+    return new Connection(client, 2 ** 20, facts);
   }),
 );
 

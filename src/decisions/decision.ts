@@ -62,11 +62,8 @@ export function decisionOf(
   const { shape, core, hidden, named, prepares, notifies, revisions, enumTables } = probed;
   const input: BlueprintInput = { ...tenant, shape, presetVersion, hostVersion };
   const judged = judgeHidden(tenant, probed);
-  const pooledKey = blueprintKey({
-    ...input,
-    shape: basis.shape === "core" ? core : shape,
-    leftOut: judged.labels,
-  });
+  const sharedBy = basis.shape === "core" ? core : shape;
+  const pooledKey = blueprintKey({ ...input, shape: sharedBy, leftOut: judged.labels });
   const refusal = judged.reason ?? namedReason(named) ?? unshareable(pooledKey) ?? null;
   const reason = pooling ? refusal : "pooling is disabled";
   const kind = reason === null ? "pooled" : "dedicated";

@@ -13,6 +13,7 @@ type Unlimited =
   | "control.installed"
   | "database.listening"
   | "database.pooled"
+  | "database.statements"
   | "database.unsafe"
   | "build.started"
   | "build.done"

@@ -12,6 +12,8 @@ import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
 import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
 import { Connection, type ConnectionFacts } from "./connection.ts";
+import { Homes } from "./homes.ts";
+import { type Place, Places, type PlacesOptions } from "./places.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 import { setBaseline } from "./session-reset.ts";
@@ -32,11 +34,9 @@ const reserveIdleTimeoutMs = 5_000;
 /** How long the answer stands that a new connection takes no writes either; until then, writes are refused at once. */
 const readOnlyStandsMs = 1_000;
 
-export interface TenantPoolOptions {
+/** `poolReserve`: connections beyond `poolSize`, each opened for a tenant that holds none. */
+export interface TenantPoolOptions extends PlacesOptions {
   readonly url: string;
-  readonly poolSize: number;
-  /** Connections beyond `poolSize`, each opened for a tenant that holds none. */
-  readonly poolReserve: number;
   readonly applicationName: string;
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
@@ -48,9 +48,8 @@ export interface TenantPoolOptions {
 export class TenantPool {
   readonly #options: TenantPoolOptions;
   readonly #connector: Connector;
-  readonly #pool: pg.Pool;
-  /** Connections beyond the pool's size are kept in a pool of their own, so that they are the first to be closed when idle. */
-  readonly #reserve: pg.Pool | null;
+  readonly #places: Places;
+  readonly #homes: Homes;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, ConnectionFacts>();
   readonly #shares: TenantShares;
@@ -88,29 +87,34 @@ export class TenantPool {
       timeoutMs: connectTimeoutMs,
       code: "NO_CAPACITY",
     });
-    this.#pool = this.#newPool(poolSize, idleTimeoutMs);
-    // pg-pool would take a `max` of 0 for its default.
-    this.#reserve = poolReserve === 0 ? null : this.#newPool(poolReserve, reserveIdleTimeoutMs);
+    this.#homes = new Homes(poolSize);
+    this.#places = new Places(options, (place) => this.#newPool(place));
   }
 
-  #newPool(max: number, idleTimeoutMillis: number): pg.Pool {
+  /** A pool of one connection: which of several pg-pool returns cannot be chosen. */
+  #newPool(place: Place): pg.Pool {
     const { statementTimeoutMs, resultBytes, log, onData } = this.#options;
     const pool = this.#connector.pool({
       ...this.#clientOptions,
-      max,
+      max: 1,
       pipeline: true,
-      idleTimeoutMillis,
+      idleTimeoutMillis: place.isReserve ? reserveIdleTimeoutMs : idleTimeoutMs,
       onConnect: async (client) => {
         const baseline = await setBaseline(client, statementTimeoutMs);
         if (!baseline.direct) this.#pooler.notice("the connection is not directly to PostgreSQL");
         this.#opened += 1;
-        this.#found.set(client, { ...baseline, pooler: this.#pooler, ordinal: this.#opened });
+        const facts = { ...baseline, pooler: this.#pooler, ordinal: this.#opened };
+        this.#found.set(client, { ...facts, onReleased: () => this.#places.release(place) });
       },
     });
     pool.on("connect", (client) => {
       const found = this.#found.get(client);
       if (found === undefined) return;
-      this.#connections.set(client, new Connection(client, resultBytes, found, onData));
+      place.connection = new Connection(client, resultBytes, found, onData);
+      this.#connections.set(client, place.connection);
+    });
+    pool.on("remove", (client) => {
+      if (place.connection?.client === client) place.connection = null;
     });
     // The server closed an idle connection; the pool has already removed it.
     pool.on("error", (error) => log("debug", `idle connection lost: ${error.message}`));
@@ -139,7 +143,7 @@ export class TenantPool {
   ): Promise<Connection> {
     const turn = this.#shares.acquire(borrower?.tenant ?? hostsOwn, signal, parent?.grant);
     const grant = turn instanceof Promise ? await turn : turn;
-    const connecting = this.#granted(grant, younger, signal);
+    const connecting = this.#granted(grant, { borrower, younger, signal });
     if (signal === undefined) return acquired(await connecting, borrower);
     try {
       return acquired(await unlessAborted(signal, cancelled, () => connecting), borrower);
@@ -157,28 +161,50 @@ export class TenantPool {
    * The connection that `grant` allows, or that of a later grant if PostgreSQL refuses one beyond the pool's size. Releases the
    * grant if there is no connection to be had.
    */
-  async #granted(grant: Grant, younger: number, signal?: CancellationToken): Promise<Connection> {
-    try {
-      const connection = await this.#idle(grant.beyond, younger, signal);
-      connection.grantedBy(grant);
-      return connection;
-    } catch (error) {
-      if (!grant.beyond || !hasState(error, "too_many_connections") || signal?.aborted === true) {
-        grant.release();
-        throw noConnection("PostgreSQL", error);
+  async #granted(grant: Grant, use: Use): Promise<Connection> {
+    const untilMs = performance.now() + connectTimeoutMs;
+    for (let attempt = 1; ; attempt += 1) {
+      const taken = this.#placeFor(grant, use);
+      const place = taken instanceof Promise ? await taken : taken;
+      try {
+        const connection = await this.#idle(place, use);
+        connection.grantedBy(grant);
+        return connection;
+      } catch (error) {
+        this.#places.release(place);
+        const refused = hasState(error, "too_many_connections");
+        if (refused && place.isReserve && use.signal?.aborted !== true) return this.#refused(grant, use);
+        const over = use.signal?.aborted === true || performance.now() >= untilMs;
+        // Nothing has been sent on it yet, so trying again is safe.
+        if (over || (!refused && (connectionFault(error) !== "ended" || attempt === maxAttempts))) {
+          grant.release();
+          throw noConnection("PostgreSQL", error);
+        }
+        // Other hosts or cells of this server may be using our connections, for no longer than they need them.
+        if (refused) await pause(refusedPauseMs);
       }
     }
-    const open = this.#reserve?.totalCount ?? 0;
+  }
+
+  async #refused(grant: Grant, use: Use): Promise<Connection> {
+    const open = this.#reserveOpen;
     this.#options.log(
       "warn",
       `PostgreSQL refused a connection beyond poolSize; ${open} reserve connections are open`,
     );
-    return this.#granted(await this.#shares.refuse(grant, open, signal), younger, signal);
+    return this.#granted(await this.#shares.refuse(grant, open, use.signal), use);
   }
 
-  async #idle(beyond: boolean, younger: number, signal?: CancellationToken): Promise<Connection> {
+  /** A request that holds a connection does not wait for its home: it may be the one that it holds. */
+  #placeFor(grant: Grant, { borrower }: Use): Place | Promise<Place> {
+    if (borrower === undefined) return this.#places.take(hostsOwn, [], false);
+    const waits = grant.parent === null && !this.#pooler.isThere;
+    return this.#places.take(borrower.tenant, this.#homes.of(borrower), waits);
+  }
+
+  async #idle(place: Place, { younger, signal }: Use): Promise<Connection> {
     for (;;) {
-      const client = await this.#connectedClient(beyond, signal);
+      const client = await place.pool.connect();
       const connection = this.#connections.get(client);
       if (connection === undefined)
         throw new HostError("INTERNAL", "the pool returned an unknown connection");
@@ -192,22 +218,6 @@ export class TenantPool {
         ),
       );
       connection.release();
-    }
-  }
-
-  async #connectedClient(beyond: boolean, signal?: CancellationToken): Promise<PoolClient> {
-    const pool = beyond ? (this.#reserve ?? this.#pool) : this.#pool;
-    const untilMs = performance.now() + connectTimeoutMs;
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        return await pool.connect();
-      } catch (error) {
-        if (signal?.aborted === true || performance.now() >= untilMs) throw error;
-        // Other hosts or cells of this server may be using our connections, for no longer than they need them.
-        if (hasState(error, "too_many_connections") && !beyond) await pause(refusedPauseMs);
-        // Nothing has been sent on it yet, so trying again is safe.
-        else if (connectionFault(error) !== "ended" || attempt === maxAttempts) throw error;
-      }
     }
   }
 
@@ -242,19 +252,29 @@ export class TenantPool {
   }
 
   get stats(): PoolFigures {
-    const reserve = this.#reserve?.totalCount ?? 0;
-    return {
-      total: this.#pool.totalCount + reserve,
-      idle: this.#pool.idleCount + (this.#reserve?.idleCount ?? 0),
-      waiting: this.#shares.waiting,
-      reserve,
-    };
+    const sum = { total: 0, idle: 0, waiting: this.#shares.waiting, reserve: this.#reserveOpen };
+    for (const { pool } of this.#places.all) {
+      sum.total += pool.totalCount;
+      sum.idle += pool.idleCount;
+    }
+    return sum;
+  }
+
+  get #reserveOpen(): number {
+    return this.#places.all.reduce((sum, { isReserve, pool }) => sum + (isReserve ? pool.totalCount : 0), 0);
   }
 
   async close(): Promise<void> {
     this.#shares.close();
-    await Promise.all([this.#pool.end(), this.#reserve?.end(), this.#writing.close()]);
+    await Promise.all([...this.#places.all.map(({ pool }) => pool.end()), this.#writing.close()]);
   }
+}
+
+/** What a request needs of a connection. */
+interface Use {
+  readonly borrower: Borrower | undefined;
+  readonly younger: number;
+  readonly signal: CancellationToken | undefined;
 }
 
 /** Ignores losses of a connection that nothing is waiting on. */

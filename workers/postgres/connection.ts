@@ -31,6 +31,8 @@ export interface ConnectionFacts extends Baseline {
   readonly pooler: Pooler;
   /** The connection's number among the cell's connections to that database, in the order of opening. */
   readonly ordinal: number;
+  /** Called when a request has returned the connection. */
+  readonly onReleased: () => void;
 }
 
 const deallocation: Statement = { text: "deallocate all" };
@@ -91,6 +93,7 @@ export class Connection {
   /** Whether a prepared statement was missing: a tenant's function may have deallocated it, or another backend may be answering. */
   #missed = false;
   #grant: Grant | null = null;
+  readonly #seen = new Set<string>();
   readonly #maxResultBytes: number;
   readonly #facts: ConnectionFacts;
 
@@ -124,6 +127,11 @@ export class Connection {
 
   get ordinal(): number {
     return this.#facts.ordinal;
+  }
+
+  /** Number of tenants that it has served; its backend caches something of each. */
+  get tenants(): number {
+    return this.#seen.size;
   }
 
   /** A hint only: the server's configuration may have changed since. */
@@ -365,6 +373,7 @@ export class Connection {
   /** Takes the connection into a tenant's use. */
   acquire(borrower: Borrower): void {
     if (this.#trust.passTo(borrower)) this.#untrustedStatements = true;
+    if (this.#tenant !== borrower.tenant) this.#seen.add(borrower.tenant);
     this.#tenant = borrower.tenant;
     this.#isAcquired = true;
   }
@@ -377,9 +386,11 @@ export class Connection {
     }
     this.#isAcquired = false;
     this.client.release(this.#brokenBy ?? undefined);
-    // Only now, so that the next holder of the grant finds the connection in the pool.
     const grant = this.#grant;
+    if (grant === null) return;
     this.#grant = null;
-    grant?.release();
+    // Only now, so that the next holder finds the connection in the pool.
+    this.#facts.onReleased();
+    grant.release();
   }
 }
