@@ -35,6 +35,7 @@ const healthy: DatabaseFacts = {
   missingSchemas: [],
   tenants: [],
   unsafe: [],
+  watched: [],
   rolelessTenants: 0,
   sessionConnections: 0,
   poolSize: 4,
