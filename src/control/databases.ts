@@ -1,7 +1,8 @@
 /** Opens the configured databases: the front's connections, notifications, and the state of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
-import { Database, terminateBackends } from "../postgres/database.ts";
+import { terminateBackends } from "../postgres/backends.ts";
+import { Database } from "../postgres/database.ts";
 import { Listener } from "../postgres/listener.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
