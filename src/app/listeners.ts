@@ -34,12 +34,13 @@ export async function listenForOperators(
 /** Opens the public listener; when it closes, requests in flight may continue for `cells.drainTimeout`. */
 export async function listenForClients(
   { config, observe, started }: HostContext,
-  { handle, phase }: Pick<PublicDeps, "handle" | "phase">,
+  { handle, subscriptions, phase }: Pick<PublicDeps, "handle" | "subscriptions" | "phase">,
 ): Promise<Listening> {
   const { cells, limits } = config;
   const proxies = new Proxies(config.listen.trustProxy);
   const app = createPublicApp({
     handle,
+    subscriptions,
     proxies,
     namedHeaders: new NamedHeaders(config.requestHeaders),
     // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
@@ -59,7 +60,11 @@ export async function listenForClients(
     { host, port, connections, addressConnections, isProxy, onCrowded },
     observe,
   );
-  started.add(() => listening.close(cells.drainTimeoutMs));
+  started.add(() => {
+    const closed = listening.close(cells.drainTimeoutMs);
+    subscriptions?.drain();
+    return closed;
+  });
   observe({ kind: "host.listening", name: "public", url: listening.url });
   return listening;
 }

@@ -28,6 +28,8 @@ export interface DatabasesOptions {
   readonly observe: Observe;
   /** The database that holds the table of tenants, if they come from one. */
   readonly tenantTable?: string | null;
+  /** Whether hosts' subscribers hear of events there. */
+  readonly realtime?: boolean;
   /** Maximum number of concurrent migrations per database; more wait. */
   readonly parallelMigrations?: number;
 }
@@ -172,20 +174,20 @@ export async function listenFault(
 async function control(
   database: Database,
   config: DatabaseConfig,
-  { guard, observe, tenantTable }: DatabasesOptions,
+  { guard, observe, tenantTable, realtime = false }: DatabasesOptions,
 ): Promise<Pick<OpenDatabase, "control" | "eventTriggers">> {
-  const needs = { tenants: tenantTable === database.name };
+  const needs = { tenants: tenantTable === database.name, realtime };
   const { version, expected, eventTriggers, missing } = config.install
     ? await installControl(database, observe, needs)
     : await controlState(database, needs);
   if (version >= expected) return { control: true, eventTriggers };
-  if (guard === "off") return { control: false, eventTriggers: false };
+  if (guard === "off" && !realtime) return { control: false, eventTriggers: false };
   throw new HostError(
     "CONFIG_INVALID",
     [
-      `database ${database.name}: guard "${guard}" needs a usable control schema:`,
+      `database ${database.name}: ${realtime ? "realtime" : `guard "${guard}"`} needs a usable control schema:`,
       ...missing,
-      'Or set guard to "off".',
+      realtime ? "Or leave out realtime." : 'Or set guard to "off".',
     ].join("\n"),
   );
 }

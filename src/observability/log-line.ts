@@ -31,6 +31,7 @@ const constant = {
   "notices.read": line("debug", "revisions read"),
   "look.found": line("info", "found schema changes that were not notified"),
   "realtime.polled": line("debug", "events read"),
+  "realtime.run": line("debug", "operation run for subscribers"),
   "realtime.gap": line("warn", "events may have been missed"),
   // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),

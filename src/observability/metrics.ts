@@ -11,7 +11,12 @@ import type {
   RealtimeObservation,
   TerminationReason,
 } from "./observation.ts";
-import { isRealtime, realtimeTally } from "./realtime-metrics.ts";
+import {
+  isRealtime,
+  realtimeTally,
+  type SubscriptionCounts,
+  subscriptionGauges,
+} from "./realtime-metrics.ts";
 import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 
 export interface Metrics {
@@ -68,6 +73,7 @@ export function createMetrics(
   snapshot: () => FleetSnapshot | null,
   droppedLines: () => readonly DroppedLines[] = () => [],
   listener: () => ListenerSnapshot | null = () => null,
+  subscriptions: () => SubscriptionCounts | null = () => null,
 ): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -77,6 +83,7 @@ export function createMetrics(
   const held = listenerGauges(make);
   const requests = new RequestTally(make);
   const countRealtime = realtimeTally(make);
+  const readSubscriptions = subscriptionGauges(make);
   const dropped = make.counter("log_dropped_total", "Log lines dropped.", "level", "reason");
 
   return {
@@ -88,6 +95,7 @@ export function createMetrics(
     contentType: registry.contentType,
     text: () => {
       readFleet(fleet, snapshot());
+      readSubscriptions(subscriptions());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
       readListener(held, listener() ?? unheard, requests.refused);

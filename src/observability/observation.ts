@@ -125,6 +125,8 @@ export type Observation =
   | { kind: "look.failed"; database: string; message: string }
   /** Events were read from a database; `events`: how many there were for schemas with subscribers. */
   | { kind: "realtime.polled"; database: string; events: number; durationMs: number }
+  /** An operation ran for a subscriber, or several. */
+  | { kind: "realtime.run"; tenant: TenantId }
   | { kind: "realtime.failing"; database: string; message: string }
   /** Events may have been missed, so all subscribers of the database are served anew. */
   | { kind: "realtime.gap"; database: string; reason: "away" | "server" }

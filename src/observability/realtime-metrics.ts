@@ -11,6 +11,7 @@ export const isRealtime = (observation: Observation): observation is RealtimeObs
 export function realtimeTally({ counter, histogram }: Makers): (observation: RealtimeObservation) => void {
   const events = counter("realtime_events_total", "Events read for schemas with subscribers.");
   const polls = histogram("realtime_poll_seconds", "Time to read the events of a database.", pollSeconds);
+  const runs = counter("realtime_runs_total", "Operations run for subscribers.");
   const gaps = counter(
     "realtime_gaps_total",
     "Times that events may have been missed, so that all subscriptions to a database ran again.",
@@ -21,11 +22,32 @@ export function realtimeTally({ counter, histogram }: Makers): (observation: Rea
         events.inc(observation.events);
         polls.observe(observation.durationMs / 1000);
         break;
+      case "realtime.run":
+        runs.inc();
+        break;
       case "realtime.gap":
         gaps.inc();
         break;
       default:
         observation.kind satisfies "realtime.failing";
     }
+  };
+}
+
+export interface SubscriptionCounts {
+  readonly subscriptions: number;
+  readonly executions: number;
+}
+
+/** Gauges of the subscriptions there are; 0 if there can be none. */
+export function subscriptionGauges({ gauge }: Makers): (counts: SubscriptionCounts | null) => void {
+  const subscriptions = gauge("realtime_subscriptions", "Subscriptions at the moment.");
+  const executions = gauge(
+    "realtime_executions",
+    "Live queries that subscriptions with equal requests share.",
+  );
+  return (counts) => {
+    subscriptions.set(counts?.subscriptions ?? 0);
+    executions.set(counts?.executions ?? 0);
   };
 }

@@ -47,6 +47,7 @@ export async function startPublicApp(
   };
   const proxies = new Proxies(trustProxy);
   const app = createPublicApp({
+    subscriptions: null,
     proxies,
     namedHeaders: new NamedHeaders(named),
     handle: (request) => {

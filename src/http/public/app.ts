@@ -28,9 +28,12 @@ import {
   readFacts,
   requireMediaType,
 } from "../request-head.ts";
+import { prefersEvents } from "./event-stream.ts";
+import { EventStreams } from "./event-streams.ts";
 import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
+import type { Subscriptions } from "./subscriptions.ts";
 import { ConcurrencyLimit } from "./tenant-concurrency.ts";
 
 export interface PublicRequest {
@@ -58,6 +61,8 @@ export interface PublicDeps {
     /** How much memory slow clients may occupy. */
     readonly backlogBytes: number;
   };
+  /** Null if there are none. */
+  readonly subscriptions: Subscriptions | null;
   /** Whom to believe about a client's address. */
   readonly proxies: Proxies;
   /** The headers that presets are told beside those that every cell gets. */
@@ -76,6 +81,7 @@ export type PublicApp = Hono<Env>;
 export function createPublicApp(deps: PublicDeps): PublicApp {
   const app: PublicApp = new Hono({ getPath: () => "/" });
   const shared = exchangeDeps(deps);
+  const streams = deps.subscriptions === null ? null : new EventStreams(deps.subscriptions);
   const admit = (context: Context<Env>): Admitted => admitted(deps, beginExchange(context, shared));
 
   app.post("*", async (context) => {
@@ -84,6 +90,10 @@ export function createPublicApp(deps: PublicDeps): PublicApp {
     requireMediaType(exchange.incoming);
     const body = await readBody(exchange, deps.limits.bodyBytes, exchange.bodyWait);
     if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
+    if (streams !== null && prefersEvents(request.headers["accept"])) {
+      await streams.begin(request, body);
+      return RESPONSE_ALREADY_SENT;
+    }
     return answer(deps, request, body);
   });
 
