@@ -8,8 +8,10 @@ import type { Subscriptions } from "../http/public/subscriptions.ts";
 import { EventPoller } from "../realtime/event-poller.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
 import { liveResult } from "../realtime/live-result.ts";
+import { HostError } from "../shared/kernel/errors.ts";
 import { pathSchemas } from "../shared/model/blueprint-spec.ts";
 import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
+import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import type { HostContext } from "./context.ts";
 import { createAdmission } from "./request-handler.ts";
@@ -29,6 +31,7 @@ export function openSubscriptions(
   const { realtime, limits } = config;
   if (realtime === null) return null;
   const admission = createAdmission({ config, source, authenticator });
+  const router = createRouter(config.routing, source);
   const pollers = new Map<string, EventPoller>();
   const poller = (name: string): EventPoller => {
     const { database } = databases.get(name);
@@ -49,7 +52,15 @@ export function openSubscriptions(
     counts: () => queries.counts,
     subscribe: (operation, sink) => queries.subscribe(operation, sink),
     drain: () => queries.drain(),
-    async open({ requestId, facts, headers: given, body }) {
+    admit: async (facts, anonymously) => {
+      if (!anonymously) return (await admission(facts, ignore)).tenant.id;
+      const routed = await router.route(facts);
+      if (routed === null) throw new HostError("TENANT_UNKNOWN");
+      return routed.tenant.id;
+    },
+    async open({ requestId, facts: asked, headers: given, body }) {
+      // A WebSocket begins with a GET.
+      const facts = { ...asked, method: "POST" };
       const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "1" };
       const identify = async (): Promise<Identity> =>
         identityOf(await admission(facts, ignore), headers, body);

@@ -31,6 +31,14 @@ export interface RealtimeConfig {
   readonly minIntervalMs: number;
   readonly connections: number;
   readonly tenantConnections: number;
+  /** Subscriptions of one WebSocket. */
+  readonly connectionSubscriptions: number;
+  /** How long a WebSocket may take to introduce itself. */
+  readonly initTimeoutMs: number;
+  /** Unsent bytes of a client beyond which it gets only the newest result of each live query. */
+  readonly bufferBytes: number;
+  /** Origins of other sites' pages that may open WebSockets with the browser's credentials. */
+  readonly origins: readonly string[];
   /** Executions of one tenant; subscribers with equal requests share one. */
   readonly tenantSubscriptions: number;
   readonly pingMs: number;

@@ -79,7 +79,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
 function resolveRealtime({ realtime, limits }: ConfigRecord): RealtimeConfig | null {
   if (realtime === false) return null;
   const figures = realtime === true ? realtimeDefaults : realtime;
-  const { poll, retention, minInterval, connections, ping, ...rest } = figures;
+  const { poll, retention, minInterval, initTimeout, connections, ping, origins, ...rest } = figures;
   return {
     ...rest,
     pollMs: poll,
@@ -88,6 +88,8 @@ function resolveRealtime({ realtime, limits }: ConfigRecord): RealtimeConfig | n
     // The other half stays for requests.
     connections: connections ?? Math.ceil(limits.connections / 2),
     pingMs: ping,
+    initTimeoutMs: initTimeout,
+    origins: origins.map((each) => new URL(each).origin),
   };
 }
 

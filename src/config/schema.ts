@@ -146,7 +146,13 @@ const realtimeRecord = keyed({
   minInterval: durationMs(0).default(250),
   connections: wholeNumber(1, 1_000_000).optional(),
   tenantConnections: wholeNumber(1, 1_000_000).default(500),
+  connectionSubscriptions: wholeNumber(1, 10_000).default(50),
   tenantSubscriptions: wholeNumber(1, 100_000).default(1_000),
+  initTimeout: durationMs(100).default(3_000),
+  bufferBytes: byteCount().default(2 ** 20),
+  origins: z
+    .array(z.url({ protocol: /^https?$/, error: 'must be an origin, such as "https://app.example"' }))
+    .default([]),
   ping: durationMs(100).default(20_000),
 });
 

@@ -4,6 +4,7 @@ import { serveDirectly } from "../../src/http/fetch-app.ts";
 import { Proxies } from "../../src/http/proxies.ts";
 import { createPublicApp, type PublicRequest } from "../../src/http/public/app.ts";
 import { NamedHeaders } from "../../src/http/public/named-headers.ts";
+import { StreamRoom } from "../../src/http/public/stream-room.ts";
 import { type Listening, listen } from "../../src/http/server.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import type { HostPhase } from "../../src/shared/kernel/phase.ts";
@@ -48,6 +49,7 @@ export async function startPublicApp(
   const proxies = new Proxies(trustProxy);
   const app = createPublicApp({
     subscriptions: null,
+    room: new StreamRoom({ connections: 1, tenantConnections: 1 }),
     proxies,
     namedHeaders: new NamedHeaders(named),
     handle: (request) => {

@@ -33,6 +33,7 @@ import { EventStreams } from "./event-streams.ts";
 import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
+import type { StreamRoom } from "./stream-room.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import { ConcurrencyLimit } from "./tenant-concurrency.ts";
 
@@ -63,6 +64,8 @@ export interface PublicDeps {
   };
   /** Null if there are none. */
   readonly subscriptions: Subscriptions | null;
+  /** For streams. */
+  readonly room: StreamRoom;
   /** Whom to believe about a client's address. */
   readonly proxies: Proxies;
   /** The headers that presets are told beside those that every cell gets. */
@@ -81,7 +84,8 @@ export type PublicApp = Hono<Env>;
 export function createPublicApp(deps: PublicDeps): PublicApp {
   const app: PublicApp = new Hono({ getPath: () => "/" });
   const shared = exchangeDeps(deps);
-  const streams = deps.subscriptions === null ? null : new EventStreams(deps.subscriptions);
+  const { subscriptions, room } = deps;
+  const streams = subscriptions === null ? null : new EventStreams(subscriptions, room);
   const admit = (context: Context<Env>): Admitted => admitted(deps, beginExchange(context, shared));
 
   app.post("*", async (context) => {

@@ -1,11 +1,10 @@
 /** Opens event streams while there is room for them. */
 import { HostError } from "../../shared/kernel/errors.ts";
-import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import { EventStream } from "./event-stream.ts";
 import type { Exchange } from "./exchange.ts";
+import type { StreamRoom } from "./stream-room.ts";
 import type { Subscriptions } from "./subscriptions.ts";
-import { ConcurrencyLimit } from "./tenant-concurrency.ts";
 
 interface StreamRequest {
   readonly exchange: Exchange;
@@ -15,14 +14,11 @@ interface StreamRequest {
 
 export class EventStreams {
   readonly #subscriptions: Subscriptions;
-  readonly #tenants: ConcurrencyLimit<TenantId>;
-  readonly #all: ConcurrencyLimit<"all">;
+  readonly #room: StreamRoom;
 
-  constructor(subscriptions: Subscriptions) {
+  constructor(subscriptions: Subscriptions, room: StreamRoom) {
     this.#subscriptions = subscriptions;
-    const { connections, tenantConnections } = subscriptions;
-    this.#tenants = new ConcurrencyLimit(tenantConnections, () => new HostError("TENANT_BUSY"));
-    this.#all = new ConcurrencyLimit(connections, () => new HostError("SERVER_BUSY"));
+    this.#room = room;
   }
 
   /**
@@ -35,18 +31,7 @@ export class EventStreams {
     const opening = this.#subscriptions.open({ requestId, facts, headers, body });
     const operation = await exchange.unlessAborted(opening, () => {});
     if (outgoing.closed) return;
-    const { tenant } = operation.identity;
-    this.#all.acquire("all");
-    try {
-      this.#tenants.acquire(tenant);
-    } catch (error) {
-      this.#all.release("all");
-      throw error;
-    }
-    outgoing.on("close", () => {
-      this.#all.release("all");
-      this.#tenants.release(tenant);
-    });
+    outgoing.on("close", this.#room.enter(operation.identity.tenant));
     const stream = new EventStream(exchange, this.#subscriptions.pingMs);
     try {
       stream.follow(this.#subscriptions.subscribe(operation, stream));

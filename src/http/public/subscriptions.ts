@@ -1,6 +1,7 @@
 /** What the public app needs for subscriptions. */
 import type { Operation, Subscription } from "../../realtime/live-queries.ts";
 import type { Sink } from "../../realtime/live-query.ts";
+import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 
 /** A request to subscribe. */
@@ -17,6 +18,13 @@ export interface Subscriptions {
   readonly tenantConnections: number;
   readonly pingMs: number;
   readonly counts: () => { readonly subscriptions: number; readonly executions: number };
+  readonly connectionSubscriptions: number;
+  readonly initTimeoutMs: number;
+  readonly bufferBytes: number;
+  /** Origins of other sites' pages that may bring credentials. */
+  readonly origins: readonly string[];
+  /** The tenant of a request, and whether it is served; rejects with the HostError to answer with. */
+  admit(facts: RequestFacts, anonymously: boolean): Promise<TenantId>;
   /** Admits a request; rejects with the HostError to answer with. */
   open(request: SubscribeRequest): Promise<Operation>;
   /** Throws `TENANT_BUSY`. */
