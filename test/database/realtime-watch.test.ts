@@ -309,11 +309,14 @@ describe("a watched table", () => {
     expect(await events()).toHaveLength(2);
   });
 
-  it("tells of a change in a transaction whose snapshot is older than the host's last registration", async () => {
+  it("tells of a change in a transaction whose snapshot shows a registration that has been renewed since", async () => {
+    await database.query("update rowhouse.realtime_host set until = now() + interval '2 seconds'");
     await writing.transaction(async (transaction) => {
       await transaction.query("set transaction isolation level repeatable read");
       await transaction.query("select from shop.item");
-      await database.query("update rowhouse.realtime_host set until = now() + interval '2 hours'");
+      await database.query("select rowhouse.register_realtime('test', '1 hour')");
+      // Until the registration that it sees has run out.
+      await transaction.query("select pg_sleep(2.1)");
       await transaction.query("insert into shop.item values (1, '')");
     });
     expect(await events()).toHaveLength(1);
