@@ -62,6 +62,7 @@ export function startFleet(
       preset: config.preset,
       requestHeaders: headerNamesOf(config.requestHeaders),
       graphiql: config.graphiql,
+      realtime: config.realtime !== null,
       production: config.production,
       resultBytes: limits.resultBytes,
       operations: { ...limits, introspection: config.introspection },

@@ -9,6 +9,7 @@ import type { Fleet } from "../fleet/fleet.ts";
 import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
 import type { AdminOperations } from "../http/admin/contract.ts";
+import type { Subscriptions } from "../http/public/subscriptions.ts";
 import type { Listening } from "../http/server.ts";
 import type { Logger } from "../observability/logger.ts";
 import { createMetrics, type Metrics } from "../observability/metrics.ts";
@@ -22,6 +23,7 @@ import { listenForClients, listenForOperators } from "./listeners.ts";
 import { createOperations, createReports } from "./operations.ts";
 import { patchFaults, readPatchReports } from "./patch-reports.ts";
 import { createRequestHandler, type Welcome } from "./request-handler.ts";
+import { openSubscriptions } from "./subscriptions.ts";
 import { type OpenTenants, openTenants } from "./tenants.ts";
 
 export interface HostOptions {
@@ -57,10 +59,19 @@ interface Live {
   phase: HostPhase;
   fleet: Fleet | null;
   listening: Listening | null;
+  subscriptions: Subscriptions | null;
 }
 
+const notYetLive = (): Live => ({
+  startedMs: performance.now(),
+  phase: "starting",
+  fleet: null,
+  listening: null,
+  subscriptions: null,
+});
+
 async function start({ config, version, log, welcome }: HostOptions, started: Started): Promise<Host> {
-  const live: Live = { startedMs: performance.now(), phase: "starting", fleet: null, listening: null };
+  const live = notYetLive();
   const metrics = metricsOf(live, log);
   const observe: Observe = (observation) => {
     log.observe(observation);
@@ -92,12 +103,13 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   });
   live.fleet = fleet;
 
-  const parts = { databases, plan, tenants, fleet };
-  const operations = operationsOf(context, parts, live);
+  const operations = operationsOf(context, { databases, plan, tenants, fleet }, live);
   const admin = await listenForOperators(context, operations, metrics);
-  const { source, decisions } = tenants;
-  const handle = createRequestHandler({ config, source, decisions, authenticator, fleet, observe, welcome });
-  const listening = await listenForClients(context, { handle, phase: () => live.phase });
+  const served = { config, ...tenants, authenticator, fleet, observe, welcome };
+  const handle = createRequestHandler(served);
+  live.subscriptions = openSubscriptions(context, { ...served, databases, handle });
+  const forClients = { handle, subscriptions: live.subscriptions, phase: () => live.phase };
+  const listening = await listenForClients(context, forClients);
   live.listening = listening;
   enter("ready");
 
@@ -130,6 +142,7 @@ function metricsOf(live: Live, log: Logger): Metrics {
     () => (live.fleet === null ? null : fleetSnapshot(live.fleet)),
     () => log.dropped.all,
     () => live.listening?.snapshot() ?? null,
+    () => live.subscriptions?.counts() ?? null,
   );
 }
 
@@ -141,6 +154,7 @@ async function openDatabases({ config, applicationName, observe, started }: Host
     applicationName,
     observe,
     tenantTable: tenants.kind === "table" ? tenants.database : null,
+    realtime: config.realtime !== null,
   });
   started.add(() => databases.close());
   return databases;

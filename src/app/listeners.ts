@@ -5,6 +5,8 @@ import { serveApp } from "../http/fetch-app.ts";
 import { Proxies } from "../http/proxies.ts";
 import { type PublicDeps, servePublic } from "../http/public/app.ts";
 import { NamedHeaders } from "../http/public/named-headers.ts";
+import { StreamRoom } from "../http/public/stream-room.ts";
+import { WebSockets } from "../http/public/web-sockets.ts";
 import { type Listening, listen } from "../http/server.ts";
 import type { Metrics } from "../observability/metrics.ts";
 import type { Observe } from "../observability/observation.ts";
@@ -34,14 +36,23 @@ export async function listenForOperators(
 /** Opens the public listener; when it closes, requests in flight may continue for `cells.drainTimeout`. */
 export async function listenForClients(
   { config, observe, started }: HostContext,
-  { handle, phase }: Pick<PublicDeps, "handle" | "phase">,
+  { handle, subscriptions, phase }: Pick<PublicDeps, "handle" | "subscriptions" | "phase">,
 ): Promise<Listening> {
   const { cells, limits } = config;
   const proxies = new Proxies(config.listen.trustProxy);
+  const room = new StreamRoom(config.realtime ?? { connections: 0, tenantConnections: 0 });
+  const namedHeaders = new NamedHeaders(config.requestHeaders);
+  const { bodyBytes } = limits;
+  const sockets =
+    subscriptions === null
+      ? null
+      : new WebSockets({ subscriptions, room, proxies, namedHeaders, bodyBytes, phase });
   const serve = servePublic({
     handle,
+    subscriptions,
+    room,
     proxies,
-    namedHeaders: new NamedHeaders(config.requestHeaders),
+    namedHeaders,
     // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
     limits: {
       ...limits,
@@ -56,10 +67,23 @@ export async function listenForClients(
   const onCrowded = warnOnce(observe, addressConnections);
   const listening = await listen(
     serve,
-    { host, port, connections, addressConnections, isProxy, onCrowded },
+    {
+      host,
+      port,
+      connections,
+      addressConnections,
+      isProxy,
+      onCrowded,
+      ...(sockets === null ? {} : { upgrade: sockets.upgrade }),
+    },
     observe,
   );
-  started.add(() => listening.close(cells.drainTimeoutMs));
+  started.add(() => {
+    const closed = listening.close(cells.drainTimeoutMs);
+    sockets?.drain(cells.drainTimeoutMs);
+    subscriptions?.drain();
+    return closed;
+  });
   observe({ kind: "host.listening", name: "public", url: listening.url });
   return listening;
 }

@@ -9,6 +9,7 @@ import type { Fleet } from "../fleet/fleet.ts";
 import type { PublicRequest } from "../http/public/app.ts";
 import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
@@ -26,23 +27,37 @@ export interface RequestHandlerDeps {
   readonly welcome: Welcome | undefined;
 }
 
+/** Finds the tenant of a request, and what it may do. Rejects with the HostError to report to the client. */
+export function createAdmission({
+  config,
+  source,
+  authenticator,
+}: Pick<RequestHandlerDeps, "config" | "source" | "authenticator">): (
+  facts: RequestFacts,
+  routed: (tenant: TenantId) => void,
+) => Promise<Admitted> {
+  const router = createRouter(config.routing, source);
+  return async (facts, routed) => {
+    const found = await router.route(facts);
+    if (found === null) throw new HostError("TENANT_UNKNOWN");
+    const { tenant, path, basePath } = found;
+    routed(tenant.id);
+    const settings = await authenticator.settings(tenant, facts);
+    return { tenant, path, basePath, settings, signing: authenticator.signing(tenant) };
+  };
+}
+
 /** Answers requests; rejects with the HostError to report to the client. Every attempt is admitted again. */
 export function createRequestHandler(deps: RequestHandlerDeps): (request: PublicRequest) => Promise<Answer> {
-  const { config, source, authenticator, welcome } = deps;
-  const router = createRouter(config.routing, source);
+  const { welcome } = deps;
+  const admission = createAdmission(deps);
   const dispatcher = createDispatcher(deps);
   return (request: PublicRequest): Promise<Answer> => {
     const { facts, headers, body, signal } = request;
     const page = welcome?.(facts) ?? null;
     if (page !== null) return Promise.resolve(page);
-    const admit = async (): Promise<Admitted> => {
-      const routed = await router.route(facts);
-      if (routed === null) throw new HostError("TENANT_UNKNOWN");
-      const { tenant, path, basePath } = routed;
-      request.routed(tenant.id);
-      const settings = await authenticator.settings(tenant, facts);
-      return { tenant, path, basePath, settings, signing: authenticator.signing(tenant) };
-    };
+    const routed = (tenant: TenantId): void => request.routed(tenant);
+    const admit = (): Promise<Admitted> => admission(facts, routed);
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });
   };

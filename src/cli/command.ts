@@ -8,6 +8,8 @@ export interface Command {
   readonly args: ArgsDef;
   /** Options that may be repeated: `run` receives all their values in an array. */
   readonly repeatable?: readonly string[];
+  /** The last positional argument may be given any number of times: all positional ones are in `_`. */
+  readonly lastRepeats?: boolean;
   run(args: Readonly<Record<string, unknown>>): Promise<number>;
 }
 

@@ -5,6 +5,7 @@ import { sessionConnections } from "../auth/session-databases.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { readAdvisoryLocks } from "../control/advisory-locks.ts";
 import { controlState } from "../control/install.ts";
+import { readWatchedTables } from "../control/watched-tables.ts";
 import type { Database } from "../postgres/database.ts";
 import { connectingFindings } from "../role-safety/connecting-role.ts";
 import { findingTexts } from "../role-safety/finding.ts";
@@ -74,6 +75,7 @@ export async function readFacts(
       tenantFindings(transaction, tenants, { preset: preset !== null }),
     ),
     unsafe: await unsafeFindings(database, tenants, acceptedSql),
+    watched: await readWatchedTables(database, [...new Set(schemas)]),
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
     poolReserve,

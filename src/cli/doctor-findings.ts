@@ -3,6 +3,7 @@
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
 import { keepingOf, keepingText } from "../control/kept-statements.ts";
+import type { WatchedTable } from "../control/watched-tables.ts";
 import { frontConnections } from "../fleet/policy/pool-room.ts";
 import type { PatchReport } from "../shared/kernel/patch-policy.ts";
 import type { TenantFinding } from "./tenant-findings.ts";
@@ -45,6 +46,8 @@ export interface DatabaseFacts {
   readonly tenants: readonly TenantFinding[];
   /** Privileges of tenants' roles that they should not have, one sentence each. */
   readonly unsafe: readonly string[];
+  /** The tables of tenants' schemas. */
+  readonly watched: readonly WatchedTable[];
   /** Number of tenants without roles, whose requests run as the connecting role. */
   readonly rolelessTenants: number;
   readonly poolSize: number;
@@ -93,6 +96,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions
     ...roleFindings(about, facts),
     ...unsafeFindings(about, facts, options.roleSafety),
     ...listed(facts.missingSchemas, (names) => fail(about, `schemas of tenants do not exist: ${names}`)),
+    ...watchedFindings(about, facts),
     ...tenantLines(facts.tenants).map(({ level, text }) => (level === "fault" ? fail : warn)(about, text)),
   ];
 }
@@ -130,6 +134,23 @@ function statementsFindings(about: string, { control }: DatabaseFacts): Finding[
   return [(keepingOf(control) === "proved" ? warn : ok)(about, keepingText(control))];
 }
 
+/** Nothing where no table is watched: subscriptions need not be used. */
+function watchedFindings(about: string, { watched }: DatabaseFacts): Finding[] {
+  const outdated = watched.filter(({ state }) => state === "outdated");
+  const count = watched.filter(({ state }) => state === "watched").length;
+  return [
+    ...(count === 0 ? [] : [ok(about, `${count} tables are watched for subscribers`)]),
+    ...listed(
+      outdated.map(({ schema, table }) => `${schema}.${table}`),
+      (names) =>
+        warn(
+          about,
+          `tables are watched only in part, or by an earlier primary key (call rowhouse.watch again): ${names}`,
+        ),
+    ),
+  ];
+}
+
 /**
  * By PostgreSQL's default every role may take them, and tenants' functions may rely on that, so it is no
  * warning.
@@ -145,7 +166,7 @@ function advisoryFinding(about: string, { advisoryLocks: { open, usable }, role 
     about,
     open
       ? 'every role may take advisory locks ("rowhouse install --revoke-advisory-locks" restricts them to hosts)'
-      : "advisory locks are restricted to roles that may use the control schema",
+      : "advisory locks are restricted to the roles of hosts and migrations",
   );
 }
 

@@ -26,16 +26,24 @@ export const installCommand: Command = {
         "grant a role what rowhouse migrate and rowhouse.touch_schemas need (repeatable, or comma-separated)",
       valueHint: "ROLE",
     },
+    "grant-publish": {
+      type: "string",
+      description: "let a tenant's role call rowhouse.publish (repeatable, or comma-separated)",
+      valueHint: "ROLE",
+    },
     "revoke-advisory-locks": {
       type: "boolean",
-      description:
-        "revoke PostgreSQL's advisory locks from every role except those that may use the control schema",
+      description: "revoke PostgreSQL's advisory locks from every role except those of hosts and migrations",
     },
   },
-  repeatable: ["grant", "grant-migrations"],
+  repeatable: ["grant", "grant-migrations", "grant-publish"],
   async run(args) {
     const wishes: Wishes = {
-      grants: [...grantsOf(args["grant"], "serve"), ...grantsOf(args["grant-migrations"], "migrate")],
+      grants: [
+        ...grantsOf(args["grant"], "serve"),
+        ...grantsOf(args["grant-migrations"], "migrate"),
+        ...grantsOf(args["grant-publish"], "publish"),
+      ],
       revokesLocks: args["revoke-advisory-locks"] === true,
     };
     const config = await commandConfig(args);
@@ -121,7 +129,11 @@ async function install(name: string, { url }: DatabaseConfig, wishes: Wishes): P
   }
 }
 
-const purposes: Readonly<Record<Purpose, string>> = { serve: "to serve", migrate: "to migrate" };
+const purposes: Readonly<Record<Purpose, string>> = {
+  serve: "to serve",
+  migrate: "to migrate",
+  publish: "to publish",
+};
 
 async function give(name: string, database: Database, { role, purpose }: Grant): Promise<boolean> {
   const { given, lacking } = await grantRights(database, role, purpose);
@@ -151,8 +163,7 @@ async function revoke(name: string, database: Database): Promise<boolean> {
     console.error(
       `database ${name}: only a superuser can revoke advisory locks: every role may still take them`,
     );
-  } else
-    console.log(`database ${name}: advisory locks are restricted to roles that may use the control schema`);
+  } else console.log(`database ${name}: advisory locks are restricted to the roles of hosts and migrations`);
   return !open;
 }
 

@@ -12,6 +12,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   shape: async () => (await import("./shape.ts")).shapeCommand,
   install: async () => (await import("./install.ts")).installCommand,
   migrate: async () => (await import("./migrate.ts")).migrateCommand,
+  watch: async () => (await import("./watch.ts")).watchCommand,
   doctor: async () => (await import("./doctor.ts")).doctorCommand,
 };
 
@@ -127,7 +128,7 @@ function requireKnownOptions(command: Command, rest: readonly string[]): Map<str
     given.set(flag, [...(given.get(flag) ?? []), value ?? next ?? ""]);
   }
   const expected = [...known.values()].filter((each) => each.type === "positional").length;
-  if (positionals > expected) throw new UsageError("too many arguments");
+  if (positionals > expected && command.lastRepeats !== true) throw new UsageError("too many arguments");
   return given;
 }
 

@@ -22,6 +22,28 @@ export type TenantsConfig =
   /** Nothing is configured: embedded PostgreSQL with demo tenants, and no entry in `databases`. */
   | { readonly kind: "demo" };
 
+export interface RealtimeConfig {
+  /** How often a database with subscribers is asked for events. */
+  readonly pollMs: number;
+  /** How long events are kept for a host that is away. */
+  readonly retentionMs: number;
+  /** The least time between two runs of a live query. */
+  readonly minIntervalMs: number;
+  readonly connections: number;
+  readonly tenantConnections: number;
+  /** Subscriptions of one WebSocket. */
+  readonly connectionSubscriptions: number;
+  /** How long a WebSocket may take to introduce itself. */
+  readonly initTimeoutMs: number;
+  /** Unsent bytes of a client beyond which it gets only the newest result of each live query. */
+  readonly bufferBytes: number;
+  /** Origins of other sites' pages that may open WebSockets with the browser's credentials. */
+  readonly origins: readonly string[];
+  /** Executions of one tenant; subscribers with equal requests share one. */
+  readonly tenantSubscriptions: number;
+  readonly pingMs: number;
+}
+
 export interface Config {
   /** The config file; null if there is none. */
   readonly file: string | null;
@@ -85,6 +107,8 @@ export interface Config {
     readonly variables: number;
     readonly variablesDepth: number;
   };
+  /** Null: there are no subscriptions. */
+  readonly realtime: RealtimeConfig | null;
   readonly graphiql: boolean;
   readonly introspection: boolean;
 }

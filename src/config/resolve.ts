@@ -1,9 +1,9 @@
 /** Turns the written config into the one in use, with defaults that depend on other keys. */
 import { completeTenant } from "../tenants/tenant.ts";
-import type { Config, DatabaseConfig, TenantsConfig } from "./config.ts";
+import type { Config, DatabaseConfig, RealtimeConfig, TenantsConfig } from "./config.ts";
 import { tenantDefaults } from "./cross-checks.ts";
 import { moduleUrl } from "./module-file.ts";
-import type { ConfigRecord } from "./schema.ts";
+import { type ConfigRecord, realtimeDefaults } from "./schema.ts";
 
 export interface Surroundings {
   readonly file: string | null;
@@ -70,8 +70,26 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       variables: limits.variables,
       variablesDepth: limits.variablesDepth,
     },
+    realtime: resolveRealtime(record),
     graphiql,
     introspection: record.introspection ?? graphiql,
+  };
+}
+
+function resolveRealtime({ realtime, limits }: ConfigRecord): RealtimeConfig | null {
+  if (realtime === false) return null;
+  const figures = realtime === true ? realtimeDefaults : realtime;
+  const { poll, retention, minInterval, initTimeout, connections, ping, origins, ...rest } = figures;
+  return {
+    ...rest,
+    pollMs: poll,
+    retentionMs: retention,
+    minIntervalMs: minInterval,
+    // The other half stays for requests.
+    connections: connections ?? Math.ceil(limits.connections / 2),
+    pingMs: ping,
+    initTimeoutMs: initTimeout,
+    origins: origins.map((each) => new URL(each).origin),
   };
 }
 

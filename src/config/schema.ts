@@ -140,6 +140,33 @@ const requestHeaders = z
     }
   });
 
+const realtimeRecord = keyed({
+  poll: durationMs(20).default(100),
+  retention: durationMs(1_000).default(60_000),
+  minInterval: durationMs(0).default(250),
+  connections: wholeNumber(1, 1_000_000).optional(),
+  tenantConnections: wholeNumber(1, 1_000_000).default(500),
+  connectionSubscriptions: wholeNumber(1, 10_000).default(50),
+  tenantSubscriptions: wholeNumber(1, 100_000).default(1_000),
+  initTimeout: durationMs(100).default(3_000),
+  bufferBytes: byteCount().default(2 ** 20),
+  origins: z
+    .array(z.url({ protocol: /^https?$/, error: 'must be an origin, such as "https://app.example"' }))
+    .default([]),
+  ping: durationMs(100).default(20_000),
+});
+
+export const realtimeDefaults = realtimeRecord.parse({});
+
+/** Its figures, or `true` for the defaults. */
+const realtime = oneForm<z.output<typeof realtimeRecord> | boolean, boolean | z.input<typeof realtimeRecord>>(
+  (value) =>
+    typeof value === "object" && value !== null
+      ? realtimeRecord
+      : z.boolean("must be true, false or an object"),
+  [false, {}],
+);
+
 const shareRange = "must be a number from 0.05 to 1";
 
 export const configSchema = keyed({
@@ -209,6 +236,7 @@ export const configSchema = keyed({
     variables: wholeNumber(1, 10_000_000).default(20_000),
     variablesDepth: wholeNumber(1, 10_000).default(64),
   }).prefault({}),
+  realtime: realtime.default(false),
   graphiql: z.boolean().optional(),
   introspection: z.boolean().optional(),
 });

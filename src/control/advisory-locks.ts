@@ -27,8 +27,8 @@ export async function readAdvisoryLocks(database: Queryable): Promise<AdvisoryLo
 }
 
 /**
- * Revokes advisory locks from everybody except superusers and roles that may use the control schema; returns
- * who may take them now. If the connecting role may not revoke them, PostgreSQL warns and does nothing, or
+ * Revokes advisory locks from everybody except superusers and the roles of hosts and migrations, which may use
+ * tenants' locks; returns who may take them now. If the connecting role may not revoke them, PostgreSQL warns and does nothing, or
  * refuses (42501). Run it again when another role is to be a host's.
  */
 export async function revokeAdvisoryLocks(database: Pick<Database, "transaction">): Promise<AdvisoryLocks> {
@@ -40,9 +40,11 @@ export async function revokeAdvisoryLocks(database: Pick<Database, "transaction"
       begin
         for taking in select p.oid::regprocedure from ${lockFunctions} loop
           for known in
-            select distinct a.grantee::regrole from pg_catalog.pg_namespace n
-              cross join pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
-            where n.nspname = 'rowhouse' and a.privilege_type = 'USAGE' and a.grantee <> 0
+            -- Not whoever may use the schema: tenants' roles publish.
+            select distinct a.grantee::regrole from pg_catalog.pg_proc p
+              cross join pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+            where p.pronamespace = (select oid from pg_catalog.pg_namespace where nspname = 'rowhouse')
+              and p.proname in ('tenant_lock_key', 'lock_tenant') and a.grantee <> 0
           loop
             execute format('grant execute on function %s to %s', taking, known);
           end loop;

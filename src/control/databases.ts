@@ -1,7 +1,8 @@
 /** Opens the configured databases: the front's connections, notifications, and the state of the control schema. */
 import type { DatabaseConfig } from "../config/config.ts";
 import type { Observe } from "../observability/observation.ts";
-import { Database, terminateBackends } from "../postgres/database.ts";
+import { terminateBackends } from "../postgres/backends.ts";
+import { Database } from "../postgres/database.ts";
 import { Listener } from "../postgres/listener.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
@@ -28,6 +29,8 @@ export interface DatabasesOptions {
   readonly observe: Observe;
   /** The database that holds the table of tenants, if they come from one. */
   readonly tenantTable?: string | null;
+  /** Whether hosts' subscribers hear of events there. */
+  readonly realtime?: boolean;
   /** Maximum number of concurrent migrations per database; more wait. */
   readonly parallelMigrations?: number;
 }
@@ -172,9 +175,9 @@ export async function listenFault(
 async function control(
   database: Database,
   config: DatabaseConfig,
-  { guard, observe, tenantTable }: DatabasesOptions,
+  { guard, observe, tenantTable, realtime = false }: DatabasesOptions,
 ): Promise<Pick<OpenDatabase, "control" | "eventTriggers">> {
-  const needs = { tenants: tenantTable === database.name };
+  const needs = { tenants: tenantTable === database.name, realtime };
   const state = config.install
     ? await installControl(database, observe, needs)
     : await controlState(database, needs);
@@ -188,13 +191,13 @@ async function control(
     });
     return { control: true, eventTriggers };
   }
-  if (guard === "off") return { control: false, eventTriggers: false };
+  if (guard === "off" && !realtime) return { control: false, eventTriggers: false };
   throw new HostError(
     "CONFIG_INVALID",
     [
-      `database ${database.name}: guard "${guard}" needs a usable control schema:`,
+      `database ${database.name}: ${realtime ? "realtime" : `guard "${guard}"`} needs a usable control schema:`,
       ...missing,
-      'Or set guard to "off".',
+      realtime ? "Or leave out realtime." : 'Or set guard to "off".',
     ].join("\n"),
   );
 }

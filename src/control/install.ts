@@ -74,6 +74,8 @@ export async function installControl(
 export interface ControlNeeds {
   /** Whether tenants come from the table there. */
   readonly tenants: boolean;
+  /** Whether it serves subscribers. */
+  readonly realtime?: boolean;
 }
 
 /** What `installControl` would find, read only. */

@@ -10,9 +10,9 @@ import { hasState } from "../shared/postgres/sqlstate.ts";
 
 /**
  * A host serves tenants; a migrating role runs `rowhouse migrate`, or calls `rowhouse.touch_schemas` from
- * another tool.
+ * another tool; a tenant's role may publish.
  */
-export type Purpose = "serve" | "migrate";
+export type Purpose = "serve" | "migrate" | "publish";
 
 export interface Right {
   readonly kind: "schema" | "table" | "function";
@@ -39,9 +39,24 @@ const tenantRights = [table("tenant"), table("tenant_host")];
 /** For hosts that poll for changes: one of them moves the revisions for all. */
 const lookRights = [call("begin_look(interval)"), call("note_look(text[], bigint[])")];
 
+/** For hosts with subscribers. */
+const realtimeRights = [
+  table("event"),
+  table("realtime_host"),
+  call("register_realtime(text, interval)"),
+  call("unregister_realtime(text)"),
+  call("sweep_events(pg_snapshot)"),
+];
+
 /** Everything that a role needs for a purpose. */
 export const rightsOf: Readonly<Record<Purpose, readonly Right[]>> = {
-  serve: [...guardRights, ...tenantRights, ...lookRights, call("begin_write(text, text[], bigint[])")],
+  serve: [
+    ...guardRights,
+    ...tenantRights,
+    ...lookRights,
+    ...realtimeRights,
+    call("begin_write(text, text[], bigint[])"),
+  ],
   migrate: [
     usage,
     table("migration"),
@@ -50,15 +65,25 @@ export const rightsOf: Readonly<Record<Purpose, readonly Right[]>> = {
     call("lock_tenant(text)"),
     call("touch_schemas(text[])"),
     call("run_migration(text)"),
+    call("watch(regclass)"),
+    call("unwatch(regclass)"),
+    call("note_change()"),
   ],
+  publish: [usage, call("publish(text, text, text)")],
 };
 
 /** The privileges that a host requires, depending on what it uses in the database. */
 export function neededRights(needs: {
   readonly tenants: boolean;
   readonly looks: boolean;
+  readonly realtime?: boolean;
 }): readonly Right[] {
-  return [...guardRights, ...(needs.tenants ? tenantRights : []), ...(needs.looks ? lookRights : [])];
+  return [
+    ...guardRights,
+    ...(needs.tenants ? tenantRights : []),
+    ...(needs.looks ? lookRights : []),
+    ...(needs.realtime === true ? realtimeRights : []),
+  ];
 }
 
 const held = z.array(z.object({ ord: z.int(), held: z.boolean() }));

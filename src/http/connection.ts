@@ -28,6 +28,7 @@ export class Connection implements Held, Peer {
   place: Place<Connection> | null = null;
   #current: Current | null = null;
   #requests = 0;
+  #isUpgraded = false;
 
   constructor(socket: Socket, address: string, isProxy: boolean, connections: Connections<Connection>) {
     this.socket = socket;
@@ -50,6 +51,7 @@ export class Connection implements Held, Peer {
 
   /** Idle even while the next head is arriving, because Node reports complete heads only. */
   get state(): State {
+    if (this.#isUpgraded) return "working";
     if (this.#current === null) return "receiving";
     const { incoming, outgoing } = this.#current;
     if (outgoing.closed) return "idle";
@@ -62,6 +64,12 @@ export class Connection implements Held, Peer {
   begin(incoming: IncomingMessage, outgoing: ServerResponse): void {
     this.#current = { incoming, outgoing };
     this.#requests += 1;
+  }
+
+  /** It is no HTTP connection any more; it is not given up for another. */
+  upgrade(): void {
+    this.#isUpgraded = true;
+    this.received();
   }
 
   received(): void {

@@ -11,6 +11,7 @@ import { Connections, type Gone, type Shortage, type State } from "./connections
 import { renderRawFailure } from "./error-response.ts";
 import { networkOf } from "./network.ts";
 import { addressBusy, dismiss, maxHeadBytes, refuse, turnAway } from "./refusal.ts";
+import { opensWebSocket } from "./request-head.ts";
 
 export interface Listening {
   readonly url: string;
@@ -33,7 +34,12 @@ export interface ListenOptions {
   isProxy?(address: string): boolean;
   /** Called with an address each time it loses a connection, or is refused one, because it has as many as it may. */
   onCrowded?(address: string): void;
+  /** Takes over connections that ask to become WebSockets; others' offers are ignored. Without it the app refuses them. */
+  readonly upgrade?: Upgrade;
 }
+
+/** Takes over a connection; it must end it. `head` is what has come after the request. */
+export type Upgrade = (incoming: IncomingMessage, socket: Socket, head: Buffer, peer: Peer) => void;
 
 const serverOptions = {
   maxHeaderSize: maxHeadBytes,
@@ -67,7 +73,10 @@ const backlog = 4_096;
 
 /** Serves requests with `serve`; port 0 takes any free port. Throws `CONFIG_INVALID` if the address cannot be listened on. */
 export async function listen(serve: Serve, options: ListenOptions, observe: Observe): Promise<Listening> {
-  const server = createServer(serverOptions);
+  const { upgrade } = options;
+  const server = createServer(
+    upgrade === undefined ? serverOptions : { ...serverOptions, shouldUpgradeCallback: opensWebSocket },
+  );
   const door = new Door(options);
   server.maxConnections = door.most + maxLeaving;
   server.on("connection", (socket) => door.enter(socket));
@@ -93,6 +102,7 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
     socket.on("error", () => {});
     dismiss(socket, noTunnel);
   });
+  if (upgrade !== undefined) followUpgrades(server, door, upgrade);
   server.on("clientError", (error, socket) => {
     refuse(error, socket, door.connectionOf(socket)?.current ?? null);
   });
@@ -115,6 +125,16 @@ export async function listen(serve: Serve, options: ListenOptions, observe: Obse
       return closing;
     },
   };
+}
+
+function followUpgrades(server: Server, door: Door, upgrade: Upgrade): void {
+  server.on("upgrade", (incoming, socket, head) => {
+    const connection = door.connectionOf(socket);
+    // The connection has been refused.
+    if (connection === undefined) return;
+    connection.upgrade();
+    upgrade(incoming, connection.socket, head, connection);
+  });
 }
 
 const noTunnel = renderRawFailure(

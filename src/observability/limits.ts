@@ -32,6 +32,8 @@ type Unlimited =
   | "notices.read"
   | "schema.read"
   | "patch.state"
+  | "realtime.polled"
+  | "realtime.run"
   | "log.dropped"
   | "request.done"
   | "guard.checked";
@@ -60,6 +62,10 @@ export function limitKey(observation: Observation): string | null {
       return `admin.refused ${observation.code}`;
     case "config.warning":
       return `config.warning ${observation.path.slice(0, 200)}`;
+    case "realtime.failing":
+      return `realtime.failing ${observation.database}`;
+    case "realtime.gap":
+      return `realtime.gap ${observation.database}`;
     case "database.lost":
       return `database.lost ${observation.database}`;
     case "host.error":

@@ -30,6 +30,9 @@ const constant = {
   "schema.read": line("debug", "schema read"),
   "notices.read": line("debug", "revisions read"),
   "look.found": line("info", "found schema changes that were not notified"),
+  "realtime.polled": line("debug", "events read"),
+  "realtime.run": line("debug", "operation run for subscribers"),
+  "realtime.gap": line("warn", "events may have been missed"),
   // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),
   "guard.failed": line("info", "the schema had changed"),
@@ -75,6 +78,8 @@ export function describe(observation: Observation): LogLine {
       return line(observation.refused ? "error" : "warn", "unsafe database roles");
     case "look.failed":
       return line("warn", `cannot look for schema changes: ${observation.message}`);
+    case "realtime.failing":
+      return line("warn", `cannot read events: ${observation.message}`);
     case "cell.terminated":
       return line(expected.has(observation.reason) ? "info" : "warn", "cell terminated");
     case "cell.log":

@@ -1,9 +1,22 @@
 /** Exposes observations and the fleet's state as Prometheus metrics, in a separate registry. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { type Counter, collectDefaultMetrics, type Histogram, Registry } from "prom-client";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { CellPhase } from "../shared/kernel/phase.ts";
 import type { DroppedLines } from "./dropped.ts";
-import type { EvictionReason, Observation, Observe, TerminationReason } from "./observation.ts";
+import { type Makers, makersFor } from "./metrics-makers.ts";
+import type {
+  EvictionReason,
+  Observation,
+  Observe,
+  RealtimeObservation,
+  TerminationReason,
+} from "./observation.ts";
+import {
+  isRealtime,
+  realtimeTally,
+  type SubscriptionCounts,
+  subscriptionGauges,
+} from "./realtime-metrics.ts";
 import type { FleetSnapshot, ListenerSnapshot } from "./status.ts";
 
 export interface Metrics {
@@ -62,6 +75,7 @@ export function createMetrics(
   snapshot: () => FleetSnapshot | null,
   droppedLines: () => readonly DroppedLines[] = () => [],
   listener: () => ListenerSnapshot | null = () => null,
+  subscriptions: () => SubscriptionCounts | null = () => null,
 ): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -70,39 +84,26 @@ export function createMetrics(
   const fleet = fleetGauges(make);
   const held = listenerGauges(make);
   const requests = new RequestTally(make);
+  const countRealtime = realtimeTally(make);
+  const readSubscriptions = subscriptionGauges(make);
   const dropped = make.counter("log_dropped_total", "Log lines dropped.", "level", "reason");
 
   return {
     observe: (observation) => {
       if (observation.kind === "request.done") requests.add(observation);
+      else if (isRealtime(observation)) countRealtime(observation);
       else count(counters, observation);
     },
     contentType: registry.contentType,
     text: () => {
       requests.flush();
       readFleet(fleet, snapshot());
+      readSubscriptions(subscriptions());
       dropped.reset();
       for (const { level, reason, count } of droppedLines()) dropped.inc({ level, reason }, count);
       readListener(held, listener() ?? unheard, requests.refused);
       return registry.metrics();
     },
-  };
-}
-
-interface Makers {
-  counter<Label extends string>(name: string, help: string, ...labelNames: Label[]): Counter<Label>;
-  gauge<Label extends string>(name: string, help: string, ...labelNames: Label[]): Gauge<Label>;
-  histogram(name: string, help: string, buckets: number[]): Histogram;
-}
-
-function makersFor(registry: Registry): Makers {
-  const registers = [registry];
-  return {
-    counter: (name, help, ...labelNames) =>
-      new Counter({ name: `rowhouse_${name}`, help, labelNames, registers }),
-    gauge: (name, help, ...labelNames) =>
-      new Gauge({ name: `rowhouse_${name}`, help, labelNames, registers }),
-    histogram: (name, help, buckets) => new Histogram({ name: `rowhouse_${name}`, help, buckets, registers }),
   };
 }
 
@@ -218,7 +219,10 @@ type Uncounted =
   | "look.found"
   | "look.failed";
 
-function count(counters: EventCounters, observation: Exclude<Observation, RequestDone>): void {
+function count(
+  counters: EventCounters,
+  observation: Exclude<Observation, RequestDone | RealtimeObservation>,
+): void {
   switch (observation.kind) {
     case "cell.terminated":
       counters.terminations.inc({ reason: observation.reason });

@@ -123,6 +123,13 @@ export type Observation =
   /** Polling found changes without a notification; `moved`: their revisions were moved, which notifies other hosts. */
   | { kind: "look.found"; database: string; schemas: number; moved: boolean }
   | { kind: "look.failed"; database: string; message: string }
+  /** Events were read from a database; `events`: how many there were for schemas with subscribers. */
+  | { kind: "realtime.polled"; database: string; events: number; durationMs: number }
+  /** An operation ran for a subscriber, or several. */
+  | { kind: "realtime.run"; tenant: TenantId }
+  | { kind: "realtime.failing"; database: string; message: string }
+  /** Events may have been missed, so all subscribers of the database are served anew. */
+  | { kind: "realtime.gap"; database: string; reason: "away" | "server" }
   | { kind: "cell.started"; cell: CellId; startMs: number }
   | { kind: "cell.condemned"; cell: CellId; heapUsedMb: number; heapBudgetMb: number }
   | {
@@ -162,5 +169,8 @@ export type Observation =
       eventTriggers: boolean;
       missing: readonly string[];
     };
+
+/** What concerns subscriptions. */
+export type RealtimeObservation = Extract<Observation, { kind: `realtime.${string}` }>;
 
 export type Observe = (observation: Observation) => void;

@@ -22,6 +22,11 @@ export interface Queryable {
   query(text: string, values?: readonly unknown[]): Promise<{ rows: unknown[] }>;
 }
 
+export interface QueryOptions {
+  /** How long to wait for the answer, if less than for others; after that the connection is abandoned. */
+  readonly timeoutMs?: number;
+}
+
 export interface Transaction extends Queryable {
   /** Runs several statements without parameters, like psql with a file. */
   execute(sqlText: string): Promise<void>;
@@ -143,8 +148,12 @@ export class Database implements Queryable {
     });
   }
 
-  query(text: string, values: readonly unknown[] = []): Promise<{ rows: unknown[] }> {
-    return this.#newest((client) => send(client, text, values), { after: "" });
+  query(
+    text: string,
+    values: readonly unknown[] = [],
+    options: QueryOptions = {},
+  ): Promise<{ rows: unknown[] }> {
+    return this.#newest((client) => send(client, text, values, options), { after: "" });
   }
 
   /**
@@ -376,22 +385,12 @@ async function send(
   client: PoolClient,
   text: string,
   values: readonly unknown[],
+  { timeoutMs }: QueryOptions = {},
 ): Promise<{ rows: unknown[] }> {
-  const { rows } = await client.query<Record<string, unknown>>({ text, values: [...values] });
+  const { rows } = await client.query<Record<string, unknown>>({
+    text,
+    values: [...values],
+    ...(timeoutMs === undefined ? {} : { query_timeout: timeoutMs }),
+  });
   return { rows };
-}
-
-/**
- * Terminates every backend of `applicationName` that belongs to our role; returns their number. Used after a
- * cell's thread was terminated: its backends would otherwise run their statements to the end and hold their
- * locks until then.
- */
-export async function terminateBackends(database: Queryable, applicationName: string): Promise<number> {
-  const { rows } = await database.query(
-    `select pg_terminate_backend(pid) from pg_stat_activity
-      where application_name = left($1, 63) and usename = current_user and pid <> pg_backend_pid()
-        and datname = current_database()`,
-    [applicationName],
-  );
-  return rows.length;
 }

@@ -1,7 +1,8 @@
 import { createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import type { Observation } from "../../src/observability/observation.ts";
-import { Database, terminateBackends } from "../../src/postgres/database.ts";
+import { terminateBackends } from "../../src/postgres/backends.ts";
+import { Database } from "../../src/postgres/database.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 
 let database: TestDatabase;

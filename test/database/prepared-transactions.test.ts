@@ -8,6 +8,7 @@ import { migrateTenant } from "../../src/control/tenant-migration.ts";
 import { type Embedded, startEmbedded } from "../../src/embedded/server.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { Listener } from "../../src/postgres/listener.ts";
+import { poll } from "../../src/realtime/event-table.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 
 /** A server of its own: by default, and on the other tests' server, PostgreSQL has no prepared transactions. */
@@ -136,4 +137,25 @@ describe("on a server with prepared transactions", () => {
     await database.close();
     expect(await heardSince(start)).toHaveLength(1);
   });
+});
+
+it("a prepared transaction's events are found once it is committed, and not if it is rolled back", async () => {
+  const database = databaseOf();
+  await client.query("create table shop.seen (id int primary key); select rowhouse.watch('shop.seen')");
+  await client.query("select rowhouse.register_realtime('test', '1 hour')");
+  let { snapshot } = await poll(database, null, [], null);
+  for (const [end, events] of [
+    ["rollback", {}],
+    ["commit", { shop: 1 }],
+  ] as const) {
+    await client.query("begin");
+    await client.query("insert into shop.seen values (1)");
+    await client.query("prepare transaction 'seen'");
+    const before = await poll(database, snapshot, ["shop"], null);
+    await client.query(`${end} prepared 'seen'`);
+    const after = await poll(database, before.snapshot, ["shop"], null);
+    snapshot = after.snapshot;
+    expect([before.events, after.events]).toEqual([{}, events]);
+  }
+  await database.close();
 });

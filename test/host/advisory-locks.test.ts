@@ -43,11 +43,11 @@ it("a superuser can reserve advisory locks to hosts, which then serve, write and
     const revoked = await run(database.url, "install", "--revoke-advisory-locks");
     expect(revoked).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/advisory locks are restricted to roles that may use/),
+      stdout: expect.stringMatching(/advisory locks are restricted to the roles of hosts/),
     });
   }
   expect((await run(database.hostUrl, "doctor")).stdout).toMatch(
-    /ok {4}database main: advisory locks are restricted to roles that may use/,
+    /ok {4}database main: advisory locks are restricted to the roles of hosts/,
   );
 
   host = await TestHost.start({

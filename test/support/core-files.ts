@@ -26,6 +26,7 @@ const coreOfDatabase = [
   "preset",
   "probe-*",
   "reach",
+  "realtime-*",
   "revisions",
   "schema-names",
   "select-texts",

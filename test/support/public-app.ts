@@ -3,6 +3,7 @@ import type { TrustProxy } from "../../src/config/trust-proxy.ts";
 import { Proxies } from "../../src/http/proxies.ts";
 import { type PublicRequest, servePublic } from "../../src/http/public/app.ts";
 import { NamedHeaders } from "../../src/http/public/named-headers.ts";
+import { StreamRoom } from "../../src/http/public/stream-room.ts";
 import { type Listening, listen } from "../../src/http/server.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import type { HostPhase } from "../../src/shared/kernel/phase.ts";
@@ -46,6 +47,8 @@ export async function startPublicApp(
   };
   const proxies = new Proxies(trustProxy);
   const serve = servePublic({
+    subscriptions: null,
+    room: new StreamRoom({ connections: 1, tenantConnections: 1 }),
     proxies,
     namedHeaders: new NamedHeaders(named),
     handle: (request) => {

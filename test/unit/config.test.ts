@@ -16,6 +16,7 @@ describe("without a config", () => {
     expect(await load(cwd)).toEqual({
       file: null,
       envFiles: [],
+      realtime: null,
       production: false,
       listen: { host: "127.0.0.1", port: 5678, trustProxy: false },
       admin: { host: "127.0.0.1", port: 5679, token: null },

@@ -36,6 +36,7 @@ const healthy: DatabaseFacts = {
   missingSchemas: [],
   tenants: [],
   unsafe: [],
+  watched: [],
   rolelessTenants: 0,
   sessionConnections: 0,
   poolSize: 4,

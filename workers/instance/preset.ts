@@ -13,6 +13,7 @@ import type { ServingWithPgClient } from "../postgres/adaptor.ts";
 import { builtNames } from "../postgres/schema-placeholders.ts";
 import { errorMask, type Log } from "../request/error-mask.ts";
 import { hidingHints } from "../request/hints.ts";
+import { livePlugin } from "../request/live.ts";
 import { withRequestSettings } from "../request/preset-settings.ts";
 import type { BuildingAdaptor } from "./build-adaptor.ts";
 import { instanceFacts } from "./instance-facts.ts";
@@ -180,7 +181,12 @@ export async function instancePreset(parts: PresetParts): Promise<InstancePreset
         rowhousePlugin(serving, mask.early, setup.operations, patching),
         namesPlugin(spec, building.needs),
       ],
-      last: [behaviorMatchesPlugin(patching), rootsPlugin(log), rowhouseRequestPlugin(setup.operations)],
+      last: [
+        behaviorMatchesPlugin(patching),
+        rootsPlugin(log),
+        rowhouseRequestPlugin(setup.operations),
+        ...(setup.realtime === true ? [livePlugin] : []),
+      ],
     }),
     lib: { ...user.lib, rowhouse: instanceFacts(spec) },
     pgServices: [service],

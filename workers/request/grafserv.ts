@@ -5,7 +5,13 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/grafserv";
 import { HostError, messageOf, unreachable } from "../../src/shared/kernel/errors.ts";
 import { sendBody } from "../../src/shared/protocol/body-stream.ts";
-import type { Answer, OperationLimits, RequestTask } from "../../src/shared/protocol/messages.ts";
+import {
+  type Answer,
+  liveHeader,
+  type OperationLimits,
+  type RequestTask,
+} from "../../src/shared/protocol/messages.ts";
+import { liveSeconds } from "./live.ts";
 import { nodeContext } from "./node-request.ts";
 import type { RequestScope } from "./request-scope.ts";
 import { assertFewValuesIn } from "./variables.ts";
@@ -73,7 +79,12 @@ export class CellServ extends GrafservBase {
     // Only if nothing was committed may the client get a status that invites it to try again.
     if (scope.hostFailure !== null && !scope.mayHaveCommitted) throw scope.hostFailure;
     if (result === null) throw new HostError("NOT_FOUND");
-    return served(result, scope);
+    const found = served(result, scope);
+    if (task.headers[liveHeader] !== undefined && found.answer.status < 400) {
+      const seconds = liveSeconds(body ?? "{}");
+      if (seconds !== null) found.answer.headers[liveHeader] = String(seconds);
+    }
+    return found;
   }
 }
 

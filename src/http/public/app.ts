@@ -29,9 +29,13 @@ import {
   requireMediaType,
 } from "../request-head.ts";
 import type { Serve } from "../server.ts";
+import { prefersEvents } from "./event-stream.ts";
+import { EventStreams } from "./event-streams.ts";
 import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
+import type { StreamRoom } from "./stream-room.ts";
+import type { Subscriptions } from "./subscriptions.ts";
 import { ConcurrencyLimit } from "./tenant-concurrency.ts";
 
 export interface PublicRequest {
@@ -59,6 +63,10 @@ export interface PublicDeps {
     /** How much memory slow clients may occupy. */
     readonly backlogBytes: number;
   };
+  /** Null if there are none. */
+  readonly subscriptions: Subscriptions | null;
+  /** For streams. */
+  readonly room: StreamRoom;
   /** Whom to believe about a client's address. */
   readonly proxies: Proxies;
   /** The headers that presets are told beside those that every cell gets. */
@@ -74,12 +82,18 @@ export interface PublicDeps {
 export function servePublic(deps: PublicDeps): Serve {
   // A request's exchange is its environment.
   const app = new Hono<{ Bindings: Exchange }>({ getPath: () => "/" });
+  const { subscriptions, room } = deps;
+  const streams = subscriptions === null ? null : new EventStreams(subscriptions, room);
 
   app.post("*", async ({ env: exchange }) => {
     const request = admitted(deps, exchange);
     requireMediaType(exchange.incoming);
     const body = await readBody(exchange, deps.limits.bodyBytes, exchange.bodyWait);
     if (body === "") throw new HostError("BAD_REQUEST", "The request has no body.");
+    if (streams !== null && prefersEvents(request.headers["accept"])) {
+      await streams.begin(request, body);
+      return RESPONSE_ALREADY_SENT;
+    }
     return answer(deps, request, body);
   });
 

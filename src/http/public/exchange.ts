@@ -48,7 +48,9 @@ export class Exchange {
   readonly #tenantSlot: ConcurrencySlot<TenantId>;
   readonly #cancellation = new CancellationSource();
   readonly #startedMs = performance.now();
+  readonly #deadline: NodeJS.Timeout;
   #answerWait: Wait | undefined;
+  #isStream = false;
   #tenant: TenantId | undefined;
   #interrupt: (reason: HostError) => void = ignore;
 
@@ -66,9 +68,9 @@ export class Exchange {
     this.#client =
       this.forwardedFor === undefined ? peer.address : networkOf(this.forwardedFor ?? unknownClient);
     this.bodyWait = deps.backlog.wait(this.#client);
-    const timer = setTimeout(() => this.#expire(), deps.requestTimeoutMs);
+    this.#deadline = setTimeout(() => this.#expire(), deps.requestTimeoutMs);
     outgoing.on("close", () => {
-      clearTimeout(timer);
+      clearTimeout(this.#deadline);
       this.#close();
     });
   }
@@ -110,10 +112,22 @@ export class Exchange {
     });
   }
 
+  /** The answer goes on for as long as its client and the host like; its time says nothing about requests. */
+  beginStream(): void {
+    clearTimeout(this.#deadline);
+    this.#isStream = true;
+  }
+
+  /** Everything that was counted as unsent has been sent. */
+  sent(): void {
+    this.#answerWait?.leave();
+  }
+
   /** Counts what the kernel has not yet taken of the answer, until the exchange ends. */
   countUnsent(): void {
     const { writableLength } = this.outgoing;
     if (writableLength <= smallBytes) return;
+    this.#answerWait?.leave();
     this.#answerWait = this.#backlog.wait(this.#client);
     this.#answerWait.add(writableLength, () => this.outgoing.destroy());
   }
@@ -160,6 +174,7 @@ export class Exchange {
     this.#answerWait?.leave();
     this.#tenantSlot.release();
     this.#clientSlot?.release();
+    if (this.#isStream) return;
     const done: Extract<Observation, { kind: "request.done" }> = {
       kind: "request.done",
       status: outgoing.headersSent ? outgoing.statusCode : (this.error?.status ?? outgoing.statusCode),

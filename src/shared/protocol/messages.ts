@@ -5,6 +5,12 @@ import type { CellId, TenantId } from "../kernel/ids.ts";
 import type { PatchStates } from "../kernel/patch-policy.ts";
 import type { BlueprintSpec } from "../model/blueprint-spec.ts";
 
+/**
+ * In a request: whether its operation is live is to be told. In the answer, if it is: the seconds after which it is to run
+ * again whatever happens, or 0.
+ */
+export const liveHeader = "rowhouse-live";
+
 /** Limits for an operation. */
 export interface OperationLimits {
   /** Number of fields; fragments count wherever they are spread. */
@@ -37,6 +43,8 @@ export interface CellSetup {
   /** Request headers that are part of the client's identity, in lower case. */
   readonly requestHeaders: readonly string[];
   readonly graphiql: boolean;
+  /** Whether queries may be `@live`; absent: no. */
+  readonly realtime?: boolean;
   readonly production: boolean;
   readonly resultBytes: number;
   readonly operations: OperationLimits;

@@ -1,0 +1,101 @@
+/** What subscriptions need of the other parts: the request handler to run them, and a poller of events for each database. */
+import { hash } from "node:crypto";
+import type { Authenticator } from "../auth/authenticator.ts";
+import type { Databases } from "../control/databases.ts";
+import type { Admitted } from "../dispatch/dispatcher.ts";
+import type { PublicRequest } from "../http/public/app.ts";
+import type { Subscriptions } from "../http/public/subscriptions.ts";
+import { EventPoller } from "../realtime/event-poller.ts";
+import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
+import { liveResult } from "../realtime/live-result.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import { pathSchemas } from "../shared/model/blueprint-spec.ts";
+import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
+import { createRouter } from "../tenants/router.ts";
+import type { TenantSource } from "../tenants/source.ts";
+import type { HostContext } from "./context.ts";
+import { createAdmission } from "./request-handler.ts";
+
+export interface SubscriptionParts {
+  readonly databases: Databases;
+  readonly handle: (request: PublicRequest) => Promise<Answer>;
+  readonly source: TenantSource;
+  readonly authenticator: Authenticator;
+}
+
+/** Null if the config has none. */
+export function openSubscriptions(
+  { config, applicationName, observe, started }: HostContext,
+  { databases, handle, source, authenticator }: SubscriptionParts,
+): Subscriptions | null {
+  const { realtime, limits } = config;
+  if (realtime === null) return null;
+  const admission = createAdmission({ config, source, authenticator });
+  const router = createRouter(config.routing, source);
+  const pollers = new Map<string, EventPoller>();
+  const poller = (name: string): EventPoller => {
+    const { database } = databases.get(name);
+    const known =
+      pollers.get(name) ?? new EventPoller({ ...realtime, database, host: applicationName, observe });
+    pollers.set(name, known);
+    return known;
+  };
+  started.add(() => Promise.all([...pollers.values()].map((each) => each.close())));
+  const queries = new LiveQueries({
+    ...realtime,
+    poller,
+    requestTimeoutMs: limits.requestTimeoutMs,
+    observe,
+  });
+  return {
+    ...realtime,
+    counts: () => queries.counts,
+    subscribe: (operation, sink) => queries.subscribe(operation, sink),
+    drain: () => queries.drain(),
+    admit: async (facts, anonymously) => {
+      if (!anonymously) return (await admission(facts, ignore)).tenant.id;
+      const routed = await router.route(facts);
+      if (routed === null) throw new HostError("TENANT_UNKNOWN");
+      return routed.tenant.id;
+    },
+    async open({ requestId, facts: asked, headers: given, body }) {
+      // A WebSocket begins with a GET.
+      const facts = { ...asked, method: "POST" };
+      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "1" };
+      const identify = async (): Promise<Identity> =>
+        identityOf(await admission(facts, ignore), headers, body);
+      const identity = await identify();
+      const run: Operation["run"] = async (signal) =>
+        liveResult(await handle({ requestId, facts, headers: { ...headers }, body, signal, routed: ignore }));
+      return { identity, identify, run };
+    },
+  };
+}
+
+/** Answers with 400 what is refused before it runs. */
+const accept = "application/graphql-response+json";
+
+/** Nothing that an answer may depend on is left out: neither the lifetime of a token, nor a header. */
+function identityOf(
+  { tenant, settings, path, basePath, signing }: Admitted,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+): Identity {
+  const { id, database, schemas, sharedSchemas, api, mode } = tenant;
+  const facts = [
+    id,
+    database,
+    schemas,
+    sharedSchemas,
+    [api, mode, tenant.settings],
+    settings,
+    signing,
+    [path, basePath],
+    headers,
+    body,
+  ];
+  const key = hash("sha256", JSON.stringify(facts), "base64url");
+  return { tenant: id, database, schemas: pathSchemas(tenant), key };
+}
+
+function ignore(): void {}

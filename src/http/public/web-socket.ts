@@ -1,0 +1,293 @@
+/** One WebSocket with the protocol of graphql-ws, `graphql-transport-ws`. */
+import type { WebSocket } from "ws";
+import { z } from "zod";
+import type { Subscription } from "../../realtime/live-queries.ts";
+import type { Sink } from "../../realtime/live-query.ts";
+import { HostError, toHostError } from "../../shared/kernel/errors.ts";
+import type { RequestFacts } from "../../tenants/router.ts";
+import { renderFailure } from "../error-response.ts";
+import type { SubscribeRequest, Subscriptions } from "./subscriptions.ts";
+
+const object = z.looseObject({});
+const message = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("connection_init"), payload: object.nullish() }),
+  z.object({ type: z.literal("ping"), payload: object.nullish() }),
+  z.object({ type: z.literal("pong"), payload: object.nullish() }),
+  z.object({
+    type: z.literal("subscribe"),
+    id: z.string().min(1).max(256),
+    payload: z.looseObject({ query: z.string() }),
+  }),
+  z.object({ type: z.literal("complete"), id: z.string() }),
+]);
+type Message = z.output<typeof message>;
+
+/** Why a socket is closed. The official client subscribes again after 4403, 4408 and the 1xxx here, and gives up after the others. */
+const closeCodes = {
+  badRequest: 4400,
+  unauthorized: 4401,
+  expired: 4403,
+  initTimeout: 4408,
+  idInUse: 4409,
+  initTwice: 4429,
+  goingAway: 1001,
+  restart: 1012,
+  tryAgain: 1013,
+} as const;
+
+/** A reason may have 123 bytes. */
+const maxReason = 120;
+const terminateMs = 2_000;
+
+/** A subscription of the socket. */
+interface Entry extends Sink {
+  subscription: Subscription | null;
+  /** Whether it has had a result: without one it may be a mutation, which its client would send again. */
+  hasResult: boolean;
+  /** Whether a message of it has not been sent yet, and what is to follow it. */
+  isSending: boolean;
+  waiting: string | null;
+}
+
+export class SubscriberSocket {
+  readonly #socket: WebSocket;
+  readonly #request: Omit<SubscribeRequest, "body">;
+  readonly #subscriptions: Subscriptions;
+  readonly #entries = new Map<string, Entry>();
+  readonly #timers: NodeJS.Timeout[];
+  #facts: RequestFacts;
+  #phase: "new" | "starting" | "ready" = "new";
+  #isAlive = true;
+  #isStuck = false;
+  #isDraining = false;
+
+  constructor(socket: WebSocket, request: Omit<SubscribeRequest, "body">, subscriptions: Subscriptions) {
+    this.#socket = socket;
+    this.#request = request;
+    this.#facts = request.facts;
+    this.#subscriptions = subscriptions;
+    const init = setTimeout(() => {
+      if (this.#phase !== "ready") this.close(closeCodes.initTimeout, "Connection initialisation timeout");
+    }, subscriptions.initTimeoutMs);
+    this.#timers = [init, setInterval(() => void this.#ping(), subscriptions.pingMs)];
+    socket.on("message", (data, isBinary) => this.#receive(String(data), isBinary));
+    socket.on("pong", () => {
+      this.#isAlive = true;
+    });
+    // "close" follows.
+    socket.on("error", () => {});
+    socket.on("close", () => this.#closed());
+  }
+
+  /** Closes the socket when the operations that may be mutations have ended, in `limitMs` at most. Nothing new begins. */
+  drain(limitMs: number): void {
+    this.#isDraining = true;
+    this.#timers.push(setTimeout(() => this.close(), limitMs));
+    this.#closeIfDrained();
+  }
+
+  #closeIfDrained(): void {
+    if (this.#isDraining && this.#entries.values().every(({ hasResult }) => hasResult)) this.close();
+  }
+
+  /** Closes the socket, if need be without waiting for its client. */
+  close(code: number = closeCodes.goingAway, reason = "SHUTTING_DOWN"): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    this.#closed();
+    this.#socket.close(code, reason.slice(0, maxReason));
+    const timer = setTimeout(() => this.#socket.terminate(), terminateMs);
+    this.#socket.once("close", () => clearTimeout(timer));
+  }
+
+  #closed(): void {
+    for (const each of this.#timers) clearTimeout(each);
+    const entries = [...this.#entries.values()];
+    this.#entries.clear();
+    for (const { subscription } of entries) subscription?.end();
+  }
+
+  #receive(text: string, isBinary: boolean): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    const parsed = isBinary ? null : parseMessage(text);
+    if (parsed === null) this.close(closeCodes.badRequest, "Invalid message");
+    else this.#handle(parsed);
+  }
+
+  #handle(received: Message): void {
+    switch (received.type) {
+      case "connection_init":
+        if (this.#phase === "new") void this.#init(received.payload ?? {});
+        else this.close(closeCodes.initTwice, "Too many initialisation requests");
+        return;
+      case "ping":
+        this.#send({ type: "pong" });
+        return;
+      case "pong":
+        return;
+      case "subscribe":
+        if (this.#phase === "ready") void this.#subscribe(received.id, received.payload);
+        else this.close(closeCodes.unauthorized, "Unauthorized");
+        return;
+      case "complete": {
+        const entry = this.#entries.get(received.id);
+        this.#entries.delete(received.id);
+        entry?.subscription?.end();
+        return;
+      }
+      default:
+        received satisfies never;
+    }
+  }
+
+  /** A token in the payload takes the place of the one in the head: browsers can send only that. */
+  async #init(payload: Readonly<Record<string, unknown>>): Promise<void> {
+    this.#phase = "starting";
+    const given = Object.entries(payload).find(([name]) => name.toLowerCase() === "authorization")?.[1];
+    const { facts } = this.#request;
+    if (typeof given === "string") {
+      this.#facts = {
+        ...facts,
+        header: (name) => (/^authorization$/i.test(name) ? given : facts.header(name)),
+      };
+    }
+    if (!(await this.#isAdmitted())) return;
+    this.#phase = "ready";
+    this.#send({ type: "connection_ack" });
+  }
+
+  /** Whether the client may stay; closes the socket if not. */
+  async #isAdmitted(): Promise<boolean> {
+    try {
+      await this.#subscriptions.admit(this.#facts, false);
+      return this.#socket.readyState === this.#socket.OPEN;
+    } catch (thrown) {
+      this.#refuse(toHostError(thrown));
+      return false;
+    }
+  }
+
+  #refuse({ code, retryable }: HostError): void {
+    const expired = code === "TOKEN_EXPIRED" ? closeCodes.expired : closeCodes.unauthorized;
+    this.close(retryable ? closeCodes.tryAgain : expired, code);
+  }
+
+  async #subscribe(id: string, payload: object): Promise<void> {
+    // The client subscribes elsewhere.
+    if (this.#isDraining) return;
+    if (this.#entries.has(id)) {
+      this.close(closeCodes.idInUse, `Subscriber for ${id} already exists`);
+      return;
+    }
+    const entry = this.#entry(id);
+    this.#entries.set(id, entry);
+    try {
+      if (this.#entries.size > this.#subscriptions.connectionSubscriptions) {
+        throw new HostError("TENANT_BUSY");
+      }
+      const body = JSON.stringify(payload);
+      const operation = await this.#subscriptions.open({ ...this.#request, facts: this.#facts, body });
+      // The client has given it up.
+      if (this.#entries.get(id) !== entry) return;
+      entry.subscription = this.#subscriptions.subscribe(operation, entry);
+    } catch (thrown) {
+      if (this.#entries.get(id) === entry) entry.fail(toHostError(thrown));
+    }
+  }
+
+  #entry(id: string): Entry {
+    const name = JSON.stringify(id);
+    const over = (text: string): void => {
+      if (this.#entries.get(id) !== entry) return;
+      if (entry.waiting !== null) this.#write(nextMessage(name, entry.waiting));
+      this.#entries.delete(id);
+      this.#write(text);
+      this.#closeIfDrained();
+    };
+    const entry: Entry = {
+      subscription: null,
+      hasResult: false,
+      isSending: false,
+      waiting: null,
+      next: (body) => {
+        if (this.#entries.get(id) !== entry) return;
+        entry.hasResult = true;
+        this.#sendResult(entry, name, body);
+        this.#closeIfDrained();
+      },
+      fail: (error) => {
+        if ("body" in error) over(errorMessage(name, error.body));
+        else if (error.status === 401) this.#refuse(error);
+        else over(errorMessage(name, renderFailure(error, this.#request.requestId).body));
+      },
+      complete: () => over(`{"id":${name},"type":"complete"}`),
+      cut: () => this.close(closeCodes.restart, "SCHEMA_CHANGED"),
+    };
+    return entry;
+  }
+
+  /** Only the newest result waits for a client that does not read. */
+  #sendResult(entry: Entry, name: string, body: string): void {
+    if (entry.isSending || this.#socket.bufferedAmount > this.#subscriptions.bufferBytes) {
+      entry.waiting = body;
+      return;
+    }
+    entry.isSending = true;
+    this.#socket.send(nextMessage(name, body), () => {
+      entry.isSending = false;
+      this.#isStuck = false;
+      for (const [id, each] of this.#entries) this.#sendWaiting(each, JSON.stringify(id));
+    });
+  }
+
+  #sendWaiting(entry: Entry, name: string): void {
+    const body = entry.waiting;
+    if (body === null || this.#socket.readyState !== this.#socket.OPEN) return;
+    entry.waiting = null;
+    this.#sendResult(entry, name, body);
+  }
+
+  #send(value: object): void {
+    this.#write(JSON.stringify(value));
+  }
+
+  /** Answers to what a client sends without reading them. */
+  #write(text: string): void {
+    if (this.#socket.readyState !== this.#socket.OPEN) return;
+    if (this.#socket.bufferedAmount > 2 * this.#subscriptions.bufferBytes) {
+      this.close(closeCodes.tryAgain, "TOO_SLOW");
+    } else this.#socket.send(text);
+  }
+
+  async #ping(): Promise<void> {
+    if (!this.#isAlive) {
+      this.#socket.terminate();
+      return;
+    }
+    const isStuck = this.#socket.bufferedAmount > 0;
+    if (isStuck && this.#isStuck) {
+      this.close(closeCodes.tryAgain, "TOO_SLOW");
+      return;
+    }
+    this.#isStuck = isStuck;
+    this.#isAlive = false;
+    this.#socket.ping();
+    if (this.#phase !== "ready" || !(await this.#isAdmitted())) return;
+    for (const { subscription } of this.#entries.values()) subscription?.check();
+  }
+}
+
+const nextMessage = (name: string, body: string): string => `{"id":${name},"type":"next","payload":${body}}`;
+
+/** The errors of a response without data. */
+function errorMessage(name: string, body: string): string {
+  const { errors } = z.object({ errors: z.array(z.unknown()) }).parse(JSON.parse(body));
+  return `{"id":${name},"type":"error","payload":${JSON.stringify(errors)}}`;
+}
+
+function parseMessage(text: string): Message | null {
+  try {
+    return message.safeParse(JSON.parse(text)).data ?? null;
+  } catch {
+    return null;
+  }
+}

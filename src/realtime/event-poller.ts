@@ -1,0 +1,205 @@
+/** Polls one database for events, for as long as there are subscriptions to its schemas. */
+import type { Observe } from "../observability/observation.ts";
+import { pause } from "../shared/kernel/duration.ts";
+import { HostError, messageOf } from "../shared/kernel/errors.ts";
+import { type EventDatabase, type Poll, poll, register, type Snapshot, unregister } from "./event-table.ts";
+import { Sweeper } from "./sweeper.ts";
+
+export interface EventPollerOptions {
+  readonly database: EventDatabase;
+  /** The name under which the host registers; no other host may have it. */
+  readonly host: string;
+  readonly pollMs: number;
+  /** How long events are kept for a host that is away, and written for it. */
+  readonly retentionMs: number;
+  readonly sweepMs?: number;
+  readonly observe: Observe;
+}
+
+/** Called when schemas have new events, or may have had: it must not throw. */
+export type OnEvents = () => void;
+
+/** The pause after a failure. */
+const failedMs = 1_000;
+
+/** A period of polling, from the first subscription to the last. */
+interface Period {
+  readonly stop: AbortController;
+  /** Resolves when the host is registered and has the snapshot to begin with. */
+  readonly begun: Promise<void>;
+  readonly over: Promise<void>;
+}
+
+/** What the polls of a period know. */
+interface State {
+  snapshot: Snapshot;
+  server: string;
+  /** The first snapshot, until all has ended that was under way in it, and may have seen no host registered. */
+  unsettled: Snapshot | null;
+  registeredMs: number;
+  polledMs: number;
+  /** Whether events may have been left unwritten, or been deleted, since the last poll. */
+  away: boolean;
+}
+
+/**
+ * No event is missed between two polls. It is registered before the first subscription is accepted, and events are written
+ * from then on; without subscriptions it is not registered and does not poll.
+ */
+export class EventPoller {
+  readonly #options: EventPollerOptions;
+  readonly #sweeper: Sweeper;
+  readonly #listeners = new Map<string, Set<OnEvents>>();
+  #period: Period | null = null;
+  #polling: Promise<void> | null = null;
+  #failing = false;
+  #closed = false;
+
+  constructor(options: EventPollerOptions) {
+    this.#options = options;
+    const { sweepMs } = options;
+    this.#sweeper = new Sweeper(options.database, sweepMs === undefined ? {} : { everyMs: sweepMs });
+  }
+
+  /**
+   * Calls `onEvents` from now on, once a poll at most, when any of `schemas` has new events. Resolves when everything committed
+   * from then on will be heard; returns the function that ends it. Rejects if the host cannot register, `DATABASE_UNREACHABLE`
+   * for example, and then nothing is left of it.
+   */
+  async subscribe(schemas: readonly string[], onEvents: OnEvents): Promise<() => void> {
+    const isNew = schemas.some((schema) => !this.#listeners.has(schema));
+    for (const schema of schemas) {
+      const listeners = this.#listeners.get(schema) ?? new Set();
+      listeners.add(onEvents);
+      this.#listeners.set(schema, listeners);
+    }
+    const end = (): void => this.#unsubscribe(schemas, onEvents);
+    try {
+      if (this.#closed) throw new HostError("SHUTTING_DOWN");
+      if (this.#period === null || this.#period.stop.signal.aborted) this.#period = this.#begin();
+      await this.#period.begun;
+      // The poll under way may not have looked for these schemas, and its snapshot be taken only later.
+      if (isNew) await this.#polling;
+    } catch (error) {
+      end();
+      throw error;
+    }
+    return end;
+  }
+
+  /** Ends without a word to the listeners. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#listeners.clear();
+    this.#period?.stop.abort();
+    await this.#period?.over;
+  }
+
+  #unsubscribe(schemas: readonly string[], onEvents: OnEvents): void {
+    for (const schema of schemas) {
+      const listeners = this.#listeners.get(schema);
+      listeners?.delete(onEvents);
+      if (listeners?.size === 0) this.#listeners.delete(schema);
+    }
+    if (this.#listeners.size === 0) this.#period?.stop.abort();
+  }
+
+  #begin(): Period {
+    const stop = new AbortController();
+    const before = this.#period?.over ?? Promise.resolve();
+    const starting = before.then(() => this.#start());
+    const begun = starting.then(() => undefined);
+    const over = starting
+      .then((state) => this.#keepPolling(state, stop.signal))
+      .catch(() => undefined)
+      .finally(() => this.#end(period));
+    const period: Period = { stop, begun, over };
+    return period;
+  }
+
+  async #start(): Promise<State> {
+    const { database, host, retentionMs } = this.#options;
+    const registeredMs = performance.now();
+    await register(database, host, retentionMs);
+    const polledMs = performance.now();
+    const { snapshot, server } = await poll(database, null, [], null);
+    this.#sweeper.reset();
+    return { snapshot, server, unsettled: snapshot, registeredMs, polledMs, away: false };
+  }
+
+  /** Unregisters. The next period, if somebody has subscribed meanwhile, begins after that. */
+  async #end(period: Period): Promise<void> {
+    const { database, host } = this.#options;
+    await unregister(database, host).catch(() => undefined);
+    if (this.#period !== period) return;
+    this.#period = null;
+  }
+
+  async #keepPolling(state: State, stop: AbortSignal): Promise<void> {
+    const { database, observe, pollMs } = this.#options;
+    while (!stop.aborted) {
+      this.#polling = this.#poll(state);
+      try {
+        await this.#polling;
+        this.#failing = false;
+      } catch (error) {
+        if (!this.#failing && !stop.aborted) {
+          observe({ kind: "realtime.failing", database: database.name, message: messageOf(error) });
+        }
+        this.#failing = true;
+      }
+      this.#polling = null;
+      await pause(this.#failing ? Math.max(pollMs, failedMs) : pollMs, stop);
+    }
+  }
+
+  async #poll(state: State): Promise<void> {
+    const { database, observe, retentionMs } = this.#options;
+    await this.#renew(state);
+    const startedMs = performance.now();
+    if (startedMs - state.polledMs > retentionMs) state.away = true;
+    const polled = await poll(database, state.snapshot, [...this.#listeners.keys()], state.unsettled);
+    const lost = state.away ? "away" : polled.behind || polled.server !== state.server ? "server" : null;
+    const events = Object.values(polled.events).reduce((sum, count) => sum + count, 0);
+    observe({
+      kind: "realtime.polled",
+      database: database.name,
+      events,
+      durationMs: performance.now() - startedMs,
+    });
+    state.snapshot = polled.snapshot;
+    state.server = polled.server;
+    state.polledMs = startedMs;
+    state.away = false;
+    if (lost !== null) {
+      observe({ kind: "realtime.gap", database: database.name, reason: lost });
+      state.unsettled = polled.snapshot;
+      this.#sweeper.reset();
+      this.#tell([...this.#listeners.keys()]);
+    } else this.#tell(this.#changed(polled, state));
+    await this.#sweeper.consider(polled.snapshot, startedMs);
+  }
+
+  /** The schemas that have changed; all, once nothing can have been left unwritten any more. */
+  #changed({ events, settled }: Poll, state: State): readonly string[] {
+    if (state.unsettled === null || !settled) return Object.keys(events);
+    const [first = "", last = ""] = state.unsettled.split(":");
+    state.unsettled = null;
+    // Nothing else was under way when the host registered.
+    return first === last ? Object.keys(events) : [...this.#listeners.keys()];
+  }
+
+  /** Renews the registration in time. If it had ended, events were not written. */
+  async #renew(state: State): Promise<void> {
+    const { database, host, retentionMs } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - state.registeredMs < retentionMs / 3) return;
+    if (!(await register(database, host, retentionMs))) state.away = true;
+    state.registeredMs = nowMs;
+  }
+
+  #tell(schemas: readonly string[]): void {
+    const told = new Set(schemas.flatMap((schema) => [...(this.#listeners.get(schema) ?? [])]));
+    for (const onEvents of told) onEvents();
+  }
+}

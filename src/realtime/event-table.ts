@@ -1,0 +1,112 @@
+/** The statements with which a host reads `rowhouse.event`, and registers to have it written. */
+import { z } from "zod";
+import type { Database } from "../postgres/database.ts";
+import { HostError } from "../shared/kernel/errors.ts";
+import { hasState } from "../shared/postgres/sqlstate.ts";
+
+export type EventDatabase = Pick<Database, "name" | "query">;
+
+/** How long a statement may take. The connection is given up then: its server may have vanished. */
+const timeoutMs = 10_000;
+
+/** A `pg_snapshot` as text: what was committed by then. */
+export type Snapshot = string;
+
+export interface Poll {
+  readonly snapshot: Snapshot;
+  /** Identifies the server's process. Another one, after a failover or a crash, may use numbers of transactions anew. */
+  readonly server: string;
+  /** Whether this server has not yet come to the snapshot of the poll before: it is another one, which lagged behind. */
+  readonly behind: boolean;
+  /** Whether everything has ended that was under way in the snapshot that was given to settle. */
+  readonly settled: boolean;
+  /** The schemas with new events, and how many. */
+  readonly events: Readonly<Record<string, number>>;
+}
+
+const pollRow = z.object({
+  snapshot: z.string(),
+  server: z.string(),
+  behind: z.boolean(),
+  settled: z.boolean(),
+  events: z.record(z.string(), z.int()),
+});
+
+/**
+ * $1: the snapshot of the poll before, or null; $2: the schemas to look for; $3: the snapshot to settle, or null. An event is
+ * new if its transaction had not ended in the one snapshot and has committed in the other, however long it ran and in whatever
+ * order others ended. A sequence alone would lose those that commit late.
+ */
+const pollQuery = `
+  with now as materialized (select pg_catalog.pg_current_snapshot() as s)
+  select s::text as snapshot,
+    concat_ws(' ', (select oid from pg_catalog.pg_database where datname = current_database()),
+      pg_catalog.pg_postmaster_start_time()) as server,
+    coalesce(pg_snapshot_xmax($1::pg_snapshot) > pg_snapshot_xmax(s), false) as behind,
+    coalesce(pg_snapshot_xmin(s) >= pg_snapshot_xmax($3::pg_snapshot), true) as settled,
+    (
+      select coalesce(json_object_agg(schema_name, events), '{}') from (
+        select e.schema_name, count(*)::int as events from rowhouse.event e
+        where e.xid >= pg_snapshot_xmin($1::pg_snapshot) and not pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
+          and pg_visible_in_snapshot(e.xid, s) and e.schema_name = any ($2::text[])
+        group by 1
+      ) changed
+    ) as events
+  from now`;
+
+export async function poll(
+  database: EventDatabase,
+  since: Snapshot | null,
+  schemas: readonly string[],
+  unsettled: Snapshot | null,
+): Promise<Poll> {
+  const { rows } = await database.query(pollQuery, [since, schemas, unsettled], { timeoutMs });
+  return pollRow.parse(rows[0]);
+}
+
+const registered = z.object({ uninterrupted: z.boolean() });
+
+/** Has events written for the host until `leaseMs` from now; returns whether they were until now. */
+export async function register(database: EventDatabase, host: string, leaseMs: number): Promise<boolean> {
+  try {
+    const { rows } = await database.query(
+      "select rowhouse.register_realtime($1, $2::interval) as uninterrupted",
+      [host, `${leaseMs} milliseconds`],
+      { timeoutMs },
+    );
+    return registered.parse(rows[0]).uninterrupted;
+  } catch (error) {
+    if (!hasState(error, "read_only_sql_transaction")) throw error;
+    const message = `database ${database.name}: subscriptions need a server that can be written to`;
+    throw new HostError("DATABASE_READ_ONLY", message, { cause: error });
+  }
+}
+
+export async function unregister(database: EventDatabase, host: string): Promise<void> {
+  await database.query("select rowhouse.unregister_realtime($1)", [host], { timeoutMs });
+}
+
+const keeping = z.object({ ms: z.coerce.number() });
+
+/** For how long some host needs events, in milliseconds. */
+export async function longestKeptMs(database: EventDatabase): Promise<number> {
+  const { rows } = await database.query(
+    `select coalesce(1000 * extract(epoch from max(keeps)), 0)::text as ms
+      from rowhouse.realtime_host where until > now()`,
+    [],
+    { timeoutMs },
+  );
+  return keeping.parse(rows[0]).ms;
+}
+
+const sweptRow = z.object({ swept: z.coerce.number() });
+
+/** Deletes events that were there in `seen`; returns how many. There may be more. */
+export async function sweep(database: EventDatabase, seen: Snapshot): Promise<number> {
+  const { rows } = await database.query(
+    "select rowhouse.sweep_events($1::pg_snapshot)::text as swept",
+    [seen],
+    { timeoutMs },
+  );
+  return sweptRow.parse(rows[0]).swept;
+}

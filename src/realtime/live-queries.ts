@@ -1,0 +1,241 @@
+/** Runs the operations of subscribers, and again when their tenant has events if they are live. */
+import type { Observe } from "../observability/observation.ts";
+import { HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
+import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
+import type { EventPoller } from "./event-poller.ts";
+import { LiveQuery, type Sink, type Subscriber } from "./live-query.ts";
+import type { LiveResult } from "./live-result.ts";
+
+/** As what a subscriber is served. */
+export interface Identity {
+  readonly tenant: TenantId;
+  readonly database: string;
+  /** Physical schemas whose events concern it. */
+  readonly schemas: readonly string[];
+  /** Equal for subscribers that have equal results: of everything that an answer may depend on. */
+  readonly key: string;
+}
+
+/** A subscriber's operation, as its request would run now. */
+export interface Operation {
+  readonly identity: Identity;
+  identify(): Promise<Identity>;
+  /** Runs it once, as a request; aborts with the reason of `signal`. */
+  run(signal: AbortSignal): Promise<LiveResult>;
+}
+
+export interface LiveQueriesOptions {
+  readonly poller: (database: string) => EventPoller;
+  readonly minIntervalMs: number;
+  readonly requestTimeoutMs: number;
+  /** Executions of one tenant. */
+  readonly tenantSubscriptions: number;
+  readonly observe: Observe;
+}
+
+export interface Subscription {
+  /** Ends it where its subscriber would no longer be served as it was. To be called from time to time. */
+  check(): void;
+  /** The subscriber has left. */
+  end(): void;
+}
+
+/** How many operations of one tenant run at a time. What waits costs others nothing. */
+const tenantRuns = 8;
+
+/** What one tenant has. */
+interface Share {
+  readonly runs: BoundedSemaphore;
+  executions: number;
+}
+
+/** A subscription from its first run to its end. */
+class Started implements Subscription {
+  live: LiveQuery | null = null;
+  subscriber: Subscriber | null = null;
+  readonly stop = new AbortController();
+  readonly #onEnd: () => void;
+
+  constructor(onEnd: () => void) {
+    this.#onEnd = onEnd;
+  }
+
+  get ended(): boolean {
+    return this.stop.signal.aborted;
+  }
+
+  check(): void {
+    if (this.live !== null && this.subscriber !== null) void this.live.check(this.subscriber);
+  }
+
+  end(): void {
+    if (this.ended) return;
+    this.stop.abort(new HostError("CANCELLED"));
+    if (this.subscriber !== null) this.live?.leave(this.subscriber);
+    this.#onEnd();
+  }
+}
+
+export class LiveQueries {
+  readonly #options: LiveQueriesOptions;
+  readonly #live = new Map<string, LiveQuery>();
+  readonly #shares = new Map<TenantId, Share>();
+  readonly #sinks = new Map<Started, Sink>();
+  #isDraining = false;
+
+  constructor(options: LiveQueriesOptions) {
+    this.#options = options;
+  }
+
+  /** How many subscriptions there are, and how many executions they share. */
+  get counts(): { readonly subscriptions: number; readonly executions: number } {
+    return { subscriptions: this.#sinks.size, executions: this.#live.size };
+  }
+
+  /**
+   * Runs an operation for `sink`, and goes on while it is live. The first run is the subscriber's own, since a mutation may not
+   * be shared. Throws `TENANT_BUSY` if the tenant has as many executions as it may.
+   */
+  subscribe(operation: Operation, sink: Sink): Subscription {
+    const { tenant } = operation.identity;
+    const share = this.#shares.get(tenant) ?? {
+      runs: new BoundedSemaphore(
+        { concurrency: tenantRuns, queue: 100_000 },
+        () => new HostError("TENANT_BUSY"),
+      ),
+      executions: 0,
+    };
+    if (share.executions >= this.#options.tenantSubscriptions) throw new HostError("TENANT_BUSY");
+    this.#shares.set(tenant, share);
+    share.executions += 1;
+    const started = new Started(() => void this.#sinks.delete(started));
+    this.#sinks.set(started, sink);
+    void this.#start(started, operation, sink, share).finally(() => this.#leaveShare(tenant, share));
+    return started;
+  }
+
+  /**
+   * Cuts all subscribers off, so that they subscribe elsewhere. First runs end: a client that is cut off in the middle of a
+   * mutation would send it again.
+   */
+  drain(): void {
+    this.#isDraining = true;
+    for (const [started, sink] of [...this.#sinks]) {
+      if (started.live === null) continue;
+      started.end();
+      sink.cut();
+    }
+  }
+
+  #leaveShare(tenant: TenantId, share: Share): void {
+    share.executions -= 1;
+    if (share.executions === 0) this.#shares.delete(tenant);
+  }
+
+  /** Resolves when the operation is over, or has joined an execution; never rejects. */
+  async #start(started: Started, operation: Operation, sink: Sink, share: Share): Promise<void> {
+    const { identity } = operation;
+    const events = {
+      missed: false,
+      hear: (): void => {
+        events.missed = true;
+      },
+    };
+    let unhear = (): void => {};
+    try {
+      // First, so that no change after the first run goes unheard.
+      unhear = await this.#options.poller(identity.database).subscribe(identity.schemas, () => events.hear());
+      if (started.ended) return;
+      const result = await this.#run(operation, share, started.stop.signal);
+      if (started.ended) return;
+      if (result.refused) sink.fail(result);
+      else sink.next(result.body);
+      if (result.refreshMs === null) {
+        if (!result.refused) sink.complete();
+        started.end();
+        return;
+      }
+      if (this.#isDraining) {
+        started.end();
+        sink.cut();
+        return;
+      }
+      const subscriber = this.#subscriberOf(operation, share, started, { sink, last: result.body });
+      const known = this.#live.get(identity.key);
+      const live = known ?? this.#create(identity, result, share, unhear);
+      if (known === undefined) {
+        events.hear = () => live.touch();
+        unhear = () => {};
+      }
+      started.live = live;
+      started.subscriber = subscriber;
+      live.join(subscriber);
+      if (events.missed) live.touch();
+    } catch (thrown) {
+      if (started.ended) return;
+      started.end();
+      sink.fail(toHostError(thrown));
+    } finally {
+      unhear();
+    }
+  }
+
+  #create(identity: Identity, { body, refreshMs }: LiveResult, share: Share, unhear: () => void): LiveQuery {
+    const { minIntervalMs, requestTimeoutMs } = this.#options;
+    share.executions += 1;
+    const live = new LiveQuery(body, {
+      minIntervalMs,
+      patienceMs: requestTimeoutMs,
+      refreshMs: refreshMs ?? 0,
+      onEnd: () => {
+        this.#live.delete(identity.key);
+        this.#leaveShare(identity.tenant, share);
+        unhear();
+      },
+    });
+    this.#live.set(identity.key, live);
+    return live;
+  }
+
+  #subscriberOf(
+    operation: Operation,
+    share: Share,
+    started: Started,
+    { sink, last }: { readonly sink: Sink; readonly last: string },
+  ): Subscriber {
+    const { key } = operation.identity;
+    const over = (tell: () => void): void => {
+      started.end();
+      tell();
+    };
+    return {
+      last,
+      run: (signal) => this.#run(operation, share, signal),
+      isCurrent: async () => (await operation.identify()).key === key,
+      sink: {
+        next: (body) => sink.next(body),
+        fail: (error) => over(() => sink.fail(error)),
+        complete: () => over(() => sink.complete()),
+        cut: () => over(() => sink.cut()),
+      },
+    };
+  }
+
+  /** One run in the tenant's turn, within the deadline of a request. */
+  #run(operation: Operation, { runs }: Share, stop: AbortSignal): Promise<LiveResult> {
+    return runs.run(async () => {
+      stop.throwIfAborted();
+      const deadline = new AbortController();
+      const expire = (): void => deadline.abort(new HostError("DEADLINE"));
+      const timer = setTimeout(expire, this.#options.requestTimeoutMs);
+      try {
+        const result = await operation.run(AbortSignal.any([stop, deadline.signal]));
+        this.#options.observe({ kind: "realtime.run", tenant: operation.identity.tenant });
+        return result;
+      } finally {
+        clearTimeout(timer);
+      }
+    });
+  }
+}

@@ -1,0 +1,28 @@
+/** What an answer means for whoever subscribed to its operation. */
+import { discardBody } from "../shared/protocol/body-stream.ts";
+import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
+
+export interface LiveResult {
+  /** The JSON of a GraphQL response, in one line. */
+  readonly body: string;
+  /** Whether the request was refused; the body has errors and no data. */
+  readonly refused: boolean;
+  /** Null if the operation is not live; 0 if it runs for events only. */
+  readonly refreshMs: number | null;
+}
+
+const refusal = JSON.stringify({
+  errors: [{ message: "An answer in parts cannot be subscribed to.", extensions: { code: "BAD_REQUEST" } }],
+});
+
+export function liveResult(answer: Answer): LiveResult {
+  if (answer.kind === "stream") {
+    discardBody(answer.port);
+    return { body: refusal, refused: true, refreshMs: null };
+  }
+  const { status, headers } = answer;
+  const body = answer.kind === "text" ? answer.body : new TextDecoder().decode(answer.body);
+  const refresh = headers[liveHeader];
+  const refused = status >= 400;
+  return { body, refused, refreshMs: refresh === undefined || refused ? null : 1_000 * Number(refresh) };
+}

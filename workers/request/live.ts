@@ -1,0 +1,85 @@
+/** The directive `@live`: a query whose result is sent anew when it changes. */
+import { LRUCache } from "lru-cache";
+import {
+  DirectiveLocation,
+  GraphQLDirective,
+  GraphQLInt,
+  type OperationDefinitionNode,
+  parse,
+  specifiedDirectives,
+} from "postgraphile/graphql";
+
+declare global {
+  namespace GraphileConfig {
+    interface Plugins {
+      RowhouseLivePlugin: true;
+    }
+  }
+}
+
+const liveDirective = new GraphQLDirective({
+  name: "live",
+  description: "Sends the result to subscribers again whenever it changes.",
+  locations: [DirectiveLocation.QUERY],
+  args: {
+    refresh: {
+      type: GraphQLInt,
+      description:
+        "Seconds after which the query also runs without any change of a watched table, at least 1: for what else it depends on.",
+    },
+  },
+});
+
+/** Adds the directive to the schema. */
+export const livePlugin: GraphileConfig.Plugin = {
+  name: "RowhouseLivePlugin",
+  version: "1.0.0",
+  schema: {
+    hooks: {
+      GraphQLSchema: (config) => ({
+        ...config,
+        directives: [...(config.directives ?? specifiedDirectives), liveDirective],
+      }),
+    },
+  },
+};
+
+const kept = new LRUCache<string, { readonly seconds: number | null }>({ max: 500 });
+
+/**
+ * The seconds after which the live query in `body`, of a valid request, is to run again whatever happens, or 0; null if it is
+ * not live.
+ */
+export function liveSeconds(body: string): number | null {
+  const known = kept.get(body);
+  if (known !== undefined) return known.seconds;
+  const seconds = readSeconds(body);
+  if (body.length < 10_000) kept.set(body, { seconds });
+  return seconds;
+}
+
+function readSeconds(body: string): number | null {
+  const request: unknown = JSON.parse(body);
+  if (typeof request !== "object" || request === null || !("query" in request)) return null;
+  if (typeof request.query !== "string" || !request.query.includes("@")) return null;
+  const asked = "operationName" in request ? request.operationName : undefined;
+  const operations = parse(request.query).definitions.filter(
+    (each): each is OperationDefinitionNode => each.kind === "OperationDefinition",
+  );
+  const operation = operations.find(({ name }) => typeof asked !== "string" || name?.value === asked);
+  const directive = operation?.directives?.find(({ name }) => name.value === "live");
+  if (directive === undefined) return null;
+  const value = directive.arguments?.find(({ name }) => name.value === "refresh")?.value;
+  const given = value?.kind === "Variable" ? variable(request, value.name.value) : value;
+  const number = typeof given === "number" ? given : given?.kind === "IntValue" ? Number(given.value) : 0;
+  // At least one, unless there is none.
+  return value === undefined || number === 0 ? 0 : Math.max(1, number);
+}
+
+function variable(request: object, name: string): number | undefined {
+  if (!("variables" in request)) return undefined;
+  const { variables } = request;
+  if (typeof variables !== "object" || variables === null) return undefined;
+  const value: unknown = Object.getOwnPropertyDescriptor(variables, name)?.value;
+  return typeof value === "number" ? value : undefined;
+}
