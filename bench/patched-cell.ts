@@ -131,7 +131,6 @@ export class PatchedCell {
         statementTag: tenant.id,
         roles: [tenant.roles.anonymous],
         prepares: false,
-        lists: false,
         notifies: false,
         guard: null,
       }),

@@ -50,7 +50,7 @@ export interface Judgement {
  */
 export function decisionOf(
   tenant: Tenant,
-  { shape: probed, findings, lists, lock }: Probe,
+  { shape: probed, lock }: Probe,
   rules: DecisionRules,
   { unshareable, unsafe = [] }: Judgement,
 ): Decision {
@@ -73,7 +73,6 @@ export function decisionOf(
     statementTag: version,
     roles: listedRoles(roles),
     prepares,
-    lists: lists || findings === null || findings.reaching.length > 0,
     notifies,
     guard: lock !== null && rules.guard !== "off" ? guardOf(revisions, lock, rules.guard === "all") : null,
   };
