@@ -132,7 +132,6 @@ export class PatchedCell {
         statementTag: tenant.id,
         roles: [tenant.roles.anonymous],
         prepares: false,
-        lists: false,
         notifies: false,
         guard: null,
       }),

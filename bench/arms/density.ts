@@ -96,7 +96,6 @@ async function buildOurs(
     statementTag: tenant.id,
     roles: [tenant.roles.anonymous],
     prepares: false,
-    lists: false,
     notifies: false,
     guard: null,
   };

@@ -1,8 +1,5 @@
 /** One process that runs tenants' statements in turn over a few connections, with one of several ways to keep sessions clean. */
 import pg from "pg";
-import { z } from "zod";
-import { tenantId } from "../../src/shared/kernel/ids.ts";
-import type { TenantGuard } from "../../src/shared/model/tenant-binding.ts";
 import { fixedStatement } from "../../src/shared/postgres/pipeline.ts";
 import { randomSeed } from "../../src/shared/postgres/random-seed.ts";
 import { searchPathText } from "../../src/shared/postgres/search-path.ts";
@@ -21,35 +18,12 @@ const statementTimeoutMs = 30_000;
 /** A statement that costs nothing, for arms that clear nothing after a commit. */
 const nothing = [fixedStatement("nothing", "select")];
 
-const clears = ["chosen", "proved", "dropped"].includes(arm);
-
-async function guardsOf(): Promise<(TenantGuard | null)[]> {
-  if (arm !== "proved") return tenants.map(() => null);
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  const { rows } = await client.query(
-    `select array[name] as schemas, array[revision::text] as revisions, false as reads, '0' as lock
-     from unnest($1::text[]) with ordinality as asked (name, ord)
-     join rowhouse.schema_revision on schema_name = name order by ord`,
-    [tenants.map(({ schemas }) => schemas.app)],
-  );
-  await client.end();
-  return z.array(guardShape).parse(rows);
-}
-const guardShape: z.ZodType<TenantGuard> = z.object({
-  schemas: z.array(z.string()),
-  revisions: z.array(z.string()),
-  reads: z.boolean(),
-  lock: z.string(),
-});
-const guards = await guardsOf();
-
 const opened = await Promise.all(
   Array.from({ length: connections }, async (_, ordinal) => {
     const client = await new pg.Pool({ connectionString: url, max: 1, pipeline: true }).connect();
     const baseline = await setBaseline(client, statementTimeoutMs);
-    const clearing = clears ? baseline.clearing : nothing;
-    const hidden = arm !== "proved" && arm !== "dropped";
+    const clearing = arm === "chosen" || arm === "dropped" ? baseline.clearing : nothing;
+    const hidden = arm !== "dropped";
     const pooler = new Pooler(() => undefined);
     const facts = { ...baseline, clearing, hidden, pooler, ordinal, onReleased: () => undefined };
     return new Connection(client, 2 ** 20, facts);
@@ -75,9 +49,7 @@ async function discardAll(connection: Connection): Promise<void> {
 
 /** Lends a session to the next tenant. */
 async function lent(connection: Connection, index: number): Promise<void> {
-  const tenant = tenantId(String(servedBy(index)?.id));
-  const guard = guards[index % tenants.length] ?? null;
-  connection.acquire({ tenant, prepares: false, lists: guard === null, statementTag: "", guard });
+  connection.acquire({ tenant: String(servedBy(index)?.id), prepares: false });
   if (arm === "discard all") await discardAll(connection);
 }
 

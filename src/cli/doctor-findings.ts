@@ -2,7 +2,7 @@
 
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
-import { keepingOf, keepingText } from "../control/kept-statements.ts";
+import { keepingText, keepsStatements } from "../control/kept-statements.ts";
 import type { WatchedTable } from "../control/watched-tables.ts";
 import { frontConnections } from "../fleet/policy/pool-room.ts";
 import type { PatchReport } from "../shared/kernel/patch-policy.ts";
@@ -131,7 +131,7 @@ function controlFindings(
 /** Only with a usable control schema. That event triggers are missing is reported with it. */
 function statementsFindings(about: string, { control }: DatabaseFacts): Finding[] {
   if (control.version < control.expected) return [];
-  return [(keepingOf(control) === "proved" ? warn : ok)(about, keepingText(control))];
+  return [(keepsStatements(control) || !control.eventTriggers ? ok : warn)(about, keepingText(control))];
 }
 
 /** Nothing where no table is watched: subscriptions need not be used. */

@@ -6,7 +6,7 @@ import { Database } from "../postgres/database.ts";
 import { Listener } from "../postgres/listener.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { controlState, installControl } from "./install.ts";
-import { keepingOf, keepingText } from "./kept-statements.ts";
+import { keepingText, keepsStatements } from "./kept-statements.ts";
 
 export interface OpenDatabase {
   readonly database: Database;
@@ -186,7 +186,7 @@ async function control(
     observe({
       kind: "database.statements",
       database: database.name,
-      kept: keepingOf(state),
+      kept: keepsStatements(state),
       about: keepingText(state),
     });
     return { control: true, eventTriggers };

@@ -202,7 +202,7 @@ async function stateOf(
   }
   if (!hidesStatements) {
     missing.push(
-      `tenants' functions can list a connection's prepared statements: ${as("a superuser")}; until then what a connection keeps prepared has to be proved, or prepared again, whenever it changes tenants`,
+      `tenants' functions can list a connection's prepared statements: ${as("a superuser")}; until then a connection prepares its statements again whenever it changes tenants`,
     );
   }
   if (readOnly && missing.length > 0) missing.push(`${readOnlyWords(session)}: nothing can be installed`);

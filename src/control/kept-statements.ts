@@ -1,11 +1,5 @@
 /** What becomes of prepared statements when a connection changes tenants, and what it costs. */
 
-/**
- * `freely`: nobody can list them. `proved`: they can be listed, and an assertion at each change proves that nobody has replaced any.
- * `never`: nothing would prove it, so all are dropped at each change.
- */
-export type Keeping = "freely" | "proved" | "never";
-
 export interface KeepingFacts {
   readonly eventTriggers: boolean;
   /** Whether everyone has lost the right to list them. */
@@ -14,29 +8,26 @@ export interface KeepingFacts {
   readonly listsStatements: boolean;
 }
 
-export function keepingOf({
-  eventTriggers,
-  listsStatements,
-}: Omit<KeepingFacts, "hidesStatements">): Keeping {
-  if (!eventTriggers) return "never";
-  return listsStatements ? "proved" : "freely";
+/** Whether they are kept, between tenants whose functions can prepare none. */
+export function keepsStatements({ eventTriggers, listsStatements }: KeepingFacts): boolean {
+  return eventTriggers && !listsStatements;
 }
 
 /**
- * Requests per second of the adaptor alone over those where statements are kept freely, if each request is another tenant's than
- * the one before it on its connection (`npm run bench -- hygiene`). With fewer tenants than connections there is no difference.
+ * Requests per second of the adaptor alone over those where statements are kept, if each request is another tenant's than the one
+ * before it on its connection (`npm run bench -- hygiene`). With fewer tenants than connections there is no difference.
  */
 const leaves = "about 0.7 times the requests per second if every request on a connection is another tenant's";
 
-/** The keeping, its cost and what would end it, in a sentence. */
+/** Whether they are kept; otherwise why not, at what cost, and what would change it. */
 export function keepingText(facts: KeepingFacts): string {
-  const keeping = keepingOf(facts);
-  if (keeping === "freely") return "prepared statements are kept when a connection changes tenants";
-  if (keeping === "never") {
-    return `without event triggers, prepared statements are dropped when a connection changes tenants, ${leaves}: run "rowhouse install" as a role that may create event triggers`;
+  if (keepsStatements(facts)) return "prepared statements are kept when a connection changes tenants";
+  const dropped = `prepared statements are dropped when a connection changes tenants, ${leaves}`;
+  if (!facts.eventTriggers) {
+    return `without event triggers, ${dropped}: run "rowhouse install" as a superuser`;
   }
   const cure = facts.hidesStatements
     ? "connect as a role that is no superuser and was not granted pg_prepared_statement()"
     : 'run "rowhouse install" as a superuser';
-  return `names of prepared statements can be listed, so that what is kept has to be proved when a connection changes tenants, ${leaves}: ${cure}`;
+  return `names of prepared statements can be listed, so ${dropped}: ${cure}`;
 }

@@ -54,7 +54,7 @@ export interface Judgement {
  */
 export function decisionOf(
   tenant: Tenant,
-  { shape: probed, findings, lists, lock }: Probe,
+  { shape: probed, lock }: Probe,
   rules: DecisionRules,
   { unshareable, basis = initialBasis(false), unsafe = [] }: Judgement,
 ): Decision {
@@ -76,7 +76,6 @@ export function decisionOf(
     statementTag: statementTag(searchPath, shape, revisions),
     roles: listedRoles(roles),
     prepares,
-    lists: lists || findings === null || findings.reaching.length > 0,
     notifies,
     guard: guardOf(revisions, lock, rules.guard),
   };

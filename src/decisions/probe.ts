@@ -8,7 +8,6 @@ import {
   type SafetyFindings,
   type SafetyInput,
 } from "../role-safety/tenant-roles.ts";
-import { listingQuery, parseListing } from "../shape/listing-statements.ts";
 import { parseShape, probeSettingsQuery, type ShapeProbe, shapeQuery } from "../shape/shape.ts";
 import { wasInterrupted } from "../shared/connect/loss.ts";
 import { HostError } from "../shared/kernel/errors.ts";
@@ -25,11 +24,6 @@ export interface Probe {
   readonly shape: ShapeProbe;
   /** Null if they were not requested. */
   readonly findings: SafetyFindings | null;
-  /**
-   * Whether the tenant's SQL could list what is prepared on its connection, beyond what `findings` report; true if that was not
-   * asked.
-   */
-  readonly lists: boolean;
   /** The key of the tenant's advisory lock; null if there is no control schema. */
   readonly lock: string | null;
 }
@@ -61,7 +55,6 @@ export async function probe(database: ProbedDatabase, tenant: Tenant, safety: bo
   const probing = database.together(statements(database, tenant, safety), tenant.id).then((rows) => ({
     shape: parseShape(rows.at(-1)?.[0]),
     findings: safety ? { ...parseRoleFindings(rows[1]?.[0]), reaching: parseReaching(rows[2] ?? []) } : null,
-    lists: safety ? parseListing(rows[3]?.[0]) : true,
     lock: database.control ? lockRow.parse(rows.at(-2)?.[0]).lock : null,
   }));
   const probed = await probing.catch((error: unknown) => {
@@ -102,6 +95,6 @@ function statements(database: ProbedDatabase, tenant: Probed, safety: boolean): 
   }
   // These go first: the shape query restores normal planning, to read enum rows as a build does, for every
   // statement after it.
-  if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant), listingQuery(tenant));
+  if (safety) asked.unshift(roleSafetyQuery(tenant), reachQuery(tenant));
   return [settings, ...asked.map((query) => ({ ...query, prepared: true }))];
 }

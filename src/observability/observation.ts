@@ -161,7 +161,7 @@ export type Observation =
   /** A pooler, or another proxy, was detected in front of the database. */
   | { kind: "database.pooled"; database: string }
   /** What becomes of prepared statements when a connection changes tenants: see `src/control/kept-statements.ts`. */
-  | { kind: "database.statements"; database: string; kept: "freely" | "proved" | "never"; about: string }
+  | { kind: "database.statements"; database: string; kept: boolean; about: string }
   | {
       kind: "control.installed";
       database: string;

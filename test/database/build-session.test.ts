@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { tenantId } from "../../src/shared/kernel/ids.ts";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
 import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -34,13 +33,7 @@ afterAll(async () => {
 });
 
 test("a statement that a function prepared while a build read an enum's rows is gone when the next tenant is served", async () => {
-  const borrower = {
-    tenant: tenantId("other"),
-    prepares: false,
-    lists: false,
-    statementTag: "",
-    guard: null,
-  };
+  const borrower = { tenant: "other", prepares: false };
   const prepared = async (): Promise<readonly unknown[]> => {
     const connection = await sessions.acquire(undefined, borrower);
     try {

@@ -90,7 +90,7 @@ test("plan warming prepares the statements that a probe runs", async () => {
         .rows;
     await warmPlans(probed);
     const before = z.array(z.object({ name: z.string(), used: z.literal(1) })).parse(await prepared());
-    expect(before).toHaveLength(5);
+    expect(before).toHaveLength(4);
     await server.execute("create schema warmed; create table warmed.thing (id int primary key)");
     expect(await probe(probed, tenantOf("warmed", { anonymous: "nobody" }), true)).toMatchObject({
       findings: { own: [], reaching: [] },

@@ -5,7 +5,6 @@ import { installControl } from "../../src/control/install.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { reachQuery } from "../../src/role-safety/reach.ts";
 import { roleSafetyQuery } from "../../src/role-safety/tenant-roles.ts";
-import { listingQuery } from "../../src/shape/listing-statements.ts";
 import { probeSettings, shapeQuery } from "../../src/shape/shape.ts";
 import { parseTenant } from "../../src/tenants/tenant.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
@@ -98,7 +97,6 @@ test.for(
     { asked: "shape", state, make, query: shapeQuery(tenant, { revisions: true }), besides: "pg_authid" },
     { asked: "roles", state, make, query: roleSafetyQuery(tenant), besides: "" },
     { asked: "SQL that reaches further", state, make, query: reachQuery(tenant), besides: "" },
-    { asked: "SQL that lists statements", state, make, query: listingQuery(tenant), besides: "" },
   ]),
 )(
   "with statistics $state a probe of $asked scans nothing that grows with the number of tenants",

@@ -56,6 +56,11 @@ describe("SQL that calls a function which reaches beyond its tenant is found in"
       "view leak: set_config",
     ],
     [
+      "a view of what is prepared on the connection",
+      "create view leak as select name from pg_prepared_statements",
+      "view leak: pg_prepared_statements",
+    ],
+    [
       "a view of pg_settings, which may be updated",
       "create view leak as select name, setting from pg_settings",
       "view leak: pg_settings",

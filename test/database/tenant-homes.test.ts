@@ -3,12 +3,11 @@ import { CancellationSource } from "../../src/shared/kernel/cancellation.ts";
 import type { Connection } from "../../workers/postgres/connection.ts";
 import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { Homes } from "../../workers/postgres/homes.ts";
-import { borrowerOf } from "../support/borrower.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 
 const poolSize = 4;
 const homes = new Homes(poolSize);
-const homeOf = (tenant: string): number => homes.of(borrowerOf(tenant))[0] ?? -1;
+const homeOf = (tenant: string): number => homes.of({ tenant, prepares: false })[0] ?? -1;
 /** Tenants of the same home. */
 const [first = "", second = "", third = ""] = Array.from({ length: 50 }, (_, index) => `n${index}`).filter(
   (tenant) => homeOf(tenant) === 1,
@@ -39,7 +38,7 @@ beforeEach(() => {
 });
 afterEach(() => pool.close());
 
-const acquire = (tenant: string): Promise<Connection> => pool.acquire(undefined, borrowerOf(tenant));
+const acquire = (tenant: string): Promise<Connection> => pool.acquire(undefined, { tenant, prepares: false });
 const backendOf = (connection: Connection): number | null => connection.client.processID;
 
 async function served(tenant: string): Promise<number | null> {
@@ -138,7 +137,7 @@ it("a cancelled request that waits for its home takes nothing with it", async ()
   await crowd();
   const holding = await acquire(first);
   const stop = new CancellationSource();
-  const waiting = pool.acquire(stop, borrowerOf(second));
+  const waiting = pool.acquire(stop, { tenant: second, prepares: false });
   stop.abort();
   await expect(waiting).rejects.toMatchObject({ code: "CANCELLED" });
   holding.release();

@@ -53,7 +53,6 @@ export function adaptorOn(
         statementTag: tenant,
         roles: [tenant],
         prepares: false,
-        lists: false,
         notifies: false,
         guard: null,
         ...more,

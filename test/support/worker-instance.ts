@@ -108,7 +108,6 @@ export class Worker {
       statementTag: ask.tag ?? ask.tenant,
       roles: ask.roles ?? [ask.tenant],
       prepares: false,
-      lists: false,
       notifies: false,
       guard: ask.guard ?? null,
     };

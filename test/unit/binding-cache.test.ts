@@ -9,7 +9,6 @@ const binding: TenantBinding = {
   statementTag: "tag",
   roles: ["acme_user"],
   prepares: false,
-  lists: false,
   notifies: false,
   guard: { reads: true, schemas: ["acme"], revisions: ["1"], lock: "1" },
 };

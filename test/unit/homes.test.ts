@@ -1,8 +1,7 @@
 import { expect, it } from "vitest";
 import { Homes } from "../../workers/postgres/homes.ts";
-import { borrowerOf } from "../support/borrower.ts";
 
-const borrowers = Array.from({ length: 1_000 }, (_, index) => borrowerOf(`t${index}`));
+const borrowers = Array.from({ length: 1_000 }, (_, index) => ({ tenant: `t${index}`, prepares: false }));
 const homesIn = (places: number): number[] => {
   const homes = new Homes(places);
   return borrowers.map((borrower) => homes.of(borrower)[0] ?? -1);
@@ -20,11 +19,11 @@ it("gives each connection about as many tenants as any other", () => {
 it("gives a tenant the same order in every pool of a size, and three different places", () => {
   const [one, other] = [new Homes(8), new Homes(8)];
   for (const { tenant } of borrowers) {
-    const order = one.of(borrowerOf(tenant));
-    expect(other.of(borrowerOf(tenant, true))).toEqual(order);
+    const order = one.of({ tenant, prepares: false });
+    expect(other.of({ tenant, prepares: true })).toEqual(order);
     expect(new Set(order).size).toBe(3);
   }
-  expect(new Homes(1).of(borrowerOf("t1"))).toEqual([0]);
+  expect(new Homes(1).of({ tenant: "t1", prepares: false })).toEqual([0]);
 });
 
 it("moves a tenant to another home in a larger pool only if that is the new place", () => {

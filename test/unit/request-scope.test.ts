@@ -11,7 +11,6 @@ const open = (ledger = new Int8Array(new SharedArrayBuffer(1))): RequestScope =>
       statementTag: "tag",
       roles: [],
       prepares: false,
-      lists: false,
       notifies: false,
       guard: null,
     },

@@ -10,7 +10,6 @@ const bindingOf = (tenant: string, statementTag = "old"): TenantBinding => ({
   statementTag,
   roles: [],
   prepares: false,
-  lists: false,
   notifies: false,
   guard: null,
 });

@@ -10,7 +10,6 @@ function request(tenant: string, settings: Record<string, string> = {}, tag = "1
     statementTag: tag,
     roles: [],
     prepares: false,
-    lists: false,
     notifies: false,
     guard: null,
   };

@@ -125,7 +125,7 @@ class BuildReads {
       this.otherQueries += 1;
       this.bySettings ||= withSettings;
       // Rows may be computed by a function, and whether the tenant's functions prepare statements is not known yet.
-      connection.acquire({ tenant, prepares: true, lists: true, statementTag: "", guard: null });
+      connection.acquire({ tenant, prepares: true });
     };
     const run = <TData>(query: PgClientQuery): Promise<PgClientResult<TData>> => {
       if (isIntrospectionQuery(query.text)) {

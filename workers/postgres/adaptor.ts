@@ -123,12 +123,11 @@ function begun(
  */
 async function whatMoved(
   sessions: TenantPool,
-  binding: TenantBinding,
+  { guard, ...of }: TenantBinding,
   parent?: Connection,
 ): Promise<unknown> {
-  const { guard } = binding;
   if (guard === null) return null;
-  const connection = await sessions.acquire(undefined, binding, undefined, parent).catch(() => null);
+  const connection = await sessions.acquire(undefined, of, undefined, parent).catch(() => null);
   if (connection === null) return null;
   try {
     // Unnamed, because the statement that failed may have deallocated the prepared ones.

@@ -11,13 +11,12 @@ import { HostError } from "../../src/shared/kernel/errors.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
 import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
-import { Connection, type ConnectionFacts } from "./connection.ts";
+import { type Borrower, Connection, type ConnectionFacts } from "./connection.ts";
 import { Homes } from "./homes.ts";
 import { type Place, Places, type PlacesOptions } from "./places.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
 import { setBaseline } from "./session-reset.ts";
-import type { Borrower } from "./statement-trust.ts";
 
 /** How long a request waits for a free connection, and a new connection for the server. */
 const connectTimeoutMs = 10_000;

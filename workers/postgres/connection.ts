@@ -21,10 +21,15 @@ import type { Pooler } from "./pooler.ts";
 import { Statements } from "./prepared-statements.ts";
 import type { Baseline } from "./session-reset.ts";
 import type { Setting } from "./settings.ts";
-import { type Borrower, StatementTrust } from "./statement-trust.ts";
 
 export interface Result extends PipelineResult {
   readonly notices: readonly PgNotice[];
+}
+
+/** The tenant that acquired a connection, and whether its functions could leave prepared statements behind. */
+export interface Borrower {
+  readonly tenant: string;
+  readonly prepares: boolean;
 }
 
 export interface ConnectionFacts extends Baseline {
@@ -37,29 +42,17 @@ export interface ConnectionFacts extends Baseline {
 
 const deallocation: Statement = { text: "deallocate all" };
 
-/** The group with `first` in front of it. */
-function behind(
-  first: Statement,
+/**
+ * The group that begins with dropping everything that is prepared. All its statements are to be sent unnamed: most connections
+ * that change tenants do so again after one group.
+ */
+function droppedBefore(
   statements: readonly Statement[],
   { resultAt = statements.length - 1, standsAt = resultAt, ...options }: PipelineOptions,
 ): { statements: readonly Statement[]; options: PipelineOptions } {
   return {
-    statements: [first, ...statements],
+    statements: [deallocation, ...statements],
     options: { ...options, resultAt: resultAt + 1, standsAt: standsAt + 1 },
-  };
-}
-
-class StatementsInDoubt extends Error {}
-
-/**
- * Fails with StatementsInDoubt unless the schemas are at these revisions, so that the rest of the group does not run. Unnamed: a
- * function that could list names could have taken the place of a named one.
- */
-function unmoved(schemas: readonly string[], revisions: readonly string[]): Statement {
-  return {
-    text: "select rowhouse.assert_revisions($1::pg_catalog.text[], $2::pg_catalog.int8[])",
-    values: [schemas, revisions],
-    meaning: (error) => new StatementsInDoubt("schemas have changed", { cause: error }),
   };
 }
 
@@ -83,11 +76,12 @@ export class Connection {
   /** The pipelines on their way, in order. */
   readonly #pipelines: Pipeline[] = [];
   #needsReset = false;
-  /** The tenant that acquired the connection last. */
+  /** The tenant whose functions ran here last. */
   #tenant: string | null = null;
   /** Whether the connection is at work for that tenant now. */
   #isAcquired = false;
-  readonly #trust: StatementTrust;
+  /** Whether that tenant's functions could have prepared anything since it first acquired the connection. */
+  #prepares = false;
   /** Whether another tenant's function may have prepared something here, or the set of prepared statements is unknown. */
   #untrustedStatements = false;
   /** Whether a prepared statement was missing: a tenant's function may have deallocated it, or another backend may be answering. */
@@ -105,7 +99,6 @@ export class Connection {
   ) {
     this.client = client;
     this.#facts = facts;
-    this.#trust = new StatementTrust(facts);
     this.#maxResultBytes = maxResultBytes;
     // Without our own listener, losing a checked-out connection would be an uncaught exception.
     client.on("error", (error) => this.#lose(error));
@@ -212,9 +205,9 @@ export class Connection {
     if (this.#brokenBy !== null) throw this.#brokenBy;
     const known = this.statements;
     const dropping = this.#dropsFirst;
-    const first = dropping ? deallocation : this.#proofFirst;
-    const { statements, options } =
-      first === null ? { statements: given, options: wanted } : behind(first, given, wanted);
+    const { statements, options } = dropping
+      ? droppedBefore(given, wanted)
+      : { statements: given, options: wanted };
     if (dropping) known.forgetPrepared();
     const pipeline = new Pipeline(
       statements,
@@ -233,7 +226,6 @@ export class Connection {
       const { command, rows, rowCount } = await pipeline.result;
       const { failedBehind } = pipeline;
       if (dropping) this.#untrustedStatements = false;
-      if (first !== null) this.#trust.settle();
       if (failedBehind === null) {
         for (const { name, text } of pipeline.parsed) if (name !== undefined) known.prepared(name, text);
         const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
@@ -245,12 +237,6 @@ export class Connection {
       }
       return { command, rows, rowCount, notices: pipeline.notices.map(noticeOf) };
     } catch (error) {
-      // Nothing of the group has run, not even its `begin`.
-      if (error instanceof StatementsInDoubt && this.#brokenBy === null) {
-        this.#trust.settle();
-        this.#untrustedStatements = true;
-        return await this.#send(given, wanted);
-      }
       if (isStale(error)) this.#distrust();
       // If PostgreSQL ended the session, its last error is the reason.
       if (this.lost !== null && error instanceof pg.DatabaseError) throw new ConnectionLost(error);
@@ -273,19 +259,11 @@ export class Connection {
 
   /**
    * Whether the next group of statements begins with dropping all that is prepared: in a group of its own that would cost a round
-   * trip. All its statements are unnamed, as a connection that changes tenants often does so again after one group. A statement
-   * that was missing has to be looked into first.
+   * trip. A statement that was missing has to be looked into first.
    */
   get #dropsFirst(): boolean {
     if (this.#passes || this.#missed) return false;
     return this.#untrustedStatements && this.client.getTransactionStatus() === "I";
-  }
-
-  /** What has to be proved in front of the next group for what is prepared to be used; null if there is nothing to prove. */
-  get #proofFirst(): Statement | null {
-    const { toProve } = this.#trust;
-    if (toProve === null || this.#passes || this.client.getTransactionStatus() !== "I") return null;
-    return unmoved(toProve.schemas, toProve.revisions);
   }
 
   /**
@@ -323,7 +301,6 @@ export class Connection {
     }
     this.#untrustedStatements = false;
     this.#missed = false;
-    this.#trust.settle();
   }
 
   /** Rolls back and releases locks, as far as there is anything; if that fails, the connection is condemned. */
@@ -370,11 +347,18 @@ export class Connection {
     this.#grant = grant;
   }
 
-  /** Takes the connection into a tenant's use. */
-  acquire(borrower: Borrower): void {
-    if (this.#trust.passTo(borrower)) this.#untrustedStatements = true;
-    if (this.#tenant !== borrower.tenant) this.#seen.add(borrower.tenant);
-    this.#tenant = borrower.tenant;
+  /**
+   * Takes the connection into a tenant's use. Statements that a tenant's functions prepared matter only once another tenant
+   * follows. Both tenants' `prepares` are considered, because either's functions could tell such statements, and the answer for
+   * one may have changed a moment ago.
+   */
+  acquire({ tenant, prepares }: Borrower): void {
+    const another = this.#tenant !== tenant;
+    if (another && this.#tenant !== null && (!this.#facts.hidden || prepares || this.#prepares))
+      this.#untrustedStatements = true;
+    this.#prepares = prepares || (this.#prepares && !another);
+    if (another) this.#seen.add(tenant);
+    this.#tenant = tenant;
     this.#isAcquired = true;
   }
 

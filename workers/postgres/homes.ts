@@ -1,5 +1,5 @@
 /** Which of a pool's connections a tenant prefers. */
-import type { Borrower } from "./statement-trust.ts";
+import type { Borrower } from "./connection.ts";
 
 /** How many places a tenant has in an order of its own: its home, and where it goes if that is busy. */
 const maxChoices = 3;

@@ -33,8 +33,6 @@ export interface TenantBinding {
   readonly roles: readonly string[];
   /** Whether a function of the tenant could leave a prepared statement of its own on a connection. */
   readonly prepares: boolean;
-  /** Whether the tenant's SQL could list what is prepared on a connection, where names are not hidden. */
-  readonly lists: boolean;
   /** Whether a function of the tenant could NOTIFY in a read, which then has to be committed. */
   readonly notifies: boolean;
   /** Null if the guard is off or the database keeps no revisions. */
