@@ -32,6 +32,7 @@ const constant = {
   "look.found": line("info", "found schema changes that were not notified"),
   // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),
+  "connections.renewed": line("debug", "connections renewed"),
   "guard.failed": line("info", "the schema had changed"),
   "guard.exhausted": line("warn", "the schema kept changing"),
   "cell.started": line("info", "cell started"),

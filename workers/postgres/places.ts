@@ -16,7 +16,7 @@ const refusedMs = 5_000;
 interface Waiter {
   readonly tenant: string;
   readonly resolve: (place: Place) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: NodeJS.Timeout | undefined;
 }
 
 /** Room for one connection, which is opened when it is needed and closed when it has long been idle. */
@@ -113,9 +113,14 @@ export class Places {
     next.resolve(this.#hold(place, next.tenant));
   }
 
-  /** Holds `place`, which must be free, while `work` is done for no request. */
+  /** Holds `place` while `work` is done for no request: at once if it is free, else as soon as the request that has it returns it. */
   async during(place: Place, work: () => Promise<void>): Promise<void> {
-    this.#hold(place, ownWork);
+    if (place.isFree) this.#hold(place, ownWork);
+    else {
+      await new Promise<Place>((resolve) => {
+        place.queue.unshift({ tenant: ownWork, resolve, timer: undefined });
+      });
+    }
     try {
       await work();
     } finally {
