@@ -4,10 +4,10 @@ import { hostsOwn } from "../../src/shared/postgres/tenant-shares.ts";
 import type { Connection } from "./connection.ts";
 
 /**
- * How long a request waits for its tenant's home while others hold it; then it takes any place. Nearly all statements take less, on a
- * busy machine too. A request that waits leaves the machine to others, so it costs a little latency and no throughput.
+ * How long a request waits for its tenant's home while others hold it; then it takes any place. Most statements take less, and
+ * while it waits, a connection that could work for it is idle.
  */
-const defaultHomeWaitMs = 20;
+const defaultHomeWaitMs = 5;
 /** A connection that has seen fewer tenants is as good as their home: their caches in its backend take some 2 MB. */
 const roomyTenants = 50;
 /** After a connection could not be opened ahead of its need, none is for this long. */
