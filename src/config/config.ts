@@ -1,4 +1,5 @@
 /** The validated and complete config, in normalised units. It holds secrets: never print it whole. */
+import type { RenewAfter } from "../shared/protocol/messages.ts";
 import type { RoutingRule } from "../tenants/router.ts";
 import type { Tenant } from "../tenants/tenant.ts";
 import type { TrustProxy } from "./trust-proxy.ts";
@@ -11,6 +12,8 @@ export interface DatabaseConfig {
   readonly poolSize: number;
   /** Further connections per cell, each opened only for a tenant that holds none. */
   readonly poolReserve: number;
+  /** When a connection of a cell is replaced by a new one; by default never. */
+  readonly renewAfter?: RenewAfter;
   readonly install: boolean;
 }
 

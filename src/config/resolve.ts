@@ -16,6 +16,11 @@ export interface Surroundings {
 
 const hourMs = 3_600_000;
 
+const renewAfterOf = ({ age, ...counts }: ConfigRecord["databases"][string]["renewAfter"]) => ({
+  ...counts,
+  ageMs: age,
+});
+
 /** The config for a record in which `crossFaults` found no fault. */
 export function resolveConfig(record: ConfigRecord, around: Surroundings): Config {
   const { listen, admin, cells, builds, limits } = record;
@@ -34,6 +39,7 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
           ...database,
           listenUrl: database.listenUrl ?? database.url,
           poolReserve: database.poolReserve ?? database.poolSize,
+          renewAfter: renewAfterOf(database.renewAfter),
         },
       ]),
     ),

@@ -15,6 +15,16 @@ import { isProxyEntry, type TrustProxy } from "./trust-proxy.ts";
 
 const loopback = "127.0.0.1";
 
+/** 0, or what `schema` accepts. */
+const zeroOr = <Schema extends z.ZodType<number>>(schema: Schema) =>
+  z.unknown().transform((value, context): number => {
+    if (value === 0) return 0;
+    const { data, error } = schema.safeParse(value);
+    if (data !== undefined) return data;
+    for (const { message } of error?.issues ?? []) context.addIssue(`${message}, or 0 for no limit`);
+    return z.NEVER;
+  });
+
 const port = wholeNumber(0, 65_535);
 
 /** Accepts an IPv6 address with the brackets used in URLs. */
@@ -186,6 +196,12 @@ export const configSchema = keyed({
         listenUrl: databaseUrl.optional(),
         poolSize: wholeNumber(1, 1_000).default(4),
         poolReserve: wholeNumber(0, 1_000).optional(),
+        // 0 is no limit; below these, connections would be renewed all the time.
+        renewAfter: keyed({
+          tenants: zeroOr(wholeNumber(10, 1_000_000)).default(500),
+          age: zeroOr(durationMs(60_000)).default(3_600_000),
+          memoryMb: zeroOr(wholeNumber(16, 65_536)).default(64),
+        }).prefault({}),
         install: z.boolean().default(true),
       }),
     )

@@ -35,6 +35,7 @@ const constant = {
   "realtime.gap": line("warn", "events may have been missed"),
   // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),
+  "connections.renewed": line("debug", "connections renewed"),
   "guard.failed": line("info", "the schema had changed"),
   "guard.exhausted": line("warn", "the schema kept changing"),
   "cell.started": line("info", "cell started"),

@@ -160,6 +160,7 @@ function eventCounters({ counter, gauge, histogram }: Makers) {
     schemaReads: counter("schema_reads_total", "Reads of tenants' shapes from the catalogue."),
     noticeReads: counter("notice_reads_total", "Reads of revisions to verify notifications."),
     guardChecks: counter("guard_checks_total", "Transactions that checked their revisions."),
+    renewals: counter("pg_renewals_total", "Connections of cells that were renewed.", "reason"),
     guardFailures: counter("guard_failures_total", "Attempts of requests that found their schema changed."),
     guardRetries: counter("guard_retries_total", "Further attempts after a failed guard."),
     guardExhausted: counter(
@@ -255,6 +256,11 @@ function count(
       break;
     case "guard.checked":
       counters.guardChecks.inc(observation.count);
+      break;
+    case "connections.renewed":
+      for (const reason of ["tenants", "age", "memory"] as const) {
+        counters.renewals.inc({ reason }, observation.counts[reason]);
+      }
       break;
     case "guard.failed":
       counters.guardFailures.inc();

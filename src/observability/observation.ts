@@ -3,6 +3,7 @@ import type { ErrorCode } from "../shared/kernel/errors.ts";
 import type { CellId, InstanceKey, ShapeHash, TenantId } from "../shared/kernel/ids.ts";
 import type { PatchState } from "../shared/kernel/patch-policy.ts";
 import type { HostPhase } from "../shared/kernel/phase.ts";
+import type { RenewalCounts } from "../shared/protocol/messages.ts";
 
 /** Why a cell's thread ended. */
 export type TerminationReason =
@@ -115,6 +116,7 @@ export type Observation =
   | { kind: "tenant.quarantined"; tenant: TenantId; key: InstanceKey; cell: CellId; share: number }
   | { kind: "tenant.released"; tenant: TenantId; key: InstanceKey; cell: CellId; why: "calm" | "capacity" }
   | { kind: "guard.checked"; count: number }
+  | { kind: "connections.renewed"; counts: RenewalCounts }
   | { kind: "guard.failed"; tenant: TenantId; attempt: number }
   | { kind: "guard.exhausted"; tenant: TenantId; attempts: number }
   | { kind: "schema.read"; tenant: TenantId; what: "shape" | "revisions" }

@@ -64,6 +64,8 @@ export function connectorTo(database: string, options: ConnectorOptions): Connec
   }
 }
 
+/** Then a connection is replaced: its backend caches something of each tenant that is probed, for as long as it lives. */
+const maxUses = 1_000;
 /** How long the answer stands that there is only a standby, and how long a connection is not checked again. */
 const standbyStandsMs = 5_000;
 const currentMs = 1_000;
@@ -128,6 +130,7 @@ export class Database implements Queryable {
     this.#pool = connector.pool({
       ...client,
       max: options.maxConnections ?? 2,
+      maxUses,
       // All other work of the front is short; this timeout notices a vanished peer, for which TCP would take
       // minutes.
       ...(this.#fresh && options.queryTimeoutMs === undefined

@@ -33,6 +33,16 @@ test("values are sent as parameters and rows are returned", async () => {
   expect(rows).toEqual([{ a: "it's; drop", b: "rowhouse:h1:front" }]);
 });
 
+test("a connection is replaced after a thousand uses, because its backend caches what it has seen", async () => {
+  const front = connect(database.url);
+  const backends = new Set<unknown>();
+  for (let use = 0; use <= 1_000; use += 1) {
+    const { rows } = await front.query("select pg_backend_pid() as pid");
+    backends.add(JSON.stringify(rows));
+  }
+  expect(backends.size).toBe(2);
+});
+
 test("a statement whose prepared form a pooler took away runs again unprepared, with its whole group", async () => {
   const front = connect(database.url);
   const ask = () =>

@@ -77,6 +77,7 @@ function obey(message: ControlMessage): void {
       kind: "pong",
       connections: { total: 0, idle: 0, waiting: 0, reserve: 0 },
       guardChecks: 0,
+      renewals: { tenants: 0, age: 0, memory: 0 },
       readOnly: [],
     });
   } else if (message.kind === "collect") {

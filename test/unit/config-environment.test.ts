@@ -61,7 +61,14 @@ describe("the environment", () => {
   it("is enough by itself: DATABASE_URL is the database main, with its control table", async () => {
     const config = await load({ DATABASE_URL: url });
     expect(config.databases).toEqual({
-      main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: true },
+      main: {
+        url,
+        listenUrl: url,
+        poolSize: 4,
+        poolReserve: 4,
+        install: true,
+        renewAfter: { tenants: 500, ageMs: 3_600_000, memoryMb: 64 },
+      },
     });
     expect(config.tenants).toEqual({ kind: "table", database: "main" });
   });

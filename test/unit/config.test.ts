@@ -6,6 +6,7 @@ import { availableMemoryMb } from "../../src/config/available-memory.ts";
 import { defineConfig } from "../../src/config/define.ts";
 import { configFiles, faultsOf } from "../support/config-files.ts";
 
+const renewAfter = { tenants: 500, ageMs: 3_600_000, memoryMb: 64 };
 const { directory, load, loadJson } = configFiles();
 const url = "postgres://rowhouse:hunter2@db.example/app";
 const databases = { main: { url } };
@@ -180,9 +181,24 @@ describe("databases and tenants", () => {
       databases: { main: { url }, b: { url, listenUrl, poolSize: 9, install: false } },
     });
     expect(config.databases).toEqual({
-      main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: true },
-      b: { url, listenUrl, poolSize: 9, poolReserve: 9, install: false },
+      main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: true, renewAfter },
+      b: { url, listenUrl, poolSize: 9, poolReserve: 9, install: false, renewAfter },
     });
+  });
+
+  it("a connection is renewed after 500 tenants, an hour or 64 MB, unless configured otherwise", async () => {
+    const renewed = async (given: object) =>
+      (await loadJson({ databases: { main: { url, renewAfter: given } } })).databases["main"]?.renewAfter;
+    expect(await renewed({ tenants: 0, age: "2h" })).toEqual({ tenants: 0, ageMs: 7_200_000, memoryMb: 64 });
+    expect(await renewed({ age: 0, memoryMb: 0 })).toEqual({ tenants: 500, ageMs: 0, memoryMb: 0 });
+    await expect(renewed({ tenants: 3 })).rejects.toThrow(
+      "databases.main.renewAfter.tenants: must be a whole number, 10 to 1000000, or 0 for no limit",
+    );
+    await expect(renewed({ age: "soon" })).rejects.toThrow(/renewAfter\.age: must be a duration/);
+    await expect(renewed({ memoryMb: "64 MB" })).rejects.toThrow(
+      /renewAfter\.memoryMb: must be a whole number/,
+    );
+    await expect(renewed({ uses: 7 })).rejects.toThrow(/unknown key/);
   });
 
   it("a listed tenant is in the only database, or in main", async () => {

@@ -80,6 +80,7 @@ describe("the metrics", () => {
   it("have the names and labels that the contract promises", async () => {
     const metrics = createMetrics(() => fleet);
     metrics.observe({ kind: "request.done", status: 200, durationMs: 3, requestId: "r" });
+    metrics.observe({ kind: "connections.renewed", counts: { tenants: 0, age: 1, memory: 0 } });
     const samples = await scrape(metrics);
     for (const name of [
       'rowhouse_requests_total{status="200"}',
@@ -99,6 +100,7 @@ describe("the metrics", () => {
       "rowhouse_guard_failures_total",
       "rowhouse_guard_retries_total",
       "rowhouse_guard_exhausted_total",
+      'rowhouse_pg_renewals_total{reason="age"}',
       'rowhouse_pg_pool_connections{state="idle"}',
       'rowhouse_http_connections{state="receiving"}',
       'rowhouse_http_refused_total{reason="full"}',

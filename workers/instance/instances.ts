@@ -6,7 +6,12 @@ import type { GraphQLSchema } from "postgraphile/graphql";
 import { HostError, messageOf } from "../../src/shared/kernel/errors.ts";
 import type { TenantId } from "../../src/shared/kernel/ids.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
-import type { BuildReport, CellSetup, PoolFigures } from "../../src/shared/protocol/messages.ts";
+import type {
+  BuildReport,
+  CellSetup,
+  PoolFigures,
+  RenewalCounts,
+} from "../../src/shared/protocol/messages.ts";
 import { leaveOutExportMarks } from "../graphile/export-marks.ts";
 import { lightenMiddleware } from "../graphile/middleware.ts";
 import { Patching } from "../graphile/patching.ts";
@@ -201,10 +206,17 @@ export class Instances {
   takeFigures(): {
     readonly connections: PoolFigures;
     readonly guardChecks: number;
+    readonly renewals: RenewalCounts;
     readonly readOnly: readonly string[];
   } {
     const sum = { total: 0, idle: 0, waiting: 0, reserve: 0 };
-    for (const { stats } of this.#databases.values()) {
+    const renewals = { tenants: 0, age: 0, memory: 0 };
+    for (const sessions of this.#databases.values()) {
+      const { stats } = sessions;
+      const renewed = sessions.takeRenewals();
+      renewals.tenants += renewed.tenants;
+      renewals.age += renewed.age;
+      renewals.memory += renewed.memory;
       sum.total += stats.total;
       sum.idle += stats.idle;
       sum.waiting += stats.waiting;
@@ -213,7 +225,7 @@ export class Instances {
     const guardChecks = this.#guardChecks;
     this.#guardChecks = 0;
     const readOnly = [...this.#databases].filter(([, each]) => each.readOnly).map(([name]) => name);
-    return { connections: sum, guardChecks, readOnly };
+    return { connections: sum, guardChecks, renewals, readOnly };
   }
 
   #sessions(name: string): TenantPool {
@@ -225,6 +237,7 @@ export class Instances {
       url: database.url,
       poolSize: database.poolSize,
       poolReserve: database.poolReserve,
+      renewAfter: database.renewAfter,
       applicationName: this.#setup.applicationName,
       resultBytes: this.#setup.resultBytes,
       statementTimeoutMs: this.#setup.statementTimeoutMs,

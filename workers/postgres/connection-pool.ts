@@ -10,12 +10,13 @@ import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts"
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import { type Grant, hostsOwn, TenantShares } from "../../src/shared/postgres/tenant-shares.ts";
-import type { PoolFigures } from "../../src/shared/protocol/messages.ts";
+import type { PoolFigures, RenewAfter, RenewalCounts } from "../../src/shared/protocol/messages.ts";
 import { type Borrower, Connection, type ConnectionFacts } from "./connection.ts";
 import { Homes } from "./homes.ts";
 import { type Place, Places, type PlacesOptions } from "./places.ts";
 import { Pooler } from "./pooler.ts";
 import type { ReadOnly } from "./read-only.ts";
+import { Renewals } from "./renewals.ts";
 import { setBaseline } from "./session-reset.ts";
 
 /** How long a request waits for a free connection, and a new connection for the server. */
@@ -30,12 +31,16 @@ const idleTimeoutMs = 30_000;
 /** Opening a connection beyond the pool's size takes 10 to 20 ms; a tenant that needs one twice a second should find it still open. */
 const reserveIdleTimeoutMs = 5_000;
 
+const noRenewals: RenewAfter = { tenants: 0, ageMs: 0, memoryMb: 0 };
+
 /** How long the answer stands that a new connection takes no writes either; until then, writes are refused at once. */
 const readOnlyStandsMs = 1_000;
 
 /** `poolReserve`: connections beyond `poolSize`, each opened for a tenant that holds none. */
 export interface TenantPoolOptions extends PlacesOptions {
   readonly url: string;
+  /** By default never. `periodMs` is the time between two renewals. */
+  readonly renewAfter?: (RenewAfter & { readonly periodMs?: number }) | undefined;
   readonly applicationName: string;
   readonly resultBytes: number;
   readonly statementTimeoutMs: number;
@@ -49,6 +54,7 @@ export class TenantPool {
   readonly #connector: Connector;
   readonly #places: Places;
   readonly #homes: Homes;
+  readonly #renewals: Renewals;
   readonly #connections = new WeakMap<PoolClient, Connection>();
   readonly #found = new WeakMap<object, ConnectionFacts>();
   readonly #shares: TenantShares;
@@ -88,6 +94,9 @@ export class TenantPool {
     });
     this.#homes = new Homes(poolSize);
     this.#places = new Places(options, (place) => this.#newPool(place));
+    this.#renewals = new Renewals(this.#places, options.renewAfter ?? noRenewals, (message) =>
+      options.log("info", message),
+    );
   }
 
   /** A pool of one connection: which of several pg-pool returns cannot be chosen. */
@@ -259,11 +268,17 @@ export class TenantPool {
     return sum;
   }
 
+  /** The connections that were renewed since the last call. */
+  takeRenewals(): RenewalCounts {
+    return this.#renewals.take();
+  }
+
   get #reserveOpen(): number {
     return this.#places.all.reduce((sum, { isReserve, pool }) => sum + (isReserve ? pool.totalCount : 0), 0);
   }
 
   async close(): Promise<void> {
+    this.#renewals.close();
     this.#shares.close();
     await Promise.all([...this.#places.all.map(({ pool }) => pool.end()), this.#writing.close()]);
   }

@@ -4,10 +4,10 @@ import { hostsOwn } from "../../src/shared/postgres/tenant-shares.ts";
 import type { Connection } from "./connection.ts";
 
 /**
- * How long a request waits for its tenant's home while others hold it; then it takes any place. Nearly all statements take less, on a
- * busy machine too. A request that waits leaves the machine to others, so it costs a little latency and no throughput.
+ * How long a request waits for its tenant's home while others hold it; then it takes any place. Most statements take less, and
+ * while it waits, a connection that could work for it is idle.
  */
-const defaultHomeWaitMs = 20;
+const defaultHomeWaitMs = 5;
 /** A connection that has seen fewer tenants is as good as their home: their caches in its backend take some 2 MB. */
 const roomyTenants = 50;
 /** After a connection could not be opened ahead of its need, none is for this long. */
@@ -16,7 +16,7 @@ const refusedMs = 5_000;
 interface Waiter {
   readonly tenant: string;
   readonly resolve: (place: Place) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: NodeJS.Timeout | undefined;
 }
 
 /** Room for one connection, which is opened when it is needed and closed when it has long been idle. */
@@ -113,9 +113,14 @@ export class Places {
     next.resolve(this.#hold(place, next.tenant));
   }
 
-  /** Holds `place`, which must be free, while `work` is done for no request. */
+  /** Holds `place` while `work` is done for no request: at once if it is free, else as soon as the request that has it returns it. */
   async during(place: Place, work: () => Promise<void>): Promise<void> {
-    this.#hold(place, ownWork);
+    if (place.isFree) this.#hold(place, ownWork);
+    else {
+      await new Promise<Place>((resolve) => {
+        place.queue.unshift({ tenant: ownWork, resolve, timer: undefined });
+      });
+    }
     try {
       await work();
     } finally {

@@ -316,6 +316,7 @@ export class Cell {
         this.connections = message.connections;
         this.readOnly = message.readOnly;
         this.#options.observe({ kind: "guard.checked", count: message.guardChecks });
+        this.#options.observe({ kind: "connections.renewed", counts: message.renewals });
         return;
       case "collected":
         this.heap.collected(message);

@@ -30,7 +30,20 @@ export interface PoolSetup {
   readonly poolSize: number;
   /** Connections beyond `poolSize`, each opened only for a tenant that holds none. */
   readonly poolReserve: number;
+  /** By default never. */
+  readonly renewAfter?: RenewAfter | undefined;
 }
+
+/** What a connection may have seen before it is replaced by a new one; 0: without limit. */
+export interface RenewAfter {
+  readonly tenants: number;
+  readonly ageMs: number;
+  /** Of its backend, where PostgreSQL tells. */
+  readonly memoryMb: number;
+}
+
+export type RenewalReason = "tenants" | "age" | "memory";
+export type RenewalCounts = Readonly<Record<RenewalReason, number>>;
 
 /** Fixed for the lifetime of a thread; passed as `workerData`. */
 export interface CellSetup {
@@ -218,6 +231,8 @@ export type CellMessage =
       readonly connections: PoolFigures;
       /** Transactions that asserted their revisions since the previous pong. */
       readonly guardChecks: number;
+      /** Connections that were renewed since the previous pong. */
+      readonly renewals: RenewalCounts;
       /** Databases that refused its writes as read-only and still do. */
       readonly readOnly: readonly string[];
     }
