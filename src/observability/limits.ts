@@ -10,6 +10,7 @@ type Unlimited =
   | "host.config"
   | "host.plan"
   | "host.listening"
+  | "connections.renewed"
   | "control.installed"
   | "database.listening"
   | "database.pooled"
