@@ -258,9 +258,8 @@ function count(
       counters.guardChecks.inc(observation.count);
       break;
     case "connections.renewed":
-      for (const reason of ["tenants", "age", "memory"] as const) {
-        counters.renewals.inc({ reason }, observation.counts[reason]);
-      }
+      for (const [reason, count] of Object.entries(observation.counts))
+        counters.renewals.inc({ reason }, count);
       break;
     case "guard.failed":
       counters.guardFailures.inc();
