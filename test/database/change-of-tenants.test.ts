@@ -16,7 +16,20 @@ beforeAll(async () => {
     create role ${hostRole} login password 'word' in role cha, chb;
     create function public.run(command text) returns text language plpgsql as $$
       declare answer text; begin execute command into answer; return answer;
-      exception when others then return sqlerrm; end $$`);
+      exception when others then return sqlerrm; end $$;
+    create function public.forge() returns void language plpgsql as $$
+      declare each record;
+      begin
+        begin
+          for each in select name, cardinality(parameter_types) as parameters from pg_catalog.pg_prepared_statements loop
+            execute format('deallocate %I', each.name);
+            execute format(case each.parameters when 0 then 'prepare %I as select 1' when 1 then 'prepare %I (text) as select $1' else 'select %L' end, each.name);
+          end loop;
+        exception when insufficient_privilege then null;
+        end;
+        perform set_config('jwt.claims.sub', '42', false), pg_catalog.pg_advisory_lock(77);
+        create temp table ghost ();
+      end $$`);
 });
 beforeEach(() => {
   bench = adaptorOn(database);
@@ -83,6 +96,35 @@ describe.each<[string, () => Promise<unknown>]>([
     await run("prepare mine as select 'cha'");
     await work[name]?.("chb", true);
     expect(await run("execute mine")).toEqual([{ run: 'prepared statement "mine" does not exist' }]);
+  });
+
+  it.each(["a transaction", "a write of one statement"])(
+    "nothing of the session is left by a function that put its own statements in the place of all, in %s",
+    async (name) => {
+      for (let n = 0; n < 3; n += 1) await work[name]?.("cha", true);
+      const { settings } = as("cha", true);
+      const forging = { text: "select public.forge()" };
+      if (name === "a transaction") await bench.withPgClient(settings, (client) => client.query(forging));
+      else await bench.withPgClient.singleWrite(settings, forging);
+      const left = `select current_setting('jwt.claims.sub', true) as sub, to_regclass('ghost')::text as ghost,
+        (select count(*)::int from pg_catalog.pg_locks where locktype = 'advisory' and pid = pg_catalog.pg_backend_pid()) as locks`;
+      const [row] = await bench.read(as("chb", false), left, "left");
+      expect(row).toMatchObject({ ghost: null, locks: 0 });
+      expect(row).not.toMatchObject({ sub: "42" });
+    },
+  );
+
+  it("a build may follow a tenant whose first statement has failed", async () => {
+    await work["a read"]?.("cha", true);
+    await bench.read(as("chb", true), "select 1 / 0", "fails").catch(() => undefined);
+    await work["a read"]?.("cha", true);
+    const failing = await bench.sessions.acquire(undefined, { tenant: "chb", prepares: true });
+    await failing.send([{ text: "select 1 / 0" }]).catch(() => undefined);
+    failing.release();
+    const building = await bench.sessions.acquire();
+    await building.send([{ text: "begin isolation level repeatable read read only" }, { text: "select 1" }]);
+    await building.endTransaction();
+    building.release();
   });
 
   it("a tenant that keeps the connection has its statements prepared from its second request on", async () => {

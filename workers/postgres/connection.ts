@@ -42,17 +42,28 @@ export interface ConnectionFacts extends Baseline {
 
 const deallocation: Statement = { text: "deallocate all" };
 
+interface Dropping {
+  readonly statements: readonly Statement[];
+  readonly options: PipelineOptions;
+  /** Where the deallocation stands. */
+  readonly at: number;
+}
+
 /**
- * The group that begins with dropping everything that is prepared. All its statements are to be sent unnamed: most connections
- * that change tenants do so again after one group.
+ * The group that begins with dropping everything that is prepared, behind `begin` if that comes first: `begin` may name an isolation
+ * level, which PostgreSQL refuses behind another statement. All statements are to be sent unnamed: most connections that change
+ * tenants do so again after one group.
  */
 function droppedBefore(
   statements: readonly Statement[],
   { resultAt = statements.length - 1, standsAt = resultAt, ...options }: PipelineOptions,
-): { statements: readonly Statement[]; options: PipelineOptions } {
+): Dropping {
+  const at = statements[0]?.text.startsWith("begin") === true ? 1 : 0;
+  const moved = (index: number): number => (index < at ? index : index + 1);
   return {
-    statements: [deallocation, ...statements],
-    options: { ...options, resultAt: resultAt + 1, standsAt: standsAt + 1 },
+    statements: [...statements.slice(0, at), deallocation, ...statements.slice(at)],
+    options: { ...options, resultAt: moved(resultAt), standsAt: moved(standsAt) },
+    at,
   };
 }
 
@@ -201,20 +212,23 @@ export class Connection {
     return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
   }
 
+  /**
+   * Where names can be listed, a tenant's function could put statements of its own in the place of those that end its transaction
+   * and clear the session, and hand something of the session to the next tenant: these are unnamed then.
+   */
   async #send(given: readonly Statement[], wanted: PipelineOptions): Promise<Result> {
     if (this.#brokenBy !== null) throw this.#brokenBy;
     const known = this.statements;
-    const dropping = this.#dropsFirst;
-    const { statements, options } = dropping
-      ? droppedBefore(given, wanted)
-      : { statements: given, options: wanted };
-    if (dropping) known.forgetPrepared();
+    const dropping = this.#dropsFirst ? droppedBefore(given, wanted) : null;
+    const { statements, options } = dropping ?? { statements: given, options: wanted };
+    if (dropping !== null) known.forgetPrepared();
     const pipeline = new Pipeline(
       statements,
-      this.#passes || dropping
-        ? { ...options, unnamed: true }
+      this.#passes || dropping !== null
+        ? { ...options, unnamed: "all" }
         : {
             ...options,
+            unnamed: this.#facts.hidden ? undefined : "fixed",
             closed: known.takeForgotten(),
             isPrepared: (name, text) => known.isPrepared(name, text),
             columnsOf: (name) => known.columnsOf(name),
@@ -225,7 +239,6 @@ export class Connection {
       this.client.query(pipeline);
       const { command, rows, rowCount } = await pipeline.result;
       const { failedBehind } = pipeline;
-      if (dropping) this.#untrustedStatements = false;
       if (failedBehind === null) {
         for (const { name, text } of pipeline.parsed) if (name !== undefined) known.prepared(name, text);
         const { name: described } = statements[options.resultAt ?? statements.length - 1] ?? {};
@@ -243,6 +256,8 @@ export class Connection {
       // An oversized result ends the connection; report that reason, not the loss.
       throw this.#brokenBy ?? error;
     } finally {
+      // Whatever failed behind it, and whether it is rolled back.
+      if (dropping !== null && pipeline.completed > dropping.at) this.#untrustedStatements = false;
       this.#pipelines.splice(this.#pipelines.indexOf(pipeline), 1);
     }
   }

@@ -83,8 +83,8 @@ export interface PipelineOptions {
   readonly isPrepared?: (name: string, text: string) => boolean;
   /** The known columns of the prepared statement of that name; PostgreSQL is then not asked to describe them. */
   readonly columnsOf?: (name: string) => Columns | null;
-  /** Whether every statement is parsed each time, even if it has a name. */
-  readonly unnamed?: boolean;
+  /** Which statements are parsed each time even if they have a name; those with `messages` are the fixed ones. */
+  readonly unnamed?: "all" | "fixed" | undefined;
 }
 
 const describePortal = serialize.describe({ type: "P", name: "" });
@@ -151,6 +151,11 @@ export class Pipeline extends pg.Query {
   /** Takes a notice that arrived while this group was running. */
   notice(message: NoticeMessage): void {
     if (this.#completed === this.#resultAt) this.notices.push(message);
+  }
+
+  /** How many of the statements have run so far. */
+  get completed(): number {
+    return this.#completed;
   }
 
   get #isKept(): boolean {
@@ -226,12 +231,13 @@ function knownColumns(
 function messagesOf(
   statements: readonly Statement[],
   describedAt: number | null,
-  { all = false, closed = [], isPrepared, unnamed = false }: PipelineOptions,
+  { all = false, closed = [], isPrepared, unnamed }: PipelineOptions,
   parsed: Statement[],
 ): Buffer {
   const messages = closed.map((name) => serialize.close({ type: "S", name }));
   statements.forEach((given, index) => {
-    const statement = unnamed ? { text: given.text, values: given.values } : given;
+    const isUnnamed = unnamed === "all" || (unnamed === "fixed" && given.messages !== undefined);
+    const statement = isUnnamed ? { text: given.text, values: given.values } : given;
     const { text, name = "", values = [], messages: fixed } = statement;
     const isDescribed = all || index === describedAt;
     const prepared = name !== "" && isPrepared?.(name, text) === true;
