@@ -60,7 +60,8 @@ function preparedBy(client: ClientBase, hidden: boolean): Prepared {
   return prepared;
 }
 
-const begin: Statement = { text: "begin" };
+/** One snapshot for all: what is found out about a schema is as old as the revision that it is kept under, or newer is refused. */
+const begin: Statement = { text: "begin isolation level repeatable read" };
 
 /** Run after a failed group. */
 export const groupOver = transactionOver.map(({ text }) => text).join("; ");
