@@ -293,6 +293,12 @@ where (
   -- A count, because "exists" would be planned as a join that reads all of pg_depend.
   select pg_catalog.count(*) from pg_catalog.pg_depend e
   where e.classid = ('pg_catalog.' || reaching.class)::regclass and e.objid = reaching.oid and e.deptype = 'e'
+  -- Whoever owns an extension may add objects of their own to it.
+  and exists (
+    select from pg_catalog.pg_roles owner where owner.rolsuper and owner.oid = case reaching.class
+      when 'pg_proc' then (select proowner from pg_catalog.pg_proc where oid = reaching.oid)
+      else (select relowner from pg_catalog.pg_class where oid = reaching.oid) end
+  )
 ) = 0
 group by nspname, kind, name)
 order by 2, 1, 3`;

@@ -166,6 +166,17 @@ describe("what cannot prepare a statement is not flagged:", () => {
     expect(await told()).toBe(false);
   });
 
+  it("a function in an extension, unless its owner is no superuser, who may have put it there", async () => {
+    await client.query(
+      `${plpgsql("execute 'prepare mine as select 1'")}; alter extension plpgsql add function one.f()`,
+    );
+    expect(await told()).toBe(false);
+    await client.query(
+      "create role adder; grant all on schema one to adder; alter function one.f() owner to adder",
+    );
+    expect(await told()).toBe(true);
+  });
+
   it("an extension's functions, and those of schemas off the path", async () => {
     await client.query(`create extension tablefunc schema public;
       create function other.f() returns void language plpgsql as 'begin execute 1; end'`);

@@ -269,6 +269,18 @@ describe("extensions are trusted like PostgreSQL itself", () => {
   });
 });
 
+it("a function that its owner, no superuser, added to an extension is examined like any other", async () => {
+  await server.execute(`create function leak() returns text language sql as $$ select ${become} $$;
+    alter extension plpgsql add function leak()`);
+  try {
+    expect(await found()).toEqual([]);
+    await server.execute(`grant all on schema acme to ${role}; alter function leak() owner to ${role}`);
+    expect(await found()).toHaveLength(1);
+  } finally {
+    await server.execute("alter extension plpgsql drop function acme.leak()");
+  }
+});
+
 it("findings of a shared schema are marked as shared, and other schemas are not examined", async () => {
   await server.execute(
     `create view shared.leak as select ${become}; create schema globex; create view globex.leak as select ${become}`,
