@@ -214,8 +214,10 @@ export class TenantPool {
     for (;;) {
       const client = await place.pool.connect();
       const connection = this.#connections.get(client);
-      if (connection === undefined)
+      if (connection === undefined) {
+        client.release(true);
         throw new HostError("INTERNAL", "the pool returned an unknown connection");
+      }
       const fit = connection.brokenBy === null && client.getTransactionStatus() === "I";
       // A cancelled caller takes any connection, because it returns it at once.
       const oldest = Math.max(younger, this.#openedReadOnly);

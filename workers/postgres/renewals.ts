@@ -2,6 +2,7 @@
 import type { PoolClient } from "pg";
 import { z } from "zod";
 import { messageOf } from "../../src/shared/kernel/errors.ts";
+import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import type { RenewAfter, RenewalCounts, RenewalReason } from "../../src/shared/protocol/messages.ts";
 import type { Place, Places } from "./places.ts";
 
@@ -171,6 +172,8 @@ export class Renewals {
         const { rows } = await client.query(memoryQuery);
         known.memoryMb = memoryRows.parse(rows)[0].mb;
       } catch (error) {
+        // Anything else may come from what a tenant's function left in this session.
+        if (!hasState(error, "insufficient_privilege", "undefined_table")) return;
         this.#tellsMemory = false;
         this.#log(`PostgreSQL does not tell a session's memory, so it is not limited: ${messageOf(error)}`);
       } finally {

@@ -36,6 +36,7 @@ const table = {
   invalid_transaction_termination: row("2D000"),
   serialization_failure: row("40001"),
   insufficient_privilege: row("42501"),
+  undefined_table: row("42P01"),
   duplicate_prepared_statement: row("42P05"),
   /** Of the server, of the database or of the role. */
   too_many_connections: row("53300", "full"),
