@@ -28,6 +28,7 @@ export class GuardDatabase {
     await this.#test.execute(`
       create role ${this.role} login password 'word';
       grant usage on schema rowhouse to ${this.role};
+      grant execute on function rowhouse.begin_write to ${this.role};
       create schema shop; create schema other; create table shop.item (id int)`);
   }
 
