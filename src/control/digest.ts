@@ -6,7 +6,8 @@
 /**
  * SQL that returns `name` and `digest` of each schema that can have a revision. Every change of a catalogue
  * row gives it a new xmin. pg_class is the exception: TRUNCATE, REFRESH MATERIALIZED VIEW and VACUUM FULL
- * rewrite its rows as well, so their contents are hashed instead. Hashes are combined without sorting.
+ * rewrite its rows as well, so their contents are hashed instead; privileges as text, because the hash of an aclitem
+ * (PostgreSQL 18) leaves out the grant options. Hashes are combined without sorting.
  */
 export const digestQuery = `
   with space as materialized (
@@ -16,7 +17,7 @@ export const digestQuery = `
   class as materialized (
     select c.oid, c.relnamespace as space, c.relkind, hash_record_extended(row(
       c.oid, c.relname, c.reltype, c.reloftype, c.relowner, c.relkind, c.relpersistence, c.relrowsecurity,
-      c.relforcerowsecurity, c.relispartition, c.reloptions, c.relacl
+      c.relforcerowsecurity, c.relispartition, c.reloptions, c.relacl::text
     ), 1) as h
     from pg_catalog.pg_class c
     where c.relkind <> 't' and c.relnamespace in (select oid from space)

@@ -325,7 +325,9 @@ describe("a poller", () => {
     await database.execute("insert into one.item values (-70, 0)");
     expect(await events()).toBe(0);
     await expect.poll(() => [one.calls > 0, four.calls > 0]).toEqual([true, true]);
-    expect(seen.find(({ kind }) => kind === "realtime.gap")).toMatchObject({ reason: "away" });
+    await expect
+      .poll(() => seen.find(({ kind }) => kind === "realtime.gap"), { timeout: 20_000 })
+      .toMatchObject({ reason: "away" });
   });
 
   it("tells everybody when the server is another one", async () => {

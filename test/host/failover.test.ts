@@ -241,7 +241,8 @@ describe("several hosts in a URL", () => {
     const several = `postgres://${url.username}:${url.password}@${hostList}${url.pathname}?target_session_attrs=read-write`;
     const host = await serve(several);
     expect(await write(host)).toMatchObject({ status: 200, errors: undefined });
-    expect(await connectedTo("standby", ":")).toBe(0);
+    // A connection that is being opened asks the standby first.
+    await expect.poll(() => connectedTo("standby", ":"), { timeout: 20_000 }).toBe(0);
     await servers.caughtUp();
     // Hosts with a single address cannot continue.
     for (const other of hosts.splice(0, hosts.length - 1)) await other.stop();

@@ -53,13 +53,14 @@ describe("a database that refuses connections of the host's role", () => {
     async (_, state, take, give) => {
       const late = `late${["28P01", "28000", "53300"].indexOf(state)}`;
       await database.execute(take());
-      await disconnect();
       try {
         // One tenant that was served before, and one that is not yet decided.
         for (const tenant of ["acme", late]) {
           // A connection that ends a moment later may be retried first.
           await vi.waitFor(
             async () => {
+              // Also those that were being opened.
+              await disconnect();
               const answer = await host.graphql(tenant, itemsQuery);
               const retryAfter = Number(answer.headers["retry-after"]) > 0;
               expect({ status: answer.status, retryAfter }).toEqual({ status: 503, retryAfter: true });
@@ -102,7 +103,8 @@ describe("a database that refuses connections of the host's role", () => {
     const before = await database.query(ours);
     const { length } = host.process.linesOf("database.lost");
     await database.query("select pg_sleep(2.5)");
-    expect(await database.query(ours)).toEqual(before);
+    // Others may have been opened meanwhile.
+    expect(await database.query(ours)).toEqual(expect.arrayContaining(before));
     expect(host.process.linesOf("database.lost")).toHaveLength(length);
     await database.execute(`alter role ${role} reset all`);
   });
