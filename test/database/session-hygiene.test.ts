@@ -85,10 +85,10 @@ describe("what a tenant's function leaves in the session", () => {
   it.each(["a read", "a write"])(
     "a statement that %s substitutes for a prepared one is run for nobody else",
     async (how) => {
-      // Prepared from the second use on; both tenants have used the connection and have everything prepared.
+      // Prepared from the second use on.
       for (let round = 0; round < 3; round += 1) await read("hya", "select name from item");
       const names = await read("hya", "select count(*)::int as value from pg_prepared_statements");
-      expect(Number(valueIn(names[0]))).toBeGreaterThan(3);
+      expect(Number(valueIn(names[0]))).toBeGreaterThan(0);
       await (how === "a read" ? read : write)("hya", "select run($1)", [hijack]).catch(() => undefined);
       for (let round = 0; round < 3; round += 1) {
         expect(await read("hyb", "select current_user::text as who, name from item")).toEqual([

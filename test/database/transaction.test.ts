@@ -91,8 +91,8 @@ describe("withPgClient", () => {
     let broken = 0;
     stream.write = (messages: Uint8Array) => {
       const text = Buffer.from(messages).toString("latin1");
-      if (text.includes("begin\0begin\0")) broken += 1;
-      return write(Buffer.from(text.replace("begin\0begin\0", "begin\0begni\0"), "latin1"));
+      if (text.includes("\0begin\0")) broken += 1;
+      return write(Buffer.from(text.replace("\0begin\0", "\0begni\0"), "latin1"));
     };
     const failing = fresh.withPgClient(fresh.request("ada").settings, (client) =>
       Promise.all([client.query(insert(2)), client.query({ text: "insert into ada.item values (3, 'x')" })]),
