@@ -52,6 +52,8 @@ export class EventPoller {
   readonly #listeners = new Map<string, Set<OnEvents>>();
   #period: Period | null = null;
   #polling: Promise<void> | null = null;
+  /** The schemas that the last poll, or the one under way, looked for. */
+  #asked: ReadonlySet<string> = new Set();
   #failing = false;
   #closed = false;
 
@@ -67,7 +69,6 @@ export class EventPoller {
    * for example, and then nothing is left of it.
    */
   async subscribe(schemas: readonly string[], onEvents: OnEvents): Promise<() => void> {
-    const isNew = schemas.some((schema) => !this.#listeners.has(schema));
     for (const schema of schemas) {
       const listeners = this.#listeners.get(schema) ?? new Set();
       listeners.add(onEvents);
@@ -78,8 +79,8 @@ export class EventPoller {
       if (this.#closed) throw new HostError("SHUTTING_DOWN");
       if (this.#period === null || this.#period.stop.signal.aborted) this.#period = this.#begin();
       await this.#period.begun;
-      // The poll under way may not have looked for these schemas, and its snapshot be taken only later.
-      if (isNew) await this.#polling;
+      // The snapshot of a poll that does not look for these schemas may be taken only later.
+      if (schemas.some((schema) => !this.#asked.has(schema))) await this.#polling;
     } catch (error) {
       end();
       throw error;
@@ -158,7 +159,8 @@ export class EventPoller {
     await this.#renew(state);
     const startedMs = performance.now();
     if (startedMs - state.polledMs > retentionMs) state.away = true;
-    const polled = await poll(database, state.snapshot, [...this.#listeners.keys()], state.unsettled);
+    this.#asked = new Set(this.#listeners.keys());
+    const polled = await poll(database, state.snapshot, [...this.#asked], state.unsettled);
     const lost = state.away ? "away" : polled.behind || polled.server !== state.server ? "server" : null;
     const events = Object.values(polled.events).reduce((sum, count) => sum + count, 0);
     observe({

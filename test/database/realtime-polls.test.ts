@@ -315,6 +315,41 @@ describe("a poller", () => {
     expect(seen.filter(({ kind }) => kind === "realtime.gap")).toEqual([]);
   });
 
+  it("accepts no subscription to a schema before the poll under way has ended that does not look for it", async () => {
+    const [first, second, third] = [listener(), listener(), listener()];
+    let held: Promise<void> = Promise.resolve();
+    let isHeld = (): void => {};
+    const slow = {
+      name: "main",
+      query: async (...given: Parameters<Database["query"]>) => {
+        if (given[0].includes("pg_current_snapshot")) {
+          isHeld();
+          await held;
+        }
+        return front.query(...given);
+      },
+    };
+    const made = poller({ database: slow });
+    await made.subscribe(["one"], first.hear);
+    const gate = Promise.withResolvers<void>();
+    const { promise: reached, resolve } = Promise.withResolvers<void>();
+    isHeld = resolve;
+    held = gate.promise;
+    await reached;
+    let accepted = 0;
+    const subscribing = [second, third].map(async ({ hear }) => {
+      await made.subscribe(["four"], hear);
+      accepted += 1;
+    });
+    // Longer than any of its steps.
+    await database.query("select 1");
+    expect(accepted).toBe(0);
+    gate.resolve();
+    await Promise.all(subscribing);
+    await database.execute("insert into four.item values (-90, 0)");
+    await expect.poll(() => [second.calls > 0, third.calls > 0]).toEqual([true, true]);
+  });
+
   it("that was away for longer than events were written for it tells everybody", async () => {
     const [one, four] = [listener(), listener()];
     const made = poller({ retentionMs: 1_000 });
