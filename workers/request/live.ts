@@ -44,6 +44,9 @@ export const livePlugin: GraphileConfig.Plugin = {
   },
 };
 
+/** The longest time for which a timer can wait; a longer one ends at once. */
+const maxSeconds = 2_147_483;
+
 const kept = new LRUCache<string, { readonly seconds: number | null }>({ max: 500 });
 
 /**
@@ -73,7 +76,7 @@ function readSeconds(body: string): number | null {
   const given = value?.kind === "Variable" ? variable(request, value.name.value) : value;
   const number = typeof given === "number" ? given : given?.kind === "IntValue" ? Number(given.value) : 0;
   // At least one, unless there is none.
-  return value === undefined || number === 0 ? 0 : Math.max(1, number);
+  return value === undefined || number === 0 ? 0 : Math.min(Math.max(1, number), maxSeconds);
 }
 
 function variable(request: object, name: string): number | undefined {
