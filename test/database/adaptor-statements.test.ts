@@ -202,6 +202,44 @@ describe("prepared statements of one connection", () => {
     for (let n = 0; n < 3; n += 1) expect(await steps()).toEqual([{ step: "one" }]);
   });
 
+  it("are prepared anew on whichever connection they became stale", async () => {
+    const wide = adaptorOn(database, 2);
+    const request = () => wide.request("ada");
+    const made = `create type ada.stage as enum ('one')`;
+    const stages = () => wide.read(request(), "select $1::stage::text as stage", "s", ["one"]);
+    /** Runs `work` while another request of the tenant has a connection, at first the one that it prefers. */
+    const beside = <T>(work: () => Promise<T>) =>
+      wide.withPgClient(request().settings, async (client) => {
+        await client.query({ text: "select 1" });
+        return await work();
+      });
+    const thrice = async () => {
+      for (let n = 0; n < 3; n += 1) expect(await stages()).toEqual([{ stage: "one" }]);
+    };
+    await database.execute(made);
+    await thrice();
+    await beside(thrice);
+    await database.execute(`drop type ada.stage; ${made}`);
+    // The read meets the one connection; the request that waits for it then has it, and leaves the read the other one.
+    const { promise: other, resolve: giveOther } = Promise.withResolvers<void>();
+    const { promise: taken, resolve: tellTaken } = Promise.withResolvers<void>();
+    let holding: Promise<unknown> = other;
+    await beside(async () => {
+      holding = beside(() => {
+        tellTaken();
+        return other;
+      });
+      await taken;
+    });
+    const reading = stages();
+    const waiting = beside(async () => giveOther());
+    expect(await reading).toEqual([{ stage: "one" }]);
+    await Promise.all([holding, waiting]);
+    await beside(thrice);
+    await database.execute("drop type ada.stage");
+    await wide.close();
+  });
+
   it("of 20 tenants on two connections never mix, among interleaved writes, errors and cancels", async () => {
     const wide = adaptorOn(database, 2);
     const errors: unknown[] = [];

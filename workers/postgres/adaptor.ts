@@ -49,7 +49,7 @@ export interface ServingWithPgClient extends WithPgClient<NodePostgresPgClient> 
  */
 function maxReads(error: unknown, ranMs: number): number {
   if (error instanceof ConnectionLost && !endedByTimeout(error)) return ranMs < 1_000 ? 4 : 2;
-  return error instanceof ReadOnly || isStale(error) ? 2 : 1;
+  return error instanceof ReadOnly ? 2 : 1;
 }
 
 /**
@@ -104,6 +104,20 @@ function settingsOf(settings: RequestSettings, scope: RequestScope, more: readon
   list.unshift(["role", role ?? "none"]);
   list.push(...more, ["search_path", searchPathText(binding.searchPath)]);
   return list;
+}
+
+/**
+ * Calls `send`, and once more if it failed because of a stale prepared statement, with everything on `connection` prepared anew: on
+ * another connection it may be stale as well.
+ */
+async function preparedAnew<T>(connection: Connection, send: (on: Connection) => Promise<T>): Promise<T> {
+  try {
+    return await send(connection);
+  } catch (error) {
+    if (!isStale(error) || connection.brokenBy !== null) throw error;
+    await connection.prepare();
+    return await send(connection);
+  }
 }
 
 /** A transaction of the request, which begins with its first statement, and its guard. */
@@ -298,7 +312,7 @@ export function servingAdaptor(
       if (binding.guard?.reads === true) onGuardCheck();
       const startedMs = performance.now();
       try {
-        const sent = (connection: Connection) => {
+        const sentOn = (connection: Connection) => {
           const all = connection.settingsFor(list);
           const guard = readGuard(binding, all);
           return read(connection, all, named, {
@@ -307,7 +321,7 @@ export function servingAdaptor(
             notifies: binding.notifies,
           });
         };
-        return await withConnection(scope, sent, younger);
+        return await withConnection(scope, (connection) => preparedAnew(connection, sentOn), younger);
       } catch (error) {
         if (isWrite(error)) return await withPgClient(settings, (client) => client.query(query));
         const ranMs = performance.now() - startedMs;

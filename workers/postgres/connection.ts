@@ -186,7 +186,7 @@ export class Connection {
     arrayMode = false,
     resultAt = statements.length - 1,
   ): Promise<Result> {
-    if (this.#needsClearing) await this.#prepare();
+    if (this.#needsClearing) await this.prepare();
     return this.#send(statements, { arrayMode, resultAt });
   }
 
@@ -205,7 +205,7 @@ export class Connection {
       const standsAt = all.length - 1;
       return this.#send(all, { arrayMode, resultAt: resultAt ?? standsAt, standsAt });
     }
-    if (this.#needsClearing) await this.#prepare();
+    if (this.#needsClearing) await this.prepare();
     this.#needsReset = true;
     const standsAt = statements.length;
     const all = [...statements, commit, ...this.#facts.clearing];
@@ -291,7 +291,7 @@ export class Connection {
   }
 
   /** Makes the session fit for a transaction; if that fails, the connection is condemned. */
-  async #prepare(): Promise<void> {
+  async prepare(): Promise<void> {
     try {
       if (this.#missed) await this.#deallocate();
       if (this.#needsReset && !this.#passes) await this.#send(this.#facts.clearing, {});
