@@ -7,7 +7,7 @@ import type { EventPoller } from "./event-poller.ts";
 import { LiveQuery, type Sink, type Subscriber } from "./live-query.ts";
 import type { LiveResult } from "./live-result.ts";
 
-/** As what a subscriber is served. */
+/** The identity under which a subscriber is served. */
 export interface Identity {
   readonly tenant: TenantId;
   readonly database: string;
@@ -22,11 +22,16 @@ export interface Operation {
   readonly identity: Identity;
   identify(): Promise<Identity>;
   /** Runs it once, as a request; aborts with the reason of `signal`. */
-  run(signal: AbortSignal): Promise<LiveResult>;
+  run(signal: AbortSignal): Promise<Run>;
+}
+
+interface Run extends LiveResult {
+  /** The key of the identity that this request was admitted with, which may have changed since `identify` was asked. */
+  readonly servedAs: string | undefined;
 }
 
 export interface LiveQueriesOptions {
-  readonly poller: (database: string) => EventPoller;
+  readonly poller: (database: string) => Pick<EventPoller, "subscribe">;
   readonly minIntervalMs: number;
   readonly requestTimeoutMs: number;
   /** Executions of one tenant. */
@@ -156,7 +161,8 @@ export class LiveQueries {
         started.end();
         return;
       }
-      if (this.#isDraining) {
+      // Its own result is not what others of that identity would get.
+      if (this.#isDraining || result.servedAs !== identity.key) {
         started.end();
         sink.cut();
         return;
@@ -211,7 +217,10 @@ export class LiveQueries {
     };
     return {
       last,
-      run: (signal) => this.#run(operation, share, signal),
+      run: async (signal) => {
+        const result = await this.#run(operation, share, signal);
+        return result.servedAs === key ? result : null;
+      },
       isCurrent: async () => (await operation.identify()).key === key,
       sink: {
         next: (body) => sink.next(body),
@@ -223,7 +232,7 @@ export class LiveQueries {
   }
 
   /** One run in the tenant's turn, within the deadline of a request. */
-  #run(operation: Operation, { runs }: Share, stop: AbortSignal): Promise<LiveResult> {
+  #run(operation: Operation, { runs }: Share, stop: AbortSignal): Promise<Run> {
     return runs.run(async () => {
       stop.throwIfAborted();
       const deadline = new AbortController();

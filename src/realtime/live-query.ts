@@ -17,9 +17,9 @@ export interface Sink {
 /** A subscriber of a live query. */
 export interface Subscriber {
   readonly sink: Sink;
-  /** Sends the operation as a request of this subscriber. */
-  run(signal: AbortSignal): Promise<LiveResult>;
-  /** Whether it would still be served as it was: false if as somebody else, or otherwise; rejects if it would be refused. */
+  /** Sends the operation as a request of this subscriber. Null if it was served under another identity than the subscriber's. */
+  run(signal: AbortSignal): Promise<LiveResult | null>;
+  /** Whether its identity is unchanged: false if tenant, role, claims or record differ; rejects if it would be refused. */
   isCurrent(): Promise<boolean>;
   /** The body that it was last sent. */
   last: string;
@@ -88,7 +88,14 @@ export class LiveQuery {
       this.#isOutdated = false;
       this.#startedMs = performance.now();
       try {
-        await this.#deliver(await runner.run(signal));
+        const result = await runner.run(signal);
+        if (result === null) {
+          // It may hold rows that are not for the others.
+          this.#isOutdated = true;
+          this.#end(runner, (sink) => sink.cut());
+          continue;
+        }
+        await this.#deliver(result);
         failing.sinceMs = Number.POSITIVE_INFINITY;
         failing.pauseMs = firstRetryMs;
       } catch (thrown) {
@@ -111,6 +118,7 @@ export class LiveQuery {
       runner.sink.fail(error);
       return;
     }
+    if (!error.retryable && !(await this.check(runner))) return;
     const nowMs = performance.now();
     failing.sinceMs = Math.min(failing.sinceMs, nowMs);
     if (!error.retryable || nowMs - failing.sinceMs > this.#options.patienceMs) {
