@@ -1,4 +1,6 @@
+import pg from "pg";
 import { describe, expect, it } from "vitest";
+import { isDatabaseFull } from "../../src/shared/connect/loss.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { fromWireError, parseWireError, toWireError } from "../../src/shared/protocol/wire-error.ts";
 
@@ -38,4 +40,19 @@ it("an error arrives in the front as an excerpt, including its stack", () => {
   expect(JSON.stringify(wire).length).toBeLessThan(10_000);
   expect(JSON.stringify(wire)).not.toContain("aaaa");
   expect(wire.detail).toContain("wire-error.test.ts");
+});
+
+it("an error of a cell says in the front whether the database or the host is full", () => {
+  const refused = Object.assign(new pg.DatabaseError("sorry, too many clients already", 1, "error"), {
+    code: "53300",
+  });
+  const arrived = (cause?: unknown): HostError => {
+    const error = new HostError("NO_CAPACITY", "no connection", { cause });
+    return fromWireError(
+      parseWireError(structuredClone(toWireError(error))) ?? { code: "INTERNAL", message: "" },
+    );
+  };
+  expect(isDatabaseFull(arrived(refused))).toBe(true);
+  expect(isDatabaseFull(arrived())).toBe(false);
+  expect(isDatabaseFull(arrived(Object.assign(new Error("no"), { code: "53300" })))).toBe(false);
 });

@@ -138,6 +138,8 @@ export interface WireError {
   readonly message: string;
   /** For the log only. */
   readonly detail?: string;
+  /** PostgreSQL's code, if its error was the cause. */
+  readonly state?: string;
   /** Set for a failed guard: the current revisions, as JSON. */
   readonly revisions?: string;
 }

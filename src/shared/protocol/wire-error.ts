@@ -1,4 +1,5 @@
 /** Errors that cross a thread boundary as plain data, because a structured clone of an Error drops its code. */
+import pg from "pg";
 import { type ErrorCode, errorTable, HostError, messageOf, toHostError } from "../kernel/errors.ts";
 import { excerpt, excerptOfStack } from "../kernel/excerpt.ts";
 import type { WireError } from "./messages.ts";
@@ -17,6 +18,9 @@ export function toWireError(error: unknown): WireError {
     code: isErrorCode(code) ? code : "INTERNAL",
     message: excerpt(messageOf(hosts)),
     ...(detail === undefined ? {} : { detail }),
+    ...(hosts.cause instanceof pg.DatabaseError && hosts.cause.code !== undefined
+      ? { state: hosts.cause.code }
+      : {}),
     ...(error instanceof SchemaChanged ? { revisions: error.revisions } : {}),
   };
 }
@@ -38,7 +42,20 @@ function stackOf(error: HostError): string | undefined {
 /** The HostError described by `wire`; its cause carries the other thread's stack. */
 export function fromWireError(wire: WireError): HostError {
   if (wire.revisions !== undefined) return new SchemaChanged(wire.revisions, wire.detail);
-  return new HostError(wire.code, wire.message, wire.detail === undefined ? {} : { cause: wire.detail });
+  const { detail, state } = wire;
+  const cause = state === undefined ? detail : new DatabaseErrorInThread(state, detail);
+  return new HostError(wire.code, wire.message, cause === undefined ? {} : { cause });
+}
+
+/** PostgreSQL's error as the other thread described it. */
+class DatabaseErrorInThread extends Error {
+  readonly code: string;
+
+  constructor(code: string, stack = "") {
+    super(`PostgreSQL's error ${code}`);
+    this.code = code;
+    this.stack = stack;
+  }
 }
 
 /** The wire error in `value`, or undefined if it is not one. */
@@ -51,6 +68,7 @@ export function parseWireError(value: unknown): WireError | undefined {
     code,
     message,
     ...("detail" in value && typeof value.detail === "string" ? { detail: value.detail } : {}),
+    ...("state" in value && typeof value.state === "string" ? { state: value.state } : {}),
     ...("revisions" in value && typeof value.revisions === "string" ? { revisions: value.revisions } : {}),
   };
 }
