@@ -69,15 +69,8 @@ export function openSubscriptions(
         const admitted = (as: Admitted): void => {
           key = identityOf(as, headers, body).key;
         };
-        const answer = await handle({
-          requestId,
-          facts,
-          headers: { ...headers },
-          body,
-          signal,
-          routed: ignore,
-          admitted,
-        });
+        const request = { requestId, facts, headers: { ...headers }, body, signal, routed: ignore };
+        const answer = await handle({ ...request, admitted });
         return { ...liveResult(answer), servedAs: key };
       };
       return { identity, identify, run };

@@ -1,4 +1,4 @@
-/** `rowhouse watch`: has changes of a tenant's tables told to subscribers, or shows of which they are. */
+/** `rowhouse watch`: publishes changes to a tenant's tables to its subscribers, or lists the watched tables. */
 import { QuoteUtils } from "@pgsql/quotes";
 import { escapeLiteral } from "pg";
 import type { Databases } from "../control/databases.ts";
@@ -14,7 +14,8 @@ import { table } from "./table.ts";
 
 export const watchCommand: Command = {
   name: "watch",
-  description: "Tell subscribers of changes of a tenant's tables; without tables, list which are watched",
+  description:
+    "Publish changes to a tenant's tables to its subscribers; without tables, list the watched ones",
   args: {
     tenant: { type: "positional", description: "the tenant's id", required: true },
     tables: { type: "positional", description: "tables, named and quoted as in SQL", required: false },

@@ -150,7 +150,7 @@ async function readOwner(database: Queryable): Promise<string | null> {
   return z.object({ owner: z.string().nullable() }).parse(rows[0]).owner;
 }
 
-/** For whom it is not to take, PostgreSQL warns and does nothing. */
+/** Without the right to revoke it, PostgreSQL only warns. */
 async function hidePreparedStatements(database: Database): Promise<void> {
   await database.transaction(async (transaction) => {
     await lockInstall(transaction);
@@ -248,7 +248,10 @@ export function readOnlyWords({ standby }: SessionState): string {
     : "transactions are read-only (default_transaction_read_only is set for the server, the database or the role)";
 }
 
-/** The last migration that is installed with none left out before it: one may have come later than the next, from a version between two releases. */
+/**
+ * The highest version up to which no migration is missing: a version between two releases may have installed a later one without an
+ * earlier one.
+ */
 async function installedVersion(
   database: Queryable,
   name: string,

@@ -67,7 +67,10 @@ export function describe(observation: Observation): LogLine {
     case "host.error":
       return line("error", observation.fatal ? "uncaught error, the host exits" : "uncaught error");
     case "patch.state":
-      return line(patchLevels[observation.state], `patch ${observation.name} ${observation.state}`);
+      return line(
+        patchLevels[observation.state],
+        `patch ${observation.name} ${patchWords[observation.state]}`,
+      );
     case "admin.refused":
       return line(errorTable[observation.code].level, "admin request refused");
     case "request.failed":
@@ -104,6 +107,12 @@ const patchLevels: Readonly<Record<PatchState, LogLevel>> = {
   applied: "debug",
   plain: "warn",
   refused: "error",
+};
+
+const patchWords: Readonly<Record<PatchState, string>> = {
+  applied: "applied",
+  plain: "not applied: the package's own code runs",
+  refused: "refused",
 };
 
 /** Reasons for a planned end. */

@@ -60,7 +60,7 @@ function preparedBy(client: ClientBase, hidden: boolean): Prepared {
   return prepared;
 }
 
-/** One snapshot for all: what is found out about a schema is as old as the revision that it is kept under, or newer is refused. */
+/** One snapshot: shape and revision are read together, so a shape is never kept under a revision that it is newer than. */
 const begin: Statement = { text: "begin isolation level repeatable read" };
 
 /** Run after a failed group. */

@@ -34,7 +34,7 @@ interface Period {
 interface State {
   snapshot: Snapshot;
   server: string;
-  /** The first snapshot, until all has ended that was under way in it, and may have seen no host registered. */
+  /** The first snapshot, kept until every transaction that was running in it has ended: these may not have seen the registration. */
   unsettled: Snapshot | null;
   registeredMs: number;
   polledMs: number;

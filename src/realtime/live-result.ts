@@ -12,7 +12,9 @@ export interface LiveResult {
 }
 
 const refusal = JSON.stringify({
-  errors: [{ message: "An answer in parts cannot be subscribed to.", extensions: { code: "BAD_REQUEST" } }],
+  errors: [
+    { message: "@defer and @stream cannot be used in a subscription.", extensions: { code: "BAD_REQUEST" } },
+  ],
 });
 
 export function liveResult(answer: Answer): LiveResult {

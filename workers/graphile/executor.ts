@@ -1,4 +1,4 @@
-/** A read for one row of what is around it, which is nearly every read, without what reads for many take. */
+/** A fast path for a read with a single parent row, which is nearly every read. */
 import { PgExecutor } from "postgraphile/@dataplan/pg";
 import type { Common, Spec } from "./sql-cache/select-step.ts";
 

@@ -47,10 +47,7 @@ export interface BuildingAdaptor {
   readonly needs: (setting: Setting) => void;
 }
 
-/**
- * The names of what is there, as far as they are to be known while requests are served, are kept in `names`. `answered` is what the catalogue
- * is to have said, where it is not to be asked.
- */
+/** Records in `names` the names of objects that requests will need. `answered` is a result of introspection to use in place of a query. */
 export function buildingAdaptor(
   sessions: TenantPool,
   spec: BlueprintSpec,

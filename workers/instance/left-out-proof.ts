@@ -143,7 +143,7 @@ export function assertSameApi(spec: BlueprintSpec, full: GraphQLSchema, without:
   throw keptIn(spec, `the API still depends on it: without it, ${difference(one, other)} (${cure})`);
 }
 
-/** What would become of the first thing in `full` that is not, or not so, in `without`: of a field rather than a type, as types come with fields. */
+/** Describes the first difference between the two schemas; a field rather than a type, as types come with their fields. */
 function difference(full: GraphQLSchema, without: GraphQLSchema): string {
   const types = Object.values(full.getTypeMap());
   for (const type of types) {

@@ -86,7 +86,7 @@ export function toHostFailure(scope: RequestScope, error: unknown): unknown {
   return scope.hostFailure;
 }
 
-/** For a client who has something of the request already, or for whom something of it stands. */
+/** The error of a request that has already sent part of its answer, or may have committed a write. */
 function changedMeanwhile(): SafeError {
   return new SafeError("The schema changed while the request ran.", { code: "SCHEMA_CHANGED" });
 }

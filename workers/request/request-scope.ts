@@ -155,8 +155,8 @@ export class RequestScope {
   }
 
   /**
-   * Removes the mark, unless the slot may already belong to another request, and the mark to it: one too many costs that request
-   * its retry, and nothing more.
+   * Removes the mark, unless the slot may already belong to another request, in which case the mark may be that request's. A stale
+   * mark only costs that request its retry.
    */
   #unmark(): void {
     this.#marked = false;

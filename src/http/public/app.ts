@@ -158,7 +158,7 @@ function refuseBody({ incoming, outgoing }: Exchange): void {
   }
   if (opensWebSocket(incoming)) {
     outgoing.shouldKeepAlive = false;
-    throw new HostError("BAD_REQUEST", "There are no WebSockets here.");
+    throw new HostError("BAD_REQUEST", "WebSockets are not supported for this request.");
   }
 }
 

@@ -65,7 +65,7 @@ export interface CellSetup {
   readonly statementTimeoutMs: number;
   /** What becomes of each patch into a dependency: decided once for the process. */
   readonly patches: PatchStates;
-  /** One byte per request slot: set to 1, before it is sent, by whatever may commit. Read after a thread's death. */
+  /** One byte per request slot: set to 1 before anything that may commit is sent. Read after a thread's death. */
   readonly ledger: SharedArrayBuffer;
 }
 
