@@ -23,12 +23,22 @@ export interface BenchDatabase {
   installControl(): Promise<void>;
   /** Makes what only a superuser can install be there, or be missing. */
   setPrivileged(installed: boolean): Promise<void>;
-  /** The private memory of each of the hosts' backends in MB, by the connection's application name. */
-  backends(): Promise<readonly { readonly application: string; readonly privateMb: number }[]>;
+  /** The backends of the hosts that are measured. */
+  backends(): Promise<readonly Backend[]>;
   /** CPU seconds that the server has used, all its processes. */
   cpuSeconds(): Promise<number>;
   close(): Promise<void>;
 }
+
+export interface Backend {
+  /** The connection's application name. */
+  readonly application: string;
+  readonly privateMb: number;
+}
+
+/** Private memory of several backends in MB. */
+export const sumMb = (backends: readonly Backend[]): number =>
+  backends.reduce((sum, { privateMb }) => sum + privateMb, 0);
 
 export interface BenchTenant {
   readonly id: string;

@@ -1,8 +1,8 @@
-/** Resident memory of the whole process after a given number of tenants of one shape have each been served. */
+/** Memory of the whole process, and of PostgreSQL for it, after a given number of tenants of one shape have each been served. */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, benchDatabase } from "./database.ts";
+import { type BenchDatabase, benchDatabase, sumMb } from "./database.ts";
 import { memoryOf } from "./processes.ts";
 import { type Figures, figureOf, measuredOf, Rounds } from "./report.ts";
 import { type ServerArm, startRowhouse, startStock } from "./server.ts";
@@ -19,6 +19,7 @@ const warmUp = 3_000;
 const warmUpMs = 15_000;
 const quickWarmUpMs = 8_000;
 const served = (count: number): string => `RSS MB, ${count} served`;
+const backendsAfter = (count: number): string => `PostgreSQL MB, ${count} served`;
 const failedAfter = "tenants served before it failed";
 
 function start(arm: (typeof arms)[number], database: BenchDatabase): Promise<ServerArm> {
@@ -54,6 +55,7 @@ async function measure(
       }
       if (marks.includes(index + 1)) {
         figures[served(index + 1)] = (await memoryOf(server.child.pid)).rssMb;
+        figures[backendsAfter(index + 1)] = sumMb(await database.backends());
       }
     }
     return figures;
@@ -97,6 +99,7 @@ const bench: Bench = {
       notes: [
         `${tenants} tenants × ${tables} tables of one shape; stock keeps one instance per tenant, as far as its heap allows`,
         `dedicated evicts what was used least recently: the plan is 2048 MB; the first tenant is asked ${warmUp} times and for ${warmMs / 1000} s before the first figure`,
+        "PostgreSQL MB is the private memory of all the host's backends, from /proc, without what processes share",
       ],
     };
   },

@@ -1,11 +1,12 @@
 /** A cell with some of the patches for speed left out, and what its thread spends on requests. */
 import { readdir, readFile } from "node:fs/promises";
 import { Cell } from "../src/fleet/cell/cell.ts";
-import { cellId, pooledKey, tenantId } from "../src/shared/kernel/ids.ts";
+import { cellId, tenantId } from "../src/shared/kernel/ids.ts";
 import { installedVersion } from "../src/shared/kernel/installed.ts";
 import { statesOf } from "../src/shared/kernel/patch-policy.ts";
 import type { RequestTask } from "../src/shared/protocol/messages.ts";
 import { type PatchName, patchReports } from "../workers/graphile/patches.ts";
+import { specOf } from "./blueprint.ts";
 import type { BenchDatabase, BenchTenant } from "./database.ts";
 
 /** Requests that run at once. */
@@ -69,22 +70,9 @@ export class PatchedCell {
       onGone: () => undefined,
     });
     await ready.promise;
-    await cell.build(1, {
-      key: pooledKey("0".repeat(64)),
-      kind: "pooled",
-      shape: "core",
-      tenant: tenantId(database.tenants[0]?.id ?? ""),
-      database: "main",
-      schemas: [{ logical: "app", physical: database.tenants[0]?.schemas.app ?? "" }],
-      sharedSchemas: ["public"],
-      api: null,
-      mode: null,
-      settings: {},
-      enumTables: 0,
-      enumFault: null,
-      leftOut: [],
-      readers: [],
-    });
+    const [first] = database.tenants;
+    if (first === undefined) throw new Error("no tenants");
+    await cell.build(1, { ...specOf("pooled", first.schemas, 1), shape: "core" });
     const added = (await threads()).filter((thread) => !before.has(thread));
     const used = await Promise.all(added.map(async (thread) => ({ thread, ns: await cpuNs(thread) })));
     const [own] = used.toSorted((a, b) => b.ns - a.ns);

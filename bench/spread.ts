@@ -1,6 +1,6 @@
 /** What a request costs as it is spread over more tenants: each backend of PostgreSQL caches what it has seen of every one. */
 import { type Bench, inTurn } from "./bench.ts";
-import { type BenchDatabase, benchDatabase } from "./database.ts";
+import { type BenchDatabase, benchDatabase, sumMb } from "./database.ts";
 import { operationBars } from "./operation-bars.ts";
 import { operations as all } from "./operations.ts";
 import { privateMb } from "./processes.ts";
@@ -72,13 +72,10 @@ const isOfCell = /^rowhouse:\w+:c\d+$/;
 /** Private memory: of the cells' backends and the front's, of the largest, and of the host. */
 async function memoryOf(server: ServerArm, database: BenchDatabase): Promise<Figures> {
   const backends = await database.backends();
-  const sum = (isFront: boolean): number =>
-    backends
-      .filter(({ application }) => !isOfCell.test(application) === isFront)
-      .reduce((total, each) => total + each.privateMb, 0);
+  const ofCell = backends.filter(({ application }) => isOfCell.test(application));
   return {
-    "backends MB": sum(false),
-    "front's MB": sum(true),
+    "backends MB": sumMb(ofCell),
+    "front's MB": sumMb(backends) - sumMb(ofCell),
     "largest MB": Math.max(...backends.map((each) => each.privateMb)),
     "host MB": await privateMb(server.child.pid),
   };

@@ -7,12 +7,13 @@ import { GrafservBase } from "postgraphile/grafserv";
 import { makeSchema } from "postgraphile/graphile-build";
 import { parse, validate } from "postgraphile/graphql";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
-import { cellId, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import { installedVersion } from "../../src/shared/kernel/installed.ts";
 import { statesOf } from "../../src/shared/kernel/patch-policy.ts";
 import { patchReports } from "../../workers/graphile/patches.ts";
 import { Instances } from "../../workers/instance/instances.ts";
 import { RequestScope } from "../../workers/request/request-scope.ts";
+import { specOf } from "../blueprint.ts";
 import type { BenchTenant } from "../database.ts";
 import { armInput, reply } from "./input.ts";
 
@@ -72,22 +73,9 @@ async function buildOurs(
     },
     () => undefined,
   );
-  const schemas = [{ logical: "app", physical: tenant.schemas.app }];
   await instances.build(ordinal, {
-    key: pooledKey("0".repeat(64)),
-    kind,
+    ...specOf(kind, tenant.schemas, 0),
     shape: kind === "pooled" ? "core" : "full",
-    tenant: id,
-    database: "main",
-    schemas,
-    sharedSchemas: ["public"],
-    api: null,
-    mode: null,
-    settings: {},
-    enumTables: 0,
-    enumFault: null,
-    leftOut: [],
-    readers: [],
   });
   kept.push(instances);
   const binding = {

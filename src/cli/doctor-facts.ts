@@ -32,7 +32,7 @@ export interface FactsOptions {
  */
 export async function readFacts(
   database: Database,
-  { poolSize, poolReserve, install }: DatabaseConfig,
+  { poolSize, poolReserve, renewAfter, install }: DatabaseConfig,
   tenants: readonly Tenant[],
   { acceptedSql, preset, tenantTable }: FactsOptions,
 ): Promise<DatabaseFacts> {
@@ -79,6 +79,7 @@ export async function readFacts(
     rolelessTenants: tenants.filter((tenant) => listedRoles(tenant.roles).length === 0).length,
     poolSize,
     poolReserve,
+    memory: { limitMb: renewAfter?.memoryMb ?? 0, isTold: row.tells_memory },
     sessionConnections: tenants.some(({ session }) => session !== null) ? sessionConnections : 0,
     install,
   };
@@ -120,6 +121,7 @@ const factsRow = z.object({
   version_number: z.int(),
   server: z.string(),
   connections: z.int(),
+  tells_memory: z.boolean(),
   owned: z.int(),
   missing: names,
   inherited: names,
@@ -138,6 +140,10 @@ const factsQuery = `
     extract(epoch from pg_postmaster_start_time())::text || ' ' || current_setting('port') as server,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
       - coalesce(current_setting('reserved_connections', true), '0')::int as connections,
+    coalesce(
+      has_table_privilege(to_regclass('pg_catalog.pg_backend_memory_contexts'), 'SELECT')
+      and has_function_privilege(to_regprocedure('pg_catalog.pg_get_backend_memory_contexts()'), 'EXECUTE'), false
+    ) as tells_memory,
     (
       select count(*)::int from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
       where n.nspname = any ($1::text[]) and c.relkind in ('r', 'p', 'f', 'v', 'm') and c.relowner = r.oid

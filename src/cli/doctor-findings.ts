@@ -1,5 +1,6 @@
 /** Turns the doctor's facts into findings. Pure. */
 
+import { QuoteUtils } from "@pgsql/quotes";
 import type { AdvisoryLocks } from "../control/advisory-locks.ts";
 import { type ControlState, readOnlyWords } from "../control/install.ts";
 import { keepingText, keepsStatements } from "../control/kept-statements.ts";
@@ -52,6 +53,8 @@ export interface DatabaseFacts {
   readonly rolelessTenants: number;
   readonly poolSize: number;
   readonly poolReserve: number;
+  /** `renewAfter.memoryMb`, and whether the role may see the memory of its sessions. */
+  readonly memory: { readonly limitMb: number; readonly isTold: boolean };
   /** Connections for session functions; 0 if no tenant has one. */
   readonly sessionConnections: number;
   readonly install: boolean;
@@ -92,6 +95,7 @@ export function diagnoseDatabase(facts: DatabaseFacts, options: DiagnosisOptions
     ...readOnlyFindings(about, facts),
     ...controlFindings(about, facts, options.guard),
     ...statementsFindings(about, facts),
+    ...memoryFindings(about, facts),
     advisoryFinding(about, facts),
     ...roleFindings(about, facts),
     ...unsafeFindings(about, facts, options.roleSafety),
@@ -132,6 +136,27 @@ function controlFindings(
 function statementsFindings(about: string, { control }: DatabaseFacts): Finding[] {
   if (control.version < control.expected) return [];
   return [(keepsStatements(control) || !control.eventTriggers ? ok : warn)(about, keepingText(control))];
+}
+
+/**
+ * No warning: by PostgreSQL's default only members of pg_read_all_stats see it, and connections are renewed by tenants and age anyway.
+ * A member also sees every session's statements, so the narrow grant comes first.
+ */
+function memoryFindings(about: string, { memory: { limitMb, isTold }, role }: DatabaseFacts): Finding[] {
+  if (limitMb === 0) return [];
+  if (isTold) return [ok(about, `connections are renewed at ${limitMb} MB (renewAfter.memoryMb)`)];
+  const name = QuoteUtils.quoteIdentifier(role.name);
+  const narrow = [
+    `grant select on pg_catalog.pg_backend_memory_contexts to ${name}`,
+    `grant execute on function pg_catalog.pg_get_backend_memory_contexts() to ${name}`,
+  ].join("; ");
+  const text = `renewAfter.memoryMb has no effect, as role ${role.name} may not see the memory of its sessions`;
+  return [
+    ok(
+      about,
+      `${text}: run "${narrow}" as a superuser, or where there is none, "grant pg_read_all_stats to ${name}"`,
+    ),
+  ];
 }
 
 /** Nothing where no table is watched: subscriptions need not be used. */

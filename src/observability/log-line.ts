@@ -93,7 +93,7 @@ export function describe(observation: Observation): LogLine {
     case "database.listening":
       return line(observation.gap ? "warn" : "info", "listening for changes");
     case "database.statements":
-      return line("info", observation.about);
+      return line("info", `prepared statements are ${observation.kept ? "kept" : "dropped"} between tenants`);
     case "control.installed":
       return observation.missing.length === 0
         ? line("info", "control schema ready")

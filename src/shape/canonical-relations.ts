@@ -144,20 +144,40 @@ const indexes: Lines = {
     left join pg_catalog.pg_am m on m.oid = i.relam`,
 };
 
-/** The sets of columns that an index covers, by column number; PostGraphile lets lists be ordered and filtered by those. */
+/** The sets of columns that an index covers, by column number; expressions are left out. */
+const covered = (more: string, where: string): string => `from (
+    select distinct i.label, n.names, ${more} array(
+      select distinct u.num from pg_catalog.unnest(i.indkey::int2[]) as u(num) where u.num <> 0 order by u.num
+    ) as columns
+    from own_index i
+    left join column_names n on n.oid = i.indrelid
+    where i.indpred is null ${where}
+  ) i
+  where i.columns <> '{}'`;
+
+/** PostGraphile lets lists be ordered and filtered by these columns. */
 const coreIndexes: Lines = {
   place: "i.label",
   in: "core",
   line: ["'index'", "i.label", columnLabels("i.names", "i.columns", 1)],
-  from: `from (
-      select distinct i.label, n.names, array(
-        select distinct u.num from pg_catalog.unnest(i.indkey::int2[]) as u(num) where u.num <> 0 order by u.num
-      ) as columns
-      from own_index i
-      left join column_names n on n.oid = i.indrelid
-      where i.indpred is null
-    ) i
-    where i.columns <> '{}'`,
+  from: covered("", ""),
+};
+
+/**
+ * A foreign key that names a column twice counts as indexed only by an index with as many columns and expressions as it names. Where there
+ * is no such key, the number makes no difference.
+ */
+const coreIndexWidths: Lines = {
+  place: "i.label",
+  in: "core",
+  line: ["'index width'", "i.label", columnLabels("i.names", "i.columns", 1), "i.width"],
+  from: covered(
+    "pg_catalog.cardinality(i.indkey::int2[]) as width,",
+    `and exists (
+      select from own_constraint k where k.contype = 'f' and k.conrelid = i.indrelid
+      and pg_catalog.cardinality(k.conkey) > (select pg_catalog.count(distinct u.num) from pg_catalog.unnest(k.conkey) as u(num))
+    )`,
+  ),
 };
 
 const parents: Lines = {
@@ -200,6 +220,7 @@ export const relationLines: readonly Lines[] = [
   referencedBy,
   { ...indexes, in: "full" },
   coreIndexes,
+  coreIndexWidths,
   parents,
   { ...policies, in: "full" },
 ];

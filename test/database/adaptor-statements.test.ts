@@ -1,19 +1,15 @@
-import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hideStatements } from "../../src/shared/postgres/hidden-statements.ts";
 import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+import { type AdaptorBench, adaptorOn, hostDatabase } from "../support/worker-adaptor.ts";
 
 let database: TestDatabase;
 let bench: AdaptorBench;
-const hostRole = `statements_${randomBytes(4).toString("hex")}`;
 
 /** As after `rowhouse install`: the host's role is no superuser, and prepared statements are hidden from all but this test. */
 beforeAll(async () => {
-  const own = await adaptorDatabase("statements", ["ada", "bob"]);
-  database = { ...own, url: own.urlAs(hostRole, "word") };
+  database = await hostDatabase("statements", ["ada", "bob"]);
   await database.execute(`
-    create role ${hostRole} login password 'word' in role ada, bob;
     ${hideStatements};
     create function public.prepared_names() returns setof text language sql security definer
       set search_path = pg_catalog as 'select name from pg_prepared_statements'`);
@@ -31,10 +27,7 @@ beforeEach(() => {
   bench = adaptorOn(database);
   return () => bench.close();
 });
-afterAll(async () => {
-  await database.execute(`drop role ${hostRole}`);
-  await database.drop();
-});
+afterAll(() => database.drop());
 
 const text = "select * from thing where id = $1";
 const read = (tenant: string, name = "q", tag = tenant) =>

@@ -1,6 +1,7 @@
 import { makeSchema } from "postgraphile/graphile-build";
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import { cellId } from "../../src/shared/kernel/ids.ts";
 import { Patching } from "../../workers/graphile/patching.ts";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
@@ -9,7 +10,6 @@ import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { operationLimits } from "../support/operation-limits.ts";
 import { patchStates } from "../support/patches.ts";
-import { specOf } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import { buildingAdaptor } from "../../workers/instance/build-adaptor.ts";
 import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { specOf } from "../support/worker-instance.ts";
 
 let database: TestDatabase;
 let sessions: TenantPool;

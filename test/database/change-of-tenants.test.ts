@@ -1,19 +1,15 @@
-import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hideStatements } from "../../src/shared/postgres/hidden-statements.ts";
 import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+import { type AdaptorBench, adaptorOn, hostDatabase } from "../support/worker-adaptor.ts";
 
 /** One connection for all tenants: every change of tenants is one of the connection, too. */
 let database: TestDatabase;
 let bench: AdaptorBench;
-const hostRole = `changing_${randomBytes(4).toString("hex")}`;
 
 beforeAll(async () => {
-  const own = await adaptorDatabase("changing", ["cha", "chb"]);
-  database = { ...own, url: own.urlAs(hostRole, "word") };
+  database = await hostDatabase("changing", ["cha", "chb"]);
   await database.execute(`
-    create role ${hostRole} login password 'word' in role cha, chb;
     create function public.run(command text) returns text language plpgsql as $$
       declare answer text; begin execute command into answer; return answer;
       exception when others then return sqlerrm; end $$;
@@ -35,10 +31,7 @@ beforeEach(() => {
   bench = adaptorOn(database);
   return () => bench.close();
 });
-afterAll(async () => {
-  await database.execute(`drop role ${hostRole}`);
-  await database.drop();
-});
+afterAll(() => database.drop());
 
 const as = (tenant: string, prepares: boolean) => bench.request(tenant, { prepares });
 const text = "select name from item";

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import { collectGarbage } from "../../src/shared/memory/gc.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { specOf, Worker } from "../support/worker-instance.ts";
+import { Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;

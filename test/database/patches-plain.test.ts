@@ -8,12 +8,13 @@ import {
 } from "postgraphile/@dataplan/pg";
 import { OperationPlan } from "postgraphile/grafast";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import type { PatchStates } from "../../src/shared/kernel/patch-policy.ts";
 import { type PatchName, patches } from "../../workers/graphile/patches.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
 import { patchStates } from "../support/patches.ts";
 import { changeCases, keptCases, otherCases, type SelectCase } from "../support/select-cases.ts";
-import { specOf, Worker } from "../support/worker-instance.ts";
+import { Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 const preset = new URL("../support/select-preset.ts", import.meta.url).href;

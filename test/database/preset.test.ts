@@ -1,9 +1,10 @@
 import { lexicographicSortSchema, printSchema } from "postgraphile/graphql";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import { buildError } from "../../workers/instance/instances.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { type Ask, presetUrl, specOf, Worker, type WorkerOptions } from "../support/worker-instance.ts";
+import { type Ask, presetUrl, Worker, type WorkerOptions } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import { buildError } from "../../workers/instance/instances.ts";
 import type { CellServ } from "../../workers/request/grafserv.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
-import { presetUrl, specOf, Worker } from "../support/worker-instance.ts";
+import { presetUrl, Worker } from "../support/worker-instance.ts";
 import { workerTenantSql } from "../support/worker-tenant.ts";
 
 let database: TestDatabase;

@@ -1,20 +1,16 @@
-import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hideStatements } from "../../src/shared/postgres/hidden-statements.ts";
 import { namespace } from "../../src/shared/postgres/statement-names.ts";
 import type { TestDatabase } from "../support/database.ts";
-import { type AdaptorBench, adaptorDatabase, adaptorOn } from "../support/worker-adaptor.ts";
+import { type AdaptorBench, adaptorOn, hostDatabase } from "../support/worker-adaptor.ts";
 
 /** One connection for all, with prepared statements hidden as after `rowhouse install`; only the functions below may see them. */
 let database: TestDatabase;
 let bench: AdaptorBench;
-const hostRole = `prepared_${randomBytes(4).toString("hex")}`;
 
 beforeAll(async () => {
-  const own = await adaptorDatabase("prepared", ["sea", "seb", "plain"]);
-  database = { ...own, url: own.urlAs(hostRole, "word") };
+  database = await hostDatabase("prepared", ["sea", "seb", "plain"]);
   await database.execute(`
-    create role ${hostRole} login password 'word' in role sea, seb, plain;
     ${hideStatements};
     create function public.names() returns text[] language sql security definer set search_path = pg_catalog
       as $$ select array(select name from pg_prepared_statements where not starts_with(name, '${namespace}') order by 1) $$;
@@ -28,10 +24,7 @@ beforeEach(() => {
   bench = adaptorOn(database);
   return () => bench.close();
 });
-afterAll(async () => {
-  await database.execute(`drop role ${hostRole}`);
-  await database.drop();
-});
+afterAll(() => database.drop());
 
 const as = (tenant: string, prepares = tenant !== "plain") => bench.request(tenant, { prepares });
 const value = (rows: readonly unknown[]): unknown => Object.values(Object(rows[0]))[0];

@@ -55,6 +55,11 @@ afterAll(async () => {
   await database.drop();
 });
 
+const namedTwice = `
+  create table :app.pairs (one int, other int, unique (one, other));
+  create table :app.twins (twin int, foreign key (twin, twin) references :app.pairs (one, other));
+  grant all on :app.pairs, :app.twins to :host`;
+
 describe("if the SDL or the generated SQL differs, the shape hash differs", () => {
   it("over more than 60 statements that change the API", () => {
     expect(ddlCases.length).toBeGreaterThan(60);
@@ -104,6 +109,24 @@ describe("if the SDL or the generated SQL differs, the shape hash differs", () =
     expect(elsewhere.shape === changed.after.shape).toBe(same);
     expect(elsewhere.core === changed.after.core).toBe(same);
     if (same) expect(labelledCatalogue(elsewhere.catalogue)).toEqual(labelledCatalogue(changed.catalogue));
+  });
+
+  it("an expression in an index tells only where a foreign key names a column twice", async () => {
+    const built = (index: string) =>
+      undone(async () => {
+        await client.query(inTenant(acme, `${namedTwice}; create index on :app.twins ${index}`));
+        const full = await buildApi(client, acme, { base: api, run: false });
+        const core = await buildApi(client, acme, { base: api, shape: "core", run: false });
+        expect(core.sdl).toBe(full.sdl);
+        const catalogue = labelledCatalogue(await coreCatalogueOf(client, acme));
+        return { sdl: full.sdl, hash: (await probe(client, acme)).core, catalogue };
+      });
+    const narrow = await built("(twin)");
+    const wide = await built("(twin, (twin + 1))");
+    expect(wide.sdl).not.toBe(narrow.sdl);
+    expect(wide.hash).not.toBe(narrow.hash);
+    const other = await built("((twin + 1), twin)");
+    expect(other).toEqual(wide);
   });
 
   it("the core shape differs, and the API does not, in at most 65 of a thousand statements", () => {

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
 import { CancellationSource } from "../../src/shared/kernel/cancellation.ts";
 import type { Connection } from "../../workers/postgres/connection.ts";
-import { TenantPool } from "../../workers/postgres/connection-pool.ts";
 import { Homes } from "../../workers/postgres/homes.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { OpenPool } from "../support/tenant-pool.ts";
 
 const poolSize = 4;
 const homes = new Homes(poolSize);
@@ -14,31 +14,21 @@ const [first = "", second = "", third = ""] = Array.from({ length: 50 }, (_, ind
 );
 
 let database: TestDatabase;
-let pool: TenantPool;
+let pool: OpenPool;
 
 beforeAll(async () => {
   database = await createDatabase("homes");
 });
 afterAll(() => database.drop());
 
-const openPool = (homeWaitMs: number): TenantPool =>
-  new TenantPool({
-    url: database.url,
-    poolSize,
-    poolReserve: 2,
-    applicationName: "rowhouse:homes-test",
-    resultBytes: 1_000_000,
-    statementTimeoutMs: 30_000,
-    log: () => undefined,
-    homeWaitMs,
-  });
+const openPool = (homeWaitMs: number): OpenPool => new OpenPool({ url: database.url, poolSize, homeWaitMs });
 
 beforeEach(() => {
   pool = openPool(10);
 });
 afterEach(() => pool.close());
 
-const acquire = (tenant: string): Promise<Connection> => pool.acquire(undefined, { tenant, prepares: false });
+const acquire = (tenant: string): Promise<Connection> => pool.acquire(tenant);
 const backendOf = (connection: Connection): number | null => connection.client.processID;
 
 async function served(tenant: string): Promise<number | null> {
@@ -49,8 +39,7 @@ async function served(tenant: string): Promise<number | null> {
 
 /** Opens all connections; one tenant alone may have them all. */
 async function openAll(tenant: string): Promise<void> {
-  const all = await Promise.all(Array.from({ length: poolSize }, () => acquire(tenant)));
-  for (const connection of all) connection.release();
+  await pool.openAll(tenant, poolSize);
 }
 
 /** After this, no connection counts as one that has seen few tenants. */
@@ -137,7 +126,7 @@ it("a cancelled request that waits for its home takes nothing with it", async ()
   await crowd();
   const holding = await acquire(first);
   const stop = new CancellationSource();
-  const waiting = pool.acquire(stop, { tenant: second, prepares: false });
+  const waiting = pool.acquire(second, stop);
   stop.abort();
   await expect(waiting).rejects.toMatchObject({ code: "CANCELLED" });
   holding.release();

@@ -88,3 +88,21 @@ export async function adaptorDatabase(name: string, tenants: readonly string[]):
   }
   return database;
 }
+
+/**
+ * The same as after `rowhouse install`: `url` connects as a host's role, which is no superuser, but a member of every tenant's role;
+ * statements are still run as superuser.
+ */
+export async function hostDatabase(name: string, tenants: readonly string[]): Promise<TestDatabase> {
+  const own = await adaptorDatabase(name, tenants);
+  const role = own.name;
+  await own.execute(`create role ${role} login password 'word' in role ${tenants.join(", ")}`);
+  return {
+    ...own,
+    url: own.urlAs(role, "word"),
+    async drop() {
+      await own.execute(`drop role ${role}`);
+      await own.drop();
+    },
+  };
+}

@@ -1,11 +1,12 @@
 /** A real cell that serves one instance of the tenant ada. */
+import { specOf } from "../../bench/blueprint.ts";
 import { Cell } from "../../src/fleet/cell/cell.ts";
 import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { Answer } from "../../src/shared/protocol/messages.ts";
 import type { TestDatabase } from "./database.ts";
 import { operationLimits } from "./operation-limits.ts";
 import { patchStates } from "./patches.ts";
-import { type Ask, specOf, Worker } from "./worker-instance.ts";
+import { type Ask, Worker } from "./worker-instance.ts";
 
 export interface WorkerCell {
   readonly cell: Cell;

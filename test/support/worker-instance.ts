@@ -1,7 +1,8 @@
 /** Instances as in a cell's thread, but in the test's own process, built on and serving tenants of a test database. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { cellId, dedicatedKey, pooledKey, tenantId } from "../../src/shared/kernel/ids.ts";
+import { specOf } from "../../bench/blueprint.ts";
+import { cellId, tenantId } from "../../src/shared/kernel/ids.ts";
 import type { PatchStates } from "../../src/shared/kernel/patch-policy.ts";
 import type { BlueprintSpec } from "../../src/shared/model/blueprint-spec.ts";
 import type { TenantBinding, TenantGuard } from "../../src/shared/model/tenant-binding.ts";
@@ -163,32 +164,6 @@ export class Worker {
       ledger: this.#ledger[0] ?? 0,
     };
   }
-}
-
-/** The spec of an instance on `schemas`, logical → physical. */
-export function specOf(
-  kind: "pooled" | "dedicated",
-  schemas: Readonly<Record<string, string>>,
-  id: number,
-): BlueprintSpec {
-  const tenant = tenantId(Object.values(schemas)[0] ?? "none");
-  const hash = String(id).padStart(64, "0");
-  return {
-    key: kind === "pooled" ? pooledKey(hash) : dedicatedKey(tenant, hash),
-    kind,
-    shape: "full",
-    tenant,
-    database: "main",
-    schemas: Object.entries(schemas).map(([logical, physical]) => ({ logical, physical })),
-    sharedSchemas: ["public"],
-    api: null,
-    mode: null,
-    settings: {},
-    enumTables: 0,
-    enumFault: null,
-    leftOut: [],
-    readers: [],
-  };
 }
 
 /** Polls until `seen` returns something other than undefined or false; for what PostgreSQL does in its own time. */

@@ -82,7 +82,12 @@ describe("of privileges the core catalogue keeps", () => {
 
 describe("the core catalogue", () => {
   it("has neither policies nor what else PostgreSQL alone enforces, nor comments on it", () => {
-    const constraint = (_id: string, contype: string): Row => ({ _id, contype, confdeltype: "c" });
+    const constraint = (_id: string, contype: string): Row => ({
+      _id,
+      contype,
+      conkey: [1],
+      confdeltype: "c",
+    });
     const core = coreOf({
       constraints: [
         constraint("40", "f"),
@@ -93,7 +98,7 @@ describe("the core catalogue", () => {
       descriptions: ["40", "41"].map((objoid) => ({ classoid: "2606", objoid })),
     });
     expect(core["policies"]).toEqual([]);
-    expect(core["constraints"]).toEqual([{ _id: "40", contype: "f" }]);
+    expect(core["constraints"]).toEqual([{ _id: "40", contype: "f", conkey: [1] }]);
     expect(core["descriptions"]?.map(({ objoid }) => objoid)).toEqual(["40"]);
   });
 

@@ -41,6 +41,7 @@ const healthy: DatabaseFacts = {
   sessionConnections: 0,
   poolSize: 4,
   poolReserve: 4,
+  memory: { limitMb: 64, isTold: true },
   install: true,
 };
 const bare = { poolReserve: 0 };
@@ -50,9 +51,19 @@ const role = (facts: Partial<DatabaseFacts["role"]>) => ({ role: { ...healthy.ro
 const control = (facts: Partial<DatabaseFacts["control"]>) => ({ control: { ...healthy.control, ...facts } });
 
 describe("a database", () => {
-  it("in order gets a line each for version, control schema, prepared statements, advisory locks and role", () => {
+  it("in order gets a line each for version, control schema, prepared statements, memory, advisory locks and role", () => {
     const findings = diagnoseDatabase(healthy, options);
-    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok", "ok"]);
+    expect(findings.map(({ level }) => level)).toEqual(["ok", "ok", "ok", "ok", "ok", "ok"]);
+  });
+
+  it("whose sessions do not tell their memory says that this limit has no effect, and the grants that help", () => {
+    const blind = { ...healthy, ...role({ name: "Host" }), memory: { limitMb: 64, isTold: false } };
+    const text = expect.stringMatching(
+      /renewAfter\.memoryMb has no effect.*"grant select on pg_catalog\.pg_backend_memory_contexts to "Host"; grant execute .* to "Host"" as a superuser.*"grant pg_read_all_stats to "Host""/,
+    );
+    expect(diagnoseDatabase(blind, options)).toContainEqual({ level: "ok", about: "database main", text });
+    const unlimited = { ...healthy, memory: { limitMb: 0, isTold: false } };
+    expect(diagnoseDatabase(unlimited, options)).toHaveLength(5);
   });
 
   it("without event triggers says what becomes of prepared statements, what it costs and what would help", () => {

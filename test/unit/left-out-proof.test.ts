@@ -1,9 +1,9 @@
 import { buildSchema } from "postgraphile/graphql";
 import { describe, expect, it } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
 import type { BlueprintSpec, LeftOutObject } from "../../src/shared/model/blueprint-spec.ts";
 import { assertSameApi, withoutLeftOut } from "../../workers/instance/left-out-proof.ts";
-import { specOf } from "../support/worker-instance.ts";
 
 const none = "0";
 const type = (oid: string, name: string, more: object = {}): object => ({

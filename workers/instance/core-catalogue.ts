@@ -168,7 +168,7 @@ function core({ rows, catalogues, currentUser }: Catalogue): Readonly<Record<str
     ),
     procs: reduced("procs", rows("procs"), (row) => ({ proowner: "0", proacl: privileges.ofFunction(row) })),
     constraints: reduced("constraints", constraints),
-    indexes: coveringIndexes(rows("indexes")),
+    indexes: coveringIndexes(rows("indexes"), repeating(constraints)),
     ranges: reduced("ranges", rows("ranges")),
     // Indexes of partitions inherit as well.
     inherits: reduced(
@@ -254,15 +254,31 @@ function keptObjects(
   return (catalogue, oid) => kept.get(catalogue)?.has(oid) === true;
 }
 
-/** One row for each set of columns of a table that an index covers. */
-function coveringIndexes(indexes: readonly Row[]): readonly Row[] {
+/** The tables with a foreign key that names a column twice. */
+function repeating(constraints: readonly Row[]): ReadonlySet<unknown> {
+  const tables = new Set<unknown>();
+  for (const { contype, conrelid, conkey } of constraints) {
+    if (contype !== "f") continue;
+    const columns = numbersOf(conkey);
+    if (new Set(columns).size < columns.length) tables.add(conrelid);
+  }
+  return tables;
+}
+
+/**
+ * One row for each set of columns of a table that an index covers. For tables in `repeating` that index has as many entries as the real one:
+ * a key that names a column twice counts as indexed only by one with as many.
+ */
+function coveringIndexes(indexes: readonly Row[], repeating: ReadonlySet<unknown>): readonly Row[] {
   const sets = new Map<string, Row>();
   for (const row of indexes) {
     if (row["indpred"] !== null) continue;
-    const columns = [...new Set(numbersOf(row["indkey"]))].filter((each) => each !== 0);
+    const all = numbersOf(row["indkey"]);
+    const columns = [...new Set(all)].filter((each) => each !== 0);
     if (columns.length === 0) continue;
-    const indkey = columns.toSorted((a, b) => a - b);
     const { indrelid } = row;
+    const others = repeating.has(indrelid) ? all.length - columns.length : 0;
+    const indkey = [...columns.toSorted((a, b) => a - b), ...Array.from({ length: others }, () => 0)];
     sets.set(JSON.stringify([indrelid, indkey]), { indrelid, indkey, indpred: null });
   }
   return [...sets].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
@@ -270,6 +286,6 @@ function coveringIndexes(indexes: readonly Row[]): readonly Row[] {
 
 function numbersOf(value: unknown): readonly number[] {
   const listed: unknown = typeof value === "string" ? value.split(" ") : value;
-  if (!Array.isArray(listed)) throw new HostError("BUILD_FAILED", "an index has no columns");
+  if (!Array.isArray(listed)) throw new HostError("BUILD_FAILED", "an index or a foreign key has no columns");
   return listed.map(Number);
 }

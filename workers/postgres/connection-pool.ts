@@ -1,7 +1,6 @@
 /** A cell's connections to one database. */
 import { setTimeout as pause } from "node:timers/promises";
-import type pg from "pg";
-import type { PoolClient } from "pg";
+import pg, { type PoolClient } from "pg";
 import { Connector } from "../../src/shared/connect/connector.ts";
 import { connectionFault, noConnection } from "../../src/shared/connect/loss.ts";
 import { NewerSession } from "../../src/shared/connect/newer-session.ts";
@@ -19,8 +18,7 @@ import type { ReadOnly } from "./read-only.ts";
 import { Renewals } from "./renewals.ts";
 import { setBaseline } from "./session-reset.ts";
 
-/** How long a request waits for a free connection, and a new connection for the server. */
-const connectTimeoutMs = 10_000;
+const defaultConnectTimeoutMs = 10_000;
 /** How many attempts there are at a connection whose predecessors were cut off while being opened. */
 const maxAttempts = 4;
 /** Losses within this time count as one, so that a series of them does not discard everyone's idle connections each time. */
@@ -37,8 +35,10 @@ const noRenewals: RenewAfter = { tenants: 0, ageMs: 0, memoryMb: 0 };
 const readOnlyStandsMs = 1_000;
 
 /** `poolReserve`: connections beyond `poolSize`, each opened for a tenant that holds none. */
-export interface TenantPoolOptions extends PlacesOptions {
+export interface TenantPoolOptions extends Omit<PlacesOptions, "overdueMs"> {
   readonly url: string;
+  /** How long a request waits for a free connection, and a new connection for the server. */
+  readonly connectTimeoutMs?: number;
   /** By default never. `periodMs` is the time between two renewals. */
   readonly renewAfter?: (RenewAfter & { readonly periodMs?: number }) | undefined;
   readonly applicationName: string;
@@ -51,6 +51,7 @@ export interface TenantPoolOptions extends PlacesOptions {
 
 export class TenantPool {
   readonly #options: TenantPoolOptions;
+  readonly #connectTimeoutMs: number;
   readonly #connector: Connector;
   readonly #places: Places;
   readonly #homes: Homes;
@@ -68,8 +69,9 @@ export class TenantPool {
   #openedAtLoss = 0;
 
   constructor(options: TenantPoolOptions) {
-    const { poolSize, poolReserve } = options;
+    const { poolSize, poolReserve, connectTimeoutMs = defaultConnectTimeoutMs } = options;
     this.#options = options;
+    this.#connectTimeoutMs = connectTimeoutMs;
     this.#connector = new Connector({ url: options.url });
     this.#writing = new NewerSession({
       connect: () => this.#connector.connect(this.#clientOptions, silently),
@@ -93,7 +95,7 @@ export class TenantPool {
       code: "NO_CAPACITY",
     });
     this.#homes = new Homes(poolSize);
-    this.#places = new Places(options, (place) => this.#newPool(place));
+    this.#places = new Places({ ...options, overdueMs: connectTimeoutMs }, (place) => this.#newPool(place));
     this.#renewals = new Renewals(this.#places, options.renewAfter ?? noRenewals, (message) =>
       options.log("info", message),
     );
@@ -108,7 +110,7 @@ export class TenantPool {
       pipeline: true,
       idleTimeoutMillis: place.isReserve ? reserveIdleTimeoutMs : idleTimeoutMs,
       onConnect: async (client) => {
-        const baseline = await setBaseline(client, statementTimeoutMs);
+        const baseline = await this.#unlessSilent(client, setBaseline(client, statementTimeoutMs));
         if (!baseline.direct) this.#pooler.notice("the connection is not directly to PostgreSQL");
         this.#opened += 1;
         const facts = { ...baseline, pooler: this.#pooler, ordinal: this.#opened };
@@ -133,8 +135,24 @@ export class TenantPool {
     return {
       application_name: this.#options.applicationName,
       keepAlive: true,
-      connectionTimeoutMillis: connectTimeoutMs,
+      connectionTimeoutMillis: this.#connectTimeoutMs,
     };
+  }
+
+  /** The result of `work` on a new connection, which is ended if that takes as long as none may take to open. */
+  async #unlessSilent<Value>(client: pg.ClientBase, work: Promise<Value>): Promise<Value> {
+    let isSilent = false;
+    const timer = setTimeout(() => {
+      isSilent = true;
+      if (client instanceof pg.Client) client.connection.stream.destroy();
+    }, this.#connectTimeoutMs);
+    try {
+      return await work;
+    } catch (error) {
+      throw isSilent ? new Error("timeout exceeded when trying to connect", { cause: error }) : error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /**
@@ -170,18 +188,20 @@ export class TenantPool {
    * grant if there is no connection to be had.
    */
   async #granted(grant: Grant, use: Use): Promise<Connection> {
-    const untilMs = performance.now() + connectTimeoutMs;
+    const untilMs = performance.now() + this.#connectTimeoutMs;
     for (let attempt = 1; ; attempt += 1) {
-      const taken = this.#placeFor(grant, use);
-      const place = taken instanceof Promise ? await taken : taken;
+      let place: Place | null = null;
       try {
+        const taken = this.#placeFor(grant, use);
+        place = taken instanceof Promise ? await taken : taken;
         const connection = await this.#idle(place, use);
         connection.grantedBy(grant);
         return connection;
       } catch (error) {
-        this.#places.release(place);
+        if (place !== null) this.#places.release(place);
         const refused = hasState(error, "too_many_connections");
-        if (refused && place.isReserve && use.signal?.aborted !== true) return this.#refused(grant, use);
+        if (refused && place?.isReserve === true && use.signal?.aborted !== true)
+          return this.#refused(grant, use);
         const over = use.signal?.aborted === true || performance.now() >= untilMs;
         // Nothing has been sent on it yet, so trying again is safe.
         if (over || (!refused && (connectionFault(error) !== "ended" || attempt === maxAttempts))) {
@@ -204,10 +224,10 @@ export class TenantPool {
   }
 
   /** A request that holds a connection does not wait for its home: it may be the one that it holds. */
-  #placeFor(grant: Grant, { borrower }: Use): Place | Promise<Place> {
-    if (borrower === undefined) return this.#places.take(hostsOwn, [], false);
+  #placeFor(grant: Grant, { borrower, signal }: Use): Place | Promise<Place> {
+    if (borrower === undefined) return this.#places.take(hostsOwn, [], false, signal);
     const waits = grant.parent === null && !this.#pooler.isThere;
-    return this.#places.take(borrower.tenant, this.#homes.of(borrower), waits);
+    return this.#places.take(borrower.tenant, this.#homes.of(borrower), waits, signal);
   }
 
   async #idle(place: Place, { younger, signal }: Use): Promise<Connection> {
@@ -282,6 +302,7 @@ export class TenantPool {
   async close(): Promise<void> {
     this.#renewals.close();
     this.#shares.close();
+    this.#places.close();
     await Promise.all([...this.#places.all.map(({ pool }) => pool.end()), this.#writing.close()]);
   }
 }

@@ -81,6 +81,8 @@ function sameBackend(backend: number): Statement {
 export class Connection {
   readonly client: PoolClient;
   readonly statements = new Statements();
+  /** How often a tenant has acquired it. */
+  uses = 0;
   /** Why this connection cannot be used again; if set, the connection is destroyed, not returned. */
   #brokenBy: Error | null = null;
   #resultBytes = 0;
@@ -133,9 +135,9 @@ export class Connection {
     return this.#facts.ordinal;
   }
 
-  /** Number of tenants that it has served; its backend caches something of each. */
+  /** Number of tenants that its backend has served and caches something of; 0 behind a pooler, whose backends these are. */
   get tenants(): number {
-    return this.#seen.size;
+    return this.#passes ? 0 : this.#seen.size;
   }
 
   /** A hint only: the server's configuration may have changed since. */
@@ -373,6 +375,7 @@ export class Connection {
       this.#untrustedStatements = true;
     this.#prepares = prepares || (this.#prepares && !another);
     if (another) this.#seen.add(tenant);
+    this.uses += 1;
     this.#tenant = tenant;
     this.#isAcquired = true;
   }

@@ -1,5 +1,7 @@
 /** The places for a pool's connections, each held by one request at a time: which one a request gets. */
 import type pg from "pg";
+import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts";
+import { HostError } from "../../src/shared/kernel/errors.ts";
 import { hostsOwn } from "../../src/shared/postgres/tenant-shares.ts";
 import type { Connection } from "./connection.ts";
 
@@ -12,11 +14,19 @@ const defaultHomeWaitMs = 5;
 const roomyTenants = 50;
 /** After a connection could not be opened ahead of its need, none is for this long. */
 const refusedMs = 5_000;
+/** How long a request waits for any place at all. */
+const defaultOverdueMs = 10_000;
 
 interface Waiter {
   readonly tenant: string;
   readonly resolve: (place: Place) => void;
   readonly timer: NodeJS.Timeout | undefined;
+}
+
+interface Overdue {
+  readonly tenant: string;
+  readonly resolve: (place: Place) => void;
+  readonly reject: (error: HostError) => void;
 }
 
 /** Room for one connection, which is opened when it is needed and closed when it has long been idle. */
@@ -47,6 +57,25 @@ export class Place {
   get isRoomy(): boolean {
     return this.pool.totalCount === 0 || (this.connection?.tenants ?? 0) < roomyTenants;
   }
+
+  /**
+   * Closes the connection, which must be idle, once another is open; if none can be opened, keeps the old one and throws. For that
+   * moment there is one connection more than places.
+   */
+  async replace(): Promise<void> {
+    const { options } = this.pool;
+    const old = await this.pool.connect();
+    let isReplaced = false;
+    try {
+      options.max = 2;
+      const fresh = await this.pool.connect();
+      isReplaced = true;
+      fresh.release();
+    } finally {
+      options.max = 1;
+      old.release(isReplaced);
+    }
+  }
 }
 
 /** What holds a place whose connection is being opened, or asked about itself, for nobody's request. */
@@ -57,31 +86,46 @@ export interface PlacesOptions {
   readonly poolReserve: number;
   /** How long a request waits for its tenant's home while other tenants hold it. */
   readonly homeWaitMs?: number;
+  /** How long a request waits if no place is free. */
+  readonly overdueMs?: number;
 }
 
 export class Places {
   readonly all: readonly Place[];
   readonly #size: number;
   readonly #homeWaitMs: number;
+  readonly #overdueMs: number;
   /** Requests that found no free place, while a place was held for no request. */
-  readonly #overdue: ((place: Place) => void)[] = [];
+  readonly #overdue: Overdue[] = [];
   #refusedUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(
-    { poolSize: size, poolReserve: reserve, homeWaitMs = defaultHomeWaitMs }: PlacesOptions,
+    {
+      poolSize: size,
+      poolReserve: reserve,
+      homeWaitMs = defaultHomeWaitMs,
+      overdueMs = defaultOverdueMs,
+    }: PlacesOptions,
     open: (place: Place) => pg.Pool,
   ) {
     this.#size = size;
     this.#homeWaitMs = homeWaitMs;
+    this.#overdueMs = overdueMs;
     this.all = Array.from({ length: size + reserve }, (_, index) => new Place(index >= size, open));
   }
 
   /**
    * A place for a request of `tenant`, to be released once. `choices` are the indexes of the places it prefers, its home first. Where
    * `waits`, it waits a moment for a busy home; with other requests of the same tenant it never does, so a tenant alone is not slowed
-   * down. The caller must have a grant: there are as many grants as places, so whoever stops waiting finds a free one.
+   * down. The caller must have a grant: there are as many grants as places, so whoever stops waiting finds a free one, unless one is
+   * held for no request. Then rejects with `NO_CAPACITY` after a time limit, and with `CANCELLED` as soon as `signal` aborts.
    */
-  take(tenant: string, choices: readonly number[], waits: boolean): Place | Promise<Place> {
+  take(
+    tenant: string,
+    choices: readonly number[],
+    waits: boolean,
+    signal?: CancellationToken,
+  ): Place | Promise<Place> {
     const home = this.all[choices[0] ?? 0];
     if (home === undefined) throw new RangeError("a pool has at least one place");
     if (home.isFree) {
@@ -94,9 +138,9 @@ export class Places {
     }
     if (waits && tenant !== hostsOwn && this.#isWorthWaiting(home, tenant)) {
       const roomy = this.#first(choices, (place) => place.isRoomy);
-      return roomy === undefined ? this.#wait(home, tenant, choices) : this.#hold(roomy, tenant);
+      return roomy === undefined ? this.#wait(home, tenant, choices, signal) : this.#hold(roomy, tenant);
     }
-    return this.#any(tenant, choices);
+    return this.#any(tenant, choices, signal);
   }
 
   /** Gives `place` to a waiting request, if there is one. */
@@ -104,7 +148,7 @@ export class Places {
     place.holder = null;
     const overdue = this.#overdue.shift();
     if (overdue !== undefined) {
-      overdue(place);
+      overdue.resolve(this.#hold(place, overdue.tenant));
       return;
     }
     const next = place.queue.shift();
@@ -126,6 +170,11 @@ export class Places {
     } finally {
       this.release(place);
     }
+  }
+
+  /** Rejects whoever waits for a place. */
+  close(): void {
+    for (const { reject } of this.#overdue.splice(0)) reject(new HostError("SHUTTING_DOWN"));
   }
 
   /** Opens the connection of `place`, which must be free, unless one could not be opened a moment ago. */
@@ -154,23 +203,63 @@ export class Places {
     return !home.queue.some((waiter) => waiter.tenant === tenant);
   }
 
-  #wait(home: Place, tenant: string, choices: readonly number[]): Promise<Place> {
+  #wait(
+    home: Place,
+    tenant: string,
+    choices: readonly number[],
+    signal: CancellationToken | undefined,
+  ): Promise<Place> {
     const { promise, resolve } = Promise.withResolvers<Place>();
     const timer = setTimeout(() => {
       home.queue.splice(home.queue.indexOf(waiter), 1);
-      resolve(this.#any(tenant, choices));
+      resolve(this.#any(tenant, choices, signal));
     }, this.#homeWaitMs);
     const waiter: Waiter = { tenant, resolve, timer };
     home.queue.push(waiter);
     return promise;
   }
 
-  #any(tenant: string, choices: readonly number[]): Place | Promise<Place> {
+  #any(
+    tenant: string,
+    choices: readonly number[],
+    signal: CancellationToken | undefined,
+  ): Place | Promise<Place> {
     const place =
       this.#first(choices, (place) => place.isOpen) ?? this.#first(choices, () => true) ?? this.#reserved();
-    if (place !== undefined) return this.#hold(place, tenant);
-    const { promise, resolve } = Promise.withResolvers<Place>();
-    this.#overdue.push((freed) => resolve(this.#hold(freed, tenant)));
+    return place === undefined ? this.#whenReleased(tenant, signal) : this.#hold(place, tenant);
+  }
+
+  #whenReleased(tenant: string, signal: CancellationToken | undefined): Promise<Place> {
+    const { promise, resolve, reject } = Promise.withResolvers<Place>();
+    const giveUp = (error: HostError): void => {
+      const at = this.#overdue.indexOf(overdue);
+      if (at === -1) return;
+      this.#overdue.splice(at, 1);
+      overdue.reject(error);
+    };
+    const cancel = (): void => giveUp(new HostError("CANCELLED"));
+    const limitMs = this.#overdueMs;
+    const timer = setTimeout(() => {
+      giveUp(new HostError("NO_CAPACITY", `no connection became free within ${limitMs} ms`));
+    }, limitMs);
+    const settled = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cancel);
+    };
+    const overdue: Overdue = {
+      tenant,
+      resolve: (place) => {
+        settled();
+        resolve(place);
+      },
+      reject: (error) => {
+        settled();
+        reject(error);
+      },
+    };
+    this.#overdue.push(overdue);
+    signal?.addEventListener("abort", cancel, { once: true });
+    if (signal?.aborted === true) cancel();
     return promise;
   }
 

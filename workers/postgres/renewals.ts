@@ -1,15 +1,18 @@
 /** Renews a pool's connections by what their backends have seen: PostgreSQL gives nothing of its caches back before a session ends. */
-import type { PoolClient } from "pg";
 import { z } from "zod";
 import { messageOf } from "../../src/shared/kernel/errors.ts";
 import { hasState } from "../../src/shared/postgres/sqlstate.ts";
 import type { RenewAfter, RenewalCounts, RenewalReason } from "../../src/shared/protocol/messages.ts";
+import type { Connection } from "./connection.ts";
 import type { Place, Places } from "./places.ts";
 
 /** At most one connection is renewed or asked in this time: a new one plans anew whatever its tenants ask. */
 const everyMs = 5_000;
 /** A backend is asked for its memory once in so many turns; that takes PostgreSQL some milliseconds. */
 const turnsBetweenQuestions = 12;
+/** How many turns pass after one in which no other connection was to be had. */
+const turnsAfterFailure = 12;
+const answerMs = 5_000;
 
 export interface Wear {
   readonly tenants: number;
@@ -25,17 +28,18 @@ export function renewalReason(wear: Wear, limits: RenewAfter): RenewalReason | n
   return limits.ageMs > 0 && wear.ageMs >= limits.ageMs ? "age" : null;
 }
 
-/** Fails without the rights of pg_read_all_stats, and before PostgreSQL 14. */
-const memoryQuery =
-  "select (pg_catalog.sum(total_bytes) / 1048576)::pg_catalog.float8 as mb from pg_catalog.pg_backend_memory_contexts";
-const memoryRows = z.tuple([z.object({ mb: z.number() })]);
+/**
+ * Fails without the rights of pg_read_all_stats, and before PostgreSQL 14. It runs as the host's role, so no operator stands in it:
+ * one with exactly matching types would be taken from any schema of the search path before PostgreSQL's own.
+ */
+const memoryQuery = "select pg_catalog.sum(total_bytes) as bytes from pg_catalog.pg_backend_memory_contexts";
+const memoryRows = z.tuple([z.object({ bytes: z.coerce.number() })]);
 
 interface Known {
-  readonly client: PoolClient;
   readonly sinceMs: number;
   askedMs: number;
-  /** Tenants that it had seen when it was asked. */
-  askedTenants: number;
+  /** How often it had been used when it was asked. */
+  askedUses: number;
   memoryMb: number | null;
 }
 
@@ -46,11 +50,12 @@ export class Renewals {
   readonly #periodMs: number;
   readonly #askedEveryMs: number;
   readonly #timer: NodeJS.Timeout;
-  readonly #known = new WeakMap<PoolClient, Known>();
+  readonly #known = new WeakMap<Connection, Known>();
   #counts: Record<RenewalReason, number> = { tenants: 0, age: 0, memory: 0 };
   #tellsMemory: boolean;
   #turn: Promise<void> | null = null;
   #renewedMs = Number.NEGATIVE_INFINITY;
+  #failedMs = Number.NEGATIVE_INFINITY;
   /** Places that were busy when they were due. */
   readonly #awaited = new Set<Place>();
 
@@ -83,17 +88,49 @@ export class Renewals {
   /** Renews the oldest connection that is due, or else asks one for its memory; one at a time. */
   #next(): void {
     if (this.#turn !== null) return;
-    const due = this.#places.all
-      .filter((place) => this.#reason(place) !== null)
-      .toSorted((one, other) => this.#sinceMs(one) - this.#sinceMs(other));
-    const free = due.find(({ isFree }) => isFree);
+    const due = this.#mayOpen ? this.#due : [];
+    const asked = due.length === 0 && this.#tellsMemory ? this.#toBeAsked : [];
+    const free = [...due, ...asked].find(({ isFree }) => isFree);
     if (free !== undefined) {
-      this.#inTurn(this.#places.during(free, () => this.#renew(free)));
+      this.#inTurn(this.#places.during(free, () => this.#care(free)));
       return;
     }
-    // Between two of its requests, whenever that is; another one that is returned before is renewed first.
-    for (const place of due) this.#renewWhenFree(place);
-    if (due.length === 0 && this.#tellsMemory) this.#inTurn(this.#askNext());
+    // Between two of its requests, whenever that is; another one that is returned before comes first.
+    for (const place of [...due, ...asked.slice(0, 1)]) this.#careWhenFree(place);
+  }
+
+  /** Decided only now: the connection may have been closed, or lost, while others had it. */
+  #care(place: Place): Promise<void> {
+    const reason = this.#mayOpen ? this.#reason(place) : null;
+    return reason === null ? this.#ask(place) : this.#renew(place, reason);
+  }
+
+  /** The oldest first. */
+  get #due(): readonly Place[] {
+    return this.#places.all
+      .filter((place) => this.#reason(place) !== null)
+      .toSorted((one, other) => this.#sinceMs(one) - this.#sinceMs(other));
+  }
+
+  /** Those that have been used since they were last asked, if that is long ago. */
+  get #toBeAsked(): readonly Place[] {
+    const nowMs = performance.now();
+    return this.#places.all.filter(({ connection }) => {
+      if (connection === null || connection.tenants === 0) return false;
+      const { askedMs, askedUses } = this.#of(connection);
+      return nowMs - askedMs >= this.#askedEveryMs && connection.uses > askedUses;
+    });
+  }
+
+  /**
+   * For a moment a renewal takes one connection more, which is one that the reserve may open. Where PostgreSQL has none to spare, or
+   * lets nobody in any more, the connections there are must last.
+   */
+  get #mayOpen(): boolean {
+    if (performance.now() - this.#failedMs < this.#periodMs * turnsAfterFailure) return false;
+    const { all } = this.#places;
+    const open = all.reduce((sum, { pool }) => sum + pool.totalCount, 0);
+    return open < all.length || !all.some(({ isReserve }) => isReserve);
   }
 
   #inTurn(work: Promise<void>): void {
@@ -102,85 +139,89 @@ export class Renewals {
     });
   }
 
-  #renewWhenFree(place: Place): void {
+  #careWhenFree(place: Place): void {
     if (this.#awaited.has(place)) return;
     this.#awaited.add(place);
     const early = (): boolean => performance.now() - this.#renewedMs < this.#periodMs;
     void this.#places.during(place, async () => {
       this.#awaited.delete(place);
       if (this.#turn !== null || early()) return;
-      this.#inTurn(this.#renew(place));
+      this.#inTurn(this.#care(place));
       await this.#turn;
     });
   }
 
   #sinceMs({ connection }: Place): number {
-    return connection === null ? 0 : this.#of(connection.client).sinceMs;
+    return connection === null ? 0 : this.#of(connection).sinceMs;
   }
 
   #reason({ connection }: Place): RenewalReason | null {
     if (connection === null) return null;
-    const { sinceMs, memoryMb } = this.#of(connection.client);
+    const { sinceMs, memoryMb } = this.#of(connection);
     const wear = { tenants: connection.tenants, ageMs: performance.now() - sinceMs, memoryMb };
     return renewalReason(wear, this.#limits);
   }
 
-  /** What is known of the connection of `client`, from when it is first seen on. */
-  #of(client: PoolClient): Known {
-    const known = this.#known.get(client);
+  /** What is known of `connection`, from when it is first seen on. */
+  #of(connection: Connection): Known {
+    const known = this.#known.get(connection);
     if (known !== undefined) return known;
     const nowMs = performance.now();
-    const fresh = { client, sinceMs: nowMs, askedMs: nowMs, askedTenants: 0, memoryMb: null };
-    this.#known.set(client, fresh);
+    const fresh = { sinceMs: nowMs, askedMs: nowMs, askedUses: 0, memoryMb: null };
+    this.#known.set(connection, fresh);
     return fresh;
   }
 
-  /** Closes the connection, which nobody uses now, and opens another; a request that needs it before opens it itself. */
-  async #renew(place: Place): Promise<void> {
-    // It may have been closed, or lost, while others had it.
-    const reason = this.#reason(place);
-    if (reason === null || !place.isOpen || place.pool.ending) return;
+  /** Replaces the connection of `place`, which is held for this. */
+  async #renew(place: Place, reason: RenewalReason): Promise<void> {
+    if (!place.isOpen || place.pool.ending) return;
     this.#renewedMs = performance.now();
+    // The next one a whole period later, also if this one had to wait for its request.
+    this.#timer.refresh();
     try {
-      const old = await place.pool.connect();
-      old.release(true);
+      await place.replace();
       this.#counts[reason] += 1;
-      (await place.pool.connect()).release();
     } catch (error) {
-      this.#log(`a renewed connection could not be opened: ${messageOf(error)}`);
+      if (place.pool.ending) return;
+      this.#failedMs = performance.now();
+      this.#log(
+        `a connection was due to be renewed and is kept, for no other can be had: ${messageOf(error)}`,
+      );
     }
   }
 
-  /** Asks the free connection that has seen new tenants since it was last asked, if that is long ago. */
-  async #askNext(): Promise<void> {
-    const nowMs = performance.now();
-    const place = this.#places.all.find(({ connection, isFree, isOpen }) => {
-      if (connection === null || !isFree || !isOpen) return false;
-      const { askedMs, askedTenants } = this.#of(connection.client);
-      return nowMs - askedMs >= this.#askedEveryMs && connection.tenants > askedTenants;
-    });
-    if (place !== undefined) await this.#places.during(place, () => this.#ask(place));
-  }
-
+  /** The question goes through the connection, which first clears what a tenant's function may have left in the session. */
   async #ask(place: Place): Promise<void> {
+    const { connection } = place;
+    if (connection === null || !this.#tellsMemory || !place.isOpen) return;
+    if (!(await isTaken(place, connection))) return;
+    const known = this.#of(connection);
+    known.askedMs = performance.now();
+    known.askedUses = connection.uses;
+    const limit = setTimeout(() => connection.cancel(), answerMs);
     try {
-      const client = await place.pool.connect();
-      const known = this.#of(client);
-      known.askedMs = performance.now();
-      known.askedTenants = place.connection?.tenants ?? 0;
-      try {
-        const { rows } = await client.query(memoryQuery);
-        known.memoryMb = memoryRows.parse(rows)[0].mb;
-      } catch (error) {
-        // Anything else may come from what a tenant's function left in this session.
-        if (!hasState(error, "insufficient_privilege", "undefined_table")) return;
-        this.#tellsMemory = false;
-        this.#log(`PostgreSQL does not tell a session's memory, so it is not limited: ${messageOf(error)}`);
-      } finally {
-        client.release();
-      }
-    } catch {
-      // The connection was lost while it was idle; a request that needs it reports why it cannot be opened.
+      const { rows } = await connection.send([{ text: memoryQuery }]);
+      known.memoryMb = memoryRows.parse(rows)[0].bytes / 2 ** 20;
+    } catch (error) {
+      // Anything else may come from what a tenant's function left in this session.
+      if (!hasState(error, "insufficient_privilege", "undefined_table")) return;
+      this.#tellsMemory = false;
+      this.#log(`PostgreSQL does not tell a session's memory, so it is not limited: ${messageOf(error)}`);
+    } finally {
+      clearTimeout(limit);
+      connection.release();
     }
   }
+}
+
+/** Takes `connection` out of the pool of `place`; false if it has just been lost. */
+async function isTaken(place: Place, connection: Connection): Promise<boolean> {
+  try {
+    const client = await place.pool.connect();
+    if (client === connection.client) return true;
+    client.release();
+  } catch {
+    // A request that needs the connection reports why it cannot be opened.
+  }
+  return false;
 }
