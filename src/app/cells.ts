@@ -5,7 +5,7 @@ import { headerNamesOf } from "../config/request-headers.ts";
 import type { Databases } from "../control/databases.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { Governor } from "../fleet/governor.ts";
-import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
+import { type CapacityPlan, capacityOf, planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { readConnectionLimits } from "../postgres/connection-limits.ts";
 import type { HostError } from "../shared/kernel/errors.ts";
@@ -18,7 +18,7 @@ export async function planCells(
   { config, observe }: HostContext,
   databases: Databases,
 ): Promise<CapacityPlan> {
-  const plan = planCapacity(config.cells, cellsWithConnections(await poolNeeds(config, databases)));
+  const plan = planCapacity(capacityOf(config), cellsWithConnections(await poolNeeds(config, databases)));
   // This flag applies to the whole process; without it V8 grows heaps up to the limit of the threads.
   setFlagsFromString(`--heap-growing-percent=${plan.growingPercent}`);
   observe({ kind: "host.plan", memoryMb: config.cells.memoryMb, ...plan });

@@ -6,7 +6,7 @@ import type { Config } from "../config/config.ts";
 import { Databases } from "../control/databases.ts";
 import { migrateTenant } from "../control/tenant-migration.ts";
 import type { Fleet } from "../fleet/fleet.ts";
-import { type CapacityPlan, planCapacity } from "../fleet/policy/capacity.ts";
+import { type CapacityPlan, capacityOf, planCapacity } from "../fleet/policy/capacity.ts";
 import { fleetSnapshot } from "../fleet/snapshot.ts";
 import type { AdminOperations } from "../http/admin/contract.ts";
 import type { Subscriptions } from "../http/public/subscriptions.ts";
@@ -85,7 +85,7 @@ async function start({ config, version, log, welcome }: HostOptions, started: St
   observe({ kind: "host.config", file: config.file, envFiles: config.envFiles });
 
   // An impossible plan is reported before anything is connected to.
-  planCapacity(config.cells);
+  planCapacity(capacityOf(config));
   const patches = await checkedPatches(observe);
 
   const applicationName = `rowhouse:${randomBytes(4).toString("hex")}`;

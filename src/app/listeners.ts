@@ -1,11 +1,11 @@
 /** Opens the two listeners: one for operators, one for clients. */
 import { createAdminApp } from "../http/admin/app.ts";
 import type { AdminOperations } from "../http/admin/contract.ts";
+import { ClientBacklog } from "../http/client-backlog.ts";
 import { serveApp } from "../http/fetch-app.ts";
 import { Proxies } from "../http/proxies.ts";
 import { type PublicDeps, servePublic } from "../http/public/app.ts";
 import { NamedHeaders } from "../http/public/named-headers.ts";
-import { StreamRoom } from "../http/public/stream-room.ts";
 import { WebSockets } from "../http/public/web-sockets.ts";
 import { type Listening, listen } from "../http/server.ts";
 import type { Metrics } from "../observability/metrics.ts";
@@ -40,27 +40,13 @@ export async function listenForClients(
 ): Promise<Listening> {
   const { cells, limits } = config;
   const proxies = new Proxies(config.listen.trustProxy);
-  const room = new StreamRoom(config.realtime ?? { connections: 0, tenantConnections: 0 });
-  const namedHeaders = new NamedHeaders(config.requestHeaders);
   const { bodyBytes } = limits;
-  const sockets =
-    subscriptions === null
-      ? null
-      : new WebSockets({ subscriptions, room, proxies, namedHeaders, bodyBytes, phase });
-  const serve = servePublic({
-    handle,
-    subscriptions,
-    room,
-    proxies,
-    namedHeaders,
-    // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
-    limits: {
-      ...limits,
-      backlogBytes: Math.max(64 * 2 ** 20, 2 * limits.bodyBytes, (cells.memoryMb * 2 ** 20) / 16),
-    },
-    observe,
-    phase,
-  });
+  // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
+  const backlog = new ClientBacklog(Math.max(64 * 2 ** 20, 2 * bodyBytes, (cells.memoryMb * 2 ** 20) / 16));
+  const namedHeaders = new NamedHeaders(config.requestHeaders);
+  const both = { backlog, proxies, namedHeaders, observe, phase };
+  const sockets = subscriptions === null ? null : new WebSockets({ ...both, subscriptions, bodyBytes });
+  const serve = servePublic({ ...both, handle, subscriptions, limits });
   const { host, port } = config.listen;
   const { connections, addressConnections } = limits;
   const isProxy = (address: string): boolean => proxies.isProxy(address);

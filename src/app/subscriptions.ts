@@ -3,15 +3,17 @@ import { hash } from "node:crypto";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Databases } from "../control/databases.ts";
 import type { Admitted } from "../dispatch/dispatcher.ts";
+import { StreamRoom } from "../http/public/stream-room.ts";
 import type { Subscriptions } from "../http/public/subscriptions.ts";
 import { EventPoller } from "../realtime/event-poller.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { pathSchemas } from "../shared/model/blueprint-spec.ts";
-import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
+import { type Answer, liveHeader, liveQueriesOnly } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
+import type { Tenant } from "../tenants/tenant.ts";
 import type { HostContext } from "./context.ts";
 import { createAdmission, type HandledRequest } from "./request-handler.ts";
 
@@ -46,23 +48,31 @@ export function openSubscriptions(
     requestTimeoutMs: limits.requestTimeoutMs,
     observe,
   });
+  const room = new StreamRoom(realtime);
+  const { requestTimeoutMs } = limits;
   return {
     ...realtime,
-    counts: () => queries.counts,
+    room,
+    requestTimeoutMs,
+    counts: () => ({ ...queries.counts, connections: room.counts }),
     subscribe: (operation, sink) => queries.subscribe(operation, sink),
     drain: () => queries.drain(),
     admit: async (facts, anonymously) => {
-      if (!anonymously) return (await admission(facts, ignore)).tenant.id;
+      if (!anonymously) return served((await admission(facts, ignore)).tenant).id;
       const routed = await router.route(facts);
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
-      return routed.tenant.id;
+      return served(routed.tenant).id;
     },
-    async open({ requestId, facts: asked, headers: given, body }) {
+    async open({ requestId, facts: asked, headers: given, body, queriesOnly = false }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "1" };
-      const identify = async (): Promise<Identity> =>
-        identityOf(await admission(facts, ignore), headers, body);
+      const asks = queriesOnly ? liveQueriesOnly : "1";
+      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: asks };
+      const identify = async (): Promise<Identity> => {
+        const admitted = await admission(facts, ignore);
+        served(admitted.tenant);
+        return identityOf(admitted, headers, body);
+      };
       const identity = await identify();
       const run: Operation["run"] = async (signal) => {
         let key: string | undefined;
@@ -76,6 +86,12 @@ export function openSubscriptions(
       return { identity, identify, run };
     },
   };
+}
+
+/** Throws `BAD_REQUEST` if the tenant has no subscriptions. */
+function served(tenant: Tenant): Tenant {
+  if (tenant.realtime) return tenant;
+  throw new HostError("BAD_REQUEST", "This tenant has no subscriptions.");
 }
 
 /** Answers with 400 what is refused before it runs. */

@@ -7,7 +7,7 @@ import { copyFaults } from "../config/preset-copies.ts";
 import { listenFault } from "../control/databases.ts";
 import { controlState, readOnlyWords } from "../control/install.ts";
 import { basisText, initialBasis } from "../decisions/sharing-basis.ts";
-import { planCapacity } from "../fleet/policy/capacity.ts";
+import { capacityOf, planCapacity } from "../fleet/policy/capacity.ts";
 import { Database } from "../postgres/database.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
 import { openModuleSource } from "../tenants/module-source.ts";
@@ -29,7 +29,7 @@ export const checkCommand: Command = {
     const faults: Fault[] = [];
     const notes: string[] = [];
     try {
-      const plan = planCapacity(config.cells);
+      const plan = planCapacity(capacityOf(config));
       notes.push(
         `memory: ${plan.cells} cells of ${plan.heapMb} MB, ${plan.planMb} MB of ${Math.round(config.cells.memoryMb)} MB`,
       );

@@ -5,7 +5,7 @@ import { availableMemoryMb } from "../config/available-memory.ts";
 import type { Config, DatabaseConfig } from "../config/config.ts";
 import { listenFault } from "../control/databases.ts";
 import { basisText, initialBasis } from "../decisions/sharing-basis.ts";
-import { planCapacity } from "../fleet/policy/capacity.ts";
+import { capacityOf, planCapacity } from "../fleet/policy/capacity.ts";
 import { cellsWithConnections, type PoolNeeds } from "../fleet/policy/pool-room.ts";
 import { Database } from "../postgres/database.ts";
 import { messageOf } from "../shared/kernel/errors.ts";
@@ -127,15 +127,16 @@ function counted(tenants: readonly Tenant[]): Finding {
 }
 
 function memoryFindings(
-  { cells: figures }: Config,
+  config: Config,
   connected: number,
 ): {
   readonly cells: number;
   readonly findings: readonly Finding[];
 } {
   const about = "memory";
+  const figures = config.cells;
   try {
-    const { cells, heapMb, planMb, boundBy } = planCapacity(figures, connected);
+    const { cells, heapMb, planMb, boundBy } = planCapacity(capacityOf(config), connected);
     const why =
       boundBy === "connections" ? " (limited to leave connections for others; cells.max is not set)" : "";
     const text = `${cells} cells of ${heapMb} MB and the front: ${planMb} MB of ${figures.memoryMb} MB${why}`;

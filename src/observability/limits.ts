@@ -35,6 +35,7 @@ type Unlimited =
   | "patch.state"
   | "realtime.polled"
   | "realtime.run"
+  | "realtime.closed"
   | "log.dropped"
   | "request.done"
   | "guard.checked";

@@ -32,6 +32,7 @@ const constant = {
   "look.found": line("info", "found schema changes that were not notified"),
   "realtime.polled": line("debug", "events read"),
   "realtime.run": line("debug", "operation run for subscribers"),
+  "realtime.closed": line("debug", "WebSocket closed"),
   "realtime.gap": line("warn", "events may have been missed"),
   // There is one a second per cell; the metrics count them.
   "guard.checked": line("debug", "guard checked"),

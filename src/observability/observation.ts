@@ -129,6 +129,8 @@ export type Observation =
   | { kind: "realtime.polled"; database: string; events: number; durationMs: number }
   /** An operation ran for a subscriber, or several. */
   | { kind: "realtime.run"; tenant: TenantId }
+  /** A WebSocket has been closed, by whichever side. */
+  | { kind: "realtime.closed"; code: number }
   | { kind: "realtime.failing"; database: string; message: string }
   /** Events may have been missed, so all subscribers of the database are served anew. */
   | { kind: "realtime.gap"; database: string; reason: "away" | "server" }

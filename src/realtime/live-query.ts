@@ -1,4 +1,5 @@
 /** One execution of a live query, for all subscribers whose requests are equal. */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { pause } from "../shared/kernel/duration.ts";
 import { type HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { LiveResult } from "./live-result.ts";
@@ -10,8 +11,8 @@ export interface Sink {
   fail(error: HostError | LiveResult): void;
   /** Final: there are no more results. */
   complete(): void;
-  /** Ends the connection, so that the client subscribes anew. */
-  cut(): void;
+  /** Ends the connection, so that the client subscribes anew; `reason` may pass. */
+  cut(reason?: HostError): void;
 }
 
 /** A subscriber of a live query. */
@@ -21,13 +22,13 @@ export interface Subscriber {
   run(signal: AbortSignal): Promise<LiveResult | null>;
   /** Whether its identity is unchanged: false if tenant, role, claims or record differ; rejects if it would be refused. */
   isCurrent(): Promise<boolean>;
-  /** The body that it was last sent. */
+  /** The digest of the result that it was last sent; empty if there was none. */
   last: string;
 }
 
 export interface LiveQueryOptions {
   readonly minIntervalMs: number;
-  /** How long failures that a retry may mend are tolerated. */
+  /** How long failures that a retry may mend are tolerated, before the clients are to try elsewhere. */
   readonly patienceMs: number;
   readonly refreshMs: number;
   /** Called once, when there are no subscribers any more. */
@@ -36,6 +37,8 @@ export interface LiveQueryOptions {
 
 const firstRetryMs = 250;
 const longestRetryMs = 5_000;
+/** Thousands of deliveries take the front longer than other tenants' requests are to wait. */
+const longestTurnMs = 5;
 
 export class LiveQuery {
   readonly #options: LiveQueryOptions;
@@ -44,12 +47,12 @@ export class LiveQuery {
   readonly #refresh: NodeJS.Timeout | undefined;
   #running = false;
   #isOutdated = false;
-  #lastBody: string;
+  #last: string;
   #startedMs = performance.now();
 
-  /** `body` is the result that its first subscriber has already. */
-  constructor(body: string, options: LiveQueryOptions) {
-    this.#lastBody = body;
+  /** `last` is the digest of the result that its first subscriber has already. */
+  constructor(last: string, options: LiveQueryOptions) {
+    this.#last = last;
     this.#options = options;
     const { refreshMs } = options;
     if (refreshMs > 0) this.#refresh = setInterval(() => this.touch(), refreshMs);
@@ -59,7 +62,7 @@ export class LiveQuery {
   join(subscriber: Subscriber): void {
     this.#subscribers.add(subscriber);
     // Nobody knows which of the two results is the newer one.
-    if (subscriber.last !== this.#lastBody) this.touch();
+    if (subscriber.last !== this.#last) this.touch();
   }
 
   leave(subscriber: Subscriber): void {
@@ -82,7 +85,8 @@ export class LiveQuery {
     const { signal } = this.#stop;
     const failing = { sinceMs: Number.POSITIVE_INFINITY, pauseMs: firstRetryMs };
     while (this.#isOutdated && !signal.aborted) {
-      await pause(this.#startedMs + this.#options.minIntervalMs - performance.now(), signal);
+      const untilMs = this.#startedMs + this.#options.minIntervalMs;
+      await pause(untilMs - performance.now(), signal);
       const [runner] = this.#subscribers;
       if (runner === undefined) break;
       this.#isOutdated = false;
@@ -118,11 +122,13 @@ export class LiveQuery {
       runner.sink.fail(error);
       return;
     }
-    if (!error.retryable && !(await this.check(runner))) return;
+    if (!error.retryable && !(await this.#mayHave(runner))) return;
     const nowMs = performance.now();
     failing.sinceMs = Math.min(failing.sinceMs, nowMs);
-    if (!error.retryable || nowMs - failing.sinceMs > this.#options.patienceMs) {
-      for (const each of this.#subscribers) this.#end(each, (sink) => sink.fail(error));
+    const isTolerated = nowMs - failing.sinceMs <= this.#options.patienceMs;
+    if (!error.retryable || !isTolerated) {
+      const tell = (sink: Sink): void => (error.retryable ? sink.cut(error) : sink.fail(error));
+      for (const each of this.#subscribers) this.#end(each, tell);
       return;
     }
     await pause(failing.pauseMs, this.#stop.signal);
@@ -135,17 +141,30 @@ export class LiveQuery {
       for (const each of this.#subscribers) this.#end(each, (sink) => sink.fail(result));
       return;
     }
-    this.#lastBody = result.body;
+    this.#last = result.digest;
+    let sinceMs = performance.now();
     for (const each of [...this.#subscribers]) {
-      if (each.last === result.body) continue;
-      if (!(await this.check(each))) continue;
-      each.last = result.body;
+      if (each.last === result.digest) continue;
+      if (performance.now() - sinceMs > longestTurnMs) {
+        await nextTurn();
+        sinceMs = performance.now();
+      }
+      if (!(await this.#mayHave(each))) continue;
+      each.last = result.digest;
       each.sink.next(result.body);
     }
   }
 
-  /** Whether a subscriber may have results; ends it if not. */
-  async check(subscriber: Subscriber): Promise<boolean> {
+  /** Ends a subscriber that would not be served any more as it was. Whether it would may be unknown for a while. */
+  async check(subscriber: Subscriber): Promise<void> {
+    await this.#mayHave(subscriber, (error) => !error.retryable);
+  }
+
+  /** Whether a subscriber may have a result; ends it if not, but for errors that `isFinal` is false for. */
+  async #mayHave(
+    subscriber: Subscriber,
+    isFinal: (error: HostError) => boolean = () => true,
+  ): Promise<boolean> {
     try {
       const isCurrent = await subscriber.isCurrent();
       if (!this.#subscribers.has(subscriber)) return false;
@@ -154,8 +173,8 @@ export class LiveQuery {
     } catch (thrown) {
       const error = toHostError(thrown);
       // With a retry it may get a result; without one it must not.
-      if (this.#subscribers.has(subscriber)) {
-        this.#end(subscriber, (sink) => (error.retryable ? sink.cut() : sink.fail(error)));
+      if (this.#subscribers.has(subscriber) && isFinal(error)) {
+        this.#end(subscriber, (sink) => (error.retryable ? sink.cut(error) : sink.fail(error)));
       }
       return false;
     }

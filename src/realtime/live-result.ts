@@ -1,10 +1,13 @@
 /** What an answer means for whoever subscribed to its operation. */
+import { hash } from "node:crypto";
 import { discardBody } from "../shared/protocol/body-stream.ts";
 import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
 
 export interface LiveResult {
   /** The JSON of a GraphQL response, in one line. */
   readonly body: string;
+  /** Differs where bodies do. A subscription keeps this one instead: results may have megabytes. */
+  readonly digest: string;
   /** Whether the request was refused; the body has errors and no data. */
   readonly refused: boolean;
   /** Null if the operation is not live; 0 if it runs for events only. */
@@ -20,11 +23,14 @@ const refusal = JSON.stringify({
 export function liveResult(answer: Answer): LiveResult {
   if (answer.kind === "stream") {
     discardBody(answer.port);
-    return { body: refusal, refused: true, refreshMs: null };
+    return { body: refusal, digest: digestOf(refusal), refused: true, refreshMs: null };
   }
   const { status, headers } = answer;
   const body = answer.kind === "text" ? answer.body : new TextDecoder().decode(answer.body);
   const refresh = headers[liveHeader];
   const refused = status >= 400;
-  return { body, refused, refreshMs: refresh === undefined || refused ? null : 1_000 * Number(refresh) };
+  const refreshMs = refresh === undefined || refused ? null : 1_000 * Number(refresh);
+  return { body, digest: digestOf(body), refused, refreshMs };
 }
+
+const digestOf = (body: string): string => hash("sha256", body, "base64url");

@@ -27,6 +27,8 @@ export interface Tenant {
   readonly jwt: JwtRules | null;
   /** Null if the tenant has no session function; never set together with `jwt`. */
   readonly session: SessionRules | null;
+  /** Whether it has subscriptions, where the host does. */
+  readonly realtime: boolean;
 }
 
 export interface TenantRoles {
@@ -109,8 +111,6 @@ const schemas = oneForm<SchemaBinding[], SchemasInput>(
   }
 });
 
-const later = (what: string) => z.undefined(`${what} is not supported yet`).optional();
-
 export const tenantRecord = keyed({
   id,
   hosts: z.array(host).nullish(),
@@ -127,7 +127,7 @@ export const tenantRecord = keyed({
   settings: z.record(identifier, z.union([text, z.boolean()], "must be a string or a boolean")).nullish(),
   jwt: jwtRecord.nullish(),
   session: sessionRecord.nullish(),
-  realtime: later("realtime"),
+  realtime: z.boolean().nullish(),
 }).superRefine(({ schemas: bindings, sharedSchemas: shared, jwt, session }, context) => {
   if (jwt != null && session != null) {
     context.addIssue({ code: "custom", path: ["session"], message: "cannot be combined with jwt" });
@@ -170,6 +170,7 @@ export function completeTenant(record: TenantRecord, defaults: TenantDefaults): 
     settings: record.settings ?? {},
     jwt: record.jwt == null ? null : { ...record.jwt, audience: record.jwt.audience ?? [record.id] },
     session: record.session == null ? null : sessionRules(record.session, record.schemas),
+    realtime: record.realtime ?? true,
   };
 }
 

@@ -1,5 +1,4 @@
 /** Live queries over WebSockets: the protocol of graphql-ws, its official client, and sockets that misbehave. */
-import { once } from "node:events";
 import { createClient, type Client as OfficialClient } from "graphql-ws";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
@@ -7,74 +6,22 @@ import { AuthHost } from "../support/auth-host.ts";
 import { type AuthTenant, authTenant, dropRoles } from "../support/auth-tenants.ts";
 import { TestHost } from "../support/host.ts";
 import { createLiveDatabase, type LiveDatabase, liveQuery } from "../support/live-database.ts";
+import { LiveSocket, labelsOf, socketProtocol as protocol } from "../support/live-sockets.ts";
 
 const auth = new AuthHost();
-const protocol = "graphql-transport-ws";
 let database: LiveDatabase;
 let host: TestHost;
 let cat: AuthTenant;
 const sockets: Socket[] = [];
 const clients: OfficialClient[] = [];
 
-// biome-ignore lint/suspicious/noExplicitAny: whatever a host sends.
-type Message = any;
-
-/** A socket of a tenant, and what has come of it. */
-class Socket {
-  readonly messages: Message[] = [];
-  readonly raw: WebSocket;
-  /** The code and reason of its end; the status if it was refused. */
-  readonly closed: Promise<{ code: number; reason: string }>;
-
-  constructor(tenant: string, headers: Record<string, string> = {}, protocols: string | string[] = protocol) {
-    this.raw = new WebSocket(`${host.url.replace("http", "ws")}/graphql`, protocols, {
-      headers: { "x-tenant": tenant, ...headers },
-    });
-    this.raw.on("message", (data) => {
-      host.sentinel.see(tenant, String(data));
-      this.messages.push(JSON.parse(String(data)));
-    });
-    this.closed = new Promise((resolve) => {
-      this.raw.on("close", (code, reason) => resolve({ code, reason: String(reason) }));
-      this.raw.on("unexpected-response", (request, response) => {
-        resolve({ code: response.statusCode ?? 0, reason: "" });
-        request.destroy();
-      });
-      this.raw.on("error", () => {});
-    });
+/** A socket of a tenant that is gone after the test. */
+class Socket extends LiveSocket {
+  constructor(tenant: string, headers?: Record<string, string>, protocols?: string | string[]) {
+    super(host, tenant, headers, protocols);
     sockets.push(this);
   }
-
-  async open(): Promise<this> {
-    if (this.raw.readyState !== this.raw.OPEN) await once(this.raw, "open");
-    return this;
-  }
-
-  send(...messages: object[]): void {
-    for (const each of messages) this.raw.send(JSON.stringify(each));
-  }
-
-  /** Introduces itself and waits for the answer. */
-  async init(payload: object = {}): Promise<this> {
-    await this.open();
-    this.send({ type: "connection_init", payload });
-    await this.count(1);
-    expect(this.messages).toEqual([{ type: "connection_ack" }]);
-    this.messages.length = 0;
-    return this;
-  }
-
-  subscribe(id: string, query = liveQuery): void {
-    this.send({ type: "subscribe", id, payload: { query } });
-  }
-
-  async count(count: number): Promise<void> {
-    await expect.poll(() => this.messages.length).toBeGreaterThanOrEqual(count);
-  }
 }
-
-const labelsOf = ({ payload }: Message): string[] =>
-  payload.data.allItems.nodes.map(({ label }: { label: string }) => label);
 
 beforeAll(async () => {
   database = await createLiveDatabase("live_socket", "ada", "bob");

@@ -1,7 +1,7 @@
 /** A preset for failure tests: fields that exhaust memory or bypass the adaptor, and builds that wait. */
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { env } from "node:process";
+import process, { env } from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { context, lambda } from "postgraphile/grafast";
 import { PostGraphileAmberPreset } from "postgraphile/presets/amber";
@@ -35,6 +35,10 @@ const endless: Record<string, (request: RequestContext) => Promise<unknown>> = {
     const list: object[] = [];
     held.push(list);
     for (;;) list.push({ length: list.length });
+  },
+  /** Ends the thread at once. */
+  async exit() {
+    process.exit(3);
   },
   async result({ withPgClient, pgSettings }) {
     const text = "select n, repeat('x', 1000) || n as filling from generate_series(1, 2000000) n";

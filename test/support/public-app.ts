@@ -1,9 +1,9 @@
 /** A public app on a socket of its own, with a stand-in for the host behind it. */
 import type { TrustProxy } from "../../src/config/trust-proxy.ts";
+import { ClientBacklog } from "../../src/http/client-backlog.ts";
 import { Proxies } from "../../src/http/proxies.ts";
 import { type PublicRequest, servePublic } from "../../src/http/public/app.ts";
 import { NamedHeaders } from "../../src/http/public/named-headers.ts";
-import { StreamRoom } from "../../src/http/public/stream-room.ts";
 import { type Listening, listen } from "../../src/http/server.ts";
 import type { Observation } from "../../src/observability/observation.ts";
 import type { HostPhase } from "../../src/shared/kernel/phase.ts";
@@ -48,7 +48,7 @@ export async function startPublicApp(
   const proxies = new Proxies(trustProxy);
   const serve = servePublic({
     subscriptions: null,
-    room: new StreamRoom({ connections: 1, tenantConnections: 1 }),
+    backlog: new ClientBacklog(limits.backlogBytes ?? 2 ** 26),
     proxies,
     namedHeaders: new NamedHeaders(named),
     handle: (request) => {
@@ -60,7 +60,6 @@ export async function startPublicApp(
       requestTimeoutMs: 10_000,
       tenantInFlight: 100,
       addressConnections: 256,
-      backlogBytes: 2 ** 26,
       ...limits,
     },
     observe,

@@ -257,5 +257,6 @@ function tenantOf(name: string): Tenant {
     settings: {},
     jwt: null,
     session: null,
+    realtime: true,
   };
 }

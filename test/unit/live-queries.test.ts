@@ -34,7 +34,7 @@ class Client {
       identity: shared,
       // Whoever asks before or after a run may be told of the old identity still, or of it again.
       identify: async () => shared,
-      run: async () => ({ refused: false, refreshMs: 0, ...this.now() }),
+      run: async () => ({ refused: false, refreshMs: 0, digest: this.now().body, ...this.now() }),
     };
     queries.subscribe(operation, {
       next: (text) => void this.told.push(text),

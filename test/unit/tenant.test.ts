@@ -18,6 +18,7 @@ describe("a tenant's record", () => {
       settings: {},
       jwt: null,
       session: null,
+      realtime: true,
     });
   });
 
@@ -65,7 +66,7 @@ describe("a tenant's record", () => {
       "roles.others[1]",
       /not a role name/,
     ],
-    ["live queries", { realtime: true }, "realtime", /not supported yet/],
+    ["figures for live queries", { realtime: {} }, "realtime", /boolean/],
   ])("with %s is refused at its path", (_, record, path, message) => {
     expect(faultsOf(() => parse(record))).toEqual({ [path]: expect.stringMatching(message) });
   });

@@ -10,6 +10,7 @@ import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 import { readAlone } from "../graphile/executor.ts";
 import type { Patching } from "../graphile/patching.ts";
 import type { ServingWithPgClient, SingleQuery } from "../postgres/adaptor.ts";
+import { assertAnswerable } from "../request/answerable.ts";
 import { extentRule } from "../request/complexity.ts";
 import { readingWithin } from "../request/documents.ts";
 import { longListsIn, orderRule } from "../request/order-limit.ts";
@@ -140,8 +141,9 @@ function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgCli
   Object.assign(contextValue, { pgSettings, withPgClient: ownWithPgClient(withPgClient) });
 }
 
+/** Errors that are to be the whole answer. */
 function isRefusal(error: unknown): error is HostError {
-  return error instanceof HostError && error.code === "SETTING_RESERVED";
+  return error instanceof HostError && (error.code === "SETTING_RESERVED" || error.code === "BAD_REQUEST");
 }
 
 /**
@@ -174,6 +176,7 @@ export function rowhousePlugin(
         async prepareArgs(next, event) {
           const { args } = event;
           try {
+            assertAnswerable(args);
             await next();
             // Only now has the preset's own `grafast.context` been merged in, with anything that it may contain.
             sealContext(args, serving());

@@ -2,6 +2,7 @@
 import { LRUCache } from "lru-cache";
 import type { ExecutionConfig, GrafservBase } from "postgraphile/grafserv";
 import {
+  type DefinitionNode,
   type DocumentNode,
   GraphQLError,
   type GraphQLSchema,
@@ -64,15 +65,21 @@ function documentReader(
 
 /**
  * Reports operations whose root type the schema lacks: GraphQL.js leaves that to execution, where Grafast would plan first and
- * then fail.
+ * then fail. Subscriptions are refused with a status of their own, as they are where the schema has some.
  */
 function rootless(schema: GraphQLSchema, { definitions }: DocumentNode): GraphQLError[] {
+  if (definitions.some(isSubscription) && !schema.getSubscriptionType()) {
+    throw refusal("BAD_REQUEST", "The schema has no subscriptions.");
+  }
   return definitions.flatMap((definition) =>
     definition.kind !== "OperationDefinition" || schema.getRootType(definition.operation)
       ? []
       : [new GraphQLError(`The schema has no ${definition.operation}s.`, { nodes: definition })],
   );
 }
+
+const isSubscription = (each: DefinitionNode): boolean =>
+  each.kind === "OperationDefinition" && each.operation === "subscription";
 
 const tooLong = (maxTokens: number): Error =>
   refusal("OPERATION_TOO_COMPLEX", `The operation has more than ${maxTokens} tokens or comments.`);

@@ -30,7 +30,7 @@ const liveDirective = new GraphQLDirective({
   },
 });
 
-/** Adds the directive to the schema. */
+/** Adds the directive to the schema, and has GraphiQL show what it does. */
 export const livePlugin: GraphileConfig.Plugin = {
   name: "RowhouseLivePlugin",
   version: "1.0.0",
@@ -42,7 +42,44 @@ export const livePlugin: GraphileConfig.Plugin = {
       }),
     },
   },
+  grafserv: {
+    middleware: {
+      ruruHTML(next, event) {
+        event.htmlParts.headerScripts += liveScript;
+        return next();
+      },
+    },
+  },
 };
+
+/**
+ * GraphiQL (Ruru 2) subscribes to nothing but subscriptions. It shows one result after the other where the answer is in parts, though, and
+ * takes whatever can be iterated for one: a list of parts at a time.
+ */
+const liveScript = `
+<script type="module">
+  const send = globalThis.fetch;
+  globalThis.fetch = async (url, init) => {
+    if (typeof init?.body !== "string" || !init.body.includes("@live")) return send(url, init);
+    const headers = { ...init.headers, accept: "text/event-stream" };
+    const response = await send(url, { ...init, headers });
+    if (response.headers.get("content-type")?.startsWith("text/event-stream") !== true) return response;
+    return {
+      headers: response.headers,
+      async *[Symbol.asyncIterator]() {
+        let text = "";
+        for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
+          const events = (text + chunk).split("\\n\\n");
+          text = events.pop();
+          for (const each of events) {
+            const result = /^event: next\\ndata: (.*)$/.exec(each)?.[1];
+            if (result !== undefined) yield [{ json: true, body: JSON.parse(result) }];
+          }
+        }
+      },
+    };
+  };
+</script>`;
 
 /** The longest time for which a timer can wait; a longer one ends at once. */
 const maxSeconds = 2_147_483;

@@ -1,4 +1,5 @@
 /** How many cells and instances fit into the given memory. Pure. */
+import type { Config } from "../../config/config.ts";
 import { HostError } from "../../shared/kernel/errors.ts";
 
 export interface CapacityInput {
@@ -13,6 +14,8 @@ export interface CapacityInput {
   readonly instances: number | null;
   readonly instanceHeapMb: number;
   readonly spare: number;
+  /** Connections of subscribers that the front may have; by default none. */
+  readonly subscribers?: number;
 }
 
 export interface CapacityPlan {
@@ -40,7 +43,9 @@ export interface CapacityPlan {
 }
 
 /** RSS of the front with its listeners and pools; 84–97 MB measured on Node 24.21, x64. */
-const frontMb = 100;
+const frontAloneMb = 100;
+/** Of an idle subscriber: 10–20 kB measured for WebSockets and event streams alike, with a subscription. */
+const subscriberKb = 20;
 /**
  * Memory of a thread outside its heap (stacks, code, zone memory); 14–20 MB measured with PostGraphile's
  * modules loaded.
@@ -53,12 +58,18 @@ export const fillShare = 0.75;
 /** The smallest cell in which an instance fits beside the modules. */
 export const minHeapMb = Math.ceil((moduleHeapMb + 16) / fillShare);
 
+/** What a config asks for. */
+export function capacityOf({ cells, realtime }: Pick<Config, "cells" | "realtime">): CapacityInput {
+  return { ...cells, subscribers: realtime?.connections ?? 0 };
+}
+
 /**
  * The plan for `input`; throws `CONFIG_INVALID` if not even one cell fits. `connected`: how many cells the
  * databases have connections for, used if the configuration sets no maximum.
  */
 export function planCapacity(input: CapacityInput, connected = Number.POSITIVE_INFINITY): CapacityPlan {
   const cellMb = input.heapMb + input.youngMb + threadMb;
+  const frontMb = frontAloneMb + Math.ceil(((input.subscribers ?? 0) * subscriberKb) / 1024);
   const fitting = Math.floor((input.memoryMb - frontMb) / cellMb);
   if (fitting < 1) {
     const most = Math.floor(input.memoryMb - frontMb - input.youngMb - threadMb);

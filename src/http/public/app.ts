@@ -16,7 +16,7 @@ import type { HostPhase } from "../../shared/kernel/phase.ts";
 import { discardBody } from "../../shared/protocol/body-stream.ts";
 import type { Answer } from "../../shared/protocol/messages.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
-import { ClientBacklog } from "../client-backlog.ts";
+import type { ClientBacklog } from "../client-backlog.ts";
 import { serveDirectly } from "../fetch-app.ts";
 import type { Proxies } from "../proxies.ts";
 import { readBody } from "../read-body.ts";
@@ -30,11 +30,10 @@ import {
 } from "../request-head.ts";
 import type { Serve } from "../server.ts";
 import { prefersEvents } from "./event-stream.ts";
-import { EventStreams } from "./event-streams.ts";
+import { EventStreams, operationIn } from "./event-streams.ts";
 import { Exchange, type ExchangeDeps } from "./exchange.ts";
 import { type NamedHeaders, varyBy } from "./named-headers.ts";
 import { sendAnswer, sendFailure } from "./respond.ts";
-import type { StreamRoom } from "./stream-room.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 import { ConcurrencyLimit } from "./tenant-concurrency.ts";
 
@@ -60,13 +59,11 @@ export interface PublicDeps {
     readonly tenantInFlight: number;
     /** Requests under way of one client behind a trusted proxy. */
     readonly addressConnections: number;
-    /** How much memory slow clients may occupy. */
-    readonly backlogBytes: number;
   };
   /** Null if there are none. */
   readonly subscriptions: Subscriptions | null;
-  /** For streams. */
-  readonly room: StreamRoom;
+  /** What slow clients occupy. */
+  readonly backlog: ClientBacklog;
   /** Whom to believe about a client's address. */
   readonly proxies: Proxies;
   /** The headers that presets are told beside those that every cell gets. */
@@ -82,8 +79,8 @@ export interface PublicDeps {
 export function servePublic(deps: PublicDeps): Serve {
   // A request's exchange is its environment.
   const app = new Hono<{ Bindings: Exchange }>({ getPath: () => "/" });
-  const { subscriptions, room } = deps;
-  const streams = subscriptions === null ? null : new EventStreams(subscriptions, room);
+  const { subscriptions } = deps;
+  const streams = subscriptions === null ? null : new EventStreams(subscriptions);
 
   app.post("*", async ({ env: exchange }) => {
     const request = admitted(deps, exchange);
@@ -97,9 +94,17 @@ export function servePublic(deps: PublicDeps): Serve {
     return answer(deps, request, body);
   });
 
-  app.on(["GET", "OPTIONS"], "*", ({ env: exchange }) => {
+  app.on(["GET", "OPTIONS"], "*", async ({ env: exchange }) => {
     const request = admitted(deps, exchange);
     refuseBody(exchange);
+    const { facts, headers } = request;
+    if (streams !== null && facts.method === "GET" && prefersEvents(headers["accept"])) {
+      const body = operationIn(facts.query);
+      if (body !== null) {
+        await streams.begin(request, body);
+        return RESPONSE_ALREADY_SENT;
+      }
+    }
     return answer(deps, request, null);
   });
 
@@ -117,12 +122,12 @@ export function servePublic(deps: PublicDeps): Serve {
   return serveDirectly(app, (incoming, outgoing, peer) => new Exchange(incoming, outgoing, peer, shared));
 }
 
-function exchangeDeps({ limits, proxies, observe }: PublicDeps): ExchangeDeps {
+function exchangeDeps({ limits, backlog, proxies, observe }: PublicDeps): ExchangeDeps {
   return {
     requestTimeoutMs: limits.requestTimeoutMs,
     tenants: new ConcurrencyLimit(limits.tenantInFlight, () => new HostError("TENANT_BUSY")),
     clients: new ConcurrencyLimit(limits.addressConnections, addressBusy),
-    backlog: new ClientBacklog(limits.backlogBytes),
+    backlog,
     proxies,
     observe,
   };

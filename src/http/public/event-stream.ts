@@ -35,11 +35,12 @@ export class EventStream implements Sink {
   /** Whether a ping has found that nothing was read since the one before. */
   #isStuck = false;
 
-  constructor(exchange: Exchange, pingMs: number) {
+  /** Throws `NO_CAPACITY` if there is no memory for an operation of `bytes`. */
+  constructor(exchange: Exchange, pingMs: number, bytes: number) {
     const { outgoing, requestId } = exchange;
     this.#exchange = exchange;
     this.#outgoing = outgoing;
-    exchange.beginStream();
+    exchange.beginStream(bytes);
     outgoing.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-store",
@@ -65,8 +66,10 @@ export class EventStream implements Sink {
   }
 
   next(body: string): void {
-    if (this.#outgoing.writableNeedDrain) this.#waiting = body;
-    else this.#write(`event: next\ndata: ${body}\n\n`);
+    if (this.#outgoing.writableNeedDrain) {
+      this.#waiting = body;
+      this.#exchange.countUnsent(body.length);
+    } else this.#write(`event: next\ndata: ${body}\n\n`);
   }
 
   fail(error: HostError | LiveResult): void {

@@ -3,7 +3,7 @@ import { HostError } from "../../shared/kernel/errors.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import { EventStream } from "./event-stream.ts";
 import type { Exchange } from "./exchange.ts";
-import type { StreamRoom } from "./stream-room.ts";
+import { refuseForeign } from "./origins.ts";
 import type { Subscriptions } from "./subscriptions.ts";
 
 interface StreamRequest {
@@ -14,11 +14,9 @@ interface StreamRequest {
 
 export class EventStreams {
   readonly #subscriptions: Subscriptions;
-  readonly #room: StreamRoom;
 
-  constructor(subscriptions: Subscriptions, room: StreamRoom) {
+  constructor(subscriptions: Subscriptions) {
     this.#subscriptions = subscriptions;
-    this.#room = room;
   }
 
   /**
@@ -28,16 +26,42 @@ export class EventStreams {
   async begin({ exchange, facts, headers }: StreamRequest, body: string): Promise<void> {
     exchange.received();
     const { requestId, outgoing } = exchange;
-    const opening = this.#subscriptions.open({ requestId, facts, headers, body });
+    const { room, origins, pingMs } = this.#subscriptions;
+    // Any page can send a GET, and its browser adds credentials.
+    const queriesOnly = facts.method === "GET";
+    if (queriesOnly) refuseForeign(facts, origins);
+    const opening = this.#subscriptions.open({ requestId, facts, headers, body, queriesOnly });
     const operation = await exchange.unlessAborted(opening, () => {});
     if (outgoing.closed) return;
-    outgoing.on("close", this.#room.enter(operation.identity.tenant));
-    const stream = new EventStream(exchange, this.#subscriptions.pingMs);
+    outgoing.on("close", room.enter(operation.identity.tenant, "sse"));
+    const stream = new EventStream(exchange, pingMs, body.length);
     try {
       stream.follow(this.#subscriptions.subscribe(operation, stream));
     } catch (error) {
       if (!(error instanceof HostError)) throw error;
       stream.fail(error);
     }
+  }
+}
+
+/** The request in the query of a GET, as the body of a POST; null if it has none. Throws `BAD_REQUEST` for what is not JSON in it. */
+export function operationIn(query: string): string | null {
+  const given = new URLSearchParams(query);
+  if (!given.has("query")) return null;
+  const request: Record<string, unknown> = { query: given.get("query") };
+  const operationName = given.get("operationName");
+  if (operationName !== null) request["operationName"] = operationName;
+  for (const name of ["variables", "extensions"]) {
+    const text = given.get(name);
+    if (text !== null && text !== "") request[name] = parsed(name, text);
+  }
+  return JSON.stringify(request);
+}
+
+function parsed(name: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new HostError("BAD_REQUEST", `The ${name} in the URL are not JSON.`);
   }
 }

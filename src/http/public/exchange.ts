@@ -24,11 +24,17 @@ export interface ExchangeDeps {
 
 /** Unsent answers up to this size are not worth counting. */
 const smallBytes = 64 * 1024;
+/** A stream's operation up to this size is not worth counting either. */
+export const smallOperation = 16 * 1024;
 
 const ignore = (): void => {};
 
 /** All clients for whom a proxy reports no valid address count as one. */
 const unknownClient = "unknown";
+
+/** The name under which a client's share is counted; `forwardedFor` as in an exchange. */
+export const clientOf = (peer: Peer, forwardedFor: string | null | undefined): string =>
+  forwardedFor === undefined ? peer.address : networkOf(forwardedFor ?? unknownClient);
 
 export class Exchange {
   readonly incoming: IncomingMessage;
@@ -65,8 +71,7 @@ export class Exchange {
     this.#tenantSlot = new ConcurrencySlot(deps.tenants);
     this.#clientSlot = peer.isProxy ? new ConcurrencySlot(deps.clients) : null;
     this.forwardedFor = peer.isProxy ? deps.proxies.clientOf(incoming) : undefined;
-    this.#client =
-      this.forwardedFor === undefined ? peer.address : networkOf(this.forwardedFor ?? unknownClient);
+    this.#client = clientOf(peer, this.forwardedFor);
     this.bodyWait = deps.backlog.wait(this.#client);
     this.#deadline = setTimeout(() => this.#expire(), deps.requestTimeoutMs);
     outgoing.on("close", () => {
@@ -112,8 +117,15 @@ export class Exchange {
     });
   }
 
-  /** The answer goes on for as long as its client and the host like; its time says nothing about requests. */
-  beginStream(): void {
+  /**
+   * The answer goes on for as long as its client and the host like; its time says nothing about requests. Its operation of `bytes` is kept
+   * as long, but may be given up.
+   */
+  beginStream(bytes: number): void {
+    this.bodyWait.leave();
+    if (bytes > smallOperation && !this.bodyWait.add(bytes, () => this.outgoing.destroy())) {
+      throw new HostError("NO_CAPACITY");
+    }
     clearTimeout(this.#deadline);
     this.#isStream = true;
   }
@@ -123,13 +135,13 @@ export class Exchange {
     this.#answerWait?.leave();
   }
 
-  /** Counts what the kernel has not yet taken of the answer, until the exchange ends. */
-  countUnsent(): void {
-    const { writableLength } = this.outgoing;
-    if (writableLength <= smallBytes) return;
+  /** Counts what the kernel has not yet taken of the answer, and `waiting` bytes that are to follow, until the exchange ends. */
+  countUnsent(waiting = 0): void {
+    const bytes = this.outgoing.writableLength + waiting;
+    if (bytes <= smallBytes) return;
     this.#answerWait?.leave();
     this.#answerWait = this.#backlog.wait(this.#client);
-    this.#answerWait.add(writableLength, () => this.outgoing.destroy());
+    this.#answerWait.add(bytes, () => this.outgoing.destroy());
   }
 
   /**

@@ -3,6 +3,7 @@ import type { Operation, Subscription } from "../../realtime/live-queries.ts";
 import type { Sink } from "../../realtime/live-query.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
+import type { StreamRoom, Transport } from "./stream-room.ts";
 
 /** A request to subscribe. */
 export interface SubscribeRequest {
@@ -10,14 +11,20 @@ export interface SubscribeRequest {
   readonly facts: RequestFacts;
   readonly headers: Record<string, string>;
   readonly body: string;
+  /** Whether anything but a query is refused. */
+  readonly queriesOnly?: boolean;
 }
 
 export interface Subscriptions {
-  /** Connections, and those of one tenant. */
-  readonly connections: number;
-  readonly tenantConnections: number;
+  readonly room: StreamRoom;
   readonly pingMs: number;
-  readonly counts: () => { readonly subscriptions: number; readonly executions: number };
+  /** The longest that an operation is waited for. */
+  readonly requestTimeoutMs: number;
+  readonly counts: () => {
+    readonly subscriptions: number;
+    readonly executions: number;
+    readonly connections: Readonly<Record<Transport, number>>;
+  };
   readonly connectionSubscriptions: number;
   readonly initTimeoutMs: number;
   readonly bufferBytes: number;

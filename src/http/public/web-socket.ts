@@ -5,7 +5,9 @@ import type { Subscription } from "../../realtime/live-queries.ts";
 import type { Sink } from "../../realtime/live-query.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
+import type { Wait } from "../client-backlog.ts";
 import { renderFailure } from "../error-response.ts";
+import { smallOperation } from "./exchange.ts";
 import type { SubscribeRequest, Subscriptions } from "./subscriptions.ts";
 
 const object = z.looseObject({});
@@ -23,7 +25,7 @@ const message = z.discriminatedUnion("type", [
 type Message = z.output<typeof message>;
 
 /** Why a socket is closed. The official client subscribes again after 4403, 4408 and the 1xxx here, and gives up after the others. */
-const closeCodes = {
+export const closeCodes = {
   badRequest: 4400,
   unauthorized: 4401,
   expired: 4403,
@@ -38,10 +40,24 @@ const closeCodes = {
 /** A reason may have 123 bytes. */
 const maxReason = 120;
 const terminateMs = 2_000;
+/** Fewer bytes of unread results are not worth counting. */
+const smallBytes = 64 * 1024;
+
+type SocketRequest = Omit<SubscribeRequest, "body" | "queriesOnly">;
+
+export interface SocketParts {
+  readonly subscriptions: Subscriptions;
+  /** Makes a wait of the client in the backlog. */
+  readonly wait: () => Wait;
+  /** Called when the client has introduced itself and is admitted. */
+  readonly onReady: () => void;
+}
 
 /** A subscription of the socket. */
 interface Entry extends Sink {
   subscription: Subscription | null;
+  /** What a long operation takes, which is kept for further runs. */
+  kept: Wait | null;
   /** Whether it has had a result: without one it may be a mutation, which its client would send again. */
   hasResult: boolean;
   /** Whether a message of it has not been sent yet, and what is to follow it. */
@@ -51,21 +67,28 @@ interface Entry extends Sink {
 
 export class SubscriberSocket {
   readonly #socket: WebSocket;
-  readonly #request: Omit<SubscribeRequest, "body">;
+  readonly #request: SocketRequest;
   readonly #subscriptions: Subscriptions;
+  readonly #parts: SocketParts;
+  /** What the client has not read. */
+  readonly #unsent: Wait;
   readonly #entries = new Map<string, Entry>();
   readonly #timers: NodeJS.Timeout[];
   #facts: RequestFacts;
   #phase: "new" | "starting" | "ready" = "new";
   #isAlive = true;
   #isStuck = false;
-  #isDraining = false;
+  /** How it is to be closed when the operations under way have ended. */
+  #ending: { readonly code: number; readonly reason: string } | null = null;
 
-  constructor(socket: WebSocket, request: Omit<SubscribeRequest, "body">, subscriptions: Subscriptions) {
+  constructor(socket: WebSocket, request: SocketRequest, parts: SocketParts) {
+    const { subscriptions, wait } = parts;
     this.#socket = socket;
     this.#request = request;
     this.#facts = request.facts;
     this.#subscriptions = subscriptions;
+    this.#parts = parts;
+    this.#unsent = wait();
     const init = setTimeout(() => {
       if (this.#phase !== "ready") this.close(closeCodes.initTimeout, "Connection initialisation timeout");
     }, subscriptions.initTimeoutMs);
@@ -79,15 +102,28 @@ export class SubscriberSocket {
     socket.on("close", () => this.#closed());
   }
 
-  /** Closes the socket when the operations that may be mutations have ended, in `limitMs` at most. Nothing new begins. */
-  drain(limitMs: number): void {
-    this.#isDraining = true;
-    this.#timers.push(setTimeout(() => this.close(), limitMs));
+  /**
+   * Closes the socket when the operations that may be mutations have ended, in `limitMs` at most: cut off in the middle of one,
+   * its client would send it again. Nothing new begins, and live queries end.
+   */
+  drain(limitMs: number, code: number = closeCodes.goingAway, reason = "SHUTTING_DOWN"): void {
+    if (this.#ending !== null) return;
+    this.#ending = { code, reason };
+    this.#timers.push(setTimeout(() => this.close(code, reason), limitMs));
+    for (const [id, entry] of [...this.#entries]) if (entry.hasResult) this.#remove(id, entry);
     this.#closeIfDrained();
   }
 
   #closeIfDrained(): void {
-    if (this.#isDraining && this.#entries.values().every(({ hasResult }) => hasResult)) this.close();
+    if (this.#ending === null || !this.#entries.values().every(({ hasResult }) => hasResult)) return;
+    this.close(this.#ending.code, this.#ending.reason);
+  }
+
+  /** Ends a subscription of which its client hears nothing more. */
+  #remove(id: string, { subscription, kept }: Entry): void {
+    this.#entries.delete(id);
+    kept?.leave();
+    subscription?.end();
   }
 
   /** Closes the socket, if need be without waiting for its client. */
@@ -101,9 +137,8 @@ export class SubscriberSocket {
 
   #closed(): void {
     for (const each of this.#timers) clearTimeout(each);
-    const entries = [...this.#entries.values()];
-    this.#entries.clear();
-    for (const { subscription } of entries) subscription?.end();
+    this.#unsent.leave();
+    for (const [id, entry] of [...this.#entries]) this.#remove(id, entry);
   }
 
   #receive(text: string, isBinary: boolean): void {
@@ -130,8 +165,8 @@ export class SubscriberSocket {
         return;
       case "complete": {
         const entry = this.#entries.get(received.id);
-        this.#entries.delete(received.id);
-        entry?.subscription?.end();
+        if (entry !== undefined) this.#remove(received.id, entry);
+        this.#closeIfDrained();
         return;
       }
       default:
@@ -152,28 +187,29 @@ export class SubscriberSocket {
     }
     if (!(await this.#isAdmitted())) return;
     this.#phase = "ready";
+    this.#parts.onReady();
     this.#send({ type: "connection_ack" });
   }
 
-  /** Whether the client may stay; closes the socket if not. */
+  /** Whether the client may stay; closes the socket if not. While that cannot be told it stays, once it is ready. */
   async #isAdmitted(): Promise<boolean> {
     try {
       await this.#subscriptions.admit(this.#facts, false);
       return this.#socket.readyState === this.#socket.OPEN;
     } catch (thrown) {
-      this.#refuse(toHostError(thrown));
+      const error = toHostError(thrown);
+      if (this.#phase !== "ready" || !error.retryable) this.#refuse(error);
       return false;
     }
   }
 
-  #refuse({ code, retryable }: HostError): void {
-    const expired = code === "TOKEN_EXPIRED" ? closeCodes.expired : closeCodes.unauthorized;
-    this.close(retryable ? closeCodes.tryAgain : expired, code);
+  #refuse(error: HostError): void {
+    this.drain(this.#subscriptions.requestTimeoutMs, refusalCode(error), error.code);
   }
 
   async #subscribe(id: string, payload: object): Promise<void> {
     // The client subscribes elsewhere.
-    if (this.#isDraining) return;
+    if (this.#ending !== null) return;
     if (this.#entries.has(id)) {
       this.close(closeCodes.idInUse, `Subscriber for ${id} already exists`);
       return;
@@ -185,6 +221,7 @@ export class SubscriberSocket {
         throw new HostError("TENANT_BUSY");
       }
       const body = JSON.stringify(payload);
+      this.#keep(entry, body.length);
       const operation = await this.#subscriptions.open({ ...this.#request, facts: this.#facts, body });
       // The client has given it up.
       if (this.#entries.get(id) !== entry) return;
@@ -194,17 +231,25 @@ export class SubscriberSocket {
     }
   }
 
+  /** Counts a long operation for as long as it is kept. */
+  #keep(entry: Entry, bytes: number): void {
+    if (bytes <= smallOperation) return;
+    entry.kept = this.#parts.wait();
+    if (!entry.kept.add(bytes, () => this.#socket.terminate())) throw new HostError("NO_CAPACITY");
+  }
+
   #entry(id: string): Entry {
     const name = JSON.stringify(id);
     const over = (text: string): void => {
       if (this.#entries.get(id) !== entry) return;
       if (entry.waiting !== null) this.#write(nextMessage(name, entry.waiting));
-      this.#entries.delete(id);
+      this.#remove(id, entry);
       this.#write(text);
       this.#closeIfDrained();
     };
     const entry: Entry = {
       subscription: null,
+      kept: null,
       hasResult: false,
       isSending: false,
       waiting: null,
@@ -212,15 +257,23 @@ export class SubscriberSocket {
         if (this.#entries.get(id) !== entry) return;
         entry.hasResult = true;
         this.#sendResult(entry, name, body);
-        this.#closeIfDrained();
+        // What is not live is complete in the same turn.
+        if (this.#ending !== null) setImmediate(() => this.#closeIfDrained());
       },
       fail: (error) => {
         if ("body" in error) over(errorMessage(name, error.body));
-        else if (error.status === 401) this.#refuse(error);
-        else over(errorMessage(name, renderFailure(error, this.#request.requestId).body));
+        else if (error.status === 401) {
+          if (this.#entries.get(id) === entry) this.#remove(id, entry);
+          this.#refuse(error);
+        } else over(errorMessage(name, renderFailure(error, this.#request.requestId).body));
       },
       complete: () => over(`{"id":${name},"type":"complete"}`),
-      cut: () => this.close(closeCodes.restart, "SCHEMA_CHANGED"),
+      cut: (reason) => {
+        if (this.#entries.get(id) === entry) this.#remove(id, entry);
+        const code = reason === undefined ? closeCodes.restart : closeCodes.tryAgain;
+        this.drain(this.#subscriptions.requestTimeoutMs, code, reason?.code ?? "SCHEMA_CHANGED");
+        this.#closeIfDrained();
+      },
     };
     return entry;
   }
@@ -229,6 +282,7 @@ export class SubscriberSocket {
   #sendResult(entry: Entry, name: string, body: string): void {
     if (entry.isSending || this.#socket.bufferedAmount > this.#subscriptions.bufferBytes) {
       entry.waiting = body;
+      this.#countUnsent();
       return;
     }
     entry.isSending = true;
@@ -236,7 +290,19 @@ export class SubscriberSocket {
       entry.isSending = false;
       this.#isStuck = false;
       for (const [id, each] of this.#entries) this.#sendWaiting(each, JSON.stringify(id));
+      this.#countUnsent();
     });
+    this.#countUnsent();
+  }
+
+  /** What the kernel has not taken yet, and the results that wait behind it. */
+  #countUnsent(): void {
+    const { bufferedAmount, readyState, OPEN } = this.#socket;
+    if ((this.#unsent.bytes === 0 && bufferedAmount <= smallBytes) || readyState !== OPEN) return;
+    this.#unsent.leave();
+    let bytes = bufferedAmount;
+    for (const { waiting } of this.#entries.values()) bytes += waiting?.length ?? 0;
+    if (bytes > smallBytes) this.#unsent.add(bytes, () => this.#socket.terminate());
   }
 
   #sendWaiting(entry: Entry, name: string): void {
@@ -271,12 +337,18 @@ export class SubscriberSocket {
     this.#isStuck = isStuck;
     this.#isAlive = false;
     this.#socket.ping();
-    if (this.#phase !== "ready" || !(await this.#isAdmitted())) return;
+    if (this.#phase !== "ready" || this.#ending !== null || !(await this.#isAdmitted())) return;
     for (const { subscription } of this.#entries.values()) subscription?.check();
   }
 }
 
 const nextMessage = (name: string, body: string): string => `{"id":${name},"type":"next","payload":${body}}`;
+
+function refusalCode({ code, retryable, status }: HostError): number {
+  if (code === "TOKEN_EXPIRED") return closeCodes.expired;
+  if (retryable) return closeCodes.tryAgain;
+  return status === 400 ? closeCodes.badRequest : closeCodes.unauthorized;
+}
 
 /** The errors of a response without data. */
 function errorMessage(name: string, body: string): string {

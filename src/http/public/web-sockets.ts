@@ -1,27 +1,34 @@
 /** Accepts WebSockets while there is room for them. */
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
-import { WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
+import type { Observe } from "../../observability/observation.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
+import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { HostPhase } from "../../shared/kernel/phase.ts";
+import type { ClientBacklog } from "../client-backlog.ts";
 import type { Peer } from "../connection.ts";
 import { renderRawFailure } from "../error-response.ts";
 import type { Proxies } from "../proxies.ts";
 import { dismiss } from "../refusal.ts";
 import { forwardedHeaders, readFacts, readRequestId } from "../request-head.ts";
+import { clientOf } from "./exchange.ts";
 import type { NamedHeaders } from "./named-headers.ts";
-import type { StreamRoom } from "./stream-room.ts";
+import { refuseForeign } from "./origins.ts";
 import type { SubscribeRequest, Subscriptions } from "./subscriptions.ts";
-import { SubscriberSocket } from "./web-socket.ts";
+import { closeCodes, SubscriberSocket } from "./web-socket.ts";
 
 const protocol = "graphql-transport-ws";
+/** How many sockets may be without their `connection_init` at a time. */
+const maxNewcomers = 200;
 
 export interface WebSocketDeps {
   readonly subscriptions: Subscriptions;
-  readonly room: StreamRoom;
+  readonly backlog: ClientBacklog;
   readonly proxies: Proxies;
   readonly namedHeaders: NamedHeaders;
   readonly bodyBytes: number;
+  readonly observe: Observe;
   phase(): HostPhase;
 }
 
@@ -29,6 +36,7 @@ export class WebSockets {
   readonly #deps: WebSocketDeps;
   readonly #server: WebSocketServer;
   readonly #sockets = new Set<SubscriberSocket>();
+  readonly #newcomers = new Newcomers(maxNewcomers);
   #isDraining = false;
 
   constructor(deps: WebSocketDeps) {
@@ -61,18 +69,34 @@ export class WebSockets {
 
   async #accept(incoming: IncomingMessage, socket: Socket, head: Buffer, peer: Peer): Promise<void> {
     const request = this.#check(incoming, peer);
-    const tenant = await this.#deps.subscriptions.admit(
-      request.facts,
-      request.facts.header("authorization") === null,
-    );
+    const { subscriptions, proxies } = this.#deps;
+    const tenant = await subscriptions.admit(request.facts, request.facts.header("authorization") === null);
     if (this.#isDraining) throw new HostError("SHUTTING_DOWN");
     if (socket.destroyed) return;
-    const leave = this.#deps.room.enter(tenant);
-    socket.once("close", leave);
-    this.#server.handleUpgrade(incoming, socket, head, (accepted) => {
-      const made = new SubscriberSocket(accepted, request, this.#deps.subscriptions);
-      this.#sockets.add(made);
-      accepted.on("close", () => this.#sockets.delete(made));
+    socket.once("close", subscriptions.room.enter(tenant, "websocket"));
+    const client = clientOf(peer, peer.isProxy ? proxies.clientOf(incoming) : undefined);
+    this.#server.handleUpgrade(incoming, socket, head, (accepted) =>
+      this.#begin(accepted, request, { tenant, client }),
+    );
+  }
+
+  #begin(
+    accepted: WebSocket,
+    request: Omit<SubscribeRequest, "body">,
+    { tenant, client }: { readonly tenant: TenantId; readonly client: string },
+  ): void {
+    const { subscriptions, backlog, observe } = this.#deps;
+    const made = new SubscriberSocket(accepted, request, {
+      subscriptions,
+      wait: () => backlog.wait(client),
+      onReady: () => this.#newcomers.leave(tenant, made),
+    });
+    this.#sockets.add(made);
+    this.#newcomers.enter(tenant, made);
+    accepted.on("close", (code) => {
+      this.#sockets.delete(made);
+      this.#newcomers.leave(tenant, made);
+      observe({ kind: "realtime.closed", code });
     });
   }
 
@@ -92,10 +116,34 @@ export class WebSockets {
   }
 }
 
-/** Browsers let any page open a WebSocket to any host, and add the credentials that they have for it. */
-function refuseForeign({ host, header }: SubscribeRequest["facts"], origins: readonly string[]): void {
-  const origin = header("origin");
-  if (origin === null || (header("authorization") === null && header("cookie") === null)) return;
-  if (origins.includes(origin) || (URL.canParse(origin) && new URL(origin).host === host)) return;
-  throw new HostError("CROSS_SITE");
+/** Sockets whose clients have not introduced themselves yet. */
+class Newcomers {
+  readonly #most: number;
+  readonly #byTenant = new Map<TenantId, Set<SubscriberSocket>>();
+  #size = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Beyond the limit, the tenant that has most of them loses its oldest: no tenant's keep another's out. */
+  enter(tenant: TenantId, socket: SubscriberSocket): void {
+    const own = this.#byTenant.get(tenant) ?? new Set();
+    own.add(socket);
+    this.#byTenant.set(tenant, own);
+    this.#size += 1;
+    if (this.#size <= this.#most) return;
+    let most: readonly [TenantId, ReadonlySet<SubscriberSocket>] = [tenant, own];
+    for (const each of this.#byTenant) if (each[1].size > most[1].size) most = each;
+    const [oldest = socket] = most[1];
+    this.leave(most[0], oldest);
+    oldest.close(closeCodes.initTimeout, "Too many connections wait for their initialisation");
+  }
+
+  leave(tenant: TenantId, socket: SubscriberSocket): void {
+    const own = this.#byTenant.get(tenant);
+    if (own?.delete(socket) !== true) return;
+    this.#size -= 1;
+    if (own.size === 0) this.#byTenant.delete(tenant);
+  }
 }

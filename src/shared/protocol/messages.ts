@@ -10,6 +10,8 @@ import type { BlueprintSpec } from "../model/blueprint-spec.ts";
  * again whatever happens, or 0.
  */
 export const liveHeader = "rowhouse-live";
+/** Its value in a request that may be nothing but a query. */
+export const liveQueriesOnly = "query";
 
 /** Limits for an operation. */
 export interface OperationLimits {
