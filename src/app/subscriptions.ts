@@ -9,7 +9,7 @@ import { EventPoller } from "../realtime/event-poller.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import { pathSchemas } from "../shared/model/blueprint-spec.ts";
+import { pathSchemas, physicalNames } from "../shared/model/blueprint-spec.ts";
 import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
@@ -61,12 +61,14 @@ export function openSubscriptions(
     async open({ requestId, facts: asked, headers: given, body }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "1" };
+      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "[]" };
       const identify = async (): Promise<Identity> =>
         identityOf(await admission(facts, ignore), headers, body);
       const identity = await identify();
-      const run: Operation["run"] = async (signal) =>
-        liveResult(await handle({ requestId, facts, headers: { ...headers }, body, signal, routed: ignore }));
+      const run: Operation["run"] = async (signal, events) => {
+        const given = { ...headers, [liveHeader]: JSON.stringify(events) };
+        return liveResult(await handle({ requestId, facts, headers: given, body, signal, routed: ignore }));
+      };
       return { identity, identify, run };
     },
   };
@@ -95,7 +97,7 @@ function identityOf(
     body,
   ];
   const key = hash("sha256", JSON.stringify(facts), "base64url");
-  return { tenant: id, database, schemas: pathSchemas(tenant), key };
+  return { tenant: id, database, schemas: pathSchemas(tenant), ownSchemas: physicalNames(schemas), key };
 }
 
 function ignore(): void {}

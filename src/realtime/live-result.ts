@@ -1,14 +1,17 @@
 /** What an answer means for whoever subscribed to its operation. */
 import { discardBody } from "../shared/protocol/body-stream.ts";
+import { type FeedReport, feedHeader } from "../shared/protocol/events.ts";
 import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
 
 export interface LiveResult {
-  /** The JSON of a GraphQL response, in one line. */
+  /** The JSON of a GraphQL response, in one line; of a `Subscription` operation any number of lines. */
   readonly body: string;
   /** Whether the request was refused; the body has errors and no data. */
   readonly refused: boolean;
   /** Null if the operation is not live; 0 if it runs for events only. */
   readonly refreshMs: number | null;
+  /** Of a `Subscription` operation. */
+  readonly feed: FeedReport | null;
 }
 
 const refusal = JSON.stringify({
@@ -18,11 +21,16 @@ const refusal = JSON.stringify({
 export function liveResult(answer: Answer): LiveResult {
   if (answer.kind === "stream") {
     discardBody(answer.port);
-    return { body: refusal, refused: true, refreshMs: null };
+    return { body: refusal, refused: true, refreshMs: null, feed: null };
   }
   const { status, headers } = answer;
   const body = answer.kind === "text" ? answer.body : new TextDecoder().decode(answer.body);
   const refresh = headers[liveHeader];
   const refused = status >= 400;
-  return { body, refused, refreshMs: refresh === undefined || refused ? null : 1_000 * Number(refresh) };
+  return {
+    body,
+    refused,
+    refreshMs: refresh === undefined || refused ? null : 1_000 * Number(refresh),
+    feed: headers[feedHeader] === undefined ? null : JSON.parse(headers[feedHeader]),
+  };
 }

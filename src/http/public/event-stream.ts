@@ -1,7 +1,7 @@
 /** A subscription over server-sent events, as in the protocol of graphql-sse: one connection for each operation. */
 import type { ServerResponse } from "node:http";
+import type { Sink } from "../../realtime/execution.ts";
 import type { Subscription } from "../../realtime/live-queries.ts";
-import type { Sink } from "../../realtime/live-query.ts";
 import type { LiveResult } from "../../realtime/live-result.ts";
 import type { HostError } from "../../shared/kernel/errors.ts";
 import { renderFailure } from "../error-response.ts";
@@ -29,14 +29,19 @@ export class EventStream implements Sink {
   readonly #exchange: Exchange;
   readonly #outgoing: ServerResponse;
   readonly #pings: NodeJS.Timeout;
+  readonly #bufferBytes: number;
   #subscription: Subscription | null = null;
   /** The newest result, while the client does not read. */
   #waiting: string | null = null;
   /** Whether a ping has found that nothing was read since the one before. */
   #isStuck = false;
 
-  constructor(exchange: Exchange, pingMs: number) {
+  constructor(
+    exchange: Exchange,
+    { pingMs, bufferBytes }: { readonly pingMs: number; readonly bufferBytes: number },
+  ) {
     const { outgoing, requestId } = exchange;
+    this.#bufferBytes = slowFactor * bufferBytes;
     this.#exchange = exchange;
     this.#outgoing = outgoing;
     exchange.beginStream();
@@ -67,6 +72,18 @@ export class EventStream implements Sink {
   next(body: string): void {
     if (this.#outgoing.writableNeedDrain) this.#waiting = body;
     else this.#write(`event: next\ndata: ${body}\n\n`);
+  }
+
+  push(body: string): Promise<void> {
+    if (this.#outgoing.writableLength > this.#bufferBytes) {
+      // Without "complete": the client subscribes anew, and knows that it has missed something.
+      this.#outgoing.destroy();
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#outgoing.write(`event: next\ndata: ${body}\n\n`, () => resolve());
+      this.#exchange.countUnsent();
+    });
   }
 
   fail(error: HostError | LiveResult): void {
@@ -119,3 +136,5 @@ export class EventStream implements Sink {
 }
 
 const endingMs = 2_000;
+/** A run may answer with several results, which are written at once. */
+const slowFactor = 4;

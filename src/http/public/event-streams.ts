@@ -32,7 +32,7 @@ export class EventStreams {
     const operation = await exchange.unlessAborted(opening, () => {});
     if (outgoing.closed) return;
     outgoing.on("close", this.#room.enter(operation.identity.tenant));
-    const stream = new EventStream(exchange, this.#subscriptions.pingMs);
+    const stream = new EventStream(exchange, this.#subscriptions);
     try {
       stream.follow(this.#subscriptions.subscribe(operation, stream));
     } catch (error) {

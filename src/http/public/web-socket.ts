@@ -1,8 +1,8 @@
 /** One WebSocket with the protocol of graphql-ws, `graphql-transport-ws`. */
 import type { WebSocket } from "ws";
 import { z } from "zod";
+import type { Sink } from "../../realtime/execution.ts";
 import type { Subscription } from "../../realtime/live-queries.ts";
-import type { Sink } from "../../realtime/live-query.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import { renderFailure } from "../error-response.ts";
@@ -38,6 +38,8 @@ const closeCodes = {
 /** A reason may have 123 bytes. */
 const maxReason = 120;
 const terminateMs = 2_000;
+/** A run may answer with several results, which are sent at once. */
+const slowFactor = 4;
 
 /** A subscription of the socket. */
 interface Entry extends Sink {
@@ -214,13 +216,18 @@ export class SubscriberSocket {
         this.#sendResult(entry, name, body);
         this.#closeIfDrained();
       },
+      push: (body) => {
+        if (this.#entries.get(id) !== entry) return Promise.resolve();
+        entry.hasResult = true;
+        return this.#push(nextMessage(name, body));
+      },
       fail: (error) => {
         if ("body" in error) over(errorMessage(name, error.body));
         else if (error.status === 401) this.#refuse(error);
         else over(errorMessage(name, renderFailure(error, this.#request.requestId).body));
       },
       complete: () => over(`{"id":${name},"type":"complete"}`),
-      cut: () => this.close(closeCodes.restart, "SCHEMA_CHANGED"),
+      cut: (reason = "SCHEMA_CHANGED") => this.close(closeCodes.restart, reason),
     };
     return entry;
   }
@@ -248,6 +255,21 @@ export class SubscriberSocket {
 
   #send(value: object): void {
     this.#write(JSON.stringify(value));
+  }
+
+  /** Resolves once the message has been sent, or the socket is closed. A client that does not read is cut off, and subscribes anew. */
+  #push(text: string): Promise<void> {
+    if (this.#socket.readyState !== this.#socket.OPEN) return Promise.resolve();
+    if (this.#socket.bufferedAmount > slowFactor * this.#subscriptions.bufferBytes) {
+      this.close(closeCodes.tryAgain, "TOO_SLOW");
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#socket.send(text, () => {
+        this.#isStuck = false;
+        resolve();
+      });
+    });
   }
 
   /** Answers to what a client sends without reading them. */

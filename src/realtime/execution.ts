@@ -1,0 +1,114 @@
+/** An operation that runs for all subscribers whose requests are equal, as the request of one of them. */
+import { pause } from "../shared/kernel/duration.ts";
+import { type HostError, toHostError } from "../shared/kernel/errors.ts";
+import type { TopicEvent } from "../shared/protocol/events.ts";
+import type { LiveResult } from "./live-result.ts";
+
+/** Where results go. None of these may throw. */
+export interface Sink {
+  /** A result that takes the place of those before it. */
+  next(body: string): void;
+  /** A result that is sent whatever follows it; resolves once it has been, or the client is gone. */
+  push(body: string): Promise<void>;
+  /** Final: the operation failed, and to repeat it is of no use. */
+  fail(error: HostError | LiveResult): void;
+  /** Final: there are no more results. */
+  complete(): void;
+  /** Ends the connection, so that the client subscribes anew. */
+  cut(reason?: CutReason): void;
+}
+
+export type CutReason = "SCHEMA_CHANGED" | "EVENTS_LOST";
+
+/** A subscriber of an execution. */
+export interface Subscriber {
+  readonly sink: Sink;
+  /** Sends the operation as a request of this subscriber, with the events that it is to be given. */
+  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<LiveResult>;
+  /** Whether it would still be served as it was: false if as somebody else, or otherwise; rejects if it would be refused. */
+  isCurrent(): Promise<boolean>;
+  /** The body that it was last sent. */
+  last: string;
+}
+
+export interface ExecutionOptions {
+  /** How long failures that a retry may mend are tolerated. */
+  readonly patienceMs: number;
+  /** Called once, when there are no subscribers any more. */
+  readonly onEnd: () => void;
+}
+
+const firstRetryMs = 250;
+const longestRetryMs = 5_000;
+
+export class Execution {
+  protected readonly subscribers = new Set<Subscriber>();
+  protected readonly stop = new AbortController();
+  readonly #options: ExecutionOptions;
+  #failingSinceMs = Number.POSITIVE_INFINITY;
+  #retryMs = firstRetryMs;
+
+  constructor(options: ExecutionOptions) {
+    this.#options = options;
+  }
+
+  join(subscriber: Subscriber): void {
+    this.subscribers.add(subscriber);
+  }
+
+  leave(subscriber: Subscriber): void {
+    this.subscribers.delete(subscriber);
+    if (this.subscribers.size > 0 || this.stop.signal.aborted) return;
+    this.stop.abort();
+    this.#options.onEnd();
+  }
+
+  /** Whether a subscriber may have results; ends it if not. */
+  async check(subscriber: Subscriber): Promise<boolean> {
+    try {
+      const isCurrent = await subscriber.isCurrent();
+      if (!this.subscribers.has(subscriber)) return false;
+      if (!isCurrent) this.end(subscriber, (sink) => sink.cut());
+      return isCurrent;
+    } catch (thrown) {
+      const error = toHostError(thrown);
+      // With a retry it may get a result; without one it must not.
+      if (this.subscribers.has(subscriber)) {
+        this.end(subscriber, (sink) => (error.retryable ? sink.cut() : sink.fail(error)));
+      }
+      return false;
+    }
+  }
+
+  protected end(subscriber: Subscriber, tell: (sink: Sink) => void): void {
+    this.leave(subscriber);
+    tell(subscriber.sink);
+  }
+
+  protected endAll(tell: (sink: Sink) => void): void {
+    for (const each of this.subscribers) this.end(each, tell);
+  }
+
+  protected succeeded(): void {
+    this.#failingSinceMs = Number.POSITIVE_INFINITY;
+    this.#retryMs = firstRetryMs;
+  }
+
+  /** Ends whom a retry does not help; resolves when it is time for the next one. */
+  protected async failed(error: HostError, runner: Subscriber): Promise<void> {
+    if (this.stop.signal.aborted) return;
+    // The runner's own token or route; another one's may be good.
+    if (error.status === 401 || error.status === 404) {
+      this.end(runner, (sink) => sink.fail(error));
+      return;
+    }
+    const nowMs = performance.now();
+    this.#failingSinceMs = Math.min(this.#failingSinceMs, nowMs);
+    if (!error.retryable || nowMs - this.#failingSinceMs > this.#options.patienceMs) {
+      this.endAll((sink) => sink.fail(error));
+      return;
+    }
+    await pause(this.#retryMs, this.stop.signal);
+    this.#retryMs = Math.min(longestRetryMs, 2 * this.#retryMs);
+  }
+}
