@@ -47,17 +47,29 @@ export function createAdmission({
   };
 }
 
+export interface HandledRequest extends PublicRequest {
+  /** Called with each attempt's admission; the answer is that of the last one. */
+  readonly admitted?: (as: Admitted) => void;
+}
+
 /** Answers requests; rejects with the HostError to report to the client. Every attempt is admitted again. */
-export function createRequestHandler(deps: RequestHandlerDeps): (request: PublicRequest) => Promise<Answer> {
+export function createRequestHandler(deps: RequestHandlerDeps): (request: HandledRequest) => Promise<Answer> {
   const { welcome } = deps;
   const admission = createAdmission(deps);
   const dispatcher = createDispatcher(deps);
-  return (request: PublicRequest): Promise<Answer> => {
-    const { facts, headers, body, signal } = request;
+  return (request: HandledRequest): Promise<Answer> => {
+    const { facts, headers, body, signal, admitted } = request;
     const page = welcome?.(facts) ?? null;
     if (page !== null) return Promise.resolve(page);
     const routed = (tenant: TenantId): void => request.routed(tenant);
-    const admit = (): Promise<Admitted> => admission(facts, routed);
+    const admit =
+      admitted === undefined
+        ? (): Promise<Admitted> => admission(facts, routed)
+        : async (): Promise<Admitted> => {
+            const as = await admission(facts, routed);
+            admitted(as);
+            return as;
+          };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });
   };

@@ -3,7 +3,6 @@ import { hash } from "node:crypto";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Databases } from "../control/databases.ts";
 import type { Admitted } from "../dispatch/dispatcher.ts";
-import type { PublicRequest } from "../http/public/app.ts";
 import type { Subscriptions } from "../http/public/subscriptions.ts";
 import { EventPoller } from "../realtime/event-poller.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
@@ -14,11 +13,11 @@ import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
 import type { HostContext } from "./context.ts";
-import { createAdmission } from "./request-handler.ts";
+import { createAdmission, type HandledRequest } from "./request-handler.ts";
 
 export interface SubscriptionParts {
   readonly databases: Databases;
-  readonly handle: (request: PublicRequest) => Promise<Answer>;
+  readonly handle: (request: HandledRequest) => Promise<Answer>;
   readonly source: TenantSource;
   readonly authenticator: Authenticator;
 }
@@ -66,8 +65,20 @@ export function openSubscriptions(
         identityOf(await admission(facts, ignore), headers, body);
       const identity = await identify();
       const run: Operation["run"] = async (signal, events) => {
-        const given = { ...headers, [liveHeader]: JSON.stringify(events) };
-        return liveResult(await handle({ requestId, facts, headers: given, body, signal, routed: ignore }));
+        let key: string | undefined;
+        const admitted = (as: Admitted): void => {
+          key = identityOf(as, headers, body).key;
+        };
+        const answer = await handle({
+          requestId,
+          facts,
+          headers: { ...headers, [liveHeader]: JSON.stringify(events) },
+          body,
+          signal,
+          routed: ignore,
+          admitted,
+        });
+        return { ...liveResult(answer), servedAs: key };
       };
       return { identity, identify, run };
     },

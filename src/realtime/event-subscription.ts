@@ -63,7 +63,8 @@ export class EventSubscription extends Execution {
       if (runner === undefined) break;
       const batch = this.#nextBatch();
       try {
-        const result = await runner.run(signal, batch);
+        const result = await this.resultOf(runner, batch);
+        if (result === null) continue;
         await this.#deliver(result);
         this.#handled(result.feed?.handled ?? batch.length);
         this.#batch = Math.min(mostInBatch, 2 * this.#batch);

@@ -23,9 +23,12 @@ export type CutReason = "SCHEMA_CHANGED" | "EVENTS_LOST";
 /** A subscriber of an execution. */
 export interface Subscriber {
   readonly sink: Sink;
-  /** Sends the operation as a request of this subscriber, with the events that it is to be given. */
-  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<LiveResult>;
-  /** Whether it would still be served as it was: false if as somebody else, or otherwise; rejects if it would be refused. */
+  /**
+   * Sends the operation as a request of this subscriber, with the events that it is to be given. Null if it was served under
+   * another identity than the subscriber's.
+   */
+  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<LiveResult | null>;
+  /** Whether its identity is unchanged: false if tenant, role, claims or record differ; rejects if it would be refused. */
   isCurrent(): Promise<boolean>;
   /** The body that it was last sent. */
   last: string;
@@ -80,6 +83,14 @@ export class Execution {
     }
   }
 
+  /** The result of a run as `runner`; null if it is not for the others, and then the runner has been ended. */
+  protected async resultOf(runner: Subscriber, events: readonly TopicEvent[]): Promise<LiveResult | null> {
+    const result = await runner.run(this.stop.signal, events);
+    // It may hold rows that are not for the others.
+    if (result === null) this.end(runner, (sink) => sink.cut());
+    return result;
+  }
+
   protected end(subscriber: Subscriber, tell: (sink: Sink) => void): void {
     this.leave(subscriber);
     tell(subscriber.sink);
@@ -102,6 +113,7 @@ export class Execution {
       this.end(runner, (sink) => sink.fail(error));
       return;
     }
+    if (!error.retryable && !(await this.check(runner))) return;
     const nowMs = performance.now();
     this.#failingSinceMs = Math.min(this.#failingSinceMs, nowMs);
     if (!error.retryable || nowMs - this.#failingSinceMs > this.#options.patienceMs) {

@@ -11,7 +11,7 @@ import type { Execution, Sink, Subscriber } from "./execution.ts";
 import { LiveQuery } from "./live-query.ts";
 import type { LiveResult } from "./live-result.ts";
 
-/** As what a subscriber is served. */
+/** The identity under which a subscriber is served. */
 export interface Identity {
   readonly tenant: TenantId;
   readonly database: string;
@@ -28,11 +28,16 @@ export interface Operation {
   readonly identity: Identity;
   identify(): Promise<Identity>;
   /** Runs it once, as a request, with these events; aborts with the reason of `signal`. */
-  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<LiveResult>;
+  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<Run>;
+}
+
+interface Run extends LiveResult {
+  /** The key of the identity that this request was admitted with, which may have changed since `identify` was asked. */
+  readonly servedAs: string | undefined;
 }
 
 export interface LiveQueriesOptions {
-  readonly poller: (database: string) => EventPoller;
+  readonly poller: (database: string) => Pick<EventPoller, "subscribe" | "follow" | "read">;
   readonly minIntervalMs: number;
   readonly requestTimeoutMs: number;
   /** Executions of one tenant. */
@@ -207,7 +212,8 @@ export class LiveQueries {
         started.end();
         return;
       }
-      if (this.#isDraining) {
+      // Its own result is not what others of that identity would get.
+      if (this.#isDraining || result.servedAs !== identity.key) {
         started.end();
         sink.cut();
         return;
@@ -319,7 +325,10 @@ export class LiveQueries {
     };
     return {
       last,
-      run: (signal, events) => this.#run(operation, share, signal, events),
+      run: async (signal, events) => {
+        const result = await this.#run(operation, share, signal, events);
+        return result.servedAs === key ? result : null;
+      },
       isCurrent: async () => (await operation.identify()).key === key,
       sink: {
         next: (body) => sink.next(body),
@@ -337,7 +346,7 @@ export class LiveQueries {
     { runs }: Share,
     stop: AbortSignal,
     events: readonly TopicEvent[],
-  ): Promise<LiveResult> {
+  ): Promise<Run> {
     return runs.run(async () => {
       stop.throwIfAborted();
       const deadline = new AbortController();

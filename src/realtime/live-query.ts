@@ -54,7 +54,9 @@ export class LiveQuery extends Execution {
       this.#isOutdated = false;
       this.#startedMs = performance.now();
       try {
-        await this.#deliver(await runner.run(signal, []));
+        const result = await this.resultOf(runner, []);
+        if (result === null) this.#isOutdated = true;
+        else await this.#deliver(result);
         this.succeeded();
       } catch (thrown) {
         this.#isOutdated = true;

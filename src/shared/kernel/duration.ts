@@ -16,7 +16,7 @@ export function parseDurationMs(value: string | number): number | undefined {
   return unit in unitMs ? Number(amount) * unitMs[unit as keyof typeof unitMs] : undefined;
 }
 
-/** Resolves after `ms`, or as soon as `signal` aborts; the timer is cleared either way. */
+/** Resolves after `ms`, soon if that is negative, or as soon as `signal` aborts; the timer is cleared either way. */
 export function pause(ms: number, signal?: CancellationToken): Promise<void> {
   if (signal?.aborted === true) return Promise.resolve();
   return new Promise((resolve) => {
@@ -25,7 +25,7 @@ export function pause(ms: number, signal?: CancellationToken): Promise<void> {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, ms);
+    const timer = setTimeout(done, Math.max(0, ms));
     signal?.addEventListener("abort", done, { once: true });
   });
 }
