@@ -1,60 +1,18 @@
 /** `Subscription` fields: a client hears all events of its own tenant's topics, in order, whatever becomes of cells and schemas. */
-import { createClient as createSseClient } from "graphql-sse";
-import { type Client, createClient } from "graphql-ws";
+import type { Client } from "graphql-ws";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { WebSocket } from "ws";
+import { AuthHost } from "../support/auth-host.ts";
+import { type AuthTenant, authTenant, dropRoles } from "../support/auth-tenants.ts";
 import { TestHost } from "../support/host.ts";
 import { subscriptionPresetFile } from "../support/host-files.ts";
 import { createLiveDatabase, type LiveDatabase } from "../support/live-database.ts";
+import { clientOf, type Result, Subscribed, type Transport } from "../support/subscribed.ts";
 
+const auth = new AuthHost();
 let database: LiveDatabase;
+let cat: AuthTenant;
 let host: TestHost;
 const clients: { dispose(): unknown }[] = [];
-
-// biome-ignore lint/suspicious/noExplicitAny: whatever a host sends.
-type Result = any;
-
-/** What a client has got of one subscription. */
-class Subscribed {
-  readonly results: Result[] = [];
-  error: Result = null;
-  completed = false;
-  closes: { code: number; reason: string }[] = [];
-  leave = (): void => {};
-
-  get payloads(): string[] {
-    return this.results.map(({ data }) => Object.values<Result>(data)[0].payload);
-  }
-
-  async count(count: number): Promise<void> {
-    await expect.poll(() => this.results.length, { timeout: 50_000 }).toBeGreaterThanOrEqual(count);
-  }
-}
-
-type Transport = "a WebSocket" | "server-sent events";
-
-const headersOf = (tenant: string) => ({ "x-tenant": tenant });
-
-function clientOf(tenant: string, transport: Transport, subscribed: Subscribed, at: TestHost) {
-  if (transport === "server-sent events") {
-    return createSseClient({ url: `${at.url}/graphql`, headers: headersOf(tenant), retryAttempts: 0 });
-  }
-  class Socket extends WebSocket {
-    constructor(url: string, protocols: string[]) {
-      super(url, protocols, { headers: headersOf(tenant) });
-    }
-  }
-  const made: Client = createClient({
-    url: `${at.url.replace("http", "ws")}/graphql`,
-    webSocketImpl: Socket,
-    retryAttempts: 0,
-  });
-  made.on(
-    "closed",
-    (event: Result) => void subscribed.closes.push({ code: event.code, reason: event.reason }),
-  );
-  return made;
-}
 
 /** Subscribes with the official client; resolves when the host has run the operation. */
 async function subscribe(
@@ -64,10 +22,11 @@ async function subscribe(
     transport = "a WebSocket",
     at = host,
     variables = {},
-  }: { transport?: Transport; at?: TestHost; variables?: Record<string, unknown> } = {},
+    token,
+  }: { transport?: Transport; at?: TestHost; variables?: Record<string, unknown>; token?: string } = {},
 ): Promise<Subscribed> {
   const subscribed = new Subscribed();
-  const client = clientOf(tenant, transport, subscribed, at);
+  const client = clientOf(at, tenant, subscribed, { transport, token });
   clients.push(client);
   const before = await at.metric("realtime_executions");
   subscribed.leave = client.subscribe(
@@ -104,6 +63,7 @@ const numbers = (from: number, count: number): string[] =>
 
 beforeAll(async () => {
   database = await createLiveDatabase("event_subscriptions", "ada", "bob");
+  cat = await authTenant(database, "cat");
   await database.grant();
   await database.execute("create schema common");
   await database.execute(
@@ -116,7 +76,10 @@ const start = (pooling: boolean): Promise<TestHost> =>
   TestHost.start({
     config: {
       databases: { main: { url: database.hostUrl, install: false } },
-      tenants: database.tenants.map((tenant) => ({ ...tenant, sharedSchemas: ["common"] })),
+      tenants: [
+        ...database.tenants.map((tenant) => ({ ...tenant, sharedSchemas: ["common"] })),
+        { ...cat, jwt: { secret: auth.own, audience: "acme" } },
+      ],
       pooling,
       preset: subscriptionPresetFile,
       limits: { requestTimeout: "10s" },
@@ -133,6 +96,7 @@ afterEach(async () => {
 
 afterAll(async () => {
   await host.stop();
+  await dropRoles(database);
   await database.drop();
 });
 
@@ -204,7 +168,7 @@ describe("a subscription", () => {
     const first = await subscribe("ada", heard("t"));
     const before = await host.metric("realtime_executions");
     const second = new Subscribed();
-    const client = clientOf("ada", "a WebSocket", second, host);
+    const client = clientOf(host, "ada", second);
     clients.push(client);
     const ran = await host.metric("realtime_runs_total");
     client.subscribe(
@@ -223,6 +187,27 @@ describe("a subscription", () => {
     expect([own.payloads, first.payloads, second.payloads]).toEqual([["2"], ["1"], ["1"]]);
     // One for both.
     expect(await host.metric("realtime_runs_total")).toBe(ran + 4);
+  });
+
+  it("has its subscriber's rights at each event, shares with nobody of other claims, and ends with its token", async () => {
+    const query = heard("note", 'asked(sql: "select body from note where id = $1::integer")');
+    const tokens = await Promise.all([
+      auth.sign({ user_id: 1 }),
+      auth.sign({ user_id: 2, exp: Math.floor(Date.now() / 1000) + 4 }),
+    ]);
+    const [one, two] = [
+      await subscribe("cat", query, { token: tokens[0] }),
+      await subscribe("cat", query, { token: tokens[1] }),
+    ];
+    await publish("cat", "note", "1", "2");
+    await Promise.all([one.count(2), two.count(2)]);
+    const notes = ({ results }: Subscribed): string[] => results.map(({ data }) => data.heard.asked);
+    expect(notes(one)).toEqual(["canary_cat note of 1", null]);
+    expect(notes(two)).toEqual([null, "canary_cat note of 2"]);
+    await expect.poll(() => two.closes).toEqual([{ code: 4403, reason: "TOKEN_EXPIRED" }]);
+    await publish("cat", "note", "1");
+    await one.count(3);
+    expect(two.results).toHaveLength(2);
   });
 
   it("goes on after a result with an error", async () => {
@@ -292,7 +277,7 @@ describe("no event is lost, doubled or out of order", () => {
 
   it("where a transaction has a thousand, their results are long, and a neighbour listens to nothing and never ends", async () => {
     const forEver = new Subscribed();
-    const client = clientOf("ada", "a WebSocket", forEver, host);
+    const client = clientOf(host, "ada", forEver);
     clients.push(client);
     client.subscribe(
       { query: "subscription { forEver { payload } }" },
@@ -337,7 +322,7 @@ describe("a subscriber is never told a part in silence", () => {
 it("a change of the schema ends the operation that it breaks, and no other of the socket", async () => {
   await database.change("ada", "alter table item add gone text");
   const results = { broken: new Subscribed(), fine: new Subscribed() };
-  const client = clientOf("ada", "a WebSocket", results.fine, host);
+  const client = clientOf(host, "ada", results.fine);
   clients.push(client);
   const begin = (subscribed: Subscribed, query: string): void => {
     (client as Client).subscribe(
@@ -365,8 +350,9 @@ it("a change of the schema ends the operation that it breaks, and no other of th
   expect(results.fine.closes).toEqual([]);
 });
 
-it("a dedicated instance serves them as a pooled one does", async () => {
+it("a dedicated instance serves them as a pooled one does, and tells them when its host ends", async () => {
   const dedicated = await start(false);
+  let idle = new Subscribed();
   try {
     const ada = await subscribe("ada", heard("n", "item { label }"), { at: dedicated });
     const bob = await subscribe("bob", heard("n", "item { label }"), { at: dedicated });
@@ -375,8 +361,9 @@ it("a dedicated instance serves them as a pooled one does", async () => {
     await Promise.all([ada.count(1), bob.count(1)]);
     expect(ada.results).toEqual([{ data: { heard: { payload: "1", item: { label: "canary_ada one" } } } }]);
     expect(bob.results).toEqual([{ data: { heard: { payload: "2", item: { label: "canary_bob two" } } } }]);
+    idle = await subscribe("ada", heard("other"), { at: dedicated });
   } finally {
-    for (const each of clients.splice(0)) await each.dispose();
     await dedicated.stop();
   }
+  expect(idle.closes).toEqual([{ code: 1001, reason: "SHUTTING_DOWN" }]);
 });

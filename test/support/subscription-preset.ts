@@ -27,6 +27,8 @@ const fields = extendSchema((build) => ({
       item: Item
       "The role, after a while."
       role(after: Float): String
+      "The text that SQL of the subscriber selects, with the payload as its parameter."
+      asked(sql: String!): String
       "A text of that many characters."
       long(length: Int!): String
     }
@@ -96,6 +98,11 @@ const fields = extendSchema((build) => ({
               Number(after ?? 0),
             ]);
             return String(row?.["role"]);
+          }),
+        asked: ($event, args) =>
+          lambda([context(), $event, args.getRaw("sql")], async ([given, event, text]) => {
+            const [row] = await requestOf(given).query(String(text), [event]);
+            return row === undefined ? null : String(Object.values(row)[0]);
           }),
         long: (_, args) => lambda(args.getRaw("length"), (length) => "x".repeat(Number(length))),
       },

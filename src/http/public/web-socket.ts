@@ -227,7 +227,15 @@ export class SubscriberSocket {
         else over(errorMessage(name, renderFailure(error, this.#request.requestId).body));
       },
       complete: () => over(`{"id":${name},"type":"complete"}`),
-      cut: (reason = "SCHEMA_CHANGED") => this.close(closeCodes.restart, reason),
+      cut: (reason = "SCHEMA_CHANGED") => {
+        if (!this.#isDraining) {
+          this.close(closeCodes.restart, reason);
+          return;
+        }
+        // The others of the socket end first.
+        this.#entries.delete(id);
+        this.#closeIfDrained();
+      },
     };
     return entry;
   }
