@@ -69,16 +69,9 @@ export function openSubscriptions(
         const admitted = (as: Admitted): void => {
           key = identityOf(as, headers, body).key;
         };
-        const answer = await handle({
-          requestId,
-          facts,
-          headers: { ...headers, [liveHeader]: JSON.stringify(events) },
-          body,
-          signal,
-          routed: ignore,
-          admitted,
-        });
-        return { ...liveResult(answer), servedAs: key };
+        const given = { ...headers, [liveHeader]: JSON.stringify(events) };
+        const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
+        return { ...liveResult(await handle(request)), servedAs: key };
       };
       return { identity, identify, run };
     },
