@@ -9,7 +9,7 @@ import { EventPoller } from "../realtime/event-poller.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
-import { pathSchemas } from "../shared/model/blueprint-spec.ts";
+import { pathSchemas, physicalNames } from "../shared/model/blueprint-spec.ts";
 import { type Answer, liveHeader, liveQueriesOnly } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
@@ -42,14 +42,9 @@ export function openSubscriptions(
     return known;
   };
   started.add(() => Promise.all([...pollers.values()].map((each) => each.close())));
-  const queries = new LiveQueries({
-    ...realtime,
-    poller,
-    requestTimeoutMs: limits.requestTimeoutMs,
-    observe,
-  });
-  const room = new StreamRoom(realtime);
   const { requestTimeoutMs } = limits;
+  const queries = new LiveQueries({ ...realtime, poller, requestTimeoutMs, observe });
+  const room = new StreamRoom(realtime);
   return {
     ...realtime,
     room,
@@ -66,7 +61,7 @@ export function openSubscriptions(
     async open({ requestId, facts: asked, headers: given, body, queriesOnly = false }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const asks = queriesOnly ? liveQueriesOnly : "1";
+      const asks = queriesOnly ? liveQueriesOnly : "[]";
       const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: asks };
       const identify = async (): Promise<Identity> => {
         const admitted = await admission(facts, ignore);
@@ -74,14 +69,14 @@ export function openSubscriptions(
         return identityOf(admitted, headers, body);
       };
       const identity = await identify();
-      const run: Operation["run"] = async (signal) => {
+      const run: Operation["run"] = async (signal, events) => {
         let key: string | undefined;
         const admitted = (as: Admitted): void => {
           key = identityOf(as, headers, body).key;
         };
-        const request = { requestId, facts, headers: { ...headers }, body, signal, routed: ignore };
-        const answer = await handle({ ...request, admitted });
-        return { ...liveResult(answer), servedAs: key };
+        const given = { ...headers, [liveHeader]: events.length === 0 ? asks : JSON.stringify(events) };
+        const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
+        return { ...liveResult(await handle(request)), servedAs: key };
       };
       return { identity, identify, run };
     },
@@ -117,7 +112,7 @@ function identityOf(
     body,
   ];
   const key = hash("sha256", JSON.stringify(facts), "base64url");
-  return { tenant: id, database, schemas: pathSchemas(tenant), key };
+  return { tenant: id, database, schemas: pathSchemas(tenant), ownSchemas: physicalNames(schemas), key };
 }
 
 function ignore(): void {}

@@ -2,7 +2,18 @@
 import type { Observe } from "../observability/observation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { HostError, messageOf } from "../shared/kernel/errors.ts";
-import { type EventDatabase, type Poll, poll, register, type Snapshot, unregister } from "./event-table.ts";
+import type { TopicEvent } from "../shared/protocol/events.ts";
+import {
+  type EventDatabase,
+  type Poll,
+  poll,
+  register,
+  type Snapshot,
+  type Span,
+  type Topic,
+  unregister,
+} from "./event-table.ts";
+import { Followers, type Reading, readAll } from "./followers.ts";
 import { Sweeper } from "./sweeper.ts";
 
 export interface EventPollerOptions {
@@ -16,11 +27,14 @@ export interface EventPollerOptions {
   readonly observe: Observe;
 }
 
-/** Called when schemas have new events, or may have had: it must not throw. */
-export type OnEvents = () => void;
+/** Called when schemas have new events, or may have had, with the time that they are of: it must not throw. */
+export type OnEvents = (span: Span) => void;
 
 /** The pause after a failure. */
 const failedMs = 1_000;
+
+/** A transaction that lasts longer than this after the registration may have left events unwritten that listeners waited for. */
+const settlingMs = 1_000;
 
 /** A period of polling, from the first subscription to the last. */
 interface Period {
@@ -36,10 +50,13 @@ interface State {
   server: string;
   /** The first snapshot, kept until every transaction that was running in it has ended: these may not have seen the registration. */
   unsettled: Snapshot | null;
+  unsettledMs: number;
   registeredMs: number;
   polledMs: number;
   /** Whether events may have been left unwritten, or been deleted, since the last poll. */
   away: boolean;
+  /** What is still to be read for followers. */
+  reading: Reading | null;
 }
 
 /**
@@ -50,6 +67,7 @@ export class EventPoller {
   readonly #options: EventPollerOptions;
   readonly #sweeper: Sweeper;
   readonly #listeners = new Map<string, Set<OnEvents>>();
+  readonly #followers: Followers;
   #period: Period | null = null;
   #polling: Promise<void> | null = null;
   /** The schemas that the last poll, or the one under way, looked for. */
@@ -59,6 +77,7 @@ export class EventPoller {
 
   constructor(options: EventPollerOptions) {
     this.#options = options;
+    this.#followers = new Followers(options.database);
     const { sweepMs } = options;
     this.#sweeper = new Sweeper(options.database, sweepMs === undefined ? {} : { everyMs: sweepMs });
   }
@@ -86,6 +105,19 @@ export class EventPoller {
       throw error;
     }
     return end;
+  }
+
+  /**
+   * Calls `hear` with the events of these topics, in order, from the next poll on; returns the function that ends it. For a
+   * listener to their schemas, which is told when events may be missing.
+   */
+  follow(topics: readonly Topic[], hear: (events: readonly TopicEvent[]) => void): () => void {
+    return this.#followers.add(topics, hear);
+  }
+
+  /** The events of these topics in a span that the listener has been told of; null if they are more than `most`. */
+  read(span: Span, topics: readonly Topic[], most: number): Promise<readonly TopicEvent[] | null> {
+    return readAll(this.#options.database, span, topics, most);
   }
 
   /** Ends without a word to the listeners. */
@@ -125,7 +157,16 @@ export class EventPoller {
     const polledMs = performance.now();
     const { snapshot, server } = await poll(database, null, [], null);
     this.#sweeper.reset();
-    return { snapshot, server, unsettled: snapshot, registeredMs, polledMs, away: false };
+    return {
+      snapshot,
+      server,
+      unsettled: snapshot,
+      unsettledMs: polledMs,
+      registeredMs,
+      polledMs,
+      away: false,
+      reading: null,
+    };
   }
 
   /** Unregisters. The next period, if somebody has subscribed meanwhile, begins after that. */
@@ -159,6 +200,10 @@ export class EventPoller {
     await this.#renew(state);
     const startedMs = performance.now();
     if (startedMs - state.polledMs > retentionMs) state.away = true;
+    if (state.away) state.reading = null;
+    // Of a poll that could not read them all.
+    await this.#followers.read(state.reading);
+    state.reading = null;
     this.#asked = new Set(this.#listeners.keys());
     const polled = await poll(database, state.snapshot, [...this.#asked], state.unsettled);
     const lost = state.away ? "away" : polled.behind || polled.server !== state.server ? "server" : null;
@@ -169,6 +214,7 @@ export class EventPoller {
       events,
       durationMs: performance.now() - startedMs,
     });
+    const span: Span = { since: state.snapshot, until: polled.snapshot, lost: lost !== null };
     state.snapshot = polled.snapshot;
     state.server = polled.server;
     state.polledMs = startedMs;
@@ -176,19 +222,30 @@ export class EventPoller {
     if (lost !== null) {
       observe({ kind: "realtime.gap", database: database.name, reason: lost });
       state.unsettled = polled.snapshot;
+      state.unsettledMs = startedMs;
       this.#sweeper.reset();
-      this.#tell([...this.#listeners.keys()]);
-    } else this.#tell(this.#changed(polled, state));
+      this.#tell([...this.#listeners.keys()], span);
+    } else {
+      state.reading = this.#followers.begin(span, Object.keys(polled.events));
+      const isLate = startedMs - state.unsettledMs > settlingMs;
+      const changed = this.#changed(polled, state);
+      this.#tell(changed.schemas, changed.all && isLate ? { ...span, lost: true } : span);
+      await this.#followers.read(state.reading);
+      state.reading = null;
+    }
     await this.#sweeper.consider(polled.snapshot, startedMs);
   }
 
   /** The schemas that have changed; all, once nothing can have been left unwritten any more. */
-  #changed({ events, settled }: Poll, state: State): readonly string[] {
-    if (state.unsettled === null || !settled) return Object.keys(events);
-    const [first = "", last = ""] = state.unsettled.split(":");
-    state.unsettled = null;
-    // Nothing else was under way when the host registered.
-    return first === last ? Object.keys(events) : [...this.#listeners.keys()];
+  #changed(
+    { events, settled }: Poll,
+    state: State,
+  ): { readonly schemas: readonly string[]; readonly all: boolean } {
+    const [first = "", last = ""] = state.unsettled?.split(":") ?? [];
+    if (settled) state.unsettled = null;
+    // Else nothing was under way when the host registered.
+    const all = settled && first !== last;
+    return { schemas: all ? [...this.#listeners.keys()] : Object.keys(events), all };
   }
 
   /** Renews the registration in time. If it had ended, events were not written. */
@@ -200,8 +257,8 @@ export class EventPoller {
     state.registeredMs = nowMs;
   }
 
-  #tell(schemas: readonly string[]): void {
+  #tell(schemas: readonly string[], span: Span): void {
     const told = new Set(schemas.flatMap((schema) => [...(this.#listeners.get(schema) ?? [])]));
-    for (const onEvents of told) onEvents();
+    for (const onEvents of told) onEvents(span);
   }
 }

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Database } from "../postgres/database.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { hasState } from "../shared/postgres/sqlstate.ts";
+import type { TopicEvent } from "../shared/protocol/events.ts";
 
 export type EventDatabase = Pick<Database, "name" | "query">;
 
@@ -62,6 +63,63 @@ export async function poll(
 ): Promise<Poll> {
   const { rows } = await database.query(pollQuery, [since, schemas, unsettled], { timeoutMs });
   return pollRow.parse(rows[0]);
+}
+
+/** What has been committed between two polls. */
+export interface Span {
+  readonly since: Snapshot;
+  readonly until: Snapshot;
+  /** Whether events of it may be missing. */
+  readonly lost: boolean;
+}
+
+/** A topic in a schema, which is named as in PostgreSQL. */
+export interface Topic {
+  readonly schema: string;
+  readonly topic: string;
+}
+
+const pageRow = z.object({
+  seq: z.string(),
+  schema_name: z.string(),
+  topic: z.string(),
+  payload: z.string(),
+});
+
+/** One page has 64 kB of each at most. */
+const pageRows = 100;
+
+const pageQuery = `
+  select e.seq::text as seq, e.schema_name, e.topic, e.payload from rowhouse.event e
+  where e.xid >= pg_snapshot_xmin($1::pg_snapshot) and not pg_visible_in_snapshot(e.xid, $1::pg_snapshot)
+    and pg_visible_in_snapshot(e.xid, $2::pg_snapshot) and e.schema_name = any ($3::text[])
+    and (e.topic = any ($4::text[]) or e.schema_name = any ($5::text[])) and e.seq > $6::bigint
+  order by e.seq limit ${pageRows}`;
+
+/** Other texts may not exist in the encoding of the database, and then a statement with them fails. */
+const everywhere = /^[\x20-\x7e]*$/;
+
+/**
+ * The events of a span, page by page, in the order in which they were written; further ones may be among them. The first page
+ * follows the event `after`.
+ */
+export async function readPage(
+  database: EventDatabase,
+  { since, until }: Span,
+  topics: readonly Topic[],
+  after: string,
+): Promise<{ readonly events: readonly TopicEvent[]; readonly after: string | null }> {
+  const schemas = [...new Set(topics.map(({ schema }) => schema))];
+  const names = new Set(topics.map(({ topic }) => topic).filter((topic) => everywhere.test(topic)));
+  const whole = new Set(topics.filter(({ topic }) => !everywhere.test(topic)).map(({ schema }) => schema));
+  const { rows } = await database.query(pageQuery, [since, until, schemas, [...names], [...whole], after], {
+    timeoutMs,
+  });
+  const page = rows.map((row) => pageRow.parse(row));
+  return {
+    events: page.map(({ schema_name, topic, payload }): TopicEvent => [schema_name, topic, payload]),
+    after: page.length < pageRows ? null : (page.at(-1)?.seq ?? null),
+  };
 }
 
 const registered = z.object({ uninterrupted: z.boolean() });

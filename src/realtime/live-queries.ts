@@ -4,9 +4,14 @@ import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
+import type { TopicEvent } from "../shared/protocol/events.ts";
 import type { EventPoller } from "./event-poller.ts";
-import { LiveQuery, type Sink, type Subscriber } from "./live-query.ts";
+import { EventSubscription, mostWaiting, resultsOf } from "./event-subscription.ts";
+import type { Span, Topic } from "./event-table.ts";
+import type { Execution, Sink, Subscriber } from "./execution.ts";
+import { LiveQuery } from "./live-query.ts";
 import type { LiveResult } from "./live-result.ts";
+import { Hearing, Started, type Subscription } from "./subscription.ts";
 
 /** The identity under which a subscriber is served. */
 export interface Identity {
@@ -14,6 +19,8 @@ export interface Identity {
   readonly database: string;
   /** Physical schemas whose events concern it. */
   readonly schemas: readonly string[];
+  /** Those of them whose topics it may hear: others publish in shared schemas, too. */
+  readonly ownSchemas: readonly string[];
   /** Equal for subscribers that have equal results: of everything that an answer may depend on. */
   readonly key: string;
 }
@@ -22,8 +29,8 @@ export interface Identity {
 export interface Operation {
   readonly identity: Identity;
   identify(): Promise<Identity>;
-  /** Runs it once, as a request; aborts with the reason of `signal`. */
-  run(signal: AbortSignal): Promise<Run>;
+  /** Runs it once, as a request, with these events; aborts with the reason of `signal`. */
+  run(signal: AbortSignal, events: readonly TopicEvent[]): Promise<Run>;
 }
 
 interface Run extends LiveResult {
@@ -32,19 +39,12 @@ interface Run extends LiveResult {
 }
 
 export interface LiveQueriesOptions {
-  readonly poller: (database: string) => Pick<EventPoller, "subscribe">;
+  readonly poller: (database: string) => Pick<EventPoller, "subscribe" | "follow" | "read">;
   readonly minIntervalMs: number;
   readonly requestTimeoutMs: number;
   /** Executions of one tenant. */
   readonly tenantSubscriptions: number;
   readonly observe: Observe;
-}
-
-export interface Subscription {
-  /** Ends it where its subscriber would no longer be served as it was. To be called from time to time. */
-  check(): void;
-  /** The subscriber has left. */
-  end(): void;
 }
 
 /** How many operations of one tenant run at a time. What waits costs others nothing. */
@@ -56,44 +56,39 @@ const longestRetryMs = 5_000;
 /** What one tenant has. */
 interface Share {
   readonly runs: BoundedSemaphore;
-  /** Its live queries. */
+  /** What its subscriptions share. */
   executions: number;
   /** These, and the subscriptions that have not had a result yet. */
   users: number;
 }
 
-/** A subscription from its first run to its end. */
-class Started implements Subscription {
-  live: LiveQuery | null = null;
-  subscriber: Subscriber | null = null;
-  /** Whether it waits to be begun again, after a failure of which nothing stands. */
-  isWaiting = false;
-  readonly stop = new AbortController();
-  readonly #onEnd: () => void;
+/** What a subscription has when it joins its execution. */
+interface Began {
+  readonly share: Share;
+  readonly hearing: Hearing;
+}
 
-  constructor(onEnd: () => void) {
-    this.#onEnd = onEnd;
-  }
+/** The results of a first run. */
+function send(result: LiveResult, sink: Sink): void {
+  if (result.refused) sink.fail(result);
+  else if (result.feed === null) sink.next(result.body);
+  else for (const body of resultsOf(result)) void sink.push(body);
+}
 
-  get ended(): boolean {
-    return this.stop.signal.aborted;
-  }
-
-  check(): void {
-    if (this.live !== null && this.subscriber !== null) void this.live.check(this.subscriber);
-  }
-
-  end(): void {
-    if (this.ended) return;
-    this.stop.abort(new HostError("CANCELLED"));
-    if (this.subscriber !== null) this.live?.leave(this.subscriber);
-    this.#onEnd();
-  }
+/** What no event can have is left out: PostgreSQL would refuse to look for it. */
+function topicsOf({ feed }: LiveResult, schemas: readonly string[]): readonly Topic[] {
+  const topics = (feed?.topics ?? []).filter(
+    (topic) => topic.isWellFormed() && !topic.includes("\0") && Buffer.byteLength(topic) <= 255,
+  );
+  return schemas.flatMap((schema) => topics.map((topic) => ({ schema, topic })));
 }
 
 export class LiveQueries {
   readonly #options: LiveQueriesOptions;
   readonly #live = new Map<string, LiveQuery>();
+  /** Executions of `Subscription` operations, those that others may join by their keys. */
+  readonly #fed = new Map<string, EventSubscription>();
+  #fedCount = 0;
   readonly #shares = new Map<TenantId, Share>();
   readonly #sinks = new Map<Started, Sink>();
   #isDraining = false;
@@ -104,7 +99,7 @@ export class LiveQueries {
 
   /** How many subscriptions there are, and how many executions they share. */
   get counts(): { readonly subscriptions: number; readonly executions: number } {
-    return { subscriptions: this.#sinks.size, executions: this.#live.size };
+    return { subscriptions: this.#sinks.size, executions: this.#live.size + this.#fedCount };
   }
 
   /**
@@ -121,7 +116,7 @@ export class LiveQueries {
       executions: 0,
       users: 0,
     };
-    if (!this.#live.has(key)) this.#assertRoom(share);
+    if (!this.#live.has(key) && !this.#fed.has(key)) this.#assertRoom(share);
     this.#shares.set(tenant, share);
     share.users += 1;
     const started = new Started(() => void this.#sinks.delete(started));
@@ -152,26 +147,32 @@ export class LiveQueries {
     if (share.users === 0) this.#shares.delete(tenant);
   }
 
+  /** Counts an execution; returns the function that takes it off again. Throws `TENANT_BUSY` where it would be one too many. */
+  #execute(tenant: TenantId, share: Share): () => void {
+    this.#assertRoom(share);
+    share.executions += 1;
+    share.users += 1;
+    return () => {
+      share.executions -= 1;
+      this.#leaveShare(tenant, share);
+    };
+  }
+
   /** Resolves when the operation is over, or has joined an execution; never rejects. */
   async #start(started: Started, operation: Operation, sink: Sink, share: Share): Promise<void> {
     const { identity } = operation;
-    const events = {
-      missed: false,
-      hear: (): void => {
-        events.missed = true;
-      },
-    };
-    let unhear = (): void => {};
+    const hearing = new Hearing();
     try {
-      // First, so that no change after the first run goes unheard.
+      // First, so that no event after the first run goes unheard.
       const poller = this.#options.poller(identity.database);
-      unhear = await this.#patiently(started, () => poller.subscribe(identity.schemas, () => events.hear()));
+      const heard = (span: Span): void => hearing.hear(span);
+      hearing.end = await this.#patiently(started, () => poller.subscribe(identity.schemas, heard));
       if (started.ended) return;
       const result = await this.#patiently(started, () => this.#first(started, operation, sink, share));
       if (started.ended || result === null) return;
-      if (result.refused) sink.fail(result);
-      else sink.next(result.body);
-      if (result.refreshMs === null) {
+      const follows = (result.feed?.topics.length ?? 0) > 0;
+      send(result, sink);
+      if (result.refreshMs === null && !follows) {
         if (!result.refused) sink.complete();
         started.end();
         return;
@@ -183,14 +184,9 @@ export class LiveQueries {
         return;
       }
       const subscriber = this.#subscriberOf(operation, share, started, { sink, last: result.digest });
-      const known = this.#live.get(identity.key);
-      const live = known ?? this.#create(identity, result, share, unhear);
-      if (known === undefined) {
-        events.hear = () => live.touch();
-        unhear = () => {};
-      }
-      join(started, live, subscriber);
-      if (events.missed) live.touch();
+      started.subscriber = subscriber;
+      if (follows) started.live = this.#follow(identity, result, subscriber, { share, hearing });
+      else started.live = this.#joinLive(identity, result, subscriber, { share, hearing });
     } catch (thrown) {
       if (started.ended) return;
       started.end();
@@ -198,7 +194,7 @@ export class LiveQueries {
       if (this.#isDraining && isHarmless(error)) sink.cut();
       else sink.fail(error);
     } finally {
-      unhear();
+      hearing.end();
     }
   }
 
@@ -226,30 +222,88 @@ export class LiveQueries {
     const waits = share.runs.state.running >= tenantRuns;
     return share.runs.run(async () => {
       const live = waits && !started.ended ? this.#live.get(operation.identity.key) : undefined;
-      if (live === undefined) return this.#run(operation, started.stop.signal);
-      join(started, live, this.#subscriberOf(operation, share, started, { sink, last: "" }));
+      if (live === undefined) return this.#run(operation, started.stop.signal, []);
+      started.live = live;
+      started.subscriber = this.#subscriberOf(operation, share, started, { sink, last: "" });
+      live.join(started.subscriber);
       return null;
     });
   }
 
-  #create(
+  /** Has a subscriber join the execution of its live query. */
+  #joinLive(
     identity: Identity,
-    { digest, refreshMs }: LiveResult,
-    share: Share,
-    unhear: () => void,
-  ): LiveQuery {
+    result: LiveResult,
+    subscriber: Subscriber,
+    { share, hearing }: Began,
+  ): Execution {
+    const { missed } = hearing;
+    const live = this.#live.get(identity.key) ?? this.#create(identity, result, share, hearing);
+    live.join(subscriber);
+    if (missed !== null) live.touch();
+    return live;
+  }
+
+  /**
+   * Has a subscriber join the execution of its `Subscription` operation, or begin one. What has missed events, or had results
+   * without any, is not shared: the others have heard those, and may have other results.
+   */
+  #follow(
+    identity: Identity,
+    result: LiveResult,
+    subscriber: Subscriber,
+    { share, hearing }: Began,
+  ): Execution {
+    const { key, database, ownSchemas } = identity;
+    const { missed } = hearing;
+    const isOwn = missed !== null || result.body !== "";
+    const known = this.#fed.get(key);
+    if (known !== undefined && !isOwn) {
+      known.join(subscriber);
+      return known;
+    }
+    const poller = this.#options.poller(database);
+    const topics = topicsOf(result, ownSchemas);
+    const leave = this.#execute(identity.tenant, share);
+    const unfollow = poller.follow(topics, (events) => fed.hear(events));
+    const unhear = hearing.handOver((span) => {
+      if (span.lost) fed.lose();
+    });
+    const shared = known === undefined && result.body === "";
+    this.#fedCount += 1;
+    const fed = new EventSubscription({
+      patienceMs: this.#options.requestTimeoutMs,
+      onEnd: () => {
+        if (shared) this.#fed.delete(key);
+        this.#fedCount -= 1;
+        leave();
+        unfollow();
+        unhear();
+      },
+    });
+    if (shared) this.#fed.set(key, fed);
+    fed.join(subscriber);
+    const reading =
+      missed === null
+        ? Promise.resolve([])
+        : missed.lost
+          ? Promise.resolve(null)
+          : poller.read(missed, topics, mostWaiting);
+    void fed.begin(reading);
+    return fed;
+  }
+
+  #create(identity: Identity, { digest, refreshMs }: LiveResult, share: Share, hearing: Hearing): LiveQuery {
     const { minIntervalMs, requestTimeoutMs } = this.#options;
-    this.#assertRoom(share);
-    share.executions += 1;
-    share.users += 1;
+    const leave = this.#execute(identity.tenant, share);
+    const unhear = hearing.handOver(() => live.touch());
     const live = new LiveQuery(digest, {
       minIntervalMs,
       patienceMs: requestTimeoutMs,
       refreshMs: refreshMs ?? 0,
       onEnd: () => {
         this.#live.delete(identity.key);
-        share.executions -= 1;
-        this.#leaveShare(identity.tenant, share);
+        leave();
         unhear();
       },
     });
@@ -270,13 +324,14 @@ export class LiveQueries {
     };
     return {
       last,
-      run: async (signal) => {
-        const result = await share.runs.run(() => this.#run(operation, signal));
+      run: async (signal, events) => {
+        const result = await share.runs.run(() => this.#run(operation, signal, events));
         return result.servedAs === key ? result : null;
       },
       isCurrent: async () => (await operation.identify()).key === key,
       sink: {
         next: (body) => sink.next(body),
+        push: (body) => sink.push(body),
         fail: (error) => over(() => sink.fail(error)),
         complete: () => over(() => sink.complete()),
         cut: (reason) => over(() => sink.cut(reason)),
@@ -285,25 +340,19 @@ export class LiveQueries {
   }
 
   /** One run, within the deadline of a request. */
-  async #run(operation: Operation, stop: AbortSignal): Promise<Run> {
+  async #run(operation: Operation, stop: AbortSignal, events: readonly TopicEvent[]): Promise<Run> {
     stop.throwIfAborted();
     const deadline = new AbortController();
     const expire = (): void => deadline.abort(new HostError("DEADLINE"));
     const timer = setTimeout(expire, this.#options.requestTimeoutMs);
     try {
-      const result = await operation.run(AbortSignal.any([stop, deadline.signal]));
+      const result = await operation.run(AbortSignal.any([stop, deadline.signal]), events);
       this.#options.observe({ kind: "realtime.run", tenant: operation.identity.tenant });
       return result;
     } finally {
       clearTimeout(timer);
     }
   }
-}
-
-function join(started: Started, live: LiveQuery, subscriber: Subscriber): void {
-  started.live = live;
-  started.subscriber = subscriber;
-  live.join(subscriber);
 }
 
 /** Whether a retry may mend it and nothing of the operation can stand. A mutation may have been committed before its thread ended. */

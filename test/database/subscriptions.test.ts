@@ -34,7 +34,7 @@ it("a schema leaves out subscriptions, which the host cannot serve, with one war
   expect(schema.getSubscriptionType() ?? null).toBeNull();
   expect(printSchema(schema)).not.toMatch(/Subscription|heard/);
   expect(worker.log.filter((line) => line.includes("Subscription"))).toEqual([
-    "warn the schema leaves out Subscription (heard): subscriptions are not served",
+    "warn the schema leaves out Subscription (heard): subscriptions are not served without realtime",
   ]);
   const { json } = await worker.ask(serv, {
     tenant: "nora",

@@ -18,3 +18,6 @@ export const streetPresetFile = fileURLToPath(new URL("street-presets.ts", impor
 
 /** A preset module; see left-out-preset.ts. */
 export const leftOutPresetFile = fileURLToPath(new URL("left-out-preset.ts", import.meta.url));
+
+/** A preset module; see subscription-preset.ts. */
+export const subscriptionPresetFile = fileURLToPath(new URL("subscription-preset.ts", import.meta.url));

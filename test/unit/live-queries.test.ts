@@ -4,15 +4,24 @@ import { type Identity, LiveQueries, type Operation } from "../../src/realtime/l
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import { tenantId } from "../../src/shared/kernel/ids.ts";
 
-const shared: Identity = { tenant: tenantId("ada"), database: "main", schemas: ["ada"], key: "shared" };
+const shared: Identity = {
+  tenant: tenantId("ada"),
+  database: "main",
+  schemas: ["ada"],
+  ownSchemas: ["ada"],
+  key: "shared",
+};
 
 const listeners = new Set<() => void>();
 const queries = new LiveQueries({
   poller: () => ({
     subscribe: async (_schemas, onEvents) => {
-      listeners.add(onEvents);
-      return () => listeners.delete(onEvents);
+      const hear = (): void => onEvents({ since: "", until: "", lost: false });
+      listeners.add(hear);
+      return () => listeners.delete(hear);
     },
+    follow: () => () => {},
+    read: async () => null,
   }),
   minIntervalMs: 1,
   requestTimeoutMs: 1_000,
@@ -34,10 +43,11 @@ class Client {
       identity: shared,
       // Whoever asks before or after a run may be told of the old identity still, or of it again.
       identify: async () => shared,
-      run: async () => ({ refused: false, refreshMs: 0, digest: this.now().body, ...this.now() }),
+      run: async () => ({ refused: false, refreshMs: 0, digest: this.now().body, feed: null, ...this.now() }),
     };
     queries.subscribe(operation, {
       next: (text) => void this.told.push(text),
+      push: async (text) => void this.told.push(text),
       fail: (error) => void this.told.push(error instanceof HostError ? error.code : "failed"),
       complete: () => void this.told.push("complete"),
       cut: () => void this.told.push("cut"),

@@ -78,7 +78,7 @@ function unhonouredServices(preset: Resolved, { schemas }: BlueprintSpec): strin
 function unhonouredIn(service: Service, at: string): string[] {
   const found = [`${at}: connection string and pools (use databases in the config)`];
   if (service.pgSubscriber != null)
-    found.push(`${at}.pgSubscriber, pubsub (subscriptions are not supported)`);
+    found.push(`${at}.pgSubscriber, pubsub (each request has its own, if realtime is on)`);
   for (const [key, usual] of [
     ["name", "main"],
     ["pgSettingsKey", "pgSettings"],

@@ -183,9 +183,8 @@ export async function instancePreset(parts: PresetParts): Promise<InstancePreset
       ],
       last: [
         behaviorMatchesPlugin(patching),
-        rootsPlugin(log),
+        ...(setup.realtime === true ? [livePlugin] : [rootsPlugin(log)]),
         rowhouseRequestPlugin(setup.operations),
-        ...(setup.realtime === true ? [livePlugin] : []),
       ],
     }),
     lib: { ...user.lib, rowhouse: instanceFacts(spec) },

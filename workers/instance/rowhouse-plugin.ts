@@ -5,6 +5,7 @@ import type { NodePostgresPgClient } from "postgraphile/adaptors/pg";
 import type {} from "postgraphile/grafserv";
 import type {} from "postgraphile/graphile-build";
 import type {} from "postgraphile/graphile-build-pg";
+import { getOperationAST } from "postgraphile/graphql";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { OperationLimits } from "../../src/shared/protocol/messages.ts";
 import { readAlone } from "../graphile/executor.ts";
@@ -139,6 +140,12 @@ function sealContext(args: Grafast.ExecutionArgs, withPgClient: ServingWithPgCli
   const pgSettings = scope === undefined ? withoutRequest(given) : withRequestSettings(given, scope);
   // PostGraphile's own `withPgClient` goes through a cache that arms a five-second timer per call.
   Object.assign(contextValue, { pgSettings, withPgClient: ownWithPgClient(withPgClient) });
+  const feed = scope?.feed ?? null;
+  if (feed === null) return;
+  const { document, operationName } = args;
+  feed.isSubscription = getOperationAST(document, operationName)?.operation === "subscription";
+  // Over the preset's own: what is notified in a database is every tenant's.
+  Object.assign(contextValue, { pgSubscriber: feed.subscriber });
 }
 
 /** Errors that are to be the whole answer. */

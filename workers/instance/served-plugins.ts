@@ -51,7 +51,7 @@ export function namesPlugin(spec: BlueprintSpec, needs: (setting: Setting) => vo
   };
 }
 
-/** Removes the root type for subscriptions: they are not served, and a client that finds them listed would only fail. */
+/** Removes the root type for subscriptions where they are not served: a client that finds them listed would only fail. */
 export function rootsPlugin(log: Log): GraphileConfig.Plugin {
   return {
     name: "RowhouseRootsPlugin",
@@ -66,7 +66,7 @@ export function rootsPlugin(log: Log): GraphileConfig.Plugin {
             const fields = Object.keys(subscription.getFields()).join(", ");
             log(
               "warn",
-              `the schema leaves out ${subscription.name} (${fields}): subscriptions are not served`,
+              `the schema leaves out ${subscription.name} (${fields}): subscriptions are not served without realtime`,
             );
             return served;
           },

@@ -4,18 +4,19 @@ import { HostError } from "../../src/shared/kernel/errors.ts";
 import { liveHeader, liveQueriesOnly } from "../../src/shared/protocol/messages.ts";
 
 /**
- * Throws `BAD_REQUEST` for a subscription, whose answer would go on until the request's deadline, and for a mutation where there may be
+ * Throws `BAD_REQUEST` for a subscription that no subscriber sent, whose answer would go on until the request's deadline, and for a mutation where there may be
  * queries only.
  */
 export function assertAnswerable({ document, operationName, requestContext }: Grafast.ExecutionArgs): void {
   const operation = getOperationAST(document, operationName)?.operation;
-  if (operation === "subscription") {
+  const scope = requestContext?.rowhouse;
+  if (operation === "subscription" && scope?.feed === null) {
     throw new HostError(
       "BAD_REQUEST",
-      "A request cannot be a subscription: subscribe to a query with @live, over a WebSocket or server-sent events.",
+      "A plain request cannot be a subscription: use a WebSocket or server-sent events.",
     );
   }
-  if (operation === "mutation" && requestContext?.rowhouse?.headers[liveHeader] === liveQueriesOnly) {
+  if (operation === "mutation" && scope?.headers[liveHeader] === liveQueriesOnly) {
     throw new HostError("BAD_REQUEST", "A mutation needs a POST request.");
   }
 }

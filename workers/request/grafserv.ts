@@ -5,12 +5,15 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import { GrafservBase, type GrafservConfig, type Result } from "postgraphile/grafserv";
 import { HostError, messageOf, unreachable } from "../../src/shared/kernel/errors.ts";
 import { sendBody } from "../../src/shared/protocol/body-stream.ts";
+import { feedHeader } from "../../src/shared/protocol/events.ts";
 import {
   type Answer,
   liveHeader,
+  liveQueriesOnly,
   type OperationLimits,
   type RequestTask,
 } from "../../src/shared/protocol/messages.ts";
+import { EventFeed, resultsIn } from "./event-feed.ts";
 import { liveSeconds } from "./live.ts";
 import { nodeContext } from "./node-request.ts";
 import type { RequestScope } from "./request-scope.ts";
@@ -62,6 +65,11 @@ export class CellServ extends GrafservBase {
   async #answer(task: ServedRequest, scope: RequestScope): Promise<Served> {
     const { body } = task;
     const headers = { ...task.headers };
+    const events = headers[liveHeader];
+    if (events !== undefined) {
+      scope.feed = new EventFeed(events === liveQueriesOnly ? [] : JSON.parse(events));
+      delete headers[liveHeader];
+    }
     if (body !== null && headers["content-type"]?.includes("json") === true)
       assertFewValuesIn(body, this.#limits);
     const result = await this.processRequest({
@@ -76,11 +84,19 @@ export class CellServ extends GrafservBase {
       requestContext: { rowhouse: scope, node: nodeContext(task, headers) },
       preferJSON: true,
     });
+    const feed = scope.feed?.isSubscription === true ? scope.feed : null;
+    const results =
+      feed !== null && result?.type === "bufferStream"
+        ? await resultsIn(result.bufferIterator, scope.stop, feed)
+        : null;
     // Only if nothing was committed may the client get a status that invites it to try again.
     if (scope.hostFailure !== null && !scope.mayHaveCommitted) throw scope.hostFailure;
     if (result === null) throw new HostError("NOT_FOUND");
+    if (feed !== null && results !== null) {
+      return text(200, { [feedHeader]: JSON.stringify(feed.report) }, results);
+    }
     const found = served(result, scope);
-    if (task.headers[liveHeader] !== undefined && found.answer.status < 400) {
+    if (events !== undefined && found.answer.status < 400) {
       const seconds = liveSeconds(body ?? "{}");
       if (seconds !== null) found.answer.headers[liveHeader] = String(seconds);
     }

@@ -3,6 +3,7 @@
 import { CancellationSource, type CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
 import type { TenantBinding } from "../../src/shared/model/tenant-binding.ts";
+import type { EventFeed } from "./event-feed.ts";
 import { type SignToken, tokenSigner } from "./token-signer.ts";
 
 /**
@@ -29,6 +30,8 @@ export class RequestScope {
   longLists: readonly string[] | null = null;
   /** The failure that makes the whole answer an error of the host, such as an unreachable database. */
   hostFailure: Error | null = null;
+  /** The events of a subscriber's request; null for every other request. */
+  feed: EventFeed | null = null;
   #open = true;
   #streaming = false;
   #committing = 0;

@@ -1,8 +1,8 @@
 /** A subscription over server-sent events, as in the protocol of graphql-sse: one connection for each operation. */
 import type { ServerResponse } from "node:http";
-import type { Subscription } from "../../realtime/live-queries.ts";
-import type { Sink } from "../../realtime/live-query.ts";
+import type { Sink } from "../../realtime/execution.ts";
 import type { LiveResult } from "../../realtime/live-result.ts";
+import type { Subscription } from "../../realtime/subscription.ts";
 import type { HostError } from "../../shared/kernel/errors.ts";
 import { renderFailure } from "../error-response.ts";
 import type { Exchange } from "./exchange.ts";
@@ -29,6 +29,7 @@ export class EventStream implements Sink {
   readonly #exchange: Exchange;
   readonly #outgoing: ServerResponse;
   readonly #pings: NodeJS.Timeout;
+  readonly #bufferBytes: number;
   #subscription: Subscription | null = null;
   /** The newest result, while the client does not read. */
   #waiting: string | null = null;
@@ -36,8 +37,13 @@ export class EventStream implements Sink {
   #isStuck = false;
 
   /** Throws `NO_CAPACITY` if there is no memory for an operation of `bytes`. */
-  constructor(exchange: Exchange, pingMs: number, bytes: number) {
+  constructor(
+    exchange: Exchange,
+    { pingMs, bufferBytes }: { readonly pingMs: number; readonly bufferBytes: number },
+    bytes: number,
+  ) {
     const { outgoing, requestId } = exchange;
+    this.#bufferBytes = slowFactor * bufferBytes;
     this.#exchange = exchange;
     this.#outgoing = outgoing;
     exchange.beginStream(bytes);
@@ -70,6 +76,18 @@ export class EventStream implements Sink {
       this.#waiting = body;
       this.#exchange.countUnsent(body.length);
     } else this.#write(`event: next\ndata: ${body}\n\n`);
+  }
+
+  push(body: string): Promise<void> {
+    if (this.#outgoing.writableLength > this.#bufferBytes) {
+      // Without "complete": the client subscribes anew, and knows that it has missed something.
+      this.#outgoing.destroy();
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#outgoing.write(`event: next\ndata: ${body}\n\n`, () => resolve());
+      this.#exchange.countUnsent();
+    });
   }
 
   fail(error: HostError | LiveResult): void {
@@ -122,3 +140,5 @@ export class EventStream implements Sink {
 }
 
 const endingMs = 2_000;
+/** A run may answer with several results, which are written at once. */
+const slowFactor = 4;

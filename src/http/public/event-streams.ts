@@ -26,7 +26,7 @@ export class EventStreams {
   async begin({ exchange, facts, headers }: StreamRequest, body: string): Promise<void> {
     exchange.received();
     const { requestId, outgoing } = exchange;
-    const { room, origins, pingMs } = this.#subscriptions;
+    const { room, origins } = this.#subscriptions;
     // Any page can send a GET, and its browser adds credentials.
     const queriesOnly = facts.method === "GET";
     if (queriesOnly) refuseForeign(facts, origins);
@@ -34,7 +34,7 @@ export class EventStreams {
     const operation = await exchange.unlessAborted(opening, () => {});
     if (outgoing.closed) return;
     outgoing.on("close", room.enter(operation.identity.tenant, "sse"));
-    const stream = new EventStream(exchange, pingMs, body.length);
+    const stream = new EventStream(exchange, this.#subscriptions, body.length);
     try {
       stream.follow(this.#subscriptions.subscribe(operation, stream));
     } catch (error) {

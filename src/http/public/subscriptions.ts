@@ -1,6 +1,8 @@
 /** What the public app needs for subscriptions. */
-import type { Operation, Subscription } from "../../realtime/live-queries.ts";
-import type { Sink } from "../../realtime/live-query.ts";
+
+import type { Sink } from "../../realtime/execution.ts";
+import type { Operation } from "../../realtime/live-queries.ts";
+import type { Subscription } from "../../realtime/subscription.ts";
 import type { TenantId } from "../../shared/kernel/ids.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import type { StreamRoom, Transport } from "./stream-room.ts";

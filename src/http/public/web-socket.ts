@@ -1,8 +1,8 @@
 /** One WebSocket with the protocol of graphql-ws, `graphql-transport-ws`. */
 import type { WebSocket } from "ws";
 import { z } from "zod";
-import type { Subscription } from "../../realtime/live-queries.ts";
-import type { Sink } from "../../realtime/live-query.ts";
+import type { Sink } from "../../realtime/execution.ts";
+import type { Subscription } from "../../realtime/subscription.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
 import type { Wait } from "../client-backlog.ts";
@@ -40,6 +40,8 @@ export const closeCodes = {
 /** A reason may have 123 bytes. */
 const maxReason = 120;
 const terminateMs = 2_000;
+/** A run may answer with several results, which are sent at once. */
+const slowFactor = 4;
 /** Fewer bytes of unread results are not worth counting. */
 const smallBytes = 64 * 1024;
 
@@ -260,6 +262,11 @@ export class SubscriberSocket {
         // What is not live is complete in the same turn.
         if (this.#ending !== null) setImmediate(() => this.#closeIfDrained());
       },
+      push: (body) => {
+        if (this.#entries.get(id) !== entry) return Promise.resolve();
+        entry.hasResult = true;
+        return this.#push(nextMessage(name, body));
+      },
       fail: (error) => {
         if ("body" in error) over(errorMessage(name, error.body));
         else if (error.status === 401) {
@@ -270,8 +277,9 @@ export class SubscriberSocket {
       complete: () => over(`{"id":${name},"type":"complete"}`),
       cut: (reason) => {
         if (this.#entries.get(id) === entry) this.#remove(id, entry);
-        const code = reason === undefined ? closeCodes.restart : closeCodes.tryAgain;
-        this.drain(this.#subscriptions.requestTimeoutMs, code, reason?.code ?? "SCHEMA_CHANGED");
+        const code = reason instanceof HostError ? closeCodes.tryAgain : closeCodes.restart;
+        const why = reason instanceof HostError ? reason.code : (reason ?? "SCHEMA_CHANGED");
+        this.drain(this.#subscriptions.requestTimeoutMs, code, why);
         this.#closeIfDrained();
       },
     };
@@ -314,6 +322,21 @@ export class SubscriberSocket {
 
   #send(value: object): void {
     this.#write(JSON.stringify(value));
+  }
+
+  /** Resolves once the message has been sent, or the socket is closed. A client that does not read is cut off, and subscribes anew. */
+  #push(text: string): Promise<void> {
+    if (this.#socket.readyState !== this.#socket.OPEN) return Promise.resolve();
+    if (this.#socket.bufferedAmount > slowFactor * this.#subscriptions.bufferBytes) {
+      this.close(closeCodes.tryAgain, "TOO_SLOW");
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#socket.send(text, () => {
+        this.#isStuck = false;
+        resolve();
+      });
+    });
   }
 
   /** Answers to what a client sends without reading them. */
