@@ -9,6 +9,7 @@ import type { Fleet } from "../fleet/fleet.ts";
 import type { PublicRequest } from "../http/public/app.ts";
 import type { Observe } from "../observability/observation.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import { type MaybePromise, whenKnown } from "../shared/kernel/eventually.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import type { Answer } from "../shared/protocol/messages.ts";
 import { createRouter, type RequestFacts } from "../tenants/router.ts";
@@ -27,7 +28,7 @@ export interface RequestHandlerDeps {
   readonly welcome: Welcome | undefined;
 }
 
-/** Finds the tenant of a request, and what it may do. Rejects with the HostError to report to the client. */
+/** Finds the tenant of a request, and what it may do. Throws, or rejects with, the HostError to report to the client. */
 export function createAdmission({
   config,
   source,
@@ -35,16 +36,17 @@ export function createAdmission({
 }: Pick<RequestHandlerDeps, "config" | "source" | "authenticator">): (
   facts: RequestFacts,
   routed: (tenant: TenantId) => void,
-) => Promise<Admitted> {
+) => MaybePromise<Admitted> {
   const router = createRouter(config.routing, source);
-  return async (facts, routed) => {
-    const found = await router.route(facts);
-    if (found === null) throw new HostError("TENANT_UNKNOWN");
-    const { tenant, path, basePath } = found;
-    routed(tenant.id);
-    const settings = await authenticator.settings(tenant, facts);
-    return { tenant, path, basePath, settings, signing: authenticator.signing(tenant) };
-  };
+  return (facts, routed) =>
+    whenKnown(router.route(facts), (found) => {
+      if (found === null) throw new HostError("TENANT_UNKNOWN");
+      const { tenant, path, basePath } = found;
+      routed(tenant.id);
+      return whenKnown(authenticator.settings(tenant, facts), (settings) => {
+        return { tenant, path, basePath, settings, signing: authenticator.signing(tenant) };
+      });
+    });
 }
 
 export interface HandledRequest extends PublicRequest {
@@ -58,18 +60,17 @@ export function createRequestHandler(deps: RequestHandlerDeps): (request: Handle
   const admission = createAdmission(deps);
   const dispatcher = createDispatcher(deps);
   return (request: HandledRequest): Promise<Answer> => {
-    const { facts, headers, body, signal, admitted } = request;
+    const { facts, headers, body, signal, routed, admitted } = request;
     const page = welcome?.(facts) ?? null;
     if (page !== null) return Promise.resolve(page);
-    const routed = (tenant: TenantId): void => request.routed(tenant);
-    const admit =
-      admitted === undefined
-        ? (): Promise<Admitted> => admission(facts, routed)
-        : async (): Promise<Admitted> => {
-            const as = await admission(facts, routed);
-            admitted(as);
-            return as;
-          };
+    const admit = (): MaybePromise<Admitted> => {
+      const found = admission(facts, routed);
+      if (admitted === undefined) return found;
+      return whenKnown(found, (as) => {
+        admitted(as);
+        return as;
+      });
+    };
     const { method, query } = facts;
     return dispatcher.dispatch({ method, query, headers, body, signal, admit });
   };

@@ -3,6 +3,7 @@ import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Database } from "../postgres/database.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import type { MaybePromise } from "../shared/kernel/eventually.ts";
 import { lazyLru } from "../shared/kernel/lru-options.ts";
 import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
 import { SingleFlight } from "../shared/kernel/single-flight.ts";
@@ -84,12 +85,15 @@ export class Authenticator {
 
   /**
    * The settings of a request's transactions, `role` first; empty if the tenant lists no roles. A request
-   * without a token gets the anonymous role. One with credentials is never served as anonymous: rejects with
-   * `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
+   * without a token gets the anonymous role, at once; throws `TOKEN_REQUIRED` if there is none. One with credentials is never
+   * served as anonymous: rejects with `TOKEN_INVALID`, `TOKEN_EXPIRED` or `TOKEN_UNVERIFIABLE`.
    */
-  async settings(tenant: Tenant, facts: RequestFacts): Promise<Settings> {
+  settings(tenant: Tenant, facts: RequestFacts): MaybePromise<Settings> {
     const header = facts.header("authorization");
-    if (header === null) return anonymousSettings(tenant, facts);
+    return header === null ? anonymousSettings(tenant, facts) : this.#tokenSettings(tenant, header);
+  }
+
+  async #tokenSettings(tenant: Tenant, header: string): Promise<Settings> {
     const { serial, verify } = this.#rulesOf(tenant);
     if (verify === null)
       throw refusedToken(

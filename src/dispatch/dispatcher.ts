@@ -40,7 +40,7 @@ export interface CellRequest {
   /** Aborts with a HostError as its reason when the client disconnects or the deadline passes. */
   readonly signal: CancellationToken;
   /** Admits the request by the tenant's current record; throws or rejects with the error for the client. */
-  admit(): Promise<Admitted>;
+  admit(): MaybePromise<Admitted>;
 }
 
 export interface DispatchOptions {
@@ -81,8 +81,11 @@ export class Dispatcher {
     for (;;) {
       // Admit again on every try: the tenant's schemas may have changed owner, or have none any more, and the
       // request with them.
-      const admitted = await request.admit();
-      const decision = await this.#decide(admitted.tenant, request.signal);
+      // An await of what is there at once takes a promise and a turn of the microtask queue.
+      const admitting = request.admit();
+      const admitted = admitting instanceof Promise ? await admitting : admitting;
+      const deciding = this.#decide(admitted.tenant, request.signal);
+      const decision = deciding instanceof Promise ? await deciding : deciding;
       let lease: Lease | null = null;
       try {
         const wanted = this.#wanted(decision, tries.sinceMs);

@@ -81,6 +81,8 @@ export class ClientBacklog {
   }
 }
 
+const ignore = (): void => {};
+
 /** The part of the backlog that one body or one answer holds. */
 export class Wait {
   readonly #backlog: ClientBacklog;
@@ -88,7 +90,7 @@ export class Wait {
   /** Null while nothing is held. */
   share: Share | null = null;
   bytes = 0;
-  cut = (): void => {};
+  cut: () => void = ignore;
 
   constructor(backlog: ClientBacklog, address: string) {
     this.#backlog = backlog;

@@ -108,7 +108,10 @@ class Pieces {
   }
 
   get isText(): boolean {
-    return isUtf8(this.#bytes.subarray(0, this.length));
+    // The one piece that most bodies are is not cut: a view of it is a Buffer more.
+    return isUtf8(
+      this.#bytes.byteLength === this.length ? this.#bytes : this.#bytes.subarray(0, this.length),
+    );
   }
 
   toString(): string {

@@ -1,6 +1,6 @@
 /** Routes a request to its tenant: rules, tried in order. */
 import { unreachable } from "../shared/kernel/errors.ts";
-import type { MaybePromise } from "../shared/kernel/eventually.ts";
+import { type MaybePromise, whenKnown } from "../shared/kernel/eventually.ts";
 import { parseTenantId } from "../shared/kernel/ids.ts";
 import { normaliseHost } from "./host-name.ts";
 import type { Tenant } from "./tenant.ts";
@@ -61,8 +61,8 @@ export interface TenantLookup {
 }
 
 export interface Router {
-  /** The request's tenant, or null if no rule finds one; rejects as the tenant source does. */
-  route(facts: RequestFacts): Promise<Routed | null>;
+  /** The request's tenant, or null if no rule finds one; throws or rejects as the tenant source does. */
+  route(facts: RequestFacts): MaybePromise<Routed | null>;
 }
 
 /**
@@ -84,19 +84,21 @@ export function createRouter(rules: readonly RoutingRule[], source: TenantLookup
     return { tenant, path: taken?.path ?? facts.path, basePath: taken?.basePath ?? "" };
   };
 
-  const byRules = async (facts: RequestFacts): Promise<Routed | null> => {
-    for (const rule of rules) {
+  const byRules = (facts: RequestFacts, first = 0): MaybePromise<Routed | null> => {
+    for (let at = first; ; at += 1) {
+      const rule = rules[at];
+      if (rule === undefined) return null;
       const named = nameIn(rule, facts);
       if (named === null) continue;
       const { path, basePath } = named;
       if (named.kind === "id") {
-        const tenant = parseTenantId(named.id) === undefined ? null : await source.byId(named.id);
-        return tenant === null ? null : { tenant, path, basePath };
+        const byId = parseTenantId(named.id) === undefined ? null : source.byId(named.id);
+        return whenKnown(byId, (tenant) => (tenant === null ? null : { tenant, path, basePath }));
       }
-      const tenant = await source.byHost(named.host);
-      if (tenant !== null) return { tenant, path, basePath };
+      return whenKnown(source.byHost(named.host), (tenant) =>
+        tenant === null ? byRules(facts, at + 1) : { tenant, path, basePath },
+      );
     }
-    return null;
   };
 
   const { resolve } = source;

@@ -1,17 +1,16 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { Authenticator } from "../../src/auth/authenticator.ts";
 import { SessionDatabases } from "../../src/auth/session-databases.ts";
 import { parseTenant, type Tenant } from "../../src/tenants/tenant.ts";
 import { advisoryWaits, createDatabase, type TestDatabase } from "../support/database.ts";
 import { anonymousOf, sessionGate, sessionSql, suffix, userOf } from "../support/session-functions.ts";
-import { codeOf, facts } from "../support/tokens.ts";
+import { codeOf, facts, Identities } from "../support/tokens.ts";
 
 const waitingTenants = ["ask_h1", "ask_h2", "ask_h3", "ask_h4"] as const;
 const ids = ["ask_one", "ask_two", ...waitingTenants] as const;
 
 let database: TestDatabase;
 let sessions: SessionDatabases;
-let identities: Authenticator;
+let identities: Identities;
 const clock = { nowMs: 1, now: () => clock.nowMs };
 
 const tenant = (id: string, name = "app.authenticate", more: object = {}): Tenant =>
@@ -66,7 +65,7 @@ beforeEach(() => {
     calls += 1;
     return sessions.get(name);
   };
-  identities = new Authenticator({ sessions: counted, clock });
+  identities = new Identities({ sessions: counted, clock });
 });
 
 afterAll(async () => {

@@ -1,8 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { Authenticator } from "../../src/auth/authenticator.ts";
 import { tokenSigner } from "../../workers/request/token-signer.ts";
-import { codeOf, facts, identities, seconds, secret, settingsOf, tenant, token } from "../support/tokens.ts";
+import {
+  codeOf,
+  facts,
+  Identities,
+  identities,
+  seconds,
+  secret,
+  settingsOf,
+  tenant,
+  token,
+} from "../support/tokens.ts";
 
 describe("a request without a token", () => {
   it("runs as the anonymous role", async () => {
@@ -20,7 +29,7 @@ describe("a request without a token", () => {
 describe("the cached answer about a caller", () => {
   it("is the result of authentication, for the same record only", async () => {
     const [acme, header] = [tenant(), `Bearer ${await token({})}`];
-    const own = new Authenticator({ sessions: () => expect.unreachable() });
+    const own = new Identities({ sessions: () => expect.unreachable() });
     const settings = await own.settings(acme, facts(header));
     expect(settings).toMatchObject({ role: "acme_user" });
     expect(await own.settings(acme, facts(header))).toBe(settings);
@@ -205,7 +214,7 @@ describe("the cached result of a token", () => {
 
   it("does not outlive the token", async () => {
     const clock = { nowMs: 1, now: () => clock.nowMs };
-    const mine = new Authenticator({ sessions: () => Promise.reject() as never, clock });
+    const mine = new Identities({ sessions: () => Promise.reject() as never, clock });
     const acme = tenant({ jwt: { secret, clockTolerance: "2s" } });
     const text = await token({ exp: seconds(1) });
     const first = await mine.settings(acme, facts(`Bearer ${text}`));

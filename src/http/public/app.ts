@@ -47,7 +47,7 @@ export interface PublicRequest {
   /** Aborts with a HostError: `CANCELLED` when the client leaves, `DEADLINE` when the time is up. */
   readonly signal: CancellationToken;
   /** To be called whenever the tenant is known; throws `TENANT_BUSY` if it has too many requests under way. */
-  routed(tenant: TenantId): void;
+  readonly routed: (tenant: TenantId) => void;
 }
 
 export interface PublicDeps {
