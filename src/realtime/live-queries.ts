@@ -1,6 +1,5 @@
 /** Runs the operations of subscribers, and again when their tenant has events if they are live. */
 import type { Observe } from "../observability/observation.ts";
-import { pause } from "../shared/kernel/duration.ts";
 import { HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { TenantId } from "../shared/kernel/ids.ts";
 import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
@@ -11,6 +10,7 @@ import type { Span, Topic } from "./event-table.ts";
 import type { Execution, Sink, Subscriber } from "./execution.ts";
 import { LiveQuery } from "./live-query.ts";
 import type { LiveResult } from "./live-result.ts";
+import { isHarmless, patiently } from "./patience.ts";
 import { Hearing, Started, type Subscription } from "./subscription.ts";
 
 /** The identity under which a subscriber is served. */
@@ -49,9 +49,6 @@ export interface LiveQueriesOptions {
 
 /** How many operations of one tenant run at a time. What waits costs others nothing. */
 const tenantRuns = 8;
-
-const firstRetryMs = 250;
-const longestRetryMs = 5_000;
 
 /** What one tenant has. */
 interface Share {
@@ -198,20 +195,15 @@ export class LiveQueries {
     }
   }
 
-  /** `work`, repeated for as long as a request may take while it fails with nothing done, as a database that restarts makes it. */
-  async #patiently<Value>(started: Started, work: () => Promise<Value>): Promise<Value> {
-    const untilMs = performance.now() + this.#options.requestTimeoutMs;
-    for (let pauseMs = firstRetryMs; ; pauseMs = Math.min(2 * pauseMs, longestRetryMs)) {
-      try {
-        return await work();
-      } catch (thrown) {
-        const isLast = performance.now() + pauseMs > untilMs;
-        if (started.ended || this.#isDraining || isLast || !isHarmless(toHostError(thrown))) throw thrown;
-        started.isWaiting = true;
-        await pause(pauseMs, started.stop.signal);
-        started.isWaiting = false;
-      }
-    }
+  #patiently<Value>(started: Started, work: () => Promise<Value>): Promise<Value> {
+    return patiently(work, {
+      forMs: this.#options.requestTimeoutMs,
+      isOver: () => started.ended || this.#isDraining,
+      signal: started.stop.signal,
+      onPause: (pauses) => {
+        started.isWaiting = pauses;
+      },
+    });
   }
 
   /**
@@ -354,6 +346,3 @@ export class LiveQueries {
     }
   }
 }
-
-/** Whether a retry may mend it and nothing of the operation can stand. A mutation may have been committed before its thread ended. */
-const isHarmless = ({ retryable, code }: HostError): boolean => retryable && code !== "CELL_LOST";

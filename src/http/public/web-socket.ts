@@ -1,7 +1,8 @@
 /** One WebSocket with the protocol of graphql-ws, `graphql-transport-ws`. */
 import type { WebSocket } from "ws";
-import { z } from "zod";
 import type { Sink } from "../../realtime/execution.ts";
+import type { Operation } from "../../realtime/live-queries.ts";
+import { patiently } from "../../realtime/patience.ts";
 import type { Subscription } from "../../realtime/subscription.ts";
 import { HostError, toHostError } from "../../shared/kernel/errors.ts";
 import type { RequestFacts } from "../../tenants/router.ts";
@@ -9,33 +10,14 @@ import type { Wait } from "../client-backlog.ts";
 import { renderFailure } from "../error-response.ts";
 import { smallOperation } from "./exchange.ts";
 import type { SubscribeRequest, Subscriptions } from "./subscriptions.ts";
-
-const object = z.looseObject({});
-const message = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("connection_init"), payload: object.nullish() }),
-  z.object({ type: z.literal("ping"), payload: object.nullish() }),
-  z.object({ type: z.literal("pong"), payload: object.nullish() }),
-  z.object({
-    type: z.literal("subscribe"),
-    id: z.string().min(1).max(256),
-    payload: z.looseObject({ query: z.string() }),
-  }),
-  z.object({ type: z.literal("complete"), id: z.string() }),
-]);
-type Message = z.output<typeof message>;
-
-/** Why a socket is closed. The official client subscribes again after 4403, 4408 and the 1xxx here, and gives up after the others. */
-export const closeCodes = {
-  badRequest: 4400,
-  unauthorized: 4401,
-  expired: 4403,
-  initTimeout: 4408,
-  idInUse: 4409,
-  initTwice: 4429,
-  goingAway: 1001,
-  restart: 1012,
-  tryAgain: 1013,
-} as const;
+import {
+  closeCodes,
+  errorMessage,
+  type Message,
+  nextMessage,
+  parseMessage,
+  refusalCode,
+} from "./web-socket-messages.ts";
 
 /** A reason may have 123 bytes. */
 const maxReason = 120;
@@ -224,12 +206,28 @@ export class SubscriberSocket {
       }
       const body = JSON.stringify(payload);
       this.#keep(entry, body.length);
-      const operation = await this.#subscriptions.open({ ...this.#request, facts: this.#facts, body });
+      const operation = await this.#open(entry, id, body);
       // The client has given it up.
-      if (this.#entries.get(id) !== entry) return;
+      if (operation === null || this.#entries.get(id) !== entry) return;
       entry.subscription = this.#subscriptions.subscribe(operation, entry);
     } catch (thrown) {
       if (this.#entries.get(id) === entry) entry.fail(toHostError(thrown));
+    }
+  }
+
+  /** The operation of an entry; null if it cannot be told for now whose it is, and then the client has been told to try again. */
+  async #open(entry: Entry, id: string, body: string): Promise<Operation | null> {
+    const open = () => this.#subscriptions.open({ ...this.#request, facts: this.#facts, body });
+    try {
+      return await patiently(open, {
+        forMs: this.#subscriptions.requestTimeoutMs,
+        isOver: () => this.#ending !== null || this.#entries.get(id) !== entry,
+      });
+    } catch (thrown) {
+      const error = toHostError(thrown);
+      if (!error.retryable) throw error;
+      if (this.#entries.get(id) === entry) entry.cut(error);
+      return null;
     }
   }
 
@@ -362,27 +360,5 @@ export class SubscriberSocket {
     this.#socket.ping();
     if (this.#phase !== "ready" || this.#ending !== null || !(await this.#isAdmitted())) return;
     for (const { subscription } of this.#entries.values()) subscription?.check();
-  }
-}
-
-const nextMessage = (name: string, body: string): string => `{"id":${name},"type":"next","payload":${body}}`;
-
-function refusalCode({ code, retryable, status }: HostError): number {
-  if (code === "TOKEN_EXPIRED") return closeCodes.expired;
-  if (retryable) return closeCodes.tryAgain;
-  return status === 400 ? closeCodes.badRequest : closeCodes.unauthorized;
-}
-
-/** The errors of a response without data. */
-function errorMessage(name: string, body: string): string {
-  const { errors } = z.object({ errors: z.array(z.unknown()) }).parse(JSON.parse(body));
-  return `{"id":${name},"type":"error","payload":${JSON.stringify(errors)}}`;
-}
-
-function parseMessage(text: string): Message | null {
-  try {
-    return message.safeParse(JSON.parse(text)).data ?? null;
-  } catch {
-    return null;
   }
 }

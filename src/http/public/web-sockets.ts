@@ -16,7 +16,8 @@ import { clientOf } from "./exchange.ts";
 import type { NamedHeaders } from "./named-headers.ts";
 import { refuseForeign } from "./origins.ts";
 import type { SubscribeRequest, Subscriptions } from "./subscriptions.ts";
-import { closeCodes, SubscriberSocket } from "./web-socket.ts";
+import { SubscriberSocket } from "./web-socket.ts";
+import { closeCodes } from "./web-socket-messages.ts";
 
 const protocol = "graphql-transport-ws";
 /** How many sockets may be without their `connection_init` at a time. */
