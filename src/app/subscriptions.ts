@@ -9,6 +9,7 @@ import { type Identity, LiveQueries, type Operation } from "../realtime/live-que
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { pathSchemas, physicalNames } from "../shared/model/blueprint-spec.ts";
+import { eventsHeader } from "../shared/protocol/events.ts";
 import { type Answer, liveHeader } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
@@ -60,7 +61,7 @@ export function openSubscriptions(
     async open({ requestId, facts: asked, headers: given, body }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "[]" };
+      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: "1" };
       const identify = async (): Promise<Identity> =>
         identityOf(await admission(facts, ignore), headers, body);
       const identity = await identify();
@@ -69,7 +70,7 @@ export function openSubscriptions(
         const admitted = (as: Admitted): void => {
           key = identityOf(as, headers, body).key;
         };
-        const given = { ...headers, [liveHeader]: JSON.stringify(events) };
+        const given = { ...headers, [eventsHeader]: JSON.stringify(events) };
         const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
         return { ...liveResult(await handle(request)), servedAs: key };
       };
