@@ -10,6 +10,7 @@ import { type Identity, LiveQueries, type Operation } from "../realtime/live-que
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
 import { pathSchemas, physicalNames } from "../shared/model/blueprint-spec.ts";
+import { eventsHeader } from "../shared/protocol/events.ts";
 import { type Answer, liveHeader, liveQueriesOnly } from "../shared/protocol/messages.ts";
 import { createRouter } from "../tenants/router.ts";
 import type { TenantSource } from "../tenants/source.ts";
@@ -61,7 +62,7 @@ export function openSubscriptions(
     async open({ requestId, facts: asked, headers: given, body, queriesOnly = false }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const asks = queriesOnly ? liveQueriesOnly : "[]";
+      const asks = queriesOnly ? liveQueriesOnly : "1";
       const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: asks };
       const identify = async (): Promise<Identity> => {
         const admitted = await admission(facts, ignore);
@@ -74,7 +75,7 @@ export function openSubscriptions(
         const admitted = (as: Admitted): void => {
           key = identityOf(as, headers, body).key;
         };
-        const given = { ...headers, [liveHeader]: events.length === 0 ? asks : JSON.stringify(events) };
+        const given = { ...headers, [eventsHeader]: JSON.stringify(events) };
         const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
         return { ...liveResult(await handle(request)), servedAs: key };
       };

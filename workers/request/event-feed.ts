@@ -2,7 +2,7 @@
 import { SafeError } from "postgraphile/grafast";
 import type { CancellationToken } from "../../src/shared/kernel/cancellation.ts";
 import { HostError } from "../../src/shared/kernel/errors.ts";
-import type { FeedReport, TopicEvent } from "../../src/shared/protocol/events.ts";
+import { eventsHeader, type FeedReport, type TopicEvent } from "../../src/shared/protocol/events.ts";
 
 const maxTopics = 100;
 /** From that many characters on, the rest is left for the next run. */
@@ -26,6 +26,13 @@ export class EventFeed {
   /** Called when all results are out that the operation has without an event of the feed. */
   onBegin = (): void => {};
   readonly subscriber: Subscriber = { subscribe: (topic) => this.#subscribe(topic) };
+
+  /** The feed of the events in the headers, which are not for presets. */
+  static takenFrom(headers: Record<string, string>): EventFeed {
+    const events = headers[eventsHeader] ?? "[]";
+    delete headers[eventsHeader];
+    return new EventFeed(JSON.parse(events));
+  }
 
   constructor(events: readonly TopicEvent[]) {
     this.#events = events;

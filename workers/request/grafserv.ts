@@ -9,7 +9,6 @@ import { feedHeader } from "../../src/shared/protocol/events.ts";
 import {
   type Answer,
   liveHeader,
-  liveQueriesOnly,
   type OperationLimits,
   type RequestTask,
 } from "../../src/shared/protocol/messages.ts";
@@ -65,11 +64,8 @@ export class CellServ extends GrafservBase {
   async #answer(task: ServedRequest, scope: RequestScope): Promise<Served> {
     const { body } = task;
     const headers = { ...task.headers };
-    const events = headers[liveHeader];
-    if (events !== undefined) {
-      scope.feed = new EventFeed(events === liveQueriesOnly ? [] : JSON.parse(events));
-      delete headers[liveHeader];
-    }
+    const isSubscriber = headers[liveHeader] !== undefined;
+    if (isSubscriber) scope.feed = EventFeed.takenFrom(headers);
     if (body !== null && headers["content-type"]?.includes("json") === true)
       assertFewValuesIn(body, this.#limits);
     const result = await this.processRequest({
@@ -96,7 +92,7 @@ export class CellServ extends GrafservBase {
       return text(200, { [feedHeader]: JSON.stringify(feed.report) }, results);
     }
     const found = served(result, scope);
-    if (events !== undefined && found.answer.status < 400) {
+    if (isSubscriber && found.answer.status < 400) {
       const seconds = liveSeconds(body ?? "{}");
       if (seconds !== null) found.answer.headers[liveHeader] = String(seconds);
     }

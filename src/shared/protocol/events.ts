@@ -3,6 +3,9 @@
 /** A schema in PostgreSQL, a topic and its payload. */
 export type TopicEvent = readonly [schema: string, topic: string, payload: string];
 
+/** In the request of a subscriber: JSON of the TopicEvents that a `Subscription` operation is to be given, if there are any. */
+export const eventsHeader = "rowhouse-events";
+
 /** In the answer to a `Subscription` operation: JSON of a FeedReport. The body has its results, one a line. */
 export const feedHeader = "rowhouse-feed";
 

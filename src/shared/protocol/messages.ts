@@ -6,11 +6,11 @@ import type { PatchStates } from "../kernel/patch-policy.ts";
 import type { BlueprintSpec } from "../model/blueprint-spec.ts";
 
 /**
- * In a request: it is a subscriber's, and its value is JSON of the events that a `Subscription` operation is to be given. In the
- * answer, if the operation is live: the seconds after which it is to run again whatever happens, or 0.
+ * In a request: whether its operation is live is to be told. In the answer, if it is: the seconds after which it is to run
+ * again whatever happens, or 0.
  */
 export const liveHeader = "rowhouse-live";
-/** Its value in a request that may be no mutation, and is given no events. */
+/** Its value in a request that may be no mutation. */
 export const liveQueriesOnly = "query";
 
 /** Limits for an operation. */
