@@ -58,8 +58,10 @@ const showStatements = "grant execute on function pg_catalog.pg_prepared_stateme
 
 const controlRights = `
   grant usage on schema rowhouse to bench_host;
-  grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to bench_host;
-  grant execute on function rowhouse.tenant_lock_key to bench_host`;
+  grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host, rowhouse.event,
+    rowhouse.realtime_host to bench_host;
+  grant execute on function rowhouse.tenant_lock_key, rowhouse.register_realtime, rowhouse.unregister_realtime,
+    rowhouse.sweep_events to bench_host`;
 
 /** A table takes five locks with its index, sequence and TOAST, and a server of 100 connections has room for 6,400. */
 const tablesAtOnce = 500;

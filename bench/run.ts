@@ -18,6 +18,7 @@ const benches: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   memory: () => import("./memory.ts"),
   migrations: () => import("./migrations.ts"),
   patches: () => import("./patches.ts"),
+  realtime: () => import("./realtime.ts"),
   reclaim: () => import("./reclaim.ts"),
   replicas: () => import("./replicas.ts"),
   spread: () => import("./spread.ts"),

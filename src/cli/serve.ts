@@ -5,6 +5,7 @@ import { isatty } from "node:tty";
 import { type Host, startHost } from "../app/host.ts";
 import type { Config } from "../config/config.ts";
 import { copyFaults } from "../config/preset-copies.ts";
+import { resolveRealtime } from "../config/resolve.ts";
 import { demoPassword, seedDemo } from "../demo/seed.ts";
 import { welcomePage } from "../demo/welcome.ts";
 import { startEmbedded } from "../embedded/server.ts";
@@ -148,6 +149,7 @@ async function startDemo(config: Config, moreTenants: number, observe: Observe):
         ...config,
         // Pooling is what the demo shows, and its tenants are suited to it.
         pooling: true,
+        realtime: config.realtime ?? resolveRealtime(true, config.limits.connections),
         databases: { main: { url, listenUrl: url, poolSize: 4, poolReserve: 4, install: false } },
         tenants: { kind: "list", list },
       },

@@ -76,13 +76,19 @@ export function resolveConfig(record: ConfigRecord, around: Surroundings): Confi
       variables: limits.variables,
       variablesDepth: limits.variablesDepth,
     },
-    realtime: resolveRealtime(record),
+    realtime: resolveRealtime(record.realtime, limits.connections),
     graphiql,
     introspection: record.introspection ?? graphiql,
   };
 }
 
-function resolveRealtime({ realtime, limits }: ConfigRecord): RealtimeConfig | null {
+/** `connections`: the most of the public listener. */
+export function resolveRealtime(realtime: true, connections: number): RealtimeConfig;
+export function resolveRealtime(
+  realtime: ConfigRecord["realtime"],
+  connections: number,
+): RealtimeConfig | null;
+export function resolveRealtime(realtime: ConfigRecord["realtime"], all: number): RealtimeConfig | null {
   if (realtime === false) return null;
   const figures = realtime === true ? realtimeDefaults : realtime;
   const { poll, retention, minInterval, initTimeout, connections, ping, origins, ...rest } = figures;
@@ -92,7 +98,7 @@ function resolveRealtime({ realtime, limits }: ConfigRecord): RealtimeConfig | n
     retentionMs: retention,
     minIntervalMs: minInterval,
     // The other half stays for requests.
-    connections: connections ?? Math.ceil(limits.connections / 2),
+    connections: connections ?? Math.ceil(all / 2),
     pingMs: ping,
     initTimeoutMs: initTimeout,
     origins: origins.map((each) => new URL(each).origin),

@@ -16,4 +16,6 @@ create extension if not exists pgcrypto schema extensions;
 
 grant usage on schema rowhouse to rowhouse_demo;
 grant select on rowhouse.migration, rowhouse.schema_revision, rowhouse.tenant, rowhouse.tenant_host to rowhouse_demo;
-grant execute on function rowhouse.tenant_lock_key to rowhouse_demo;
+grant select on rowhouse.event, rowhouse.realtime_host to rowhouse_demo;
+grant execute on function rowhouse.tenant_lock_key, rowhouse.register_realtime, rowhouse.unregister_realtime,
+  rowhouse.sweep_events to rowhouse_demo;
