@@ -22,6 +22,7 @@ describe("a tenant in the control table", () => {
       settings: { beta: true },
       jwt: null,
       session: null,
+      realtime: true,
     });
     expect(await table.make().byHost("xn--bcher-kva.example")).toEqual(acme);
     expect(await table.source.byHost("globex.example")).toMatchObject({ id: "globex" });

@@ -98,7 +98,7 @@ describe("an operation", () => {
     ["with an unknown field", "{ nobody }", own],
     ["with a table of another schema", "{ allCanaryGlobexItems { nodes { label } } }", own],
     ["of a mutation without its input", "mutation { addItem { result { rowId } } }", own],
-    ["of a subscription", "subscription { items { rowId } }", own],
+    ["of a subscription", "subscription { items { rowId } }", bad],
     ["of two without a name", "{ __typename } { __typename }", own],
     ["of two with one name", "query A { __typename } query A { __typename }", own],
     ["of fragments alone", "fragment f on Query { __typename }", own],
