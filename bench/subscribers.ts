@@ -32,7 +32,11 @@ export async function watchedDatabase(tenants: number): Promise<BenchDatabase> {
 }
 
 /** A host that may have so many subscribers, and whose front can be told to collect its garbage. */
-export function startWatching(database: BenchDatabase, subscribers: number): Promise<ServerArm> {
+export function startWatching(
+  database: BenchDatabase,
+  subscribers: number,
+  realtime = true,
+): Promise<ServerArm> {
   const most = subscribers + 100;
   return startRowhouse({
     database,
@@ -40,7 +44,7 @@ export function startWatching(database: BenchDatabase, subscribers: number): Pro
     config: {
       pooling: true,
       limits: { connections: 2 * most, addressConnections: 2 * most },
-      realtime: { connections: most, tenantConnections: most, tenantSubscriptions: most },
+      realtime: realtime && { connections: most, tenantConnections: most, tenantSubscriptions: most },
     },
     execArgv: ["--expose-gc", "--import", new URL("./arms/collect-on-signal.ts", import.meta.url).href],
   });

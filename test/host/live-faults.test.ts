@@ -12,7 +12,7 @@ const realtime = {
   poll: "20ms",
   minInterval: "10ms",
   ping: "1s",
-  initTimeout: "20s",
+  initTimeout: "5m",
   tenantConnections: 250,
   tenantSubscriptions: 20,
   connectionSubscriptions: 50,
