@@ -62,18 +62,19 @@ export function openSubscriptions(
     async open({ requestId, facts: asked, headers: given, body, queriesOnly = false }) {
       // A WebSocket begins with a GET.
       const facts = { ...asked, method: "POST" };
-      const asks = queriesOnly ? liveQueriesOnly : "1";
-      const headers = { ...given, accept, "content-type": "application/json", [liveHeader]: asks };
+      const live = { [liveHeader]: queriesOnly ? liveQueriesOnly : "1" };
+      const headers = { ...given, accept, "content-type": "application/json", ...live };
+      const asks = { headers, body };
       const identify = async (): Promise<Identity> => {
         const admitted = await admission(facts, ignore);
         served(admitted.tenant);
-        return identityOf(admitted, headers, body);
+        return identityOf(admitted, asks, facts.query);
       };
       const identity = await identify();
       const run: Operation["run"] = async (signal, events) => {
         let key: string | undefined;
         const admitted = (as: Admitted): void => {
-          key = identityOf(as, headers, body).key;
+          key = identityOf(as, asks, facts.query).key;
         };
         const given = { ...headers, [eventsHeader]: JSON.stringify(events) };
         const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
@@ -93,11 +94,11 @@ function served(tenant: Tenant): Tenant {
 /** Answers with 400 what is refused before it runs. */
 const accept = "application/graphql-response+json";
 
-/** Nothing that an answer may depend on is left out: neither the lifetime of a token, nor a header. */
+/** Nothing that an answer may depend on is left out: neither the lifetime of a token, nor a header, nor the query string of the URL. */
 function identityOf(
   { tenant, settings, path, basePath, signing }: Admitted,
-  headers: Readonly<Record<string, string>>,
-  body: string,
+  { headers, body }: { readonly headers: Readonly<Record<string, string>>; readonly body: string },
+  query: string,
 ): Identity {
   const { id, database, schemas, sharedSchemas, api, mode } = tenant;
   const facts = [
@@ -108,7 +109,7 @@ function identityOf(
     [api, mode, tenant.settings],
     settings,
     signing,
-    [path, basePath],
+    [path, basePath, query],
     headers,
     body,
   ];

@@ -39,6 +39,7 @@ export function requestHeaderFault(entry: string): string | null {
   if (entry === "authorization") {
     return "is verified by the host: presets receive the role and the claims as settings";
   }
+  if (entry.startsWith("rowhouse-")) return "is the host's own";
   if (transport.has(entry)) return "belongs to the connection and is never passed to a preset";
   return headerName.test(entry) ? null : 'must be a header name in lower case, or "cookie:NAME"';
 }

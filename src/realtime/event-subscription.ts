@@ -2,7 +2,7 @@
 import { pause } from "../shared/kernel/duration.ts";
 import { toHostError } from "../shared/kernel/errors.ts";
 import type { TopicEvent } from "../shared/protocol/events.ts";
-import { Execution } from "./execution.ts";
+import { Execution, type ExecutionOptions } from "./execution.ts";
 import type { LiveResult } from "./live-result.ts";
 
 /** Twice what one transaction may write; beyond that the subscribers are cut off rather than told a part. */
@@ -15,10 +15,22 @@ const mostCharactersInBatch = 256 * 1024;
 const slowestMs = 1_000;
 
 export class EventSubscription extends Execution {
+  readonly #topics: ReadonlySet<string>;
   #waiting: TopicEvent[] = [];
   #characters = 0;
   #batch = mostInBatch;
   #running = true;
+
+  /** `topics` are those that its first run listened to. */
+  constructor(topics: readonly string[], options: ExecutionOptions) {
+    super(options);
+    this.#topics = new Set(topics);
+  }
+
+  /** Whether a run that listened to these topics hears what this one does. */
+  listensTo(topics: readonly string[]): boolean {
+    return topics.length === this.#topics.size && topics.every((topic) => this.#topics.has(topic));
+  }
 
   /** Begins with the events that were missed so far; null or a rejection cuts its subscribers off. Never rejects. */
   async begin(missed: Promise<readonly TopicEvent[] | null>): Promise<void> {
@@ -66,6 +78,12 @@ export class EventSubscription extends Execution {
         const result = await this.resultOf(runner, batch);
         if (result === null) continue;
         await this.#deliver(result);
+        // It listens to something else by now, or to nothing: what it heard in between is unknown.
+        if (
+          !result.refused &&
+          (result.feed === null || !result.feed.topics.every((each) => this.#topics.has(each)))
+        )
+          this.lose();
         this.#handled(result.feed?.handled ?? batch.length);
         this.#batch = Math.min(mostInBatch, 2 * this.#batch);
         this.succeeded();

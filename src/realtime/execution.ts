@@ -117,6 +117,8 @@ export class Execution {
   }
 
   protected end(subscriber: Subscriber, tell: (sink: Sink) => void): void {
+    // It may have left while a run of its own was under way.
+    if (!this.subscribers.has(subscriber)) return;
     this.leave(subscriber);
     tell(subscriber.sink);
   }

@@ -250,7 +250,7 @@ export class LiveQueries {
     const { missed } = hearing;
     const isOwn = missed !== null || result.body !== "";
     const known = this.#fed.get(key);
-    if (known !== undefined && !isOwn) {
+    if (known !== undefined && !isOwn && known.listensTo(result.feed?.topics ?? [])) {
       known.join(subscriber);
       return known;
     }
@@ -263,7 +263,7 @@ export class LiveQueries {
     });
     const shared = known === undefined && result.body === "";
     this.#fedCount += 1;
-    const fed = new EventSubscription({
+    const fed = new EventSubscription(result.feed?.topics ?? [], {
       patienceMs: this.#options.requestTimeoutMs,
       onEnd: () => {
         if (shared) this.#fed.delete(key);

@@ -332,8 +332,10 @@ export class SubscriberSocket {
     return new Promise((resolve) => {
       this.#socket.send(text, () => {
         this.#isStuck = false;
+        this.#countUnsent();
         resolve();
       });
+      this.#countUnsent();
     });
   }
 
