@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { specOf } from "../../bench/blueprint.ts";
 import type { Decision } from "../../src/decisions/decision.ts";
 import { DecisionCache } from "../../src/decisions/decision-cache.ts";
 import { pooledKey, shapeHash, tenantId } from "../../src/shared/kernel/ids.ts";
@@ -21,20 +22,10 @@ function decision(id: string, revisions: Record<string, string>): Decision {
     revisions,
     version: "1",
     spec: {
-      key,
-      kind: "pooled",
-      shape: "full",
+      ...specOf("pooled", {}, 0),
       tenant: tenant.id,
-      database: "main",
       schemas: tenant.schemas,
       sharedSchemas: tenant.sharedSchemas,
-      api: null,
-      mode: null,
-      settings: {},
-      enumTables: 0,
-      enumFault: null,
-      leftOut: [],
-      readers: [],
     },
     binding: JSON.stringify({ tenant: tenant.id }),
   };
