@@ -1,4 +1,5 @@
 /** Opens the two listeners: one for operators, one for clients. */
+import type { Config } from "../config/config.ts";
 import { createAdminApp } from "../http/admin/app.ts";
 import type { AdminOperations } from "../http/admin/contract.ts";
 import { ClientBacklog } from "../http/client-backlog.ts";
@@ -33,16 +34,24 @@ export async function listenForOperators(
   return admin;
 }
 
+/** The memory for slow clients. The plan gives the front 100 MB; with more memory, they may use more of it. */
+export function clientBacklog({ cells, limits }: Config): ClientBacklog {
+  return new ClientBacklog(Math.max(64 * 2 ** 20, 2 * limits.bodyBytes, (cells.memoryMb * 2 ** 20) / 16));
+}
+
 /** Opens the public listener; when it closes, requests in flight may continue for `cells.drainTimeout`. */
 export async function listenForClients(
   { config, observe, started }: HostContext,
-  { handle, subscriptions, phase }: Pick<PublicDeps, "handle" | "subscriptions" | "phase">,
+  {
+    handle,
+    backlog,
+    subscriptions,
+    phase,
+  }: Pick<PublicDeps, "handle" | "backlog" | "subscriptions" | "phase">,
 ): Promise<Listening> {
   const { cells, limits } = config;
   const proxies = new Proxies(config.listen.trustProxy);
   const { bodyBytes } = limits;
-  // The plan gives the front 100 MB; with more memory, slow clients may use more of it.
-  const backlog = new ClientBacklog(Math.max(64 * 2 ** 20, 2 * bodyBytes, (cells.memoryMb * 2 ** 20) / 16));
   const namedHeaders = new NamedHeaders(config.requestHeaders);
   const both = { backlog, proxies, namedHeaders, observe, phase };
   const sockets = subscriptions === null ? null : new WebSockets({ ...both, subscriptions, bodyBytes });

@@ -3,12 +3,15 @@ import { hash } from "node:crypto";
 import type { Authenticator } from "../auth/authenticator.ts";
 import type { Databases } from "../control/databases.ts";
 import type { Admitted } from "../dispatch/dispatcher.ts";
+import type { ClientBacklog } from "../http/client-backlog.ts";
 import { StreamRoom } from "../http/public/stream-room.ts";
 import type { Subscriptions } from "../http/public/subscriptions.ts";
 import { EventPoller } from "../realtime/event-poller.ts";
+import type { Holding } from "../realtime/event-subscription.ts";
 import { type Identity, LiveQueries, type Operation } from "../realtime/live-queries.ts";
 import { liveResult } from "../realtime/live-result.ts";
 import { HostError } from "../shared/kernel/errors.ts";
+import type { TenantId } from "../shared/kernel/ids.ts";
 import { pathSchemas, physicalNames } from "../shared/model/blueprint-spec.ts";
 import { eventsHeader } from "../shared/protocol/events.ts";
 import { type Answer, liveHeader, liveQueriesOnly } from "../shared/protocol/messages.ts";
@@ -23,12 +26,13 @@ export interface SubscriptionParts {
   readonly handle: (request: HandledRequest) => Promise<Answer>;
   readonly source: TenantSource;
   readonly authenticator: Authenticator;
+  readonly backlog: ClientBacklog;
 }
 
 /** Null if the config has none. */
 export function openSubscriptions(
   { config, applicationName, observe, started }: HostContext,
-  { databases, handle, source, authenticator }: SubscriptionParts,
+  { databases, handle, source, authenticator, backlog }: SubscriptionParts,
 ): Subscriptions | null {
   const { realtime, limits } = config;
   if (realtime === null) return null;
@@ -44,7 +48,8 @@ export function openSubscriptions(
   };
   started.add(() => Promise.all([...pollers.values()].map((each) => each.close())));
   const { requestTimeoutMs } = limits;
-  const queries = new LiveQueries({ ...realtime, poller, requestTimeoutMs, observe });
+  const hold = (tenant: TenantId): Holding => backlog.wait(`tenant ${tenant}`);
+  const queries = new LiveQueries({ ...realtime, poller, requestTimeoutMs, observe, hold });
   const room = new StreamRoom(realtime);
   return {
     ...realtime,
@@ -59,22 +64,23 @@ export function openSubscriptions(
       if (routed === null) throw new HostError("TENANT_UNKNOWN");
       return served(routed.tenant).id;
     },
-    async open({ requestId, facts: asked, headers: given, body, queriesOnly = false }) {
+    async open({ requestId, facts: received, headers: given, body, queriesOnly = false }) {
       // A WebSocket begins with a GET.
-      const facts = { ...asked, method: "POST" };
+      const facts = { ...received, method: "POST" };
       const live = { [liveHeader]: queriesOnly ? liveQueriesOnly : "1" };
       const headers = { ...given, accept, "content-type": "application/json", ...live };
-      const asks = { headers, body };
+      // Once for all of its runs: a body may have a megabyte.
+      const asked = digestOf([facts.query, headers, body]);
       const identify = async (): Promise<Identity> => {
         const admitted = await admission(facts, ignore);
         served(admitted.tenant);
-        return identityOf(admitted, asks, facts.query);
+        return identityOf(admitted, asked);
       };
       const identity = await identify();
       const run: Operation["run"] = async (signal, events) => {
         let key: string | undefined;
         const admitted = (as: Admitted): void => {
-          key = identityOf(as, asks, facts.query).key;
+          key = identityOf(as, asked).key;
         };
         const given = { ...headers, [eventsHeader]: JSON.stringify(events) };
         const request = { requestId, facts, headers: given, body, signal, routed: ignore, admitted };
@@ -94,14 +100,15 @@ function served(tenant: Tenant): Tenant {
 /** Answers with 400 what is refused before it runs. */
 const accept = "application/graphql-response+json";
 
-/** Nothing that an answer may depend on is left out: neither the lifetime of a token, nor a header, nor the query string of the URL. */
-function identityOf(
-  { tenant, settings, path, basePath, signing }: Admitted,
-  { headers, body }: { readonly headers: Readonly<Record<string, string>>; readonly body: string },
-  query: string,
-): Identity {
+const digestOf = (facts: readonly unknown[]): string => hash("sha256", JSON.stringify(facts), "base64url");
+
+/**
+ * Nothing that an answer may depend on is left out: neither the lifetime of a token, nor, in `asked`, a header or the query string of the
+ * URL.
+ */
+function identityOf({ tenant, settings, path, basePath, signing }: Admitted, asked: string): Identity {
   const { id, database, schemas, sharedSchemas, api, mode } = tenant;
-  const facts = [
+  const key = digestOf([
     id,
     database,
     schemas,
@@ -109,11 +116,9 @@ function identityOf(
     [api, mode, tenant.settings],
     settings,
     signing,
-    [path, basePath, query],
-    headers,
-    body,
-  ];
-  const key = hash("sha256", JSON.stringify(facts), "base64url");
+    [path, basePath],
+    asked,
+  ]);
   return { tenant: id, database, schemas: pathSchemas(tenant), ownSchemas: physicalNames(schemas), key };
 }
 

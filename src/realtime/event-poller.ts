@@ -115,9 +115,18 @@ export class EventPoller {
     return this.#followers.add(topics, hear);
   }
 
-  /** The events of these topics in a span that the listener has been told of; null if they are more than `most`. */
-  read(span: Span, topics: readonly Topic[], most: number): Promise<readonly TopicEvent[] | null> {
-    return readAll(this.#options.database, span, topics, most);
+  /**
+   * The events of these topics in a span that the listener has been told of; null if they are more than `most`, or the span is so old that
+   * some may have been deleted.
+   */
+  async read(
+    span: Span,
+    topics: readonly Topic[],
+    most: Parameters<typeof readAll>[3],
+  ): Promise<readonly TopicEvent[] | null> {
+    const { database, retentionMs } = this.#options;
+    const events = await readAll(database, span, topics, most);
+    return performance.now() - span.sinceMs > retentionMs ? null : events;
   }
 
   /** Ends without a word to the listeners. */
@@ -214,7 +223,12 @@ export class EventPoller {
       events,
       durationMs: performance.now() - startedMs,
     });
-    const span: Span = { since: state.snapshot, until: polled.snapshot, lost: lost !== null };
+    const span: Span = {
+      since: state.snapshot,
+      sinceMs: state.polledMs,
+      until: polled.snapshot,
+      lost: lost !== null,
+    };
     state.snapshot = polled.snapshot;
     state.server = polled.server;
     state.polledMs = startedMs;

@@ -2,34 +2,59 @@
 import { pause } from "../shared/kernel/duration.ts";
 import { toHostError } from "../shared/kernel/errors.ts";
 import type { TopicEvent } from "../shared/protocol/events.ts";
-import { Execution, type ExecutionOptions } from "./execution.ts";
+import { Execution, type ExecutionOptions, type Subscriber } from "./execution.ts";
 import type { LiveResult } from "./live-result.ts";
 
-/** Twice what one transaction may write; beyond that the subscribers are cut off rather than told a part. */
-export const mostWaiting = 2_000;
-const mostWaitingCharacters = 16 * 1024 * 1024;
+/** Twice the events that one transaction may write; beyond that the subscribers are cut off rather than told a part. */
+export const mostWaiting = { events: 2_000, characters: 16 * 1024 * 1024 };
 /** One run answers with all of its results at once. */
 const mostInBatch = 100;
 const mostCharactersInBatch = 256 * 1024;
 /** How long the next batch waits for those who have not read the results of the last one. */
 const slowestMs = 1_000;
 
+/** What an execution holds of the memory for what waits. */
+export interface Holding {
+  /** Counts `bytes` more; false if there is no room. Calls `cut` if later others need it. */
+  add(bytes: number, cut: () => void): boolean;
+  leave(): void;
+}
+
+export interface EventSubscriptionOptions extends ExecutionOptions {
+  /** What its first run listened to. */
+  readonly topics: readonly string[];
+  readonly holding: Holding;
+}
+
 export class EventSubscription extends Execution {
+  readonly #holding: Holding;
   readonly #topics: ReadonlySet<string>;
   #waiting: TopicEvent[] = [];
   #characters = 0;
   #batch = mostInBatch;
   #running = true;
+  /** Those who have not read what they were sent: nobody waits for them. */
+  readonly #behind = new Set<Subscriber>();
 
-  /** `topics` are those that its first run listened to. */
-  constructor(topics: readonly string[], options: ExecutionOptions) {
+  constructor({ topics, holding, ...options }: EventSubscriptionOptions) {
     super(options);
     this.#topics = new Set(topics);
+    this.#holding = holding;
+  }
+
+  override leave(subscriber: Subscriber): void {
+    super.leave(subscriber);
+    this.#behind.delete(subscriber);
+    if (this.stop.signal.aborted) this.#holding.leave();
   }
 
   /** Whether a run that listened to these topics hears what this one does. */
   listensTo(topics: readonly string[]): boolean {
-    return topics.length === this.#topics.size && topics.every((topic) => this.#topics.has(topic));
+    return topics.length === this.#topics.size && this.#hears(topics);
+  }
+
+  #hears(topics: readonly string[]): boolean {
+    return topics.every((topic) => this.#topics.has(topic));
   }
 
   /** Begins with the events that were missed so far; null or a rejection cuts its subscribers off. Never rejects. */
@@ -63,7 +88,15 @@ export class EventSubscription extends Execution {
       this.#waiting.push(event);
       this.#characters += event[2].length;
     }
-    if (this.#waiting.length > mostWaiting || this.#characters > mostWaitingCharacters) this.lose();
+    const { length } = this.#waiting;
+    if (length > mostWaiting.events || this.#characters > mostWaiting.characters || !this.#hold())
+      this.lose();
+  }
+
+  /** Counts what waits now; false if there is no room for it. */
+  #hold(): boolean {
+    this.#holding.leave();
+    return this.#characters === 0 || this.#holding.add(this.#characters, () => this.lose());
   }
 
   /** Runs until no event waits. An event leaves the queue only when its results have been sent. Never rejects. */
@@ -78,13 +111,10 @@ export class EventSubscription extends Execution {
         const result = await this.resultOf(runner, batch);
         if (result === null) continue;
         await this.#deliver(result);
-        // It listens to something else by now, or to nothing: what it heard in between is unknown.
-        if (
-          !result.refused &&
-          (result.feed === null || !result.feed.topics.every((each) => this.#topics.has(each)))
-        )
-          this.lose();
-        this.#handled(result.feed?.handled ?? batch.length);
+        const { feed } = result;
+        // It listens to something else by now, or to nothing, so events have been left out.
+        if (feed === null || feed.handled === 0 || !this.#hears(feed.topics)) this.lose();
+        else this.#handled(feed.handled);
         this.#batch = Math.min(mostInBatch, 2 * this.#batch);
         this.succeeded();
       } catch (thrown) {
@@ -110,9 +140,8 @@ export class EventSubscription extends Execution {
   }
 
   #handled(count: number): void {
-    // At least one, or the same run would follow for ever.
-    for (const [, , payload] of this.#waiting.splice(0, Math.max(1, count)))
-      this.#characters -= payload.length;
+    for (const [, , payload] of this.#waiting.splice(0, count)) this.#characters -= payload.length;
+    if (!this.#hold()) this.lose();
   }
 
   /** Sends all results to each subscriber that would still be served as when it subscribed. */
@@ -123,9 +152,12 @@ export class EventSubscription extends Execution {
     }
     const results = resultsOf(result);
     if (results.length === 0) return;
-    const sending: Promise<void>[] = [];
+    const sending: Promise<unknown>[] = [];
     await this.deliver((each) => {
-      for (const body of results) sending.push(each.sink.push(body));
+      const all = Promise.all(results.map((body) => each.sink.push(body)));
+      if (!this.#behind.has(each)) sending.push(all);
+      this.#behind.add(each);
+      void all.then(() => this.#behind.delete(each));
     });
     const waiting = new AbortController();
     await Promise.race([Promise.all(sending), pause(slowestMs, waiting.signal)]);

@@ -68,6 +68,8 @@ export async function poll(
 /** What has been committed between two polls. */
 export interface Span {
   readonly since: Snapshot;
+  /** When the first poll began, by this process's clock. */
+  readonly sinceMs: number;
   readonly until: Snapshot;
   /** Whether events of it may be missing. */
   readonly lost: boolean;

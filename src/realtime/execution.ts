@@ -4,6 +4,7 @@ import { pause } from "../shared/kernel/duration.ts";
 import { type HostError, toHostError } from "../shared/kernel/errors.ts";
 import type { TopicEvent } from "../shared/protocol/events.ts";
 import type { LiveResult } from "./live-result.ts";
+import { firstRetryMs, nextRetryMs } from "./patience.ts";
 
 /** Where results go. None of these may throw. */
 export interface Sink {
@@ -11,6 +12,8 @@ export interface Sink {
   next(body: string): void;
   /** A result that is sent whatever follows it; resolves once it has been, or the client is gone. */
   push(body: string): Promise<void>;
+  /** Its first run is over, and it is no mutation: more results may follow, perhaps much later. */
+  goesOn(): void;
   /** Final: the operation failed, and to repeat it is of no use. */
   fail(error: HostError | LiveResult): void;
   /** Final: there are no more results. */
@@ -40,8 +43,6 @@ export interface ExecutionOptions {
   readonly onEnd: () => void;
 }
 
-const firstRetryMs = 250;
-const longestRetryMs = 5_000;
 /** Thousands of deliveries take the front longer than other tenants' requests are to wait. */
 const longestTurnMs = 5;
 
@@ -148,6 +149,6 @@ export class Execution {
       return;
     }
     await pause(this.#retryMs, this.stop.signal);
-    this.#retryMs = Math.min(longestRetryMs, 2 * this.#retryMs);
+    this.#retryMs = nextRetryMs(this.#retryMs);
   }
 }

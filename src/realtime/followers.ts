@@ -12,6 +12,8 @@ interface Follower {
 export interface Reading {
   readonly span: Span;
   readonly followers: readonly Follower[];
+  readonly topics: readonly Topic[];
+  readonly byTopic: ReadonlyMap<string, readonly Follower[]>;
   /** The last event that they have heard. */
   after: string;
 }
@@ -46,17 +48,17 @@ export class Followers {
 
   /** What is to be read of a span in which these schemas have events; null if nobody follows them. */
   begin(span: Span, schemas: readonly string[]): Reading | null {
-    const followers = new Set(schemas.flatMap((schema) => [...(this.#bySchema.get(schema) ?? [])]));
-    return followers.size === 0 ? null : { span, followers: [...followers], after: "0" };
+    const followers = [...new Set(schemas.flatMap((schema) => [...(this.#bySchema.get(schema) ?? [])]))];
+    if (followers.length === 0) return null;
+    const topics = followers.flatMap((each) => each.topics);
+    return { span, followers, topics, byTopic: indexed(followers), after: "0" };
   }
 
   /** Reads on to the end of the span. After a failure it can be called again: nobody hears an event twice. */
   async read(reading: Reading | null): Promise<void> {
-    while (reading !== null) {
-      const followers = reading.followers.filter(({ gone }) => !gone);
-      if (followers.length === 0) return;
-      const byTopic = indexed(followers);
-      const topics = followers.flatMap((each) => each.topics);
+    if (reading === null) return;
+    const { topics, byTopic } = reading;
+    while (reading.followers.some(({ gone }) => !gone)) {
       const { events, after } = await readPage(this.#database, reading.span, topics, reading.after);
       const heard = new Map<Follower, TopicEvent[]>();
       for (const event of events) {
@@ -86,19 +88,24 @@ function indexed(followers: readonly Follower[]): Map<string, Follower[]> {
   return byTopic;
 }
 
-/** The events of these topics in a span; null if they are more than `most`. */
+/** The events of these topics in a span; null if there are more of them, or of their payloads' characters. */
 export async function readAll(
   database: EventDatabase,
   span: Span,
   topics: readonly Topic[],
-  most: number,
+  most: { readonly events: number; readonly characters: number },
 ): Promise<readonly TopicEvent[] | null> {
   const wanted = new Set(topics.map(({ schema, topic }) => keyOf(schema, topic)));
   const found: TopicEvent[] = [];
+  let characters = 0;
   for (let after: string | null = "0"; after !== null; ) {
     const page = await readPage(database, span, topics, after);
-    found.push(...page.events.filter(([schema, topic]) => wanted.has(keyOf(schema, topic))));
-    if (found.length > most) return null;
+    for (const event of page.events) {
+      if (!wanted.has(keyOf(event[0], event[1]))) continue;
+      found.push(event);
+      characters += event[2].length;
+    }
+    if (found.length > most.events || characters > most.characters) return null;
     after = page.after;
   }
   return found;

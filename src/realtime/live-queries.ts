@@ -5,7 +5,7 @@ import type { TenantId } from "../shared/kernel/ids.ts";
 import { BoundedSemaphore } from "../shared/kernel/semaphore.ts";
 import type { TopicEvent } from "../shared/protocol/events.ts";
 import type { EventPoller } from "./event-poller.ts";
-import { EventSubscription, mostWaiting, resultsOf } from "./event-subscription.ts";
+import { EventSubscription, type Holding, mostWaiting, resultsOf } from "./event-subscription.ts";
 import type { Span, Topic } from "./event-table.ts";
 import type { Execution, Sink, Subscriber } from "./execution.ts";
 import { LiveQuery } from "./live-query.ts";
@@ -45,6 +45,8 @@ export interface LiveQueriesOptions {
   /** Executions of one tenant. */
   readonly tenantSubscriptions: number;
   readonly observe: Observe;
+  /** A holding of the memory for what waits for subscribers; what belongs to one tenant is counted together. */
+  readonly hold: (tenant: TenantId) => Holding;
 }
 
 /** How many operations of one tenant run at a time. What waits costs others nothing. */
@@ -59,8 +61,11 @@ interface Share {
   users: number;
 }
 
-/** What a subscription has when it joins its execution. */
-interface Began {
+/** A subscription that has had its first result and is to join its execution. */
+interface Begun {
+  readonly identity: Identity;
+  readonly result: LiveResult;
+  readonly subscriber: Subscriber;
   readonly share: Share;
   readonly hearing: Hearing;
 }
@@ -73,8 +78,8 @@ function send(result: LiveResult, sink: Sink): void {
 }
 
 /** What no event can have is left out: PostgreSQL would refuse to look for it. */
-function topicsOf({ feed }: LiveResult, schemas: readonly string[]): readonly Topic[] {
-  const topics = (feed?.topics ?? []).filter(
+function topicsOf(listened: readonly string[], schemas: readonly string[]): readonly Topic[] {
+  const topics = listened.filter(
     (topic) => topic.isWellFormed() && !topic.includes("\0") && Buffer.byteLength(topic) <= 255,
   );
   return schemas.flatMap((schema) => topics.map((topic) => ({ schema, topic })));
@@ -181,9 +186,10 @@ export class LiveQueries {
         return;
       }
       const subscriber = this.#subscriberOf(operation, share, started, { sink, last: result.digest });
+      const begun: Begun = { identity, result, subscriber, share, hearing };
       started.subscriber = subscriber;
-      if (follows) started.live = this.#follow(identity, result, subscriber, { share, hearing });
-      else started.live = this.#joinLive(identity, result, subscriber, { share, hearing });
+      started.live = follows ? this.#follow(begun) : this.#joinLive(begun);
+      sink.goesOn();
     } catch (thrown) {
       if (started.ended) return;
       started.end();
@@ -218,20 +224,16 @@ export class LiveQueries {
       started.live = live;
       started.subscriber = this.#subscriberOf(operation, share, started, { sink, last: "" });
       live.join(started.subscriber);
+      sink.goesOn();
       return null;
     });
   }
 
   /** Has a subscriber join the execution of its live query. */
-  #joinLive(
-    identity: Identity,
-    result: LiveResult,
-    subscriber: Subscriber,
-    { share, hearing }: Began,
-  ): Execution {
-    const { missed } = hearing;
-    const live = this.#live.get(identity.key) ?? this.#create(identity, result, share, hearing);
-    live.join(subscriber);
+  #joinLive(begun: Begun): Execution {
+    const { missed } = begun.hearing;
+    const live = this.#live.get(begun.identity.key) ?? this.#create(begun);
+    live.join(begun.subscriber);
     if (missed !== null) live.touch();
     return live;
   }
@@ -240,30 +242,28 @@ export class LiveQueries {
    * Has a subscriber join the execution of its `Subscription` operation, or begin one. What has missed events, or had results
    * without any, is not shared: the others have heard those, and may have other results.
    */
-  #follow(
-    identity: Identity,
-    result: LiveResult,
-    subscriber: Subscriber,
-    { share, hearing }: Began,
-  ): Execution {
-    const { key, database, ownSchemas } = identity;
+  #follow({ identity, result, subscriber, share, hearing }: Begun): Execution {
+    const { tenant, key, database, ownSchemas } = identity;
+    const listened = result.feed?.topics ?? [];
     const { missed } = hearing;
     const isOwn = missed !== null || result.body !== "";
     const known = this.#fed.get(key);
-    if (known !== undefined && !isOwn && known.listensTo(result.feed?.topics ?? [])) {
+    if (known !== undefined && !isOwn && known.listensTo(listened)) {
       known.join(subscriber);
       return known;
     }
     const poller = this.#options.poller(database);
-    const topics = topicsOf(result, ownSchemas);
-    const leave = this.#execute(identity.tenant, share);
+    const topics = topicsOf(listened, ownSchemas);
+    const leave = this.#execute(tenant, share);
     const unfollow = poller.follow(topics, (events) => fed.hear(events));
     const unhear = hearing.handOver((span) => {
       if (span.lost) fed.lose();
     });
     const shared = known === undefined && result.body === "";
     this.#fedCount += 1;
-    const fed = new EventSubscription(result.feed?.topics ?? [], {
+    const fed = new EventSubscription({
+      topics: listened,
+      holding: this.#options.hold(tenant),
       patienceMs: this.#options.requestTimeoutMs,
       onEnd: () => {
         if (shared) this.#fed.delete(key);
@@ -285,7 +285,8 @@ export class LiveQueries {
     return fed;
   }
 
-  #create(identity: Identity, { digest, refreshMs }: LiveResult, share: Share, hearing: Hearing): LiveQuery {
+  #create({ identity, result, share, hearing }: Begun): LiveQuery {
+    const { digest, refreshMs } = result;
     const { minIntervalMs, requestTimeoutMs } = this.#options;
     const leave = this.#execute(identity.tenant, share);
     const unhear = hearing.handOver(() => live.touch());
@@ -323,6 +324,7 @@ export class LiveQueries {
       isCurrent: async () => (await operation.identify()).key === key,
       sink: {
         next: (body) => sink.next(body),
+        goesOn: () => sink.goesOn(),
         push: (body) => sink.push(body),
         fail: (error) => over(() => sink.fail(error)),
         complete: () => over(() => sink.complete()),

@@ -3,8 +3,10 @@ import type { CancellationToken } from "../shared/kernel/cancellation.ts";
 import { pause } from "../shared/kernel/duration.ts";
 import { type HostError, toHostError } from "../shared/kernel/errors.ts";
 
-const firstRetryMs = 250;
-const longestRetryMs = 5_000;
+/** The pause before the first retry. */
+export const firstRetryMs = 250;
+/** The pause after one of `ms`. */
+export const nextRetryMs = (ms: number): number => Math.min(5_000, 2 * ms);
 
 export interface Patience {
   readonly forMs: number;
@@ -25,7 +27,7 @@ export async function patiently<Value>(
   { forMs, isOver, signal, onPause }: Patience,
 ): Promise<Value> {
   const untilMs = performance.now() + forMs;
-  for (let pauseMs = firstRetryMs; ; pauseMs = Math.min(2 * pauseMs, longestRetryMs)) {
+  for (let pauseMs = firstRetryMs; ; pauseMs = nextRetryMs(pauseMs)) {
     try {
       return await work();
     } catch (thrown) {

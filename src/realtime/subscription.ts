@@ -47,8 +47,7 @@ export class Hearing {
   end: () => void = () => {};
   #hear = (span: Span): void => {
     const { missed } = this;
-    this.missed =
-      missed === null ? span : { since: missed.since, until: span.until, lost: missed.lost || span.lost };
+    this.missed = missed === null ? span : { ...missed, until: span.until, lost: missed.lost || span.lost };
   };
 
   hear(span: Span): void {

@@ -72,7 +72,7 @@ beforeAll(async () => {
   host = await start(true);
 });
 
-const start = (pooling: boolean): Promise<TestHost> =>
+const start = (pooling: boolean, requestTimeout = "10s"): Promise<TestHost> =>
   TestHost.start({
     config: {
       databases: { main: { url: database.hostUrl, install: false } },
@@ -82,7 +82,7 @@ const start = (pooling: boolean): Promise<TestHost> =>
       ],
       pooling,
       preset: subscriptionPresetFile,
-      limits: { requestTimeout: "10s" },
+      limits: { requestTimeout },
       realtime: { poll: "20ms", ping: "500ms" },
       cells: { memoryMb: 900, heapMb: 160, max: 2 },
     },
@@ -303,6 +303,17 @@ describe("no event is lost, doubled or out of order", () => {
 });
 
 describe("a subscriber is never told a part in silence", () => {
+  it("whose topic has become another one, which SQL had chosen, subscribes anew", async () => {
+    const ada = await subscribe("ada", "subscription { named { payload } }");
+    await publish("ada", "canary_ada one", "1");
+    await ada.count(1);
+    await database.change("ada", "update item set label = 'canary_ada uno' where id = 1");
+    await publish("ada", "canary_ada one", "2");
+    await expect.poll(() => ada.closes).toEqual([{ code: 1012, reason: "EVENTS_LOST" }]);
+    expect(ada.payloads).toEqual(["1"]);
+    await database.change("ada", "update item set label = 'canary_ada one' where id = 1");
+  });
+
   it("that is behind by more than is kept for it subscribes anew", async () => {
     const ada = await subscribe("ada", heard("n", "role(after: 0.5)"));
     const bob = await subscribe("bob", heard("n"));
@@ -351,7 +362,8 @@ it("a change of the schema ends the operation that it breaks, and no other of th
 });
 
 it("a dedicated instance serves them as a pooled one does, and tells them when its host ends", async () => {
-  const dedicated = await start(false);
+  // Longer than anything here waits for.
+  const dedicated = await start(false, "5m");
   let idle = new Subscribed();
   try {
     const ada = await subscribe("ada", heard("n", "item { label }"), { at: dedicated });
@@ -361,6 +373,9 @@ it("a dedicated instance serves them as a pooled one does, and tells them when i
     await Promise.all([ada.count(1), bob.count(1)]);
     expect(ada.results).toEqual([{ data: { heard: { payload: "1", item: { label: "canary_ada one" } } } }]);
     expect(bob.results).toEqual([{ data: { heard: { payload: "2", item: { label: "canary_bob two" } } } }]);
+    const token = await auth.sign({ user_id: 1, exp: Math.floor(Date.now() / 1000) + 4 });
+    const expiring = await subscribe("cat", heard("other"), { at: dedicated, token });
+    await expect.poll(() => expiring.closes).toEqual([{ code: 4403, reason: "TOKEN_EXPIRED" }]);
     idle = await subscribe("ada", heard("other"), { at: dedicated });
   } finally {
     await dedicated.stop();

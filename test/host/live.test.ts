@@ -69,9 +69,10 @@ async function subscribe(
   tenant: string,
   query: string,
   headers: Record<string, string> = {},
+  search = "",
 ): Promise<Stream> {
   const leave = new AbortController();
-  const response = await fetch(`${host.url}/graphql`, {
+  const response = await fetch(`${host.url}/graphql${search}`, {
     method: "POST",
     headers: {
       "content-type": "application/json",
@@ -183,6 +184,14 @@ describe("a live query", () => {
     expect((await runs()) - before).toBeLessThan(4);
     await database.change("ada", "delete from item where label = 'canary_ada shared'");
     await Promise.all(streams.map((each) => each.count(3)));
+  });
+
+  it("is not shared by requests with other query strings, which a preset may read", async () => {
+    const streams = await Promise.all(
+      ["", "?for=1", "?for=2", "?for=2"].map((search) => subscribe("ada", live, {}, search)),
+    );
+    await Promise.all(streams.map((each) => each.count(1)));
+    await expect.poll(executions).toBe(3);
   });
 
   it("is served after its instance was evicted, and after its schema has changed, without a new subscription", async () => {

@@ -19,6 +19,19 @@ function itemBy({ pgResources }: GraphileBuild.Build, $id: Step): Step {
   return item.get({ id: $id as never });
 }
 
+/** The plans of a field whose topic is the `channel` that SQL selects. */
+const selected = (text: string) => ({
+  subscribePlan: () =>
+    listen(
+      subscriber() as never,
+      lambda(context(), async (given) => {
+        const [row] = await requestOf(given).query(text);
+        return String(row?.["channel"]);
+      }) as never,
+    ),
+  plan: ($event: Step) => $event,
+});
+
 const fields = extendSchema((build) => ({
   typeDefs: /* GraphQL */ `
     type Heard {
@@ -42,6 +55,8 @@ const fields = extendSchema((build) => ({
       greeted(topic: String!): Heard
       "Of the channel that the database names for the role."
       channel: Heard
+      "Of the channel that item 1 names."
+      named: Heard
       "Listens to nothing, and does not end."
       forEver: Heard
       "Fails for an event that says so."
@@ -66,17 +81,8 @@ const fields = extendSchema((build) => ({
             ),
           plan: ($event) => $event,
         },
-        channel: {
-          subscribePlan: () =>
-            listen(
-              subscriber() as never,
-              lambda(context(), async (given) => {
-                const [row] = await requestOf(given).query("select 'of ' || current_user as channel");
-                return String(row?.["channel"]);
-              }) as never,
-            ),
-          plan: ($event) => $event,
-        },
+        channel: selected("select 'of ' || current_user as channel"),
+        named: selected("select label::text as channel from item where id = 1"),
         forEver: { subscribePlan: () => lambda(context(), forEver) as never, plan: ($event) => $event },
         failing: {
           subscribePlan: (_, { $topic }) => listen(subscriber() as never, $topic as never),

@@ -16,7 +16,7 @@ const listeners = new Set<() => void>();
 const queries = new LiveQueries({
   poller: () => ({
     subscribe: async (_schemas, onEvents) => {
-      const hear = (): void => onEvents({ since: "", until: "", lost: false });
+      const hear = (): void => onEvents({ since: "", sinceMs: 0, until: "", lost: false });
       listeners.add(hear);
       return () => listeners.delete(hear);
     },
@@ -27,6 +27,7 @@ const queries = new LiveQueries({
   requestTimeoutMs: 1_000,
   tenantSubscriptions: 10,
   observe: () => undefined,
+  hold: () => ({ add: () => true, leave: () => {} }),
 });
 const events = (): void => {
   for (const hear of [...listeners]) hear();
@@ -47,6 +48,7 @@ class Client {
     };
     queries.subscribe(operation, {
       next: (text) => void this.told.push(text),
+      goesOn: () => {},
       push: async (text) => void this.told.push(text),
       fail: (error) => void this.told.push(error instanceof HostError ? error.code : "failed"),
       complete: () => void this.told.push("complete"),

@@ -4,8 +4,8 @@ import { HostError } from "../../src/shared/kernel/errors.ts";
 import { liveHeader, liveQueriesOnly } from "../../src/shared/protocol/messages.ts";
 
 /**
- * Throws `BAD_REQUEST` for a subscription that no subscriber sent, whose answer would go on until the request's deadline, and for a mutation where there may be
- * queries only.
+ * Throws `BAD_REQUEST` for a subscription in a plain request, whose answer would go on until the request's deadline, and for a mutation
+ * where only a query is allowed.
  */
 export function assertAnswerable({ document, operationName, requestContext }: Grafast.ExecutionArgs): void {
   const operation = getOperationAST(document, operationName)?.operation;

@@ -78,6 +78,8 @@ export class EventStream implements Sink {
     } else this.#write(`event: next\ndata: ${body}\n\n`);
   }
 
+  goesOn(): void {}
+
   push(body: string): Promise<void> {
     if (this.#outgoing.writableLength > this.#bufferBytes) {
       // Without "complete": the client subscribes anew, and knows that it has missed something.

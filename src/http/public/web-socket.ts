@@ -42,8 +42,8 @@ interface Entry extends Sink {
   subscription: Subscription | null;
   /** What a long operation takes, which is kept for further runs. */
   kept: Wait | null;
-  /** Whether it has had a result: without one it may be a mutation, which its client would send again. */
-  hasResult: boolean;
+  /** Whether its client may send it again: what has had no result and does not go on may be a mutation. */
+  isRepeatable: boolean;
   /** Whether a message of it has not been sent yet, and what is to follow it. */
   isSending: boolean;
   waiting: string | null;
@@ -91,15 +91,16 @@ export class SubscriberSocket {
    * its client would send it again. Nothing new begins, and live queries end.
    */
   drain(limitMs: number, code: number = closeCodes.goingAway, reason = "SHUTTING_DOWN"): void {
-    if (this.#ending !== null) return;
-    this.#ending = { code, reason };
-    this.#timers.push(setTimeout(() => this.close(code, reason), limitMs));
-    for (const [id, entry] of [...this.#entries]) if (entry.hasResult) this.#remove(id, entry);
+    if (this.#ending === null) {
+      this.#ending = { code, reason };
+      this.#timers.push(setTimeout(() => this.close(code, reason), limitMs));
+      for (const [id, entry] of [...this.#entries]) if (entry.isRepeatable) this.#remove(id, entry);
+    }
     this.#closeIfDrained();
   }
 
   #closeIfDrained(): void {
-    if (this.#ending === null || !this.#entries.values().every(({ hasResult }) => hasResult)) return;
+    if (this.#ending === null || !this.#entries.values().every(({ isRepeatable }) => isRepeatable)) return;
     this.close(this.#ending.code, this.#ending.reason);
   }
 
@@ -250,19 +251,23 @@ export class SubscriberSocket {
     const entry: Entry = {
       subscription: null,
       kept: null,
-      hasResult: false,
+      isRepeatable: false,
       isSending: false,
       waiting: null,
       next: (body) => {
         if (this.#entries.get(id) !== entry) return;
-        entry.hasResult = true;
+        entry.isRepeatable = true;
         this.#sendResult(entry, name, body);
         // What is not live is complete in the same turn.
         if (this.#ending !== null) setImmediate(() => this.#closeIfDrained());
       },
+      goesOn: () => {
+        entry.isRepeatable = true;
+        this.#closeIfDrained();
+      },
       push: (body) => {
         if (this.#entries.get(id) !== entry) return Promise.resolve();
-        entry.hasResult = true;
+        entry.isRepeatable = true;
         return this.#push(nextMessage(name, body));
       },
       fail: (error) => {
@@ -278,7 +283,6 @@ export class SubscriberSocket {
         const code = reason instanceof HostError ? closeCodes.tryAgain : closeCodes.restart;
         const why = reason instanceof HostError ? reason.code : (reason ?? "SCHEMA_CHANGED");
         this.drain(this.#subscriptions.requestTimeoutMs, code, why);
-        this.#closeIfDrained();
       },
     };
     return entry;
@@ -326,7 +330,7 @@ export class SubscriberSocket {
   #push(text: string): Promise<void> {
     if (this.#socket.readyState !== this.#socket.OPEN) return Promise.resolve();
     if (this.#socket.bufferedAmount > slowFactor * this.#subscriptions.bufferBytes) {
-      this.close(closeCodes.tryAgain, "TOO_SLOW");
+      this.drain(this.#subscriptions.requestTimeoutMs, closeCodes.tryAgain, "TOO_SLOW");
       return Promise.resolve();
     }
     return new Promise((resolve) => {
@@ -339,10 +343,10 @@ export class SubscriberSocket {
     });
   }
 
-  /** Answers to what a client sends without reading them. */
+  /** Answers to what a client sends without reading them. Once the socket is about to be closed, little more is to be sent. */
   #write(text: string): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return;
-    if (this.#socket.bufferedAmount > 2 * this.#subscriptions.bufferBytes) {
+    if (this.#ending === null && this.#socket.bufferedAmount > 2 * this.#subscriptions.bufferBytes) {
       this.close(closeCodes.tryAgain, "TOO_SLOW");
     } else this.#socket.send(text);
   }
