@@ -57,7 +57,7 @@ export function subscriptionGauges({ gauge }: Makers): (counts: SubscriptionCoun
   const subscriptions = gauge("realtime_subscriptions", "Subscriptions at the moment.");
   const executions = gauge(
     "realtime_executions",
-    "Live queries that subscriptions with equal requests share.",
+    "Executions that subscriptions with equal requests share.",
   );
   const connections = gauge("realtime_connections", "Connections of subscribers.", "transport");
   return (counts) => {
