@@ -8,6 +8,7 @@ import { Database } from "../../src/postgres/database.ts";
 import { EventPoller, type EventPollerOptions } from "../../src/realtime/event-poller.ts";
 import { poll } from "../../src/realtime/event-table.ts";
 import { createDatabase, type TestDatabase } from "../support/database.ts";
+import { settled as ended } from "../support/live-database.ts";
 import { pgbouncerVersion, startPgBouncer } from "../support/pgbouncer.ts";
 
 const schemas = ["one", "two", "three", "four"];
@@ -82,16 +83,7 @@ function listener(): { calls: number; readonly hear: () => void } {
 
 /** Waits until nothing is under way any more that a poller could have to wait for, on a server that other tests use as well. */
 async function settled(): Promise<void> {
-  const [now] = await database.query<{ xmax: string }>(
-    "select pg_snapshot_xmax(pg_current_snapshot())::text as xmax",
-  );
-  await expect
-    .poll(() =>
-      database.query("select from (values (1)) v where pg_snapshot_xmin(pg_current_snapshot()) >= $1::xid8", [
-        now?.xmax,
-      ]),
-    )
-    .toHaveLength(1);
+  await ended(database);
   const from = polls();
   await expect.poll(polls).toBeGreaterThan(from + 1);
 }

@@ -1,11 +1,11 @@
 /** `Subscription` fields: a client hears all events of its own tenant's topics, in order, whatever becomes of cells and schemas. */
 import type { Client } from "graphql-ws";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { AuthHost } from "../support/auth-host.ts";
 import { type AuthTenant, authTenant, dropRoles } from "../support/auth-tenants.ts";
 import { TestHost } from "../support/host.ts";
 import { subscriptionPresetFile } from "../support/host-files.ts";
-import { createLiveDatabase, type LiveDatabase } from "../support/live-database.ts";
+import { createLiveDatabase, type LiveDatabase, liveQuery } from "../support/live-database.ts";
 import { clientOf, type Result, Subscribed, type Transport } from "../support/subscribed.ts";
 
 const auth = new AuthHost();
@@ -62,7 +62,7 @@ const numbers = (from: number, count: number): string[] =>
   Array.from({ length: count }, (_, index) => String(from + index));
 
 beforeAll(async () => {
-  database = await createLiveDatabase("event_subscriptions", "ada", "bob");
+  database = await createLiveDatabase("event_subscriptions", "ada", "bob", "eve");
   cat = await authTenant(database, "cat");
   await database.grant();
   await database.execute("create schema common");
@@ -72,8 +72,9 @@ beforeAll(async () => {
   host = await start(true);
 });
 
-const start = (pooling: boolean, requestTimeout = "10s"): Promise<TestHost> =>
-  TestHost.start({
+/** A host whose poller has settled, and goes on: transactions of before its first subscriber, in whatever database, may cut others off. */
+async function start(pooling: boolean, requestTimeout = "10s"): Promise<TestHost> {
+  const made = await TestHost.start({
     config: {
       databases: { main: { url: database.hostUrl, install: false } },
       tenants: [
@@ -88,10 +89,25 @@ const start = (pooling: boolean, requestTimeout = "10s"): Promise<TestHost> =>
     },
     connected: database.connected,
   });
+  const kept = await fetch(`${made.url}/graphql`, {
+    method: "POST",
+    headers: { "x-tenant": "eve", "content-type": "application/json", accept: "text/event-stream" },
+    body: JSON.stringify({ query: liveQuery }),
+  });
+  void kept.text().catch(() => {});
+  const reaches = (name: string, value: number): Promise<void> =>
+    vi.waitFor(async () => expect(await made.metric(name)).toBeGreaterThanOrEqual(value), {
+      timeout: 20_000,
+    });
+  await reaches("realtime_executions", 1);
+  await database.settled();
+  await reaches("realtime_poll_seconds_count", 2 + (await made.metric("realtime_poll_seconds_count")));
+  return made;
+}
 
 afterEach(async () => {
   for (const each of clients.splice(0)) await each.dispose();
-  await expect.poll(() => host.metric("realtime_subscriptions")).toBe(0);
+  await expect.poll(() => host.metric("realtime_subscriptions")).toBe(1);
 });
 
 afterAll(async () => {
