@@ -55,10 +55,7 @@ export interface SubscriptionCounts {
 /** Gauges of the subscriptions there are; 0 if there can be none. */
 export function subscriptionGauges({ gauge }: Makers): (counts: SubscriptionCounts | null) => void {
   const subscriptions = gauge("realtime_subscriptions", "Subscriptions at the moment.");
-  const executions = gauge(
-    "realtime_executions",
-    "Executions that subscriptions with equal requests share.",
-  );
+  const executions = gauge("realtime_executions", "Executions that subscriptions with equal requests share.");
   const connections = gauge("realtime_connections", "Connections of subscribers.", "transport");
   return (counts) => {
     for (const transport of ["websocket", "sse"] as const) {
